@@ -1,0 +1,182 @@
+"""What every channel layer here does before and after the bytes travel: names, messages, encoding, new names.
+
+A subclass says which transport serves a channel; the rest of the channel layer API is here, once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from re import Pattern
+from typing import Any, ClassVar
+
+import channels.exceptions
+from channels.layers import BaseChannelLayer
+
+from hybrid_layer import exceptions, identity
+from hybrid_layer.names import check_channel, check_group, process_of
+from hybrid_layer.options import check_prefix, refuse_unknown
+from hybrid_layer.policy import Policy
+from hybrid_layer.serializers import Codec
+from hybrid_layer.statistics import warn
+from hybrid_layer.transport import Settings, Transport
+
+MIB = 1024 * 1024
+
+
+class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no types
+    """The channel layer API of Channels 4 over one or two transports.
+
+    Any number of event loops and threads may use one object at once, also in a forked child.
+
+    Every method that takes a name raises `InvalidName` for a wrong one.
+    """
+
+    extensions: ClassVar[list[str]] = ["groups", "flush"]
+    ChannelFull = channels.exceptions.ChannelFull
+    MessageTooLarge = exceptions.MessageTooLarge
+
+    _options: ClassVar[tuple[str, ...]] = (
+        "prefix",
+        "expiry",
+        "group_expiry",
+        "capacity",
+        "channel_capacity",
+        "max_message_size",
+        "serializer_format",
+        "symmetric_encryption_keys",
+    )
+    """Names of the options, for the nearest one to a wrong name."""
+
+    def __init__(
+        self,
+        *,
+        prefix: str,
+        expiry: float,
+        group_expiry: float,
+        capacity: int,
+        channel_capacity: Mapping[str | Pattern[str], int] | None,
+        max_message_size: int,
+        serializer_format: str,
+        symmetric_encryption_keys: list[str | bytes] | tuple[str | bytes, ...] | None,
+        unknown: Mapping[str, Any],
+    ) -> None:
+        refuse_unknown(unknown, self._options, type(self).__name__)
+        check_prefix(prefix)
+        self._policy = Policy(
+            expiry=expiry, group_expiry=group_expiry, capacity=capacity, channel_capacity=channel_capacity
+        )
+        self._codec = Codec(
+            serializer_format=serializer_format,
+            symmetric_encryption_keys=symmetric_encryption_keys,
+            max_message_size=max_message_size,
+        )
+        self._settings = Settings(prefix=prefix, policy=self._policy)
+        self.prefix = prefix
+        self.expiry = expiry
+        self.group_expiry = group_expiry
+        self.capacity = capacity
+        self.channel_capacity = channel_capacity or {}
+        self._identity: identity.Identity | None = None
+        self._process = ""
+        self._counter = itertools.count(1)
+
+    def _transport_for(self, channel: str) -> Transport:
+        """The half that carries `channel`."""
+        raise NotImplementedError
+
+    def _transports(self) -> tuple[Transport, ...]:
+        """Every half; the one that carries groups comes last."""
+        raise NotImplementedError
+
+    # Channels
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        """Store `message` for one reader of `channel`.
+
+        Raises `ChannelFull` when there is no room, `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue`; then
+        nothing was stored.
+        """
+        check_channel(channel)
+        payload = self._codec.encode(message, channel)
+        await self._transport_for(channel).send(channel, payload)
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        """Wait for the next message of `channel`. May be cancelled at any point without losing one.
+
+        A process-specific name is read only by the layer that made it; with another one's, `InvalidName` is raised.
+        """
+        check_channel(channel)
+        if "!" in channel and process_of(channel) != self._process_id():
+            raise exceptions.InvalidName(
+                f"Cannot receive on {channel!r}: it belongs to another process or layer object; only the one whose "
+                f"new_channel() made the name reads it."
+            )
+        transport = self._transport_for(channel)
+        while True:
+            payload = await transport.receive(channel)
+            try:
+                return self._codec.decode(payload)
+            except exceptions.Undecodable as error:
+                transport.count("undecodable")
+                warn(("undecodable", channel), f"Dropped a message on {channel} that cannot be read: {error}")
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """A new name that only this process receives on: ``prefix.PROCESS!n``."""
+        part = f"{prefix}.{self._process_id()}!"
+        name = f"{part}{next(self._counter)}"
+        check_channel(name)
+        await self._transport_for(part).open_inbox(part)
+        return name
+
+    # Groups
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Make `channel` a member of `group` for the next `group_expiry` seconds."""
+        check_group(group)
+        check_channel(channel)
+        await self._transports()[-1].group_add(group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """End the membership of `channel`. A channel that is no member is fine."""
+        check_group(group)
+        check_channel(channel)
+        await self._transports()[-1].group_discard(group, channel)
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        """Send `message` to every member. Never raises `ChannelFull`: members at capacity miss it, which is counted."""
+        check_group(group)
+        payload = self._codec.encode(message, f"group {group}")
+        await self._transports()[-1].group_send(group, payload)
+
+    # The rest
+
+    async def flush(self) -> None:
+        """Forget every message and group of this prefix. Who waits in `receive` goes on waiting."""
+        for transport in self._transports():
+            await transport.flush()
+
+    async def close(self) -> None:
+        """Give back descriptors, tasks and connections of the running loop. The layer may be used again."""
+        for transport in self._transports():
+            await transport.close()
+
+    async def statistics(self) -> dict[str, int]:
+        """Messages sent and received, and dropped ones by reason."""
+        total: dict[str, int] = {}
+        for transport in self._transports():
+            for key, value in (await transport.statistics()).items():
+                total[key] = total.get(key, 0) + value
+        return total
+
+    def get_capacity(self, channel: str) -> int:
+        """The capacity of `channel`, in messages."""
+        return self._policy.capacity_for(channel)
+
+    def _process_id(self) -> str:
+        # A child of a fork must not read its parent's names. Nor does one layer object read another's: each has its own
+        # policy, buffers and inbox.
+        if self._identity is not identity.current():
+            self._identity = identity.current()
+            self._process = identity.random_id()
+        return self._process

@@ -1,0 +1,83 @@
+"""State that belongs to one event loop, and the moment when that loop ends.
+
+asyncio has no hook for the end of a loop. What it does have: `loop.shutdown_asyncgens()`, which `asyncio.run`,
+`asgiref.async_to_sync` and every server call before they close a loop, closes the asynchronous generators that were
+started in it. So we start one and wait in it. A loop that is closed without that call is found when the next one shows
+up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class LoopLocal(Generic[T]):
+    """One `T` per running event loop, made at first use and given to `end` once when its loop ends.
+
+    `end` runs in the ending loop while that is still usable, or later, in any thread, when the loop was closed without
+    notice; `loop.is_closed()` tells which. It must not block.
+    """
+
+    def __init__(self, make: Callable[[asyncio.AbstractEventLoop], T], end: Callable[[T], None]) -> None:
+        self._make = make
+        self._end = end
+        self._states: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None, None]]] = {}
+        self._lock = threading.Lock()
+
+    def get(self) -> T:
+        """The running loop's state. Raises `RuntimeError` when no loop is running."""
+        loop = asyncio.get_running_loop()
+        entry = self._states.get(loop)
+        return entry[0] if entry is not None else self._open(loop)
+
+    def peek(self, loop: asyncio.AbstractEventLoop) -> T | None:
+        """The state of `loop`, if it has one."""
+        entry = self._states.get(loop)
+        return entry[0] if entry is not None else None
+
+    def all(self) -> list[T]:
+        """The states of all loops that have one, of any thread."""
+        with self._lock:
+            return [state for state, _ in self._states.values()]
+
+    def drop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the state of `loop` now, as if the loop had ended. Does nothing when it has none."""
+        with self._lock:
+            entry = self._states.get(loop)
+        if entry is not None:
+            self._finish(entry[1])
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> T:
+        for other in list(self._states):
+            if other.is_closed():
+                self.drop(other)
+        state = self._make(loop)
+        sentinel = self._until_end(loop, state)
+        with self._lock:
+            # The generator is kept: collected, it would be closed, and the state with it.
+            self._states[loop] = (state, sentinel)
+        try:
+            sentinel.__anext__().send(None)  # runs up to its yield without suspending, and registers with the loop
+        except StopIteration:
+            pass
+        return state
+
+    @staticmethod
+    def _finish(sentinel: AsyncGenerator[None, None]) -> None:
+        try:
+            sentinel.aclose().send(None)  # its clean-up awaits nothing, so this runs all of it
+        except StopIteration:
+            pass
+
+    async def _until_end(self, loop: asyncio.AbstractEventLoop, state: T) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._states.pop(loop, None)
+            self._end(state)

@@ -1,0 +1,81 @@
+"""Coroutines that wait for the same thing, oldest first.
+
+A wake is a hint and hands nothing over: the woken coroutine looks for itself and takes what it finds synchronously,
+just before it returns. So a cancellation between wake and look has nothing to put back; it only passes the wake on.
+
+A queue does no locking: its owner calls it either from one loop only or under a lock of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Waiter:
+    """One coroutine in a `receive()`."""
+
+    __slots__ = ("future", "loop", "woken")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.future: asyncio.Future[None] = loop.create_future()
+        self.woken = False
+
+    def wake(self) -> bool:
+        """Wake the coroutine, from any thread. False: its loop is gone, so wake another."""
+        self.woken = True
+        if asyncio._get_running_loop() is self.loop:
+            _set(self.future)
+            return True
+        try:
+            self.loop.call_soon_threadsafe(_set, self.future)
+        except RuntimeError:  # the loop is closed
+            return False
+        return True
+
+    def rearm(self) -> None:
+        """Wait again, in the old place, after a wake that led to nothing."""
+        self.future = self.loop.create_future()
+        self.woken = False
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class WaitQueue:
+    """Waiters in the order of their arrival."""
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: deque[Waiter] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def join(self, loop: asyncio.AbstractEventLoop) -> Waiter:
+        """Take a place behind all others."""
+        waiter = Waiter(loop)
+        self._waiters.append(waiter)
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """Give the place up."""
+        if self._waiters and self._waiters[0] is waiter:  # nearly always: the oldest is served first
+            self._waiters.popleft()
+        else:
+            self._waiters.remove(waiter)
+
+    def wake_next(self) -> bool:
+        """Wake the oldest waiter that was not woken yet. False when there is none."""
+        for waiter in self._waiters:
+            if not waiter.woken and waiter.wake():
+                return True
+        return False
+
+    def is_first(self, waiter: Waiter) -> bool:
+        """Whether nobody has waited longer."""
+        return self._waiters[0] is waiter
