@@ -1,0 +1,76 @@
+"""Every error that the layers raise on purpose: few, named for what happened.
+
+All derive from :class:`HybridLayerError`, and from the built-in (or Django) class that a caller would expect for the
+same mistake. The text of each names the culprit and the remedy.
+"""
+
+from channels.exceptions import ChannelFull
+from django.core.exceptions import ImproperlyConfigured
+
+__all__ = [
+    "ChannelFull",
+    "ConfigurationError",
+    "GroupMemoryFull",
+    "HybridLayerError",
+    "InvalidMessageType",
+    "InvalidMessageValue",
+    "InvalidName",
+    "MessageTooLarge",
+    "RemoteUnavailable",
+    "SegmentBusy",
+    "SegmentDamaged",
+    "TooManyProcesses",
+    "Undecodable",
+]
+
+
+class HybridLayerError(Exception):
+    """The base of all errors here, except ``ChannelFull``, which belongs to Channels."""
+
+
+class ConfigurationError(HybridLayerError, ImproperlyConfigured):
+    """An option in ``CHANNEL_LAYERS`` is unknown, of the wrong type, out of range, or contradicts another."""
+
+
+class InvalidName(HybridLayerError, TypeError):
+    """A channel or group name breaks the rules for names."""
+
+
+class InvalidMessageType(HybridLayerError, TypeError):
+    """A message, or something inside it, is of a type that messages cannot hold."""
+
+
+class InvalidMessageValue(HybridLayerError, ValueError):
+    """A value inside a message has an allowed type, but cannot be sent (too large an int, too deep, not UTF-8)."""
+
+
+class MessageTooLarge(HybridLayerError, ValueError):
+    """The serialized message is larger than ``max_message_size``."""
+
+
+class RemoteUnavailable(HybridLayerError, ConnectionError):
+    """A Redis or Valkey server could not be reached in time, or the connection broke during a call."""
+
+
+class SegmentBusy(HybridLayerError):
+    """The lock of the shared segment could not be had in time."""
+
+
+class SegmentDamaged(HybridLayerError):
+    """The shared segment is not one that this version can use."""
+
+
+class GroupMemoryFull(HybridLayerError):
+    """There is no room for another group or membership: ``group_memory`` is used up."""
+
+
+class TooManyProcesses(HybridLayerError):
+    """The shared segment has no place left for another process."""
+
+
+class Undecodable(HybridLayerError):
+    """A payload cannot be decrypted or decoded. Internal: readers count it, drop it and go on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,63 @@
+"""Checks of the options in ``CHANNEL_LAYERS``: each refusal names the option, what was given and what is expected.
+
+The classes of this package call these while they are built, so that a wrong setting is seen at start and not at the
+first message. What an option is for is not known here.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+from hybrid_layer.exceptions import ConfigurationError
+
+_PREFIX = re.compile(r"[A-Za-z0-9_.:/\-]{1,50}")
+
+
+def refuse_unknown(unknown: Mapping[str, object], known: Iterable[str], where: str) -> None:
+    """Raise ConfigurationError if ``unknown`` (the rest of the keyword arguments of ``where``) has any entry."""
+    if unknown:
+        known = sorted(known)
+        name = next(iter(unknown))
+        raise ConfigurationError(
+            f"{where} has no option {name!r}.{did_you_mean(name, known)} Known options: {', '.join(known)}."
+        )
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """A sentence, with a space before it, that offers the nearest known name; nothing if none is near."""
+    # Compared without case, since CONFIG = {"CAPACITY": 10} is an easy mistake among upper-case settings.
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    near = get_close_matches(str(name).casefold(), by_folded, n=1)
+    return f" Did you mean {by_folded[near[0]]!r}?" if near else ""
+
+
+def positive_number(name: str, value: object) -> float | int:
+    """``value`` if it is an int or float above zero and finite, else ConfigurationError."""
+    # bool is an int to Python, and expiry=True is a mistake.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ConfigurationError(f"{name}={shown(value)} is not possible; give a number greater than 0.")
+    return value
+
+
+def positive_int(name: str, value: object, minimum: int = 1) -> int:
+    """``value`` if it is an int of at least ``minimum``, else ConfigurationError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        expected = "an int greater than 0" if minimum == 1 else f"an int of at least {minimum}"
+        raise ConfigurationError(f"{name}={shown(value)} is not possible; give {expected}.")
+    return value
+
+
+def check_prefix(prefix: object) -> str:
+    """``prefix`` if it can begin key names and file names, else ConfigurationError."""
+    if not isinstance(prefix, str) or _PREFIX.fullmatch(prefix) is None:
+        raise ConfigurationError(
+            f"prefix={shown(prefix)} is not possible; give 1 to 50 ASCII letters, digits and characters of '_.:/-'."
+        )
+    return prefix
+
+
+def shown(value: object) -> str:
+    """repr() that fits into one line of a log."""
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."

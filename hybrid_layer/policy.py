@@ -1,0 +1,79 @@
+"""How long messages and memberships live, and how many unread messages a channel holds.
+
+One Policy is shared by both halves of a layer, so that a channel's capacity never depends on the side it travels on.
+It knows nothing of storage: it answers, others act.
+"""
+
+import re
+from collections.abc import Mapping
+from fnmatch import translate
+from functools import lru_cache
+
+from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.names import non_local
+from hybrid_layer.options import positive_int, positive_number, shown
+
+
+class Policy:
+    """``expiry`` and ``group_expiry`` in seconds; ``capacity`` in messages, with exceptions per channel pattern.
+
+    ``channel_capacity`` maps a glob, which must match a whole name, or a compiled regular expression, which must match
+    from the start, to a capacity. The first match in the dict's order counts. A process-specific channel matches by its
+    full name or by its non-local part.
+    """
+
+    def __init__(
+        self,
+        *,
+        expiry: float | int = 60,
+        group_expiry: float | int = 86400,
+        capacity: int = 100,
+        channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
+    ) -> None:
+        self.expiry = positive_number("expiry", expiry)
+        self.group_expiry = positive_number("group_expiry", group_expiry)
+        self.capacity = positive_int("capacity", capacity)
+        if channel_capacity is None:
+            channel_capacity = {}
+        if not isinstance(channel_capacity, Mapping):
+            raise ConfigurationError(
+                f"channel_capacity={shown(channel_capacity)} is not possible; give a dict of patterns and capacities, "
+                'such as {"http.request": 200}.'
+            )
+        # A copy, because the patterns below are compiled once: later changes to the dict would only seem to count.
+        self.channel_capacity = dict(channel_capacity)
+        self._patterns = [
+            (_compiled(pattern), positive_int(f"channel_capacity[{shown(pattern)}]", limit))
+            for pattern, limit in channel_capacity.items()
+        ]
+        # Per object and bounded: names of process-specific channels never repeat once their consumers are gone.
+        self._cached_capacity_for = lru_cache(maxsize=4096)(self._first_match)
+
+    @property
+    def uniform(self) -> bool:
+        """Do all channels have the same capacity?"""
+        return not self._patterns
+
+    def capacity_for(self, channel: str) -> int:
+        if not self._patterns:
+            return self.capacity
+        return self._cached_capacity_for(channel)
+
+    def _first_match(self, channel: str) -> int:
+        part = non_local(channel)
+        for pattern, capacity in self._patterns:
+            if pattern.match(channel) or (part != channel and pattern.match(part)):
+                return capacity
+        return self.capacity
+
+
+def _compiled(pattern: object) -> re.Pattern[str]:
+    """A pattern whose match() is the right question: translate() ends a glob with an anchor."""
+    if isinstance(pattern, str) and pattern:
+        return re.compile(translate(pattern))
+    if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, str):
+        return pattern
+    raise ConfigurationError(
+        f"channel_capacity has the key {shown(pattern)}; a key must be a glob, such as 'http.*', or a regular "
+        "expression for str from re.compile()."
+    )

@@ -1,0 +1,99 @@
+"""Counts what happens to messages, by reason, and warns of drops without flooding the log.
+
+Nothing is dropped silently: whoever drops a message counts it here, and where an operator can do something about it
+warns once in a while, naming the remedy.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Hashable
+from threading import get_ident
+
+KEYS = ("sent", "received", "full", "expired", "dead", "slow", "memory", "damaged", "undecodable")
+
+WARN_INTERVAL_S = 60
+MAX_WARN_KEYS = 200
+
+logger = logging.getLogger("hybrid_layer")
+
+
+class CalmWarnings:
+    """Logs at most one warning a minute for each key, of which it remembers a bounded number."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._by_key: dict[Hashable, _Warned] = {}
+
+    def warn(self, key: Hashable, text: str, *args: object) -> None:
+        """Log ``text % args`` unless a warning with this key was logged within the last minute."""
+        now = self._clock()
+        warned = self._by_key.get(key)
+        if warned is None and len(self._by_key) >= MAX_WARN_KEYS:
+            self._forget_old(now)
+            if len(self._by_key) >= MAX_WARN_KEYS:
+                # Too many different keys at once: the rest share one line a minute.
+                key = _TOO_MANY_KEYS
+                warned = self._by_key.get(key)
+        if warned is not None and now - warned.at < WARN_INTERVAL_S:
+            warned.held_back += 1
+            return
+        if warned is not None and warned.held_back:
+            text += f" ({warned.held_back} more such warnings were held back since the last one.)"
+        self._by_key[key] = _Warned(now)
+        logger.warning(text, *args)
+
+    def _forget_old(self, now: float) -> None:
+        # list() copies in one step; other threads may warn meanwhile.
+        for key, warned in list(self._by_key.items()):
+            if now - warned.at >= WARN_INTERVAL_S:
+                self._by_key.pop(key, None)
+
+
+class _Warned:
+    """When a warning was last logged, and how many like it were not logged since."""
+
+    __slots__ = ("at", "held_back")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.held_back = 0
+
+
+_TOO_MANY_KEYS = object()
+
+
+class Statistics:
+    """Counters and calm warnings of one layer object in one process. Any thread may call any method."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        # Counts by thread, each written by its own thread only. A lock would do as well but for two cases in which it
+        # stays locked forever: a fork while another thread holds it, and a finalizer that counts while we hold it.
+        # Thread ids are used again, so there are no more entries than threads that lived at one time.
+        self._by_thread: dict[int, dict[str, int]] = {}
+        self._warnings = CalmWarnings(clock)
+
+    def count(self, key: str, n: int = 1) -> None:
+        """Add ``n`` to the counter ``key``, one of KEYS."""
+        try:
+            counts = self._by_thread[get_ident()]
+        except KeyError:
+            counts = self._by_thread[get_ident()] = dict.fromkeys(KEYS, 0)
+        counts[key] += n
+
+    def as_dict(self) -> dict[str, int]:
+        """All counters, also those at 0."""
+        # list() copies in one step; another thread's first count may add an entry at any time.
+        threads = list(self._by_thread.values())
+        return {key: sum(counts[key] for counts in threads) for key in KEYS}
+
+    def warn(self, key: Hashable, text: str, *args: object) -> None:
+        """Log ``text % args``, a WARNING, unless one with this key was logged within the last minute."""
+        self._warnings.warn(key, text, *args)
+
+
+_process_warnings = CalmWarnings()
+
+
+def warn(key: Hashable, text: str, *args: object) -> None:
+    """As `Statistics.warn`, but once a minute for the whole process: for what is not one layer object's affair."""
+    _process_warnings.warn(key, text, *args)
