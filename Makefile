@@ -1,0 +1,63 @@
+# One command per chore; `make` alone prints them.
+
+PYTHON ?= python3
+BIN := .venv/bin
+CORE := hybrid_layer/ipc/_core
+TESTS ?= tests --ignore=tests/browser
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build/core ## run the example site on http://127.0.0.1:8000; HOSTS=redis://... adds a remote
+	@$(if $(HOSTS),HYBRID_LAYER_HOSTS='$(HOSTS)') $(BIN)/python examples/chat/run.py
+
+.PHONY: test
+test: build/core ## run all tests but the browser's; TESTS=tests/unit/test_names.py runs these
+	$(BIN)/python -m pytest $(TESTS)
+
+.PHONY: browser
+browser: build/core ## test the example site in headless Chromium
+	$(BIN)/python -m pytest tests/browser
+
+.PHONY: bench
+bench: build/core ## compare the layers with others, side by side
+	$(BIN)/python -m benchmarks
+
+# The compiler is asked with the very flags of the build, into a folder of its own.
+.PHONY: lint
+lint: build/core ## check format, style, types, warnings of the C compiler, and the texts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict hybrid_layer
+	CFLAGS='$(CFLAGS) -Werror' $(BIN)/python setup.py --quiet build_ext --force \
+		--build-lib build/lint --build-temp build/lint
+	for text in *.rst $(wildcard docs/*.rst); do $(BIN)/docutils --strict "$$text" > /dev/null || exit 1; done
+
+.PHONY: wheel
+wheel: build/core ## build dist/*.tar.gz, and from it dist/*.whl
+	rm -rf dist
+	$(BIN)/python -m build
+
+.PHONY: clean
+clean: ## remove what was built, except .venv
+	rm -rf build dist hybrid_layer.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find hybrid_layer tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	rm -f hybrid_layer/ipc/_core.*.so
+
+# The rules below run when what they depend on has changed: the environment, then the C core in place.
+
+.venv/ready: setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hybrid_layer needs Python >= 3.11, and $(PYTHON) is " \
+		+ sys.version.split()[0] + "; name another one: make PYTHON=...")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+build/core: .venv/ready $(wildcard $(CORE)/*.c $(CORE)/*.h)
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	@mkdir -p build && touch $@

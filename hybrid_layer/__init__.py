@@ -1,0 +1,3 @@
+"""A channel layer for Django Channels: shared memory on one machine, sharded Redis or Valkey between machines."""
+
+__version__ = "0.1.0"
