@@ -28,7 +28,7 @@ class HybridLayerError(Exception):
     """The base of all errors here, except ``ChannelFull``, which belongs to Channels."""
 
 
-class ConfigurationError(HybridLayerError, ImproperlyConfigured):
+class ConfigurationError(HybridLayerError, ImproperlyConfigured):  # type: ignore[misc]  # Django has no types
     """An option in ``CHANNEL_LAYERS`` is unknown, of the wrong type, out of range, or contradicts another."""
 
 

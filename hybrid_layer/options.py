@@ -58,6 +58,9 @@ def check_prefix(prefix: object) -> str:
 
 
 def shown(value: object) -> str:
-    """repr() that fits into one line of a log."""
-    text = repr(value)
+    """repr() that fits into one line of a log, also of a value whose repr() fails."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # a user's own __repr__ may raise anything; the error that we report is ours
+        return f"<{type(value).__name__} without a repr()>"
     return text if len(text) <= 120 else text[:117] + "..."

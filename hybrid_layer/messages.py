@@ -1,0 +1,243 @@
+"""What a message may hold, and its copy in base types.
+
+A message is a dict with str keys. Its values are bytes, str, int of signed 64 bits, float, list, dict, bool and None,
+nested at most MAX_DEPTH deep. Subclasses of these, tuples, bytearrays and memoryviews may be sent too, and arrive as
+the base types.
+
+The check is on the path of every message, so it only finds out *whether* something is wrong; what and where is found by
+a second walk, which only a wrong message pays for.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from django.utils.functional import LazyObject, Promise
+
+from hybrid_layer.exceptions import HybridLayerError, InvalidMessageType, InvalidMessageValue
+from hybrid_layer.options import shown
+
+MAX_DEPTH = 100
+INT_MIN = -(2**63)
+INT_MAX = 2**63 - 1
+
+# Types of which every value may be sent as it is.
+_PLAIN = frozenset({bool, float, bytes, type(None)})
+
+_ALLOWED = "use str, bytes, int, float, bool, None, list or dict"
+
+
+def check(message: dict[str, Any]) -> bool:
+    """Raise InvalidMessageType or InvalidMessageValue, naming the key path, unless ``message`` may be sent.
+
+    True when it consists of exact base types only, so that any serializer may take it as it is; False when `plain` must
+    make a copy of it first.
+    """
+    try:
+        if type(message) is dict:
+            return _check_dict(message, MAX_DEPTH)
+        if issubclass(type(message), dict):
+            _check_dict(message, MAX_DEPTH)
+            return False
+    except _Wrong:
+        raise _explain(message) from None
+    raise InvalidMessageType(
+        f"A message must be a dict, not {_type_name(message)}: {shown(message)}. Send it under a key, such as "
+        '{"type": "chat.message", "text": ...}.'
+    )
+
+
+def plain(message: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a checked message, in base types through and through. Shares nothing that can be changed."""
+    copy: dict[str, Any] = _plain(message)
+    return copy
+
+
+class _Wrong(Exception):
+    """Something in the message is wrong. Says nothing more, because the walk that raises it keeps no path."""
+
+
+def _check_dict(container: dict[str, Any], depth: int) -> bool:
+    """Are keys and values of exact base types? _Wrong if some may not be sent. ``depth``: levels allowed from here."""
+    if not depth:
+        raise _Wrong
+    exact = True
+    # items(), also of subclasses that override it (QueryDict), because it is what the copy is made from.
+    for key, value in container.items():
+        if type(key) is not str:
+            if not issubclass(type(key), str):
+                raise _Wrong
+            exact = False
+        if not key.isascii():
+            _check_encodes(key)
+        kind = type(value)
+        if kind is str:
+            if not value.isascii():
+                _check_encodes(value)
+        elif kind is int:
+            if not INT_MIN <= value <= INT_MAX:
+                raise _Wrong
+        elif kind not in _PLAIN and not _check_other(value, depth):
+            exact = False
+    return exact
+
+
+def _check_list(container: list[Any] | tuple[Any, ...], depth: int) -> bool:
+    if not depth:
+        raise _Wrong
+    exact = True
+    for value in container:
+        kind = type(value)
+        if kind is str:
+            if not value.isascii():
+                _check_encodes(value)
+        elif kind is int:
+            if not INT_MIN <= value <= INT_MAX:
+                raise _Wrong
+        elif kind not in _PLAIN and not _check_other(value, depth):
+            exact = False
+    return exact
+
+
+def _check_other(value: Any, depth: int) -> bool:
+    """The same for one value that is a container, of a subclass, or wrong."""
+    kind = type(value)
+    if kind is dict:
+        return _check_dict(value, depth - 1)
+    if kind is list:
+        return _check_list(value, depth - 1)
+    # From here on the copy is needed. issubclass, not isinstance: lazy objects claim the class of what they wrap.
+    if issubclass(kind, dict):
+        _check_dict(value, depth - 1)
+    elif issubclass(kind, (list, tuple)):
+        _check_list(value, depth - 1)
+    elif issubclass(kind, str):
+        _check_encodes(value)
+    elif issubclass(kind, int):
+        if not INT_MIN <= int.__int__(value) <= INT_MAX:
+            raise _Wrong
+    elif not issubclass(kind, (float, bytes, bytearray, memoryview)):
+        raise _Wrong
+    return False
+
+
+def _check_encodes(text: str) -> None:
+    try:
+        str.encode(text)
+    except UnicodeEncodeError:
+        raise _Wrong from None
+
+
+def _plain(value: Any) -> Any:
+    convert = _CONVERT.get(type(value))
+    if convert is None:
+        convert = next(convert for base, convert in _CONVERT.items() if issubclass(type(value), base))
+    return convert(value)
+
+
+def _plain_dict(value: dict[str, Any]) -> dict[str, Any]:
+    return {key if type(key) is str else str.__str__(key): _plain(item) for key, item in value.items()}
+
+
+def _plain_list(value: list[Any] | tuple[Any, ...]) -> list[Any]:
+    return [_plain(item) for item in value]
+
+
+def _plain_bytes(value: bytes | bytearray) -> bytes:
+    # Through the buffer: a subclass may say otherwise in __bytes__, which bytes() would ask.
+    return value if type(value) is bytes else memoryview(value).tobytes()
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+# The base classes' own methods, because a subclass may override them (an enum's str() is not its value). They return
+# values of the exact type as they are. Searched in this order, so bool stands before int.
+_CONVERT: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    bool: _itself,
+    int: int.__int__,
+    float: float.__float__,
+    type(None): _itself,
+    dict: _plain_dict,
+    list: _plain_list,
+    tuple: _plain_list,
+    bytes: _plain_bytes,
+    bytearray: _plain_bytes,
+    memoryview: memoryview.tobytes,
+}
+
+
+def _explain(message: dict[str, Any]) -> HybridLayerError:
+    """The error for a message that failed the check."""
+    return _fault(message, "message", MAX_DEPTH) or InvalidMessageValue(
+        "The message was changed by other code while it was being sent; send a copy of it."
+    )
+
+
+def _fault(value: Any, path: str, depth: int) -> HybridLayerError | None:
+    """The first thing wrong in ``value``, which stands at ``path``, by the same rules as the check."""
+    kind = type(value)
+    if issubclass(kind, (dict, list, tuple)):
+        if not depth:
+            return InvalidMessageValue(
+                f"{_short(path)}: more than {MAX_DEPTH} levels deep; is something inside itself?"
+            )
+        return _fault_in_dict(value, path, depth) if issubclass(kind, dict) else _fault_in_list(value, path, depth)
+    if issubclass(kind, str):
+        return _fault_in_text(value, path)
+    if issubclass(kind, int):
+        if INT_MIN <= int.__int__(value) <= INT_MAX:
+            return None
+        number = f"an int of {value.bit_length()} bits" if value.bit_length() > 128 else int.__repr__(value)
+        return InvalidMessageValue(f"{_short(path)}: {number} does not fit into 64 bits with a sign; send it as a str.")
+    if issubclass(kind, (Promise, LazyObject)):
+        return InvalidMessageType(
+            f"{_short(path)}: lazy objects ({_type_name(value)}) are not allowed; send what they stand for, such "
+            "as str() of a translation."
+        )
+    if kind in _PLAIN or issubclass(kind, (float, bytes, bytearray, memoryview)):
+        return None
+    return InvalidMessageType(f"{_short(path)}: {_type_name(value)} is not allowed; {_ALLOWED}.")
+
+
+def _fault_in_dict(container: dict[Any, Any], path: str, depth: int) -> HybridLayerError | None:
+    for key, value in container.items():
+        if not issubclass(type(key), str):
+            return InvalidMessageType(
+                f"{_short(path)}: the key {shown(key)} ({_type_name(key)}) is not allowed; keys must be str."
+            )
+        fault = _fault_in_text(key, f"a key of {path}") or _fault(value, f"{path}[{_quoted(key)}]", depth - 1)
+        if fault is not None:
+            return fault
+    return None
+
+
+def _fault_in_list(container: list[Any] | tuple[Any, ...], path: str, depth: int) -> HybridLayerError | None:
+    faults = (_fault(value, f"{path}[{index}]", depth - 1) for index, value in enumerate(container))
+    return next((fault for fault in faults if fault is not None), None)
+
+
+def _fault_in_text(text: str, path: str) -> HybridLayerError | None:
+    try:
+        str.encode(text)
+    except UnicodeEncodeError as error:
+        return InvalidMessageValue(
+            f"{_short(path)}: {str.__repr__(text[error.start])} at position {error.start} is half of a surrogate pair, "
+            "which UTF-8 has no bytes for; clean the str with .encode(errors='replace').decode()."
+        )
+    return None
+
+
+def _quoted(key: str) -> str:
+    return json.dumps(key if len(key) <= 60 else key[:57] + "...", ensure_ascii=not key.isprintable())
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= 300 else f"{path[:120]} ... {path[-120:]}"
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,213 @@
+"""Messages to bytes and back: MessagePack, JSON, or a serializer of the user's, and encryption around them.
+
+The Codec is what the layer classes use. Every receiver decodes the bytes for itself, so no two of them, and not the
+sender either, ever share a dict.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgpack
+
+from hybrid_layer import messages
+from hybrid_layer.exceptions import ConfigurationError, InvalidMessageValue, MessageTooLarge, Undecodable
+from hybrid_layer.options import did_you_mean, positive_int, shown
+
+
+class Serializer(Protocol):
+    """What `register_serializer` takes.
+
+    ``dumps`` gets a checked message that consists of base types only, and must not keep or change it. ``loads`` may
+    raise any exception for bytes that it cannot read.
+    """
+
+    def dumps(self, message: dict[str, Any], /) -> bytes: ...
+
+    def loads(self, payload: bytes, /) -> dict[str, Any]: ...
+
+
+class MsgpackSerializer:
+    """MessagePack, with str and bytes told apart. Its limits on sizes follow the length of the payload."""
+
+    def dumps(self, message: dict[str, Any], /) -> bytes:
+        packed: bytes = msgpack.packb(message)
+        return packed
+
+    def loads(self, payload: bytes, /) -> dict[str, Any]:
+        message: dict[str, Any] = msgpack.unpackb(payload)
+        return message
+
+
+class JSONSerializer:
+    r"""JSON in UTF-8, for readers that are not Python.
+
+    JSON has no bytes. They become a str that starts with ``\0b`` and goes on in base64, and a str that starts with
+    ``\0`` gets ``\0s`` before it, so that nothing a user sends is mistaken for ours. Keys are left as they are. NaN and
+    infinities are written as Python's json does: NaN, Infinity, -Infinity.
+    """
+
+    # How every str that starts with \0 looks, escaped or still to be escaped. What lacks it needs no second look; what
+    # has it by chance, in a key or behind an escaped backslash, merely gets one.
+    _MARK = '"\\u0000'
+
+    _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+
+    def dumps(self, message: dict[str, Any], /) -> bytes:
+        try:
+            text = self._encode(message)
+        except TypeError:  # it has bytes
+            text = self._MARK
+        if self._MARK in text:
+            text = self._encode(_escaped(message))
+        return text.encode()
+
+    def loads(self, payload: bytes, /) -> dict[str, Any]:
+        text = payload.decode()
+        message: dict[str, Any] = json.loads(text)
+        if self._MARK in text:
+            message = _unescaped(message)
+        return message
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    if isinstance(value, bytes):
+        return "\0b" + base64.b64encode(value).decode()
+    if isinstance(value, str) and value.startswith("\0"):
+        return "\0s" + value
+    return value
+
+
+def _unescaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _unescaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unescaped(item) for item in value]
+    if isinstance(value, str) and value.startswith("\0"):
+        if value.startswith("\0s"):
+            return value[2:]
+        if value.startswith("\0b"):
+            return binascii.a2b_base64(value[2:].encode(), strict_mode=True)
+        raise ValueError(f"a str starts with {value[:2]!r}")
+    return value
+
+
+_serializers: dict[str, Serializer] = {"msgpack": MsgpackSerializer(), "json": JSONSerializer()}
+
+
+def register_serializer(name: str, serializer: Serializer) -> None:
+    """Make ``serializer`` available as ``serializer_format=name``, to layers that are built from now on."""
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(f"register_serializer({shown(name)}, ...): the name must be a str that is not empty.")
+    for method in ("dumps", "loads"):
+        if not callable(getattr(serializer, method, None)):
+            raise ConfigurationError(
+                f"register_serializer({name!r}, ...): {shown(serializer)} has no method {method}(); a serializer needs "
+                "dumps(message) -> bytes and loads(bytes) -> dict."
+                + (" Give an object of the class." if isinstance(serializer, type) else "")
+            )
+    _serializers[name] = serializer
+
+
+class Codec:
+    """Checks, serializes and encrypts what is sent, and undoes it for what is received. Of one layer object."""
+
+    def __init__(
+        self,
+        *,
+        serializer_format: str,
+        symmetric_encryption_keys: Sequence[str | bytes] | None,
+        max_message_size: int,
+    ) -> None:
+        if not isinstance(serializer_format, str) or serializer_format not in _serializers:
+            raise ConfigurationError(
+                f"serializer_format={shown(serializer_format)} is not known."
+                f"{did_you_mean(serializer_format, _serializers)} Known formats: {', '.join(sorted(_serializers))}. "
+                "Others need a call of hybrid_layer.serializers.register_serializer() first."
+            )
+        self._format = serializer_format
+        self._serializer = _serializers[serializer_format]
+        self._max_message_size = positive_int("max_message_size", max_message_size)
+        self._cipher = None if not symmetric_encryption_keys else _cipher(symmetric_encryption_keys)
+
+    def encode(self, message: dict[str, Any], where: str) -> bytes:
+        """The payload for ``message``; ``where``, the receiver, is for the text of errors only."""
+        if not messages.check(message):
+            message = messages.plain(message)
+        payload = self._dumps(message, where)
+        if len(payload) > self._max_message_size:
+            raise MessageTooLarge(
+                f"The message to {where} has {len(payload)} bytes when serialized, more than max_message_size="
+                f"{self._max_message_size}. Store the data elsewhere and send its key, or raise max_message_size."
+            )
+        return payload if self._cipher is None else self._cipher.encrypt(payload)
+
+    def decode(self, payload: bytes) -> dict[str, Any]:
+        """The message in ``payload``, or Undecodable."""
+        if self._cipher is not None:
+            try:
+                payload = self._cipher.decrypt(payload)
+            except Exception as error:
+                raise Undecodable("none of symmetric_encryption_keys decrypts it") from error
+        # Whatever a damaged or foreign payload makes a serializer raise, readers must go on.
+        try:
+            message = self._serializer.loads(payload)
+        except Exception as error:
+            raise Undecodable(f"it is not {self._format}: {type(error).__name__}: {error}") from error
+        if type(message) is not dict:
+            raise Undecodable(f"as {self._format} it is a {type(message).__name__}, not a dict")
+        return message
+
+    def _dumps(self, message: dict[str, Any], where: str) -> bytes:
+        try:
+            payload = self._serializer.dumps(message)
+        except Exception as error:
+            raise InvalidMessageValue(
+                f"The serializer {self._format!r} cannot serialize the message to {where}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if type(payload) is not bytes:
+            raise ConfigurationError(
+                f"The serializer {self._format!r} is broken: its dumps() returned {type(payload).__name__} for the "
+                f"message to {where}; it must return bytes."
+            )
+        return payload
+
+
+class _Cipher(Protocol):
+    def encrypt(self, payload: bytes, /) -> bytes: ...
+
+    def decrypt(self, payload: bytes, /) -> bytes: ...
+
+
+def _cipher(keys: Sequence[str | bytes]) -> _Cipher:
+    """Encrypts with the first key and decrypts with any, so that keys can be rotated without losing messages."""
+    # Errors never show a key.
+    if not isinstance(keys, (list, tuple)):
+        raise ConfigurationError(
+            f"symmetric_encryption_keys must be a list of keys, not {type(keys).__name__}; put a single key "
+            "into a list."
+        )
+    secrets = []
+    for index, key in enumerate(keys):
+        if not isinstance(key, (str, bytes)) or not key:
+            raise ConfigurationError(
+                f"symmetric_encryption_keys[{index}] must be a str or bytes that is not empty, "
+                f"not {'empty' if key in ('', b'') else type(key).__name__}."
+            )
+        secrets.append(key.encode() if isinstance(key, str) else key)
+    try:
+        # Only here: who sets no keys need not have it installed.
+        from cryptography.fernet import Fernet, MultiFernet
+    except ImportError as error:
+        raise ConfigurationError(
+            "symmetric_encryption_keys needs the package cryptography: pip install hybrid_layer[cryptography]"
+        ) from error
+    return MultiFernet([Fernet(base64.urlsafe_b64encode(hashlib.sha256(secret).digest())) for secret in secrets])
