@@ -62,7 +62,7 @@ def _check_dict(container: dict[str, Any], depth: int) -> bool:
     if not depth:
         raise _Wrong
     exact = True
-    # items(), also of subclasses that override it (QueryDict), because it is what the copy is made from.
+    # items(), also of subclasses that override it (as MultiValueDict does), because it is what the copy is made from.
     for key, value in container.items():
         if type(key) is not str:
             if not issubclass(type(key), str):

@@ -1,0 +1,116 @@
+"""Counters that lose nothing, and warnings that stay calm."""
+
+import logging
+import threading
+
+import pytest
+
+from hybrid_layer import statistics
+from hybrid_layer.statistics import KEYS, MAX_WARN_KEYS, CalmWarnings, Statistics
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_every_key_is_always_there() -> None:
+    assert Statistics().as_dict() == dict.fromkeys(KEYS, 0)
+    reasons = {"full", "expired", "dead", "slow", "memory", "damaged", "undecodable"}
+    assert set(KEYS) == {"sent", "received", *reasons}
+
+
+def test_counts() -> None:
+    counters = Statistics()
+    counters.count("sent")
+    counters.count("sent", 4)
+    counters.count("full")
+    assert counters.as_dict() == dict.fromkeys(KEYS, 0) | {"sent": 5, "full": 1}
+
+
+def test_unknown_key_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        Statistics().count("sended")
+
+
+def test_each_object_counts_for_itself() -> None:
+    one, other = Statistics(), Statistics()
+    one.count("sent")
+    assert other.as_dict()["sent"] == 0
+
+
+def test_threads_lose_no_count() -> None:
+    counters = Statistics()
+
+    def work() -> None:
+        for _ in range(20_000):
+            counters.count("received")
+
+    for _ in range(2):  # the second time, thread ids are used again
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        counters.as_dict()
+        for thread in threads:
+            thread.join()
+    assert counters.as_dict()["received"] == 160_000
+
+
+def test_warns_once_a_minute_and_key(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    counters = Statistics(clock)
+    for _ in range(5):
+        counters.warn(("slow", "a"), "a is slow.")
+    counters.warn(("slow", "b"), "b is slow.")
+    assert caplog.messages == ["a is slow.", "b is slow."]
+    clock.now += 59.9
+    counters.warn(("slow", "a"), "a is slow.")
+    assert len(caplog.messages) == 2
+    clock.now += 0.1
+    counters.warn(("slow", "a"), "a is slow.")
+    counters.warn(("slow", "b"), "b is slow.")
+    assert caplog.messages[2:] == [
+        "a is slow. (5 more such warnings were held back since the last one.)",
+        "b is slow.",
+    ]
+    assert caplog.record_tuples[0][:2] == ("hybrid_layer", logging.WARNING)
+
+
+def test_text_is_formatted_only_with_arguments(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    warnings = CalmWarnings(clock)
+    for _ in range(2):
+        warnings.warn("a", "all of %s", "x")
+        warnings.warn("b", "100% full")
+        clock.now += 60
+    assert caplog.messages == ["all of x", "100% full"] * 2
+
+
+def test_many_keys_share_one_line(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    warnings = CalmWarnings(clock)
+    for n in range(10 * MAX_WARN_KEYS):
+        warnings.warn(n, f"{n}")
+    assert len(caplog.messages) == MAX_WARN_KEYS + 1
+    assert len(warnings._by_key) == MAX_WARN_KEYS + 1
+    clock.now += 60
+    warnings.warn("new", "new")
+    assert caplog.messages[-1] == "new"
+    assert len(warnings._by_key) == 1
+
+
+def test_each_object_warns_for_itself(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        Statistics(clock).warn("key", "text")
+    assert caplog.messages == ["text", "text"]
+
+
+def test_warning_of_the_whole_process(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        statistics.warn(("unit test of the whole process",), "text")
+    assert caplog.messages == ["text"]
