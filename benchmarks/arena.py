@@ -1,0 +1,211 @@
+"""Runs one contestant once: a fresh process for each role, and points where all roles meet.
+
+A role is a coroutine function ``role(layer, party, ...)``, or a plain function where a caller without an event loop is
+what is measured. `party.meet(value)` waits until every role got there and returns what each of them brought, in the
+order of the roles. All roles of a run meet equally often.
+
+The parent only passes on what is brought to a meeting, and between meetings it sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import multiprocessing
+import os
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from benchmarks.contestants import Contestant, Place, Recipe
+
+# Children are forks of a server that has imported what all need: they start within milliseconds, and no state of one run
+# is left in the next.
+_PRELOAD = [
+    "benchmarks.bare",
+    "benchmarks.questions",
+    "channels.layers",
+    "channels_redis.core",
+    "channels_redis.pubsub",
+    "hybrid_layer",
+    "hybrid_layer.ipc",
+    "hybrid_layer.remote",
+    "redis.asyncio",
+]
+_multiprocessing = multiprocessing.get_context("forkserver")
+_multiprocessing.set_forkserver_preload(_PRELOAD)
+
+Role = partial
+"""A role with its arguments, without layer and party."""
+
+
+class RunFailed(Exception):
+    """A role raised, died or did not end in time. The text is what a person needs to know."""
+
+
+class Party:
+    """A role's end of the meetings."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def meet(self, value: Any = None) -> list[Any]:
+        """Wait for the other roles; what each of them brought."""
+        self._connection.send(("meet", value))
+        # In a thread that ends up asleep in read(): the loop goes on, the interpreter lock is free.
+        return await asyncio.get_running_loop().run_in_executor(None, self._connection.recv)
+
+    def meet_blocking(self, value: Any = None) -> list[Any]:
+        """The same for a role without an event loop."""
+        self._connection.send(("meet", value))
+        return self._connection.recv()
+
+
+class Arena:
+    """Places for runs, on one server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._runs = 0
+
+    def run(
+        self,
+        contestant: Contestant,
+        roles: Sequence[Role[Any]],
+        *,
+        at_meeting: Callable[[int], None] = lambda number: None,
+        timeout: float = 60,
+    ) -> list[Any]:
+        """Run `roles`, each in a process of its own if the contestant can; what each returned.
+
+        `at_meeting` is called with 0, 1, ... when all roles stand at that meeting. Raises `RunFailed`.
+        """
+        self._runs += 1
+        with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
+            place = Place(url=self.url, prefix=f"benchmarks-{os.getpid()}-{self._runs}", directory=directory)
+            recipe = Recipe(contestant.backend, contestant.config(place))
+            run = _Run(recipe, [roles] if contestant.one_process else [[role] for role in roles])
+            try:
+                return run.direct(at_meeting, time.monotonic() + timeout)
+            except RunFailed:
+                run.kill()
+                # What the killed processes left behind goes with another's orderly end.
+                run = _Run(recipe, [[Role(_leave)]])
+                run.direct(at_meeting, time.monotonic() + timeout)
+                raise
+            finally:
+                run.end()
+
+
+class _Run:
+    """The parent's side of one run."""
+
+    def __init__(self, recipe: Recipe, casts: Sequence[Sequence[Role[Any]]]) -> None:
+        self._connections: list[Connection] = []
+        self._processes = []
+        for cast in casts:
+            pipes = [_multiprocessing.Pipe() for _ in cast]
+            process = _multiprocessing.Process(target=_play, args=(recipe, cast, [theirs for _, theirs in pipes]))
+            process.start()
+            for ours, theirs in pipes:
+                theirs.close()
+                self._connections.append(ours)
+            self._processes.append(process)
+
+    def direct(self, at_meeting: Callable[[int], None], deadline: float) -> list[Any]:
+        """Lead the roles from meeting to meeting until each has returned."""
+        meeting = 0
+        while True:
+            said = self._hear_all(deadline)
+            if all(what == "returned" for what, _ in said):
+                return [value for _, value in said]
+            if not all(what == "meet" for what, _ in said):
+                raise RunFailed("the roles do not meet equally often")
+            at_meeting(meeting)
+            meeting += 1
+            for connection in self._connections:
+                connection.send([value for _, value in said])
+
+    def _hear_all(self, deadline: float) -> list[tuple[str, Any]]:
+        said: dict[Connection, tuple[str, Any]] = {}
+        while len(said) < len(self._connections):
+            silent = [connection for connection in self._connections if connection not in said]
+            ready = wait(silent, timeout=max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise RunFailed("did not end in time")
+            for connection in ready:
+                try:
+                    what, value = connection.recv()
+                except EOFError:
+                    raise RunFailed("a process died") from None
+                if what == "raised":
+                    raise RunFailed(value)
+                said[connection] = what, value
+        return [said[connection] for connection in self._connections]
+
+    def end(self) -> None:
+        """Let the processes clean up and go."""
+        for number, connection in enumerate(self._connections):
+            try:
+                connection.send(number == 0)
+            except OSError:
+                pass  # it went already
+            connection.close()
+        for process in self._processes:
+            process.join(timeout=5)
+        self.kill()
+
+    def kill(self) -> None:
+        for process in self._processes:
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def _play(recipe: Recipe, cast: Sequence[Role[Any]], connections: Sequence[Connection]) -> None:
+    """What a child process does."""
+    layer = recipe.build()
+    try:
+        if inspect.iscoroutinefunction(cast[0].func):
+            asyncio.run(_play_tasks(layer, cast, connections))
+        else:
+            [role], [connection] = cast, connections
+            connection.send(("returned", role(layer, Party(connection))))
+            asyncio.run(_clean_up(layer, flush=connection.recv()))
+    except Exception as error:
+        if isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        text = "".join(traceback.format_exception_only(error)).strip()
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        for connection in connections:
+            connection.send(("raised", f"{text} ({os.path.basename(where.filename)}:{where.lineno})"))
+
+
+async def _play_tasks(layer: Any, cast: Sequence[Role[Any]], connections: Sequence[Connection]) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(role(layer, Party(connection)))
+            for role, connection in zip(cast, connections, strict=True)
+        ]
+    loop = asyncio.get_running_loop()
+    first = False
+    for task, connection in zip(tasks, connections, strict=True):
+        connection.send(("returned", task.result()))
+    for connection in connections:
+        first |= await loop.run_in_executor(None, connection.recv)
+    await _clean_up(layer, flush=first)
+
+
+async def _clean_up(layer: Any, *, flush: bool) -> None:
+    if flush and hasattr(layer, "flush"):
+        await layer.flush()
+    if hasattr(layer, "close"):
+        await layer.close()
+
+
+async def _leave(layer: Any, party: Party) -> None:
+    """The role of one who only cleans up."""

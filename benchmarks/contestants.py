@@ -1,0 +1,107 @@
+"""Who is compared: channel layers, and the bare limits that no layer on the same means can beat."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+CAPACITY = 20_000
+"""Messages that a channel may hold, for every layer: senders should meet the layer's speed, not its limit."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What one run may use: names of its own, so that no two runs meet."""
+
+    url: str
+    """The server's, as redis://..."""
+    prefix: str
+    directory: str
+    """Empty, for FIFOs."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One layer in one configuration. Built in the process that uses it."""
+
+    name: str
+    backend: str
+    """Dotted path of the class, as in CHANNEL_LAYERS."""
+    config: Callable[[Place], dict[str, Any]]
+    remote: bool = False
+    """Does it talk to the server?"""
+    one_process: bool = False
+    """Can it not leave its process? Then all roles of a run are tasks of one event loop."""
+    bare: bool = False
+    """No layer, but what a layer would stand on: sends and receives, no more."""
+
+    def is_here(self) -> bool:
+        """Is the package installed?"""
+        try:
+            self.backend_class()
+        except (ImportError, AttributeError):
+            return False
+        return True
+
+    def backend_class(self) -> Any:
+        module, _, name = self.backend.rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A contestant for one run, in a form that another process can be given."""
+
+    backend: str
+    config: dict[str, Any]
+
+    def build(self) -> Any:
+        module, _, name = self.backend.rpartition(".")
+        return getattr(importlib.import_module(module), name)(**self.config)
+
+
+def _ours(place: Place) -> dict[str, Any]:
+    return {"prefix": place.prefix, "capacity": CAPACITY}
+
+
+def _ours_with_hosts(place: Place) -> dict[str, Any]:
+    return {"hosts": [place.url], **_ours(place)}
+
+
+def _channels_redis(place: Place) -> dict[str, Any]:
+    # channels_redis 4.3 leaves the socket timeout to redis-py, whose version 8 made it 5 s: as long as the blocking pop of
+    # an idle receive(), which then dies of a TimeoutError. Without a timeout both versions do what was meant.
+    hosts = [{"address": place.url, "socket_timeout": None}]
+    return {"hosts": hosts, "prefix": place.prefix, "capacity": CAPACITY}
+
+
+CONTESTANTS = (
+    Contestant("bare pipe", "benchmarks.bare.Pipes", lambda place: {"directory": place.directory}, bare=True),
+    Contestant("IPC", "hybrid_layer.ipc.IPCChannelLayer", _ours),
+    Contestant("hybrid, no hosts", "hybrid_layer.HybridChannelLayer", _ours),
+    Contestant("hybrid, hosts", "hybrid_layer.HybridChannelLayer", _ours_with_hosts, remote=True),
+    Contestant(
+        "bare EVALSHA/BLPOP",
+        "benchmarks.bare.RedisLists",
+        lambda place: {"url": place.url, "prefix": place.prefix},
+        remote=True,
+        bare=True,
+    ),
+    Contestant("queued", "hybrid_layer.remote.RedisChannelLayer", _ours_with_hosts, remote=True),
+    Contestant("channels_redis core", "channels_redis.core.RedisChannelLayer", _channels_redis, remote=True),
+    Contestant(
+        "channels_redis pubsub", "channels_redis.pubsub.RedisPubSubChannelLayer", _channels_redis, remote=True
+    ),
+    Contestant(
+        "InMemory",
+        "channels.layers.InMemoryChannelLayer",
+        lambda place: {"capacity": CAPACITY},
+        one_process=True,
+    ),
+    Contestant("empty coroutine", "benchmarks.bare.Nothing", lambda place: {}, one_process=True, bare=True),
+)
+BY_NAME = {contestant.name: contestant for contestant in CONTESTANTS}
+LAYERS = tuple(contestant.name for contestant in CONTESTANTS if not contestant.bare)
+REMOTE_LAYERS = tuple(contestant.name for contestant in CONTESTANTS if contestant.remote and not contestant.bare)

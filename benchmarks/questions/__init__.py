@@ -1,0 +1,28 @@
+"""The questions, in the order in which they are asked."""
+
+from __future__ import annotations
+
+from benchmarks.questions.backlog import Backlog
+from benchmarks.questions.base import Means, Question, Scale
+from benchmarks.questions.commands import Commands
+from benchmarks.questions.fan_out import FanOut
+from benchmarks.questions.idle import Idle
+from benchmarks.questions.one_way import OneWay
+from benchmarks.questions.round_trip import RoundTrip
+from benchmarks.questions.sync_send import SyncSend
+
+__all__ = ["QUESTIONS", "Means", "Question", "Scale"]
+
+QUESTIONS: tuple[Question, ...] = (
+    RoundTrip("round_trip_normal", channel="round.trip"),
+    RoundTrip("round_trip_specific", channel=None),
+    OneWay("one_way_1", pairs=1),
+    OneWay("one_way_2", pairs=2),
+    SyncSend("sync_send_1", threads=1),
+    SyncSend("sync_send_8", threads=8),
+    FanOut("fan_out_1000", members=1000),
+    Backlog(),
+    Idle(),
+    Commands("commands_normal", channel="commands"),
+    Commands("commands_specific", channel=None),
+)

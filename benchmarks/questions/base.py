@@ -1,0 +1,48 @@
+"""What a question is: who takes part, how one run is measured, which figures come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from benchmarks.arena import Arena
+from benchmarks.contestants import Contestant
+from benchmarks.results import Column, Sample
+from benchmarks.server import Observer
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How long and how large, from --quick or not."""
+
+    rounds: int
+    seconds: float
+    """Length of each measured stretch."""
+    many: int
+    """Where a question compares few with many, the many."""
+    messages: int
+    """Where a question counts and does not time, how many."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a question measures with."""
+
+    arena: Arena
+    observer: Observer
+    scale: Scale
+
+
+class Question(Protocol):
+    key: str
+    """For --only and JSON."""
+    text: str
+    """What is asked, and under which conditions, in words."""
+    contestants: tuple[str, ...]
+    columns: tuple[Column, ...]
+    """The first is the main figure: the one with spread and ratios."""
+    references: tuple[str, ...]
+    """Contestants whose main figure the others' are divided by."""
+
+    def measure(self, means: Means, contestant: Contestant) -> Sample:
+        """Run once. Raises `RunFailed`."""

@@ -1,0 +1,130 @@
+"""How long until a group message has reached every member?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.arena import Party, Role
+from benchmarks.contestants import LAYERS, Contestant
+from benchmarks.message import message
+from benchmarks.questions.base import Means
+from benchmarks.results import Column, Sample, quantile
+from benchmarks.server import Reading
+
+_WARM_UP = 3
+_LEAST = 10
+"""Messages that are measured even if that takes longer than a stretch should."""
+_PATIENCE = 3
+"""Seconds after which a message that has not reached everybody is given up, and the run with it."""
+
+HOMES = 2
+"""Processes that the members live in."""
+
+
+@dataclass
+class Home:
+    """What one process's members saw: when the last of them had each message, and by number what went wrong."""
+
+    complete: list[float]
+    lost: int = 0
+    twice: int = 0
+
+
+class FanOut:
+    """One sender, and members in two other processes, each with a coroutine that waits."""
+
+    references = ("channels_redis pubsub",)
+    contestants = LAYERS
+
+    def __init__(self, key: str, members: int) -> None:
+        self.key = key
+        self._members = members
+        self.columns = (
+            Column("p50_ms", "p50 ms", ",.2f"),
+            Column("server_cpu_us", "server CPU us per group_send"),
+        )
+        self.text = (
+            f"How long until a group message has reached {members:,} members in {HOMES} processes? From the call of "
+            "group_send in a third process until the last member has it, one message at a time."
+        )
+
+    def measure(self, means: Means, contestant: Contestant) -> Sample:
+        readings: list[Reading] = []
+        sent, *homes = means.arena.run(
+            contestant,
+            [Role(send_to_group, seconds=means.scale.seconds)]
+            + [Role(live_in_group, members=self._members // HOMES) for _ in range(HOMES)],
+            at_meeting=lambda number: readings.append(means.observer.read()),
+        )
+        durations = [
+            max(completed) - began
+            for began, *completed in zip(sent, *(home.complete for home in homes), strict=False)
+        ]
+        figures = {"p50_ms": quantile(durations[_WARM_UP:] or [float("nan")], 0.5) * 1e3}
+        if contestant.remote:
+            _, start, end = readings
+            figures["server_cpu_us"] = (end.cpu_seconds - start.cpu_seconds) / len(sent) * 1e6
+        return Sample(figures, lost=sum(home.lost for home in homes), twice=sum(home.twice for home in homes))
+
+
+async def send_to_group(layer: Any, party: Party, seconds: float) -> list[float]:
+    """When each message was sent."""
+    here = await layer.new_channel()
+    await party.meet(here)
+    await party.meet()
+    end = time.monotonic() + seconds
+    sent: list[float] = []
+    while time.monotonic() < end or len(sent) < _WARM_UP + _LEAST:
+        news = message(len(sent))
+        sent.append(time.monotonic())
+        await layer.group_send("fan.out", news)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                for _ in range(HOMES):
+                    await layer.receive(here)
+        except TimeoutError:
+            break
+    await party.meet()
+    return sent
+
+
+async def live_in_group(layer: Any, party: Party, members: int) -> Home:
+    """Members, each waiting in a coroutine of its own; the process tells the sender when all have a message."""
+    back, *_ = await party.meet()
+    home = Home(complete=[])
+    missing: dict[int, int] = {}
+
+    async def live(channel: str) -> None:
+        expected = 0
+        while True:
+            number = (await layer.receive(channel))["number"]
+            if number < expected:
+                home.twice += 1
+                continue
+            home.lost += number - expected
+            expected = number + 1
+            missing[number] = missing.get(number, members) - 1
+            if missing[number] == 0:
+                home.complete.append(time.monotonic())
+                del missing[number]
+                await layer.send(back, message(number))
+
+    tasks = []
+    for _ in range(members):
+        channel = await layer.new_channel()
+        await layer.group_add("fan.out", channel)
+        tasks.append(asyncio.create_task(live(channel)))
+    await asyncio.sleep(0.2)  # until all of them wait
+    await party.meet()
+    ended = asyncio.create_task(party.meet())
+    await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    if not ended.done():
+        raise next(task for task in tasks if task.done()).exception() or RuntimeError("a member ended")
+    home.lost += sum(missing.values())
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    return home

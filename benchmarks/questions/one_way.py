@@ -1,0 +1,167 @@
+"""How many messages a second go one way?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from dataclasses import dataclass
+from typing import Any
+
+from channels.exceptions import ChannelFull
+
+from benchmarks.arena import Party, Role
+from benchmarks.contestants import Contestant
+from benchmarks.message import END, HELLO, listen, message
+from benchmarks.questions.base import Means
+from benchmarks.results import Column, Sample, Tally
+from benchmarks.server import Reading
+
+_LOOKS_AT_CLOCK = 64
+"""Messages between two looks of a sender."""
+_FULL_PAUSE = 0.001
+"""Seconds that a sender sleeps when the channel is full."""
+_SILENCE = 3
+"""Seconds without a message after which a receiver gives up waiting for the END."""
+
+
+@dataclass
+class Sent:
+    """A sender's account."""
+
+    began: float
+    """time.monotonic(), the same clock in all processes."""
+    count: int
+    full: int
+
+
+@dataclass
+class Got:
+    """A receiver's account: who sent what it got, and which number."""
+
+    senders: array[int]
+    numbers: array[int]
+    last: float
+
+
+class OneWay:
+    """Senders that send as fast as they can, and receivers, all in processes of their own, on one normal channel."""
+
+    columns = (
+        Column("per_second", "messages/s"),
+        Column("full", "times full"),
+        Column("server_cpu_us", "server CPU us per message"),
+    )
+    references = ("bare pipe", "channels_redis core", "channels_redis pubsub")
+    contestants = (
+        "bare pipe",
+        "IPC",
+        "hybrid, no hosts",
+        "hybrid, hosts",
+        "bare EVALSHA/BLPOP",
+        "queued",
+        "channels_redis core",
+        "channels_redis pubsub",
+        "InMemory",
+    )
+
+    def __init__(self, key: str, pairs: int) -> None:
+        self.key = key
+        self._pairs = pairs
+        self.text = (
+            f"How many messages a second go one way? {pairs} sending and {pairs} receiving processes on one normal "
+            "channel of capacity 20,000; each sender awaits one send after the other, and sleeps 1 ms when it is full."
+        )
+        if pairs > 1:
+            # A pipe cannot share out messages, and one process is one pair.
+            self.contestants = tuple(name for name in self.contestants if name not in ("bare pipe", "InMemory"))
+
+    def measure(self, means: Means, contestant: Contestant) -> Sample:
+        readings: list[Reading] = []
+        results = means.arena.run(
+            contestant,
+            [
+                Role(send, channel="one.way", number=number, receivers=self._pairs, seconds=means.scale.seconds)
+                for number in range(self._pairs)
+            ]
+            + [Role(receive, channel="one.way", senders=self._pairs) for _ in range(self._pairs)],
+            at_meeting=lambda number: readings.append(means.observer.read()),
+        )
+        sent: list[Sent] = results[: self._pairs]
+        got: list[Got] = results[self._pairs :]
+        tally = Tally().compare(
+            ((sender, number) for sender, account in enumerate(sent) for number in range(account.count)),
+            [list(zip(account.senders, account.numbers, strict=True)) for account in got],
+        )
+        count = sum(account.count for account in sent)
+        duration = max(account.last for account in got) - min(account.began for account in sent)
+        figures = {
+            "per_second": (count - tally.lost) / duration,
+            "full": sum(account.full for account in sent),
+        }
+        if contestant.remote:
+            _, start, end = readings
+            figures["server_cpu_us"] = (end.cpu_seconds - start.cpu_seconds) / count * 1e6
+        return Sample(figures, lost=tally.lost, twice=tally.twice, disorder=tally.disorder)
+
+
+async def send(layer: Any, party: Party, channel: str, number: int, receivers: int, seconds: float) -> Sent:
+    await party.meet()
+    await layer.send(channel, message(HELLO))
+    await party.meet()
+    sent = Sent(began=time.monotonic(), count=0, full=0)
+    end = sent.began + seconds
+    while True:
+        try:
+            await layer.send(channel, message(sent.count, number))
+            sent.count += 1
+        except ChannelFull:
+            sent.full += 1
+            await asyncio.sleep(_FULL_PAUSE)
+        if sent.count % _LOOKS_AT_CLOCK == 0 and time.monotonic() > end:
+            break
+    for _ in range(receivers):
+        await _send_end(layer, channel)
+    await party.meet()
+    return sent
+
+
+async def _send_end(layer: Any, channel: str) -> None:
+    while True:
+        try:
+            return await layer.send(channel, message(END))
+        except ChannelFull:
+            await asyncio.sleep(_FULL_PAUSE)
+
+
+async def receive(layer: Any, party: Party, channel: str, senders: int) -> Got:
+    """Take messages until as many ENDs came as there are senders: each sends one for every receiver."""
+    first = await listen(layer, channel)
+    await party.meet()
+    await first
+    await party.meet()
+    got = Got(array("q"), array("q"), last=time.monotonic())
+    reading = asyncio.create_task(_read(layer, channel, senders, got))
+    count = -1
+    while not reading.done() and len(got.numbers) > count:
+        count = len(got.numbers)
+        await asyncio.wait([reading], timeout=_SILENCE)
+    reading.cancel()
+    await asyncio.wait([reading])
+    if not reading.cancelled():
+        reading.result()
+    await party.meet()
+    return got
+
+
+async def _read(layer: Any, channel: str, ends: int, got: Got) -> None:
+    senders, numbers = got.senders.append, got.numbers.append
+    while ends:
+        received = await layer.receive(channel)
+        number = received["number"]
+        if number >= 0:
+            senders(received["sender"])
+            numbers(number)
+            got.last = time.monotonic()
+        elif number == END:
+            ends -= 1
