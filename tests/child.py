@@ -1,0 +1,83 @@
+"""A program that a test starts: in a process group of its own, its output in a file, and never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from tests.guardian import guardian, kill_group
+
+
+class Child:
+    """A started program. Whoever starts one calls `wait`, or `kill` and then `wait`."""
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        output: Path,
+        environment: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        with output.open("ab") as file:
+            # A session of its own: Ctrl-C in the terminal belongs to the test run, which then ends its children itself.
+            self._popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                pass_fds=descriptors,
+                start_new_session=True,
+            )
+        self.pid = self._popen.pid
+        guardian.watch("group", self.pid)
+
+    @property
+    def running(self) -> bool:
+        """Whether it lives; paused counts."""
+        return self._popen.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; nothing happens if it has ended."""
+        self._popen.send_signal(number)
+
+    def pause(self) -> None:
+        """Stop it where it is (SIGSTOP), and return when it stands."""
+        self.signal(signal.SIGSTOP)
+        process = psutil.Process(self.pid)
+        while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+            time.sleep(0.001)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self.signal(signal.SIGCONT)
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code, negative for a signal; `subprocess.TimeoutExpired` if it takes longer."""
+        return self._popen.wait(seconds)
+
+    def end_group(self) -> list[int]:
+        """After the end: kill the processes that it forked and left behind, and return their numbers."""
+        left = _living_members(self.pid)
+        kill_group(self.pid)
+        guardian.forget("group", self.pid)
+        return left
+
+
+def _living_members(group: int) -> list[int]:
+    """Zombies that nobody waits for stay members of their group, so that a signal alone cannot tell."""
+    members = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process.pid)
+        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            continue
+    return members

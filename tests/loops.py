@@ -1,0 +1,28 @@
+"""Runs coroutines: each on a new event loop, of asyncio or of uvloop, and not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, TypeVar
+
+import uvloop
+
+T = TypeVar("T")
+LoopKind = Literal["asyncio", "uvloop"]
+
+LOOPS: dict[LoopKind, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+def run(coroutine: Coroutine[Any, Any, T], *, loop: LoopKind = "asyncio", seconds: float | None = 30.0) -> T:
+    """Run to the end and return the result; `TimeoutError` after `seconds`."""
+
+    async def bounded() -> T:
+        async with asyncio.timeout(seconds):
+            return await coroutine
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        return runner.run(bounded())

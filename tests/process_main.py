@@ -1,0 +1,49 @@
+"""The second process's end of `tests/processes.py`: runs one function and tells the test what comes of it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tests import django_settings
+from tests.loops import LoopKind, run
+
+
+class Parent:
+    """What the function gets as its first argument."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def ready(self, value: Any = None) -> None:
+        """Say that the set-up is done, or that a point was reached."""
+        self._connection.send(("ready", value))
+
+    def send(self, value: Any) -> None:
+        """Give the test a value: its next `process.receive()`."""
+        self._connection.send(("message", value))
+
+    def receive(self) -> Any:
+        """Wait for the test's next `process.send(value)`; `EOFError` when the test is over. Blocks its thread."""
+        return self._connection.recv()
+
+
+def main(descriptor: str, target: str, loop: LoopKind) -> None:
+    connection = Connection(int(descriptor))
+    args, kwargs = connection.recv()
+    django_settings.configure()
+    module, _, name = target.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    result = function(Parent(connection), *args, **kwargs)
+    if inspect.iscoroutine(result):
+        # No bound of its own: the test that waits has one, and the process does not outlive the test.
+        result = run(result, loop=loop, seconds=None)
+    connection.send(("result", result))
+    connection.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])  # type: ignore[arg-type]

