@@ -83,6 +83,7 @@ CONVERTED: list[tuple[Any, Any]] = [
     (Point(1, Level.HIGH), [1, 3]),
     (OrderedDict(b=1, a=OrderedDict()), {"b": 1, "a": {}}),
     (MultiValueDict({"a": ["1", "2"], "b": ["3"]}), {"a": "2", "b": "3"}),
+    ({Text("key"): 1}, {"key": 1}),
     ({Colour.RED: 1, Text("key"): [mark_safe("x")]}, {"red": 1, "key": ["x"]}),
 ]
 
