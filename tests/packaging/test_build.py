@@ -1,0 +1,90 @@
+"""What `setup.py` does where the C core cannot be built, or need not be."""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import setuptools
+
+import hybrid_layer
+
+ROOT = Path(__file__).parents[2]
+
+
+def arguments_of_setup(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **arguments: seen.update(arguments))
+    monkeypatch.chdir(ROOT)
+    runpy.run_path("setup.py")
+    return seen
+
+
+def test_one_extension_for_the_stable_abi(monkeypatch: pytest.MonkeyPatch) -> None:
+    [extension] = arguments_of_setup(monkeypatch)["ext_modules"]
+    assert extension.name == "hybrid_layer.ipc._core"
+    assert extension.py_limited_api
+    assert {Path(source).suffix for source in extension.sources} == {".c"}
+
+
+def test_windows_gets_no_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert arguments_of_setup(monkeypatch)["ext_modules"] == []
+
+
+def test_no_compiler_is_a_sentence_that_names_the_remedy(tmp_path: Path) -> None:
+    answer = build(tmp_path, CC=str(tmp_path / "no-such-compiler"))
+    assert "needs a C compiler" in answer
+    assert "no-such-compiler" in answer
+    assert "apt install gcc libc6-dev python3-dev" in answer
+
+
+def test_a_compiler_without_headers_is_the_same_sentence(tmp_path: Path) -> None:
+    compiler = tmp_path / "compiler"
+    compiler.write_text("#!/bin/sh\necho 'Python.h: No such file or directory' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    answer = build(tmp_path, CC=str(compiler))
+    assert "Python.h: No such file" in answer
+    assert "the headers of the C library\nand those of Python" in answer
+
+
+def test_incomplete_sources_are_named(tmp_path: Path) -> None:
+    copy_sources(tmp_path)
+    for file in (tmp_path / "source/hybrid_layer/ipc/_core").glob("*.c"):
+        file.unlink()
+    assert "no C file is in hybrid_layer/ipc/_core" in build(tmp_path)
+
+
+def test_the_version_is_written_once() -> None:
+    assert metadata.version("hybrid_layer") == hybrid_layer.__version__
+
+
+def copy_sources(directory: Path) -> Path:
+    copy = directory / "source"
+    if not copy.exists():
+        copy.mkdir()
+        for name in ("setup.py", "pyproject.toml", "README.rst", "LICENSE"):
+            shutil.copy(ROOT / name, copy)
+        shutil.copytree(ROOT / "hybrid_layer", copy / "hybrid_layer", ignore=shutil.ignore_patterns("*.so"))
+    return copy
+
+
+def build(directory: Path, **environment: str) -> str:
+    """Everything that a build that must fail printed; never a stack trace."""
+    done = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", "--inplace"],
+        cwd=copy_sources(directory),
+        env={"PATH": "/usr/bin:/bin", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stdout
+    return done.stdout
