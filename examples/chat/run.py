@@ -1,0 +1,222 @@
+"""Runs the chat as a production site would: two web processes and one worker; Ctrl-C ends them all.
+
+The web processes are `uvicorn --workers 2`: its parent opens the port once and hands the listening socket to both, so
+the kernel gives each new connection to whichever process is first to accept it. On Linux that spreads the connections
+of idle processes about 60 : 40, in no order (measured). A listener for each process, with SO_REUSEPORT, spreads them
+50 : 50, in no order either; uvicorn has no such option, and two uvicorns side by side would restart nobody. So, whoever
+hands out the connections, a second tab lands on the other process about half of the time. That is why the page asks:
+a process that it would rather not have sends it away again, a few times at most (ELSEWHERE in chat/consumers.py).
+
+The worker is Channels' own `manage.py runworker jobs`. A site would have systemd or a container runtime in the place of
+this file, and whatever terminates TLS in front.
+
+Environment: PORT (8000); HYBRID_LAYER_HOSTS, comma separated, for a remote; HYBRID_LAYER_PREFIX (chat).
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+import psutil
+
+HERE = Path(__file__).resolve().parent
+HOST = "127.0.0.1"  # no login, hence nobody but this machine
+WEB_PROCESSES = 2
+START_SECONDS = 30
+END_SECONDS = 6
+QUICK_SECONDS = 3  # a worker that dies sooner than this after its start would only die again
+
+# Frames beyond 16 KiB are no chat; a socket that is still busy after two seconds does not hold up the end.
+UVICORN = (
+    f"-m uvicorn chat.asgi:application --workers {WEB_PROCESSES} --host {HOST} --lifespan off --log-level warning"
+    " --no-access-log --ws-max-size 16384 --timeout-graceful-shutdown 2"
+).split()
+WORKER = ["manage.py", "runworker", "jobs"]
+
+LIBC = ctypes.CDLL(None)  # loaded here, because nothing should be between fork and exec
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+class Stop(Exception):
+    """Ends the demo; the text, if any, is what went wrong."""
+
+
+class Demo:
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://{HOST}:{port}"
+        self.asked_to_stop = False
+        self.web: subprocess.Popen[bytes] | None = None
+        self.worker: subprocess.Popen[bytes] | None = None
+        self.worker_since = 0.0
+        self.web_pids: set[int] = set()
+
+    def run(self) -> int:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self.on_signal)
+        try:
+            self.start()
+            self.watch()
+        except Stop as stop:
+            if stop.args:
+                say(stop.args[0], sys.stderr)
+                return 1
+            return 0
+        finally:
+            self.end()
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Only noted here, and acted on between two steps, so that nothing is left half-started."""
+        self.asked_to_stop = True
+
+    def start(self) -> None:
+        self.check_port()
+        self.web = start([*UVICORN, "--port", str(self.port)])
+        self.start_worker()
+        deadline = time.monotonic() + START_SECONDS
+        while not (self.answers() and len(self.web_pids) == WEB_PROCESSES):
+            self.pause(0.1)
+            if time.monotonic() > deadline:
+                raise Stop(f"The web processes did not answer within {START_SECONDS} seconds.")
+            self.web_pids = self.web_children()
+        assert self.worker is not None
+        web = " and ".join(str(pid) for pid in sorted(self.web_pids))
+        say(f"\n  Chat: {self.url}  (open it in two tabs)\n")
+        say(f"  web processes {web}, worker {self.worker.pid}; Ctrl-C ends them all\n")
+
+    def start_worker(self) -> None:
+        self.worker = start(WORKER)
+        self.worker_since = time.monotonic()
+
+    def watch(self) -> None:
+        """Until Ctrl-C. Whatever dies meanwhile is named and replaced, and the others go on: try `kill -9`."""
+        while True:
+            self.pause(0.5)
+            pids = self.web_children()
+            for pid in sorted(self.web_pids - pids):
+                say(f"  web process {pid} is gone; uvicorn starts another")
+            for pid in sorted(pids - self.web_pids):
+                say(f"  web process {pid} started")
+            self.web_pids = pids
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, then look after the children."""
+        if not self.asked_to_stop:
+            time.sleep(seconds)
+        if self.asked_to_stop:
+            raise Stop
+        assert self.web is not None
+        assert self.worker is not None
+        if (code := self.web.poll()) is not None:
+            raise Stop(f"uvicorn ended ({how(code)}); see above for its reason.")
+        if (code := self.worker.poll()) is not None:
+            if time.monotonic() - self.worker_since < QUICK_SECONDS:
+                raise Stop(f"The worker ended ({how(code)}) as soon as it was started; see above for its reason.")
+            gone = self.worker.pid
+            self.start_worker()
+            say(f"  worker {gone} ended ({how(code)}); worker {self.worker.pid} takes its place")
+
+    def check_port(self) -> None:
+        """Said here, because uvicorn would only say errno 98, and say it after everything else was started."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, self.port))
+            except OSError as error:
+                raise Stop(f"Port {self.port} cannot be used ({error.strerror}). Try another one: PORT=8001") from error
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(self.url, timeout=1):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def web_children(self) -> set[int]:
+        """The processes that serve: uvicorn's children but for the one that multiprocessing keeps for itself."""
+        pids = set()
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process(self.web.pid if self.web else 0).children():
+                with contextlib.suppress(psutil.Error):
+                    if any("spawn_main" in part for part in child.cmdline()):
+                        pids.add(child.pid)
+        return pids
+
+    def end(self) -> None:
+        """Ask both, then wait for everything that they started, then use force on what is left."""
+        children = [child for child in (self.web, self.worker) if child is not None]
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(signal.SIGINT)  # and not SIGTERM, which runworker does not know
+            else:
+                signal_group(child, signal.SIGTERM)  # what it left behind has nobody else to tell it
+        deadline = time.monotonic() + END_SECONDS
+        while any(alive(child) for child in children) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for child in children:
+            if alive(child):
+                say(f"  process {child.pid} or a child of it did not end in {END_SECONDS} seconds; killed", sys.stderr)
+                signal_group(child, signal.SIGKILL)
+            child.wait()
+
+
+def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    """In a process group of its own: Ctrl-C reaches this process only, which then ends the others in order."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=HERE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        process_group=0,
+        preexec_fn=end_with_parent if sys.platform == "linux" else None,
+    )
+
+
+def end_with_parent() -> None:
+    """In the child: should this process be killed before it can end its children, the kernel sends them SIGTERM."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def alive(child: subprocess.Popen[bytes]) -> bool:
+    """Whether the child, or anything that it started, still runs. A zombie that nobody waits for does not count."""
+    child.poll()
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+            if os.getpgid(process.pid) == child.pid and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
+
+
+def how(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    print(text, file=stream or sys.stdout, flush=True)
+
+
+def main() -> int:
+    port = os.environ.get("PORT") or "8000"
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        say(f"PORT is {port!r}; it should be a number from 1 to 65535.", sys.stderr)
+        return 2
+    return Demo(int(port)).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""The example site for the tests: run as `make demo` runs it, on a port and with a prefix of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from tests.child import Child
+from tests.guardian import guardian
+from tests.servers import HOST, free_port
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "chat"
+START_SECONDS = 40.0
+STOP_SECONDS = 15.0
+
+
+class Demo:
+    """One running demo. As a context manager it is killed at the end of the block if it still lives."""
+
+    def __init__(self, port: int | None = None, prefix: str | None = None) -> None:
+        self.port = port or free_port()
+        self.url = f"http://{HOST}:{self.port}"
+        self.prefix = prefix or f"demo-{secrets.token_hex(6)}"
+        self._directory = Path(tempfile.mkdtemp(prefix="hybrid-layer-demo-"))
+        guardian.watch("directory", self._directory)
+        self._output = self._directory / "output"
+        self._child = Child(
+            [sys.executable, EXAMPLE / "run.py"],
+            output=self._output,
+            environment=self.environment | {"PORT": str(self.port)},
+        )
+        self.pid = self._child.pid
+        self._family: list[psutil.Process] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a program needs to talk to the demo's processes through the layer."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("HYBRID_", "DJANGO_"))}
+        return own | {"HYBRID_LAYER_PREFIX": self.prefix}
+
+    @property
+    def output(self) -> str:
+        """What the demo printed so far."""
+        return self._output.read_text(errors="replace")
+
+    def start(self) -> Self:
+        """Wait until it says that it is ready."""
+        self.wait_for(f"Chat: {self.url}", START_SECONDS)
+        self.family()
+        return self
+
+    def wait_for(self, text: str, seconds: float = STOP_SECONDS) -> None:
+        """Wait until it has printed `text`."""
+        deadline = time.monotonic() + seconds
+        while text not in self.output:
+            assert self._child.running, f"the demo ended; it printed:\n{self.output}"
+            assert time.monotonic() < deadline, f"no {text!r} within {seconds} s; it printed:\n{self.output}"
+            time.sleep(0.05)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text of a page."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=10) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def family(self) -> list[psutil.Process]:
+        """Every process that the demo has been seen to consist of, the parents first."""
+        run = psutil.Process(self.pid)
+        self._family += [process for process in [run, *run.children(recursive=True)] if process not in self._family]
+        return self._family
+
+    def of_kind(self, part: str) -> psutil.Process:
+        """The living process whose command line has `part` in it."""
+        (found,) = [p for p in self.family() if p.is_running() and part in " ".join(p.cmdline())]
+        return found
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to `run.py` alone, as `kill` does."""
+        self.family()
+        self._child.signal(number)
+
+    def wait(self) -> int:
+        """The exit code, once it has ended; and then nothing of it may be left."""
+        code = self._child.wait(STOP_SECONDS)
+        self._child.end_group()
+        assert not (left := self.wait_for_family()), f"still running: {left}; the demo printed:\n{self.output}"
+        return code
+
+    def wait_for_family(self) -> list[psutil.Process]:
+        """Wait until no process of it runs any more, and return those that nevertheless do."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while (left := [p for p in self._family if _lives(p)]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return left
+
+    def close(self) -> None:
+        """Kill what still lives."""
+        if self._child.running:
+            self.family()
+            self._child.signal(signal.SIGKILL)
+            self._child.wait(STOP_SECONDS)
+            self._child.end_group()
+        for process in self._family:
+            if _lives(process):
+                process.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
+        guardian.forget("directory", self._directory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
