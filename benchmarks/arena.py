@@ -19,12 +19,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.contestants import Contestant, Place, Recipe
 
-# Children are forks of a server that has imported what all need: they start within milliseconds, and no state of one run
-# is left in the next.
+# Children are forks of a server that has imported what all need: they start within milliseconds, and no state of one
+# run is left in the next.
 _PRELOAD = [
     "benchmarks.bare",
     "benchmarks.questions",
@@ -38,6 +38,9 @@ _PRELOAD = [
 ]
 _multiprocessing = multiprocessing.get_context("forkserver")
 _multiprocessing.set_forkserver_preload(_PRELOAD)
+
+Pin = Literal["together", "apart"] | None
+"""Do the processes of a run stay on one processor, each on the next one, or where the kernel puts them?"""
 
 Role = partial
 """A role with its arguments, without layer and party."""
@@ -57,19 +60,22 @@ class Party:
         """Wait for the other roles; what each of them brought."""
         self._connection.send(("meet", value))
         # In a thread that ends up asleep in read(): the loop goes on, the interpreter lock is free.
-        return await asyncio.get_running_loop().run_in_executor(None, self._connection.recv)
+        brought: list[Any] = await asyncio.get_running_loop().run_in_executor(None, self._connection.recv)
+        return brought
 
     def meet_blocking(self, value: Any = None) -> list[Any]:
         """The same for a role without an event loop."""
         self._connection.send(("meet", value))
-        return self._connection.recv()
+        brought: list[Any] = self._connection.recv()
+        return brought
 
 
 class Arena:
     """Places for runs, on one server."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pin: Pin = None) -> None:
         self.url = url
+        self._pin = pin
         self._runs = 0
 
     def run(
@@ -78,6 +84,7 @@ class Arena:
         roles: Sequence[Role[Any]],
         *,
         at_meeting: Callable[[int], None] = lambda number: None,
+        pin: Pin = None,
         timeout: float = 60,
     ) -> list[Any]:
         """Run `roles`, each in a process of its own if the contestant can; what each returned.
@@ -88,13 +95,13 @@ class Arena:
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
             place = Place(url=self.url, prefix=f"benchmarks-{os.getpid()}-{self._runs}", directory=directory)
             recipe = Recipe(contestant.backend, contestant.config(place))
-            run = _Run(recipe, [roles] if contestant.one_process else [[role] for role in roles])
+            run = _Run(recipe, [roles] if contestant.one_process else [[role] for role in roles], pin or self._pin)
             try:
                 return run.direct(at_meeting, time.monotonic() + timeout)
             except RunFailed:
                 run.kill()
                 # What the killed processes left behind goes with another's orderly end.
-                run = _Run(recipe, [[Role(_leave)]])
+                run = _Run(recipe, [[Role(_leave)]], None)
                 run.direct(at_meeting, time.monotonic() + timeout)
                 raise
             finally:
@@ -104,12 +111,15 @@ class Arena:
 class _Run:
     """The parent's side of one run."""
 
-    def __init__(self, recipe: Recipe, casts: Sequence[Sequence[Role[Any]]]) -> None:
+    def __init__(self, recipe: Recipe, casts: Sequence[Sequence[Role[Any]]], pin: Pin) -> None:
         self._connections: list[Connection] = []
         self._processes = []
-        for cast in casts:
+        for number, cast in enumerate(casts):
             pipes = [_multiprocessing.Pipe() for _ in cast]
-            process = _multiprocessing.Process(target=_play, args=(recipe, cast, [theirs for _, theirs in pipes]))
+            processors = _processors(number, pin)
+            process = _multiprocessing.Process(
+                target=_play, args=(recipe, cast, [theirs for _, theirs in pipes], processors)
+            )
             process.start()
             for ours, theirs in pipes:
                 theirs.close()
@@ -137,7 +147,9 @@ class _Run:
             ready = wait(silent, timeout=max(0.0, deadline - time.monotonic()))
             if not ready:
                 raise RunFailed("did not end in time")
-            for connection in ready:
+            for connection in silent:
+                if connection not in ready:
+                    continue
                 try:
                     what, value = connection.recv()
                 except EOFError:
@@ -166,8 +178,17 @@ class _Run:
                 process.join()
 
 
-def _play(recipe: Recipe, cast: Sequence[Role[Any]], connections: Sequence[Connection]) -> None:
+def _processors(number: int, pin: Pin) -> set[int]:
+    """Where the process of this number may run."""
+    available = os.sched_getaffinity(0)
+    if pin is None:
+        return available
+    return {sorted(available)[number % len(available) if pin == "apart" else 0]}
+
+
+def _play(recipe: Recipe, cast: Sequence[Role[Any]], connections: Sequence[Connection], processors: set[int]) -> None:
     """What a child process does."""
+    os.sched_setaffinity(0, processors)
     layer = recipe.build()
     try:
         if inspect.iscoroutinefunction(cast[0].func):
@@ -176,7 +197,7 @@ def _play(recipe: Recipe, cast: Sequence[Role[Any]], connections: Sequence[Conne
             [role], [connection] = cast, connections
             connection.send(("returned", role(layer, Party(connection))))
             asyncio.run(_clean_up(layer, flush=connection.recv()))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, the report names it
         if isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
         text = "".join(traceback.format_exception_only(error)).strip()

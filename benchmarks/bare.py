@@ -57,8 +57,8 @@ class Pipes:
 
     async def _room(self, descriptor: int) -> None:
         loop = asyncio.get_running_loop()
-        room = loop.create_future()
-        loop.add_writer(descriptor, lambda: room.done() or room.set_result(None))
+        room: asyncio.Future[None] = loop.create_future()
+        loop.add_writer(descriptor, _settle, room)
         try:
             await room
         finally:
@@ -97,8 +97,13 @@ class _PipeReader:
     def _read(self) -> None:
         self._unpacker.feed(os.read(self.descriptor, _READ_SIZE))
         self.messages.extend(self._unpacker)
-        if self.arrival is not None and not self.arrival.done():
-            self.arrival.set_result(None)
+        if self.arrival is not None:
+            _settle(self.arrival)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class RedisLists:
@@ -122,6 +127,7 @@ class RedisLists:
 
     async def receive(self, channel: str) -> Any:
         popped = await self._receiving.blpop([f"{self._prefix}|{channel}"])
+        assert popped is not None, "BLPOP without a timeout waits"
         return msgpack.unpackb(popped[1])
 
     async def new_channel(self) -> str:

@@ -71,8 +71,8 @@ def _ours_with_hosts(place: Place) -> dict[str, Any]:
 
 
 def _channels_redis(place: Place) -> dict[str, Any]:
-    # channels_redis 4.3 leaves the socket timeout to redis-py, whose version 8 made it 5 s: as long as the blocking pop of
-    # an idle receive(), which then dies of a TimeoutError. Without a timeout both versions do what was meant.
+    # channels_redis 4.3 leaves the socket timeout to redis-py, whose version 8 made it 5 s: as long as the blocking pop
+    # of an idle receive(), which then dies of a TimeoutError. Without a timeout it does what was meant.
     hosts = [{"address": place.url, "socket_timeout": None}]
     return {"hosts": hosts, "prefix": place.prefix, "capacity": CAPACITY}
 
@@ -91,9 +91,7 @@ CONTESTANTS = (
     ),
     Contestant("queued", "hybrid_layer.remote.RedisChannelLayer", _ours_with_hosts, remote=True),
     Contestant("channels_redis core", "channels_redis.core.RedisChannelLayer", _channels_redis, remote=True),
-    Contestant(
-        "channels_redis pubsub", "channels_redis.pubsub.RedisPubSubChannelLayer", _channels_redis, remote=True
-    ),
+    Contestant("channels_redis pubsub", "channels_redis.pubsub.RedisPubSubChannelLayer", _channels_redis, remote=True),
     Contestant(
         "InMemory",
         "channels.layers.InMemoryChannelLayer",

@@ -53,8 +53,8 @@ class Observer:
 class CommandCount:
     """Counts commands from `start` to `stop`, apart: those that clients sent, and those that scripts ran for them.
 
-    INFO's total_commands_processed and commandstats hold both kinds in one number; only MONITOR tells who sent a command.
-    It costs the server time, so a run that is counted is not also timed.
+    INFO's total_commands_processed and commandstats hold both kinds in one number; only MONITOR tells who sent a
+    command. It costs the server time, so a run that is counted is not also timed.
     """
 
     def __init__(self, client: redis.Redis) -> None:

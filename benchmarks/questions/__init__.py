@@ -15,6 +15,8 @@ __all__ = ["QUESTIONS", "Means", "Question", "Scale"]
 
 QUESTIONS: tuple[Question, ...] = (
     RoundTrip("round_trip_normal", channel="round.trip"),
+    RoundTrip("round_trip_together", channel="round.trip", pin="together"),
+    RoundTrip("round_trip_apart", channel="round.trip", pin="apart"),
     RoundTrip("round_trip_specific", channel=None),
     OneWay("one_way_1", pairs=1),
     OneWay("one_way_2", pairs=2),

@@ -15,11 +15,10 @@ from benchmarks.results import Column, Sample, Tally, quantile
 
 _FEW = 10
 _WARM_UP = 100
-_TOGETHER = 50
-"""Sends that fill the channel at the same time."""
+_LANES = 50
+"""Tasks that fill the channel at the same time. Each counts as a sender: concurrent sends have no order."""
+_WORKER = _LANES
 _PATIENCE = 60
-
-FILLER, WORKER = 0, 1
 
 
 class Backlog:
@@ -34,8 +33,8 @@ class Backlog:
     references = ()
     contestants = LAYERS
     text = (
-        "Does it cost more to send and receive when many messages wait? One process fills a normal channel; another sends "
-        "and receives in turn, at 10 waiting messages, at many, and at 10 again; medians of a pair of calls."
+        "Does it cost more to send and receive when many messages wait? One process fills a normal channel; another "
+        "sends and receives in turn, at 10 waiting messages, at many, and at 10 again; medians of a pair of calls."
     )
 
     def measure(self, means: Means, contestant: Contestant) -> Sample:
@@ -51,26 +50,28 @@ class Backlog:
         before, many, after = medians
         few = (before + after) / 2
         sent = itertools.chain(
-            ((FILLER, number) for number in range(filled)), ((WORKER, number) for number in range(added))
+            ((lane, number) for lane, count in enumerate(filled) for number in range(count)),
+            ((_WORKER, number) for number in range(added)),
         )
         tally = Tally().compare(sent, [got])
         figures = {"growth": many / few, "few_us": few * 1e6, "many_us": many * 1e6}
         return Sample(figures, lost=tally.lost, twice=tally.twice, disorder=tally.disorder)
 
 
-async def fill(layer: Any, party: Party, channel: str, levels: list[int]) -> int:
-    """Raise the number of waiting messages from level to level; how many that took."""
+async def fill(layer: Any, party: Party, channel: str, levels: list[int]) -> list[int]:
+    """Raise the number of waiting messages from level to level; how many each lane sent for that."""
+    sent = [0] * _LANES
+
+    async def fill_lane(lane: int, count: int) -> None:
+        for _ in range(count):
+            await layer.send(channel, message(sent[lane], lane))
+            sent[lane] += 1
+
     await party.meet()
-    sent = 0
-    waiting = 0
+    waiting = -1  # the worker's first receive(), which began before, takes one
     for level in levels:
-        # The worker's first receive(), which began before, takes one.
-        missing = level - waiting + (sent == 0)
-        while missing > 0:
-            some = min(missing, _TOGETHER)
-            await asyncio.gather(*(layer.send(channel, message(sent + n, FILLER)) for n in range(some)))
-            sent += some
-            missing -= some
+        missing = max(0, level - waiting)
+        await asyncio.gather(*(fill_lane(lane, (missing + lane) // _LANES) for lane in range(_LANES)))
         waiting = level
         await party.meet()
         await party.meet()
@@ -102,7 +103,7 @@ async def turn_over(
             times = []
             end = time.perf_counter() + seconds
             while (began := time.perf_counter()) < end:
-                await layer.send(channel, message(sent, WORKER))
+                await layer.send(channel, message(sent, _WORKER))
                 received = await layer.receive(channel)
                 times.append(time.perf_counter() - began)
                 note(received)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,15 +35,25 @@ class Means:
 
 
 class Question(Protocol):
-    key: str
-    """For --only and JSON."""
-    text: str
-    """What is asked, and under which conditions, in words."""
-    contestants: tuple[str, ...]
-    columns: tuple[Column, ...]
-    """The first is the main figure: the one with spread and ratios."""
-    references: tuple[str, ...]
-    """Contestants whose main figure the others' are divided by."""
+    @property
+    def key(self) -> str:
+        """For --only and JSON."""
+
+    @property
+    def text(self) -> str:
+        """What is asked, and under which conditions, in words."""
+
+    @property
+    def contestants(self) -> Sequence[str]:
+        """Their names, in the order of the table."""
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """The first is the main figure: the one with spread and ratios."""
+
+    @property
+    def references(self) -> Sequence[str]:
+        """Contestants whose main figure the others' are divided by."""
 
     def measure(self, means: Means, contestant: Contestant) -> Sample:
         """Run once. Raises `RunFailed`."""

@@ -43,7 +43,10 @@ class Commands:
 
         (_, trips), _ = means.arena.run(
             contestant,
-            [Role(ping, channel=self._channel, stretches=stretches), Role(echo, channel=self._channel, stretches=stretches)],
+            [
+                Role(ping, channel=self._channel, stretches=stretches),
+                Role(echo, channel=self._channel, stretches=stretches),
+            ],
             at_meeting=at_meeting,
         )
         figures = {

@@ -26,10 +26,11 @@ HOMES = 2
 
 @dataclass
 class Home:
-    """What one process's members saw: when the last of them had each message, and by number what went wrong."""
+    """What one process's members saw."""
 
     complete: list[float]
-    lost: int = 0
+    """When the last of them had each message."""
+    got: int = 0
     twice: int = 0
 
 
@@ -60,14 +61,14 @@ class FanOut:
             at_meeting=lambda number: readings.append(means.observer.read()),
         )
         durations = [
-            max(completed) - began
-            for began, *completed in zip(sent, *(home.complete for home in homes), strict=False)
+            max(completed) - began for began, *completed in zip(sent, *(home.complete for home in homes), strict=False)
         ]
         figures = {"p50_ms": quantile(durations[_WARM_UP:] or [float("nan")], 0.5) * 1e3}
         if contestant.remote:
             _, start, end = readings
             figures["server_cpu_us"] = (end.cpu_seconds - start.cpu_seconds) / len(sent) * 1e6
-        return Sample(figures, lost=sum(home.lost for home in homes), twice=sum(home.twice for home in homes))
+        lost = len(sent) * self._members - sum(home.got for home in homes)
+        return Sample(figures, lost=lost, twice=sum(home.twice for home in homes))
 
 
 async def send_to_group(layer: Any, party: Party, seconds: float) -> list[float]:
@@ -104,8 +105,8 @@ async def live_in_group(layer: Any, party: Party, members: int) -> Home:
             if number < expected:
                 home.twice += 1
                 continue
-            home.lost += number - expected
             expected = number + 1
+            home.got += 1
             missing[number] = missing.get(number, members) - 1
             if missing[number] == 0:
                 home.complete.append(time.monotonic())
@@ -123,7 +124,6 @@ async def live_in_group(layer: Any, party: Party, members: int) -> Home:
     await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
     if not ended.done():
         raise next(task for task in tasks if task.done()).exception() or RuntimeError("a member ended")
-    home.lost += sum(missing.values())
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)

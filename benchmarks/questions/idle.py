@@ -30,8 +30,9 @@ class Idle:
     references = ()
     contestants = LAYERS
     text = (
-        "Does a message take longer to a process in which many others wait? Round trips on process-specific channels; the "
-        "answering process also awaits 10 other channels of its own, then many, then 10 again; p50 of the round trip."
+        "Does a message take longer to a process in which many others wait? Round trips on process-specific channels; "
+        "the answering process also awaits 10 other channels of its own, then many, then 10 again; p50 of the round "
+        "trip."
     )
 
     def measure(self, means: Means, contestant: Contestant) -> Sample:
@@ -63,8 +64,8 @@ async def echo_among_idle(layer: Any, party: Party, stretches: list[Stretch], le
                 task.cancel()
             await asyncio.wait(gone)
         while len(idle) < levels[stretch]:
-            for _ in range(min(_AT_ONCE, levels[stretch] - len(idle))):
-                idle.append(asyncio.create_task(layer.receive(await layer.new_channel())))
+            names = [await layer.new_channel() for _ in range(min(_AT_ONCE, levels[stretch] - len(idle)))]
+            idle.extend(asyncio.create_task(layer.receive(name)) for name in names)
             await asyncio.sleep(0)
         await asyncio.sleep(_SETTLING)
 

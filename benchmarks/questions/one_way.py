@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from channels.exceptions import ChannelFull
 
 from benchmarks.arena import Party, Role
 from benchmarks.contestants import Contestant
-from benchmarks.message import END, HELLO, listen, message
+from benchmarks.message import HELLO, listen, message
 from benchmarks.questions.base import Means
 from benchmarks.results import Column, Sample, Tally
 from benchmarks.server import Reading
@@ -21,8 +22,8 @@ _LOOKS_AT_CLOCK = 64
 """Messages between two looks of a sender."""
 _FULL_PAUSE = 0.001
 """Seconds that a sender sleeps when the channel is full."""
-_SILENCE = 3
-"""Seconds without a message after which a receiver gives up waiting for the END."""
+_SILENCE = 0.25
+"""Seconds without a message, once the senders have stopped, after which a receiver has all."""
 
 
 @dataclass
@@ -53,7 +54,7 @@ class OneWay:
         Column("server_cpu_us", "server CPU us per message"),
     )
     references = ("bare pipe", "channels_redis core", "channels_redis pubsub")
-    contestants = (
+    contestants: tuple[str, ...] = (
         "bare pipe",
         "IPC",
         "hybrid, no hosts",
@@ -80,11 +81,8 @@ class OneWay:
         readings: list[Reading] = []
         results = means.arena.run(
             contestant,
-            [
-                Role(send, channel="one.way", number=number, receivers=self._pairs, seconds=means.scale.seconds)
-                for number in range(self._pairs)
-            ]
-            + [Role(receive, channel="one.way", senders=self._pairs) for _ in range(self._pairs)],
+            [Role(send, channel="one.way", number=number, seconds=means.scale.seconds) for number in range(self._pairs)]
+            + [Role(receive, channel="one.way") for _ in range(self._pairs)],
             at_meeting=lambda number: readings.append(means.observer.read()),
         )
         sent: list[Sent] = results[: self._pairs]
@@ -100,12 +98,12 @@ class OneWay:
             "full": sum(account.full for account in sent),
         }
         if contestant.remote:
-            _, start, end = readings
+            _, start, _, end = readings
             figures["server_cpu_us"] = (end.cpu_seconds - start.cpu_seconds) / count * 1e6
         return Sample(figures, lost=tally.lost, twice=tally.twice, disorder=tally.disorder)
 
 
-async def send(layer: Any, party: Party, channel: str, number: int, receivers: int, seconds: float) -> Sent:
+async def send(layer: Any, party: Party, channel: str, number: int, seconds: float) -> Sent:
     await party.meet()
     await layer.send(channel, message(HELLO))
     await party.meet()
@@ -120,48 +118,42 @@ async def send(layer: Any, party: Party, channel: str, number: int, receivers: i
             await asyncio.sleep(_FULL_PAUSE)
         if sent.count % _LOOKS_AT_CLOCK == 0 and time.monotonic() > end:
             break
-    for _ in range(receivers):
-        await _send_end(layer, channel)
+    await party.meet()
     await party.meet()
     return sent
 
 
-async def _send_end(layer: Any, channel: str) -> None:
-    while True:
-        try:
-            return await layer.send(channel, message(END))
-        except ChannelFull:
-            await asyncio.sleep(_FULL_PAUSE)
-
-
-async def receive(layer: Any, party: Party, channel: str, senders: int) -> Got:
-    """Take messages until as many ENDs came as there are senders: each sends one for every receiver."""
+async def receive(layer: Any, party: Party, channel: str) -> Got:
+    """Take messages until the senders have stopped and nothing comes any more."""
     first = await listen(layer, channel)
     await party.meet()
     await first
     await party.meet()
     got = Got(array("q"), array("q"), last=time.monotonic())
-    reading = asyncio.create_task(_read(layer, channel, senders, got))
-    count = -1
-    while not reading.done() and len(got.numbers) > count:
-        count = len(got.numbers)
-        await asyncio.wait([reading], timeout=_SILENCE)
+    reading = asyncio.create_task(_read(layer, channel, got))
+    await _still_reading(reading, party.meet())
+    stopped = time.monotonic()
+    while (silence := time.monotonic() - max(got.last, stopped)) < _SILENCE:
+        await _still_reading(reading, asyncio.sleep(_SILENCE - silence))
     reading.cancel()
     await asyncio.wait([reading])
-    if not reading.cancelled():
-        reading.result()
     await party.meet()
     return got
 
 
-async def _read(layer: Any, channel: str, ends: int, got: Got) -> None:
+async def _read(layer: Any, channel: str, got: Got) -> None:
     senders, numbers = got.senders.append, got.numbers.append
-    while ends:
+    while True:
         received = await layer.receive(channel)
-        number = received["number"]
-        if number >= 0:
+        if received["number"] != HELLO:
             senders(received["sender"])
-            numbers(number)
+            numbers(received["number"])
             got.last = time.monotonic()
-        elif number == END:
-            ends -= 1
+
+
+async def _still_reading(reading: asyncio.Task[None], until: Coroutine[Any, Any, Any]) -> None:
+    """Wait for `until`; if reading fails before, raise its error."""
+    ending = asyncio.create_task(until)
+    await asyncio.wait([reading, ending], return_when=asyncio.FIRST_COMPLETED)
+    if reading.done():
+        reading.result()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from benchmarks.arena import Role
 from benchmarks.contestants import Contestant
 from benchmarks.pingpong import WARM_UP, Stretch, echo, ping
@@ -10,6 +12,8 @@ from benchmarks.results import Column, Sample, quantile
 from benchmarks.server import Reading
 
 _MICROSECONDS = 1e6
+_LOCAL = ("bare pipe", "IPC", "hybrid, no hosts", "hybrid, hosts")
+_PLACES = {"together": "kept on one processor", "apart": "each kept on a processor of its own"}
 
 
 class RoundTrip:
@@ -20,25 +24,20 @@ class RoundTrip:
         Column("p99_us", "p99 us"),
         Column("server_cpu_us", "server CPU us per message"),
     )
-    references = ("bare pipe", "channels_redis core")
-    contestants = (
-        "bare pipe",
-        "IPC",
-        "hybrid, no hosts",
-        "hybrid, hosts",
-        "bare EVALSHA/BLPOP",
-        "queued",
-        "channels_redis core",
-        "channels_redis pubsub",
-    )
 
-    def __init__(self, key: str, channel: str | None) -> None:
+    def __init__(self, key: str, channel: str | None, pin: Literal["together", "apart"] | None = None) -> None:
+        """Without `channel`, on process-specific channels. Pinned, only what needs no server takes part."""
         self.key = key
         self._channel = channel
-        kind = "normal" if channel else "process-specific"
+        self._pin = pin
+        self.contestants = (
+            _LOCAL if pin else (*_LOCAL, "bare EVALSHA/BLPOP", "queued", "channels_redis core", "channels_redis pubsub")
+        )
+        self.references = ("bare pipe",) if pin else ("bare pipe", "channels_redis core")
         self.text = (
-            f"How long does a message take to another process and back, on {kind} channels? "
-            "Two processes, one message under way at a time."
+            "How long does a message take to another process and back, on "
+            f"{'normal' if channel else 'process-specific'} channels? Two processes, "
+            f"{_PLACES[pin] if pin else 'where the kernel puts them'}; one message under way at a time."
         )
 
     def measure(self, means: Means, contestant: Contestant) -> Sample:
@@ -46,8 +45,12 @@ class RoundTrip:
         readings: list[Reading] = []
         (_, trips), _ = means.arena.run(
             contestant,
-            [Role(ping, channel=self._channel, stretches=stretches), Role(echo, channel=self._channel, stretches=stretches)],
+            [
+                Role(ping, channel=self._channel, stretches=stretches),
+                Role(echo, channel=self._channel, stretches=stretches),
+            ],
             at_meeting=lambda number: readings.append(means.observer.read()),
+            pin=self._pin,
         )
         figures = {
             "p50_us": quantile(trips.seconds, 0.5) * _MICROSECONDS,

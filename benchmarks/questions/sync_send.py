@@ -58,9 +58,14 @@ class SyncSend:
 
     def measure(self, means: Means, contestant: Contestant) -> Sample:
         readings: list[Reading] = []
-        call = Role(call_send, channel="sync.send", threads=self._threads, seconds=means.scale.seconds)
+        call = Role(
+            call_send,
+            channel="sync.send",
+            threads=self._threads,
+            seconds=means.scale.seconds,
+            then_drain=contestant.one_process and not contestant.bare,
+        )
         if contestant.one_process:
-            call = Role(call_send, *call.args, **call.keywords, then_drain=not contestant.bare)
             [(sent, duration, got)] = means.arena.run(contestant, [call])
         else:
             (sent, duration, _), got = means.arena.run(
@@ -82,13 +87,13 @@ class SyncSend:
 
 
 def call_send(
-    layer: Any, party: Party, channel: str, threads: int, seconds: float, then_drain: bool = False
+    layer: Any, party: Party, channel: str, threads: int, seconds: float, then_drain: bool
 ) -> tuple[list[int], float, Identities]:
     """How many messages each thread sent; how long it took; what was left in the channel (only with `then_drain`)."""
     send = async_to_sync(layer.send)
     counts = [0] * threads
     ready, go = threading.Barrier(threads + 1), threading.Barrier(threads + 1)
-    errors: list[BaseException] = []
+    errors: list[Exception] = []
 
     def call(thread: int) -> None:
         try:
@@ -100,7 +105,7 @@ def call_send(
             while time.monotonic() < end:
                 send(channel, message(counts[thread], thread))
                 counts[thread] += 1
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001  # raised again in the thread that waits for this one
             errors.append(error)
             ready.abort()
             go.abort()

@@ -1,0 +1,113 @@
+"""``python -m benchmarks``: run the comparison and print it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import machine, report, targets
+from benchmarks.arena import Arena, RunFailed
+from benchmarks.contestants import BY_NAME, CONTESTANTS
+from benchmarks.questions import QUESTIONS, Means, Question, Scale
+from benchmarks.results import Series
+from benchmarks.server import Observer
+from tests.servers import Kind, find_program, start_server
+
+WHOLE = Scale(rounds=5, seconds=1.0, many=10_000, messages=1000)
+QUICK = Scale(rounds=2, seconds=0.15, many=2_000, messages=200)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, epilog=f"Questions: {', '.join(q.key for q in QUESTIONS)}."
+    )
+    parser.add_argument("--quick", action="store_true", help="about a minute: fewer rounds, shorter, less certain")
+    parser.add_argument("--rounds", type=int, help="how often each contestant runs")
+    parser.add_argument("--only", nargs="+", metavar="QUESTION", help="questions whose names begin with this")
+    parser.add_argument("--contestants", nargs="+", metavar="NAME", help="only those whose names contain this")
+    parser.add_argument("--server", choices=("redis", "valkey"), help="default: redis-server where there is one")
+    parser.add_argument(
+        "--pin", choices=("together", "apart"), help="keep all processes on one processor, or each on the next one"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures of all rounds")
+    return parser.parse_args()
+
+
+def chosen(options: argparse.Namespace) -> list[Question]:
+    questions = [q for q in QUESTIONS if not options.only or any(q.key.startswith(start) for start in options.only)]
+    if not questions:
+        sys.exit(f"No such question; there are {', '.join(q.key for q in QUESTIONS)}.")
+    return questions
+
+
+def ask(question: Question, means: Means, names: list[str]) -> dict[str, Series]:
+    """All rounds of one question. Every round lets all contestants run once, every other one in opposite order."""
+    results = {name: Series() for name in names}
+    for number in range(means.scale.rounds):
+        for name in names if number % 2 == 0 else reversed(names):
+            _progress(f"{question.key}: round {number + 1} of {means.scale.rounds}, {name}")
+            means.observer.empty()
+            try:
+                results[name].samples[number] = question.measure(means, BY_NAME[name])
+            except RunFailed as failure:
+                results[name].failures.append(str(failure))
+    _progress("")
+    return results
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{text:79.79}\r", end="", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    options = arguments()
+    questions = chosen(options)
+    scale = QUICK if options.quick else WHOLE
+    if options.rounds:
+        scale = Scale(options.rounds, scale.seconds, scale.many, scale.messages)
+    here = {
+        contestant.name
+        for contestant in CONTESTANTS
+        if contestant.is_here()
+        and (not options.contestants or any(part in contestant.name for part in options.contestants))
+    }
+    started = time.monotonic()
+    kind: Kind = options.server or ("redis" if find_program("redis") else "valkey")
+    with start_server(kind) as server:
+        observer = Observer(server.url)
+        facts = {"machine": machine.machine(), "versions": machine.versions(observer.version)}
+        print(", ".join(f"{key}: {value}" for key, value in facts["machine"].items()))
+        print(", ".join(f"{key} {value}" for key, value in facts["versions"].items()))
+        missing = [contestant.name for contestant in CONTESTANTS if not contestant.is_here()]
+        if missing:
+            print(f"Not installed: {', '.join(missing)}.")
+        pinned = f"processes pinned {options.pin}" if options.pin else "processes not pinned"
+        print(f"{scale.rounds} rounds; many is {scale.many:,}; {pinned}. Load before: {machine.load()}.")
+        print(report.HOW_TO_READ)
+        means = Means(Arena(server.url, options.pin), observer, scale)
+        answers = {}
+        for question in questions:
+            names = [name for name in question.contestants if name in here]
+            answers[question.key] = ask(question, means, names)
+            print(f"\n{report.table(question, answers[question.key])}", flush=True)
+        observer.close()
+    print(f"\n{targets.table(answers)}")
+    print(f"\nIt took {time.monotonic() - started:.0f} s. Load after: {machine.load()}.")
+    if options.json:
+        everything = {
+            **facts,
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "scale": vars(scale),
+            "pin": options.pin,
+            "questions": {question.key: report.as_json(question, answers[question.key]) for question in questions},
+        }
+        options.json.write_text(json.dumps(everything, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What the layers of this package are meant to reach, as ratios within one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.results import Series
+
+Answers = dict[str, dict[str, Series]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One contestant's figure, or its ratio to another's, against a limit."""
+
+    question: str
+    contestant: str
+    figure: str
+    limit: float
+    reference: str = ""
+    at_least: bool = False
+    """The limit is a lower one."""
+
+    def reached(self, answers: Answers) -> float | None:
+        results = answers.get(self.question, {})
+        series = results.get(self.contestant)
+        if series is None:
+            return None
+        if not self.reference:
+            return series.median(self.figure)
+        reference = results.get(self.reference)
+        return None if reference is None else series.ratio(reference, self.figure)
+
+
+_LOCAL = ("IPC", "hybrid, no hosts", "hybrid, hosts")
+
+TARGETS = (
+    *(Target("round_trip_normal", name, "p50_us", 1.5, "bare pipe") for name in _LOCAL),
+    *(Target("one_way_1", name, "per_second", 100, "channels_redis core", at_least=True) for name in _LOCAL),
+    *(Target("sync_send_1", name, "per_second", 0.8, "InMemory", at_least=True) for name in _LOCAL),
+    *(Target("sync_send_8", name, "per_second", 0.8, "InMemory", at_least=True) for name in _LOCAL),
+    *(Target(question, "queued", "connections", 0) for question in ("sync_send_1", "sync_send_8")),
+    *(Target("backlog", name, "growth", 1.2) for name in (*_LOCAL, "queued")),
+    *(Target("idle", name, "growth", 1.2) for name in (*_LOCAL, "queued")),
+    *(Target(question, "queued", "by_clients", 2) for question in ("commands_normal", "commands_specific")),
+    *(
+        Target(question, "queued", "p50_us", 0.5, "channels_redis core")
+        for question in ("round_trip_normal", "round_trip_specific")
+    ),
+)
+
+
+def table(answers: Answers) -> str:
+    """Each target that this run can judge."""
+    lines = ["Targets"]
+    for target in TARGETS:
+        value = target.reached(answers)
+        if value is None:
+            continue
+        met = value >= target.limit if target.at_least else value <= target.limit
+        what = f"x {target.reference}" if target.reference else ""
+        bound = ">=" if target.at_least else "<="
+        lines.append(
+            f"  {'met   ' if met else 'MISSED'}  {target.question}, {target.contestant}: "
+            f"{target.figure} {value:.2f} {what}".rstrip()
+            + f" ({bound} {target.limit:g})"
+        )
+    return "\n".join(lines) if len(lines) > 1 else "No target can be judged by this run."

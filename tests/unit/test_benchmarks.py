@@ -1,0 +1,41 @@
+"""The benchmarks' own arithmetic: a faulty checker would praise a layer that loses messages."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.results import Sample, Series, Tally, quantile
+
+SENT = [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_all_arrived() -> None:
+    assert Tally().compare(SENT, [[(0, 0), (1, 0), (0, 1)], [(1, 1)]]) == Tally()
+
+
+def test_lost() -> None:
+    assert Tally().compare(SENT, [[(0, 0), (1, 0)], []]) == Tally(lost=2)
+
+
+@pytest.mark.parametrize("second", [[(0, 0)], []], ids=["another receiver", "the same"])
+def test_twice(second: list[tuple[int, int]]) -> None:
+    first = SENT if second else [*SENT, (0, 0)]
+    assert Tally().compare(SENT, [first, second]) == Tally(twice=1)
+
+
+def test_disorder_is_of_one_sender_at_one_receiver() -> None:
+    assert Tally().compare(SENT, [[(0, 1), (1, 0), (0, 0)], [(1, 1)]]) == Tally(disorder=1)
+    assert Tally().compare(SENT, [[(0, 1), (1, 1)], [(0, 0), (1, 0)]]) == Tally()
+
+
+def test_ratio_is_taken_within_a_round() -> None:
+    # The machine was busy in round 1; the ratio of the medians would be 3.
+    ours = Series({0: Sample({"us": 30}), 1: Sample({"us": 300}), 2: Sample({"us": 30})})
+    theirs = Series({0: Sample({"us": 10}), 1: Sample({"us": 150}), 3: Sample({"us": 1})})
+    assert ours.ratio(theirs, "us") == 2.5
+    assert ours.ratio(Series(), "us") is None
+
+
+def test_quantile() -> None:
+    assert quantile([3, 1, 2], 0.5) == 2
+    assert quantile([3, 1, 2], 0.99) == 3
