@@ -1,0 +1,164 @@
+"""Every test of this suite runs for each configuration of the layer; coroutine tests run on asyncio and on uvloop.
+
+`make_layer(**options)` builds a layer of the configuration under test. All layers of one test share one random prefix,
+so that a second one meets the first; what they leave behind is flushed and closed when the test ends.
+
+Marks narrow a test that does not apply everywhere, or is too heavy for everywhere:
+`configurations(name, ...)` names configurations or families of them, `one_loop` leaves uvloop out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import inspect
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.loops import LOOPS
+
+TIME_LIMIT = 30
+"""Seconds after which a coroutine test has failed; nothing here waits anywhere near that long."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A class and the number of servers that it is given."""
+
+    name: str
+    backend: str
+    hosts: int = 0
+
+    @property
+    def specific_is_remote(self) -> bool:
+        """Whether process-specific channels and groups travel over servers."""
+        return self.hosts > 0
+
+    @property
+    def normal_is_remote(self) -> bool:
+        """Whether normal channels do."""
+        return self.backend == QUEUE
+
+    def is_remote(self, kind: str) -> bool:
+        """Whether channels of this kind, ``normal`` or ``specific``, travel over servers."""
+        return self.normal_is_remote if kind == "normal" else self.specific_is_remote
+
+
+IPC = "hybrid_layer.ipc.IPCChannelLayer"
+HYBRID = "hybrid_layer.HybridChannelLayer"
+QUEUE = "hybrid_layer.remote.RedisChannelLayer"
+
+CONFIGURATIONS = {
+    configuration.name: configuration
+    for configuration in (
+        Configuration("ipc", IPC),
+        Configuration("hybrid-local", HYBRID),
+        Configuration("hybrid-1", HYBRID, 1),
+        Configuration("hybrid-3", HYBRID, 3),
+        Configuration("queue-1", QUEUE, 1),
+        Configuration("queue-3", QUEUE, 3),
+    )
+}
+FAMILIES = {
+    "local": ["ipc", "hybrid-local"],
+    "hybrid": ["hybrid-1", "hybrid-3"],
+    "queue": ["queue-1", "queue-3"],
+    "each-path": ["ipc", "hybrid-3", "queue-1"],
+}
+
+
+@dataclass
+class LayerMaker:
+    """Builds layers of one configuration, and knows how another process would build the same."""
+
+    configuration: Configuration
+    hosts: list[str]
+    prefix: str = field(default_factory=lambda: "test-" + secrets.token_hex(6))
+    layers: list[Any] = field(default_factory=list)
+
+    def __call__(self, **options: Any) -> Any:
+        spec = self.spec(**options)
+        module, _, name = spec["backend"].rpartition(".")
+        layer = getattr(importlib.import_module(module), name)(**spec["options"])
+        self.layers.append(layer)
+        return layer
+
+    def spec(self, **options: Any) -> dict[str, Any]:
+        """Class and options in a form that goes to another process as JSON."""
+        complete: dict[str, Any] = {"prefix": self.prefix, **options}
+        if self.configuration.hosts:
+            complete.setdefault("hosts", self.hosts)
+        return {"backend": self.configuration.backend, "options": complete}
+
+    async def clean_up(self) -> None:
+        """Empty every prefix that was used and give back what belongs to the running loop."""
+        layers, self.layers = self.layers, []
+        for layer in {layer.prefix: layer for layer in layers}.values():
+            await layer.flush()
+        for layer in layers:
+            await layer.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "configurations(*names): run for these configurations or families only")
+    config.addinivalue_line("markers", "one_loop: run on asyncio only")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if inspect.iscoroutinefunction(metafunc.function):
+        one_loop = metafunc.definition.get_closest_marker("one_loop") is not None
+        metafunc.fixturenames.append("loop_factory")
+        metafunc.parametrize("loop_factory", ["asyncio"] if one_loop else list(LOOPS), indirect=True, scope="session")
+    if "configuration" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("configurations")
+        wanted = mark.args if mark else list(CONFIGURATIONS)
+        names = [name for entry in wanted for name in FAMILIES.get(entry, [entry])]
+        metafunc.parametrize("configuration", names, indirect=True, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    maker = pyfuncitem.funcargs.get("make_layer")
+
+    async def run() -> None:
+        try:
+            async with asyncio.timeout(TIME_LIMIT):
+                await pyfuncitem.obj(**arguments)
+        except BaseException:
+            if maker is not None:
+                with contextlib.suppress(Exception):  # the test's own failure is the one to show
+                    await maker.clean_up()
+            raise
+        if maker is not None:
+            await maker.clean_up()
+
+    with asyncio.Runner(loop_factory=pyfuncitem.funcargs["loop_factory"]) as runner:
+        runner.run(run())
+    return True
+
+
+@pytest.fixture(scope="session")
+def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
+    return LOOPS[request.param]
+
+
+@pytest.fixture(scope="session")
+def configuration(request: pytest.FixtureRequest) -> Configuration:
+    return CONFIGURATIONS[request.param]
+
+
+@pytest.fixture
+def make_layer(configuration: Configuration, request: pytest.FixtureRequest) -> Iterator[LayerMaker]:
+    hosts = request.getfixturevalue("hosts")[: configuration.hosts] if configuration.hosts else []
+    maker = LayerMaker(configuration, hosts)
+    yield maker
+    if maker.layers:
+        asyncio.run(maker.clean_up())

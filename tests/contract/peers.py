@@ -1,0 +1,162 @@
+"""The second processes of this suite: functions for `tests.processes.spawn`, and a layer that lives in one."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+from typing import Any
+
+from tests.process_main import Parent
+from tests.processes import Process
+
+
+def build(spec: dict[str, Any]) -> Any:
+    """The layer that `LayerMaker.spec` describes."""
+    module, _, name = spec["backend"].rpartition(".")
+    return getattr(importlib.import_module(module), name)(**spec["options"])
+
+
+class OtherProcess:
+    """A layer in another process, with the methods of a layer. Calls run there concurrently, in one event loop.
+
+    `receive` has a bound of its own, so that a failing test does not leave a call behind.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self._numbers = itertools.count()
+        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._pump: asyncio.Task[None] | None = None
+
+    def __getattr__(self, method: str) -> Any:
+        async def call(*args: Any) -> Any:
+            number = next(self._numbers)
+            answer = self._pending[number] = asyncio.get_running_loop().create_future()
+            self.process.send((number, method, args))
+            if self._pump is None or self._pump.done():
+                self._pump = asyncio.create_task(self._hand_out_answers())
+            return await answer
+
+        return call
+
+    async def ready(self) -> OtherProcess:
+        """Wait until its layer is built."""
+        await asyncio.to_thread(self.process.ready)
+        return self
+
+    async def end(self) -> None:
+        """Have it close its layer and exit, silently."""
+        self.process.send(None)
+        await asyncio.to_thread(self.process.result)
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        await asyncio.to_thread(self.process.kill)
+
+    async def _hand_out_answers(self) -> None:
+        while self._pending:
+            number, value = await asyncio.to_thread(self.process.receive, 10)
+            answer = self._pending.pop(number)
+            if answer.cancelled():
+                continue
+            if isinstance(value, BaseException):
+                answer.set_exception(value)
+            else:
+                answer.set_result(value)
+
+
+async def serve(parent: Parent, spec: dict[str, Any]) -> None:
+    """The process of an `OtherProcess`."""
+    layer = build(spec)
+    parent.ready()
+
+    async def answer(number: int, method: str, args: tuple[Any, ...]) -> None:
+        try:
+            async with asyncio.timeout(5):
+                value = await getattr(layer, method)(*args)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the test is told
+            value = error if error.args else type(error)(str(error))
+        parent.send((number, value))
+
+    tasks = set()
+    while (call := await asyncio.to_thread(parent.receive)) is not None:
+        task = asyncio.create_task(answer(*call))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    await layer.close()
+
+
+async def read(parent: Parent, spec: dict[str, Any], channel: str | None = None) -> list[Any]:
+    """Read until the message None; the numbers that came. Without a channel, on a new one, which is told."""
+    layer = build(spec)
+    if channel is None:
+        channel = await layer.new_channel()
+        reading = asyncio.create_task(layer.receive(channel))
+        await asyncio.sleep(0.02)
+        parent.ready(channel)
+        numbers = [(await reading)["n"]]
+    else:
+        parent.ready()
+        numbers = [(await layer.receive(channel))["n"]]
+    while numbers[-1] is not None:
+        numbers.append((await layer.receive(channel))["n"])
+    await layer.close()
+    return numbers[:-1]
+
+
+async def write(parent: Parent, spec: dict[str, Any], channel: str, numbers: list[Any]) -> None:
+    """Send a message for each of `numbers`, waiting for room where there is none."""
+    layer = build(spec)
+    parent.ready()
+    await asyncio.to_thread(parent.receive)
+    for n in numbers:
+        while True:
+            try:
+                await layer.send(channel, {"type": "number", "n": n})
+                break
+            except layer.ChannelFull:
+                await asyncio.sleep(0.001)
+    await layer.close()
+
+
+async def answer_jobs(parent: Parent, spec: dict[str, Any], channel: str) -> int:
+    """A worker: reports on each job to the channel that the job names, until a job names none."""
+    layer = build(spec)
+    parent.ready()
+    done = 0
+    while (job := await layer.receive(channel))["reply"] is not None:
+        for progress in range(3):
+            await layer.send(job["reply"], {"type": "progress", "job": job["n"], "progress": progress})
+        done += 1
+    await layer.close()
+    return done
+
+
+async def member(parent: Parent, spec: dict[str, Any], group: str, members: int) -> list[list[Any]]:
+    """Several members of a group, each of which reads until the message None; what each got."""
+    layer = build(spec)
+    channels = [await layer.new_channel() for _ in range(members)]
+    for channel in channels:
+        await layer.group_add(group, channel)
+
+    async def read_one(channel: str) -> list[Any]:
+        numbers = [(await layer.receive(channel))["n"]]
+        while numbers[-1] is not None:
+            numbers.append((await layer.receive(channel))["n"])
+        return numbers[:-1]
+
+    reading = [asyncio.create_task(read_one(channel)) for channel in channels]
+    await asyncio.sleep(0.02)
+    parent.ready(channels)
+    got = await asyncio.gather(*reading)
+    await layer.close()
+    return list(got)
+
+
+async def send_and_exit(parent: Parent, spec: dict[str, Any], channel: str, close: bool) -> None:
+    """A process that sends one message and is gone."""
+    layer = build(spec)
+    await layer.send(channel, {"n": "left behind"})
+    if close:
+        await layer.close()

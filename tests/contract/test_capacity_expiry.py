@@ -1,0 +1,254 @@
+"""How many messages a channel holds and how long: the sender's policy, the same on both sides of the hybrid."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Any
+
+import pytest
+from channels.exceptions import ChannelFull
+
+from tests.contract.conftest import LayerMaker
+from tests.contract.tools import assert_silent, cancel, counted, eventually, new_channel, receive, settle
+
+kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
+
+
+async def room(layer: Any, channel: str) -> int:
+    """How many messages `channel` takes."""
+    for sent in range(1000):
+        try:
+            await layer.send(channel, {"n": sent})
+        except ChannelFull:
+            return sent
+    raise AssertionError("it takes any number")
+
+
+async def test_capacity_by_pattern_first_match_counts(make_layer: LayerMaker) -> None:
+    layer = make_layer(
+        capacity=9,
+        channel_capacity={
+            "jobs": 2,
+            "jobs.*": 3,
+            re.compile(r"jobs\.late|mail"): 4,
+            "mail.*": 5,
+            "*.low": 1,
+            "?": 6,
+            "jobs.low": 8,
+            "[xy]z": 7,
+        },
+    )
+    expected = {
+        "jobs": 2,
+        "jobs.late": 3,  # the glob stands before the pattern
+        "jobsx": 9,  # a glob matches the whole name
+        "xjobs": 9,
+        "mail.now": 4,  # a pattern matches from the start, as in Channels
+        "amail": 9,
+        "a.low": 1,
+        "jobs.low": 3,
+        "q": 6,
+        "xz": 7,
+        "zz": 9,
+        "JOBS": 9,
+    }
+    for channel, capacity in expected.items():
+        assert await room(layer, channel) == capacity, channel
+        assert layer.get_capacity(channel) == capacity
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["http.*!", "http.*!*", "http.*", "http.response.*!", re.compile(r"http\..*!$"), re.compile(r".*!\d+$")],
+    ids=str,
+)
+async def test_capacity_of_process_specific_channels(make_layer: LayerMaker, pattern: Any) -> None:
+    layer = make_layer(capacity=9, channel_capacity={pattern: 3, "*": 5})
+    assert await room(layer, await layer.new_channel("http.response")) == 3
+    assert await room(layer, "a.normal.channel") == 5
+
+
+@pytest.mark.one_loop
+@pytest.mark.parametrize("pattern", ["http.response!*", "http.response!"])
+async def test_glob_with_a_mark_on_full_and_non_local_name(make_layer: LayerMaker, pattern: str) -> None:
+    layer = make_layer(capacity=9, channel_capacity={pattern: 3})
+    assert layer.get_capacity("http.response!abc") == 3
+    assert layer.get_capacity("http.response!") == 3
+    assert layer.get_capacity("http.response") == 9
+    assert await room(layer, "http.response") == 9
+    assert await room(layer, await layer.new_channel("http.response")) == 9
+
+
+@kinds
+async def test_unread_message_expires(make_layer: LayerMaker, kind: str) -> None:
+    layer = make_layer(expiry=0.2)
+    channel = await new_channel(layer, kind)
+    await layer.send(channel, {"n": 1})
+    await asyncio.sleep(0.3)
+    await assert_silent(layer, channel)
+    assert await counted(layer, "expired") == 1
+    await layer.send(channel, {"n": 2})
+    assert (await receive(layer, channel))["n"] == 2
+
+
+@kinds
+async def test_message_lives_until_its_expiry(make_layer: LayerMaker, kind: str) -> None:
+    layer = make_layer(expiry=1)
+    channel = await new_channel(layer, kind)
+    await layer.send(channel, {"n": 1})
+    await asyncio.sleep(0.5)
+    assert (await receive(layer, channel))["n"] == 1
+
+
+@kinds
+async def test_expired_messages_before_a_living_one(make_layer: LayerMaker, kind: str) -> None:
+    layer = make_layer(expiry=0.3)
+    channel = await new_channel(layer, kind)
+    for n in range(20):
+        await layer.send(channel, {"n": n})
+    await asyncio.sleep(0.4)
+    await layer.send(channel, {"n": "living"})
+    assert (await receive(layer, channel))["n"] == "living"
+    assert await counted(layer, "expired") == 20
+
+
+@kinds
+async def test_each_message_has_its_own_expiry(make_layer: LayerMaker, kind: str) -> None:
+    """Sending to a channel does not renew what waits in it."""
+    layer = make_layer(expiry=0.4)
+    channel = await new_channel(layer, kind)
+    for n in range(8):
+        await layer.send(channel, {"n": n})
+        await asyncio.sleep(0.1)
+    first = (await receive(layer, channel))["n"]
+    assert 3 <= first <= 6
+
+
+@kinds
+async def test_expired_messages_take_no_capacity(make_layer: LayerMaker, kind: str) -> None:
+    layer = make_layer(capacity=5, expiry=0.2)
+    channel = await new_channel(layer, kind)
+    for _ in range(3):
+        assert await room(layer, channel) == 5
+        await asyncio.sleep(0.3)
+    assert await room(layer, channel) == 5
+    # Members of groups too.
+    await layer.group_add("group", channel)
+    await asyncio.sleep(0.3)
+    await layer.group_send("group", {"n": "to the group"})
+    assert (await receive(layer, channel))["n"] == "to the group"
+
+
+async def test_message_taken_in_by_its_process_expires_there(make_layer: LayerMaker) -> None:
+    layer = make_layer(expiry=0.3)
+    awaited, other = await layer.new_channel(), await layer.new_channel()
+    waiting = asyncio.create_task(receive(layer, awaited))
+    await settle()
+    await layer.send(other, {"n": 1})
+    await layer.send(awaited, {"n": 2})
+    assert (await waiting)["n"] == 2
+    await asyncio.sleep(0.4)
+    await layer.send(other, {"n": 3})
+    assert (await receive(layer, other))["n"] == 3
+    assert await counted(layer, "expired") == 1
+
+
+@pytest.mark.configurations("local")
+async def test_expired_messages_take_no_memory(make_layer: LayerMaker) -> None:
+    layer = make_layer(message_memory=2 * 1024 * 1024, expiry=0.3, capacity=1000)
+    text = "x" * 60_000
+    for round_ in range(3):
+        for n in range(25):  # about 1.5 MB; twice as much does not fit
+            await layer.send(f"round.{round_}.channel.{n}", {"text": text})
+        await asyncio.sleep(0.4)
+
+
+@kinds
+async def test_message_waits_longer_than_an_idle_reader_polls(make_layer: LayerMaker, kind: str) -> None:
+    """A reader that waited longer than `expiry` gets a fresh message all the same."""
+    layer = make_layer(expiry=0.2)
+    channel = await new_channel(layer, kind)
+    waiting = asyncio.create_task(receive(layer, channel))
+    await asyncio.sleep(0.5)
+    await layer.send(channel, {"n": 1})
+    assert (await waiting)["n"] == 1
+
+
+@kinds
+@pytest.mark.parametrize("shift", [7200.0, -7200.0], ids=["forward", "back"])
+async def test_a_clock_that_is_set_changes_nothing(
+    make_layer: LayerMaker, kind: str, shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = make_layer(expiry=0.5, group_expiry=0.9)
+    channel = await new_channel(layer, kind)
+    await layer.group_add("group", channel)
+    await layer.send(channel, {"n": 1})
+    wall_clock = time.time
+    monkeypatch.setattr(time, "time", lambda: wall_clock() + shift)
+    assert (await receive(layer, channel))["n"] == 1
+    await layer.group_send("group", {"n": 2})
+    assert (await receive(layer, channel))["n"] == 2
+    await layer.send(channel, {"n": 3})
+    await asyncio.sleep(0.6)
+    await assert_silent(layer, channel)
+    await asyncio.sleep(0.4)
+    await layer.group_send("group", {"n": 4})
+    await assert_silent(layer, channel)
+
+
+@kinds
+async def test_the_senders_policy_holds(make_layer: LayerMaker, kind: str) -> None:
+    reader = make_layer(capacity=50, expiry=60)
+    small = make_layer(capacity=3, expiry=60)
+    hasty = make_layer(capacity=50, expiry=0.2)
+    channel = await new_channel(reader, kind)
+    assert await room(small, channel) == 3
+    for n in range(3, 10):
+        await reader.send(channel, {"n": n})
+    with pytest.raises(ChannelFull):
+        await small.send(channel, {"n": "too many for me"})
+    await hasty.send(channel, {"n": "hasty"})
+    await reader.send(channel, {"n": 10})
+    await asyncio.sleep(0.3)
+    assert [(await receive(reader, channel))["n"] for _ in range(11)] == list(range(11))
+
+
+async def test_the_senders_group_expiry_holds(make_layer: LayerMaker) -> None:
+    patient, hasty = make_layer(group_expiry=60), make_layer(group_expiry=0.2)
+    mine, theirs = await patient.new_channel(), await hasty.new_channel()
+    await patient.group_add("group", mine)
+    await hasty.group_add("group", theirs)
+    await asyncio.sleep(0.3)
+    await hasty.group_send("group", {"n": 1})
+    assert (await receive(patient, mine))["n"] == 1
+    await assert_silent(hasty, theirs)
+
+
+@kinds
+async def test_capacity_counts_what_is_unread_only(make_layer: LayerMaker, kind: str) -> None:
+    layer = make_layer(capacity=5)
+    channel = await new_channel(layer, kind)
+    for n in range(100):
+        await layer.send(channel, {"n": n})
+        assert (await receive(layer, channel))["n"] == n
+    assert await room(layer, channel) == 5
+
+
+async def test_closed_reader_does_not_keep_messages_from_expiring(make_layer: LayerMaker) -> None:
+    layer = make_layer(expiry=0.3)
+    channel = await layer.new_channel()
+    reading = asyncio.create_task(layer.receive(channel))
+    await settle()
+    await cancel(reading)
+    for n in range(5):
+        await layer.send(channel, {"n": n})
+    await asyncio.sleep(0.4)
+    await layer.send(channel, {"n": "living"})
+    assert (await receive(layer, channel))["n"] == "living"
+
+    async def all_counted() -> bool:
+        return await counted(layer, "expired") == 5
+
+    await eventually(all_counted)

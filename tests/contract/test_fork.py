@@ -1,0 +1,41 @@
+"""A layer that was built before a fork works in the parent and in the children.
+
+The forking is done in second processes, by the programs of `forks`, which must print nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.contract import forks
+from tests.contract.conftest import LayerMaker
+from tests.processes import Process
+
+Spawn = Callable[..., Process]
+
+
+@pytest.mark.parametrize("used", ["only built", "in a loop", "by sync code"])
+def test_fork_directly(make_layer: LayerMaker, spawn: Spawn, used: str) -> None:
+    assert spawn(forks.directly, make_layer.spec(), used).result() is None
+
+
+def test_server_that_preloads(make_layer: LayerMaker, spawn: Spawn) -> None:
+    shares = spawn(forks.preloaded, make_layer.spec(capacity=500), 3, 300).result()
+    assert sorted(n for share in shares for n in share) == list(range(300))
+    for share in shares:
+        assert share == sorted(share)
+
+
+def test_prefork_pool(make_layer: LayerMaker, spawn: Spawn) -> None:
+    numbers = spawn(forks.prefork_pool, make_layer.spec(), 60).result()
+    assert sorted(numbers) == list(range(60))
+
+
+def test_fork_while_coroutines_wait(make_layer: LayerMaker, spawn: Spawn) -> None:
+    assert spawn(forks.while_waiting, make_layer.spec()).result() is None
+
+
+def test_fork_while_threads_send(make_layer: LayerMaker, spawn: Spawn) -> None:
+    assert spawn(forks.while_threads_send, make_layer.spec()).result() is None

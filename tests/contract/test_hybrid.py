@@ -1,0 +1,278 @@
+"""The hybrid: which channel travels on which side, and what goes on when the remote side is down."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hybrid_layer import HybridChannelLayer
+from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, RemoteUnavailable
+from tests.contract import exits
+from tests.contract.conftest import LayerMaker
+from tests.contract.tools import assert_silent, counted, receive, receive_numbers, send_numbers, settle
+from tests.processes import Process
+from tests.servers import Server, free_port
+
+Spawn = Callable[..., Process]
+hybrids = pytest.mark.configurations("hybrid")
+one_server = pytest.mark.configurations("hybrid-1")
+
+
+def entries(maker: LayerMaker, servers: list[Server]) -> int:
+    """How many messages of the test's prefix lie on the servers, in lists or other containers."""
+    found = 0
+    for server in servers[: maker.configuration.hosts]:
+        for key in server.command("KEYS", f"*{maker.prefix}*"):
+            kind = server.command("TYPE", key)
+            length = {b"list": "LLEN", b"zset": "ZCARD", b"stream": "XLEN"}.get(kind)
+            found += server.command(length, key) if length else 0
+    return found
+
+
+@hybrids
+async def test_normal_channels_are_local_the_rest_is_remote(make_layer: LayerMaker, servers: list[Server]) -> None:
+    layer = make_layer()
+    channel = await layer.new_channel()
+    before = entries(make_layer, servers)
+    await layer.send("normal", {"n": 1})
+    assert entries(make_layer, servers) == before
+    await layer.send(channel, {"n": 2})
+    assert entries(make_layer, servers) == before + 1
+    await layer.group_add("group", channel)
+    with_member = entries(make_layer, servers)
+    assert with_member > before + 1
+    await layer.group_send("group", {"n": 3})
+    assert entries(make_layer, servers) == with_member + 1
+    assert (await receive(layer, "normal"))["n"] == 1
+    assert await receive_numbers(layer, channel, 2) == [2, 3]
+
+
+@hybrids
+async def test_routes_first_match_wins(make_layer: LayerMaker, servers: list[Server]) -> None:
+    routes = {"video.local": "local", re.compile(r"video\..*"): "remote", "mail": "remote", "*.low": "remote"}
+    layer = make_layer(routes=routes, capacity=1)
+    expected = {
+        "video.local": "local",
+        "video.encode": "remote",
+        "video": "local",
+        "mail": "remote",
+        "mails": "local",
+        "my.mail": "local",
+        "a.low": "remote",
+        "a.lower": "local",
+    }
+    for name, side in expected.items():
+        before = entries(make_layer, servers)
+        await layer.send(name, {"to": name})
+        assert entries(make_layer, servers) - before == (1 if side == "remote" else 0), name
+        with pytest.raises(layer.ChannelFull):
+            await layer.send(name, {"to": name})
+    for name in expected:
+        assert await receive(layer, name) == {"to": name}
+        await assert_silent(layer, name, 0.02)
+
+
+@hybrids
+async def test_routes_concern_normal_channels_only(make_layer: LayerMaker, servers: list[Server]) -> None:
+    layer = make_layer(routes={"*": "local", re.compile("."): "local"})
+    channel = await layer.new_channel()
+    before = entries(make_layer, servers)
+    await layer.send(channel, {"n": 1})
+    assert entries(make_layer, servers) == before + 1
+    assert (await receive(layer, channel))["n"] == 1
+
+
+@hybrids
+async def test_routed_channel_keeps_every_promise(make_layer: LayerMaker) -> None:
+    layer = make_layer(routes={"jobs": "remote"}, capacity=5, expiry=0.5)
+    waiting = asyncio.create_task(receive(layer, "jobs"))
+    await settle()
+    await layer.send("jobs", {"n": "first"})
+    assert (await waiting)["n"] == "first"
+    await send_numbers(layer, "jobs", range(5))
+    with pytest.raises(layer.ChannelFull, match="jobs"):
+        await layer.send("jobs", {"n": "too many"})
+    assert await receive_numbers(layer, "jobs", 2) == [0, 1]
+    await asyncio.sleep(0.6)
+    await assert_silent(layer, "jobs", 0.05)
+    await layer.group_add("group", "jobs")
+    await layer.group_add("group", "local.jobs")
+    await layer.group_send("group", {"n": "to the group"})
+    for name in ("jobs", "local.jobs"):
+        assert (await receive(layer, name))["n"] == "to the group"
+        await assert_silent(layer, name, 0.02)
+
+
+@pytest.mark.parametrize("hosts", [[], ()], ids=str)
+def test_empty_hosts_are_refused(hosts: Any) -> None:
+    with pytest.raises(ConfigurationError, match="hosts"):
+        HybridChannelLayer(hosts=hosts)
+
+
+def test_without_hosts_nothing_tries_to_reach_a_server(spawn: Spawn, prefix: str) -> None:
+    assert spawn(exits.use_without_hosts, prefix).result() == []
+
+
+def layer_of(maker: LayerMaker, hosts: list[Any], **options: Any) -> HybridChannelLayer:
+    """A hybrid whose remote is not to be flushed at the end."""
+    return HybridChannelLayer(prefix=maker.prefix, hosts=hosts, **options)
+
+
+async def assert_local_side_works(layer: Any) -> None:
+    await send_numbers(layer, "normal", range(20))
+    assert await receive_numbers(layer, "normal", 20) == list(range(20))
+    waiting = asyncio.create_task(receive(layer, "normal"))
+    await asyncio.sleep(0)
+    await layer.send("normal", {"n": 1})
+    assert (await waiting)["n"] == 1
+
+
+async def remote_calls(layer: Any) -> list[tuple[str, BaseException | None, float]]:
+    """Every call that needs the remote: its name, what it raised, and how long it took."""
+    results: list[tuple[str, BaseException | None, float]] = []
+    arguments: dict[str, tuple[Any, ...]] = {
+        "send": ("specific.AAAAAAAAAA!1", {"n": 1}),
+        "group_add": ("group", "specific.AAAAAAAAAA!1"),
+        "group_discard": ("group", "specific.AAAAAAAAAA!1"),
+        "group_send": ("group", {"n": 1}),
+        "flush": (),
+    }
+    for name, args in arguments.items():
+        started = time.monotonic()
+        error: BaseException | None = None
+        try:
+            await getattr(layer, name)(*args)
+        except HybridLayerError as raised:
+            error = raised
+        results.append((name, error, time.monotonic() - started))
+    return results
+
+
+@one_server
+async def test_remote_down(make_layer: LayerMaker) -> None:
+    port = free_port()
+    layer = layer_of(make_layer, [f"redis://127.0.0.1:{port}"], timeout=1)
+    await assert_local_side_works(layer)
+    for name, error, took in await remote_calls(layer):
+        assert isinstance(error, RemoteUnavailable), name
+        assert isinstance(error, ConnectionError), name
+        assert f"127.0.0.1:{port}" in str(error), name
+        assert took < 2, name
+    await assert_local_side_works(layer)
+    await make_layer().flush()
+    await layer.close()
+
+
+@one_server
+async def test_remote_frozen(make_layer: LayerMaker) -> None:
+    """A server that accepts and never answers: calls end within `timeout`, local traffic goes on meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        port = frozen.getsockname()[1]
+        layer = layer_of(make_layer, [("127.0.0.1", port)], timeout=0.4)
+        calls = asyncio.create_task(remote_calls(layer))
+        longest = 0.0
+        while not calls.done():
+            started = time.monotonic()
+            await assert_local_side_works(layer)
+            longest = max(longest, time.monotonic() - started)
+            await asyncio.sleep(0.01)
+        for name, error, took in await calls:
+            assert isinstance(error, RemoteUnavailable), name
+            assert str(port) in str(error), name
+            assert took < 1.5, name
+        assert longest < 0.3
+        await make_layer().flush()
+        await layer.close()
+
+
+@one_server
+async def test_remote_goes_and_comes_back(make_layer: LayerMaker, new_server: Callable[..., Server]) -> None:
+    server = new_server("valkey")
+    layer = layer_of(make_layer, [server.url], timeout=1)
+    channel = await layer.new_channel()
+    await layer.group_add("group", channel)
+    waiting = asyncio.create_task(layer.receive(channel))
+    await settle(0.1)
+    await asyncio.to_thread(server.kill)
+    await assert_local_side_works(layer)
+    with pytest.raises(RemoteUnavailable, match=str(server.port)):
+        await layer.send(channel, {"n": "lost"})
+    await assert_local_side_works(layer)
+    assert not waiting.done()
+    await asyncio.to_thread(server.restart)
+
+    async def send() -> None:
+        while True:
+            try:
+                return await layer.send(channel, {"n": "back"})
+            except RemoteUnavailable:
+                await asyncio.sleep(0.05)
+
+    async with asyncio.timeout(5):
+        await send()
+        assert (await waiting)["n"] == "back"
+        # The membership was on the server that came back empty; its owner restores it.
+        waiting = asyncio.create_task(layer.receive(channel))
+        while not waiting.done():
+            await layer.group_send("group", {"n": "member again"})
+            await asyncio.sleep(0.05)
+        assert (await waiting)["n"] == "member again"
+    await make_layer().flush()
+    await layer.close()
+
+
+@pytest.mark.configurations("queue-1", "hybrid-1")
+async def test_shard_that_is_down_is_named_and_the_others_deliver(make_layer: LayerMaker) -> None:
+    """Normal channels as members, since each lies on a shard by its name: with a route, in the hybrid too."""
+    port = free_port()
+    routes = {"routes": {"*": "remote"}} if make_layer.configuration.name == "hybrid-1" else {}
+    options = {"hosts": [*make_layer.hosts, f"redis://127.0.0.1:{port}"], "timeout": 1, **routes}
+    layer = make_layer(**options)
+    make_layer.layers.remove(layer)
+    members = [f"member.{n}" for n in range(16)]
+    results = await asyncio.gather(*(layer.group_add("group", name) for name in members), return_exceptions=True)
+    reached = [name for name, error in zip(members, results, strict=True) if error is None]
+    assert 0 < len(reached) < 16
+    for error in results:
+        assert error is None or (isinstance(error, RemoteUnavailable) and f"127.0.0.1:{port}" in str(error))
+    with pytest.raises(RemoteUnavailable) as caught:
+        await layer.group_send("group", {"n": 1})
+    assert f"127.0.0.1:{port}" in str(caught.value)
+    assert re.search(r"(other|rest)", str(caught.value))
+    for name in reached:
+        assert (await receive(layer, name))["n"] == 1
+    await layer.close()
+
+
+@hybrids
+async def test_both_sides_count_in_one_statistics(make_layer: LayerMaker) -> None:
+    layer = make_layer(capacity=1)
+    channel = await layer.new_channel()
+    for name in ("normal", channel):
+        await layer.send(name, {"n": 1})
+        with pytest.raises(layer.ChannelFull):
+            await layer.send(name, {"n": 2})
+        await receive(layer, name)
+    statistics = await layer.statistics()
+    assert (statistics["sent"], statistics["received"], statistics["full"]) == (2, 2, 2)
+
+
+@hybrids
+async def test_normal_channel_in_a_group_reaches_one_reader_once(make_layer: LayerMaker) -> None:
+    layer = make_layer()
+    for _ in range(2):
+        await layer.group_add("group", "jobs")
+    waiting = asyncio.create_task(receive(layer, "jobs"))
+    await settle()
+    for n in range(10):
+        await layer.group_send("group", {"n": n})
+    assert (await waiting)["n"] == 0
+    assert await receive_numbers(layer, "jobs", 9) == list(range(1, 10))
+    await assert_silent(layer, "jobs", 0.05)
+    assert await counted(layer, "full") == 0

@@ -1,0 +1,189 @@
+"""Channels of one process: whose they are, their shared capacity, and consumers that are slow, closed or gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import tracemalloc
+
+import pytest
+from asgiref.sync import async_to_sync
+from channels.exceptions import ChannelFull
+
+from hybrid_layer.exceptions import HybridLayerError
+from tests.contract.conftest import LayerMaker
+from tests.contract.tools import (
+    assert_silent,
+    cancel,
+    counted,
+    eventually,
+    receive,
+    receive_numbers,
+    send_numbers,
+    settle,
+)
+
+
+async def test_receive_on_an_unknown_process_is_refused_at_once(make_layer: LayerMaker) -> None:
+    layer = make_layer()
+    mine = await layer.new_channel()
+    theirs = "specific." + ("A" * 10 if "B" in mine else "B" * 10) + "!"
+    for name in (theirs + "1", theirs):
+        started = time.monotonic()
+        with pytest.raises(HybridLayerError) as caught:
+            await receive(layer, name)
+        assert name in str(caught.value)
+        assert time.monotonic() - started < 0.5
+
+
+async def test_message_sent_before_the_first_receive(make_layer: LayerMaker) -> None:
+    layer = make_layer()
+    channel = await layer.new_channel()
+    await send_numbers(layer, channel, range(3))
+    assert await receive_numbers(layer, channel, 3) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("closing", [False, True], ids=["open", "closed in between"])
+def test_made_and_sent_to_by_sync_code_awaited_later(make_layer: LayerMaker, closing: bool) -> None:
+    layer = make_layer()
+    channel = async_to_sync(layer.new_channel)()
+    if closing:
+        async_to_sync(layer.close)()
+    for n in range(3):
+        async_to_sync(layer.send)(channel, {"n": n})
+    if closing:
+        async_to_sync(layer.close)()
+
+    async def main() -> list[int]:
+        numbers = await receive_numbers(layer, channel, 3)
+        await layer.close()
+        return numbers
+
+    assert asyncio.run(main()) == [0, 1, 2]
+
+
+async def test_made_in_one_loop_awaited_in_another_thread(make_layer: LayerMaker) -> None:
+    layer = make_layer()
+    channel = await layer.new_channel()
+    received: list[int] = []
+
+    def other_thread() -> None:
+        async def main() -> None:
+            received.extend(await receive_numbers(layer, channel, 3))
+            await layer.close()
+
+        asyncio.run(main())
+
+    thread = threading.Thread(target=other_thread)
+    thread.start()
+    await settle(0.1)
+    await send_numbers(layer, channel, range(3))
+    await asyncio.to_thread(thread.join, 5)
+    assert received == [0, 1, 2]
+
+
+async def test_capacity_is_that_of_the_part_up_to_the_mark(make_layer: LayerMaker) -> None:
+    layer = make_layer(capacity=10)
+    channels = [await layer.new_channel() for _ in range(5)]
+    other = await layer.new_channel("other")
+    for n in range(10):
+        await layer.send(channels[n % 5], {"n": n})
+    for channel in channels:
+        with pytest.raises(ChannelFull):
+            await layer.send(channel, {"n": "too many"})
+    await send_numbers(layer, other, range(10))
+    with pytest.raises(ChannelFull):
+        await layer.send(other, {"n": "too many"})
+    assert [(await receive(layer, channel))["n"] for channel in channels] == [0, 1, 2, 3, 4]
+
+
+def slow_warnings(caplog: pytest.LogCaptureFixture, channel: str) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.levelno == logging.WARNING and channel in record.getMessage()]
+
+
+async def test_slow_consumer_costs_only_itself(make_layer: LayerMaker, caplog: pytest.LogCaptureFixture) -> None:
+    layer = make_layer(capacity=10)
+    quick, slow = await layer.new_channel(), await layer.new_channel()
+    received: list[int] = []
+
+    async def read() -> None:
+        while True:
+            received.append((await layer.receive(quick))["n"])
+
+    reading = asyncio.create_task(read())
+    await settle()
+    for n in range(50):
+        await layer.send(slow, {"n": n})
+        await layer.send(quick, {"n": n})
+
+        async def taken_in(count: int = n + 1) -> bool:
+            return len(received) == count
+
+        await eventually(taken_in)
+    await cancel(reading)
+    assert received == list(range(50))
+    assert await counted(layer, "slow") == 40
+    assert await counted(layer, "full") == 0
+    assert len(slow_warnings(caplog, slow)) == 1
+    assert slow_warnings(caplog, quick) == []
+    assert await receive_numbers(layer, slow, 10) == list(range(40, 50))
+    await assert_silent(layer, slow)
+
+
+async def test_buffers_of_closed_consumers_expire_and_are_freed(make_layer: LayerMaker) -> None:
+    layer = make_layer(capacity=1000, expiry=0.5)
+    living = await layer.new_channel()
+    text = "x" * 20_000
+
+    async def read() -> None:
+        while True:
+            await layer.receive(living)
+
+    reading = asyncio.create_task(read())
+    await settle()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(150):
+            await layer.send(await layer.new_channel(), {"text": text})
+
+        async def freed() -> bool:
+            await layer.send(living, {"keeps": "it going"})
+            return not await grown_by(before, 1_000_000) and await counted(layer, "expired") == 150
+
+        await eventually(freed)
+    finally:
+        tracemalloc.stop()
+    await cancel(reading)
+
+
+async def grown_by(before: int, size: int) -> bool:
+    return tracemalloc.get_traced_memory()[0] - before > size
+
+
+async def test_closing_a_consumer_leaves_no_state(make_layer: LayerMaker) -> None:
+    """As a websocket consumer does it: a name, a waiting receive, a group, a cancellation. Many times."""
+    layer = make_layer()
+
+    async def consumer() -> None:
+        channel = await layer.new_channel()
+        await layer.group_add("room", channel)
+        waiting = asyncio.create_task(layer.receive(channel))
+        await asyncio.sleep(0)
+        await cancel(waiting)
+        await layer.group_discard("room", channel)
+
+    for _ in range(20):
+        await consumer()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(300):
+            await consumer()
+        # Names are cached in bounded numbers; a consumer that stays costs a kilobyte or more.
+        assert tracemalloc.get_traced_memory()[0] - before < 300 * 1000
+    finally:
+        tracemalloc.stop()
+    assert len(asyncio.all_tasks()) < 10
