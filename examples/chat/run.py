@@ -34,7 +34,7 @@ HOST = "127.0.0.1"  # no login, hence nobody but this machine
 WEB_PROCESSES = 2
 START_SECONDS = 30
 END_SECONDS = 6
-QUICK_SECONDS = 3  # a worker that dies sooner than this after its start would only die again
+QUICK_SECONDS = 3  # a worker that ends by itself sooner than this after its start would only do so again
 
 # Frames beyond 16 KiB are no chat; a socket that is still busy after two seconds does not hold up the end.
 UVICORN = (
@@ -120,7 +120,7 @@ class Demo:
         if (code := self.web.poll()) is not None:
             raise Stop(f"uvicorn ended ({how(code)}); see above for its reason.")
         if (code := self.worker.poll()) is not None:
-            if time.monotonic() - self.worker_since < QUICK_SECONDS:
+            if code != -signal.SIGKILL and time.monotonic() - self.worker_since < QUICK_SECONDS:
                 raise Stop(f"The worker ended ({how(code)}) as soon as it was started; see above for its reason.")
             gone = self.worker.pid
             self.start_worker()
