@@ -41,7 +41,7 @@ lint: build/core ## check format, style, types, warnings of the C compiler, and 
 .PHONY: wheel
 wheel: build/core ## build dist/*.tar.gz, and from it dist/*.whl
 	rm -rf dist
-	$(BIN)/python -m build --quiet && ls dist
+	$(BIN)/python -m build --quiet
 
 .PHONY: clean
 clean: ## remove what was built, except .venv
