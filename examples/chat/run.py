@@ -175,7 +175,7 @@ def start(arguments: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=HERE,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "chat.settings", "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         process_group=0,
         preexec_fn=end_with_parent if sys.platform == "linux" else None,
