@@ -51,6 +51,8 @@ class Inbox:
         self._lock = threading.RLock()
         self._channels: dict[str, _Channel] = {}
         self._waiting: dict[asyncio.AbstractEventLoop, int] = {}
+        self._hungry: dict[str, asyncio.AbstractEventLoop] = {}
+        self._hungry_in: dict[asyncio.AbstractEventLoop, int] = {}
         self._arrivals = 0
         self._next_sweep = 0.0
         self._turns = _TURNS
@@ -74,16 +76,18 @@ class Inbox:
             self._statistics.count("slow")
             self._statistics.warn(
                 ("slow", name),
-                f"The consumer of {name} reads more slowly than messages arrive: its oldest unread message was dropped. "
-                f"Its capacity is {self._policy.capacity_for(name)}; raise it with channel_capacity, or send less.",
+                f"The consumer of {name} reads more slowly than messages arrive: its oldest unread message was "
+                f"dropped. Its capacity is {self._policy.capacity_for(name)}; raise it with channel_capacity, or send less.",
             )
+        self._settle(name, channel)
         self._wake(name, channel)
 
     async def receive(self, name: str, poll: Callable[[], None]) -> bytes:
         """Wait for the next payload of `name`; with a name that ends in ``!``, of any channel of that part.
 
-        `poll` pulls from the source what is there and may call `deliver`. It is called once this coroutine counts as
-        waiting and before it sleeps, so a source that looks at `is_awaited` afterwards cannot miss it.
+        `poll` pulls from the source what is there and may call `deliver`. It is called when this coroutine counts as
+        waiting and each time before it sleeps, so a source that looks at `is_awaited` or `hungry_loop` afterwards
+        cannot miss it.
         """
         if self._turns > 0 and not self._others_wait(name):
             payload = self.take(name)
@@ -93,19 +97,18 @@ class Inbox:
         loop = asyncio.get_running_loop()
         waiter = self._join(name, loop)
         try:
-            poll()
             if self._turns <= 0:
                 # A channel that is never empty would otherwise keep its consumer, and so the loop, busy for ever.
+                poll()
                 loop.call_soon(waiter.wake)
                 await waiter.future
             self._turns = _TURNS
             while True:
-                if self._may_take(name, waiter):
-                    payload = self.take(name)
-                    if payload is not None:
-                        return payload
-                if waiter.future.done():
-                    waiter.rearm()
+                payload = self._take_or_rearm(name, waiter)
+                if payload is not None:
+                    return payload
+                # Each time: what woke us may have expired or been flushed, and the source believed us served.
+                poll()
                 await waiter.future
         finally:
             self._leave(name, waiter)
@@ -119,8 +122,7 @@ class Inbox:
             if channel is None:
                 return None
             payload = self._next(channel, now)
-            if not channel.messages and not channel.waiters:
-                del self._channels[source]
+            self._settle(source, channel)
             return payload
 
     def is_awaited(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -132,13 +134,22 @@ class Inbox:
         with self._lock:
             return list(self._waiting)
 
+    def hungry_loop(self, preferred: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop | None:
+        """A loop in which somebody waits with nothing there to take, if possible `preferred`. None when nobody does.
+
+        A source that fetches for waiters who have something to take would only fill the buffers.
+        """
+        with self._lock:
+            if preferred in self._hungry_in:
+                return preferred
+            return next(iter(self._hungry_in), None)
+
     def clear(self) -> None:
         """Forget every message; who waits goes on waiting."""
         with self._lock:
             for name in list(self._channels):
                 self._channels[name].messages.clear()
-                if not self._channels[name].waiters:
-                    del self._channels[name]
+                self._settle(name, self._channels[name])
 
     def sweep(self) -> None:
         """Free what expired unread, so that a closed consumer's messages do not stay for ever."""
@@ -149,8 +160,7 @@ class Inbox:
                 while channel.messages and channel.messages[0][1] <= now:
                     channel.messages.popleft()
                     self._statistics.count("expired")
-                if not channel.messages and not channel.waiters:
-                    del self._channels[name]
+                self._settle(name, channel)
 
     def _next(self, channel: _Channel, now: float) -> bytes | None:
         while channel.messages:
@@ -175,15 +185,38 @@ class Inbox:
         channel = self._channels.get(name)
         return channel is not None and len(channel.waiters) > 0
 
-    def _may_take(self, name: str, waiter: Waiter) -> bool:
+    def _take_or_rearm(self, name: str, waiter: Waiter) -> bytes | None:
+        # One step for everybody else: a message that came between the look and the re-arming would find the waiter
+        # still marked as woken, wake nobody, and stay.
         with self._lock:
-            return waiter.woken or self._channels[name].waiters.is_first(waiter)
+            may_take = waiter.woken or self._channels[name].waiters.is_first(waiter)
+            if waiter.future.done():
+                waiter.rearm()
+            return self.take(name) if may_take else None
+
+    def _settle(self, name: str, channel: _Channel) -> None:
+        """After any change of a channel: note whether somebody waits in vain, forget the channel if it is empty."""
+        old = self._hungry.pop(name, None)
+        if old is not None:
+            self._hungry_in[old] -= 1
+            if not self._hungry_in[old]:
+                del self._hungry_in[old]
+        if channel.messages:
+            return
+        if channel.waiters:
+            if name.endswith("!") and self._oldest(name) != name:
+                return
+            loop = self._hungry[name] = channel.waiters.first().loop
+            self._hungry_in[loop] = self._hungry_in.get(loop, 0) + 1
+        else:
+            self._channels.pop(name, None)
 
     def _wake(self, name: str, channel: _Channel) -> None:
         if not channel.waiters.wake_next():
             whole = self._channels.get(non_local(name))
             if whole is not None:
                 whole.waiters.wake_next()
+                self._settle(non_local(name), whole)
 
     def _join(self, name: str, loop: asyncio.AbstractEventLoop) -> Waiter:
         with self._lock:
@@ -191,7 +224,9 @@ class Inbox:
             if channel is None:
                 channel = self._channels[name] = _Channel()
             self._waiting[loop] = self._waiting.get(loop, 0) + 1
-            return channel.waiters.join(loop)
+            waiter = channel.waiters.join(loop)
+            self._settle(name, channel)
+            return waiter
 
     def _leave(self, name: str, waiter: Waiter) -> None:
         with self._lock:
@@ -205,5 +240,4 @@ class Inbox:
             # A wake is one message's; who leaves with more to take, or without having taken, passes it on.
             if channel.messages or name.endswith("!"):
                 self._wake(name, channel)
-            if not channel.messages and not channel.waiters:
-                del self._channels[name]
+            self._settle(name, channel)

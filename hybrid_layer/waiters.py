@@ -76,6 +76,10 @@ class WaitQueue:
                 return True
         return False
 
+    def first(self) -> Waiter:
+        """Who has waited longest. There must be somebody."""
+        return self._waiters[0]
+
     def is_first(self, waiter: Waiter) -> bool:
         """Whether nobody has waited longer."""
         return self._waiters[0] is waiter
