@@ -14,7 +14,7 @@ import contextlib
 import importlib
 import inspect
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,8 +112,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if inspect.iscoroutinefunction(metafunc.function):
         one_loop = metafunc.definition.get_closest_marker("one_loop") is not None
-        metafunc.fixturenames.append("loop_factory")
-        metafunc.parametrize("loop_factory", ["asyncio"] if one_loop else list(LOOPS), indirect=True, scope="session")
+        metafunc.fixturenames.append("loop_kind")
+        metafunc.parametrize("loop_kind", ["asyncio"] if one_loop else list(LOOPS))
     if "configuration" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("configurations")
         wanted = mark.args if mark else list(CONFIGURATIONS)
@@ -140,14 +140,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         if maker is not None:
             await maker.clean_up()
 
-    with asyncio.Runner(loop_factory=pyfuncitem.funcargs["loop_factory"]) as runner:
+    with asyncio.Runner(loop_factory=LOOPS[pyfuncitem.callspec.params["loop_kind"]]) as runner:
         runner.run(run())
     return True
-
-
-@pytest.fixture(scope="session")
-def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
-    return LOOPS[request.param]
 
 
 @pytest.fixture(scope="session")
