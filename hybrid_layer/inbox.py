@@ -77,7 +77,8 @@ class Inbox:
             self._statistics.warn(
                 ("slow", name),
                 f"The consumer of {name} reads more slowly than messages arrive: its oldest unread message was "
-                f"dropped. Its capacity is {self._policy.capacity_for(name)}; raise it with channel_capacity, or send less.",
+                f"dropped. Its capacity is {self._policy.capacity_for(name)}; raise it with channel_capacity, or send "
+                f"less.",
             )
         self._settle(name, channel)
         self._wake(name, channel)

@@ -1,0 +1,79 @@
+"""What the servers hold per message, and what a flush and a clock make of it.
+
+The scripts write entries, the readers parse them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+_VERSION = b"1"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """``1|<expiry stamp>|<epoch>|<names>|<payload>``, see ``scripts/include/queue.lua``."""
+
+    stamp_ms: int
+    epoch: bytes
+    names: list[str]
+    payload: bytes
+
+
+def parse(raw: bytes) -> Entry | None:
+    """None for an entry of a version that this release does not know."""
+    fields = raw.split(b"|", 4)
+    if len(fields) != 5 or fields[0] != _VERSION:
+        return None
+    try:
+        return Entry(int(fields[1]), fields[2], fields[3].decode("ascii").split(","), fields[4])
+    except ValueError:
+        return None
+
+
+class Clock:
+    """A server's clock, as its distance from `time.monotonic`."""
+
+    __slots__ = ("_offset",)
+
+    def __init__(self) -> None:
+        self._offset: float | None = None
+
+    def measured(self, reply: list[bytes], asked: float, answered: float) -> None:
+        """Take the reply to a TIME command, which was asked and answered at these times of `time.monotonic`."""
+        self._offset = int(reply[0]) + int(reply[1]) / 1e6 - (asked + answered) / 2
+
+    def deadline(self, stamp_ms: int) -> float:
+        """When `stamp_ms` is reached, on `time.monotonic`."""
+        if self._offset is None:
+            return time.monotonic()
+        return stamp_ms / 1000 - self._offset
+
+
+class Epoch:
+    """How often a shard was flushed, as far as this process knows. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._incarnation = b""
+        self._flushes = 0
+        self.generation = 0
+        """Moves with every flush that this process learns of."""
+
+    def meet(self, epoch: bytes) -> bool:
+        """Learn of an epoch. False: it is older than the last flush, so what carries it is to be dropped."""
+        incarnation, _, flushes = epoch.rpartition(b":")
+        try:
+            count = int(flushes)
+        except ValueError:
+            return True
+        with self._lock:
+            if incarnation != self._incarnation:
+                # First contact, or the server lost its data: that is no flush, so what is in hand stays good.
+                self._incarnation, self._flushes = incarnation, count
+            elif count > self._flushes:
+                self._flushes = count
+                self.generation += 1
+            return count >= self._flushes

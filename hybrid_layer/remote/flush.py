@@ -1,0 +1,39 @@
+"""Forgetting every message and group of a prefix on one server.
+
+The keys are removed first and the epoch moves last: whoever popped something before the flush drops it when it meets
+the new epoch, and the processes that live are told of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from hybrid_layer.remote import scripts
+
+if TYPE_CHECKING:
+    from hybrid_layer.remote.process import Process, Shard
+
+_SCANNED_AT_ONCE = 1000
+
+
+async def flush_shard(process: Process, shard: Shard) -> None:
+    """Empty `shard` for the prefix of `process`. Other prefixes are not touched."""
+    run, keys = process.connections.run, process.keys
+    living: set[str] = set()
+    cursor = b"0"
+    while True:
+        cursor, found = await run(
+            shard.number, ("SCAN", cursor, "MATCH", keys.scan_pattern(), "COUNT", _SCANNED_AT_ONCE)
+        )
+        names = [name.decode("ascii", "replace") for name in found]
+        living.update(filter(None, map(keys.process_of_alive, names)))
+        doomed = [name for name in names if keys.is_data(name)]
+        if doomed:
+            await run(shard.number, ("UNLINK", *doomed))
+        if cursor == b"0":
+            break
+    epoch = await run(shard.number, scripts.FLUSH.command([keys.epoch]))
+    shard.epoch.meet(epoch)
+    note = b"f|" + epoch
+    await asyncio.gather(*(run(shard.number, scripts.NOTE.command([keys.notes(name)], note)) for name in living))

@@ -1,0 +1,209 @@
+"""The one reader of a process's inboxes. Two would break the order.
+
+It runs in the first event loop that waits for a process-specific channel, and pops only while somebody waits with
+nothing to take. When nobody does in its loop, but somewhere else, the reading moves there; so it does when its loop
+ends, after the pop under way is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from hybrid_layer.remote import scripts
+from hybrid_layer.remote.pops import Pops, ReadingLost
+
+if TYPE_CHECKING:
+    from hybrid_layer.remote.process import Process
+
+BATCH = 64
+"""Messages per pop, where the server can."""
+LINGER = 0.05
+"""Seconds that a pop goes on after its last waiter left."""
+WAKE_LIFE_MS = 60_000
+_WATCH = 1.0
+"""Seconds between two looks of a waiting loop whether the reader's loop still runs."""
+
+
+class _Reading:
+    """The reading in one loop."""
+
+    __slots__ = ("loop", "news", "popping", "pops", "retired", "task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pops: Pops) -> None:
+        self.loop = loop
+        self.pops = pops
+        self.news = asyncio.Event()
+        self.popping = True
+        self.retired = False
+        self.task: asyncio.Task[None] | None = None
+
+
+class InboxReader:
+    """Moves between loops; at most one `_Reading` is not retired."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._lock = threading.RLock()
+        self._reading: _Reading | None = None
+        self._watches: dict[asyncio.AbstractEventLoop, asyncio.TimerHandle] = {}
+        # A batch must fit into the buffer of the channel with the least capacity, or reading would drop messages.
+        policy = process.policy
+        self._batch = min(BATCH, policy.capacity, *policy.channel_capacity.values())
+        self._turn = 0
+
+    def ensure(self) -> None:
+        """Read, if somebody waits in vain. Called in a loop where somebody waits."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._process.inbox.hungry_loop(loop) is not loop:
+                return
+            reading = self._reading
+            if reading is not None and reading.loop is loop and reading.task is not None and not reading.task.done():
+                reading.news.set()
+                return
+            if reading is not None and reading.loop is not loop and reading.popping and reading.loop.is_running():
+                self._watch(loop)
+                return
+            if reading is not None:
+                self._retire(reading)
+            self._begin(loop)
+
+    def relax(self) -> None:
+        """Somebody left without a message. A pop for nobody would take messages out of their queue."""
+        reading = self._reading
+        if reading is not None and reading.popping and self._process.inbox.hungry_loop(reading.loop) is None:
+            asyncio.get_running_loop().call_later(LINGER, self._wake_if_idle, reading)
+
+    def wake(self) -> None:
+        """End the pop under way, by way of the I/O thread."""
+        process = self._process
+        process.connections.run_later(
+            process.home.number, scripts.WAKE.command([process.keys.wake(process.name)], WAKE_LIFE_MS)
+        )
+
+    def parts_changed(self) -> None:
+        """There is another inbox to read."""
+        if self._reading is not None and self._reading.popping:
+            self.wake()
+
+    async def stop(self) -> None:
+        """End the reading in the running loop, after the pop under way is answered."""
+        loop = asyncio.get_running_loop()
+        watch = self._watches.pop(loop, None)
+        if watch is not None:
+            watch.cancel()
+        with self._lock:
+            reading = self._reading
+            if reading is None or reading.loop is not loop or reading.task is None:
+                return
+            self._retire(reading)
+        if reading.popping:
+            self.wake()
+        await asyncio.wait([reading.task])
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        process, home = self._process, self._process.home
+        pops = Pops(home.host, home.clock, process.options.block_time, process.options.timeout, self.wake)
+        reading = self._reading = _Reading(loop, pops)
+        reading.task = loop.create_task(self._run(reading))
+        process.connections.loops.get().stoppers.append(lambda: self._abort(reading))
+
+    async def _run(self, reading: _Reading) -> None:
+        process = self._process
+        try:
+            while self._goes_on(reading):
+                if not reading.popping:
+                    await reading.news.wait()
+                    continue
+                keys = self._keys()
+                try:
+                    answer = await reading.pops.pop(keys, self._batch)
+                except ReadingLost:
+                    await reading.pops.pause()
+                    continue
+                if answer is not None:
+                    self._deliver(*answer)
+                if reading.pops.cancelled:
+                    break
+        finally:
+            with self._lock:
+                self._retire(reading)
+            await reading.pops.close()
+            waiting = process.inbox.hungry_loop(reading.loop)
+            if waiting is not None and not (waiting is reading.loop and reading.pops.cancelled):
+                _call(waiting, self.ensure)
+
+    def _goes_on(self, reading: _Reading) -> bool:
+        with self._lock:
+            if reading.retired:
+                return False
+            loop = self._process.inbox.hungry_loop(reading.loop)
+            reading.popping = loop is not None
+            if loop is None:
+                reading.news.clear()
+            elif loop is not reading.loop:
+                self._retire(reading)
+                return False
+            return True
+
+    def _keys(self) -> list[str]:
+        process, parts = self._process, self._process.parts
+        # Pops serve the first key that has anything: the parts take turns, lest a busy one starve the others.
+        self._turn = (self._turn + 1) % len(parts)
+        turned = parts[self._turn :] + parts[: self._turn]
+        return [
+            process.keys.wake(process.name),
+            process.keys.notes(process.name),
+            *map(process.keys.inbox, turned),
+        ]
+
+    def _deliver(self, key: str, elements: list[bytes]) -> None:
+        process, home = self._process, self._process.home
+        if key == process.keys.wake(process.name):
+            return
+        if key == process.keys.notes(process.name):
+            process.keeper.take_notes(home, elements)
+            return
+        now = time.monotonic()
+        for element in elements:
+            entry = process.accept(home, element)
+            if entry is None:
+                continue
+            deadline = home.clock.deadline(entry.stamp_ms)
+            if deadline <= now:
+                process.statistics.count("expired", len(entry.names))
+            else:
+                process.inbox.deliver(entry.names, entry.payload, deadline, home.epoch.generation)
+
+    def _retire(self, reading: _Reading) -> None:
+        reading.retired = True
+        if self._reading is reading:
+            self._reading = None
+        _call(reading.loop, reading.news.set)
+
+    def _abort(self, reading: _Reading) -> None:
+        reading.pops.give_up()
+        if reading.task is not None:
+            reading.task.cancel()
+
+    def _wake_if_idle(self, reading: _Reading) -> None:
+        if self._reading is reading and reading.popping and self._process.inbox.hungry_loop(reading.loop) is None:
+            self.wake()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop not in self._watches:
+            self._watches[loop] = loop.call_later(_WATCH, self._watched, loop)
+
+    def _watched(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watches.pop(loop, None)
+        self.ensure()
+
+
+def _call(loop: asyncio.AbstractEventLoop, callback: object) -> None:
+    try:
+        loop.call_soon_threadsafe(callback)  # type: ignore[arg-type]
+    except RuntimeError:  # the loop is closed
+        pass

@@ -1,0 +1,214 @@
+"""Keeps a process known to the servers: its alive keys, and the memberships of its channels.
+
+Lives in the I/O thread, so that it works while the process's own event loops are busy or gone. When a server has lost
+what it knew (a restart, a failover, a stop longer than the alive key's life), the keeper puts it back from its own
+record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hybrid_layer import identity
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.names import process_of
+from hybrid_layer.remote import io_thread, scripts
+
+if TYPE_CHECKING:
+    from hybrid_layer.remote.process import Process, Shard
+    from hybrid_layer.transport import Machine
+
+_LEAST_LIFE = 1.0
+"""Seconds that an alive key lives, even if messages expire sooner."""
+_BACKOFF = (0.05, 1.0)
+"""First and last pause between two tries with a server that does not answer, in seconds."""
+_AT_ONCE = 200
+"""Memberships that are put back in one pipeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Membership:
+    shard: int
+    deadline: float
+    generation: int
+
+
+class Keeper:
+    """One per process and layer."""
+
+    def __init__(self, process: Process, machine: Machine | None) -> None:
+        self._process = process
+        self._machine = machine
+        self._own_name = identity.random_id()
+        self._life = max(float(process.policy.expiry), _LEAST_LIFE)
+        self._lock = threading.Lock()
+        self._memberships: dict[tuple[str, str], _Membership] = {}
+        self._lost: set[int] = set()
+        """Shards that may lack what this process told them."""
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news = asyncio.Event()
+        self._settled = False
+        self.is_open = False
+        """Whether the servers have heard of this process."""
+
+    # What the layer calls, in any loop and thread
+
+    async def open(self) -> None:
+        """Make the process known on the shard of its inboxes, and keep it so."""
+        await io_thread.current().run(lambda: self._renew(self._process.home, self._process.name))
+        self.is_open = True
+        self.settle()
+
+    async def open_machine(self, member: str) -> None:
+        """Make the machine known, of which `member` is a channel."""
+        process = self._process
+        shard = process.shards[process.shard_of(member)]
+        await io_thread.current().run(lambda: self._renew(shard, process_of(member)))
+        self.settle()
+
+    def settle(self) -> None:
+        """Start keeping."""
+        if not self._settled:
+            self._settled = True
+            io_thread.current().settle(self)
+
+    def stop(self) -> None:
+        """Keep no more, from any thread."""
+        thread = io_thread.current()
+        thread.leave(self)
+        task = self._task
+        if task is not None:
+            thread.call_soon(task.cancel)
+
+    def remember(self, group: str, member: str, shard: int) -> None:
+        """`member` was made one of `group`; put that back when the server forgets it."""
+        generation = self._process.shards[shard].epoch.generation
+        deadline = time.monotonic() + self._process.policy.group_expiry
+        with self._lock:
+            self._memberships[group, member] = _Membership(shard, deadline, generation)
+        self.settle()
+
+    def forget(self, group: str, member: str) -> None:
+        """The membership ended."""
+        with self._lock:
+            self._memberships.pop((group, member), None)
+
+    def look_now(self) -> None:
+        """Renew at once, from any thread."""
+        io_thread.current().call_soon(self._news.set)
+
+    def connection_lost(self, shard: int) -> None:
+        """A connection broke, so the server may have lost its data."""
+        self._lost.add(shard)
+        self.look_now()
+
+    def take_notes(self, shard: Shard, notes: list[bytes]) -> None:
+        """Read what other processes did: see ``scripts/include/notes.lua``."""
+        for note in notes:
+            kind, *fields = note.split(b"|")
+            if kind == b"+" and len(fields) == 4:
+                shard.epoch.meet(fields[3])
+                deadline = shard.clock.deadline(int(fields[2]))
+                key = (fields[0].decode(), fields[1].decode())
+                with self._lock:
+                    self._memberships[key] = _Membership(shard.number, deadline, shard.epoch.generation)
+            elif kind == b"-" and len(fields) == 2:
+                self.forget(fields[0].decode(), fields[1].decode())
+            elif kind == b"f" and len(fields) == 1:
+                shard.epoch.meet(fields[0])
+
+    # What runs in the I/O thread
+
+    def start(self) -> None:
+        """Begin in the I/O thread's loop. See `io_thread.Resident`."""
+        loop = asyncio.get_running_loop()
+        if self._task is None or self._task.done() or self._loop is not loop:
+            self._loop = loop
+            self._news = asyncio.Event()
+            self._task = loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            self._news.clear()
+            if await self._renew_all():
+                failures = 0
+                try:
+                    async with asyncio.timeout(self._life / 3):
+                        await self._news.wait()
+                except TimeoutError:
+                    pass
+            else:
+                first, last = _BACKOFF
+                await asyncio.sleep(min(last, self._life / 3, first * 2 ** min(failures, 10)))
+                failures += 1
+
+    async def _renew_all(self) -> bool:
+        process = self._process
+        self._drop_old()
+        with self._lock:
+            shards = {membership.shard for membership in self._memberships.values()}
+        kept = {(shard, process.name or self._own_name) for shard in shards}
+        if process.name:
+            kept.add((process.home.number, process.name))
+        if self._machine is not None and self._machine.has_members():
+            machine = f"@{await self._machine.id()}"
+            kept.add((process.shard_of(f"{machine}!"), machine))
+        results = await asyncio.gather(
+            *(self._renew(process.shards[shard], name) for shard, name in kept), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, RemoteUnavailable):
+                raise result
+        return not any(isinstance(result, BaseException) for result in results)
+
+    async def _renew(self, shard: Shard, name: str) -> None:
+        process = self._process
+        keys = [process.keys.alive(name), process.keys.notes(name), process.keys.epoch]
+        asked = time.monotonic()
+        lost = shard.number in self._lost
+        self._lost.discard(shard.number)
+        try:
+            reply = await process.connections.run(shard.number, scripts.RENEW.command(keys, int(self._life * 1000)))
+            gone, epoch, seconds, micros, *notes = reply
+            shard.clock.measured([seconds, micros], asked, time.monotonic())
+            shard.epoch.meet(epoch)
+            self.take_notes(shard, notes)
+            if gone or lost:
+                await self._restore(shard)
+        except BaseException:
+            self._lost.add(shard.number)
+            raise
+
+    async def _restore(self, shard: Shard) -> None:
+        process, now = self._process, time.monotonic()
+        with self._lock:
+            missing = [
+                (group, member, int((membership.deadline - now) * 1000))
+                for (group, member), membership in self._memberships.items()
+                if membership.shard == shard.number and membership.generation == shard.epoch.generation
+            ]
+        commands = [
+            scripts.GROUP_ADD.command([process.keys.group(group), process.keys.epoch], member, left, "restore", group)
+            for group, member, left in missing
+            if left > 0
+        ]
+        for start in range(0, len(commands), _AT_ONCE):
+            batch = commands[start : start + _AT_ONCE]
+            await asyncio.gather(*(process.connections.run(shard.number, command) for command in batch))
+
+    def _drop_old(self) -> None:
+        """Forget memberships that ended, by time or by a flush."""
+        now = time.monotonic()
+        with self._lock:
+            for key, membership in list(self._memberships.items()):
+                if (
+                    membership.deadline <= now
+                    or membership.generation != self._process.shards[membership.shard].epoch.generation
+                ):
+                    del self._memberships[key]

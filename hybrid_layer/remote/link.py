@@ -1,0 +1,214 @@
+"""A sending connection of one event loop: commands go out in the order of the calls, replies come back the same way.
+
+Commands that are issued in one turn of the loop go out as one pipeline. Nothing is ever sent twice: when the connection
+breaks, every call that may have reached the server fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote import scripts, sockets
+from hybrid_layer.remote.hosts import Host
+
+Command = tuple[str | bytes | int, ...]
+
+_LOADING_PAUSE = 0.1
+_GRACE = 0.5
+"""Seconds that replies under way get when the loop ends."""
+
+
+def unavailable(host: Host, cause: object) -> RemoteUnavailable:
+    """The error for a server that failed, by name and cause."""
+    text = str(cause) or type(cause).__name__
+    return RemoteUnavailable(f"The server {host.label} is not available: {text}")
+
+
+class _Call:
+    __slots__ = ("command", "deadline", "future")
+
+    def __init__(self, command: Command, deadline: float, future: asyncio.Future[Any]) -> None:
+        self.command = command
+        self.deadline = deadline
+        self.future = future
+
+
+class Link:
+    """One connection to `host`. Opened by itself; once it is not `usable` any more, a new object takes its place.
+
+    Two tasks own it: one connects and writes, one reads. Both belong to the loop in which the object was made.
+    """
+
+    def __init__(self, host: Host, timeout: float, on_end: Callable[[Link, bool], None]) -> None:
+        self._host = host
+        self._timeout = timeout
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._connection = host.connection()
+        self._descriptor = -1
+        self._outbox: list[_Call] = []
+        self._pending: deque[_Call] = deque()
+        self._news = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+        self._ending = False
+        self.usable = True
+        self.was_cancelled = False
+        """The loop's tasks are being cancelled: it ends, and must not open another connection."""
+        self._writer = self._loop.create_task(self._run())
+
+    def call(self, command: Command, deadline: float) -> asyncio.Future[Any]:
+        """Send `command`. The future gets the reply, which may be a `ResponseError`, or raises `RemoteUnavailable`.
+
+        A future that is cancelled before its turn came is not sent.
+        """
+        call = _Call(command, deadline, self._loop.create_future())
+        self._outbox.append(call)
+        self._news.set()
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._loop.time() + deadline - time.monotonic(), self._look_at_deadlines)
+        return call.future
+
+    async def close(self) -> None:
+        """Take no more calls, wait for the replies under way, close."""
+        self.usable = False
+        self._news.set()
+        await asyncio.wait([self._writer])
+
+    def abort(self) -> None:
+        """Close without waiting. For a loop that is about to be closed."""
+        self.usable = False
+        self._fail(RemoteUnavailable("The event loop ended."))
+        self._writer.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self._open()
+            self._reader = self._loop.create_task(self._read())
+            while self.usable or self._outbox:
+                if not self._outbox:
+                    self._news.clear()
+                    await self._news.wait()
+                    continue
+                batch = [call for call in self._outbox if not call.future.done()]
+                self._outbox.clear()
+                self._pending.extend(batch)
+                packed = self._connection.pack_commands([call.command for call in batch])
+                await self._connection.send_packed_command(packed, check_health=False)
+        except asyncio.CancelledError:
+            self.was_cancelled = self._failure is None
+        except (RedisError, OSError, TimeoutError) as error:
+            self._fail(unavailable(self._host, error))
+        except Exception as error:
+            self._fail(unavailable(self._host, repr(error)))
+            raise
+        finally:
+            await self._end()
+
+    async def _open(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                while True:
+                    try:
+                        return await self._handshake()
+                    except BusyLoadingError:  # it has just been started and reads its data
+                        await self._connection.disconnect(nowait=True)
+                        await asyncio.sleep(_LOADING_PAUSE)
+        except TimeoutError:
+            raise TimeoutError(f"no connection within {self._timeout} s") from None
+
+    async def _handshake(self) -> None:
+        await self._connection.connect()  # type: ignore[no-untyped-call,unused-ignore]
+        self._descriptor = sockets.descriptor_of(self._connection)
+        sockets.opened(self._descriptor)
+        # All scripts at once, so that concurrent first calls need not be sent again, out of order.
+        loads = [("SCRIPT", "LOAD", script.source) for script in scripts.ALL]
+        await self._connection.send_packed_command(self._connection.pack_commands(loads), check_health=False)
+        for _ in loads:
+            try:
+                await self._connection.read_response(disable_decoding=True)
+            except ResponseError:
+                pass  # loading is tried again where a script is missing, and its error is shown there
+
+    async def _read(self) -> None:
+        while self.usable or self._pending:
+            try:
+                reply = await self._connection.read_response(disable_decoding=True, disconnect_on_error=False)
+            except (ResponseError, BusyLoadingError) as error:
+                reply = error
+            except asyncio.CancelledError:
+                # The loop ends. redis-py's parsers keep what they have of a reply, so reading can go on.
+                if self._failure is not None or self._ending:
+                    break
+                self.usable = False
+                self.was_cancelled = True
+                if self._pending:
+                    self._loop.call_later(_GRACE, self._fail, RemoteUnavailable("The event loop ended."))
+                    continue
+                break
+            except (RedisError, OSError, TimeoutError) as error:
+                self._fail(unavailable(self._host, error))
+                break
+            if not self._pending:
+                self._fail(unavailable(self._host, "a reply came without a command"))
+                break
+            call = self._pending.popleft()
+            if not call.future.done():
+                call.future.set_result(reply)
+        self._news.set()
+
+    async def _end(self) -> None:
+        self.usable = False
+        if self._reader is not None:
+            if not self._pending:
+                self._ending = True
+                self._reader.cancel()
+            try:
+                await asyncio.wait([self._reader])
+            except asyncio.CancelledError:
+                self._reader.cancel()
+        self._fail(self._failure or RemoteUnavailable("The connection was closed."))
+        if self._timer is not None:
+            self._timer.cancel()
+        sockets.closing(self._descriptor)
+        try:
+            await self._connection.disconnect(nowait=True)
+        except (RedisError, OSError, TimeoutError):
+            pass
+        self._on_end(self, self._reader is not None)
+
+    def _fail(self, error: BaseException) -> None:
+        self.usable = False
+        if self._failure is None:
+            self._failure = error
+        for call in (*self._pending, *self._outbox):
+            if not call.future.done():
+                call.future.set_exception(self._failure)
+                call.future.exception()  # who was cancelled meanwhile does not look
+        self._pending.clear()
+        self._outbox.clear()
+        self._news.set()
+        if self._reader is not None:
+            self._reader.cancel()
+
+    def _look_at_deadlines(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        waiting = [call for call in (*self._pending, *self._outbox) if not call.future.done()]
+        if not waiting:
+            return
+        first = min(call.deadline for call in waiting)
+        if first > now + 0.001:
+            self._timer = self._loop.call_at(self._loop.time() + first - now, self._look_at_deadlines)
+            return
+        # What was sent may have been executed; a later reply could no longer be told from another's. So the link goes.
+        self._fail(unavailable(self._host, f"no answer within {self._timeout} s"))
+        self._writer.cancel()

@@ -1,0 +1,125 @@
+"""Reads the machine's inbox: what groups send to the normal channels of this machine, which live in its shared memory.
+
+Lives in the I/O thread. Every process of the machine that uses its remote half has one, and they share the inbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from hybrid_layer import identity
+from hybrid_layer.exceptions import HybridLayerError
+from hybrid_layer.names import local
+from hybrid_layer.remote import io_thread, scripts
+from hybrid_layer.remote.inbox_reader import WAKE_LIFE_MS
+from hybrid_layer.remote.pops import Pops, ReadingLost
+from hybrid_layer.statistics import warn
+
+if TYPE_CHECKING:
+    from hybrid_layer.remote.process import Process, Shard
+    from hybrid_layer.transport import Machine
+
+_LOOK_INTERVAL = 1.0
+"""Seconds between two looks whether the machine has members."""
+_BATCH = 16
+
+
+class MachineReader:
+    """One per process and layer."""
+
+    def __init__(self, process: Process, machine: Machine) -> None:
+        self._process = process
+        self._machine = machine
+        self._wake_key = process.keys.wake(identity.random_id())
+        self._shard: Shard | None = None
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._settled = False
+
+    def settle(self) -> None:
+        """Start reading, from any thread."""
+        if not self._settled:
+            self._settled = True
+            io_thread.current().settle(self)
+
+    def look_now(self) -> None:
+        """The machine has a member now."""
+        self.settle()
+        io_thread.current().call_soon(self._news.set)
+
+    def stop(self) -> None:
+        """Read no more, from any thread."""
+        thread = io_thread.current()
+        thread.leave(self)
+        if self._task is not None:
+            thread.call_soon(self._task.cancel)
+
+    def start(self) -> None:
+        """Begin in the I/O thread's loop. See `io_thread.Resident`."""
+        loop = asyncio.get_running_loop()
+        if self._task is None or self._task.done() or self._loop is not loop:
+            self._loop = loop
+            self._news = asyncio.Event()
+            self._task = loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        name = f"@{await self._machine.id()}!"
+        process = self._process
+        shard = self._shard = process.shards[process.shard_of(name)]
+        keys = [self._wake_key, process.keys.inbox(name)]
+        pops = Pops(shard.host, shard.clock, process.options.block_time, process.options.timeout, self._wake)
+        try:
+            while not pops.cancelled:
+                if not self._machine.has_members():
+                    await pops.close()
+                    await self._wait()
+                    continue
+                try:
+                    answer = await pops.pop(keys, _BATCH)
+                except ReadingLost:
+                    await pops.pause()
+                    continue
+                if answer is not None and answer[0] != self._wake_key:
+                    for raw in answer[1]:
+                        await self._deliver(shard, raw)
+        finally:
+            await pops.close()
+
+    async def _wait(self) -> None:
+        self._news.clear()
+        try:
+            async with asyncio.timeout(_LOOK_INTERVAL):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def _deliver(self, shard: Shard, raw: bytes) -> None:
+        entry = self._process.accept(shard, raw)
+        if entry is None:
+            return
+        if shard.clock.deadline(entry.stamp_ms) <= time.monotonic():
+            self._process.statistics.count("expired", len(entry.names))
+            return
+        for name in entry.names:
+            channel = local(name)
+            try:
+                await self._machine.deliver(channel, entry.payload)
+            except HybridLayerError as error:
+                self._process.statistics.count("memory")
+                warn(("machine", channel), f"A message of a group could not be given to {channel}: {error}")
+
+    def _wake(self) -> None:
+        # Pops are cancelled when the thread stops; its loop still runs then, and so does its link.
+        assert self._shard is not None
+        assert self._loop is not None
+        command = scripts.WAKE.command([self._wake_key], WAKE_LIFE_MS)
+        self._loop.create_task(self._send_wake(self._shard.number, command))
+
+    async def _send_wake(self, shard: int, command: tuple[str | bytes | int, ...]) -> None:
+        try:
+            await self._process.connections.run(shard, command)
+        except HybridLayerError:
+            pass  # the pop ends by itself after the block time

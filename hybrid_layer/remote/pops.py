@@ -1,0 +1,179 @@
+"""A reading connection: blocking pops, of which none may be abandoned before its answer is in hand.
+
+A pop that the server has answered into a closed connection is a lost message. So a cancellation during a pop does not
+stop it: it asks for a wake, a push to a key that the pop waits on as well, and stays for the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from hybrid_layer.remote import sockets
+from hybrid_layer.remote.entries import Clock
+from hybrid_layer.remote.hosts import Host
+from hybrid_layer.statistics import warn
+
+_MARGIN = 2.0
+"""Seconds beyond the block time after which an answer is given up."""
+_WAKE_PATIENCE = 1.0
+"""Seconds that a cancelled pop waits for the answer to its wake."""
+_BACKOFF = (0.02, 1.0)
+"""First and last pause between two tries to connect, in seconds."""
+
+
+class ReadingLost(Exception):
+    """The connection broke, or could not be opened. The next pop opens another."""
+
+
+class Pops:
+    """One connection for blocking pops. It belongs to the task that calls `pop`."""
+
+    def __init__(self, host: Host, clock: Clock, block_time: float, timeout: float, wake: Callable[[], None]) -> None:
+        self._host = host
+        self._clock = clock
+        self._block_time = block_time
+        # Above the block time, whatever the client's default is: that one ends every idle pop.
+        self._read_timeout = host.read_timeout or block_time + _MARGIN
+        self._timeout = timeout
+        self._wake = wake
+        self._connection: Any = None
+        self._descriptor = -1
+        self._has_blmpop = True
+        self._failures = 0
+        self._given_up = False
+        self.cancelled = False
+        """A cancellation came during a pop. The caller uses what was popped, then stops."""
+
+    async def pop(self, keys: list[str], count: int) -> tuple[str, list[bytes]] | None:
+        """Up to `count` elements from the first of `keys` that has any; None after `block_time` without."""
+        if self._connection is None:
+            await self._open()
+        try:
+            return await self._pop(keys, count)
+        except (RedisError, OSError, TimeoutError) as error:
+            await self.close()
+            raise ReadingLost(str(error)) from None
+
+    async def pause(self) -> None:
+        """Wait before the next try, longer each time."""
+        first, last = _BACKOFF
+        await asyncio.sleep(min(last, first * 2 ** min(self._failures, 10)))
+        self._failures += 1
+
+    def give_up(self) -> None:
+        """Let the next cancellation end the pop, whatever it holds: the loop will not run long enough to wait."""
+        self._given_up = True
+
+    async def close(self) -> None:
+        """Close the connection. No pop may be under way."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            sockets.closing(self._descriptor)
+            try:
+                await connection.disconnect(nowait=True)
+            except (RedisError, OSError, TimeoutError):
+                pass
+
+    async def _open(self) -> None:
+        connection = self._host.connection()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await connection.connect()  # type: ignore[no-untyped-call,unused-ignore]
+                self._descriptor = sockets.descriptor_of(connection)
+                sockets.opened(self._descriptor)
+                self._connection = connection
+                await self._measure()
+                await self._warn_of_eviction()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._connection = connection
+            await self.close()
+            raise ReadingLost(str(error) or "no connection in time") from None
+        except BaseException:
+            self._connection = connection
+            await self.close()
+            raise
+        self._failures = 0
+
+    async def _pop(self, keys: list[str], count: int) -> tuple[str, list[bytes]] | None:
+        if self._has_blmpop and count > 1:
+            command: tuple[Any, ...] = ("BLMPOP", self._block_time, len(keys), *keys, "LEFT", "COUNT", count)
+            try:
+                reply = await self._answer(command)
+            except ResponseError as error:
+                if "unknown command" not in str(error).lower() and "NOPERM" not in str(error):
+                    raise
+                self._has_blmpop = False  # Redis before 7
+                return await self._pop(keys, count)
+            if reply is not None:
+                return reply[0].decode(), reply[1]
+        else:
+            reply = await self._answer(("BLPOP", *keys, self._block_time))
+            if reply is not None:
+                return reply[0].decode(), [reply[1]]
+        if not self.cancelled:
+            await self._measure()
+        return None
+
+    async def _answer(self, command: tuple[Any, ...]) -> Any:
+        connection = self._connection
+        asked = time.monotonic()
+        await connection.send_packed_command(connection.pack_command(*command), check_health=False)
+        while True:
+            try:
+                reply = await connection.read_response(
+                    disable_decoding=True, timeout=self._read_timeout, disconnect_on_error=False
+                )
+                if reply is None and time.monotonic() - asked >= self._read_timeout:
+                    raise TimeoutError(f"no answer within {self._read_timeout} s")
+                return reply
+            except asyncio.CancelledError:
+                # redis-py's parsers keep what they have of a reply, so reading can go on.
+                if self._given_up:
+                    raise
+                if not self.cancelled:
+                    asyncio.get_running_loop().call_later(_WAKE_PATIENCE, self._run_out, _this_task())
+                    self._wake()
+                self.cancelled = True
+
+    def _run_out(self, task: asyncio.Task[Any]) -> None:
+        self._given_up = True
+        if not task.done():
+            task.cancel()
+
+    async def _ask(self, *command: str) -> Any:
+        """A command whose answer may be abandoned."""
+        connection = self._connection
+        await connection.send_packed_command(connection.pack_command(*command), check_health=False)
+        return await connection.read_response(disable_decoding=True)
+
+    async def _measure(self) -> None:
+        asked = time.monotonic()
+        async with asyncio.timeout(self._timeout):
+            reply = await self._ask("TIME")
+        self._clock.measured(reply, asked, time.monotonic())
+
+    async def _warn_of_eviction(self) -> None:
+        try:
+            text = (await self._ask("INFO", "memory")).decode("utf-8", "replace")
+        except ResponseError:
+            return  # managed servers may forbid it
+        policy = next(
+            (line[17:].strip() for line in text.splitlines() if line.startswith("maxmemory_policy:")), "noeviction"
+        )
+        if policy != "noeviction":
+            warn(
+                ("eviction", self._host.label),
+                f"The server {self._host.label} has maxmemory-policy {policy}: when its memory is full it removes "
+                f"whole queues without an error. Set it to noeviction.",
+            )
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task

@@ -1,0 +1,102 @@
+"""Everything that one process keeps for one layer. A forked child makes its own and leaves its parent's alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hybrid_layer import identity
+from hybrid_layer.inbox import Inbox
+from hybrid_layer.names import process_of
+from hybrid_layer.remote.connections import Connections
+from hybrid_layer.remote.entries import Clock, Entry, Epoch, parse
+from hybrid_layer.remote.hosts import Host
+from hybrid_layer.remote.inbox_reader import InboxReader
+from hybrid_layer.remote.keeper import Keeper
+from hybrid_layer.remote.keys import Keys
+from hybrid_layer.remote.machine_reader import MachineReader
+from hybrid_layer.remote.options import RemoteOptions
+from hybrid_layer.remote.shards import shard_for
+from hybrid_layer.statistics import Statistics, warn
+from hybrid_layer.transport import Machine, Settings
+
+
+class Shard:
+    """What a process knows of one server."""
+
+    __slots__ = ("clock", "epoch", "host", "number")
+
+    def __init__(self, number: int, host: Host) -> None:
+        self.number = number
+        self.host = host
+        self.clock = Clock()
+        self.epoch = Epoch()
+
+
+class Process:
+    """The remote half of one layer, as one process has it."""
+
+    def __init__(self, settings: Settings, options: RemoteOptions, machine: Machine | None) -> None:
+        self.identity = identity.current()
+        self.policy = settings.policy
+        self.options = options
+        self.keys = Keys(settings.prefix)
+        self.shards = [Shard(number, host) for number, host in enumerate(options.hosts)]
+        self.statistics = Statistics()
+        self.name = ""
+        """``PROCESS`` of this process's channel names; empty until the first of them is made."""
+        self.parts: list[str] = []
+        """Its non-local parts, each of which has an inbox."""
+        self.keeper = Keeper(self, machine)
+        self.connections = Connections(options.hosts, options.timeout, self.keeper.connection_lost)
+        self.inbox = Inbox(self.policy, self.statistics, lambda: self.home.epoch.generation)
+        self.inbox_reader = InboxReader(self)
+        self.machine_reader = None if machine is None else MachineReader(self, machine)
+
+    def shard_of(self, name: str) -> int:
+        """The number of the shard that `name`, a channel or a member of a group, lies on."""
+        return shard_for(name, len(self.shards))
+
+    @property
+    def home(self) -> Shard:
+        """The shard of this process's inboxes."""
+        return self.shards[self.shard_of(f"{self.name}!")] if self.name else self.shards[0]
+
+    def adopt(self, part: str) -> bool:
+        """Note a non-local part of this process. False if it is known already."""
+        if part in self.parts:
+            return False
+        process = process_of(part)
+        if self.name not in ("", process):
+            raise ValueError(f"{part!r} is of another process than {self.name!r}")
+        self.name = process
+        self.parts = [*self.parts, part]
+        return True
+
+    def is_own(self, channel: str) -> bool:
+        """Whether `channel` is a process-specific one of this process."""
+        return bool(self.name) and "!" in channel and process_of(channel) == self.name
+
+    def accept(self, shard: Shard, raw: bytes) -> Entry | None:
+        """A popped entry, or None if it is to be dropped."""
+        entry = parse(raw)
+        if entry is None:
+            self.statistics.count("undecodable")
+            warn(
+                ("entry", shard.host.label),
+                f"Dropped an entry on {shard.host.label} that this release of hybrid_layer cannot read. Processes of "
+                f"one prefix must run adjacent releases.",
+            )
+            return None
+        return entry if shard.epoch.meet(entry.epoch) else None
+
+    def dispose(self) -> None:
+        """End everything, from any thread. For a layer that is garbage."""
+        if self.identity is identity.current():
+            self.keeper.stop()
+            if self.machine_reader is not None:
+                self.machine_reader.stop()
+            self.connections.abandon()
+
+
+inherited: list[Any] = []
+"""A parent's objects, kept in its children: their clean-up would touch event loops that the parent still runs."""

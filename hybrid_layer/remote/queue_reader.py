@@ -1,0 +1,207 @@
+"""Readers of normal channels: one per event loop and shard.
+
+A pop takes one message, and only channels on which somebody waits are popped. A message whose waiter left meanwhile
+goes to the next waiter of the loop, or back to the head of its queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hybrid_layer import identity
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote import io_thread, scripts
+from hybrid_layer.remote.entries import Entry
+from hybrid_layer.remote.inbox_reader import LINGER, WAKE_LIFE_MS
+from hybrid_layer.remote.pops import Pops, ReadingLost
+from hybrid_layer.statistics import warn
+from hybrid_layer.waiters import Waiter, WaitQueue
+
+if TYPE_CHECKING:
+    from hybrid_layer.remote.process import Process, Shard
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A message between its pop and its waiter."""
+
+    entry: Entry
+    raw: bytes
+    deadline: float
+    generation: int
+
+
+@dataclass(slots=True)
+class _Queue:
+    """A channel that somebody waits on."""
+
+    waiters: WaitQueue = field(default_factory=WaitQueue)
+    held: deque[_Held] = field(default_factory=deque)
+
+
+class QueueReader:
+    """Reads one shard for the coroutines of one loop. Used in that loop only."""
+
+    def __init__(self, process: Process, shard: Shard) -> None:
+        self._process = process
+        self._shard = shard
+        self._loop = asyncio.get_running_loop()
+        self._wake_key = process.keys.wake(identity.random_id())
+        self._queues: dict[str, _Queue] = {}
+        """In the order in which they are asked for; a channel that was served goes to the end."""
+        self._popping: frozenset[str] = frozenset()
+        self._news = asyncio.Event()
+        self._returns: set[concurrent.futures.Future[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._pops = self._new_pops()
+
+    async def receive(self, channel: str) -> bytes:
+        """Wait for the next message of `channel`."""
+        queue = self._queues.get(channel)
+        if queue is None:
+            queue = self._queues[channel] = _Queue()
+        waiter = queue.waiters.join(self._loop)
+        try:
+            while True:
+                payload = self._take(queue, waiter)
+                if payload is not None:
+                    return payload
+                self._read(channel)
+                await waiter.future
+        finally:
+            queue.waiters.leave(waiter)
+            self._left(channel, queue)
+
+    async def stop(self) -> None:
+        """End the reading, after the pop under way is answered."""
+        task = self._task
+        if task is not None and not task.done():
+            self._stopping = True
+            self._news.set()
+            if self._popping:
+                self._wake()
+            await asyncio.wait([task])
+        if self._returns:
+            await asyncio.wait([asyncio.wrap_future(future) for future in list(self._returns)])
+
+    def abort(self) -> None:
+        """End the reading at once, for a loop that is about to be closed."""
+        self._pops.give_up()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _take(self, queue: _Queue, waiter: Waiter) -> bytes | None:
+        may_take = waiter.woken or queue.waiters.is_first(waiter)
+        if waiter.future.done():
+            waiter.rearm()
+        while may_take and queue.held:
+            held = queue.held.popleft()
+            if held.generation != self._shard.epoch.generation:
+                continue
+            if held.deadline <= time.monotonic():
+                self._process.statistics.count("expired")
+                continue
+            return held.entry.payload
+        return None
+
+    def _read(self, channel: str) -> None:
+        if self._task is None or self._task.done():
+            self._stopping = False
+            self._pops = self._new_pops()
+            self._task = self._loop.create_task(self._run())
+        elif self._popping:
+            if channel not in self._popping:
+                self._wake()
+        else:
+            self._news.set()
+
+    def _left(self, channel: str, queue: _Queue) -> None:
+        if queue.waiters:
+            if queue.held:
+                queue.waiters.wake_next()
+            return
+        if queue.held:
+            self._put_back(channel, [held.raw for held in queue.held], [held.entry.epoch for held in queue.held])
+            queue.held.clear()
+        if self._queues.get(channel) is queue:
+            del self._queues[channel]
+        if channel in self._popping:
+            self._loop.call_later(LINGER, self._wake_if_unwanted, channel)
+
+    def _wake_if_unwanted(self, channel: str) -> None:
+        if channel in self._popping and channel not in self._queues:
+            self._wake()
+
+    def _wake(self) -> None:
+        # Through the I/O thread: also when the loop ends and its own connections with it.
+        command = scripts.WAKE.command([self._wake_key], WAKE_LIFE_MS)
+        self._process.connections.run_later(self._shard.number, command)
+
+    def _new_pops(self) -> Pops:
+        options = self._process.options
+        return Pops(self._shard.host, self._shard.clock, options.block_time, options.timeout, self._wake)
+
+    async def _run(self) -> None:
+        pops = self._pops
+        try:
+            while not self._stopping and not pops.cancelled:
+                if self._returns:
+                    # What goes back to the head must be there before the next pop.
+                    await asyncio.wait([asyncio.wrap_future(future) for future in list(self._returns)])
+                wanted = [name for name, queue in self._queues.items() if len(queue.held) < len(queue.waiters)]
+                if not wanted:
+                    self._news.clear()
+                    await self._news.wait()
+                    continue
+                self._popping = frozenset(wanted)
+                try:
+                    answer = await pops.pop([self._wake_key, *map(self._process.keys.queue, wanted)], 1)
+                except ReadingLost:
+                    await pops.pause()
+                    continue
+                finally:
+                    self._popping = frozenset()
+                if answer is not None and answer[0] != self._wake_key:
+                    self._accept(answer[0].rpartition("|")[2], answer[1][0])
+        finally:
+            await pops.close()
+
+    def _accept(self, channel: str, raw: bytes) -> None:
+        entry = self._process.accept(self._shard, raw)
+        if entry is None:
+            return
+        deadline = self._shard.clock.deadline(entry.stamp_ms)
+        if deadline <= time.monotonic():
+            self._process.statistics.count("expired")
+            return
+        queue = self._queues.pop(channel, None)
+        if queue is None:
+            self._put_back(channel, [raw], [entry.epoch])
+            return
+        self._queues[channel] = queue
+        queue.held.append(_Held(entry, raw, deadline, self._shard.epoch.generation))
+        queue.waiters.wake_next()
+
+    def _put_back(self, channel: str, raws: list[bytes], epochs: list[bytes]) -> None:
+        keys = [self._process.keys.queue(channel), self._process.keys.epoch]
+        commands = [scripts.PUT_BACK.command(keys, raw, epoch) for raw, epoch in zip(raws, epochs, strict=True)]
+        process, shard = self._process, self._shard
+
+        async def put_back() -> None:
+            for command in reversed(commands):
+                try:
+                    if await process.connections.run(shard.number, command) == 0:
+                        process.statistics.count("expired")
+                except RemoteUnavailable as error:
+                    process.statistics.count("dead")
+                    warn(("put back", channel), f"A message of {channel} that lost its reader is lost: {error}")
+
+        future = io_thread.current().submit(put_back)
+        self._returns.add(future)
+        future.add_done_callback(self._returns.discard)

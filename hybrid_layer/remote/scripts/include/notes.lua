@@ -1,0 +1,10 @@
+-- Notes tell a process what others did to its memberships, and of a flush: "+|group|member|deadline|epoch",
+-- "-|group|member", "f|epoch". The process reads them with its inbox or when it renews its alive key.
+
+local NOTES_KEPT, NOTES_LIFE_MS = 5000, 600000
+
+local function leave_note(key, note)
+  redis.call('RPUSH', key, note)
+  redis.call('LTRIM', key, -NOTES_KEPT, -1)
+  redis.call('PEXPIRE', key, NOTES_LIFE_MS)
+end

@@ -1,0 +1,34 @@
+-- One list per queue. An entry is "1|<expiry stamp, ms>|<epoch>|<channel names, comma>|<payload>"; the first field is the
+-- version of this format.
+
+local function new_entry(stamp, epoch, names, payload)
+  return '1|' .. as_text(stamp) .. '|' .. epoch .. '|' .. names .. '|' .. payload
+end
+
+local function stamp_of(entry)
+  return tonumber(string.match(entry, '^1|(%d+)|') or '')
+end
+
+-- Heads are looked at only when the queue is full: to read a head of 1 MiB just for its stamp costs everybody's server.
+-- Returns whether there is room, and how many expired entries were dropped to make it.
+local function make_room(key, capacity, now)
+  local length = redis.call('LLEN', key)
+  local dropped = 0
+  while length >= capacity do
+    local stamp = stamp_of(redis.call('LINDEX', key, 0))
+    if not stamp or stamp > now then
+      break
+    end
+    redis.call('LPOP', key)
+    dropped = dropped + 1
+    length = length - 1
+  end
+  return length < capacity, dropped
+end
+
+-- A key lives as long as its longest-lived entry: never shortened, since senders may differ in their expiry.
+local function prolong(key, life)
+  if redis.call('PTTL', key) < life then
+    redis.call('PEXPIRE', key, life)
+  end
+end

@@ -1,0 +1,47 @@
+"""The sockets that this process has open to servers, so that a forked child can let go of them unharmed.
+
+A child must neither write to an inherited socket nor close it through its event loop: the loop's selector is shared
+with the parent, which would stop listening. So the child puts /dev/null in the socket's place. Whatever object of the
+parent still refers to it then closes that.
+"""
+
+from __future__ import annotations
+
+import os
+
+from redis.asyncio.connection import AbstractConnection
+
+_open: set[int] = set()
+
+
+def descriptor_of(connection: AbstractConnection) -> int:
+    """The file descriptor of an open connection; -1 when there is none."""
+    # redis-py offers no public way to its socket.
+    writer = connection._writer
+    sock = None if writer is None else writer.get_extra_info("socket")
+    return -1 if sock is None else int(sock.fileno())
+
+
+def opened(descriptor: int) -> None:
+    """Remember a socket."""
+    if descriptor >= 0:
+        _open.add(descriptor)
+
+
+def closing(descriptor: int) -> None:
+    """Forget a socket, which its owner is about to close."""
+    _open.discard(descriptor)
+
+
+def _let_go() -> None:
+    if not _open:
+        return
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for descriptor in _open:
+        os.dup2(null, descriptor, inheritable=False)
+    os.close(null)
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
