@@ -115,6 +115,7 @@ class SyncJobs(SyncConsumer):
         async_to_sync(self.channel_layer.send)(message["reply"], {"type": "job.done", "n": message["n"]})
 
 
+@pytest.mark.filterwarnings("ignore:async_to_sync was passed a non-async-marked callable")  # by asgiref's server
 @pytest.mark.parametrize("consumer", [Jobs, SyncJobs])
 async def test_worker(layer: Any, make_layer: LayerMaker, consumer: Any) -> None:
     """`runworker`: one `receive` for each of its channels, at once and for ever."""

@@ -215,9 +215,10 @@ CASES = [
 def test_wrong_value_is_refused_when_the_layer_is_built(backend: str, option: str, value: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         build(backend, **{option: value})
-    # The text names the option and shows what was given.
     assert_names(caught, option)
     assert len(str(caught.value)) < 600
+    if option in ("hosts", "symmetric_encryption_keys"):
+        return  # may hold secrets, so they are not shown
     culprit = next(iter(value)) if isinstance(value, dict | list | tuple) and len(value) == 1 else value
     if isinstance(culprit, str | int | float) and culprit != "":
         assert str(culprit) in str(caught.value) or repr(culprit) in str(caught.value)
