@@ -44,7 +44,8 @@ class LoopConnections:
         self.stoppers: list[Callable[[], None]] = []
         """What ends the blocking readers of the loop at once."""
         self._born = time.monotonic()
-        self._stays = io_thread.current().owns(loop)
+        self.is_thread = io_thread.current().owns(loop)
+        self._stays = self.is_thread
         self._ends = False
 
     def stays(self) -> bool:
@@ -76,7 +77,7 @@ class Connections:
     async def run(self, shard: int, command: Command) -> Any:
         """The reply to `command` from the server of `shard`. Raises `RemoteUnavailable` within the timeout."""
         here = self.loops.get()
-        if here.stays():
+        if here.stays() or here.is_thread:
             return await self._run(here, shard, command, time.monotonic() + self.timeout)
         deadline = time.monotonic() + self.timeout
         return await io_thread.current().run(lambda: self._run(self.loops.get(), shard, command, deadline))
@@ -127,8 +128,8 @@ class Connections:
     def _link(self, here: LoopConnections, shard: int) -> Link:
         link = here.links.get(shard)
         if link is None or not link.usable:
-            if here.loop.is_closed():
-                raise RemoteUnavailable("The event loop is closed.")
+            if here.is_thread and not here.stays():
+                raise RemoteUnavailable("The call was cut short: the process forks or ends.")
 
             def ended(link: Link, was_open: bool) -> None:
                 if here.links.get(shard) is link:

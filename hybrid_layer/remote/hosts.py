@@ -139,8 +139,8 @@ def _parse_address(address: object, where: str) -> dict[str, Any]:
             raise ConfigurationError(f"{where}={shown(address)} is not possible; a pair is (host, port).")
         return {"host": address[0], "port": address[1]}
     raise ConfigurationError(
-        f"{where}={shown(address)} is not possible; give a URI such as 'redis://localhost:6379', a (host, port) pair or "
-        f"a dict."
+        f"{where}={shown(address)} is not possible; give a URI such as 'redis://localhost:6379', a (host, port) pair "
+        f"or a dict."
     )
 
 

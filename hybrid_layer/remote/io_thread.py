@@ -15,6 +15,7 @@ import concurrent.futures
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
@@ -43,6 +44,9 @@ class IOThread:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._backlog: deque[Callable[[], object]] = deque()
+        """What was posted and not yet called."""
         self._calls: set[asyncio.Task[Any]] = set()
         self._residents: weakref.WeakSet[Resident] = weakref.WeakSet()
 
@@ -53,8 +57,7 @@ class IOThread:
     def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
         """Run `work()` in the thread. A cancelled future cancels it."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        with self._lock:
-            self._started().call_soon_threadsafe(self._begin, work, future)
+        self._post(lambda: self._begin(work, future))
         return future
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -74,7 +77,7 @@ class IOThread:
         """Start `resident` in the thread, now and after every restart, until it is garbage."""
         with self._lock:
             self._residents.add(resident)
-            self._started().call_soon_threadsafe(resident.start)
+            self._post(resident.start)
 
     def leave(self, resident: Resident) -> None:
         """Start `resident` no more."""
@@ -87,10 +90,14 @@ class IOThread:
     def stop(self) -> None:
         """End the thread, after the calls under way."""
         with self._lock:
-            thread, loop, stopping = self._thread, self._loop, self._stopping
-            if thread is None or loop is None or stopping is None or thread is threading.current_thread():
+            thread = self._thread
+            if thread is None or thread is threading.current_thread():
                 return
-            self._thread = self._loop = self._stopping = None
+            self._ready.wait(_JOIN)
+            loop, stopping = self._loop, self._stopping
+            if loop is None or stopping is None:
+                return
+            self._thread = self._loop = None
             try:
                 loop.call_soon_threadsafe(stopping.set)
             except RuntimeError:  # it died by itself
@@ -100,8 +107,7 @@ class IOThread:
     def restart(self) -> None:
         """Start the thread if it has something to do by itself."""
         if self._residents:
-            with self._lock:
-                self._started()
+            self._post(lambda: None)
 
     def before_fork(self) -> None:
         """Stop, and let nobody start the thread until the fork is over."""
@@ -113,24 +119,35 @@ class IOThread:
         self._lock.release()
         self.restart()
 
-    def _started(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None or self._thread is None or not self._thread.is_alive():
-            ready = threading.Event()
-            self._thread = threading.Thread(
-                target=lambda: asyncio.run(self._main(ready)), name="hybrid_layer-io", daemon=True
-            )
-            self._thread.start()
-            ready.wait()
-        assert self._loop is not None
-        return self._loop
+    def _post(self, callback: Callable[[], object]) -> None:
+        """Call something in the thread, which is started if it does not run. Does not wait for it."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._loop = None
+                self._ready = threading.Event()
+                self._thread = threading.Thread(
+                    target=lambda: asyncio.run(self._main()), name="hybrid_layer-io", daemon=True
+                )
+                self._thread.start()
+            self._backlog.append(callback)
+            loop = self._loop
+            if loop is not None:
+                loop.call_soon_threadsafe(self._work_off)
+            # Else the thread is starting, and looks into the backlog once it has set its loop.
 
-    async def _main(self, ready: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
+    def _work_off(self) -> None:
+        while self._backlog:
+            self._backlog.popleft()()
+
+    async def _main(self) -> None:
         stopping = self._stopping = asyncio.Event()
         self._calls = set()
+        # Not under the lock: `stop` holds it while it waits for us.
+        self._loop = asyncio.get_running_loop()
         for resident in list(self._residents):
             resident.start()
-        ready.set()
+        self._ready.set()
+        self._work_off()
         await stopping.wait()
         if self._calls:
             await asyncio.wait(self._calls, timeout=_GRACE)

@@ -3,7 +3,7 @@
 -- KEYS  1 group  2 epoch  3 the notes of the member's process; absent when the caller itself keeps the membership
 -- ARGV  1 member  2 life in ms  3 "add" | "restore" (only if it is missing)  4 group name
 -- Returns the epoch
--- include: clock epoch queue notes
+-- include: clock epoch notes
 
 local epoch, life = current_epoch(KEYS[2]), tonumber(ARGV[2])
 local deadline = as_text(server_ms() + life)
@@ -12,7 +12,9 @@ if ARGV[3] == 'restore' then
 else
   redis.call('ZADD', KEYS[1], deadline, ARGV[1])
 end
-prolong(KEYS[1], life)
+if redis.call('PTTL', KEYS[1]) < life then
+  redis.call('PEXPIRE', KEYS[1], life)
+end
 if KEYS[3] then
   leave_note(KEYS[3], '+|' .. ARGV[4] .. '|' .. ARGV[1] .. '|' .. deadline .. '|' .. epoch)
 end

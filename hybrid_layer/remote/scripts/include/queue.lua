@@ -26,8 +26,10 @@ local function make_room(key, capacity, now)
   return length < capacity, dropped
 end
 
--- A key lives as long as its longest-lived entry: never shortened, since senders may differ in their expiry.
+-- A key lives longer than its longest-lived entry, so that who reads late can count what expired; twice as long, so that
+-- an abandoned queue does not keep its memory. Never shortened, since senders may differ in their expiry.
 local function prolong(key, life)
+  life = 2 * life + 1000
   if redis.call('PTTL', key) < life then
     redis.call('PEXPIRE', key, life)
   end
