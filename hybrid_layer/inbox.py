@@ -238,7 +238,7 @@ class Inbox:
                 self._waiting[waiter.loop] = left
             else:
                 self._waiting.pop(waiter.loop, None)
-            # A wake is one message's; who leaves with more to take, or without having taken, passes it on.
-            if channel.messages or name.endswith("!"):
-                self._wake(name, channel)
+            # A wake is one message's; who leaves with more to take, or without having taken, passes it on. If there is
+            # nothing more to take, the next one finds that out and polls: the source believed this channel served.
+            self._wake(name, channel)
             self._settle(name, channel)

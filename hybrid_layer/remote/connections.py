@@ -44,7 +44,7 @@ class LoopConnections:
         self.stoppers: list[Callable[[], None]] = []
         """What ends the blocking readers of the loop at once."""
         self._born = time.monotonic()
-        self.is_thread = io_thread.current().owns(loop)
+        self.is_thread = io_thread.is_here()
         self._stays = self.is_thread
         self._ends = False
 
@@ -145,8 +145,6 @@ class Connections:
 
 def _abort(state: LoopConnections) -> None:
     state.ends()
-    if state.loop.is_closed():
-        return
     for reader in state.readers.values():
         reader.abort()
     for stop in state.stoppers:

@@ -185,9 +185,16 @@ class InboxReader:
         _call(reading.loop, reading.news.set)
 
     def _abort(self, reading: _Reading) -> None:
+        if reading.task is None or reading.task.done():
+            return
+        if reading.loop.is_closed():
+            # The pop under way must not take a message: nobody would ever read its answer.
+            if reading.popping:
+                self.wake()
+            reading.pops.cut(reading.task)
+            return
         reading.pops.give_up()
-        if reading.task is not None:
-            reading.task.cancel()
+        reading.task.cancel()
 
     def _wake_if_idle(self, reading: _Reading) -> None:
         if self._reading is reading and reading.popping and self._process.inbox.hungry_loop(reading.loop) is None:

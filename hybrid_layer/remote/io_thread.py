@@ -50,10 +50,6 @@ class IOThread:
         self._calls: set[asyncio.Task[Any]] = set()
         self._residents: weakref.WeakSet[Resident] = weakref.WeakSet()
 
-    def owns(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether `loop` is the thread's."""
-        return loop is self._loop
-
     def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
         """Run `work()` in the thread. A cancelled future cancels it."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
@@ -140,6 +136,7 @@ class IOThread:
             self._backlog.popleft()()
 
     async def _main(self) -> None:
+        _here.is_io_thread = True
         stopping = self._stopping = asyncio.Event()
         self._calls = set()
         # Not under the lock: `stop` holds it while it waits for us.
@@ -184,12 +181,18 @@ class IOThread:
         future.add_done_callback(left)
 
 
+_here = threading.local()
 _current = IOThread()
 
 
 def current() -> IOThread:
     """The calling process's thread, running or not."""
     return _current
+
+
+def is_here() -> bool:
+    """Whether the caller runs in the thread."""
+    return getattr(_here, "is_io_thread", False)
 
 
 def _before_fork() -> None:
@@ -202,6 +205,7 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     global _current
+    _here.is_io_thread = False
     _current = IOThread()  # the old one's lock and thread are the parent's
 
 

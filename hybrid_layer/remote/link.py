@@ -84,8 +84,11 @@ class Link:
         await asyncio.wait([self._writer])
 
     def abort(self) -> None:
-        """Close without waiting. For a loop that is about to be closed."""
+        """Close without waiting. For a loop that is about to be closed, or was closed without notice."""
         self.usable = False
+        if self._loop.is_closed():
+            sockets.cut(self._connection, self._writer, self._reader)
+            return
         self._fail(RemoteUnavailable("The event loop ended."))
         self._writer.cancel()
 

@@ -69,6 +69,10 @@ class Pops:
         """Let the next cancellation end the pop, whatever it holds: the loop will not run long enough to wait."""
         self._given_up = True
 
+    def cut(self, task: asyncio.Task[Any]) -> None:
+        """Close the connection that `task` uses, whose loop was closed without notice."""
+        sockets.cut(self._connection, task)
+
     async def close(self) -> None:
         """Close the connection. No pop may be under way."""
         connection, self._connection = self._connection, None

@@ -91,10 +91,17 @@ class QueueReader:
             await asyncio.wait([asyncio.wrap_future(future) for future in list(self._returns)])
 
     def abort(self) -> None:
-        """End the reading at once, for a loop that is about to be closed."""
+        """End the reading at once, for a loop that is about to be closed, or was closed without notice."""
+        if self._task is None or self._task.done():
+            return
+        if self._loop.is_closed():
+            # The pop under way must not take a message: nobody would ever read its answer.
+            if self._popping:
+                self._wake()
+            self._pops.cut(self._task)
+            return
         self._pops.give_up()
-        if self._task is not None:
-            self._task.cancel()
+        self._task.cancel()
 
     def _take(self, queue: _Queue, waiter: Waiter) -> bytes | None:
         may_take = waiter.woken or queue.waiters.is_first(waiter)
@@ -131,7 +138,7 @@ class QueueReader:
             queue.held.clear()
         if self._queues.get(channel) is queue:
             del self._queues[channel]
-        if channel in self._popping:
+        if channel in self._popping and not self._loop.is_closed():
             self._loop.call_later(LINGER, self._wake_if_unwanted, channel)
 
     def _wake_if_unwanted(self, channel: str) -> None:

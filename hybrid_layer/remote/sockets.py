@@ -7,7 +7,9 @@ parent still refers to it then closes that.
 
 from __future__ import annotations
 
+import asyncio
 import os
+from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 
@@ -31,6 +33,23 @@ def opened(descriptor: int) -> None:
 def closing(descriptor: int) -> None:
     """Forget a socket, which its owner is about to close."""
     _open.discard(descriptor)
+
+
+def cut(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None) -> None:
+    """Close a connection whose event loop was closed without notice, and forget the tasks that used it."""
+    # Neither redis-py nor asyncio can close what belongs to a closed loop; both would complain of it for ever.
+    for task in tasks:
+        if task is not None:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+    if connection is None or connection._writer is None:
+        return
+    closing(descriptor_of(connection))
+    transport = connection._writer.transport
+    connection._reader = connection._writer = None
+    sock = getattr(transport, "_sock", None)
+    if sock is not None:  # else it is uvloop's, which closes its transports with the loop
+        sock.close()
+        transport._sock = None  # type: ignore[attr-defined]
 
 
 def _let_go() -> None:

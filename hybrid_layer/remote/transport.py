@@ -60,7 +60,9 @@ class QueueTransport:
             keys = [process.keys.queue(channel), process.keys.epoch]
         capacity = process.policy.capacity_for(channel)
         command = scripts.SEND.command(keys, payload, channel, capacity, self._expiry_ms)
-        outcome, expired = await process.connections.run(process.shard_of(channel), command)
+        shard = process.shard_of(channel)
+        outcome, expired, epoch = await process.connections.run(shard, command)
+        process.shards[shard].epoch.meet(epoch)
         if expired:
             process.statistics.count("expired", expired)
         if outcome == _FULL:
@@ -160,7 +162,8 @@ class QueueTransport:
             # Only what was asked for just now, and what else is known on this shard: parts of dead processes go.
             known = {**known, **{part: policy.capacity_for(part) for part in parts}}
             self._part_capacities[group] = known
-        for key, number in zip(("sent", "full", "dead", "expired"), reply, strict=True):
+        process.shards[shard].epoch.meet(reply[4])
+        for key, number in zip(("sent", "full", "dead", "expired"), reply, strict=False):
             if number:
                 process.statistics.count(key, number)
 

@@ -3,10 +3,11 @@
 --
 -- KEYS  1 group  2 epoch
 -- ARGV  1 payload  2 expiry in ms  3 capacity, or 0: look it up  4 begin of all keys  5.. part, capacity, part, capacity...
--- Returns {members reached, members at capacity, members whose process is gone, expired entries dropped}
+-- Returns {members reached, members at capacity, members whose process is gone, expired entries dropped, epoch}
 --      or {-1, part...} for the parts whose capacity is asked for; then nothing was sent
 -- include: clock epoch queue
 
+local epoch = current_epoch(KEYS[2])
 local now, life, capacity, base = server_ms(), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local MACHINE_FACTOR = 100 -- a machine's inbox serves many channels, whose own capacity is checked on the machine
 
@@ -21,7 +22,7 @@ for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   table.insert(names_of[part], member)
 end
 if #parts == 0 then
-  return {0, 0, 0, 0}
+  return {0, 0, 0, 0, epoch}
 end
 
 local capacity_of = {}
@@ -40,7 +41,7 @@ if capacity == 0 then
   end
 end
 
-local epoch, stamp = current_epoch(KEYS[2]), now + life
+local stamp = now + life
 local sent, full, dead, expired = 0, 0, 0, 0
 for _, part in ipairs(parts) do
   local names = names_of[part]
@@ -67,4 +68,4 @@ for _, part in ipairs(parts) do
     end
   end
 end
-return {sent, full, dead, expired}
+return {sent, full, dead, expired, epoch}

@@ -2,17 +2,18 @@
 --
 -- KEYS  1 queue  2 epoch  3 the alive key of the inbox's process; absent for a normal channel
 -- ARGV  1 payload  2 full channel name  3 capacity  4 expiry in ms
--- Returns {0 stored | 1 full | 2 the process is gone, number of expired entries that were dropped to make room}
+-- Returns {0 stored | 1 full | 2 the process is gone, number of expired entries that were dropped to make room, epoch}
 -- include: clock epoch queue
 
 if KEYS[3] and redis.call('EXISTS', KEYS[3]) == 0 then
-  return {2, 0}
+  return {2, 0, current_epoch(KEYS[2])}
 end
 local now, life = server_ms(), tonumber(ARGV[4])
 local room, dropped = make_room(KEYS[1], tonumber(ARGV[3]), now)
+local epoch = current_epoch(KEYS[2])
 if not room then
-  return {1, dropped}
+  return {1, dropped, epoch}
 end
-redis.call('RPUSH', KEYS[1], new_entry(now + life, current_epoch(KEYS[2]), ARGV[2], ARGV[1]))
+redis.call('RPUSH', KEYS[1], new_entry(now + life, epoch, ARGV[2], ARGV[1]))
 prolong(KEYS[1], life)
-return {0, dropped}
+return {0, dropped, epoch}
