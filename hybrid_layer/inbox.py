@@ -231,13 +231,15 @@ class Inbox:
 
     def _leave(self, name: str, waiter: Waiter) -> None:
         with self._lock:
-            channel = self._channels[name]
-            channel.waiters.leave(waiter)
             left = self._waiting.get(waiter.loop, 1) - 1
             if left:
                 self._waiting[waiter.loop] = left
             else:
                 self._waiting.pop(waiter.loop, None)
+            channel = self._channels.get(name)
+            if channel is None:  # its loop was closed without notice, and the place given up for it
+                return
+            channel.waiters.leave(waiter)
             # A wake is one message's; who leaves with more to take, or without having taken, passes it on. If there is
             # nothing more to take, the next one finds that out and polls: the source believed this channel served.
             self._wake(name, channel)

@@ -58,6 +58,9 @@ class WaitQueue:
 
     def join(self, loop: asyncio.AbstractEventLoop) -> Waiter:
         """Take a place behind all others."""
+        # Who waits in a loop that was closed without notice never leaves by itself, and would be in front for ever.
+        while self._waiters and self._waiters[0].loop.is_closed():
+            self._waiters.popleft()
         waiter = Waiter(loop)
         self._waiters.append(waiter)
         return waiter
@@ -66,7 +69,7 @@ class WaitQueue:
         """Give the place up."""
         if self._waiters and self._waiters[0] is waiter:  # nearly always: the oldest is served first
             self._waiters.popleft()
-        else:
+        elif waiter in self._waiters:
             self._waiters.remove(waiter)
 
     def wake_next(self) -> bool:

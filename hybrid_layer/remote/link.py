@@ -114,7 +114,8 @@ class Link:
             self._fail(unavailable(self._host, repr(error)))
             raise
         finally:
-            await self._end()
+            if not self._loop.is_closed():  # else this is the garbage collector, who cannot wait
+                await self._end()
 
     async def _open(self) -> None:
         try:

@@ -71,7 +71,8 @@ class Pops:
 
     def cut(self, task: asyncio.Task[Any]) -> None:
         """Close the connection that `task` uses, whose loop was closed without notice."""
-        sockets.cut(self._connection, task)
+        connection, self._connection = self._connection, None
+        sockets.cut(connection, task)
 
     async def close(self) -> None:
         """Close the connection. No pop may be under way."""

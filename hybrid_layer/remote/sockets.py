@@ -45,6 +45,10 @@ def cut(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None)
         return
     closing(descriptor_of(connection))
     transport = connection._writer.transport
+    try:
+        transport.abort()
+    except RuntimeError:  # the loop is closed; but now the transport is too, in its own eyes
+        pass
     connection._reader = connection._writer = None
     sock = getattr(transport, "_sock", None)
     if sock is not None:  # else it is uvloop's, which closes its transports with the loop
