@@ -1,0 +1,40 @@
+/* Blocks: references checked, allocated, freed, filled and read.
+ *
+ * This is the only way from a reference to memory. Each function that returns NULL or false has met something impossible;
+ * the caller stops and returns DAMAGED.
+ */
+#ifndef HYBRID_BLOCKS_H
+#define HYBRID_BLOCKS_H
+
+#include "handle.h"
+
+/* The block if the reference is in range and of that kind, else NULL. */
+void *block_at(struct handle *handle, struct area *area, uint32_t reference, uint8_t kind);
+
+/* The block whatever its kind, or NULL if the reference is out of range. */
+struct block *block_raw(struct handle *handle, struct area *area, uint32_t reference);
+
+/* Takes `count` free blocks, chained, in *first and *last; all or none. */
+enum status blocks_take(struct handle *handle, struct area *area, uint32_t count, uint32_t *first, uint32_t *last);
+
+/* Gives a chain of `count` blocks back. Costs the same for any length. */
+bool blocks_give(struct handle *handle, struct area *area, uint32_t first, uint32_t last, uint32_t count);
+
+/* The same for a chain of unknown length. */
+bool blocks_give_chain(struct handle *handle, struct area *area, uint32_t first);
+
+/* How many blocks a record takes whose first block holds `inline_size` bytes of data. */
+uint32_t blocks_for(const struct area *area, size_t inline_size, size_t size);
+
+/* Writes or reads `size` bytes from `offset` of a record's data, which begins in its first block at `data`. */
+bool data_write(struct handle *handle, struct area *area, uint32_t first, size_t data, size_t offset, const void *from,
+                size_t size);
+bool data_read(struct handle *handle, struct area *area, uint32_t first, size_t data, size_t offset, void *to, size_t size);
+
+/* Whether a record's data begins with these bytes. */
+bool data_equals(struct handle *handle, struct area *area, uint32_t first, size_t data, const void *bytes, size_t size);
+
+/* Reserves the area's next extent of memory. Called without the lock. NO_MEMORY: the area or /dev/shm is full. */
+enum status area_grow(struct handle *handle, struct area *area);
+
+#endif

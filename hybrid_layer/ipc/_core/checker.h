@@ -1,0 +1,23 @@
+/* Walks a whole segment and says whether every invariant holds. For tests and for people; changes nothing. */
+#ifndef HYBRID_CHECKER_H
+#define HYBRID_CHECKER_H
+
+#include "handle.h"
+
+enum total {
+    TOTAL_CHANNELS,
+    TOTAL_MESSAGES,
+    TOTAL_WAITERS,
+    TOTAL_GROUPS,
+    TOTAL_PAIRS,
+    TOTAL_MEMBERS,
+    TOTAL_MESSAGE_BLOCKS,      /* used or free */
+    TOTAL_MESSAGE_BLOCKS_FREE,
+    TOTAL_GROUP_BLOCKS,
+    TOTALS
+};
+
+/* With the lock held. OK always; `error` is empty if all is well, else it names the first violation. */
+enum status checker_walk(struct handle *handle, char *error, size_t size, uint64_t totals[TOTALS]);
+
+#endif

@@ -1,0 +1,33 @@
+/* Ringing: one byte into the FIFO of an event loop that sleeps. Called with the interpreter's lock, never with the segment's.
+ *
+ * A FIFO is opened for reading and writing, so that a reader that has died gives neither an error nor SIGPIPE. EAGAIN means that
+ * the bell rings already.
+ */
+#ifndef HYBRID_DOORBELLS_H
+#define HYBRID_DOORBELLS_H
+
+#include "waiters.h"
+
+#define DOORBELLS 64u
+
+struct doorbells {
+    char *directory;
+    struct {
+        uint32_t slot, generation, loop;
+        int fd; /* -1: free */
+        uint64_t used;
+    } open[DOORBELLS];
+    uint64_t uses;
+};
+
+bool doorbells_open(struct doorbells *doorbells, const char *directory);
+void doorbells_close(struct doorbells *doorbells);
+
+/* False: there is no such bell, its loop is gone. */
+bool doorbell_ring(struct doorbells *doorbells, const struct ring *ring);
+
+/* Writes the path of a loop's doorbell. False if it does not fit. */
+bool doorbell_path(const struct doorbells *doorbells, uint32_t slot, uint32_t generation, uint32_t loop, char *path,
+                   size_t size);
+
+#endif

@@ -1,0 +1,62 @@
+/* Groups. The segment lock is held in all of these.
+ *
+ * A group has one `pair` for each queue that has members in it, and a pair one `member` for each channel. A group send stores
+ * its payload once and one entry for each pair: what it costs is processes, not members. The process that drains the entry
+ * finds the members, by the sequence numbers at which they joined and left.
+ */
+#ifndef HYBRID_GROUPS_H
+#define HYBRID_GROUPS_H
+
+#include "channels.h"
+#include "waiters.h"
+
+/* Capacity of a target that differs from the common one, because a pattern of channel_capacity matched its name. */
+struct capacity_of {
+    struct name target;
+    uint32_t capacity;
+};
+
+struct group_send {
+    struct name group;
+    const void *payload;
+    size_t size;
+    uint32_t capacity; /* of every target that `others` does not name */
+    const struct capacity_of *others;
+    size_t others_count;
+    uint64_t expiry_ns;
+    uint32_t held; /* a filled payload chain, or 0 */
+};
+
+/* OK, NO_MEMORY (the group area is full), GROW_GROUPS, GROW_MESSAGES, DAMAGED. A process-specific channel whose process is not
+ * here joins nothing, which is OK. */
+enum status group_add(struct handle *handle, struct name group, struct name target, struct name local, uint64_t expiry_ns);
+
+enum status group_discard(struct handle *handle, struct name group, struct name target, struct name local);
+
+/* OK, NO_MEMORY (for the payload), GROW_MESSAGES or DAMAGED; members at capacity are counted. */
+enum status group_send(struct handle *handle, const struct group_send *send, struct rings *rings);
+
+/* Writes the names of the group's targets as length and bytes each. NO_SPACE with the size that is needed in *used. */
+enum status group_targets(struct handle *handle, struct name group, char *names, size_t size, size_t *used);
+
+/* Writes the local names of the members who get this entry, as length and bytes each. */
+enum status group_recipients(struct handle *handle, const struct entry *entry, char *names, size_t size, size_t *used,
+                             uint32_t *members);
+
+/* An entry has left its queue: memberships that had left by then are freed. */
+bool groups_entry_gone(struct handle *handle, const struct entry *entry);
+
+/* Ends all memberships of a queue that goes away. */
+enum status groups_forget_target(struct handle *handle, struct channel *target);
+
+/* Ends expired memberships in a few buckets. */
+enum status groups_sweep(struct handle *handle, uint32_t buckets);
+
+/* For recovery: the bucket in which a pair or member belongs, and links into the derived lists. */
+_Atomic uint32_t *group_bucket(struct handle *handle, const char *name, size_t length);
+_Atomic uint32_t *pair_bucket(struct handle *handle, uint32_t group, uint32_t target);
+_Atomic uint32_t *member_bucket(struct handle *handle, uint32_t pair, const char *name, size_t length);
+void pair_link(struct handle *handle, uint32_t reference, struct pair *pair, struct group *group, struct channel *target);
+void member_link(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair);
+
+#endif

@@ -1,0 +1,90 @@
+/* One process's view of one segment: private memory, never shared.
+ *
+ * What is fixed at creation (geometry, seed) is copied here at attach, so that later damage in the segment cannot lead a
+ * pointer astray. The mapping is never removed while the process lives: daemon threads may still be inside it at exit.
+ */
+#ifndef HYBRID_HANDLE_H
+#define HYBRID_HANDLE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* every file of the core includes this first */
+#endif
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "layout.h"
+
+enum status {
+    OK = 0,
+    EMPTY,         /* nothing there */
+    FULL,          /* the channel is at capacity */
+    NO_MEMORY,     /* the area has no free block, or /dev/shm none */
+    NO_SPACE,      /* the caller's buffer is too small; nothing was changed */
+    NO_SLOT,       /* all slots are taken */
+    GONE,          /* the inbox's process is not there */
+    BUSY,          /* the lock was not had in time */
+    GROW_MESSAGES, /* this area wants another extent reserved, outside the lock; nothing was changed, so try again then */
+    GROW_GROUPS,
+    DAMAGED,       /* the segment cannot be used any more */
+    DETACHED,      /* this process (or this child of a fork) holds no slot: attach first */
+    SYSTEM_ERROR   /* see errno */
+};
+
+/* How long an operation may wait for the lock. */
+enum mode { TRY, WAIT };
+
+/* Lies in memory that the kernel wipes in a forked child: zero means "not attached", whatever hooks ran or did not. */
+struct private_page {
+    uint32_t attached;
+    uint32_t slot;
+    uint32_t generation;
+    pthread_mutex_t mutex; /* all zero is an initialised mutex in glibc and musl */
+};
+
+struct area {
+    unsigned char *base; /* block 0, which is never used */
+    uint32_t block_size;
+    uint32_t blocks;   /* including block 0 */
+    _Atomic uint32_t reserved; /* blocks that this process knows to be backed by memory; only rises */
+    off_t file_offset;
+    struct area_books *books;
+    _Atomic uint32_t *buckets;
+    uint32_t bucket_mask;
+};
+
+struct handle {
+    int fd; /* the only descriptor of the segment in this process: closing any other would drop our record locks */
+    dev_t device;
+    ino_t inode;
+    size_t size;
+    uint64_t seed[2];
+    struct header *header;
+    struct slot *slots;
+    struct area messages;
+    struct area groups;
+    struct private_page *private;
+    uint32_t word; /* our lock word, without the waiters bit */
+    _Atomic bool ring_everybody; /* a rebuild has forgotten who waits for what; the next to come out of the lock rings all */
+};
+
+/* Sizes and offsets that follow from the two memory options. */
+struct geometry {
+    size_t slots_offset;
+    size_t message_buckets_offset, group_buckets_offset;
+    uint32_t message_buckets, group_buckets; /* powers of two */
+    size_t messages_offset, groups_offset;
+    uint32_t message_blocks, group_blocks;
+    size_t reserved; /* bytes that are reserved at creation */
+    size_t size;
+};
+
+static inline uint32_t slot_word(uint32_t slot, uint32_t generation) {
+    return ((slot + 1u) << WORD_SLOT_SHIFT) | (generation << WORD_GENERATION_SHIFT);
+}
+
+uint64_t now_ns(void);
+
+#endif

@@ -1,0 +1,86 @@
+#include "holds.h"
+
+#include "blocks.h"
+
+static struct hold *own_hold(struct handle *handle, uint32_t hold) {
+    return &handle->slots[handle->private->slot].holds[hold];
+}
+
+static enum status free_hold(struct handle *handle, uint32_t *hold) {
+    for (*hold = 0; *hold < HOLDS; (*hold)++)
+        if (own_hold(handle, *hold)->block == 0)
+            return OK;
+    return NO_SLOT;
+}
+
+static size_t data_of(uint8_t kind) {
+    return kind == KIND_PAYLOAD ? offsetof(struct payload, data) : offsetof(struct message, data);
+}
+
+enum status hold_reserve(struct handle *handle, size_t local_length, size_t size, bool is_payload, uint32_t *hold) {
+    uint32_t first, last;
+    enum status status = free_hold(handle, hold);
+    if (status != OK)
+        return status;
+    size_t inline_size = MESSAGE_BLOCK - data_of(is_payload ? KIND_PAYLOAD : KIND_MESSAGE);
+    uint32_t blocks = blocks_for(&handle->messages, inline_size, local_length + size);
+    status = blocks_take(handle, &handle->messages, blocks, &first, &last);
+    if (status != OK)
+        return status;
+    if (is_payload) {
+        struct payload *payload = (struct payload *)block_raw(handle, &handle->messages, first);
+        payload->tail = last;
+        payload->size = (uint32_t)size;
+        payload->references = 1;
+        payload->kind = KIND_PAYLOAD;
+    } else {
+        struct message *message = (struct message *)block_raw(handle, &handle->messages, first);
+        message->tail = last;
+        message->size = (uint32_t)size;
+        message->local_length = (uint8_t)local_length;
+        message->next = 0;
+        message->deadline = 0;
+        message->kind = KIND_MESSAGE;
+    }
+    commit(&own_hold(handle, *hold)->block, first);
+    return OK;
+}
+
+bool hold_fill(struct handle *handle, uint32_t hold, struct name local, const void *payload, size_t size, bool is_payload) {
+    uint32_t first = own_hold(handle, hold)->block;
+    size_t data = data_of(is_payload ? KIND_PAYLOAD : KIND_MESSAGE);
+    return data_write(handle, &handle->messages, first, data, 0, local.bytes, local.length) &&
+           data_write(handle, &handle->messages, first, data, local.length, payload, size);
+}
+
+enum status hold_keep(struct handle *handle, uint32_t reference, uint32_t *hold) {
+    enum status status = free_hold(handle, hold);
+    if (status == OK)
+        commit(&own_hold(handle, *hold)->block, reference);
+    return status;
+}
+
+bool hold_read(struct handle *handle, uint32_t hold, void *to, size_t size) {
+    uint32_t first = own_hold(handle, hold)->block;
+    struct block *block = block_raw(handle, &handle->messages, first);
+    if (block == NULL || (block->kind != KIND_MESSAGE && block->kind != KIND_PAYLOAD))
+        return false;
+    size_t local = block->kind == KIND_MESSAGE ? ((struct message *)block)->local_length : 0;
+    return data_read(handle, &handle->messages, first, data_of(block->kind), local, to, size);
+}
+
+uint32_t hold_block(struct handle *handle, uint32_t hold) { return own_hold(handle, hold)->block; }
+
+void hold_forget(struct handle *handle, uint32_t hold) { commit(&own_hold(handle, hold)->block, 0); }
+
+bool hold_clear(struct handle *handle, uint32_t slot, uint32_t hold) {
+    struct hold *held = &handle->slots[slot].holds[hold];
+    uint32_t reference = held->block;
+    if (reference == 0)
+        return true;
+    struct block *block = block_raw(handle, &handle->messages, reference);
+    commit(&held->block, 0);
+    if (block == NULL)
+        return false;
+    return block->kind == KIND_PAYLOAD ? payload_release(handle, reference) : message_free(handle, reference);
+}

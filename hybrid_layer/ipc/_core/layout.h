@@ -1,0 +1,294 @@
+/* What lies in the shared segment, byte by byte.
+ *
+ *     header | slots | message buckets | group buckets | message blocks ... | group blocks ...
+ *     <------------- reserved at creation -----------> <-- reserved by extents, as needed -->
+ *
+ * Each field is either AUTHORITY (nothing else tells its value) or DERIVED (recomputed from the authorities by
+ * recovery.c). Every operation makes its change valid by one store to an authority, its commit; whatever a process that
+ * dies leaves between commits is repaired from the authorities by the next owner of the lock. All fields are guarded by
+ * the segment lock unless a comment says otherwise.
+ *
+ * References are block numbers, 0 is none. Nothing read from here is trusted: a reference is used only through
+ * blocks.h, which checks its range and the kind of the block.
+ */
+#ifndef HYBRID_LAYOUT_H
+#define HYBRID_LAYOUT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define LAYOUT_VERSION 1u
+#define LAYOUT_MAGIC "hybrid\x01\n"
+
+#define PAGE 4096u
+#define SLOTS 1024u
+#define LOOPS 8u /* event loops of one process that can be rung; further ones poll */
+#define HOLDS 8u
+#define NAME_MAX_LENGTH 99u
+#define PREFIX_MAX 50u
+#define PROJECT_MAX 199u
+#define EXTENT (256u * 1024u)
+#define LARGE (64u * 1024u) /* payloads above this many bytes are copied outside the lock */
+
+#define MESSAGE_BLOCK 128u
+#define GROUP_BLOCK 64u
+
+/* The lock word: bit 0 somebody may sleep on it, bits 1-11 slot + 1 of the owner, bits 12-31 its generation. */
+#define WORD_WAITERS 1u
+#define WORD_SLOT_SHIFT 1u
+#define WORD_SLOT_MASK 0x7ffu
+#define WORD_GENERATION_SHIFT 12u
+#define GENERATION_MASK 0xfffffu
+
+enum counter {
+    COUNT_SENT,
+    COUNT_RECEIVED,
+    COUNT_FULL,
+    COUNT_EXPIRED,
+    COUNT_DEAD,
+    COUNT_SLOW,
+    COUNT_MEMORY,
+    COUNT_DAMAGED,
+    COUNT_UNDECODABLE,
+    COUNT_REAPED, /* processes that were found dead */
+    COUNTERS
+};
+
+/* The books of one area of equal blocks. */
+struct area_books {
+    uint32_t free_head;          /* DERIVED: chain of blocks that were used and given back */
+    uint32_t free_count;         /* DERIVED */
+    uint32_t fresh;              /* AUTHORITY: blocks from here on were never used; grows before such a block is linked */
+    uint32_t pad;
+    _Atomic uint32_t reserved;   /* AUTHORITY: blocks below this number are backed by memory */
+    uint32_t pad2;
+};
+
+struct header {
+    char magic[8];
+    uint32_t layout_version;
+    uint32_t slots;
+    uint64_t size;
+    uint64_t message_bytes;
+    uint64_t group_bytes;
+    uint64_t hash_seed[2];
+    char prefix[PREFIX_MAX + 2];
+    char project[PROJECT_MAX + 1]; /* whose site this is, for a warning to people */
+    char machine[16];              /* random id of this machine, as the remote layer names it */
+
+    /* Written by waiters without the lock, hence on a cache line of their own. */
+    _Alignas(64) _Atomic uint32_t lock_word; /* AUTHORITY */
+    _Atomic uint32_t progress;               /* moved by every acquisition; lets a waiter tell slow from stopped */
+    _Atomic uint32_t dirty;                  /* AUTHORITY: non-zero while the lock is held, so also after a death inside */
+    _Atomic uint32_t damaged;                /* AUTHORITY: an operation met something impossible; rebuild */
+    _Atomic uint32_t retired;                /* AUTHORITY: its processes have moved to another segment. Read without lock */
+    _Atomic uint32_t rebuilds;               /* waiters are forgotten by a rebuild; processes that see this move register anew */
+
+    _Alignas(64) _Atomic uint64_t epoch; /* AUTHORITY: moved by every flush. Read without the lock */
+    uint64_t sequence;                   /* AUTHORITY: number of the last group send */
+    _Atomic uint32_t machine_members;    /* AUTHORITY: a normal channel joined a remote group here. Read without the lock */
+    uint32_t sweep_cursor;               /* DERIVED: next message bucket to look for expired messages in */
+    uint32_t group_cursor;               /* DERIVED: the same for expired memberships */
+    uint32_t probe_cursor;               /* DERIVED: next slot to probe */
+    struct area_books messages;
+    struct area_books groups;
+    _Atomic uint64_t counters[COUNTERS]; /* added to without the lock; for people only */
+};
+
+/* One event loop that waits. state: bits 0-1 the loop state, 2-31 the number of its sleep, 32-63 when it was rung, in
+ * milliseconds. Changed under the lock, but for ASLEEP -> RUNG, which a ringer stores by compare-and-swap: the sleep number
+ * in the word makes a late one fail. */
+enum { LOOP_AWAKE = 0, LOOP_ASLEEP = 1, LOOP_RUNG = 2 };
+#define STATE_OF(word) ((uint32_t)((word) & 3u))
+#define SLEEP_OF(word) ((uint32_t)(((word) >> 2) & 0x3fffffffu))
+#define RUNG_AT(word) ((uint32_t)((word) >> 32))
+#define STATE_WORD(state, sleep, ms) ((uint64_t)(state) | ((uint64_t)((sleep) & 0x3fffffffu) << 2) | ((uint64_t)(ms) << 32))
+
+struct loop_slot {
+    _Atomic uint64_t state; /* AUTHORITY */
+    uint32_t in_use;        /* AUTHORITY */
+    uint32_t waiters;       /* DERIVED: all waiters of this loop */
+    uint32_t ready;         /* DERIVED: those whose channel got something, first to last */
+    uint32_t ready_tail;    /* DERIVED */
+};
+
+/* A chain of message blocks that one process fills or reads outside the lock. Goes with the process. */
+struct hold {
+    uint32_t block; /* AUTHORITY: first block; 0 the hold is free */
+};
+
+struct slot {
+    _Atomic uint32_t generation; /* AUTHORITY: stored by who holds the slot's record lock, before it is published */
+    uint32_t published;          /* AUTHORITY */
+    uint32_t pid;                /* for people only: it means nothing in another pid namespace */
+    uint32_t inboxes;            /* DERIVED: its inbox channels, linked by channel.owned_next */
+    struct hold holds[HOLDS];
+    struct loop_slot loops[LOOPS];
+};
+
+/* Every block begins with this. */
+struct block {
+    uint32_t chain; /* next block of the same record, or of the free chain */
+    uint8_t kind;
+};
+
+enum kind {
+    KIND_FREE = 0,
+    /* message area */
+    KIND_CHANNEL,
+    KIND_MESSAGE,
+    KIND_ENTRY,
+    KIND_PAYLOAD,
+    KIND_WAITER,
+    /* group area */
+    KIND_GROUP,
+    KIND_PAIR,
+    KIND_MEMBER,
+    /* both: a further block of a long record */
+    KIND_TAIL
+};
+
+/* A normal channel, or the inbox of a process (name up to and including "!"). Exists while it holds messages, is waited on,
+ * is a target of a group, or is an inbox. Reached from its bucket: AUTHORITY. */
+struct channel {
+    uint32_t chain; /* AUTHORITY: the rest of a long name */
+    uint8_t kind;
+    uint8_t name_length; /* AUTHORITY */
+    uint8_t unordered;   /* DERIVED: deadlines do not rise along the queue (senders differ in expiry) */
+    uint8_t pad;
+    uint32_t bucket_next;      /* AUTHORITY */
+    uint32_t head;             /* AUTHORITY: oldest message */
+    uint32_t tail;             /* DERIVED */
+    uint32_t count;            /* DERIVED */
+    uint32_t waiters;          /* DERIVED: oldest waiter */
+    uint32_t waiters_tail;     /* DERIVED */
+    uint32_t pairs;            /* DERIVED: memberships that point here */
+    uint32_t owner;            /* AUTHORITY: slot + 1 of an inbox's process, 0 for a normal channel */
+    uint32_t owner_generation; /* AUTHORITY */
+    uint32_t owned_next;       /* DERIVED */
+    char name[MESSAGE_BLOCK - 48];
+};
+
+/* One message with its payload. For an inbox the data begins with the local part of the channel's name. */
+struct message {
+    uint32_t chain; /* AUTHORITY */
+    uint8_t kind;
+    uint8_t local_length; /* AUTHORITY */
+    uint16_t pad;
+    uint32_t next; /* AUTHORITY: the next younger message of the queue */
+    uint32_t tail; /* DERIVED: last block of the chain, so that freeing costs the same for any size */
+    uint32_t size; /* AUTHORITY: payload bytes, without the local part */
+    uint32_t pad2;
+    uint64_t deadline; /* AUTHORITY: nanoseconds of CLOCK_MONOTONIC */
+    char data[MESSAGE_BLOCK - 32];
+};
+
+/* One group message in one queue; the payload is shared by all of them. */
+struct entry {
+    uint32_t chain; /* always 0 */
+    uint8_t kind;
+    uint8_t pad[3];
+    uint32_t next;    /* AUTHORITY, at the same place as in struct message */
+    uint32_t payload; /* AUTHORITY */
+    uint32_t pair;    /* AUTHORITY: whose members get it; 0 in the queue of a normal channel */
+    uint32_t pad2;
+    uint64_t deadline; /* AUTHORITY, at the same place as in struct message */
+    uint64_t sequence; /* AUTHORITY */
+    uint64_t sent;     /* AUTHORITY: nanoseconds; memberships that had expired by then do not get it */
+};
+
+struct payload {
+    uint32_t chain; /* AUTHORITY */
+    uint8_t kind;
+    uint8_t pad[3];
+    uint32_t references; /* DERIVED */
+    uint32_t tail;       /* DERIVED */
+    uint32_t size;       /* AUTHORITY */
+    uint32_t pad2;
+    char data[MESSAGE_BLOCK - 24];
+};
+
+/* One event loop's interest in one channel. All DERIVED: after a rebuild each process registers anew. */
+struct waiter {
+    uint32_t chain;
+    uint8_t kind;
+    uint8_t is_ready; /* linked in its loop's ready list */
+    uint16_t pad;
+    uint32_t channel;
+    uint32_t slot;
+    uint32_t generation;
+    uint32_t loop;
+    uint32_t next, previous;           /* of the channel */
+    uint32_t loop_next, loop_previous; /* of the loop */
+    uint32_t ready_next;
+};
+
+struct message_tail {
+    uint32_t chain;
+    uint8_t kind;
+    char data[MESSAGE_BLOCK - 5];
+};
+
+/* Group area. Each record is reached from a bucket: AUTHORITY. The lists of pairs and members are DERIVED from the fields
+ * that name their owner. */
+struct group {
+    uint32_t chain; /* AUTHORITY: the rest of a long name */
+    uint8_t kind;
+    uint8_t name_length; /* AUTHORITY */
+    uint16_t pad;
+    uint32_t bucket_next; /* AUTHORITY */
+    uint32_t pairs;       /* DERIVED */
+    char name[GROUP_BLOCK - 16];
+};
+
+/* One group in one queue: what a group send costs is one entry for each of these. */
+struct pair {
+    uint32_t chain; /* always 0 */
+    uint8_t kind;
+    uint8_t pad[3];
+    uint32_t bucket_next; /* AUTHORITY */
+    uint32_t group;       /* AUTHORITY */
+    uint32_t target;      /* AUTHORITY: channel block in the message area, which this pair keeps in being */
+    uint32_t members;     /* DERIVED */
+    uint32_t live;        /* DERIVED: members that have not left */
+    uint32_t gone;        /* DERIVED: members that have left, and wait for entries before their leaving to be drained */
+    uint32_t pending;     /* DERIVED: entries in the target's queue that name this pair */
+    uint32_t group_next, group_previous;   /* DERIVED */
+    uint32_t target_next, target_previous; /* DERIVED */
+    uint64_t last_deadline;                /* DERIVED: no member lives longer */
+};
+
+/* One channel's membership. Gets the messages with joined <= sequence < left that were sent before its deadline. */
+struct member {
+    uint32_t chain; /* AUTHORITY: the rest of a long local name */
+    uint8_t kind;
+    uint8_t name_length; /* AUTHORITY */
+    uint16_t pad;
+    uint32_t bucket_next; /* AUTHORITY */
+    uint32_t pair;        /* AUTHORITY */
+    uint32_t next, previous; /* DERIVED */
+    char name[16];        /* AUTHORITY: what follows the "!" */
+    uint64_t joined;      /* AUTHORITY */
+    uint64_t left;        /* AUTHORITY: 0 it has not left */
+    uint64_t deadline;    /* AUTHORITY: nanoseconds of CLOCK_MONOTONIC */
+};
+
+struct group_tail {
+    uint32_t chain;
+    uint8_t kind;
+    char data[GROUP_BLOCK - 5];
+};
+
+_Static_assert(sizeof(struct header) <= PAGE, "the header fits its page");
+_Static_assert(sizeof(struct channel) == MESSAGE_BLOCK, "channel");
+_Static_assert(sizeof(struct message) == MESSAGE_BLOCK, "message");
+_Static_assert(sizeof(struct entry) <= MESSAGE_BLOCK, "entry");
+_Static_assert(sizeof(struct payload) == MESSAGE_BLOCK, "payload");
+_Static_assert(sizeof(struct waiter) <= MESSAGE_BLOCK, "waiter");
+_Static_assert(sizeof(struct message_tail) == MESSAGE_BLOCK, "message tail");
+_Static_assert(sizeof(struct group) == GROUP_BLOCK, "group");
+_Static_assert(sizeof(struct pair) <= GROUP_BLOCK, "pair");
+_Static_assert(sizeof(struct member) == GROUP_BLOCK, "member");
+_Static_assert(sizeof(struct group_tail) == GROUP_BLOCK, "group tail");
+
+#endif

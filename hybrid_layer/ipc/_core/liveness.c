@@ -1,0 +1,55 @@
+#include "liveness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FIRST_BYTE ((off_t)1 << 40) /* far above the data, which nobody locks */
+
+static struct flock byte_of(uint32_t slot, short type) {
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = FIRST_BYTE + (off_t)slot, .l_len = 1};
+    return lock;
+}
+
+enum status liveness_claim(struct handle *handle, uint32_t slot) {
+    struct flock lock = byte_of(slot, F_WRLCK);
+    int result;
+    do
+        result = fcntl(handle->fd, F_SETLK, &lock);
+    while (result != 0 && errno == EINTR);
+    if (result == 0)
+        return OK;
+    return errno == EACCES || errno == EAGAIN ? EMPTY : SYSTEM_ERROR;
+}
+
+void liveness_release(struct handle *handle, uint32_t slot) {
+    struct flock lock = byte_of(slot, F_UNLCK);
+    (void)fcntl(handle->fd, F_SETLK, &lock);
+}
+
+bool liveness_is_dead(struct handle *handle, uint32_t slot, uint32_t generation) {
+    if (slot >= SLOTS)
+        return true;
+    /* The byte is read before the generation: a newcomer takes the byte first, then stores its generation. In the other
+     * order a slot that changes hands in between would look like its former owner alive. */
+    struct flock lock = byte_of(slot, F_WRLCK);
+    int result;
+    do
+        result = fcntl(handle->fd, F_GETLK, &lock);
+    while (result != 0 && errno == EINTR);
+    if (result != 0)
+        return false;
+    bool dead = lock.l_type == F_UNLCK ||
+                (atomic_load(&handle->slots[slot].generation) & GENERATION_MASK) != generation;
+    bool linked;
+    return dead && liveness_descriptor_is_ours(handle, &linked);
+}
+
+bool liveness_descriptor_is_ours(struct handle *handle, bool *linked) {
+    struct stat status;
+    if (fstat(handle->fd, &status) != 0 || status.st_dev != handle->device || status.st_ino != handle->inode)
+        return false;
+    *linked = status.st_nlink > 0;
+    return true;
+}

@@ -1,0 +1,195 @@
+#include "operations.h"
+
+
+#include "blocks.h"
+#include "checker.h"
+#include "holds.h"
+#include "lock.h"
+#include "segment.h"
+
+#define PROBES 64u
+#define SWEEP_PAUSE_NS 10000000ull
+
+/* A full area: what expired unread somewhere is freed, at most every 10 ms, as it costs a walk over all channels. */
+static bool sweep_when_full(struct handle *handle) {
+    static _Atomic uint64_t next;
+    uint64_t now = now_ns();
+    if (now < atomic_load(&next))
+        return false;
+    atomic_store(&next, now + SWEEP_PAUSE_NS);
+    return channels_sweep(handle, handle->messages.bucket_mask + 1) == OK &&
+           groups_sweep(handle, handle->groups.bucket_mask + 1) == OK;
+}
+
+/* Ends one round of an operation. True: go around again. */
+static bool again(struct handle *handle, enum status *status, bool *swept) {
+    if (*status == DAMAGED)
+        atomic_store(&handle->header->damaged, 1);
+    enum status wanted = *status;
+    bool grow = wanted == GROW_MESSAGES || wanted == GROW_GROUPS;
+    bool full = wanted == NO_MEMORY && !*swept;
+    if (full) {
+        *swept = true;
+        full = sweep_when_full(handle);
+    }
+    lock_give(handle);
+    if (!grow)
+        return full;
+    *status = area_grow(handle, wanted == GROW_GROUPS ? &handle->groups : &handle->messages);
+    if (*status == NO_MEMORY && !*swept) {
+        *swept = true;
+        if (lock_take(handle, TRY) != OK)
+            return false;
+        bool freed = sweep_when_full(handle);
+        lock_give(handle);
+        return freed;
+    }
+    return *status == OK;
+}
+
+/* The rounds are bounded: each but the last two has grown an area by an extent. */
+#define OPERATION(call)                                                                                                    \
+    enum status status;                                                                                                    \
+    bool swept = false;                                                                                                    \
+    do {                                                                                                                   \
+        status = lock_take(handle, mode);                                                                                  \
+        if (status != OK)                                                                                                  \
+            return status;                                                                                                 \
+        status = (call);                                                                                                   \
+    } while (again(handle, &status, &swept));                                                                              \
+    return status
+
+static enum status push_and_wake(struct handle *handle, struct push *push, struct rings *rings) {
+    uint32_t channel;
+    enum status status = queue_push(handle, push, &channel);
+    if (status == OK) {
+        count(handle, COUNT_SENT, 1);
+        status = waiters_wake(handle, channel, rings);
+    } else if (status == GONE) {
+        count(handle, COUNT_SENT, 1);
+        count(handle, COUNT_DEAD, 1);
+    }
+    return status;
+}
+
+static enum status push_held(struct handle *handle, struct push *push, struct rings *rings) {
+    if (push->held == NO_HOLD) {
+        push->held = 0;
+        return push_and_wake(handle, push, rings);
+    }
+    uint32_t hold = push->held;
+    struct push held = *push;
+    held.held = hold_block(handle, hold);
+    if (held.held == 0)
+        return DAMAGED; /* a rebuild has found it senseless */
+    enum status status = push_and_wake(handle, &held, rings);
+    if (status == OK)
+        hold_forget(handle, hold);
+    return status;
+}
+
+enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct rings *rings) {
+    uint32_t hold = push->held;
+    OPERATION((push->held = hold, push_held(handle, push, rings)));
+}
+
+enum status op_hold_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
+                            uint32_t *hold) {
+    OPERATION(hold_reserve(handle, local, size, is_payload, hold));
+}
+
+enum status op_hold_release(struct handle *handle, enum mode mode, uint32_t hold) {
+    OPERATION(hold_clear(handle, handle->private->slot, hold) ? OK : DAMAGED);
+}
+
+enum status op_pop(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct taken *taken,
+                   struct rings *rings) {
+    OPERATION(queue_pop(handle, name, loop, taken, rings));
+}
+
+enum status op_drain(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct taken *taken) {
+    OPERATION(inbox_drain(handle, name, loop, taken));
+}
+
+enum status op_inbox(struct handle *handle, enum mode mode, struct name name, bool open) {
+    OPERATION(open ? inbox_open(handle, name) : inbox_close(handle, name));
+}
+
+enum status op_wait(struct handle *handle, enum mode mode, struct name name, uint32_t loop) {
+    OPERATION(queue_wait(handle, name, loop));
+}
+
+static enum status unwait(struct handle *handle, struct name name, uint32_t loop, struct rings *rings) {
+    uint32_t channel;
+    enum status status = channel_find(handle, name, &channel);
+    if (status == OK)
+        return waiters_remove(handle, channel, loop, rings);
+    return status == EMPTY ? OK : status;
+}
+
+enum status op_unwait(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct rings *rings) {
+    OPERATION(unwait(handle, name, loop, rings));
+}
+
+enum status op_group_add(struct handle *handle, enum mode mode, struct name group, struct name target, struct name local,
+                         uint64_t expiry_ns) {
+    OPERATION(group_add(handle, group, target, local, expiry_ns));
+}
+
+enum status op_group_discard(struct handle *handle, enum mode mode, struct name group, struct name target,
+                             struct name local) {
+    OPERATION(group_discard(handle, group, target, local));
+}
+
+static enum status send_held(struct handle *handle, struct group_send *send, struct rings *rings) {
+    struct group_send held = *send;
+    held.held = 0;
+    if (send->held != NO_HOLD) {
+        held.held = hold_block(handle, send->held);
+        if (held.held == 0)
+            return DAMAGED;
+    }
+    enum status status = group_send(handle, &held, rings);
+    if (status == OK) {
+        count(handle, COUNT_SENT, 1);
+        if (send->held != NO_HOLD)
+            hold_forget(handle, send->held);
+    }
+    return status;
+}
+
+enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct rings *rings) {
+    OPERATION(send_held(handle, send, rings));
+}
+
+enum status op_group_targets(struct handle *handle, enum mode mode, struct name group, char *names, size_t size,
+                             size_t *used) {
+    OPERATION(group_targets(handle, group, names, size, used));
+}
+
+enum status op_loop_open(struct handle *handle, enum mode mode, uint32_t *loop) { OPERATION(loop_open(handle, loop)); }
+
+enum status op_loop_close(struct handle *handle, enum mode mode, uint32_t loop, struct rings *rings) {
+    OPERATION(loop_close(handle, loop, rings));
+}
+
+enum status op_collect(struct handle *handle, enum mode mode, uint32_t loop, bool sleep, char *names, size_t size,
+                       size_t *used, bool *left) {
+    OPERATION(loop_collect(handle, loop, sleep, names, size, used, left));
+}
+
+enum status op_repoll(struct handle *handle, enum mode mode, uint32_t loop) { OPERATION(loop_repoll(handle, loop, PROBES)); }
+
+enum status op_ring_failed(struct handle *handle, enum mode mode, const struct ring *ring, struct rings *rings) {
+    OPERATION(ring_failed(handle, ring, rings));
+}
+
+enum status op_flush(struct handle *handle, enum mode mode) { OPERATION(flush_all(handle)); }
+
+enum status op_is_needed(struct handle *handle, enum mode mode, bool *needed) {
+    OPERATION(segment_is_needed(handle, needed));
+}
+
+enum status op_check(struct handle *handle, enum mode mode, char *error, size_t size, uint64_t totals[9]) {
+    OPERATION(checker_walk(handle, error, size, totals));
+}

@@ -1,0 +1,253 @@
+#include "reading.h"
+
+#include <string.h>
+
+#include "blocks.h"
+#include "groups.h"
+#include "holds.h"
+
+#define MESSAGE_DATA offsetof(struct message, data)
+#define PAYLOAD_DATA offsetof(struct payload, data)
+
+/* Where the payload of a queued message or entry lies. */
+struct source {
+    uint32_t block;  /* of the message itself or the shared payload */
+    size_t data;     /* begin of the data in it */
+    size_t offset;   /* of the payload in the data */
+    size_t size;
+    bool is_shared;
+    uint64_t deadline;
+};
+
+static bool source_of(struct handle *handle, uint32_t reference, struct source *source) {
+    struct block *block = block_raw(handle, &handle->messages, reference);
+    if (block == NULL)
+        return false;
+    if (block->kind == KIND_MESSAGE) {
+        struct message *message = (struct message *)block;
+        *source = (struct source){reference, MESSAGE_DATA, message->local_length, message->size, false, message->deadline};
+        return true;
+    }
+    struct entry *entry = (struct entry *)block;
+    if (block->kind != KIND_ENTRY)
+        return false;
+    struct payload *payload = block_at(handle, &handle->messages, entry->payload, KIND_PAYLOAD);
+    if (payload == NULL)
+        return false;
+    *source = (struct source){entry->payload, PAYLOAD_DATA, 0, payload->size, true, entry->deadline};
+    return true;
+}
+
+/* Takes the head off the queue with its payload in a hold. The hold is filled first: dying in between leaves the message in
+ * the queue as well, and the rebuild believes the queue. */
+static enum status take_held(struct handle *handle, struct channel *channel, const struct source *source,
+                             struct taken *taken) {
+    uint32_t reference = channel->head;
+    enum status status = hold_keep(handle, source->block, &taken->hold);
+    if (status != OK)
+        return status;
+    if (source->is_shared)
+        ((struct payload *)block_raw(handle, &handle->messages, source->block))->references++;
+    taken->held = source->size;
+    if (!queue_unlink_head(handle, channel))
+        return DAMAGED;
+    return !source->is_shared || message_free(handle, reference) ? OK : DAMAGED;
+}
+
+static bool drop_head(struct handle *handle, struct channel *channel) {
+    uint32_t reference = channel->head;
+    return queue_unlink_head(handle, channel) && message_free(handle, reference);
+}
+
+enum status queue_wait(struct handle *handle, struct name name, uint32_t loop) {
+    uint32_t reference;
+    enum status status = channel_find_or_create(handle, name, &reference);
+    if (status != OK)
+        return status;
+    status = waiters_add(handle, reference, loop);
+    if (status == OK)
+        return EMPTY;
+    return channel_release(handle, reference) == OK ? status : DAMAGED;
+}
+
+enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken, struct rings *rings) {
+    uint32_t reference;
+    struct source source;
+    taken->hold = NO_HOLD;
+    taken->used = 0;
+    enum status status = channel_find(handle, name, &reference);
+    if (status == OK) {
+        struct channel *channel = channel_at(handle, reference);
+        if (!queue_purge(handle, channel, now_ns(), UINT32_MAX))
+            return DAMAGED;
+        if (channel->head == 0)
+            status = loop == NO_LOOP && channel_release(handle, reference) != OK ? DAMAGED : EMPTY;
+    }
+    if (status == EMPTY)
+        return loop == NO_LOOP ? EMPTY : queue_wait(handle, name, loop);
+    if (status != OK)
+        return status;
+    struct channel *channel = channel_at(handle, reference);
+    if (!source_of(handle, channel->head, &source))
+        return DAMAGED;
+    status = source.size > LARGE ? take_held(handle, channel, &source, taken) : NO_SLOT;
+    if (status == NO_SLOT) { /* small, or all holds are in use */
+        taken->used = source.size;
+        if (source.size > taken->size)
+            return NO_SPACE;
+        if (!data_read(handle, &handle->messages, source.block, source.data, source.offset, taken->buffer, source.size) ||
+            !drop_head(handle, channel))
+            return DAMAGED;
+    } else if (status != OK) {
+        return status;
+    }
+    count(handle, COUNT_RECEIVED, 1);
+    taken->left = channel->head != 0;
+    return taken->left ? waiters_wake(handle, reference, rings) : channel_release(handle, reference);
+}
+
+static bool owns(struct handle *handle, const struct channel *channel) {
+    return channel->owner == handle->private->slot + 1 && channel->owner_generation == handle->private->generation;
+}
+
+/* Copies the head into the buffer. EMPTY: it is for nobody any more. NO_SPACE: it does not fit into the rest. */
+static enum status drain_head(struct handle *handle, struct channel *channel, struct taken *taken) {
+    struct source source;
+    if (!source_of(handle, channel->head, &source))
+        return DAMAGED;
+    struct drained item = {.deadline = source.deadline, .names = 1, .size = (uint32_t)source.size};
+    size_t room = taken->size - taken->used, names_size;
+    size_t header = room < sizeof item ? room : sizeof item;
+    char *names = taken->buffer + taken->used + header;
+    if (source.is_shared) {
+        struct entry *entry = (struct entry *)block_raw(handle, &handle->messages, channel->head);
+        enum status status = group_recipients(handle, entry, names, room - header, &names_size, &item.names);
+        if (status != OK && status != NO_SPACE)
+            return status;
+        if (item.names == 0)
+            return EMPTY;
+    } else {
+        names_size = 1 + source.offset;
+    }
+    item.names_size = (uint32_t)names_size;
+    bool hold = source.size > LARGE && taken->hold == NO_HOLD;
+    size_t needed = sizeof item + names_size + (hold ? 0 : source.size);
+    if (needed > room) {
+        if (taken->used == 0)
+            taken->used = needed;
+        return NO_SPACE;
+    }
+    if (!source.is_shared) {
+        names[0] = (char)source.offset;
+        if (!data_read(handle, &handle->messages, source.block, source.data, 0, names + 1, source.offset))
+            return DAMAGED;
+    }
+    if (hold) {
+        enum status status = take_held(handle, channel, &source, taken);
+        if (status == DAMAGED)
+            return status;
+        item.is_held = status == OK;
+        needed = sizeof item + names_size + (item.is_held ? 0 : source.size);
+        if (needed > room) {
+            taken->used = taken->used == 0 ? needed : taken->used;
+            return NO_SPACE;
+        }
+    }
+    if (!item.is_held && (!data_read(handle, &handle->messages, source.block, source.data, source.offset,
+                                     names + names_size, source.size) ||
+                          !drop_head(handle, channel)))
+        return DAMAGED;
+    memcpy(taken->buffer + taken->used, &item, sizeof item);
+    taken->used += needed;
+    return OK;
+}
+
+enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, struct taken *taken) {
+    uint32_t reference;
+    taken->hold = NO_HOLD;
+    taken->used = 0;
+    taken->left = false;
+    enum status status = channel_find(handle, name, &reference);
+    if (status != OK)
+        return status == EMPTY ? GONE : status;
+    struct channel *channel = channel_at(handle, reference);
+    if (!owns(handle, channel))
+        return GONE;
+    uint64_t now = now_ns();
+    while (taken->hold == NO_HOLD) {
+        if (!queue_purge(handle, channel, now, UINT32_MAX))
+            return DAMAGED;
+        if (channel->head == 0)
+            break;
+        status = drain_head(handle, channel, taken);
+        if (status == EMPTY && drop_head(handle, channel))
+            continue;
+        if (status == NO_SPACE && taken->size != 0 && taken->used != 0 && taken->used <= taken->size)
+            break; /* what is in the buffer is whole; the rest is for the next call */
+        if (status != OK)
+            return status == NO_SPACE ? NO_SPACE : DAMAGED;
+    }
+    taken->left = channel->head != 0;
+    if (taken->used != 0)
+        return OK;
+    if (loop != NO_LOOP)
+        status = waiters_add(handle, reference, loop);
+    else
+        status = OK;
+    return status == OK ? EMPTY : status;
+}
+
+enum status inbox_open(struct handle *handle, struct name name) {
+    uint32_t reference;
+    enum status status = channel_find_or_create(handle, name, &reference);
+    if (status != OK)
+        return status;
+    struct channel *channel = channel_at(handle, reference);
+    if (owns(handle, channel))
+        return OK;
+    if (channel->owner != 0)
+        return DAMAGED; /* the ids of two layers are the same, which does not happen by chance */
+    struct slot *slot = &handle->slots[handle->private->slot];
+    channel->owned_next = slot->inboxes;
+    channel->owner_generation = handle->private->generation;
+    commit(&channel->owner, handle->private->slot + 1);
+    slot->inboxes = reference;
+    return OK;
+}
+
+enum status inbox_close(struct handle *handle, struct name name) {
+    uint32_t reference;
+    enum status status = channel_find(handle, name, &reference);
+    if (status != OK)
+        return status == EMPTY ? OK : status;
+    struct channel *channel = channel_at(handle, reference);
+    if (!owns(handle, channel))
+        return OK;
+    uint32_t *link = &handle->slots[handle->private->slot].inboxes;
+    for (uint32_t steps = 0; *link != reference; steps++) {
+        struct channel *other = channel_at(handle, *link);
+        if (other == NULL || steps >= handle->messages.blocks)
+            return DAMAGED;
+        link = &other->owned_next;
+    }
+    *link = channel->owned_next;
+    return channel_remove_inbox(handle, reference);
+}
+
+enum status flush_all(struct handle *handle) {
+    atomic_fetch_add(&handle->header->epoch, 1);
+    for (uint32_t bucket = 0; bucket <= handle->messages.bucket_mask; bucket++) {
+        uint32_t at = handle->messages.buckets[bucket];
+        for (uint32_t steps = 0; at != 0; steps++) {
+            struct channel *channel = channel_at(handle, at);
+            if (channel == NULL || steps >= handle->messages.blocks)
+                return DAMAGED;
+            uint32_t next = channel->bucket_next;
+            if (!queue_clear(handle, channel) || groups_forget_target(handle, channel) != OK ||
+                channel_release(handle, at) != OK)
+                return DAMAGED;
+            at = next;
+        }
+    }
+    return OK;
+}

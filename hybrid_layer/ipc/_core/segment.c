@@ -1,0 +1,235 @@
+#include "segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "channels.h"
+#include "liveness.h"
+#include "lock.h"
+#include "waiters.h"
+
+#define JOIN_TRIES 100u /* of 50 ms each */
+
+static size_t page_up(size_t size) { return (size + PAGE - 1) & ~(size_t)(PAGE - 1); }
+
+/* One bucket for four blocks, as a record takes at least one: chains stay short even in a full area. */
+static uint32_t buckets_for(uint32_t blocks) {
+    uint32_t buckets = 1024;
+    while (buckets < blocks / 4 && buckets < (1u << 24))
+        buckets *= 2;
+    return buckets;
+}
+
+void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geometry *geometry) {
+    geometry->message_blocks = (uint32_t)(message_bytes / MESSAGE_BLOCK) + 1;
+    geometry->group_blocks = (uint32_t)(group_bytes / GROUP_BLOCK) + 1;
+    geometry->message_buckets = buckets_for(geometry->message_blocks);
+    geometry->group_buckets = buckets_for(geometry->group_blocks);
+    geometry->slots_offset = PAGE;
+    geometry->message_buckets_offset = page_up(geometry->slots_offset + SLOTS * sizeof(struct slot));
+    geometry->group_buckets_offset =
+        geometry->message_buckets_offset + page_up(geometry->message_buckets * sizeof(uint32_t));
+    geometry->messages_offset = geometry->group_buckets_offset + page_up(geometry->group_buckets * sizeof(uint32_t));
+    geometry->reserved = geometry->messages_offset;
+    geometry->groups_offset = geometry->messages_offset + page_up((size_t)geometry->message_blocks * MESSAGE_BLOCK);
+    geometry->size = geometry->groups_offset + page_up((size_t)geometry->group_blocks * GROUP_BLOCK);
+}
+
+enum status segment_format(int fd, uint64_t message_bytes, uint64_t group_bytes, const char *prefix, const char *project,
+                           const char *machine, const uint64_t seed[2]) {
+    struct geometry geometry;
+    segment_geometry(message_bytes, group_bytes, &geometry);
+    if (ftruncate(fd, (off_t)geometry.size) != 0)
+        return SYSTEM_ERROR;
+    int error;
+    do
+        error = posix_fallocate(fd, 0, (off_t)geometry.reserved);
+    while (error == EINTR);
+    if (error != 0) {
+        errno = error;
+        return error == ENOSPC || error == ENOMEM ? NO_MEMORY : SYSTEM_ERROR;
+    }
+    struct header *header = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (header == MAP_FAILED)
+        return SYSTEM_ERROR;
+    header->layout_version = LAYOUT_VERSION;
+    header->slots = SLOTS;
+    header->size = geometry.size;
+    header->message_bytes = message_bytes;
+    header->group_bytes = group_bytes;
+    header->hash_seed[0] = seed[0];
+    header->hash_seed[1] = seed[1];
+    strncpy(header->prefix, prefix, sizeof header->prefix - 1);
+    strncpy(header->project, project, sizeof header->project - 1);
+    strncpy(header->machine, machine, sizeof header->machine - 1);
+    header->epoch = 1;
+    header->messages.fresh = header->groups.fresh = 1; /* block 0 is "none" */
+    atomic_thread_fence(memory_order_seq_cst);
+    memcpy(header->magic, LAYOUT_MAGIC, sizeof header->magic);
+    munmap(header, PAGE);
+    return OK;
+}
+
+static void area_open(struct area *area, struct handle *handle, struct area_books *books, uint32_t block_size,
+                      uint32_t blocks, size_t offset, uint32_t buckets, size_t buckets_offset) {
+    unsigned char *base = (unsigned char *)handle->header;
+    area->base = base + offset;
+    area->block_size = block_size;
+    area->blocks = blocks;
+    area->reserved = 0;
+    area->file_offset = (off_t)offset;
+    area->books = books;
+    area->buckets = (_Atomic uint32_t *)(base + buckets_offset);
+    area->bucket_mask = buckets - 1;
+}
+
+enum status segment_map(int fd, struct handle *handle, const char **reason) {
+    struct stat status;
+    struct geometry geometry;
+    *reason = NULL;
+    if (fstat(fd, &status) != 0)
+        return SYSTEM_ERROR;
+    if (status.st_size < (off_t)PAGE) {
+        *reason = "it is not finished";
+        return DAMAGED;
+    }
+    struct header *header = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+    if (header == MAP_FAILED)
+        return SYSTEM_ERROR;
+    uint64_t message_bytes = header->message_bytes, group_bytes = header->group_bytes;
+    if (memcmp(header->magic, LAYOUT_MAGIC, sizeof header->magic) != 0)
+        *reason = "it is not finished, or no segment";
+    else if (header->layout_version != LAYOUT_VERSION || header->slots != SLOTS)
+        *reason = "it has another layout";
+    else if (message_bytes > (uint64_t)UINT32_MAX * MESSAGE_BLOCK / 2 || group_bytes > (uint64_t)UINT32_MAX * GROUP_BLOCK / 2)
+        *reason = "its sizes are impossible";
+    handle->seed[0] = header->hash_seed[0];
+    handle->seed[1] = header->hash_seed[1];
+    munmap(header, PAGE);
+    if (*reason != NULL)
+        return DAMAGED;
+    segment_geometry(message_bytes, group_bytes, &geometry);
+    if ((uint64_t)status.st_size != geometry.size) {
+        *reason = "its size is not what its header says";
+        return DAMAGED;
+    }
+    void *base = mmap(NULL, geometry.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED)
+        return SYSTEM_ERROR;
+    struct private_page *private = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (private == MAP_FAILED || madvise(private, PAGE, MADV_WIPEONFORK) != 0)
+        return SYSTEM_ERROR;
+    handle->fd = fd;
+    handle->device = status.st_dev;
+    handle->inode = status.st_ino;
+    handle->size = geometry.size;
+    handle->header = base;
+    handle->slots = (struct slot *)((unsigned char *)base + geometry.slots_offset);
+    handle->private = private;
+    area_open(&handle->messages, handle, &handle->header->messages, MESSAGE_BLOCK, geometry.message_blocks,
+              geometry.messages_offset, geometry.message_buckets, geometry.message_buckets_offset);
+    area_open(&handle->groups, handle, &handle->header->groups, GROUP_BLOCK, geometry.group_blocks, geometry.groups_offset,
+              geometry.group_buckets, geometry.group_buckets_offset);
+    return OK;
+}
+
+static uint32_t next_generation(struct handle *handle, uint32_t slot) {
+    uint32_t generation = (atomic_load(&handle->slots[slot].generation) + 1) & GENERATION_MASK;
+    /* Not one that the lock word still names: its dead owner would look alive. */
+    if (slot_word(slot, generation) == (atomic_load(&handle->header->lock_word) & ~WORD_WAITERS))
+        generation = (generation + 1) & GENERATION_MASK;
+    return generation;
+}
+
+static enum status publish(struct handle *handle, uint32_t slot) {
+    enum status status = BUSY;
+    for (uint32_t tries = 0; status == BUSY && tries < JOIN_TRIES; tries++)
+        status = lock_take(handle, WAIT);
+    if (status != OK)
+        return status;
+    status = slot_clear(handle, slot);
+    if (status == OK) {
+        handle->slots[slot].pid = (uint32_t)getpid();
+        handle->slots[slot].published = 1;
+    } else {
+        atomic_store(&handle->header->damaged, 1);
+    }
+    lock_give(handle);
+    return status;
+}
+
+enum status segment_join(struct handle *handle) {
+    struct private_page *page = handle->private;
+    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+        enum status status = liveness_claim(handle, slot);
+        if (status == EMPTY)
+            continue;
+        if (status != OK)
+            return status;
+        page->slot = slot;
+        page->generation = next_generation(handle, slot);
+        atomic_store(&handle->slots[slot].generation, page->generation);
+        handle->word = slot_word(slot, page->generation);
+        page->attached = 1;
+        status = publish(handle, slot);
+        if (status == DAMAGED) /* marked as such; taking the lock again rebuilds */
+            status = publish(handle, slot);
+        if (status != OK) {
+            page->attached = 0;
+            liveness_release(handle, slot);
+        }
+        return status;
+    }
+    return NO_SLOT;
+}
+
+enum status segment_leave(struct handle *handle) {
+    struct private_page *page = handle->private;
+    if (!page->attached)
+        return OK;
+    enum status status = lock_take(handle, WAIT);
+    if (status == OK) {
+        uint32_t pid = handle->slots[page->slot].pid;
+        handle->slots[page->slot].published = 0; /* an orderly leave is not counted as a death */
+        status = slot_clear(handle, page->slot);
+        handle->slots[page->slot].pid = pid;
+        if (status != OK)
+            atomic_store(&handle->header->damaged, 1);
+        lock_give(handle);
+    }
+    page->attached = 0;
+    liveness_release(handle, page->slot);
+    return status;
+}
+
+bool segment_is_deserted(struct handle *handle) {
+    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+        if (handle->private->attached && slot == handle->private->slot)
+            continue;
+        enum status status = liveness_claim(handle, slot);
+        if (status != OK)
+            return false;
+        liveness_release(handle, slot);
+    }
+    return true;
+}
+
+enum status segment_is_needed(struct handle *handle, bool *needed) {
+    *needed = atomic_load(&handle->header->machine_members) != 0;
+    enum status status = channels_sweep(handle, handle->messages.bucket_mask + 1);
+    for (uint32_t bucket = 0; status == OK && !*needed && bucket <= handle->messages.bucket_mask; bucket++) {
+        uint32_t at = handle->messages.buckets[bucket];
+        for (uint32_t steps = 0; at != 0 && !*needed; steps++) {
+            struct channel *channel = channel_at(handle, at);
+            if (channel == NULL || steps >= handle->messages.blocks)
+                return DAMAGED;
+            *needed = channel->owner == 0 && (channel->head != 0 || channel->pairs != 0);
+            at = channel->bucket_next;
+        }
+    }
+    return status;
+}

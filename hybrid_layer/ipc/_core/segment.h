@@ -1,0 +1,31 @@
+/* A segment's life: made, attached, left. Who calls these holds the record lock on the lock file, so that one process at a
+ * time makes, replaces or removes a segment; see segment.py. */
+#ifndef HYBRID_SEGMENT_H
+#define HYBRID_SEGMENT_H
+
+#include "handle.h"
+
+/* Where everything lies in a segment with these two options, in bytes. */
+void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geometry *geometry);
+
+/* Makes a segment in the empty object `fd`: size, reserved control part, header. The magic is stored last, so an unfinished
+ * segment is never attached. NO_MEMORY or SYSTEM_ERROR. */
+enum status segment_format(int fd, uint64_t message_bytes, uint64_t group_bytes, const char *prefix, const char *project,
+                           const char *machine, const uint64_t seed[2]);
+
+/* Maps the segment and copies what is fixed. SYSTEM_ERROR, or DAMAGED with *reason naming what is wrong. */
+enum status segment_map(int fd, struct handle *handle, const char **reason);
+
+/* Takes a slot and publishes it. NO_SLOT, BUSY, DAMAGED, SYSTEM_ERROR. */
+enum status segment_join(struct handle *handle);
+
+/* Gives the slot back with all that belongs to it. The mapping stays. */
+enum status segment_leave(struct handle *handle);
+
+/* Whether no process lives in the segment but perhaps this one. */
+bool segment_is_deserted(struct handle *handle);
+
+/* Whether it holds an unexpired message or a membership of a normal channel: then it is worth keeping without a process. */
+enum status segment_is_needed(struct handle *handle, bool *needed);
+
+#endif

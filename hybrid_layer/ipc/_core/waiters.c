@@ -1,0 +1,412 @@
+#include "waiters.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "blocks.h"
+#include "groups.h"
+#include "holds.h"
+#include "liveness.h"
+
+#define SWEEP_BUCKETS 512u
+
+void rings_open(struct rings *rings) {
+    rings->items = rings->few;
+    rings->count = 0;
+    rings->capacity = LOOPS;
+}
+
+void rings_close(struct rings *rings) {
+    if (rings->items != rings->few)
+        free(rings->items);
+}
+
+void rings_add_loop(struct rings *rings, uint32_t slot, uint32_t generation, uint32_t loop, uint64_t state) {
+    if (rings->count == rings->capacity) {
+        struct ring *items = malloc(2 * rings->capacity * sizeof *items);
+        if (items == NULL)
+            return; /* not rung: it finds its message when it looks around */
+        memcpy(items, rings->items, rings->count * sizeof *items);
+        rings_close(rings);
+        rings->items = items;
+        rings->capacity *= 2;
+    }
+    rings->items[rings->count++] = (struct ring){slot, generation, loop, SLEEP_OF(state)};
+}
+
+static void rings_add(struct rings *rings, const struct waiter *waiter, uint64_t state) {
+    rings_add_loop(rings, waiter->slot, waiter->generation, waiter->loop, state);
+}
+
+static struct waiter *waiter_at(struct handle *handle, uint32_t reference) {
+    return block_at(handle, &handle->messages, reference, KIND_WAITER);
+}
+
+static struct loop_slot *loop_of(struct handle *handle, uint32_t slot, uint32_t loop) {
+    return slot < SLOTS && loop < LOOPS ? &handle->slots[slot].loops[loop] : NULL;
+}
+
+static struct loop_slot *own_loop(struct handle *handle, uint32_t loop) {
+    return loop_of(handle, handle->private->slot, loop);
+}
+
+/* Takes a waiter out of its channel's, its loop's and the ready list, and frees it. */
+static bool drop_waiter(struct handle *handle, uint32_t reference) {
+    struct waiter *waiter = waiter_at(handle, reference);
+    if (waiter == NULL)
+        return false;
+    struct channel *channel = channel_at(handle, waiter->channel);
+    struct loop_slot *loop = loop_of(handle, waiter->slot, waiter->loop);
+    if (channel == NULL || loop == NULL)
+        return false;
+    struct waiter *next = waiter->next != 0 ? waiter_at(handle, waiter->next) : NULL;
+    struct waiter *previous = waiter->previous != 0 ? waiter_at(handle, waiter->previous) : NULL;
+    struct waiter *loop_next = waiter->loop_next != 0 ? waiter_at(handle, waiter->loop_next) : NULL;
+    struct waiter *loop_previous = waiter->loop_previous != 0 ? waiter_at(handle, waiter->loop_previous) : NULL;
+    *(previous != NULL ? &previous->next : &channel->waiters) = waiter->next;
+    *(next != NULL ? &next->previous : &channel->waiters_tail) = waiter->previous;
+    *(loop_previous != NULL ? &loop_previous->loop_next : &loop->waiters) = waiter->loop_next;
+    if (loop_next != NULL)
+        loop_next->loop_previous = waiter->loop_previous;
+    if (waiter->is_ready) {
+        uint32_t previous_ready = 0;
+        uint32_t *link = &loop->ready;
+        for (uint32_t steps = 0; *link != reference; steps++) {
+            struct waiter *other = waiter_at(handle, *link);
+            if (other == NULL || steps >= handle->messages.blocks)
+                return false;
+            previous_ready = *link;
+            link = &other->ready_next;
+        }
+        *link = waiter->ready_next;
+        if (loop->ready_tail == reference)
+            loop->ready_tail = previous_ready;
+    }
+    return blocks_give(handle, &handle->messages, reference, reference, 1);
+}
+
+static enum status find_waiter(struct handle *handle, const struct channel *channel, uint32_t loop, uint32_t *reference) {
+    uint32_t at = channel->waiters;
+    for (uint32_t steps = 0; at != 0; steps++) {
+        struct waiter *waiter = waiter_at(handle, at);
+        if (waiter == NULL || steps > SLOTS * LOOPS)
+            return DAMAGED;
+        if (waiter->slot == handle->private->slot && waiter->loop == loop &&
+            waiter->generation == handle->private->generation) {
+            *reference = at;
+            return OK;
+        }
+        at = waiter->next;
+    }
+    return EMPTY;
+}
+
+enum status waiters_add(struct handle *handle, uint32_t channel_reference, uint32_t loop_number) {
+    struct channel *channel = channel_at(handle, channel_reference);
+    struct loop_slot *loop = own_loop(handle, loop_number);
+    if (channel == NULL || loop == NULL)
+        return DAMAGED;
+    uint32_t reference;
+    enum status status = find_waiter(handle, channel, loop_number, &reference);
+    if (status != EMPTY)
+        return status;
+    status = blocks_take(handle, &handle->messages, 1, &reference, NULL);
+    if (status != OK)
+        return status;
+    struct waiter *waiter = (struct waiter *)block_raw(handle, &handle->messages, reference);
+    *waiter = (struct waiter){
+        .kind = KIND_WAITER,
+        .channel = channel_reference,
+        .slot = handle->private->slot,
+        .generation = handle->private->generation,
+        .loop = loop_number,
+        .previous = channel->waiters_tail,
+        .loop_next = loop->waiters,
+    };
+    struct waiter *last = channel->waiters_tail != 0 ? waiter_at(handle, channel->waiters_tail) : NULL;
+    struct waiter *first = loop->waiters != 0 ? waiter_at(handle, loop->waiters) : NULL;
+    if ((last == NULL) != (channel->waiters_tail == 0) || (first == NULL) != (loop->waiters == 0))
+        return DAMAGED;
+    *(last != NULL ? &last->next : &channel->waiters) = reference;
+    channel->waiters_tail = reference;
+    if (first != NULL)
+        first->loop_previous = reference;
+    loop->waiters = reference;
+    return OK;
+}
+
+enum status waiters_remove(struct handle *handle, uint32_t channel_reference, uint32_t loop, struct rings *rings) {
+    struct channel *channel = channel_at(handle, channel_reference);
+    if (channel == NULL)
+        return DAMAGED;
+    uint32_t reference;
+    enum status status = find_waiter(handle, channel, loop, &reference);
+    if (status != OK)
+        return status == EMPTY ? OK : status;
+    if (!drop_waiter(handle, reference))
+        return DAMAGED;
+    if (channel->head != 0)
+        return waiters_wake(handle, channel_reference, rings);
+    return channel_release(handle, channel_reference);
+}
+
+bool waiters_forget_channel(struct handle *handle, struct channel *channel) {
+    for (uint32_t steps = 0; channel->waiters != 0; steps++)
+        if (steps > SLOTS * LOOPS || !drop_waiter(handle, channel->waiters))
+            return false;
+    return true;
+}
+
+static bool make_ready(struct handle *handle, uint32_t reference, struct waiter *waiter) {
+    if (waiter->is_ready)
+        return true;
+    struct loop_slot *loop = loop_of(handle, waiter->slot, waiter->loop);
+    struct waiter *tail = loop->ready_tail != 0 ? waiter_at(handle, loop->ready_tail) : NULL;
+    if ((tail == NULL) != (loop->ready_tail == 0))
+        return false;
+    *(tail != NULL ? &tail->ready_next : &loop->ready) = reference;
+    loop->ready_tail = reference;
+    waiter->ready_next = 0;
+    waiter->is_ready = 1;
+    return true;
+}
+
+static bool is_void(uint64_t state, uint32_t now_ms, uint32_t limit) {
+    uint32_t age = now_ms - RUNG_AT(state); /* in the future: a huge number */
+    return age > limit;
+}
+
+enum rank { NOBODY, VOID, ANSWERING, AWAKE_ALREADY, SLEEPING_READY, SLEEPING };
+
+static enum rank rank_of(const struct waiter *waiter, uint64_t state, uint32_t now_ms) {
+    switch (STATE_OF(state)) {
+    case LOOP_ASLEEP:
+        /* Ready and asleep: somebody is about to ring it for another message. Prefer one that nobody rings. */
+        return waiter->is_ready ? SLEEPING_READY : SLEEPING;
+    case LOOP_AWAKE:
+        return AWAKE_ALREADY;
+    default:
+        return is_void(state, now_ms, HINT_MS) ? VOID : ANSWERING;
+    }
+}
+
+/* One pass over a channel's waiters. *suspect: a slot whose process has not answered for long. */
+static enum status choose(struct handle *handle, const struct channel *channel, uint32_t now_ms, uint32_t *best,
+                          struct rings *rings, struct waiter **suspect) {
+    enum rank best_rank = NOBODY;
+    uint32_t at = channel->waiters;
+    *best = 0;
+    *suspect = NULL;
+    for (uint32_t steps = 0; at != 0 && best_rank != SLEEPING; steps++) {
+        struct waiter *waiter = waiter_at(handle, at);
+        struct loop_slot *loop = waiter != NULL ? loop_of(handle, waiter->slot, waiter->loop) : NULL;
+        if (loop == NULL || steps > SLOTS * LOOPS)
+            return DAMAGED;
+        uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
+        enum rank rank = rank_of(waiter, state, now_ms);
+        if (STATE_OF(state) == LOOP_RUNG && is_void(state, now_ms, SUSPICIOUS_MS))
+            *suspect = waiter;
+        if (channel->owner != 0) { /* an inbox: each loop of its process may have the consumer */
+            if (!make_ready(handle, at, waiter))
+                return DAMAGED;
+            if (rank >= SLEEPING_READY || rank == VOID)
+                rings_add(rings, waiter, state);
+        } else if (rank > best_rank) {
+            best_rank = rank;
+            *best = at;
+        }
+        at = waiter->next;
+    }
+    return OK;
+}
+
+enum status waiters_wake(struct handle *handle, uint32_t channel_reference, struct rings *rings) {
+    struct channel *channel = channel_at(handle, channel_reference);
+    if (channel == NULL)
+        return DAMAGED;
+    if (channel->waiters == 0)
+        return OK;
+    uint32_t now_ms = (uint32_t)(now_ns() / 1000000u);
+    uint32_t best;
+    for (uint32_t tries = 0; tries < SLOTS; tries++) {
+        struct waiter *suspect;
+        uint32_t rung = rings->count;
+        enum status status = choose(handle, channel, now_ms, &best, rings, &suspect);
+        if (status != OK)
+            return status;
+        if (suspect == NULL || !waiters_reap_if_dead(handle, suspect->slot, suspect->generation))
+            break;
+        rings->count = rung;
+        channel = channel_at(handle, channel_reference);
+        if (channel == NULL)
+            return OK; /* it was the dead process's inbox */
+    }
+    if (best == 0)
+        return OK;
+    struct waiter *waiter = waiter_at(handle, best);
+    if (waiter == NULL || !make_ready(handle, best, waiter))
+        return DAMAGED;
+    uint64_t state = atomic_load_explicit(&handle->slots[waiter->slot].loops[waiter->loop].state, memory_order_relaxed);
+    enum rank rank = rank_of(waiter, state, now_ms);
+    if (STATE_OF(state) == LOOP_ASLEEP || rank == VOID)
+        rings_add(rings, waiter, state);
+    return OK;
+}
+
+void ring_succeeded(struct handle *handle, const struct ring *ring) {
+    struct loop_slot *loop = loop_of(handle, ring->slot, ring->loop);
+    uint64_t expected = STATE_WORD(LOOP_ASLEEP, ring->sleep, 0);
+    uint64_t rung = STATE_WORD(LOOP_RUNG, ring->sleep, (uint32_t)(now_ns() / 1000000u));
+    if (loop != NULL && atomic_load(&handle->slots[ring->slot].generation) == ring->generation)
+        (void)atomic_compare_exchange_strong(&loop->state, &expected, rung);
+}
+
+/* Drops the waiters of a loop, and finds others for the messages that these were to take. */
+static enum status forget_loop(struct handle *handle, struct loop_slot *loop, struct rings *rings) {
+    for (uint32_t steps = 0; loop->waiters != 0; steps++) {
+        struct waiter *waiter = waiter_at(handle, loop->waiters);
+        if (waiter == NULL || steps >= handle->messages.blocks)
+            return DAMAGED;
+        uint32_t reference = waiter->channel;
+        if (!drop_waiter(handle, loop->waiters))
+            return DAMAGED;
+        struct channel *channel = channel_at(handle, reference);
+        if (channel == NULL)
+            return DAMAGED;
+        enum status status = channel->head != 0 && rings != NULL ? waiters_wake(handle, reference, rings)
+                                                                 : channel_release(handle, reference);
+        if (status != OK)
+            return status;
+    }
+    return OK;
+}
+
+enum status ring_failed(struct handle *handle, const struct ring *ring, struct rings *rings) {
+    struct loop_slot *loop = loop_of(handle, ring->slot, ring->loop);
+    if (loop == NULL || atomic_load(&handle->slots[ring->slot].generation) != ring->generation)
+        return OK;
+    return forget_loop(handle, loop, rings);
+}
+
+enum status loop_open(struct handle *handle, uint32_t *number) {
+    struct slot *slot = &handle->slots[handle->private->slot];
+    for (uint32_t loop = 0; loop < LOOPS; loop++) {
+        if (slot->loops[loop].in_use)
+            continue;
+        uint64_t state = atomic_load(&slot->loops[loop].state);
+        /* The sleep number goes on, so that a late ringer of the slot's last loop marks nothing. */
+        atomic_store(&slot->loops[loop].state, STATE_WORD(LOOP_AWAKE, SLEEP_OF(state) + 1, 0));
+        slot->loops[loop].in_use = 1;
+        *number = loop;
+        return OK;
+    }
+    return NO_SLOT;
+}
+
+enum status loop_close(struct handle *handle, uint32_t number, struct rings *rings) {
+    struct loop_slot *loop = own_loop(handle, number);
+    if (loop == NULL)
+        return DAMAGED;
+    enum status status = forget_loop(handle, loop, rings);
+    loop->in_use = 0;
+    return status;
+}
+
+enum status loop_collect(struct handle *handle, uint32_t number, bool sleep, char *names, size_t size, size_t *used,
+                         bool *left) {
+    struct loop_slot *loop = own_loop(handle, number);
+    if (loop == NULL)
+        return DAMAGED;
+    uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
+    *used = 0;
+    *left = false;
+    if (sleep && loop->ready == 0) {
+        uint32_t number_of_sleep = STATE_OF(state) == LOOP_AWAKE ? SLEEP_OF(state) + 1 : SLEEP_OF(state);
+        if (STATE_OF(state) == LOOP_AWAKE)
+            atomic_store(&loop->state, STATE_WORD(LOOP_ASLEEP, number_of_sleep, 0));
+        return EMPTY;
+    }
+    if (STATE_OF(state) != LOOP_AWAKE)
+        atomic_store(&loop->state, STATE_WORD(LOOP_AWAKE, SLEEP_OF(state), 0));
+    for (uint32_t steps = 0; loop->ready != 0; steps++) {
+        struct waiter *waiter = waiter_at(handle, loop->ready);
+        struct channel *channel = waiter != NULL ? channel_at(handle, waiter->channel) : NULL;
+        if (channel == NULL || steps >= handle->messages.blocks)
+            return DAMAGED;
+        if (size - *used < NAME_MAX_LENGTH + 1) {
+            *left = true;
+            return OK;
+        }
+        size_t length = channel_name(handle, channel, names + *used + 1);
+        if (length == 0)
+            return DAMAGED;
+        names[*used] = (char)length;
+        *used += length + 1;
+        waiter->is_ready = 0;
+        loop->ready = waiter->ready_next;
+        if (loop->ready == 0)
+            loop->ready_tail = 0;
+    }
+    return OK;
+}
+
+bool waiters_reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation) {
+    if (slot == handle->private->slot && generation == handle->private->generation)
+        return false;
+    if (!liveness_is_dead(handle, slot, generation) || slot >= SLOTS)
+        return false;
+    /* Never the generation: a newcomer that has claimed the slot has stored its own already. */
+    return slot_clear(handle, slot) == OK;
+}
+
+enum status slot_clear(struct handle *handle, uint32_t number) {
+    struct slot *slot = &handle->slots[number];
+    if (slot->published)
+        count(handle, COUNT_REAPED, 1);
+    for (uint32_t steps = 0; slot->inboxes != 0; steps++) {
+        struct channel *inbox = channel_at(handle, slot->inboxes);
+        if (inbox == NULL || steps >= handle->messages.blocks)
+            return DAMAGED;
+        uint32_t reference = slot->inboxes;
+        slot->inboxes = inbox->owned_next;
+        if (channel_remove_inbox(handle, reference) != OK)
+            return DAMAGED;
+    }
+    for (uint32_t loop = 0; loop < LOOPS; loop++) {
+        if (forget_loop(handle, &slot->loops[loop], NULL) != OK)
+            return DAMAGED;
+        slot->loops[loop].in_use = 0;
+    }
+    for (uint32_t hold = 0; hold < HOLDS; hold++)
+        if (!hold_clear(handle, number, hold))
+            return DAMAGED;
+    slot->published = 0;
+    return OK;
+}
+
+enum status loop_repoll(struct handle *handle, uint32_t number, uint32_t probes) {
+    struct loop_slot *loop = own_loop(handle, number);
+    if (loop == NULL)
+        return DAMAGED;
+    uint32_t at = loop->waiters;
+    for (uint32_t steps = 0; at != 0; steps++) {
+        struct waiter *waiter = waiter_at(handle, at);
+        struct channel *channel = waiter != NULL ? channel_at(handle, waiter->channel) : NULL;
+        if (channel == NULL || steps >= handle->messages.blocks)
+            return DAMAGED;
+        if (channel->head != 0 && !make_ready(handle, at, waiter))
+            return DAMAGED;
+        at = waiter->loop_next;
+    }
+    struct header *header = handle->header;
+    uint32_t slot = header->probe_cursor % SLOTS;
+    for (uint32_t seen = 0; seen < SLOTS && probes > 0; seen++, slot = (slot + 1) % SLOTS) {
+        if (!handle->slots[slot].published || slot == handle->private->slot)
+            continue;
+        probes--;
+        (void)waiters_reap_if_dead(handle, slot, atomic_load(&handle->slots[slot].generation));
+    }
+    header->probe_cursor = slot;
+    enum status status = channels_sweep(handle, SWEEP_BUCKETS);
+    return status == OK ? groups_sweep(handle, SWEEP_BUCKETS) : status;
+}

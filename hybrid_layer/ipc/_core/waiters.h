@@ -1,0 +1,72 @@
+/* Who waits, and who is to be rung. The segment lock is held in all of these but ring_succeeded.
+ *
+ * A loop is AWAKE, ASLEEP or RUNG. Going to sleep and the last look at what came are one critical section, and a push reads
+ * the state in its own, so no message falls between them. While a loop is AWAKE nobody rings it: what comes for it is put on
+ * its ready list, which it collects before it sleeps. Only the loop itself returns to AWAKE.
+ *
+ * RUNG is stored after the doorbell was written. Stored before, a ringer that dies in between would silence all others.
+ * A RUNG that is older than HINT_MS is void: its loop is stopped, busy or gone; and 250 ms old, it is reason to probe.
+ *
+ * A wake is a hint. Whoever looks first takes the head of the queue, so a loop that does not answer holds nothing up for
+ * longer than the others' next look around (see loop_repoll).
+ */
+#ifndef HYBRID_WAITERS_H
+#define HYBRID_WAITERS_H
+
+#include "channels.h"
+
+#define HINT_MS 20u
+#define SUSPICIOUS_MS 250u
+
+struct ring {
+    uint32_t slot, generation, loop, sleep;
+};
+
+/* Loops to ring once the lock is given back. */
+struct rings {
+    struct ring *items; /* `few` or allocated */
+    uint32_t count, capacity;
+    struct ring few[LOOPS];
+};
+
+void rings_open(struct rings *rings);
+void rings_close(struct rings *rings);
+void rings_add_loop(struct rings *rings, uint32_t slot, uint32_t generation, uint32_t loop, uint64_t state);
+
+/* Registers the calling process's `loop` for a channel; again is fine. */
+enum status waiters_add(struct handle *handle, uint32_t channel, uint32_t loop);
+
+/* Ends it, and wakes another waiter if messages are there that this one was perhaps woken for. */
+enum status waiters_remove(struct handle *handle, uint32_t channel, uint32_t loop, struct rings *rings);
+
+/* Finds whom to wake for a queue that has messages: for a normal channel the oldest sleeping loop, for an inbox each. */
+enum status waiters_wake(struct handle *handle, uint32_t channel, struct rings *rings);
+
+/* Frees all waiters of a channel. */
+bool waiters_forget_channel(struct handle *handle, struct channel *channel);
+
+/* Marks a loop as rung, unless it has woken up since. Without the lock. */
+void ring_succeeded(struct handle *handle, const struct ring *ring);
+
+/* The doorbell of a loop could not be rung: removes its waiters and wakes others for what they were woken for. */
+enum status ring_failed(struct handle *handle, const struct ring *ring, struct rings *rings);
+
+enum status loop_open(struct handle *handle, uint32_t *loop); /* NO_SLOT: more than LOOPS loops wait */
+enum status loop_close(struct handle *handle, uint32_t loop, struct rings *rings);
+
+/* Makes the loop AWAKE and writes the names of its ready channels into `names` as length and bytes each; *left tells that
+ * more are ready than fitted. With `sleep` and nothing ready the loop is ASLEEP instead, and the result EMPTY. */
+enum status loop_collect(struct handle *handle, uint32_t loop, bool sleep, char *names, size_t size, size_t *used,
+                         bool *left);
+
+/* Every 250 ms: puts all channels of the loop that have messages on its ready list, looks for dead processes among `probes`
+ * slots, and drops expired messages and memberships of some buckets. */
+enum status loop_repoll(struct handle *handle, uint32_t loop, uint32_t probes);
+
+/* Frees what a dead process left, after making sure that it is dead. True if so. */
+bool waiters_reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation);
+
+/* Frees everything that belongs to a slot: inboxes with their memberships, waiters, holds. */
+enum status slot_clear(struct handle *handle, uint32_t slot);
+
+#endif

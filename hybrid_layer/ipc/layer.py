@@ -1,0 +1,66 @@
+"""The machine-local layer on its own: every kind of channel and groups, any number of processes, one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from re import Pattern
+from typing import Any, ClassVar
+
+from hybrid_layer.base import MIB, BaseLayer
+from hybrid_layer.ipc.transport import LocalTransport
+from hybrid_layer.options import positive_int
+from hybrid_layer.transport import Transport
+
+MINIMUM_MEMORY = 64 * 1024
+
+
+class IPCChannelLayer(BaseLayer):
+    """A channel layer for one machine, in shared memory. Needs no server.
+
+    "One machine" means the processes of one user that see the same /dev/shm.
+
+    `message_memory` and `group_memory` are the most that unread messages, and groups, may take of /dev/shm, in bytes. They
+    are taken as needed, and have to be the same in all processes that use a prefix at one time.
+
+    Raises `ConfigurationError` for an option that is unknown or out of range. The segment is attached at first use.
+    """
+
+    _options: ClassVar[tuple[str, ...]] = (*BaseLayer._options, "message_memory", "group_memory")
+
+    def __init__(
+        self,
+        *,
+        prefix: str = "asgi",
+        expiry: float = 60,
+        group_expiry: float = 86400,
+        capacity: int = 100,
+        channel_capacity: Mapping[str | Pattern[str], int] | None = None,
+        message_memory: int = 100 * MIB,
+        group_memory: int = 20 * MIB,
+        max_message_size: int = 4 * MIB,
+        symmetric_encryption_keys: list[str | bytes] | tuple[str | bytes, ...] | None = None,
+        serializer_format: str = "msgpack",
+        **unknown: Any,
+    ) -> None:
+        super().__init__(
+            prefix=prefix,
+            expiry=expiry,
+            group_expiry=group_expiry,
+            capacity=capacity,
+            channel_capacity=channel_capacity,
+            max_message_size=max_message_size,
+            serializer_format=serializer_format,
+            symmetric_encryption_keys=symmetric_encryption_keys,
+            unknown=unknown,
+        )
+        positive_int("message_memory", message_memory, MINIMUM_MEMORY)
+        positive_int("group_memory", group_memory, MINIMUM_MEMORY)
+        self.message_memory = message_memory
+        self.group_memory = group_memory
+        self._transport = LocalTransport(self._settings, message_memory, group_memory)
+
+    def _transport_for(self, channel: str) -> Transport:
+        return self._transport
+
+    def _transports(self) -> tuple[Transport, ...]:
+        return (self._transport,)

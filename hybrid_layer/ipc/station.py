@@ -1,0 +1,302 @@
+"""One event loop at the shared segment: its doorbell, its sleep, and who waits in it for normal channels.
+
+The loop is asleep in the segment's eyes only after it has said so, in one step with a last look (`_settle`). Until then
+nobody rings it, which is half of the throughput; what comes for it meanwhile is on its ready list. So whatever wakes the
+loop or takes a message schedules a `_settle` behind the coroutines that now run.
+
+All methods but `wake` are called in the station's own loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hybrid_layer.exceptions import HybridLayerError
+from hybrid_layer.ipc import _core
+from hybrid_layer.statistics import warn
+from hybrid_layer.waiters import WaitQueue
+
+if TYPE_CHECKING:
+    from hybrid_layer.ipc.segment import LocalSegment
+
+REPOLL = 0.25
+"""Seconds after which a sleeping loop looks for itself: a sender may have died before it rang."""
+_UNRUNG_REPOLL = 0.005
+"""The same for a loop that got no doorbell, as the process has more loops than its slot has places for."""
+_BUSY_RETRY = 0.05
+_TURNS = 16
+"""Messages that `receive` hands out without giving the event loop a turn."""
+
+
+class Station:
+    """What `loop` needs to wait at `segment`. Made in the loop, ended by `close`."""
+
+    def __init__(self, segment: LocalSegment, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._segment = segment
+        self._queues: dict[str, WaitQueue] = {}
+        self._registered: set[str] = set()
+        """Channels and inboxes for which the segment has this loop as a waiter."""
+        self._inboxes: dict[str, tuple[Callable[[], None], Callable[[], bool]]] = {}
+        """Inbox -> (take in what is there, whether somebody of this loop waits for it)."""
+        self._turns = _TURNS
+        self._settling = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._reaped = 0
+        self._open()
+
+    def _open(self) -> None:
+        core = self._segment.core
+        self._moves = self._segment.moves
+        self._rebuilds = core.rebuilds
+        self._fd = -1
+        self._path = ""
+        try:
+            self.number = core.open_loop()
+        except (_core.NoSlot, _core.Busy):
+            self.number = -1
+            return
+        self._path = core.doorbell(self.number)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        os.mkfifo(self._path, 0o600)
+        # Opened for writing, too: with reading alone it would be at its end, and readable for ever, once the last ringer
+        # has closed it.
+        self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.loop.add_reader(self._fd, self._on_ring)
+        self._segment.wakers[self.number] = self.wake
+
+    def close(self) -> None:
+        """Give the doorbell and the loop's place back. In a forked child only descriptors are closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._fd >= 0:
+            if self._segment.is_own():
+                if not self.loop.is_closed():
+                    self.loop.remove_reader(self._fd)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path)
+            os.close(self._fd)
+            self._fd = -1
+        if self.number >= 0 and self._segment.is_own() and self._moves == self._segment.moves:
+            with contextlib.suppress(_core.Detached, _core.Busy, _core.Damaged):
+                self._segment.core.close_loop(self.number)
+        self._segment.wakers.pop(self.number, None)
+        self.number = -1
+
+    def is_in_use(self) -> bool:
+        """Whether a coroutine of this loop waits."""
+        return bool(self._queues) or any(is_awaited() for _, is_awaited in self._inboxes.values())
+
+    # Normal channels
+
+    async def receive(self, channel: str) -> bytes:
+        """Wait for the next payload of a normal channel."""
+        queue = self._queues.get(channel)
+        if queue is None and self._turns > 0:
+            payload = self._pop(channel)
+            if payload is not None:
+                self._turns -= 1
+                return payload
+            queue = self._queues.get(channel)
+        if queue is None:
+            queue = self._queues[channel] = WaitQueue()
+        waiter = queue.join(self.loop)
+        self._start_timer()
+        try:
+            if self._turns <= 0:
+                # A channel that is never empty would otherwise keep its consumer, and so the loop, busy for ever.
+                self.loop.call_soon(waiter.wake)
+                await waiter.future
+            self._turns = _TURNS
+            while True:
+                if waiter.woken or queue.is_first(waiter):
+                    # Taken in one step with the return: a cancellation has nothing to put back.
+                    payload = self._pop(channel)
+                    if payload is not None:
+                        waiter.woken = False
+                        return payload
+                if waiter.future.done():
+                    waiter.rearm()
+                await waiter.future
+        finally:
+            queue.leave(waiter)
+            if not queue:
+                del self._queues[channel]
+            elif waiter.woken:
+                queue.wake_next()  # the wake was not used
+            self.settle_soon()
+
+    def _pop(self, channel: str) -> bytes | None:
+        try:
+            payload, loops = self._segment.core.pop(channel, self.number)
+        except (_core.Busy, _core.Damaged):
+            self.retry_soon(self._wake_all)
+            return None
+        except _core.NoMemory:
+            # No block for a waiter: the loop looks for itself until there is one.
+            return None
+        except _core.Detached:
+            return None  # the interpreter is ending
+        if loops:
+            self._segment.wake_loops(loops)
+        if payload is None:
+            self._registered.add(channel)
+            self.settle_soon()
+        return payload
+
+    # Inboxes
+
+    def attend(self, inbox: str, take_in: Callable[[], None], is_awaited: Callable[[], bool]) -> None:
+        """Call `take_in` whenever the inbox may have got something, as long as `is_awaited`."""
+        self._inboxes[inbox] = (take_in, is_awaited)
+        self._registered.add(inbox)
+        self._start_timer()
+        self.settle_soon()
+
+    # Sleeping and waking
+
+    def wake(self) -> None:
+        """Look for what has come. From any thread."""
+        if asyncio._get_running_loop() is self.loop:
+            self.settle_soon()
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self.loop.call_soon_threadsafe(self.settle_soon)
+
+    def settle_soon(self) -> None:
+        """Look for what has come, and else go to sleep, when the coroutines that can run now have run."""
+        if not self._settling:
+            self._settling = True
+            self.loop.call_soon(self._settle)
+
+    def retry_soon(self, callback: Callable[[], None]) -> None:
+        """Call back when the segment's lock may be had again."""
+        self.loop.call_later(_BUSY_RETRY, callback)
+
+    def _on_ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._fd, 4096)
+        self._settle()
+
+    def _settle(self) -> None:
+        self._settling = False
+        if not self._segment.is_own():
+            return
+        core = self._segment.core
+        if self._moves != self._segment.moves:
+            self._reopen()
+        try:
+            if len(self._registered) > len(self._queues) + len(self._inboxes) or self._inboxes:
+                self._unwait_stale()
+            ready = core.collect(self.number, True) if self.number >= 0 else None
+            if self._rebuilds != core.rebuilds:
+                self._rebuilds = core.rebuilds
+                self._register_anew()
+                return
+        except (_core.Busy, _core.Damaged, _core.NoMemory):
+            self._settling = True
+            self.retry_soon(self._settle)
+            return
+        except _core.Detached:
+            return
+        if ready is not None:
+            for name in ready:
+                self._notify(name)
+            self.settle_soon()
+
+    def _notify(self, name: str) -> None:
+        attended = self._inboxes.get(name)
+        if attended is not None:
+            attended[0]()
+            return
+        queue = self._queues.get(name)
+        if queue is not None:
+            queue.wake_next()
+
+    def _unwait_stale(self) -> None:
+        """Nobody here waits for these any more; who is woken for them must be somebody else."""
+        for name, (_, is_awaited) in list(self._inboxes.items()):
+            if not is_awaited():
+                del self._inboxes[name]
+        for name in [name for name in self._registered if name not in self._queues and name not in self._inboxes]:
+            self._registered.discard(name)
+            if self.number >= 0:
+                loops = self._segment.core.unwait(name, self.number)
+                if loops:
+                    self._segment.wake_loops(loops)
+
+    def _register_anew(self) -> None:
+        """The segment has forgotten who waits: it was repaired, or this is another one."""
+        self._registered.clear()
+        self._take_in_all()
+        self._wake_all()
+        self.settle_soon()
+
+    def _take_in_all(self) -> None:
+        for take_in, _ in list(self._inboxes.values()):
+            take_in()
+
+    def _wake_all(self) -> None:
+        for queue in self._queues.values():
+            queue.wake_next()
+
+    def _reopen(self) -> None:
+        """The process has taken another slot, or another segment."""
+        self.number = -1  # nothing of the old place is ours any more
+        self.close()
+        self._open()
+        self._register_anew()
+
+    # Looking around
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._interval(), self._repoll)
+
+    def _interval(self) -> float:
+        return REPOLL if self.number >= 0 else _UNRUNG_REPOLL
+
+    def _repoll(self) -> None:
+        self._timer = None
+        if not self._segment.is_own() or not (self._queues or self._inboxes):
+            return
+        self._start_timer()
+        core = self._segment.core
+        try:
+            lost = core.lost()
+            if lost is not None:
+                self._move(core, lost)
+            elif self.number >= 0:
+                core.repoll(self.number)
+            else:
+                self._wake_all()
+                self._take_in_all()
+        except (_core.Busy, _core.Damaged, _core.Detached):
+            return  # the next round tries again
+        self._look_for_dead()
+        self.settle_soon()
+
+    def _look_for_dead(self) -> None:
+        reaped = self._segment.core.counters()[-1]
+        if reaped != self._reaped:
+            self._reaped = reaped
+            self._segment.remove_stale_doorbells()
+
+    def _move(self, core: _core.Segment, lost: str) -> None:
+        warn(
+            ("lost", self._segment.name),
+            "The shared segment of prefix %r was lost (%s): something removed it or closed its descriptors, such as "
+            "systemd's RemoveIPC or a cleaned /dev/shm. Moving to a new one; unread messages are gone.",
+            self._segment.prefix,
+            lost,
+        )
+        try:
+            self._segment.recover(core)
+        except HybridLayerError as error:
+            warn(("move", self._segment.name), "Cannot move to a new segment: %s", error)
