@@ -14,6 +14,12 @@ from hybrid_layer.transport import Transport
 MINIMUM_MEMORY = 64 * 1024
 
 
+def check_memory(message_memory: object, group_memory: object) -> None:
+    """Raise `ConfigurationError` for sizes, in bytes, that no segment can have."""
+    positive_int("message_memory", message_memory, MINIMUM_MEMORY)
+    positive_int("group_memory", group_memory, MINIMUM_MEMORY)
+
+
 class IPCChannelLayer(BaseLayer):
     """A channel layer for one machine, in shared memory. Needs no server.
 
@@ -53,8 +59,7 @@ class IPCChannelLayer(BaseLayer):
             symmetric_encryption_keys=symmetric_encryption_keys,
             unknown=unknown,
         )
-        positive_int("message_memory", message_memory, MINIMUM_MEMORY)
-        positive_int("group_memory", group_memory, MINIMUM_MEMORY)
+        check_memory(message_memory, group_memory)
         self.message_memory = message_memory
         self.group_memory = group_memory
         self._transport = LocalTransport(self._settings, message_memory, group_memory)

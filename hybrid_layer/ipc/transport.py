@@ -148,6 +148,7 @@ class LocalTransport:
         except _core.Full:
             raise ChannelFull(self._channel_full(channel, part, capacity)) from None
         except _core.NoMemory:
+            process.segment.core.count(_MEMORY, 1)
             raise ChannelFull(self._memory_full(channel)) from None
         except _core.Damaged:
             raise SegmentDamaged(_MAY_BE_LOST) from None
@@ -162,6 +163,7 @@ class LocalTransport:
         except _core.Full:
             raise ChannelFull(self._channel_full(channel, part, capacity)) from None
         except _core.NoMemory:
+            self._process().segment.core.count(_MEMORY, 1)
             raise ChannelFull(self._memory_full(channel)) from None
 
     async def receive(self, channel: str) -> bytes:

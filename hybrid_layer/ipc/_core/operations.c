@@ -68,6 +68,8 @@ static enum status push_and_wake(struct handle *handle, struct push *push, struc
     } else if (status == GONE) {
         count(handle, COUNT_SENT, 1);
         count(handle, COUNT_DEAD, 1);
+    } else if (status == FULL) {
+        count(handle, COUNT_FULL, 1);
     }
     return status;
 }
