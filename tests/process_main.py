@@ -37,12 +37,22 @@ def main(descriptor: str, target: str, loop: LoopKind) -> None:
     django_settings.configure()
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
+    _import_layers(*args, *kwargs.values())
     result = function(Parent(connection), *args, **kwargs)
     if inspect.iscoroutine(result):
         # No bound of its own: the test that waits has one, and the process does not outlive the test.
         result = run(result, loop=loop, seconds=None)
     connection.send(("result", result))
     connection.close()
+
+
+def _import_layers(*values: Any) -> None:
+    """Import what the given layers need, before a loop runs: asyncio's debug mode complains of slow steps."""
+    for value in values:
+        if isinstance(value, dict) and "backend" in value:
+            importlib.import_module(value["backend"].rpartition(".")[0])
+            if value.get("options", {}).get("hosts"):
+                importlib.import_module("hybrid_layer.remote")
 
 
 if __name__ == "__main__":

@@ -161,6 +161,7 @@ class QueueReader:
                 if self._returns:
                     # What goes back to the head must be there before the next pop.
                     await asyncio.wait([asyncio.wrap_future(future) for future in list(self._returns)])
+                    continue
                 wanted = [name for name, queue in self._queues.items() if len(queue.held) < len(queue.waiters)]
                 if not wanted:
                     self._news.clear()
