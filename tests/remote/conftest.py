@@ -1,0 +1,31 @@
+"""Fixtures for tests of the remote half on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hybrid_layer.remote import RedisChannelLayer
+from tests.servers import Server
+
+
+@pytest.fixture
+def server(servers: list[Server]) -> Server:
+    """A server that lives as long as the run."""
+    return servers[0]
+
+
+@pytest.fixture
+def make_layer(prefix: str, server: Server, run: Callable[..., Any]) -> Iterator[Callable[..., RedisChannelLayer]]:
+    """`make_layer(**options)`; by default on `server` and with the test's own prefix."""
+    layers: list[RedisChannelLayer] = []
+
+    def make(**options: Any) -> RedisChannelLayer:
+        layer = RedisChannelLayer(**{"hosts": [server.url], "prefix": prefix, **options})
+        layers.append(layer)
+        return layer
+
+    yield make
+    layers.clear()

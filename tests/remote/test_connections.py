@@ -1,0 +1,184 @@
+"""What a process has open, and how much it asks of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from asgiref.sync import async_to_sync
+
+from tests.servers import Server
+
+Make = Callable[..., Any]
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def own(new_server: Callable[..., Server]) -> Server:
+    """A server that only this test talks to."""
+    return new_server("valkey")
+
+
+def connections_received(server: Server) -> int:
+    """How many connections the server has seen; the question itself is one."""
+    return int(server.command("INFO", "stats")["total_connections_received"])
+
+
+def connected(server: Server) -> int:
+    """How many clients are connected, beside the one that asks."""
+    return int(server.command("INFO", "clients")["connected_clients"]) - 1
+
+
+def calls(server: Server) -> dict[str, int]:
+    """How often each command was called by clients; those within scripts are told apart by their name."""
+    stats: dict[str, Any] = server.command("INFO", "commandstats")
+    return {name.removeprefix("cmdstat_"): int(values["calls"]) for name, values in stats.items()}
+
+
+def test_no_connection_per_async_to_sync_call(own: Server, make_layer: Make) -> None:
+    layer = make_layer(hosts=[own.url])
+    async_to_sync(layer.send)("jobs", {"n": -1})
+    before = connections_received(own)
+    for n in range(50):
+        async_to_sync(layer.send)("jobs", {"n": n})
+    assert connections_received(own) == before + 1  # the question
+    assert connected(own) == 1
+
+
+def test_bound_of_a_process(own: Server, make_layer: Make, run: Run) -> None:
+    """A living loop: a sender and a reader of normal channels. The process: one inbox reader, one of the I/O thread."""
+    layer = make_layer(hosts=[own.url], capacity=1000)
+
+    async def main() -> None:
+        names = [await layer.new_channel() for _ in range(20)] + [f"normal.{n}" for n in range(20)]
+        waiting = [asyncio.create_task(layer.receive(name)) for name in names]
+        await asyncio.sleep(0.1)
+        await asyncio.gather(*(layer.send(names[n % 40], {"n": n}) for n in range(400)))
+        assert [(await task)["n"] for task in waiting] == list(range(40))
+        assert connected(own) <= 4
+        await layer.close()
+
+    run(main())
+    assert connected(own) == 1
+
+
+def test_a_loop_that_ends_closes_its_connections(own: Server, make_layer: Make, run: Run) -> None:
+    layer = make_layer(hosts=[own.url])
+
+    async def main() -> None:
+        name = await layer.new_channel()
+        tasks = [asyncio.create_task(layer.receive(channel)) for channel in (name, "normal")]
+        await asyncio.sleep(0.1)
+        await layer.send("other", {})
+        for task in tasks:
+            task.cancel()
+
+    for _ in range(3):
+        run(main())
+        assert connected(own) == 1
+
+
+def test_at_most_two_commands_per_message(own: Server, make_layer: Make, run: Run) -> None:
+    layer = make_layer(hosts=[own.url], block_time=10)
+
+    async def exchange(sent: list[str], count: int) -> None:
+        for n in range(count):
+            for channel in sent:
+                waiting = asyncio.create_task(layer.receive(channel))
+                await asyncio.sleep(0.002)
+                await layer.send(channel, {"n": n})
+                assert (await waiting)["n"] == n
+
+    async def main() -> None:
+        channels = ["normal", await layer.new_channel()]
+        await exchange(channels, 3)
+        before = calls(own)
+        await exchange(channels, 100)
+        after = calls(own)
+        inside = ("time", "get", "exists", "llen", "rpush", "pttl", "pexpire", "info", "config", "lindex", "set")
+        clients = {name: after[name] - before.get(name, 0) for name in after if name.partition("|")[0] not in inside}
+        assert clients["evalsha"] <= 202
+        assert sum(clients.values()) <= 2 * 200 + 10, clients
+        await layer.close()
+
+    run(main())
+
+
+def test_sends_of_one_turn_go_out_in_order(make_layer: Make, run: Run) -> None:
+    layer = make_layer(capacity=500)
+
+    async def main() -> None:
+        await asyncio.gather(*(layer.send("normal", {"n": n}) for n in range(500)))
+        assert [(await layer.receive("normal"))["n"] for _ in range(500)] == list(range(500))
+
+    run(main())
+
+
+def test_a_send_that_is_cancelled_before_its_turn_is_not_sent(make_layer: Make, run: Run) -> None:
+    layer = make_layer()
+
+    async def main() -> None:
+        waiting = asyncio.create_task(layer.receive("ready"))
+        await asyncio.sleep(0.05)
+        await layer.send("ready", {})
+        await waiting
+        task = asyncio.create_task(layer.send("normal", {"n": 1}))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await layer.send("normal", {"n": 2})
+        assert (await layer.receive("normal"))["n"] == 2
+
+    run(main())
+
+
+def test_scripts_that_the_server_forgot_are_loaded_again(own: Server, make_layer: Make, run: Run) -> None:
+    layer = make_layer(hosts=[own.url])
+
+    async def main() -> None:
+        await layer.send("normal", {"n": 1})
+        own.command("SCRIPT", "FLUSH")
+        await layer.send("normal", {"n": 2})
+        assert [(await layer.receive("normal"))["n"] for _ in range(2)] == [1, 2]
+
+    run(main())
+
+
+def test_loops_in_threads_use_one_layer_at_once(own: Server, make_layer: Make) -> None:
+    layer = make_layer(hosts=[own.url], capacity=1000)
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for n in range(25):
+                async_to_sync(layer.send)(f"thread.{number}", {"n": n})
+            for n in range(25):
+                assert async_to_sync(layer.receive)(f"thread.{number}") == {"n": n}
+        except BaseException as error:  # noqa: BLE001  # the thread's failure is the test's
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert connected(own) == 1
+
+
+def test_passwords_databases_and_unix_sockets(new_server: Callable[..., Server], make_layer: Make, run: Run) -> None:
+    server = new_server("valkey", requirepass="a#b/c")
+    by_dict = make_layer(hosts=[{"host": server.host, "port": server.port, "password": "a#b/c", "db": 3}])
+    by_socket = make_layer(hosts=[{"path": str(server.config["unixsocket"]), "password": "a#b/c", "db": 3}])
+
+    async def main() -> None:
+        await by_dict.send("normal", {"n": 1})
+        assert await by_socket.receive("normal") == {"n": 1}
+
+    run(main())
+    with redis.Redis(host=server.host, port=server.port, password="a#b/c", db=0) as client:
+        assert client.dbsize() == 0

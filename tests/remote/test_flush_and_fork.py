@@ -1,0 +1,155 @@
+"""Flush: what it removes and leaves, and how others learn of it. Fork: what a child lets go of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+from hybrid_layer.remote import RedisChannelLayer, io_thread, sockets
+from tests.process_main import Parent
+from tests.processes import Process
+from tests.servers import Server
+
+Make = Callable[..., Any]
+Run = Callable[..., Any]
+
+
+def test_flush_leaves_other_prefixes_alone(make_layer: Make, prefix: str, run: Run) -> None:
+    layers = [make_layer(prefix=prefix), make_layer(prefix=prefix + ":x"), make_layer(prefix=prefix[:-1])]
+
+    async def main() -> None:
+        for layer in layers:
+            await layer.send("normal", {"n": 1})
+            await layer.group_add("g", "other")
+        await layers[0].flush()
+        for layer in layers[1:]:
+            assert await layer.receive("normal") == {"n": 1}
+            await layer.group_send("g", {"n": 2})
+            assert await layer.receive("other") == {"n": 2}
+
+    run(main())
+
+
+def test_flush_leaves_names_and_liveness(make_layer: Make, server: Server, prefix: str, run: Run) -> None:
+    layer = make_layer()
+
+    async def main() -> None:
+        name = await layer.new_channel()
+        await layer.send(name, {"n": 1})
+        await layer.group_add("g", name)
+        await layer.flush()
+        kinds = {key.split(b"|")[2] for key in server.command("KEYS", f"{prefix}|*")}
+        assert kinds <= {b"alive", b"epoch", b"notes", b"wake"}
+        await layer.send(name, {"n": 2})
+        assert await layer.receive(name) == {"n": 2}
+
+    run(main())
+
+
+def hold(parent: Parent, options: dict[str, Any]) -> list[int]:
+    """Take a message in without reading it, and read after the flush."""
+    layer = RedisChannelLayer(**options)
+
+    async def main() -> list[int]:
+        awaited, buffered = await layer.new_channel(), await layer.new_channel()
+        await layer.group_add("g", buffered)
+        task = asyncio.create_task(layer.receive(awaited))
+        await asyncio.sleep(0.05)
+        await layer.send(buffered, {"n": 1})
+        await layer.send(awaited, {"n": 2})
+        await task
+        waiting = asyncio.create_task(layer.receive(awaited))
+        parent.ready((awaited, buffered))
+        await asyncio.to_thread(parent.receive)
+        got = [(await layer.receive(buffered))["n"]]
+        waiting.cancel()
+        return got
+
+    return asyncio.run(main())
+
+
+def test_others_drop_what_they_had_taken_in(
+    make_layer: Make, server: Server, prefix: str, spawn: Callable[..., Process], run: Run
+) -> None:
+    options = {"hosts": [server.url], "prefix": prefix}
+    process = spawn(hold, options)
+    _, buffered = process.ready()
+    layer = make_layer()
+
+    async def main() -> None:
+        await layer.flush()
+        await layer.group_send("g", {"n": 3})
+        await layer.send(buffered, {"n": 4})
+        await asyncio.sleep(0.1)
+
+    run(main())
+    process.send("go on")
+    assert process.result() == [4]
+
+
+def fork_and_use(parent: Parent, options: dict[str, Any]) -> list[Any]:
+    """Fork with connections open in a loop; use the layer in both processes."""
+    layer = RedisChannelLayer(**options)
+
+    async def main() -> list[Any]:
+        name = await layer.new_channel()
+        waiting = asyncio.create_task(layer.receive(name))
+        await asyncio.sleep(0.1)
+        await layer.send("normal", {"n": 0})
+        assert sockets._open
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                assert not sockets._open
+                asyncio.set_event_loop(None)
+                asyncio._set_running_loop(None)
+
+                async def in_child() -> None:
+                    own = await layer.new_channel()
+                    assert own.split("!")[0] != name.split("!")[0]
+                    await layer.send(own, {"n": 1})
+                    assert await layer.receive(own) == {"n": 1}
+                    await layer.send(name, {"n": "from the child"})
+
+                asyncio.run(in_child())
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        got = [status, (await waiting)["n"], (await layer.receive("normal"))["n"]]
+        await layer.send(name, {"n": 2})
+        return [*got, (await layer.receive(name))["n"]]
+
+    return asyncio.run(main())
+
+
+def test_parent_and_child_after_a_fork(server: Server, prefix: str, spawn: Callable[..., Process]) -> None:
+    process = spawn(fork_and_use, {"hosts": [server.url], "prefix": prefix})
+    assert process.result() == [0, "from the child", 0, 2]
+
+
+def test_the_thread_stops_for_a_fork_and_goes_on(make_layer: Make, run: Run) -> None:
+    layer = make_layer(expiry=1)
+    name = run(layer.new_channel())
+    thread = io_thread.current()
+    before = thread._thread
+    assert before is not None
+    thread.before_fork()
+    assert not before.is_alive()
+    thread.after_fork_in_parent()
+    run(asyncio.sleep(1.5))
+    run(layer.send(name, {"n": 1}))  # the alive key was renewed meanwhile
+    assert run(layer.receive(name)) == {"n": 1}
+
+
+def test_a_layer_that_is_garbage_ends_its_keeping(server: Server, prefix: str, run: Run) -> None:
+    layer = RedisChannelLayer(hosts=[server.url], prefix=prefix, expiry=1)
+    name = run(layer.new_channel())
+    key = f"{prefix}|1|alive|{name.partition('!')[0].rpartition('.')[2]}"
+    assert server.command("EXISTS", key) == 1
+    del layer
+    run(asyncio.sleep(1.5))
+    assert server.command("EXISTS", key) == 0

@@ -1,0 +1,132 @@
+"""The options of the remote half: what `hosts` may be, and what is refused in which words."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+
+from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.remote import RedisChannelLayer
+from hybrid_layer.remote.hosts import Host, parse_hosts
+
+
+def parse(host: Any, **connection_kwargs: Any) -> Host:
+    return parse_hosts([host], connection_kwargs, 2)[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "label"),
+    [
+        ("redis://localhost", "localhost:6379"),
+        ("redis://:secret@example.org:7000/3", "example.org:7000/3"),
+        ("valkey://example.org:7000", "example.org:7000"),
+        ("redis://[::1]:7000", "[::1]:7000"),
+        (("example.org", 7000), "example.org:7000"),
+        (["example.org", 7000], "example.org:7000"),
+        ({"address": "redis://example.org"}, "example.org:6379"),
+        ({"address": ("example.org", 7000), "db": 2}, "example.org:7000/2"),
+        ({"host": "example.org"}, "example.org:6379"),
+        ({"host": "example.org", "port": "7000", "password": "a#b"}, "example.org:7000"),
+        ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock/2"),
+        ({"path": "/run/redis.sock"}, "unix:///run/redis.sock"),
+    ],
+)
+def test_forms_of_a_host(host: Any, label: str) -> None:
+    assert parse(host).label == label
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("redis://localhost", Connection),
+        ("rediss://localhost", SSLConnection),
+        ("valkeys://localhost", SSLConnection),
+        ({"host": "localhost", "ssl": True}, SSLConnection),
+        ("unix:///run/redis.sock", UnixDomainSocketConnection),
+    ],
+)
+def test_kind_of_connection(host: Any, expected: type) -> None:
+    assert type(parse(host).connection()) is expected
+
+
+def test_default_is_one_server_on_this_machine() -> None:
+    assert [host.label for host in parse_hosts(None, None, 2)] == ["localhost:6379"]
+
+
+def test_connections_speak_resp2_and_repeat_nothing() -> None:
+    connection: Any = parse("redis://localhost").connection()
+    assert connection.protocol == 2
+    assert connection.retry._retries == 0
+    assert connection.socket_timeout is None
+
+
+def test_connection_kwargs_are_for_every_host_and_the_hosts_own_options_win() -> None:
+    hosts = parse_hosts(["redis://a", {"host": "b", "db": 3}], {"db": 1, "username": "u"}, 2)
+    assert [(host.kwargs["db"], host.kwargs["username"]) for host in hosts] == [(1, "u"), (3, "u")]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"hosts": []}, "hosts=[] names no server"),
+        ({"hosts": "redis://localhost"}, "give a list, even for one host"),
+        ({"hosts": {"host": "localhost"}}, "give a list, even for one host"),
+        ({"hosts": ("localhost", 6379)}, "put it into a list"),
+        ({"hosts": 6379}, "hosts=6379"),
+        ({"hosts": [6379]}, "hosts[0]=6379"),
+        ({"hosts": ["localhost:6379"]}, "lacks '://'"),
+        ({"hosts": ["redsi://localhost"]}, "Did you mean 'redis'"),
+        ({"hosts": ["redis://:a#b@localhost"]}, "%23"),
+        ({"hosts": ["redis://:a/b@localhost:6379"]}, "no valid port"),
+        ({"hosts": ["redis://localhost:port"]}, "no valid port"),
+        ({"hosts": ["redis://localhost/zero"]}, "a database is a number"),
+        ({"hosts": ["unix://"]}, "no path"),
+        ({"hosts": [("localhost",)]}, "a pair is (host, port)"),
+        ({"hosts": [("localhost", 0)]}, "port=0"),
+        ({"hosts": [("localhost", "x")]}, "port='x'"),
+        ({"hosts": [(6379, "localhost")]}, "host=6379"),
+        ({"hosts": [{}]}, "names no server"),
+        ({"hosts": [{"port": 6379}]}, "names no server"),
+        ({"hosts": [{"host": "a", "path": "/b"}]}, "a path and a host"),
+        ({"hosts": [{"address": "redis://a", "port": 1}]}, "give one or the other"),
+        ({"hosts": [{"host": "a", "pasword": "x"}]}, "Did you mean 'password'"),
+        ({"hosts": ["redis://a?pasword=x"]}, "Did you mean 'password'"),
+        ({"hosts": [{"sentinels": [("a", 1)], "master_name": "m"}]}, "Sentinel service"),
+        ({"hosts": [{"host": "a", "retry_on_timeout": True}]}, "retry_on_timeout"),
+        ({"hosts": ["redis://a?retry_on_timeout=yes"]}, "nothing is repeated"),
+        ({"hosts": [{"host": "a", "protocol": 3}]}, "RESP2"),
+        ({"hosts": [{"host": "a", "decode_responses": True}]}, "decode_responses"),
+        ({"hosts": [{"host": "a", "socket_timeout": 1}]}, "above block_time=2"),
+        ({"hosts": [{"host": "a", "socket_timeout": 4}], "block_time": 5}, "above block_time=5"),
+        ({"connection_kwargs": []}, "connection_kwargs=[]"),
+        ({"connection_kwargs": {"retry_on_error": [OSError]}}, "retry_on_error"),
+        ({"timeout": 0}, "timeout=0"),
+        ({"timeout": "5"}, "timeout='5'"),
+        ({"block_time": -1}, "block_time=-1"),
+        ({"time_out": 3}, "Did you mean 'timeout'"),
+        ({"host": "redis://localhost"}, "Did you mean 'hosts'"),
+    ],
+    ids=str,
+)
+def test_refusals_name_the_culprit(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        RedisChannelLayer(**options)
+    assert words in str(caught.value)
+
+
+def test_a_refusal_never_shows_a_password() -> None:
+    for uri in ("redis://:hush@localhost:x", "redis://:hu#sh@localhost", "redsi://:hush@localhost"):
+        with pytest.raises(ConfigurationError) as caught:
+            RedisChannelLayer(hosts=[uri])
+        assert "hush" not in str(caught.value)
+    assert "hush" not in parse("redis://:hush@localhost").label
+
+
+def test_options_that_do_nothing_are_accepted_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "hybrid_layer"):
+        RedisChannelLayer(random_prefix_length=12, hosts=[{"host": "a", "max_connections": 5}])
+    for name in ("random_prefix_length", "max_connections"):
+        assert any(name in record.getMessage() for record in caplog.records)

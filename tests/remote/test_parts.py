@@ -1,0 +1,94 @@
+"""Shards, keys, entries, clocks and epochs: what needs no server."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+
+from hybrid_layer.remote import scripts
+from hybrid_layer.remote.entries import Clock, Epoch, parse
+from hybrid_layer.remote.keys import Keys
+from hybrid_layer.remote.shards import shard_for
+
+
+def test_all_channels_of_a_process_are_on_one_shard() -> None:
+    names = [f"{prefix}.ABCDEFGHIJ!{n}" for prefix in ("specific", "http.response") for n in range(50)]
+    assert len({shard_for(name, 7) for name in [*names, "specific.ABCDEFGHIJ!"]}) == 1
+
+
+def test_names_spread_over_the_shards() -> None:
+    counts = Counter(shard_for(f"channel.{n}", 4) for n in range(4000))
+    assert set(counts) == {0, 1, 2, 3}
+    assert min(counts.values()) > 850
+
+
+def test_another_shard_takes_over_only_its_share() -> None:
+    names = [f"channel.{n}" for n in range(4000)]
+    moved = [name for name in names if shard_for(name, 4) != shard_for(name, 5)]
+    assert all(shard_for(name, 5) == 4 for name in moved)
+    assert 600 < len(moved) < 1000
+
+
+def test_the_place_of_a_name_never_changes_between_releases() -> None:
+    assert [shard_for(name, 5) for name in ("jobs", "thumbnails", "a.B!1", "a.C!1")] == [1, 1, 4, 3]
+
+
+def test_keys_begin_with_the_prefix_and_a_bar() -> None:
+    keys = Keys("asgi:staging")
+    made = [
+        keys.queue("jobs"),
+        keys.inbox("a.B!"),
+        keys.group("g"),
+        keys.alive("B"),
+        keys.notes("B"),
+        keys.wake("x"),
+        keys.epoch,
+    ]
+    assert len(set(made)) == len(made)
+    assert all(key.startswith("asgi:staging|1|") for key in made)
+    assert [keys.is_data(key) for key in made] == [True, True, True, False, False, False, False]
+    assert keys.process_of_alive(keys.alive("B")) == "B"
+    assert keys.process_of_alive(keys.notes("B")) is None
+    assert keys.scan_pattern() == "asgi:staging|*"
+
+
+@pytest.mark.parametrize("raw", [b"", b"1|2|3", b"2|1|e|name|payload", b"1|x|e|name|payload", b"1|1|e|\xff|p"])
+def test_unknown_entries(raw: bytes) -> None:
+    assert parse(raw) is None
+
+
+def test_entry() -> None:
+    entry = parse(b"1|1700000000000|17-5:2|a.B!1,a.B!2|pay|load")
+    assert entry is not None
+    assert (entry.stamp_ms, entry.epoch, entry.names) == (1700000000000, b"17-5:2", ["a.B!1", "a.B!2"])
+    assert entry.payload == b"pay|load"
+
+
+def test_clock_is_the_servers() -> None:
+    clock = Clock()
+    now = time.monotonic()
+    clock.measured([b"1000", b"500000"], now - 1, now + 1)
+    assert clock.deadline(1_000_500) == pytest.approx(now)
+    assert clock.deadline(1_002_500) == pytest.approx(now + 2)
+
+
+def test_epoch_moves_with_a_flush_only() -> None:
+    epoch = Epoch()
+    assert epoch.meet(b"a:0")
+    assert epoch.generation == 0
+    assert epoch.meet(b"a:1")
+    assert epoch.generation == 1
+    assert not epoch.meet(b"a:0")
+    assert epoch.meet(b"b:0")  # the server lost its data
+    assert epoch.generation == 1
+    assert epoch.meet(b"b:2")
+    assert epoch.generation == 2
+
+
+def test_scripts_have_a_header_that_says_everything() -> None:
+    for script in scripts.ALL:
+        for word in ("-- KEYS", "-- ARGV", "-- Returns"):
+            assert word in script.source, (script.name, word)
+    assert len(scripts.BY_SHA) == len(scripts.ALL)

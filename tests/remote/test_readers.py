@@ -1,0 +1,241 @@
+"""Readers: hand-over between loops, cancelled receives, what goes back, the wake key, order, exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hybrid_layer.remote import RedisChannelLayer
+from tests.process_main import Parent
+from tests.processes import Process
+from tests.servers import Server
+
+Make = Callable[..., Any]
+Run = Callable[..., Any]
+
+
+async def channel_of(layer: Any, kind: str) -> str:
+    return "normal" if kind == "normal" else str(await layer.new_channel())
+
+
+kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
+loops = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+
+
+@loops
+@kinds
+def test_cancelled_receives_lose_nothing_and_keep_the_order(make_layer: Make, run: Run, kind: str) -> None:
+    layer = make_layer(capacity=5000)
+    count = 1500
+
+    async def main() -> None:
+        channel = await channel_of(layer, kind)
+
+        async def write() -> None:
+            for n in range(count):
+                await layer.send(channel, {"n": n})
+
+        writing = asyncio.create_task(write())
+        got: list[int] = []
+        pause = 0
+        while len(got) < count:
+            pause = (pause + 1) % 7
+            task = asyncio.create_task(layer.receive(channel))
+            for _ in range(pause):
+                await asyncio.sleep(0)
+            if pause == 6:
+                await asyncio.sleep(0.001)
+            if pause % 2:
+                task.cancel()
+            try:
+                got.append((await task)["n"])
+            except asyncio.CancelledError:
+                continue
+        await writing
+        assert got == list(range(count))
+
+    run(main())
+
+
+@kinds
+def test_a_cancelled_receive_stops_taking_after_a_moment(make_layer: Make, server: Server, run: Run, kind: str) -> None:
+    """The pop that was under way is woken by a push to its wake key; what is sent later stays in its queue."""
+    layer = make_layer()
+
+    async def main() -> None:
+        channel = await channel_of(layer, kind)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await layer.receive(channel)
+        await asyncio.sleep(0.15)
+        await layer.send(channel, {"n": 1})
+        await asyncio.sleep(0.05)
+        key = f"{layer.prefix}|1|{'queue|normal' if kind == 'normal' else 'inbox|' + channel.partition('!')[0] + '!'}"
+        assert server.command("LLEN", key) == 1
+        assert await layer.receive(channel) == {"n": 1}
+
+    run(main())
+
+
+def test_a_message_whose_reader_left_goes_back_to_the_head(make_layer: Make, run: Run) -> None:
+    layer, other = make_layer(), make_layer()
+
+    async def main() -> None:
+        for _ in range(20):
+            task = asyncio.create_task(layer.receive("normal"))
+            await asyncio.sleep(0.01)
+            task.cancel()  # its pop goes on for a moment
+            await asyncio.gather(task, return_exceptions=True)
+            for n in range(3):
+                await layer.send("normal", {"n": n})
+            got = [(await asyncio.wait_for(other.receive("normal"), 5))["n"] for _ in range(3)]
+            assert sorted(got) == [0, 1, 2]
+
+    run(main())
+
+
+@kinds
+def test_another_channel_is_read_at_once_while_a_pop_is_under_way(make_layer: Make, run: Run, kind: str) -> None:
+    layer = make_layer(block_time=10)
+
+    async def main() -> None:
+        first = asyncio.create_task(layer.receive(await channel_of(layer, kind)))
+        await asyncio.sleep(0.1)
+        second_name = "second" if kind == "normal" else await layer.new_channel("other")
+        second = asyncio.create_task(layer.receive(second_name))
+        await layer.send(second_name, {"n": 2})
+        assert await asyncio.wait_for(second, 2) == {"n": 2}
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        async with asyncio.timeout(2):
+            await layer.close()
+
+    run(main())
+
+
+def test_reading_moves_to_another_loop(make_layer: Make, run: Run) -> None:
+    """The first loop reads for all; when it ends, with a pop under way, the next one goes on."""
+    layer = make_layer(block_time=10)
+    names: list[str] = []
+    waits, received = threading.Event(), threading.Event()
+
+    async def first() -> None:
+        names.extend([await layer.new_channel(), await layer.new_channel()])
+        waiting = asyncio.create_task(layer.receive(names[0]))
+        await asyncio.sleep(0.1)
+        waits.set()
+        await asyncio.sleep(0.2)
+        waiting.cancel()
+
+    async def second() -> None:
+        task = asyncio.create_task(layer.receive(names[1]))
+        await asyncio.sleep(0.5)
+        await layer.send(names[1], {"n": 1})
+        assert await asyncio.wait_for(task, 3) == {"n": 1}
+        received.set()
+
+    thread = threading.Thread(target=lambda: asyncio.run(first()))
+    thread.start()
+    assert waits.wait(5)
+    run(second())
+    thread.join()
+    assert received.is_set()
+
+
+def test_a_stopped_loop_does_not_keep_the_reading(make_layer: Make, run: Run) -> None:
+    """A loop that is not closed and not run, as between two calls of run_until_complete."""
+    layer = make_layer(block_time=10)
+    stopped = asyncio.new_event_loop()
+    name = stopped.run_until_complete(layer.new_channel())
+    other = stopped.run_until_complete(layer.new_channel())
+    waiting = stopped.create_task(layer.receive(name))
+    stopped.run_until_complete(asyncio.sleep(0.1))
+
+    async def main() -> None:
+        task = asyncio.create_task(layer.receive(other))
+        await asyncio.sleep(0.1)
+        for n in range(3):
+            await layer.send(other, {"n": n})
+        got = [await asyncio.wait_for(task, 5)]
+        got += [await asyncio.wait_for(layer.receive(other), 5) for _ in range(1)]
+        assert got
+
+    try:
+        run(main())
+    finally:
+        waiting.cancel()
+        stopped.run_until_complete(asyncio.gather(waiting, return_exceptions=True))
+        stopped.run_until_complete(layer.close())
+        stopped.run_until_complete(stopped.shutdown_asyncgens())
+        stopped.close()
+
+
+def read_share(parent: Parent, options: dict[str, Any]) -> list[int]:
+    """Read until a message says that there are no more."""
+    layer = RedisChannelLayer(**options)
+
+    async def main() -> list[int]:
+        parent.ready()
+        got: list[int] = []
+        while True:
+            message = await layer.receive("jobs")
+            if message["n"] < 0:
+                return got
+            got.append(message["n"])
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("number_of_hosts", [1, 3])
+def test_workers_share_a_channel_exactly_once(
+    make_layer: Make,
+    hosts: list[str],
+    prefix: str,
+    spawn: Callable[..., Process],
+    run: Run,
+    number_of_hosts: int,
+) -> None:
+    count, workers = 3000, 3
+    options = {"hosts": hosts[:number_of_hosts], "prefix": prefix, "capacity": 10_000}
+    processes = [spawn(read_share, options) for _ in range(workers)]
+    for process in processes:
+        process.ready()
+    layer = make_layer(**options)
+
+    async def main() -> None:
+        for start in range(0, count, 100):
+            await asyncio.gather(*(layer.send("jobs", {"n": n}) for n in range(start, start + 100)))
+        for _ in range(workers):
+            await layer.send("jobs", {"n": -1})
+
+    run(main())
+    shares = [process.result() for process in processes]
+    assert sorted(n for share in shares for n in share) == list(range(count))
+    assert all(share == sorted(share) for share in shares)
+
+
+def test_a_slow_consumer_does_not_lose_what_fits(make_layer: Make, run: Run) -> None:
+    """Two consumers of one process, one of which takes its time: the other's reading must not overfill its buffer."""
+    layer = make_layer(capacity=50)
+
+    async def main() -> None:
+        name = await layer.new_channel()
+        got = []
+        for start in range(0, 500, 25):
+            for n in range(start, start + 25):
+                await layer.send(name, {"n": n})
+            got += [(await layer.receive(name))["n"] for _ in range(25)]
+        for n in range(500, 550):
+            await layer.send(name, {"n": n})
+        got.append((await layer.receive(name))["n"])  # a batch is in the buffer now
+        for n in range(550, 580):
+            await layer.send(name, {"n": n})
+        got += [(await layer.receive(name))["n"] for _ in range(79)]
+        assert got == list(range(580))
+        assert (await layer.statistics())["slow"] == 0
+
+    run(main())
