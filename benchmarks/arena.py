@@ -10,6 +10,7 @@ The parent only passes on what is brought to a meeting, and between meetings it 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import inspect
 import multiprocessing
 import os
@@ -204,6 +205,9 @@ def _play(recipe: Recipe, cast: Sequence[Role[Any]], connections: Sequence[Conne
         where = traceback.extract_tb(error.__traceback__)[-1]
         for connection in connections:
             connection.send(("raised", f"{text} ({os.path.basename(where.filename)}:{where.lineno})"))
+    finally:
+        # multiprocessing ends its children by os._exit, without what a process otherwise does on its way out.
+        atexit._run_exitfuncs()
 
 
 async def _play_tasks(layer: Any, cast: Sequence[Role[Any]], connections: Sequence[Connection]) -> None:
