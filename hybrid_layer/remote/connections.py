@@ -131,12 +131,12 @@ class Connections:
             if here.is_thread and not here.stays():
                 raise RemoteUnavailable("The call was cut short: the process forks or ends.")
 
-            def ended(link: Link, was_open: bool) -> None:
+            def ended(link: Link, broke: bool) -> None:
                 if here.links.get(shard) is link:
                     del here.links[shard]
                 if link.was_cancelled:
                     here.ends()
-                elif was_open:
+                elif broke:
                     self._on_lost(shard)
 
             link = here.links[shard] = Link(self.hosts[shard], self.timeout, ended)

@@ -121,8 +121,8 @@ class InboxReader:
                 keys = self._keys()
                 try:
                     answer = await reading.pops.pop(keys, self._batch)
-                except ReadingLost:
-                    await reading.pops.pause()
+                except ReadingLost as error:
+                    await reading.pops.pause(error)
                     continue
                 if answer is not None:
                     self._deliver(*answer)

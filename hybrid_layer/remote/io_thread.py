@@ -79,10 +79,6 @@ class IOThread:
         """Start `resident` no more."""
         self._residents.discard(resident)
 
-    def has_residents(self) -> bool:
-        """Whether the thread has something to do by itself."""
-        return len(self._residents) > 0
-
     def stop(self) -> None:
         """End the thread, after the calls under way."""
         with self._lock:

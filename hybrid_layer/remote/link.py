@@ -179,6 +179,7 @@ class Link:
                 await asyncio.wait([self._reader])
             except asyncio.CancelledError:
                 self._reader.cancel()
+        broke = self._failure is not None
         self._fail(self._failure or RemoteUnavailable("The connection was closed."))
         if self._timer is not None:
             self._timer.cancel()
@@ -187,7 +188,7 @@ class Link:
             await self._connection.disconnect(nowait=True)
         except (RedisError, OSError, TimeoutError):
             pass
-        self._on_end(self, self._reader is not None)
+        self._on_end(self, broke and self._reader is not None)
 
     def _fail(self, error: BaseException) -> None:
         self.usable = False

@@ -79,8 +79,8 @@ class MachineReader:
                     continue
                 try:
                     answer = await pops.pop(keys, _BATCH)
-                except ReadingLost:
-                    await pops.pause()
+                except ReadingLost as error:
+                    await pops.pause(error)
                     continue
                 if answer is not None and answer[0] != self._wake_key:
                     for raw in answer[1]:

@@ -24,6 +24,7 @@ _WAKE_PATIENCE = 1.0
 """Seconds that a cancelled pop waits for the answer to its wake."""
 _BACKOFF = (0.02, 1.0)
 """First and last pause between two tries to connect, in seconds."""
+_FAILURES_BEFORE_WARNING = 3
 
 
 class ReadingLost(Exception):
@@ -59,9 +60,12 @@ class Pops:
             await self.close()
             raise ReadingLost(str(error)) from None
 
-    async def pause(self) -> None:
+    async def pause(self, cause: ReadingLost) -> None:
         """Wait before the next try, longer each time."""
         first, last = _BACKOFF
+        if self._failures >= _FAILURES_BEFORE_WARNING:
+            label = self._host.label
+            warn(("reading", label), f"Cannot read from the server {label}; receivers wait and it is tried on: {cause}")
         await asyncio.sleep(min(last, first * 2 ** min(self._failures, 10)))
         self._failures += 1
 

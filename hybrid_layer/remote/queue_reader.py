@@ -170,8 +170,8 @@ class QueueReader:
                 self._popping = frozenset(wanted)
                 try:
                     answer = await pops.pop([self._wake_key, *map(self._process.keys.queue, wanted)], 1)
-                except ReadingLost:
-                    await pops.pause()
+                except ReadingLost as error:
+                    await pops.pause(error)
                     continue
                 finally:
                     self._popping = frozenset()

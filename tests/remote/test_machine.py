@@ -1,0 +1,107 @@
+"""A normal channel of a machine as a member of a group: what the remote half does for the hybrid."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from hybrid_layer.policy import Policy
+from hybrid_layer.remote.options import remote_options
+from hybrid_layer.remote.transport import QueueTransport
+from hybrid_layer.transport import Machine, Settings
+from tests.servers import Server
+
+Run = Callable[..., Any]
+
+
+class LocalHalf:
+    """What the machine's shared memory keeps: one object per machine, one `Machine` per process."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._has_members = False
+        self.delivered: list[tuple[str, bytes]] = []
+
+    def machine(self) -> Machine:
+        return Machine(id=self._id, deliver=self._deliver, has_members=self._flag, mark_members=self._mark)
+
+    async def _id(self) -> str:
+        return self._name
+
+    async def _deliver(self, channel: str, payload: bytes) -> None:
+        self.delivered.append((channel, payload))
+
+    def _flag(self) -> bool:
+        return self._has_members
+
+    async def _mark(self) -> None:
+        self._has_members = True
+
+
+def transport(server: Server, prefix: str, half: LocalHalf | None, **policy: Any) -> QueueTransport:
+    settings = Settings(prefix=prefix, policy=Policy(**policy))
+    return QueueTransport(settings, remote_options(hosts=[server.url]), None if half is None else half.machine())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  # another thread makes it true
+            await asyncio.sleep(0.01)
+
+
+def test_each_machine_gets_a_groups_message_once(server: Server, prefix: str, run: Run, servers: list[Server]) -> None:
+    halves = [LocalHalf("MACHINEONE"), LocalHalf("MACHINETWO")]
+    # Two processes of the first machine, one of the second.
+    transports = [transport(server, prefix, halves[n]) for n in (0, 0, 1)]
+
+    async def main() -> None:
+        await transports[0].group_add("g", "jobs")
+        await transports[0].group_add("g", "reports")
+        await transports[2].group_add("g", "jobs")
+        await transports[1].open_inbox("specific.PROCESS!")
+        for n in range(20):
+            await transports[1].group_send("g", b"%d" % n)
+        await until(lambda: len(halves[0].delivered) == 40 and len(halves[1].delivered) == 20)
+        assert sorted(halves[1].delivered) == sorted(("jobs", b"%d" % n) for n in range(20))
+        await transports[0].group_discard("g", "jobs")
+        await transports[1].group_send("g", b"last")
+        await until(lambda: len(halves[0].delivered) == 41 and len(halves[1].delivered) == 21)
+        assert halves[0].delivered[-1] == ("reports", b"last")
+        for each in transports:
+            await each.close()
+
+    run(main())
+
+
+def test_a_machine_that_is_gone_costs_nothing_after_expiry(server: Server, prefix: str, run: Run) -> None:
+    gone = [transport(server, prefix, LocalHalf("MACHINEGONE"), expiry=1)]
+    sender = transport(server, prefix, None, expiry=1)
+
+    async def main() -> None:
+        await gone[0].group_add("g", "jobs")
+        gone.clear()
+        await asyncio.sleep(1.5)
+        await sender.group_send("g", b"x")
+        statistics = await sender.statistics()
+        assert (statistics["sent"], statistics["dead"]) == (0, 1)
+
+    run(main())
+
+
+def test_reading_starts_when_another_process_adds_a_member(server: Server, prefix: str, run: Run) -> None:
+    """The machine's mark alone makes a process read, within the interval of its looks."""
+    half = LocalHalf("MACHINE")
+    reader, sender = transport(server, prefix, half), transport(server, prefix, None)
+
+    async def main() -> None:
+        await reader.open_inbox("specific.PROCESS!")
+        await half._mark()
+        adder = transport(server, prefix, half)
+        await adder.group_add("g", "jobs")
+        adder._process().machine_reader.stop()  # type: ignore[union-attr]
+        await asyncio.sleep(0.1)
+        await sender.group_send("g", b"x")
+        await until(lambda: half.delivered == [("jobs", b"x")])
+
+    run(main())
