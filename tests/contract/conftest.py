@@ -1,4 +1,4 @@
-"""Every test of this suite runs for each configuration of the layer; coroutine tests run on asyncio and on uvloop.
+"""Every test of this suite runs for each configuration of the layer; coroutine tests run on uvloop too.
 
 `make_layer(**options)` builds a layer of the configuration under test. All layers of one test share one random prefix,
 so that a second one meets the first; what they leave behind is flushed and closed when the test ends.
@@ -70,6 +70,8 @@ FAMILIES = {
     "queue": ["queue-1", "queue-3"],
     "each-path": ["ipc", "hybrid-3", "queue-1"],
 }
+ON_UVLOOP = FAMILIES["each-path"]
+"""Each piece of code that waits or wakes is in one of these."""
 
 
 @dataclass
@@ -110,15 +112,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if inspect.iscoroutinefunction(metafunc.function):
-        one_loop = metafunc.definition.get_closest_marker("one_loop") is not None
-        metafunc.fixturenames.append("loop_kind")
-        metafunc.parametrize("loop_kind", ["asyncio"] if one_loop else list(LOOPS))
-    if "configuration" in metafunc.fixturenames:
-        mark = metafunc.definition.get_closest_marker("configurations")
-        wanted = mark.args if mark else list(CONFIGURATIONS)
-        names = [name for entry in wanted for name in FAMILIES.get(entry, [entry])]
-        metafunc.parametrize("configuration", names, indirect=True, scope="session")
+    mark = metafunc.definition.get_closest_marker("configurations")
+    wanted = mark.args if mark else list(CONFIGURATIONS)
+    names = [name for entry in wanted for name in FAMILIES.get(entry, [entry])]
+    if not inspect.iscoroutinefunction(metafunc.function):
+        if "configuration" in metafunc.fixturenames:
+            metafunc.parametrize("configuration", names, indirect=True, scope="session")
+        return
+    one_loop = metafunc.definition.get_closest_marker("one_loop") is not None
+    cases = [
+        (loop, name) for name in names for loop in LOOPS if loop == "asyncio" or (name in ON_UVLOOP and not one_loop)
+    ]
+    metafunc.fixturenames.append("loop_kind")
+    metafunc.parametrize(("loop_kind", "configuration"), cases, indirect=["configuration"], scope="session")
 
 
 @pytest.hookimpl(tryfirst=True)

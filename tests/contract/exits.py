@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import socket
 import sys
@@ -112,13 +111,6 @@ def exit_inside(parent: Parent, spec: dict[str, Any]) -> None:
         asyncio.run(main())
     except SystemExit:
         return
-
-
-def in_an_exit_handler(parent: Parent, spec: dict[str, Any]) -> None:
-    """The last message of a process, sent while the interpreter ends."""
-    layer = build(spec)
-    atexit.register(lambda: async_to_sync(layer.send)("last.words", {"n": "good-bye"}))
-    async_to_sync(layer.send)("first.words", {"n": "hello"})
 
 
 def layers_come_and_go(parent: Parent, spec: dict[str, Any]) -> None:

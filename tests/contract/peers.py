@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import itertools
+import logging
 from typing import Any
 
 from tests.process_main import Parent
@@ -18,7 +19,9 @@ def build(spec: dict[str, Any]) -> Any:
 
 
 class OtherProcess:
-    """A layer in another process, with the methods of a layer. Calls run there concurrently, in one event loop.
+    """A layer in another process, with the methods of a layer, and `warnings`: what it logged.
+
+    Calls run there concurrently, in one event loop.
 
     `receive` has a bound of its own, so that a failing test does not leave a call behind.
     """
@@ -28,6 +31,7 @@ class OtherProcess:
         self._numbers = itertools.count()
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self._pump: asyncio.Task[None] | None = None
+        self.has_ended = False
 
     def __getattr__(self, method: str) -> Any:
         async def call(*args: Any) -> Any:
@@ -40,13 +44,21 @@ class OtherProcess:
 
         return call
 
-    async def ready(self) -> OtherProcess:
-        """Wait until its layer is built."""
+    async def build(self, spec: dict[str, Any]) -> OtherProcess:
+        """Have it build its layer."""
+        self.process.send(spec)
         await asyncio.to_thread(self.process.ready)
         return self
 
     async def end(self) -> None:
+        """Have it close its layer. The process waits for the next test."""
+        self.process.send(None)
+        await asyncio.to_thread(self.process.ready)
+        self.has_ended = True
+
+    async def exit(self) -> None:
         """Have it close its layer and exit, silently."""
+        await self.end()
         self.process.send(None)
         await asyncio.to_thread(self.process.result)
 
@@ -66,25 +78,46 @@ class OtherProcess:
                 answer.set_result(value)
 
 
-async def serve(parent: Parent, spec: dict[str, Any]) -> None:
-    """The process of an `OtherProcess`."""
+class Warnings(logging.Handler):
+    """Keeps what the layer logs, which would be printed otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+async def serve(parent: Parent) -> None:
+    """The process of an `OtherProcess`: one layer after another."""
+    while (spec := await asyncio.to_thread(parent.receive)) is not None:
+        await serve_one(parent, spec)
+
+
+async def serve_one(parent: Parent, spec: dict[str, Any]) -> None:
+    """Run calls on one layer until there is no call."""
     layer = build(spec)
-    parent.ready()
+    warnings = Warnings()
+    logging.getLogger("hybrid_layer").addHandler(warnings)
 
     async def answer(number: int, method: str, args: tuple[Any, ...]) -> None:
         try:
             async with asyncio.timeout(5):
-                value = await getattr(layer, method)(*args)
+                value = warnings.texts if method == "warnings" else await getattr(layer, method)(*args)
         except Exception as error:  # noqa: BLE001  # whatever it is, the test is told
             value = error if error.args else type(error)(str(error))
         parent.send((number, value))
 
+    parent.ready()
     tasks = set()
     while (call := await asyncio.to_thread(parent.receive)) is not None:
         task = asyncio.create_task(answer(*call))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     await layer.close()
+    logging.getLogger("hybrid_layer").removeHandler(warnings)
+    parent.ready()
 
 
 async def read(parent: Parent, spec: dict[str, Any], channel: str | None = None) -> list[Any]:

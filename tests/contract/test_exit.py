@@ -6,6 +6,7 @@ The programs of `exits` run with `python -X dev -W error`, must exit with 0, pri
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,21 +25,25 @@ closing = pytest.mark.parametrize("close", [True, False], ids=["closed", "not cl
 
 
 @closing
-@pytest.mark.parametrize("program", [exits.one_loop, exits.sync_code, exits.many_loops, exits.waiting_at_the_end])
-def test_silent_end(make_layer: LayerMaker, spawn: Spawn, program: Callable[..., None], close: bool) -> None:
-    assert spawn(program, make_layer.spec(), close).result() is None
+def test_silent_end(make_layer: LayerMaker, spawn: Spawn, close: bool) -> None:
+    programs = [exits.one_loop, exits.sync_code, exits.many_loops, exits.waiting_at_the_end]
+    processes = [spawn(program, own_prefix(make_layer), close) for program in programs]
+    processes.append(spawn(exits.one_loop_program, own_prefix(make_layer), close, loop="uvloop"))
+    for process in processes:
+        assert process.result() is None
 
 
-@pytest.mark.parametrize(
-    "program", [exits.never_used, exits.layer_kept_in_a_global, exits.exit_inside, exits.layers_come_and_go]
-)
-def test_silent_end_without_close(make_layer: LayerMaker, spawn: Spawn, program: Callable[..., None]) -> None:
-    assert spawn(program, make_layer.spec()).result() is None
+def test_silent_end_without_close(make_layer: LayerMaker, spawn: Spawn) -> None:
+    programs = [exits.never_used, exits.layer_kept_in_a_global, exits.exit_inside, exits.layers_come_and_go]
+    for process in [spawn(program, own_prefix(make_layer)) for program in programs]:
+        assert process.result() is None
 
 
-@closing
-def test_silent_end_of_a_program_on_uvloop(make_layer: LayerMaker, spawn: Spawn, close: bool) -> None:
-    assert spawn(exits.one_loop_program, make_layer.spec(), close, loop="uvloop").result() is None
+def own_prefix(maker: LayerMaker) -> dict[str, Any]:
+    """The programs run at the same time, and are not to meet."""
+    spec = maker.spec(prefix="test-" + secrets.token_hex(6))
+    maker(**spec["options"])  # empties it at the end
+    return spec
 
 
 def test_prompt_end(make_layer: LayerMaker, spawn: Spawn) -> None:
@@ -50,20 +55,8 @@ def test_prompt_end(make_layer: LayerMaker, spawn: Spawn) -> None:
     assert time.monotonic() - started < 2
 
 
-def test_message_sent_while_the_interpreter_ends(make_layer: LayerMaker, spawn: Spawn) -> None:
-    spawn(exits.in_an_exit_handler, make_layer.spec()).result()
-    layer = make_layer()
-
-    async def look() -> list[Any]:
-        got = [(await receive(layer, name))["n"] for name in ("first.words", "last.words")]
-        await layer.close()
-        return got
-
-    assert run(look()) == ["hello", "good-bye"]
-
-
 @closing
-@pytest.mark.configurations("local", "hybrid-1")
+@pytest.mark.configurations("local", "hybrid-3")
 @pytest.mark.parametrize(
     ("leave", "stays"), [("nothing", False), ("its own things", False), ("a message", True), ("a member", True)]
 )

@@ -14,6 +14,7 @@ from tests.contract.conftest import LayerMaker
 from tests.processes import Process
 
 Spawn = Callable[..., Process]
+pytestmark = pytest.mark.configurations("each-path")
 
 
 @pytest.mark.parametrize("used", ["only built", "in a loop", "by sync code"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import HybridLayerError
+from tests import processes
 from tests.contract import peers
 from tests.contract.conftest import LayerMaker
 from tests.contract.peers import OtherProcess
@@ -20,23 +22,51 @@ Spawn = Callable[..., Process]
 Start = Callable[..., Awaitable[OtherProcess]]
 
 
+@pytest.fixture(scope="module")
+def idle() -> Iterator[list[Process]]:
+    """Processes that wait for the next test, since starting one takes as long as most tests."""
+    processes: list[Process] = []
+    yield processes
+    for process in processes:
+        with process:
+            process.send(None)
+            process.result()
+
+
 @pytest.fixture
-def start(make_layer: LayerMaker, spawn: Spawn) -> Start:
-    """`await start(**options)`: the layer under test in another process."""
+def start(make_layer: LayerMaker, idle: list[Process]) -> Iterator[Start]:
+    """`await start(**options)`: the layer under test in another process, which the test ends."""
+    with contextlib.ExitStack() as stack:
+        started: list[OtherProcess] = []
 
-    async def start_process(**options: Any) -> OtherProcess:
-        return await OtherProcess(spawn(peers.serve, make_layer.spec(**options))).ready()
+        async def start_process(**options: Any) -> OtherProcess:
+            process = idle.pop() if idle else processes.spawn(peers.serve)
+            started.append(OtherProcess(process))
+            return await started[-1].build(make_layer.spec(**options))
 
-    return start_process
+        yield start_process
+        for other in started:
+            if other.has_ended and other.process.running:
+                idle.append(other.process)
+            else:
+                stack.enter_context(other.process)  # which complains if it still runs
 
 
-@pytest.mark.parametrize(("workers", "loop"), [(2, "asyncio"), (3, "uvloop")])
-def test_workers_share_a_channel(make_layer: LayerMaker, spawn: Spawn, workers: int, loop: str) -> None:
-    """10,000 messages: each exactly once, each worker's in order."""
+def test_two_workers_share_a_channel(make_layer: LayerMaker, spawn: Spawn) -> None:
+    share_10_000_messages(make_layer, spawn, 2, "asyncio")
+
+
+@pytest.mark.configurations("each-path")
+def test_three_workers_share_a_channel(make_layer: LayerMaker, spawn: Spawn) -> None:
+    share_10_000_messages(make_layer, spawn, 3, "uvloop")
+
+
+def share_10_000_messages(make_layer: LayerMaker, spawn: Spawn, workers: int, loop: str) -> None:
+    """Each arrives exactly once, each worker's in order."""
     count = 10_000
     spec = make_layer.spec(capacity=count + workers)
-    processes = [spawn(peers.read, spec, "jobs", loop=loop) for _ in range(workers)]
-    for process in processes:
+    readers = [spawn(peers.read, spec, "jobs", loop=loop) for _ in range(workers)]
+    for process in readers:
         process.ready()
     layer = make_layer(capacity=count + workers)
 
@@ -49,19 +79,20 @@ def test_workers_share_a_channel(make_layer: LayerMaker, spawn: Spawn, workers: 
         await layer.close()
 
     asyncio.run(send_all())
-    shares = [process.result() for process in processes]
+    shares = [process.result() for process in readers]
     assert sorted(n for share in shares for n in share) == list(range(count))
     for share in shares:
         assert share == sorted(share)
         assert share  # nobody is starved
 
 
+@pytest.mark.configurations("each-path")
 @pytest.mark.parametrize("kind", ["normal", "specific"])
 def test_order_of_each_of_several_senders(make_layer: LayerMaker, spawn: Spawn, kind: str) -> None:
-    spec = make_layer.spec(capacity=60)
+    spec = make_layer.spec(capacity=40)
     reader = spawn(peers.read, spec, "jobs") if kind == "normal" else spawn(peers.read, spec)
     channel = reader.ready() or "jobs"
-    senders = [spawn(peers.write, spec, channel, [(me, n) for n in range(400)]) for me in range(3)]
+    senders = [spawn(peers.write, spec, channel, [(me, n) for n in range(150)]) for me in range(3)]
     for sender in senders:
         sender.ready()
     for sender in senders:
@@ -71,10 +102,11 @@ def test_order_of_each_of_several_senders(make_layer: LayerMaker, spawn: Spawn, 
     async_to_sync(make_layer().send)(channel, {"n": None})
     numbers = reader.result()
     for me in range(3):
-        assert [n for sender_, n in numbers if sender_ == me] == list(range(400))
-    assert len(numbers) == 1200
+        assert [n for sender_, n in numbers if sender_ == me] == list(range(150))
+    assert len(numbers) == 450
 
 
+@pytest.mark.one_loop
 async def test_jobs_out_and_progress_back(make_layer: LayerMaker, spawn: Spawn) -> None:
     workers = [spawn(peers.answer_jobs, make_layer.spec(), "jobs") for _ in range(2)]
     for worker in workers:
@@ -95,8 +127,8 @@ async def test_jobs_out_and_progress_back(make_layer: LayerMaker, spawn: Spawn) 
 
 
 def test_group_of_members_in_several_processes(make_layer: LayerMaker, spawn: Spawn) -> None:
-    processes = [spawn(peers.member, make_layer.spec(), "room", 2) for _ in range(3)]
-    channels = [channel for process in processes for channel in process.ready()]
+    several = [spawn(peers.member, make_layer.spec(), "room", 2) for _ in range(3)]
+    channels = [channel for process in several for channel in process.ready()]
     assert len(set(channels)) == 6
     layer = make_layer()
 
@@ -109,7 +141,7 @@ def test_group_of_members_in_several_processes(make_layer: LayerMaker, spawn: Sp
         await layer.close()
 
     asyncio.run(talk())
-    got = [numbers for process in processes for numbers in process.result()]
+    got = [numbers for process in several for numbers in process.result()]
     assert got[1:] == [list(range(50))] * 5
     with_direct: list[Any] = []
     for n in range(50):
@@ -117,6 +149,7 @@ def test_group_of_members_in_several_processes(make_layer: LayerMaker, spawn: Sp
     assert got[0] == with_direct
 
 
+@pytest.mark.one_loop
 async def test_group_membership_managed_by_another_process(make_layer: LayerMaker, start: Start) -> None:
     layer, other = make_layer(), await start()
     mine, theirs = await layer.new_channel(), await other.new_channel()
@@ -136,6 +169,7 @@ async def test_group_membership_managed_by_another_process(make_layer: LayerMake
     await other.end()
 
 
+@pytest.mark.one_loop
 async def test_receive_on_the_name_of_another_process_is_refused(make_layer: LayerMaker, start: Start) -> None:
     layer, other = make_layer(), await start()
     theirs = await other.new_channel()
@@ -147,7 +181,8 @@ async def test_receive_on_the_name_of_another_process_is_refused(make_layer: Lay
     await other.end()
 
 
-@pytest.mark.parametrize("end", ["end", "kill"])
+@pytest.mark.parametrize("end", ["exit", "kill"])
+@pytest.mark.one_loop
 async def test_channel_of_a_process_that_is_gone(make_layer: LayerMaker, start: Start, end: str) -> None:
     layer, other = make_layer(expiry=1), await start(expiry=1)
     theirs = await other.new_channel()
@@ -161,6 +196,7 @@ async def test_channel_of_a_process_that_is_gone(make_layer: LayerMaker, start: 
     await eventually(is_counted)
 
 
+@pytest.mark.one_loop
 async def test_dead_members_stop_costing_anything(make_layer: LayerMaker, start: Start) -> None:
     layer = make_layer(expiry=1, capacity=10)
     living = await layer.new_channel()
@@ -182,6 +218,7 @@ async def test_dead_members_stop_costing_anything(make_layer: LayerMaker, start:
     await eventually(is_cheap_again)
 
 
+@pytest.mark.one_loop
 async def test_message_goes_on_to_a_living_reader(make_layer: LayerMaker, start: Start) -> None:
     """A process that is killed while it waits holds nothing up."""
     layer, first = make_layer(), await start()
@@ -196,6 +233,7 @@ async def test_message_goes_on_to_a_living_reader(make_layer: LayerMaker, start:
         await asyncio.wait_for(asyncio.gather(doomed, first._pump), 5)
 
 
+@pytest.mark.one_loop
 async def test_flush_by_another_process(make_layer: LayerMaker, start: Start) -> None:
     layer, other = make_layer(), await start()
     awaited, buffered = await layer.new_channel(), await layer.new_channel()
@@ -224,6 +262,7 @@ async def test_flush_by_another_process(make_layer: LayerMaker, start: Start) ->
     await other.end()
 
 
+@pytest.mark.configurations("each-path")
 @pytest.mark.parametrize("close", [True, False], ids=["closed", "not closed"])
 def test_message_outlives_its_sender(make_layer: LayerMaker, spawn: Spawn, close: bool) -> None:
     spawn(peers.send_and_exit, make_layer.spec(), "jobs", close).result()
@@ -237,6 +276,7 @@ def test_message_outlives_its_sender(make_layer: LayerMaker, spawn: Spawn, close
     assert asyncio.run(main()) == {"n": "left behind"}
 
 
+@pytest.mark.one_loop
 async def test_the_senders_policy_holds_between_processes(make_layer: LayerMaker, start: Start) -> None:
     layer, other = make_layer(capacity=3, expiry=60), await start(capacity=50, expiry=0.3)
     theirs = await other.new_channel()
@@ -254,6 +294,7 @@ async def test_the_senders_policy_holds_between_processes(make_layer: LayerMaker
     await other.end()
 
 
+@pytest.mark.one_loop
 async def test_slow_consumer_of_another_process(make_layer: LayerMaker, start: Start) -> None:
     layer, other = make_layer(capacity=10), await start(capacity=10)
     quick, slow = await other.new_channel(), await other.new_channel()
@@ -264,9 +305,11 @@ async def test_slow_consumer_of_another_process(make_layer: LayerMaker, start: S
         assert (await reading)["n"] == n
     assert [(await other.receive(slow))["n"] for _ in range(10)] == list(range(30, 40))
     assert (await other.statistics())["slow"] == 30
+    assert [slow in text for text in await other.warnings()] == [True]
     await other.end()
 
 
+@pytest.mark.one_loop
 async def test_readers_in_two_processes_come_and_go(make_layer: LayerMaker, start: Start) -> None:
     layer, other = make_layer(capacity=1000), await start(capacity=1000)
     seen: list[int] = []
