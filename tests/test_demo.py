@@ -198,6 +198,15 @@ def test_a_frame_that_is_too_large_closes_its_socket_alone(demo: Demo) -> None:
         grace.expect("said")
 
 
+def test_whoever_closes_is_signed_off(demo: Demo) -> None:
+    """Also when a message is on its way to the socket that closes: hence so often, and at once after a greeting."""
+    for number in range(30):
+        room = f"door-{number}"
+        with tab(demo, "Ada", room) as ada, tab(demo, "Grace", room) as grace:
+            ada.socket.close()
+            grace.expect("left", name="Ada")
+
+
 def test_other_sites_pages_get_no_socket(demo: Demo) -> None:
     with pytest.raises(InvalidStatus), open_socket(demo, "/ws/lobby/", "http://example.org"):
         pass

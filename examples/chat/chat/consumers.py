@@ -167,4 +167,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await self.channel_layer.group_send(self.group, self.about_me(type, **more))
 
     async def tell(self, type: str, **parts: Any) -> None:
-        await self.send(text_data=json.dumps({"type": type, **parts}))
+        # A socket that has just closed raises an OSError, as ASGI has it. Left alone, that would end the consumer
+        # before its disconnect(), and its membership of the group would stay behind.
+        with contextlib.suppress(OSError):
+            await self.send(text_data=json.dumps({"type": type, **parts}))
