@@ -123,6 +123,8 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """A new name that only this process receives on: ``prefix.PROCESS!n``."""
+        if not isinstance(prefix, str):
+            raise exceptions.InvalidName(f"Invalid prefix {prefix!r} of a new channel: give a str.")
         part = f"{prefix}.{self._process_id()}!"
         name = f"{part}{next(self._counter)}"
         check_channel(name)

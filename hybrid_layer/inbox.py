@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from hybrid_layer.names import non_local
 from hybrid_layer.policy import Policy
-from hybrid_layer.statistics import Statistics
+from hybrid_layer.statistics import Counters
 from hybrid_layer.waiters import Waiter, WaitQueue
 
 _SWEEP_INTERVAL = 1.0
@@ -42,7 +42,7 @@ class Inbox:
     `epoch` returns the number that a flush moves; what was delivered under an older one is discarded at hand-out.
     """
 
-    def __init__(self, policy: Policy, statistics: Statistics, epoch: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, policy: Policy, statistics: Counters, epoch: Callable[[], int] = lambda: 0) -> None:
         self._policy = policy
         self._statistics = statistics
         self._epoch = epoch

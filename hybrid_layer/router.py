@@ -36,7 +36,9 @@ class Router:
 
     def __init__(self, routes: Mapping[str | Pattern[str], str] | None) -> None:
         if routes is not None and not isinstance(routes, Mapping):
-            raise ConfigurationError(f"routes={shown(routes)} is not possible; give a dict of pattern -> 'local' or 'remote'.")
+            raise ConfigurationError(
+                f"routes={shown(routes)} is not possible; give a dict of pattern -> 'local' or 'remote'."
+            )
         self._routes = [(_compiled(pattern), _route(pattern, value)) for pattern, value in (routes or {}).items()]
         self._remembered: dict[str, Route] = {}
 

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable
 from threading import get_ident
+from typing import Protocol
 
 KEYS = ("sent", "received", "full", "expired", "dead", "slow", "memory", "damaged", "undecodable")
 
@@ -60,6 +61,16 @@ class _Warned:
 
 
 _TOO_MANY_KEYS = object()
+
+
+class Counters(Protocol):
+    """Where drops are counted and warned of: in this process, or in the machine's shared segment."""
+
+    def count(self, key: str, n: int = 1) -> None:
+        """Add ``n`` to the counter ``key``, one of KEYS."""
+
+    def warn(self, key: Hashable, text: str, *args: object) -> None:
+        """Warn of a drop, calmly."""
 
 
 class Statistics:

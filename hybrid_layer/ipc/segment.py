@@ -27,7 +27,7 @@ from pathlib import Path
 import posix_ipc
 
 from hybrid_layer import identity
-from hybrid_layer.exceptions import ConfigurationError, SegmentBusy, SegmentDamaged, TooManyProcesses
+from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, SegmentBusy, SegmentDamaged, TooManyProcesses
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.station import Station
 from hybrid_layer.loops import LoopLocal
@@ -53,6 +53,7 @@ class LocalSegment:
         self.directory = SHM / f"{self.name}.d"
         self.users = 0
         self.moves = 0
+        self._has_left = False
         self._lock = threading.Lock()
         self._identity = identity.current()
         self._lock_fd = -1
@@ -64,8 +65,8 @@ class LocalSegment:
         self.core = self._attach()
 
     def is_own(self) -> bool:
-        """Whether this process, not a parent of it, has attached."""
-        return self._identity is identity.current()
+        """Whether this process, not a parent of it, has attached, and has not left."""
+        return self._identity is identity.current() and not self._has_left
 
     def join(self) -> None:
         """Take a slot in a forked child, which has inherited everything but that. Called when an operation says so."""
@@ -87,12 +88,30 @@ class LocalSegment:
             self.core = self._attach()
         self.moves += 1
 
-    def recover(self, lost: _core.Segment) -> None:
-        """Move to a new segment, as `lost` cannot be used any more. Who shares it sees that, and moves too."""
+    def recover_if_lost(self) -> bool:
+        """Move to a new segment if this one cannot be used any more. True: moved, or tried to."""
+        core = self.core
+        reason = core.lost() if self.is_own() else None
+        if reason is None or reason == "fork":
+            return False
+        warn(
+            ("lost", self.name),
+            "The shared segment of prefix %r was lost (%s): something removed it or closed its descriptors, such as "
+            "systemd's RemoveIPC or a cleaned /dev/shm. Moving to a new one; unread messages are gone.",
+            self.prefix,
+            reason,
+        )
+        try:
+            self._recover(core)
+        except HybridLayerError as error:
+            warn(("move", self.name), "Cannot move to a new segment: %s", error)
+        return True
+
+    def _recover(self, lost: _core.Segment) -> None:
         with self._lock:
-            if self.core is not lost:
-                return  # another loop was here first
-            lost.retire()
+            if self.core is not lost or self._has_left:
+                return  # another loop was here first, or the interpreter is ending
+            lost.retire()  # who shares it sees that, and moves too
             old_fd = self._fd if self._has_inode() else -1
             self.core = self._attach()
             if old_fd >= 0:
@@ -116,8 +135,9 @@ class LocalSegment:
     def leave(self) -> None:
         """Give the slot back, and remove a segment that nobody uses and nothing is left in."""
         with self._lock, contextlib.suppress(SegmentBusy, OSError), self._exclusively():
-            if not self.core.attached:
+            if self._has_left or not self.core.attached:
                 return
+            self._has_left = True
             needed = True
             with contextlib.suppress(_core.Busy, _core.Damaged):
                 needed = self.core.is_needed()

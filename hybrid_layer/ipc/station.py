@@ -15,9 +15,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hybrid_layer.exceptions import HybridLayerError
 from hybrid_layer.ipc import _core
-from hybrid_layer.statistics import warn
 from hybrid_layer.waiters import WaitQueue
 
 if TYPE_CHECKING:
@@ -171,7 +169,8 @@ class Station:
 
     def settle_soon(self) -> None:
         """Look for what has come, and else go to sleep, when the coroutines that can run now have run."""
-        if not self._settling:
+        # Not in a loop that was closed under a waiting coroutine, which the garbage collector now closes.
+        if not self._settling and not self.loop.is_closed():
             self._settling = True
             self.loop.call_soon(self._settle)
 
@@ -269,9 +268,8 @@ class Station:
         self._start_timer()
         core = self._segment.core
         try:
-            lost = core.lost()
-            if lost is not None:
-                self._move(core, lost)
+            if self._segment.recover_if_lost():
+                pass  # the next settling registers in the new one
             elif self.number >= 0:
                 core.repoll(self.number)
             else:
@@ -287,16 +285,3 @@ class Station:
         if reaped != self._reaped:
             self._reaped = reaped
             self._segment.remove_stale_doorbells()
-
-    def _move(self, core: _core.Segment, lost: str) -> None:
-        warn(
-            ("lost", self._segment.name),
-            "The shared segment of prefix %r was lost (%s): something removed it or closed its descriptors, such as "
-            "systemd's RemoveIPC or a cleaned /dev/shm. Moving to a new one; unread messages are gone.",
-            self._segment.prefix,
-            lost,
-        )
-        try:
-            self._segment.recover(core)
-        except HybridLayerError as error:
-            warn(("move", self._segment.name), "Cannot move to a new segment: %s", error)

@@ -28,6 +28,8 @@ Ts = TypeVarTuple("Ts")
 
 _TRIES = 40
 """Waits of 50 ms for the segment's lock, all without any progress, before its holder is held to be stopped."""
+_LOOK = 1.0
+"""Seconds between two looks of a sender."""
 _RECEIVED = KEYS.index("received")
 _MEMORY = KEYS.index("memory")
 
@@ -66,8 +68,17 @@ class _Process:
         """(group, channel) -> deadline of our own channels, to be added again after a move to another segment."""
         self.draining = threading.Lock()
         """Draining and distributing is one step, or two loops could turn the order of two messages."""
+        self.next_look = 0.0
+        """When a sender makes sure that the segment is still there; receivers do so while they wait."""
         self.stuck = 0
         """The lock word of a holder that did not go on."""
+
+    def look(self) -> None:
+        """Move if the segment was lost."""
+        self.next_look = time.monotonic() + _LOOK
+        self.segment.recover_if_lost()
+        if self.moves != self.segment.moves:
+            self.restore()
 
     def open_inbox(self, part: str) -> None:
         """Make `part` receivable."""
@@ -86,7 +97,8 @@ class _Process:
         """
         core = self.segment.core
         with self.draining:
-            while True:
+            # What nobody waits for stays in the segment, where its sender's capacity holds.
+            while self.inbox.hungry_loop(station.loop) is station.loop:
                 try:
                     messages = core.drain(part, station.number)
                 except (_core.Busy, _core.Damaged, _core.NoMemory):
@@ -100,9 +112,6 @@ class _Process:
                 epoch = core.epoch
                 for names, payload, deadline in messages:
                     self.inbox.deliver([part + name for name in names], payload, deadline, epoch)
-                if self.inbox.hungry_loop(station.loop) is not station.loop:
-                    # What is left stays in the segment, where its sender's capacity holds.
-                    return
 
     def restore(self) -> None:
         """Register anew in a segment that does not know us: it is another one, or we have another slot."""
@@ -141,6 +150,8 @@ class LocalTransport:
     async def send(self, channel: str, payload: bytes) -> None:
         """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`; then nothing was stored."""
         process = self._process()
+        if time.monotonic() >= process.next_look:
+            process.look()
         part, name = (non_local(channel), local(channel)) if "!" in channel else (channel, "")
         capacity = self._settings.policy.capacity_for(channel)
         try:
@@ -207,6 +218,8 @@ class LocalTransport:
     async def group_send(self, group: str, payload: bytes) -> None:
         """Give `payload` to every member; who is at capacity misses it, which is counted."""
         process = self._process()
+        if time.monotonic() >= process.next_look:
+            process.look()
         policy = self._settings.policy
         capacities: dict[str, int] = {}
         if not policy.uniform:
@@ -338,9 +351,7 @@ class LocalTransport:
 
     def _channel_full(self, channel: str, part: str, capacity: int) -> str:
         what = f"The inbox {part} of {channel}" if part != channel else f"Channel {channel}"
-        return (
-            f"{what} is at its capacity of {capacity} unread messages. Read faster, or raise capacity or channel_capacity."
-        )
+        return f"{what} is at its capacity of {capacity} unread messages. Read faster, or raise capacity or channel_capacity."
 
     def _memory_full(self, channel: str) -> str:
         return (

@@ -90,6 +90,7 @@ struct header {
     uint32_t sweep_cursor;               /* DERIVED: next message bucket to look for expired messages in */
     uint32_t group_cursor;               /* DERIVED: the same for expired memberships */
     uint32_t probe_cursor;               /* DERIVED: next slot to probe */
+    uint64_t next_look;                  /* DERIVED: when somebody is to look for the dead and the expired, nanoseconds */
     struct area_books messages;
     struct area_books groups;
     _Atomic uint64_t counters[COUNTERS]; /* added to without the lock; for people only */

@@ -7,7 +7,6 @@
 #include "lock.h"
 #include "segment.h"
 
-#define PROBES 64u
 #define SWEEP_PAUSE_NS 10000000ull
 
 /* A full area: what expired unread somewhere is freed, at most every 10 ms, as it costs a walk over all channels. */
@@ -92,7 +91,7 @@ static enum status push_held(struct handle *handle, struct push *push, struct ri
 
 enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct rings *rings) {
     uint32_t hold = push->held;
-    OPERATION((push->held = hold, push_held(handle, push, rings)));
+    OPERATION((push->held = hold, look_around(handle) == OK) ? push_held(handle, push, rings) : DAMAGED);
 }
 
 enum status op_hold_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
@@ -161,7 +160,7 @@ static enum status send_held(struct handle *handle, struct group_send *send, str
 }
 
 enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct rings *rings) {
-    OPERATION(send_held(handle, send, rings));
+    OPERATION(look_around(handle) == OK ? send_held(handle, send, rings) : DAMAGED);
 }
 
 enum status op_group_targets(struct handle *handle, enum mode mode, struct name group, char *names, size_t size,
@@ -180,7 +179,7 @@ enum status op_collect(struct handle *handle, enum mode mode, uint32_t loop, boo
     OPERATION(loop_collect(handle, loop, sleep, names, size, used, left));
 }
 
-enum status op_repoll(struct handle *handle, enum mode mode, uint32_t loop) { OPERATION(loop_repoll(handle, loop, PROBES)); }
+enum status op_repoll(struct handle *handle, enum mode mode, uint32_t loop) { OPERATION(loop_repoll(handle, loop)); }
 
 enum status op_ring_failed(struct handle *handle, enum mode mode, const struct ring *ring, struct rings *rings) {
     OPERATION(ring_failed(handle, ring, rings));

@@ -8,7 +8,9 @@
 #include "holds.h"
 #include "liveness.h"
 
-#define SWEEP_BUCKETS 512u
+#define LOOK_NS 200000000ull
+#define PROBES 64u
+#define SWEEP_BUCKETS 2048u
 
 void rings_open(struct rings *rings) {
     rings->items = rings->few;
@@ -384,7 +386,7 @@ enum status slot_clear(struct handle *handle, uint32_t number) {
     return OK;
 }
 
-enum status loop_repoll(struct handle *handle, uint32_t number, uint32_t probes) {
+enum status loop_repoll(struct handle *handle, uint32_t number) {
     struct loop_slot *loop = own_loop(handle, number);
     if (loop == NULL)
         return DAMAGED;
@@ -398,12 +400,21 @@ enum status loop_repoll(struct handle *handle, uint32_t number, uint32_t probes)
             return DAMAGED;
         at = waiter->loop_next;
     }
+    return look_around(handle);
+}
+
+enum status look_around(struct handle *handle) {
     struct header *header = handle->header;
+    uint64_t now = now_ns();
+    if (now < header->next_look && header->next_look - now <= LOOK_NS)
+        return OK;
+    header->next_look = now + LOOK_NS;
     uint32_t slot = header->probe_cursor % SLOTS;
-    for (uint32_t seen = 0; seen < SLOTS && probes > 0; seen++, slot = (slot + 1) % SLOTS) {
+    uint32_t probes = 0;
+    for (uint32_t seen = 0; seen < SLOTS && probes < PROBES; seen++, slot = (slot + 1) % SLOTS) {
         if (!handle->slots[slot].published || slot == handle->private->slot)
             continue;
-        probes--;
+        probes++;
         (void)waiters_reap_if_dead(handle, slot, atomic_load(&handle->slots[slot].generation));
     }
     header->probe_cursor = slot;

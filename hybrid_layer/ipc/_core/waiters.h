@@ -59,9 +59,12 @@ enum status loop_close(struct handle *handle, uint32_t loop, struct rings *rings
 enum status loop_collect(struct handle *handle, uint32_t loop, bool sleep, char *names, size_t size, size_t *used,
                          bool *left);
 
-/* Every 250 ms: puts all channels of the loop that have messages on its ready list, looks for dead processes among `probes`
- * slots, and drops expired messages and memberships of some buckets. */
-enum status loop_repoll(struct handle *handle, uint32_t loop, uint32_t probes);
+/* Every 250 ms: puts all channels of the loop that have messages on its ready list. */
+enum status loop_repoll(struct handle *handle, uint32_t loop);
+
+/* A few times a second, whoever comes by, sender or receiver, looks for dead processes and drops expired messages and memberships
+ * of some buckets. */
+enum status look_around(struct handle *handle);
 
 /* Frees what a dead process left, after making sure that it is dead. True if so. */
 bool waiters_reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation);
