@@ -13,7 +13,6 @@ from tests.contract.conftest import LayerMaker
 from tests.contract.tools import (
     assert_silent,
     cancel,
-    counted,
     eventually,
     new_channel,
     receive,
@@ -227,11 +226,3 @@ def test_layers_of_many_loops_give_their_descriptors_back(make_layer: LayerMaker
         for _ in range(10):
             asyncio.run(use(layer))
     assert descriptors() <= before
-
-
-async def test_counters_are_the_objects_own(make_layer: LayerMaker) -> None:
-    layer, other = make_layer(), make_layer()
-    await layer.send("normal", {"n": 1})
-    assert (await receive(other, "normal"))["n"] == 1
-    assert (await counted(layer, "sent"), await counted(layer, "received")) == (1, 0)
-    assert (await counted(other, "sent"), await counted(other, "received")) == (0, 1)

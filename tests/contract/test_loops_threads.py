@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -221,13 +221,37 @@ async def test_reader_of_one_loop_cancelled_the_other_goes_on(make_layer: LayerM
             await cancel(here)
             await layer.send(channel, {"n": n})
             assert (await elsewhere)["n"] == n
-            elsewhere = other.start(receive(layer, channel))
+            task = await other.start(started(receive(layer, channel)))
             await settle(0.01)
             here = asyncio.create_task(receive(layer, channel))
             await settle(0.01)
-            elsewhere.cancel()
+            await other.start(cancel(task))
             await layer.send(channel, {"n": n})
             assert (await here)["n"] == n
+
+
+@kinds
+async def test_reader_of_another_loop_cancelled_as_its_message_arrives(make_layer: LayerMaker, kind: str) -> None:
+    layer = make_layer()
+    channel = await new_channel(layer, kind)
+    with LoopInThread() as other:
+        for n in range(100):
+            task = await other.start(started(receive(layer, channel)))
+            await settle(0.001 * (n % 3))
+            here = asyncio.create_task(receive(layer, channel))
+            await asyncio.sleep(0)
+            cancelling = other.start(cancel(task))
+            await layer.send(channel, {"n": n})
+            await cancelling
+            if not task.cancelled():  # the message was faster; then here waits for the next
+                assert task.result()["n"] == n
+                await layer.send(channel, {"n": n})
+            assert (await here)["n"] == n
+
+
+async def started(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """A task of the loop in which this runs."""
+    return asyncio.create_task(coroutine)
 
 
 @kinds
