@@ -94,8 +94,8 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Store `message` for one reader of `channel`.
 
-        Raises `ChannelFull` when there is no room, `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue`; then
-        nothing was stored.
+        Raises `ChannelFull` when there is no room, `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue`;
+        then nothing was stored.
         """
         check_channel(channel)
         payload = self._codec.encode(message, channel)

@@ -1,8 +1,8 @@
 """Which process this is, and random ids for names.
 
 What belongs to one process must not be used by a forked child, or parent and child would read each other's messages.
-Whoever keeps such state keeps the `Identity` beside it and compares with ``is``: another object means that the state was
-inherited over a fork, and then not even its locks may be touched.
+Whoever keeps such state keeps the `Identity` beside it and compares with ``is``: another object means that the state
+was inherited over a fork, and then not even its locks may be touched.
 """
 
 from __future__ import annotations

@@ -21,11 +21,11 @@ _REMOTE_OPTIONS = ("block_time", "connection_kwargs", "random_prefix_length", "t
 
 
 class HybridChannelLayer(BaseLayer):
-    """Normal channels through this machine's shared memory; process-specific channels and groups over the servers.
+    """Normal channels through this machine's shared memory; process-specific channels and groups over servers.
 
     Without `hosts` everything stays on this machine and no server is needed. With `hosts`, a list as
-    `hybrid_layer.remote.RedisChannelLayer` takes it, processes on several machines reach each other; `routes` then sends
-    normal channels whose readers are elsewhere over the servers too.
+    `hybrid_layer.remote.RedisChannelLayer` takes it, processes on several machines reach each other; `routes` then
+    sends normal channels whose readers are elsewhere over the servers too.
 
     Capacity and expiry are one policy for both sides. Raises `ConfigurationError` for an option that is unknown, out of
     range, or needs `hosts` and has none.

@@ -1,8 +1,8 @@
 """Which half carries a channel: the machine's or the servers'.
 
-The rule is by name alone, so every process comes to the same answer without asking anybody: a name with ``!`` belongs to one
-process, which may be on any machine, and goes to the servers; a name without is read by whoever works on this machine, and
-stays. `routes` overrules that for normal channels.
+The rule is by name alone, so every process comes to the same answer without asking anybody: a name with ``!`` belongs
+to one process, which may be on any machine, and goes to the servers; a name without is read by whoever works on this
+machine, and stays. `routes` overrules that for normal channels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REMEMBERED = 4096
 
 
 class Router:
-    """`routes` maps patterns of normal channels (globs, or compiled regular expressions) to ``"local"`` or ``"remote"``.
+    """`routes` maps patterns of normal channels (globs, or compiled expressions) to ``"local"`` or ``"remote"``.
 
     The first match in the order of the dict wins. Raises `ConfigurationError` for anything else.
     """
@@ -61,7 +61,7 @@ def _compiled(pattern: object) -> Pattern[str]:
     source = pattern.pattern if isinstance(pattern, Pattern) else pattern
     if not isinstance(source, str):
         raise ConfigurationError(
-            f"routes has the pattern {shown(pattern)}; give a glob such as 'video.*' or a compiled regular expression of str."
+            f"routes has the pattern {shown(pattern)}; give a glob such as 'video.*' or a compiled expression of str."
         )
     if "!" in source:
         raise ConfigurationError(

@@ -30,8 +30,8 @@ def format(
 ) -> None: ...
 
 class Segment:
-    """Methods that may wake somebody return a bit for each event loop of this process that has to be woken by hand; loops
-    of other processes have been rung."""
+    """Methods that may wake somebody return a bit for each event loop of this process that has to be woken by hand;
+    loops of other processes have been rung."""
 
     def __init__(self, fd: int, directory: str, /) -> None: ...
     @property

@@ -25,8 +25,8 @@ class IPCChannelLayer(BaseLayer):
 
     "One machine" means the processes of one user that see the same /dev/shm.
 
-    `message_memory` and `group_memory` are the most that unread messages, and groups, may take of /dev/shm, in bytes. They
-    are taken as needed, and have to be the same in all processes that use a prefix at one time.
+    `message_memory` and `group_memory` are the most that unread messages, and groups, may take of /dev/shm, in bytes.
+    They are taken as needed, and have to be the same in all processes that use a prefix at one time.
 
     Raises `ConfigurationError` for an option that is unknown or out of range. The segment is attached at first use.
     """

@@ -1,8 +1,8 @@
 """One event loop at the shared segment: its doorbell, its sleep, and who waits in it for normal channels.
 
-The loop is asleep in the segment's eyes only after it has said so, in one step with a last look (`_settle`). Until then
-nobody rings it, which is half of the throughput; what comes for it meanwhile is on its ready list. So whatever wakes the
-loop or takes a message schedules a `_settle` behind the coroutines that now run.
+The loop is asleep in the segment's eyes only after it has said so, in one step with a last look (`_settle`). Until
+then nobody rings it, which is half of the throughput; what comes for it meanwhile is on its ready list. So whatever
+wakes the loop or takes a message schedules a `_settle` behind the coroutines that now run.
 
 All methods but `wake` are called in the station's own loop.
 """
@@ -62,8 +62,8 @@ class Station:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
         os.mkfifo(self._path, 0o600)
-        # Opened for writing, too: with reading alone it would be at its end, and readable for ever, once the last ringer
-        # has closed it.
+        # Opened for writing, too: with reading alone it would be at its end, and readable for ever, once the last
+        # ringer has closed it.
         self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self.loop.add_reader(self._fd, self._on_ring)
         self._segment.wakers[self.number] = self.wake

@@ -17,7 +17,8 @@ from hybrid_layer import identity
 from hybrid_layer.exceptions import GroupMemoryFull, SegmentBusy, SegmentDamaged
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.segment import LocalSegment, acquire, holder, release, shm_room
+from hybrid_layer.ipc.diagnostics import holder, shm_room
+from hybrid_layer.ipc.segment import LocalSegment, acquire, release
 from hybrid_layer.ipc.station import Station
 from hybrid_layer.names import local, non_local
 from hybrid_layer.statistics import KEYS, warn
@@ -351,18 +352,21 @@ class LocalTransport:
 
     def _channel_full(self, channel: str, part: str, capacity: int) -> str:
         what = f"The inbox {part} of {channel}" if part != channel else f"Channel {channel}"
-        return f"{what} is at its capacity of {capacity} unread messages. Read faster, or raise capacity or channel_capacity."
+        return (
+            f"{what} is at its capacity of {capacity} unread messages. Read faster, or raise capacity or "
+            f"channel_capacity."
+        )
 
     def _memory_full(self, channel: str) -> str:
         return (
-            f"No room for a message to {channel}: message_memory={self._sizes[0]} bytes is used up by unread messages, "
-            f"or /dev/shm is ({shm_room()}). Read faster, lower expiry or capacity, or raise it."
+            f"No room for a message to {channel}: message_memory={self._sizes[0]} bytes is used up by unread "
+            f"messages, or /dev/shm is ({shm_room()}). Read faster, lower expiry or capacity, or raise it."
         )
 
 
 _MAY_BE_LOST = (
-    "The shared segment held something impossible and is being repaired; this message may be lost. If this happens again, "
-    "something else writes to the segment: remove it from /dev/shm and report it."
+    "The shared segment held something impossible and is being repaired; this message may be lost. If this happens "
+    "again, something else writes to the segment: remove it from /dev/shm and report it."
 )
 
 _starting = threading.Lock()

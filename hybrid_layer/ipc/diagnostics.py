@@ -1,0 +1,91 @@
+"""What only people read: who holds a lock, how large /dev/shm is, who else uses a prefix.
+
+psutil serves nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hybrid_layer.ipc import _core
+from hybrid_layer.statistics import warn
+
+SHM = Path("/dev/shm")
+
+
+def project_of_this_process() -> str:
+    """Django's settings module and base directory, as far as they are known; empty outside a project."""
+    from django.conf import settings
+
+    if not settings.configured:
+        return ""
+    module = os.environ.get("DJANGO_SETTINGS_MODULE", "")
+    base = getattr(settings, "BASE_DIR", "")
+    return f"{module} in {base}"[:190] if module and base else ""
+
+
+def holder(core: _core.Segment) -> str:
+    """Who holds the segment's lock, for an error message."""
+    slot = (core.lock_word >> 1 & 0x7FF) - 1
+    for number, _, pid, _ in core.processes():
+        if number == slot:
+            return f"process {pid} ({_process_name(pid)})"
+    return "a process that is just leaving"
+
+
+def _process_name(pid: int) -> str:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return f"{process.name()}, {process.status()}"
+    except psutil.Error:
+        return "of another pid namespace"
+
+
+def shm_room() -> str:
+    """Size and free space of /dev/shm, for people."""
+    import psutil
+
+    usage = psutil.disk_usage(str(SHM))
+    return f"{usage.total >> 20} MiB large with {usage.free >> 20} MiB free"
+
+
+def warn_of_another_project(name: str, prefix: str, theirs: str) -> None:
+    """Warn when the segment was made for another Django project."""
+    mine = project_of_this_process()
+    if mine and theirs and mine != theirs:
+        warn(
+            ("project", name),
+            "Two projects share the channel layer prefix %r: %s made its segment, and this is %s. They see each "
+            "other's messages. Give one of them another prefix; tests want a random one.",
+            prefix,
+            theirs,
+            mine,
+        )
+
+
+def warn_of_neighbours(name: str, prefix: str, digest: str) -> None:
+    """Warn of segments with the same prefix that this process cannot share: other users', other releases'."""
+    for path in SHM.glob(f"hybrid_layer.*.{digest}.*"):
+        uid, _, version = path.name.removeprefix("hybrid_layer.").partition(f".{digest}.")
+        if not uid.isdigit() or not version.isdigit():
+            continue
+        if int(uid) != os.geteuid():
+            warn(
+                ("user", name),
+                "User %s has a segment of the same prefix %r, and this process is user %s: processes of different "
+                "users do not see each other's messages. Run them as one user, or set hosts and "
+                'routes={"<channel>": "remote"}.',
+                uid,
+                prefix,
+                os.geteuid(),
+            )
+        elif int(version) != _core.LAYOUT_VERSION:
+            warn(
+                ("version", name),
+                "Another release of hybrid_layer runs with the same prefix %r: its normal channels and this one's do "
+                "not meet. Restart the older processes.",
+                prefix,
+            )
