@@ -44,6 +44,8 @@ class LoopConnections:
         self.stoppers: list[Callable[[], None]] = []
         """What ends the blocking readers of the loop at once."""
         self._born = time.monotonic()
+        self.calls = 0
+        """Commands under way."""
         self.is_thread = io_thread.is_here()
         self._stays = self.is_thread
         self._ends = False
@@ -72,6 +74,7 @@ class Connections:
         self.hosts = hosts
         self.timeout = timeout
         self._on_lost = on_lost
+        self._abandoned = False
         self.loops: LoopLocal[LoopConnections] = LoopLocal(LoopConnections, _abort)
 
     async def run(self, shard: int, command: Command) -> Any:
@@ -103,13 +106,28 @@ class Connections:
 
     def abandon(self) -> None:
         """Close everything, in every loop. For a layer that is garbage."""
+        self._abandoned = True
         for state in self.loops.all():
             try:
-                state.loop.call_soon_threadsafe(self.loops.drop, state.loop)
+                state.loop.call_soon_threadsafe(self._drop_if_idle, state)
             except RuntimeError:  # the loop is closed
                 pass
 
     async def _run(self, here: LoopConnections, shard: int, command: Command, deadline: float) -> Any:
+        here.calls += 1
+        try:
+            return await self._try(here, shard, command, deadline)
+        finally:
+            here.calls -= 1
+            if self._abandoned:
+                self._drop_if_idle(here)
+
+    def _drop_if_idle(self, here: LoopConnections) -> None:
+        # What the layer left to do, such as to put a message back, is done before its connections go.
+        if not here.calls:
+            self.loops.drop(here.loop)
+
+    async def _try(self, here: LoopConnections, shard: int, command: Command, deadline: float) -> Any:
         while True:
             link = self._link(here, shard)
             reply = await link.call(command, deadline)
