@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -11,12 +13,14 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
 
+from hybrid_layer import HybridChannelLayer
 from tests.child import Child
 from tests.guardian import guardian
 from tests.servers import HOST, free_port
@@ -43,6 +47,7 @@ class Demo:
         )
         self.pid = self._child.pid
         self._family: list[psutil.Process] = []
+        self._shared: set[Path] = set()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -78,10 +83,20 @@ class Demo:
             with error:
                 return error.code, error.read().decode()
 
+    def shared_files(self) -> set[Path]:
+        """What its processes have mapped of /dev/shm, as far as it is still there."""
+        lines = []
+        for process in self.family():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                lines += Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+        self._shared |= {Path(line.split()[5]) for line in lines if " /dev/shm/hybrid_layer." in line}
+        return {path for path in self._shared if path.exists()}
+
     def family(self) -> list[psutil.Process]:
         """Every process that the demo has been seen to consist of, the parents first."""
-        run = psutil.Process(self.pid)
-        self._family += [process for process in [run, *run.children(recursive=True)] if process not in self._family]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            run = psutil.Process(self.pid)
+            self._family += [process for process in [run, *run.children(recursive=True)] if process not in self._family]
         return self._family
 
     def of_kind(self, part: str) -> psutil.Process:
@@ -95,7 +110,7 @@ class Demo:
         self._child.signal(number)
 
     def wait(self) -> int:
-        """The exit code, once it has ended; and then nothing of it may be left."""
+        """The exit code, once it has ended; and then no process of it may be left."""
         code = self._child.wait(STOP_SECONDS)
         self._child.end_group()
         assert not (left := self.wait_for_family()), f"still running: {left}; the demo printed:\n{self.output}"
@@ -118,6 +133,10 @@ class Demo:
         for process in self._family:
             if _lives(process):
                 process.kill()
+        # Processes that were killed leave their segment to the next one that comes and goes. In a thread, because
+        # playwright has an event loop in this one.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(lambda: asyncio.run(HybridChannelLayer(prefix=self.prefix).flush())).result()
         shutil.rmtree(self._directory, ignore_errors=True)
         guardian.forget("directory", self._directory)
 

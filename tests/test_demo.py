@@ -220,12 +220,14 @@ def test_ends_in_order(number: signal.Signals) -> None:
         with tab(demo, "Ada") as ada, tab(demo, "Grace", elsewhere=ada.pid):
             ada.send(type="job")
             ada.expect("job", state="running")
+            assert demo.shared_files()
             began = time.monotonic()
             demo.signal(number)
             assert demo.wait() == 0
             assert time.monotonic() - began < 5
         assert "Traceback" not in demo.output
         assert "killed" not in demo.output
+        assert demo.shared_files() == set()
 
 
 def test_interrupted_while_it_starts() -> None:

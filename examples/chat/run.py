@@ -153,21 +153,14 @@ class Demo:
         return pids
 
     def end(self) -> None:
-        """Ask both, then wait for everything that they started, then use force on what is left."""
-        children = [child for child in (self.web, self.worker) if child is not None]
-        for child in children:
-            if child.poll() is None:
-                child.send_signal(signal.SIGINT)  # and not SIGTERM, which runworker does not know
-            else:
-                signal_group(child, signal.SIGTERM)  # what it left behind has nobody else to tell it
-        deadline = time.monotonic() + END_SECONDS
-        while any(alive(child) for child in children) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        for child in children:
-            if alive(child):
-                say(f"  process {child.pid} or a child of it did not end in {END_SECONDS} seconds; killed", sys.stderr)
-                signal_group(child, signal.SIGKILL)
-            child.wait()
+        """The web processes first, so that nobody asks for a job any more; then the worker.
+
+        In this order nothing is left in /dev/shm either. uvicorn's processes end by a signal, which leaves them no time
+        to put their things away, and whoever leaves the shared segment last does it for them.
+        """
+        for child in (self.web, self.worker):
+            if child is not None:
+                end(child)
 
 
 def start(arguments: list[str]) -> subprocess.Popen[bytes]:
@@ -185,6 +178,21 @@ def start(arguments: list[str]) -> subprocess.Popen[bytes]:
 def end_with_parent() -> None:
     """In the child: should this process be killed before it can end its children, the kernel sends them SIGTERM."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Ask it, then wait for everything that it started, then use force on what is left."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGINT)  # and not SIGTERM, which runworker does not know
+    else:
+        signal_group(child, signal.SIGTERM)  # what it left behind has nobody else to tell it
+    deadline = time.monotonic() + END_SECONDS
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if alive(child):
+        say(f"  process {child.pid} or a child of it did not end in {END_SECONDS} seconds; killed", sys.stderr)
+        signal_group(child, signal.SIGKILL)
+    child.wait()
 
 
 def signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:

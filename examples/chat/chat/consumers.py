@@ -113,9 +113,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self.tell("refused", reason="That person has left.")
         elif text:
             said = self.about_me("chat.said", text=text, private=True, to=to, sent=time.monotonic())
-            await self.channel_layer.send(channel, said)
-            if channel != self.channel_name:
-                await self.chat_said(said)
+            for receiver in {channel, self.channel_name}:
+                await self.channel_layer.send(receiver, said)
 
     async def ask_job(self, request: Message) -> None:
         if time.monotonic() < self.job_deadline:
