@@ -17,8 +17,8 @@ from benchmarks.results import Series
 from benchmarks.server import Observer
 from tests.servers import Kind, find_program, start_server
 
-WHOLE = Scale(rounds=5, seconds=1.0, many=10_000, messages=1000)
-QUICK = Scale(rounds=2, seconds=0.15, many=2_000, messages=200)
+WHOLE = Scale(rounds=5, seconds=0.7, many=10_000, messages=1000)
+QUICK = Scale(rounds=2, seconds=0.1, many=2_000, messages=200)
 
 
 def arguments() -> argparse.Namespace:
