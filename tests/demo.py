@@ -33,10 +33,11 @@ STOP_SECONDS = 15.0
 class Demo:
     """One running demo. As a context manager it is killed at the end of the block if it still lives."""
 
-    def __init__(self, port: int | None = None, prefix: str | None = None) -> None:
+    def __init__(self, port: int | None = None, hosts: str = "") -> None:
         self.port = port or free_port()
         self.url = f"http://{HOST}:{self.port}"
-        self.prefix = prefix or f"demo-{secrets.token_hex(6)}"
+        self.prefix = f"demo-{secrets.token_hex(6)}"
+        self.hosts = hosts
         self._directory = Path(tempfile.mkdtemp(prefix="hybrid-layer-demo-"))
         guardian.watch("directory", self._directory)
         self._output = self._directory / "output"
@@ -53,7 +54,7 @@ class Demo:
     def environment(self) -> dict[str, str]:
         """What a program needs to talk to the demo's processes through the layer."""
         own = {name: value for name, value in os.environ.items() if not name.startswith(("HYBRID_", "DJANGO_"))}
-        return own | {"HYBRID_LAYER_PREFIX": self.prefix}
+        return own | {"HYBRID_LAYER_PREFIX": self.prefix, "HYBRID_LAYER_HOSTS": self.hosts}
 
     @property
     def output(self) -> str:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.demo import EXAMPLE, Demo
-from tests.servers import HOST
+from tests.servers import HOST, Server
 
 SECONDS = 15.0
 
@@ -44,9 +44,9 @@ class Tab:
     def send(self, **request: Any) -> None:
         self.socket.send(json.dumps(request))
 
-    def expect(self, type: str, **parts: Any) -> dict[str, Any]:
+    def expect(self, type: str, seconds: float = SECONDS, **parts: Any) -> dict[str, Any]:
         """The next message of this type that has these parts; others before it are passed over."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + seconds
         while True:
             message: dict[str, Any] = json.loads(self.socket.recv(timeout=max(0.01, deadline - time.monotonic())))
             if message["type"] == type and parts.items() <= message.items():
@@ -228,6 +228,32 @@ def test_ends_in_order(number: signal.Signals) -> None:
         assert "Traceback" not in demo.output
         assert "killed" not in demo.output
         assert demo.shared_files() == set()
+
+
+def test_with_a_remote_the_chat_depends_on_it_and_comes_back(new_server: Callable[..., Server]) -> None:
+    server = new_server("valkey")
+    with Demo(hosts=server.url) as demo:
+        demo.start()
+        assert "Redis or Valkey" in demo.get("/")[1]
+        with tab(demo, "Ada") as ada, tab(demo, "Grace", elsewhere=ada.pid) as grace:
+            ada.send(type="say", text="over the remote")
+            grace.expect("said", text="over the remote")
+            ada.send(type="job")
+            ada.expect("job", state="running")
+            server.kill()
+            ada.send(type="say", text="lost")
+            assert "cannot be reached" in ada.expect("refused")["reason"]
+            server.restart()
+            # Who is in which group was stored there and is gone; each tab's next heartbeat joins again.
+            for _ in range(20):
+                ada.send(type="say", text="back")
+                with contextlib.suppress(TimeoutError):
+                    grace.expect("said", seconds=1, text="back")
+                    break
+            else:
+                raise AssertionError(f"no word came through; the demo printed:\n{demo.output}")
+        demo.signal(signal.SIGINT)
+        assert demo.wait() == 0
 
 
 def test_interrupted_while_it_starts() -> None:
