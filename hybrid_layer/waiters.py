@@ -72,16 +72,12 @@ class WaitQueue:
         elif waiter in self._waiters:
             self._waiters.remove(waiter)
 
-    def wake_next(self) -> bool:
-        """Wake the oldest waiter that was not woken yet. False when there is none."""
+    def wake_next(self) -> Waiter | None:
+        """Wake the oldest waiter that was not woken yet, and tell which. None when there is none."""
         for waiter in self._waiters:
             if not waiter.woken and waiter.wake():
-                return True
-        return False
-
-    def first(self) -> Waiter:
-        """Who has waited longest. There must be somebody."""
-        return self._waiters[0]
+                return waiter
+        return None
 
     def is_first(self, waiter: Waiter) -> bool:
         """Whether nobody has waited longer."""

@@ -41,6 +41,8 @@ class Station:
         """Channels and inboxes for which the segment has this loop as a waiter."""
         self._inboxes: dict[str, tuple[Callable[[], None], Callable[[], bool]]] = {}
         """Inbox -> (take in what is there, whether somebody of this loop waits for it)."""
+        self.watched: set[str] = set()
+        """Inboxes that were empty when the segment was last asked, and have announced nothing since."""
         self._turns = _TURNS
         self._settling = False
         self._timer: asyncio.TimerHandle | None = None
@@ -212,6 +214,7 @@ class Station:
     def _notify(self, name: str) -> None:
         attended = self._inboxes.get(name)
         if attended is not None:
+            self.watched.discard(name)
             attended[0]()
             return
         queue = self._queues.get(name)
@@ -225,6 +228,7 @@ class Station:
                 del self._inboxes[name]
         for name in [name for name in self._registered if name not in self._queues and name not in self._inboxes]:
             self._registered.discard(name)
+            self.watched.discard(name)
             if self.number >= 0:
                 loops = self._segment.core.unwait(name, self.number)
                 if loops:
@@ -233,6 +237,7 @@ class Station:
     def _register_anew(self) -> None:
         """The segment has forgotten who waits: it was repaired, or this is another one."""
         self._registered.clear()
+        self.watched.clear()
         self._take_in_all()
         self._wake_all()
         self.settle_soon()

@@ -88,31 +88,32 @@ class _Process:
 
     def _poll(self, part: str) -> None:
         station = self.segment.stations.get()
-        self.take_in(part, station)
-        station.attend(part, partial(self.take_in, part, station), partial(self.inbox.is_awaited, station.loop))
+        if part not in station.watched:
+            station.attend(part, partial(self.take_in, part, station), partial(self.inbox.is_awaited, station.loop))
+            self.take_in(part, station)
 
     def take_in(self, part: str, station: Station) -> None:
-        """Move messages of an inbox into the buffers of their channels, while somebody in this loop waits for one.
-
-        When it ends with an empty inbox, the segment has the loop as a waiter.
-        """
+        """Move messages of an inbox into the buffers of their channels, while somebody in this loop waits for one."""
         core = self.segment.core
         with self.draining:
             # What nobody waits for stays in the segment, where its sender's capacity holds.
-            while self.inbox.hungry_loop(station.loop) is station.loop:
+            while self.inbox.unserved_loop(station.loop) is station.loop:
                 try:
-                    messages = core.drain(part, station.number)
+                    messages, has_more = core.drain(part, station.number)
                 except (_core.Busy, _core.Damaged, _core.NoMemory):
                     station.retry_soon(partial(self.take_in, part, station))
                     return
                 except _core.Gone:
                     self.restore()
                     return
-                if not messages:
-                    return
                 epoch = core.epoch
                 for names, payload, deadline in messages:
                     self.inbox.deliver([part + name for name in names], payload, deadline, epoch)
+                if not has_more:
+                    # Found empty and registered in one step: what comes from now on is announced to this loop.
+                    if station.number >= 0:
+                        station.watched.add(part)
+                    return
 
     def restore(self) -> None:
         """Register anew in a segment that does not know us: it is another one, or we have another slot."""

@@ -58,7 +58,7 @@ class InboxReader:
         """Read, if somebody waits in vain. Called in a loop where somebody waits."""
         loop = asyncio.get_running_loop()
         with self._lock:
-            if self._process.inbox.hungry_loop(loop) is not loop:
+            if self._process.inbox.unserved_loop(loop) is not loop:
                 return
             reading = self._reading
             if reading is not None and reading.loop is loop and reading.task is not None and not reading.task.done():
@@ -74,7 +74,7 @@ class InboxReader:
     def relax(self) -> None:
         """Somebody left without a message. A pop for nobody would take messages out of their queue."""
         reading = self._reading
-        if reading is not None and reading.popping and self._process.inbox.hungry_loop(reading.loop) is None:
+        if reading is not None and reading.popping and self._process.inbox.unserved_loop(reading.loop) is None:
             asyncio.get_running_loop().call_later(LINGER, self._wake_if_idle, reading)
 
     def wake(self) -> None:
@@ -132,7 +132,7 @@ class InboxReader:
             with self._lock:
                 self._retire(reading)
             await reading.pops.close()
-            waiting = process.inbox.hungry_loop(reading.loop)
+            waiting = process.inbox.unserved_loop(reading.loop)
             if waiting is not None and not (waiting is reading.loop and reading.pops.cancelled):
                 _call(waiting, self.ensure)
 
@@ -140,7 +140,7 @@ class InboxReader:
         with self._lock:
             if reading.retired:
                 return False
-            loop = self._process.inbox.hungry_loop(reading.loop)
+            loop = self._process.inbox.unserved_loop(reading.loop)
             reading.popping = loop is not None
             if loop is None:
                 reading.news.clear()
@@ -197,7 +197,7 @@ class InboxReader:
         reading.task.cancel()
 
     def _wake_if_idle(self, reading: _Reading) -> None:
-        if self._reading is reading and reading.popping and self._process.inbox.hungry_loop(reading.loop) is None:
+        if self._reading is reading and reading.popping and self._process.inbox.unserved_loop(reading.loop) is None:
             self.wake()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -379,9 +379,9 @@ static PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t 
     }
     PyObject *result = NULL;
     if (status == OK) {
-        result = drained_list(handle, &taken);
-    } else if (status == EMPTY) {
-        result = PyList_New(0);
+        PyObject *messages = drained_list(handle, &taken);
+        if (messages != NULL)
+            result = Py_BuildValue("(NO)", messages, taken.left ? Py_True : Py_False);
     } else {
         raise_status(status);
     }

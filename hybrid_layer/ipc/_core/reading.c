@@ -188,13 +188,13 @@ enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, 
             return status == NO_SPACE ? NO_SPACE : DAMAGED;
     }
     taken->left = channel->head != 0;
-    if (taken->used != 0)
-        return OK;
-    if (loop != NO_LOOP)
+    if (!taken->left && loop != NO_LOOP) {
         status = waiters_add(handle, reference, loop);
-    else
-        status = OK;
-    return status == OK ? EMPTY : status;
+        if (status != OK && taken->used == 0)
+            return status; /* nothing was taken, so the caller may try again */
+        taken->left = status != OK;
+    }
+    return OK;
 }
 
 enum status inbox_open(struct handle *handle, struct name name) {

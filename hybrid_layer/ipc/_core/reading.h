@@ -37,8 +37,8 @@ struct drained {
     uint32_t is_held;
 };
 
-/* The oldest messages of the process's inbox, as many as fit. EMPTY: none; the loop is registered as a waiter. GONE: the inbox
- * is not ours or not there. */
+/* The oldest messages of the process's inbox, as many as fit. Unless some are left, the loop is registered as a waiter. GONE:
+ * the inbox is not ours or not there. */
 enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, struct taken *taken);
 
 /* Makes the inbox, and the calling process its owner. */
