@@ -50,18 +50,12 @@ class Host:
     read_timeout: float | None
     """The user's `socket_timeout`."""
 
-    def connection(self, socket_timeout: float | None = None) -> AnyConnection:
-        """A new connection, not opened yet, that repeats nothing by itself."""
-        # redis-py repeats commands and speaks RESP3 by default, depending on its version. A send must not be repeated,
-        # and pushes of RESP3 are parsed differently.
-        return self.connection_class(
-            **{"socket_keepalive": True, **self.kwargs}
-            if self.connection_class is not UnixDomainSocketConnection
-            else self.kwargs,
-            socket_timeout=socket_timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+    def connection(self) -> AnyConnection:
+        """A new connection, not opened yet, that repeats nothing and waits without an end by itself."""
+        # All against redis-py's defaults, which depend on its version: it repeats commands, and a send must not be
+        # repeated; it speaks RESP3, whose pushes are parsed differently; it ends a read that takes long, and readers
+        # block on purpose.
+        return self.connection_class(**self.kwargs, retry=Retry(NoBackoff(), 0), protocol=2, socket_timeout=None)
 
 
 def parse_hosts(hosts: object, connection_kwargs: object, block_time: float) -> tuple[Host, ...]:
@@ -209,6 +203,8 @@ def _host(options: dict[str, Any], where: str, block_time: float) -> Host:
     for name in options:
         if name not in known:
             raise ConfigurationError(f"{where} has no option {name!r}.{did_you_mean(name, known)}")
+    if connection_class is not UnixDomainSocketConnection:
+        options.setdefault("socket_keepalive", True)
     host = Host(_label(options), connection_class, options, read_timeout)
     try:
         host.connection()
