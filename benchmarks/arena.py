@@ -12,14 +12,17 @@ from __future__ import annotations
 import asyncio
 import atexit
 import inspect
+import itertools
 import multiprocessing
 import os
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
 from benchmarks.contestants import Contestant, Place, Recipe
@@ -51,6 +54,16 @@ class RunFailed(Exception):
     """A role raised, died or did not end in time. The text is what a person needs to know."""
 
 
+@dataclass(frozen=True)
+class Meeting:
+    """All roles stand here and wait."""
+
+    number: int
+    """0 is the first of the run."""
+    cpu_seconds: float
+    """What all processes of the run have used so far."""
+
+
 class Party:
     """A role's end of the meetings."""
 
@@ -58,17 +71,20 @@ class Party:
         self._connection = connection
 
     async def meet(self, value: Any = None) -> list[Any]:
-        """Wait for the other roles; what each of them brought."""
-        self._connection.send(("meet", value))
+        """Wait for the other roles; what each of them brought. The processor time of the meeting is that of the call."""
+        self._say(value)
         # In a thread that ends up asleep in read(): the loop goes on, the interpreter lock is free.
         brought: list[Any] = await asyncio.get_running_loop().run_in_executor(None, self._connection.recv)
         return brought
 
     def meet_blocking(self, value: Any = None) -> list[Any]:
         """The same for a role without an event loop."""
-        self._connection.send(("meet", value))
+        self._say(value)
         brought: list[Any] = self._connection.recv()
         return brought
+
+    def _say(self, value: Any) -> None:
+        self._connection.send(("meet", (value, time.process_time())))
 
 
 class Arena:
@@ -84,13 +100,13 @@ class Arena:
         contestant: Contestant,
         roles: Sequence[Role[Any]],
         *,
-        at_meeting: Callable[[int], None] = lambda number: None,
+        at_meeting: Callable[[Meeting], None] = lambda meeting: None,
         pin: Pin = None,
         timeout: float = 60,
     ) -> list[Any]:
         """Run `roles`, each in a process of its own if the contestant can; what each returned.
 
-        `at_meeting` is called with 0, 1, ... when all roles stand at that meeting. Raises `RunFailed`.
+        `at_meeting` is called at each meeting, before the roles go on. Raises `RunFailed`.
         """
         self._runs += 1
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
@@ -114,7 +130,9 @@ class _Run:
 
     def __init__(self, recipe: Recipe, casts: Sequence[Sequence[Role[Any]]], pin: Pin) -> None:
         self._connections: list[Connection] = []
-        self._processes = []
+        self._processes: list[BaseProcess] = []
+        self._process_of: list[int] = []
+        """By connection: the number of its process."""
         for number, cast in enumerate(casts):
             pipes = [_multiprocessing.Pipe() for _ in cast]
             processors = _processors(number, pin)
@@ -125,21 +143,24 @@ class _Run:
             for ours, theirs in pipes:
                 theirs.close()
                 self._connections.append(ours)
+                self._process_of.append(number)
             self._processes.append(process)
 
-    def direct(self, at_meeting: Callable[[int], None], deadline: float) -> list[Any]:
+    def direct(self, at_meeting: Callable[[Meeting], None], deadline: float) -> list[Any]:
         """Lead the roles from meeting to meeting until each has returned."""
-        meeting = 0
-        while True:
+        for number in itertools.count():
             said = self._hear_all(deadline)
             if all(what == "returned" for what, _ in said):
                 return [value for _, value in said]
             if not all(what == "meet" for what, _ in said):
                 raise RunFailed("the roles do not meet equally often")
-            at_meeting(meeting)
-            meeting += 1
+            # Roles of one process tell the same clock's time.
+            used = dict(zip(self._process_of, (cpu_seconds for _, (_, cpu_seconds) in said), strict=True))
+            at_meeting(Meeting(number, sum(used.values())))
+            brought = [value for _, (value, _) in said]
             for connection in self._connections:
-                connection.send([value for _, value in said])
+                connection.send(brought)
+        raise AssertionError("unreachable")
 
     def _hear_all(self, deadline: float) -> list[tuple[str, Any]]:
         said: dict[Connection, tuple[str, Any]] = {}

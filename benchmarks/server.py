@@ -8,16 +8,21 @@ from typing import Any
 
 import redis
 
+from benchmarks.arena import Meeting
+
 _END = "benchmarks: end of what is counted"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The server's counters at one moment."""
+    """The counters at one meeting."""
 
     connections: int
-    """Accepted since its start."""
-    cpu_seconds: float
+    """That the server accepted since its start."""
+    server_cpu: float
+    """Seconds that the server used."""
+    clients_cpu: float
+    """Seconds that the processes of the run used."""
 
 
 class Observer:
@@ -33,11 +38,12 @@ class Observer:
             return f"valkey {info['valkey_version']}"
         return f"redis {info['redis_version']}"
 
-    def read(self) -> Reading:
+    def read(self, meeting: Meeting) -> Reading:
         info = self._client.info()
         return Reading(
             connections=info["total_connections_received"],
-            cpu_seconds=info["used_cpu_user"] + info["used_cpu_sys"],
+            server_cpu=info["used_cpu_user"] + info["used_cpu_sys"],
+            clients_cpu=meeting.cpu_seconds,
         )
 
     def empty(self) -> None:

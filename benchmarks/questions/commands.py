@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.arena import Role
+from benchmarks.arena import Meeting, Role
 from benchmarks.contestants import Contestant
 from benchmarks.pingpong import WARM_UP, Stretch, echo, ping
 from benchmarks.questions.base import Means
@@ -35,10 +35,10 @@ class Commands:
         stretches = [WARM_UP, Stretch(seconds=60, count=means.scale.messages // 2)]
         commands = means.observer.count_commands()
 
-        def at_meeting(number: int) -> None:
-            if number == _MEASURED_FROM:
+        def at_meeting(meeting: Meeting) -> None:
+            if meeting.number == _MEASURED_FROM:
                 commands.start()
-            elif number == _MEASURED_TO:
+            elif meeting.number == _MEASURED_TO:
                 commands.stop()
 
         (_, trips), _ = means.arena.run(

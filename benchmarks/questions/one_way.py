@@ -51,7 +51,8 @@ class OneWay:
     columns = (
         Column("per_second", "messages/s"),
         Column("full", "times full"),
-        Column("server_cpu_us", "server CPU us per message"),
+        Column("cpu_us", "CPU us/message", ",.1f"),
+        Column("server_cpu_us", "of the server"),
     )
     references = ("bare pipe", "channels_redis core", "channels_redis pubsub")
     contestants: tuple[str, ...] = (
@@ -83,7 +84,7 @@ class OneWay:
             contestant,
             [Role(send, channel="one.way", number=number, seconds=means.scale.seconds) for number in range(self._pairs)]
             + [Role(receive, channel="one.way") for _ in range(self._pairs)],
-            at_meeting=lambda number: readings.append(means.observer.read()),
+            at_meeting=lambda meeting: readings.append(means.observer.read(meeting)),
         )
         sent: list[Sent] = results[: self._pairs]
         got: list[Got] = results[self._pairs :]
@@ -97,9 +98,10 @@ class OneWay:
             "per_second": (count - tally.lost) / duration,
             "full": sum(account.full for account in sent),
         }
+        _, start, _, end = readings
+        figures["cpu_us"] = (end.clients_cpu - start.clients_cpu) / count * 1e6
         if contestant.remote:
-            _, start, _, end = readings
-            figures["server_cpu_us"] = (end.cpu_seconds - start.cpu_seconds) / count * 1e6
+            figures["server_cpu_us"] = (end.server_cpu - start.server_cpu) / count * 1e6
         return Sample(figures, lost=tally.lost, twice=tally.twice, disorder=tally.disorder)
 
 

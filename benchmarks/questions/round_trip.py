@@ -22,7 +22,8 @@ class RoundTrip:
     columns = (
         Column("p50_us", "p50 us"),
         Column("p99_us", "p99 us"),
-        Column("server_cpu_us", "server CPU us per message"),
+        Column("cpu_us", "CPU us/message"),
+        Column("server_cpu_us", "of the server"),
     )
 
     def __init__(self, key: str, channel: str | None, pin: Literal["together", "apart"] | None = None) -> None:
@@ -49,14 +50,15 @@ class RoundTrip:
                 Role(ping, channel=self._channel, stretches=stretches),
                 Role(echo, channel=self._channel, stretches=stretches),
             ],
-            at_meeting=lambda number: readings.append(means.observer.read()),
+            at_meeting=lambda meeting: readings.append(means.observer.read(meeting)),
             pin=self._pin,
         )
         figures = {
             "p50_us": quantile(trips.seconds, 0.5) * _MICROSECONDS,
             "p99_us": quantile(trips.seconds, 0.99) * _MICROSECONDS,
         }
+        _, _, start, end = readings
+        figures["cpu_us"] = (end.clients_cpu - start.clients_cpu) / trips.messages * _MICROSECONDS
         if contestant.remote:
-            _, _, start, end = readings
-            figures["server_cpu_us"] = (end.cpu_seconds - start.cpu_seconds) / trips.messages * _MICROSECONDS
+            figures["server_cpu_us"] = (end.server_cpu - start.server_cpu) / trips.messages * _MICROSECONDS
         return Sample(figures, twice=trips.twice)

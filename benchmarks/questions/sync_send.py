@@ -32,6 +32,7 @@ class SyncSend:
 
     columns = (
         Column("per_second", "calls/s"),
+        Column("cpu_us", "CPU us/call"),
         Column("connections", "new connections per call", ".3f"),
     )
     references = ("empty coroutine", "InMemory")
@@ -65,18 +66,16 @@ class SyncSend:
             seconds=means.scale.seconds,
             then_drain=contestant.one_process and not contestant.bare,
         )
-        if contestant.one_process:
-            [(sent, duration, got)] = means.arena.run(contestant, [call])
-        else:
-            (sent, duration, _), got = means.arena.run(
-                contestant,
-                [call, Role(receive, channel="sync.send")],
-                at_meeting=lambda number: readings.append(means.observer.read()),
-            )
+        roles: list[Role[Any]] = [call] if contestant.one_process else [call, Role(receive, channel="sync.send")]
+        (sent, duration, got), *received = means.arena.run(
+            contestant, roles, at_meeting=lambda meeting: readings.append(means.observer.read(meeting))
+        )
+        if received:
+            [got] = received
         count = sum(sent)
-        figures = {"per_second": count / duration}
+        _, _, start, _, end = readings
+        figures = {"per_second": count / duration, "cpu_us": (end.clients_cpu - start.clients_cpu) / count * 1e6}
         if contestant.remote:
-            _, _, start, end, *_ = readings
             figures["connections"] = (end.connections - start.connections) / count
         if contestant.bare:
             return Sample(figures)
@@ -131,6 +130,7 @@ def call_send(
     party.meet_blocking()
     send(channel, message(END))
     got = asyncio.run(_drain(layer, channel)) if then_drain else []
+    party.meet_blocking()
     return counts, duration, got
 
 
@@ -143,7 +143,9 @@ async def receive(layer: Any, party: Party, channel: str) -> Identities:
     draining = asyncio.create_task(_drain(layer, channel))
     await party.meet()
     await party.meet()
-    return await draining
+    got = await draining
+    await party.meet()
+    return got
 
 
 async def _drain(layer: Any, channel: str) -> Identities:
