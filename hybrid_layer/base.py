@@ -77,8 +77,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         self.group_expiry = group_expiry
         self.capacity = capacity
         self.channel_capacity = channel_capacity or {}
-        self._identity: identity.Identity | None = None
-        self._process = ""
+        self._process_ids: dict[identity.Identity, str] = {}
         self._counter = itertools.count(1)
 
     def _transport_for(self, channel: str) -> Transport:
@@ -178,7 +177,8 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     def _process_id(self) -> str:
         # A child of a fork must not read its parent's names. Nor does one layer object read another's: each has its own
         # policy, buffers and inbox.
-        if self._identity is not identity.current():
-            self._identity = identity.current()
-            self._process = identity.random_id()
-        return self._process
+        process = self._process_ids.get(identity.current())
+        if process is None:
+            # Atomic: of two threads that come here first, both get the same id.
+            process = self._process_ids.setdefault(identity.current(), identity.random_id())
+        return process
