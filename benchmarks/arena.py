@@ -71,7 +71,7 @@ class Party:
         self._connection = connection
 
     async def meet(self, value: Any = None) -> list[Any]:
-        """Wait for the other roles; what each of them brought. The processor time of the meeting is that of the call."""
+        """Wait for the other roles; what each of them brought. Processor time is read at the call."""
         self._say(value)
         # In a thread that ends up asleep in read(): the loop goes on, the interpreter lock is free.
         brought: list[Any] = await asyncio.get_running_loop().run_in_executor(None, self._connection.recv)
