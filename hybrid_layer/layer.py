@@ -87,11 +87,13 @@ class HybridChannelLayer(BaseLayer):
         from hybrid_layer.remote.options import remote_options
         from hybrid_layer.remote.transport import QueueTransport
 
+        router = self._router  # not by way of self, which the remote half must not keep alive
         machine = Machine(
             id=self._local.machine_id,
             deliver=self._local.deliver,
             has_members=self._local.has_remote_members,
             mark_members=self._local.mark_remote_members,
+            keeps=lambda channel: router.route(channel) is Route.LOCAL,
         )
         return QueueTransport(self._settings, remote_options(hosts=hosts, **options), machine)
 

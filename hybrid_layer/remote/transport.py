@@ -169,7 +169,7 @@ class QueueTransport:
 
     async def _member(self, channel: str) -> str:
         """How the servers know a member: a normal channel of a machine by the machine's inbox."""
-        if "!" in channel or self._machine is None:
+        if "!" in channel or self._machine is None or not self._machine.keeps(channel):
             return channel
         return f"@{await self._machine.id()}!{channel}"
 
