@@ -25,7 +25,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import psutil
 
@@ -98,7 +98,7 @@ class Demo:
         self.worker = start(WORKER)
         self.worker_since = time.monotonic()
 
-    def watch(self) -> None:
+    def watch(self) -> NoReturn:
         """Until Ctrl-C. Whatever dies meanwhile is named and replaced, and the others go on: try `kill -9`."""
         while True:
             self.pause(0.5)
