@@ -120,6 +120,15 @@ async def serve_one(parent: Parent, spec: dict[str, Any]) -> None:
     parent.ready()
 
 
+def build_twice(parent: Parent, spec: dict[str, Any]) -> list[str]:
+    """What is logged when layers are built."""
+    warnings = Warnings()
+    logging.getLogger("hybrid_layer").addHandler(warnings)
+    for _ in range(2):
+        build(spec)
+    return warnings.texts
+
+
 async def read(parent: Parent, spec: dict[str, Any], channel: str | None = None) -> list[Any]:
     """Read until the message None; the numbers that came. Without a channel, on a new one, which is told."""
     layer = build(spec)

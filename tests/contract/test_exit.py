@@ -64,8 +64,6 @@ def test_segment_goes_with_its_last_user(
     make_layer: LayerMaker, spawn: Spawn, close: bool, leave: str, stays: bool
 ) -> None:
     """Unless it holds a message, or a normal channel's membership; doorbells go in any case."""
-    if leave == "a member" and make_layer.configuration.specific_is_remote:
-        stays = False  # the membership lies on the server
     used = spawn(exits.tell_shared_memory, make_layer.spec(), close, leave).result()
     assert used
     left = [path for path in used if Path(path).exists()]

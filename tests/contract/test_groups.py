@@ -11,7 +11,7 @@ from channels.exceptions import ChannelFull
 
 from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError
 from tests.contract.conftest import LayerMaker
-from tests.contract.tools import assert_silent, counted, receive, receive_numbers, settle
+from tests.contract.tools import assert_silent, counted, eventually, receive, receive_numbers, settle
 
 A_NORMAL_CHANNEL = "a.normal.channel"
 
@@ -130,8 +130,14 @@ async def test_a_member_at_capacity_misses_it_and_no_error_is_raised(make_layer:
         before = await counted(layer, "full")
         for n in range(3):
             await layer.group_send("group", {"n": n})
-        assert await counted(layer, "full") - before == 3
         assert await receive_numbers(layer, roomy, 3) == [0, 1, 2]
+
+        async def all_counted(expected: int = before + 3) -> bool:
+            return await counted(layer, "full") >= expected
+
+        await eventually(all_counted)  # the hybrid hands a normal channel's message over by way of the machine's inbox
+        await settle(0.05)
+        assert await counted(layer, "full") - before == 3
         assert await receive_numbers(layer, channel, 5) == [0, 1, 2, 3, 4]
         await assert_silent(layer, channel, 0.05)
         await layer.group_discard("group", channel)
