@@ -63,6 +63,10 @@ def _compiled(pattern: object) -> Pattern[str]:
         raise ConfigurationError(
             f"routes has the pattern {shown(pattern)}; give a glob such as 'video.*' or a compiled expression of str."
         )
+    if not source:
+        raise ConfigurationError(
+            "routes has an empty pattern, which no channel matches; give a glob such as 'video.*'."
+        )
     if "!" in source:
         raise ConfigurationError(
             f"routes has the pattern {shown(pattern)}: process-specific channels (with '!') always go to the servers. "
