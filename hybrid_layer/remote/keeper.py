@@ -49,6 +49,8 @@ class Keeper:
         self._memberships: dict[tuple[str, str], _Membership] = {}
         self._lost: set[int] = set()
         """Shards that may lack what this process told them."""
+        self._known: set[int] = set()
+        """Shards that were told of this process."""
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
@@ -174,7 +176,10 @@ class Keeper:
         lost = shard.number in self._lost
         self._lost.discard(shard.number)
         try:
-            reply = await process.connections.run(shard.number, scripts.RENEW.command(keys, int(self._life * 1000)))
+            was_known = "1" if shard.number in self._known else "0"
+            command = scripts.RENEW.command(keys, int(self._life * 1000), was_known)
+            reply = await process.connections.run(shard.number, command)
+            self._known.add(shard.number)
             gone, epoch, seconds, micros, *notes = reply
             shard.clock.measured([seconds, micros], asked, time.monotonic())
             shard.epoch.meet(epoch)

@@ -53,10 +53,21 @@ def test_expired_heads_make_room_when_the_queue_is_full(server: Server, keys: Ke
 
 def test_send_to_a_process_that_is_gone(server: Server, keys: Keys, run_script: Eval) -> None:
     names = [keys.inbox("a.B!"), keys.epoch, keys.alive("B")]
+    run_script(scripts.RENEW, [keys.alive("A"), keys.notes("A"), keys.epoch], 5000, 0)
     assert run_script(scripts.SEND, names, "p", "a.B!1", 3, 5000)[0] == 2
     assert server.command("EXISTS", keys.inbox("a.B!")) == 0
     server.command("SET", keys.alive("B"), 1, "PX", 5000)
     assert run_script(scripts.SEND, names, "p", "a.B!1", 3, 5000)[0] == 0
+
+
+def test_send_after_the_server_lost_its_data(server: Server, keys: Keys, run_script: Eval) -> None:
+    """The alive key may be gone only because its process has not renewed it yet."""
+    names = [keys.inbox("a.B!"), keys.epoch, keys.alive("B")]
+    assert run_script(scripts.SEND, names, "p", "a.B!1", 3, 5000)[0] == 0
+    assert server.command("LLEN", keys.inbox("a.B!")) == 1
+    assert server.command("GET", keys.epoch).startswith(b"L")
+    server.command("SET", keys.epoch, "L1600000000-1:0")
+    assert run_script(scripts.SEND, names, "p", "a.B!1", 3, 5000)[0] == 2
 
 
 def test_put_back_keeps_the_stamp_and_ignores_the_capacity(server: Server, keys: Keys, run_script: Eval) -> None:
@@ -84,7 +95,7 @@ def test_put_back_refuses_what_expired_or_was_flushed(server: Server, keys: Keys
 
 
 def test_group_send_reaches_living_members_once_per_inbox(server: Server, keys: Keys, run_script: Eval) -> None:
-    server.command("SET", keys.alive("B"), 1, "PX", 5000)
+    run_script(scripts.RENEW, [keys.alive("B"), keys.notes("B"), keys.epoch], 5000, 0)
     for member in ("a.B!1", "a.B!2", "a.DEAD!1", "normal"):
         run_script(scripts.GROUP_ADD, [keys.group("g"), keys.epoch], member, 5000, "add", "g")
     reply = run_script(scripts.GROUP_SEND, [keys.group("g"), keys.epoch], "p", 5000, 2, keys.base)
@@ -110,14 +121,14 @@ def test_group_send_asks_for_capacities_that_it_lacks(server: Server, keys: Keys
 
 def test_renew_tells_what_is_missing_and_hands_over_notes(server: Server, keys: Keys, run_script: Eval) -> None:
     names = [keys.alive("B"), keys.notes("B"), keys.epoch]
-    assert run_script(scripts.RENEW, names, 5000)[0] == 1
+    assert run_script(scripts.RENEW, names, 5000, 0)[0] == 1
     run_script(scripts.GROUP_ADD, [keys.group("g"), keys.epoch, keys.notes("B")], "a.B!1", 5000, "add", "g")
     run_script(scripts.GROUP_DISCARD, [keys.group("g"), keys.notes("B")], "a.B!1", "g")
-    gone, _, _, _, added, discarded = run_script(scripts.RENEW, names, 5000)
+    gone, _, _, _, added, discarded = run_script(scripts.RENEW, names, 5000, 0)
     assert gone == 0
     assert added.startswith(b"+|g|a.B!1|")
     assert discarded == b"-|g|a.B!1"
-    assert len(run_script(scripts.RENEW, names, 5000)) == 4
+    assert len(run_script(scripts.RENEW, names, 5000, 0)) == 4
 
 
 def test_a_restored_membership_does_not_renew_one_that_is_there(server: Server, keys: Keys, run_script: Eval) -> None:

@@ -46,7 +46,11 @@ local sent, full, dead, expired = 0, 0, 0, 0
 for _, part in ipairs(parts) do
   local names = names_of[part]
   local process = string.match(part, '([^.]*)!$')
-  if process and redis.call('EXISTS', base .. 'alive|' .. process) == 0 then
+  if
+    process
+    and redis.call('EXISTS', base .. 'alive|' .. process) == 0
+    and not may_not_have_renewed(epoch, now)
+  then
     for _, name in ipairs(names) do
       redis.call('ZREM', KEYS[1], name)
     end

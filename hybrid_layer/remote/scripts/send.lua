@@ -5,12 +5,13 @@
 -- Returns {0 stored | 1 full | 2 the process is gone, number of expired entries that were dropped to make room, epoch}
 -- include: clock epoch queue
 
-if KEYS[3] and redis.call('EXISTS', KEYS[3]) == 0 then
-  return {2, 0, current_epoch(KEYS[2])}
-end
+-- The name of a process-specific channel was made after the epoch.
+local epoch = current_epoch(KEYS[2], KEYS[3] ~= nil)
 local now, life = server_ms(), tonumber(ARGV[4])
+if KEYS[3] and redis.call('EXISTS', KEYS[3]) == 0 and not may_not_have_renewed(epoch, now) then
+  return {2, 0, epoch}
+end
 local room, dropped = make_room(KEYS[1], tonumber(ARGV[3]), now)
-local epoch = current_epoch(KEYS[2])
 if not room then
   return {1, dropped, epoch}
 end

@@ -1,13 +1,22 @@
 -- The flush epoch, "<incarnation>:<flushes>". Another incarnation means that the server lost its data, which is no flush.
 
-local function current_epoch(key)
+-- `lost` says that the caller knows of earlier data, so that without an epoch they must have been lost; the incarnation
+-- then begins with "L".
+local function current_epoch(key, lost)
   local epoch = redis.call('GET', key)
   if not epoch then
     local now = redis.call('TIME')
-    epoch = now[1] .. '-' .. now[2] .. ':0'
+    epoch = (lost and 'L' or '') .. now[1] .. '-' .. now[2] .. ':0'
     redis.call('SET', key, epoch)
   end
   return epoch
+end
+
+-- Whether the server lost its data so recently that a process without an alive key may just not have renewed it yet.
+local function may_not_have_renewed(epoch, now)
+  local GRACE_MS = 10000
+  local since = string.match(epoch, '^L(%d+)-')
+  return since ~= nil and now - since * 1000 < GRACE_MS
 end
 
 local function was_flushed(old, current)
