@@ -1,0 +1,112 @@
+/* What the files of the binding share. The binding is the Python side of the core: arguments in, one operation, result out; it
+ * has no logic of its own but the ringing afterwards.
+ *
+ * The interpreter's lock: RUN tries the operation while it is held; if the segment's lock is busy, it is released for the
+ * whole operation and taken back after the segment's lock was given back. Nobody ever waits for the interpreter with the
+ * segment's lock in hand, and no Python object is touched under it. RUN and UNLOCKED are the only places that release it.
+ */
+#ifndef HYBRID_BINDING_H
+#define HYBRID_BINDING_H
+
+#include "operations.h" /* before Python.h: it asks for the system's extensions */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "doorbells.h"
+
+#define RUN(operation, ...)                                                                                                \
+    do {                                                                                                                   \
+        status = operation(handle, TRY, __VA_ARGS__);                                                                      \
+        if (status == BUSY) {                                                                                              \
+            Py_BEGIN_ALLOW_THREADS status = operation(handle, WAIT, __VA_ARGS__);                                          \
+            Py_END_ALLOW_THREADS                                                                                           \
+        }                                                                                                                  \
+    } while (0)
+
+#define UNLOCKED(statement)                                                                                                \
+    do {                                                                                                                   \
+        Py_BEGIN_ALLOW_THREADS statement;                                                                                  \
+        Py_END_ALLOW_THREADS                                                                                               \
+    } while (0)
+
+typedef struct {
+    PyObject_HEAD
+    struct handle handle;
+    struct doorbells doorbells;
+} Segment;
+
+/* binding_common.c */
+
+extern PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory, *error_no_slot;
+
+/* Sets the exception for a status and returns NULL. */
+PyObject *raise_status(enum status status);
+
+/* Arguments: false with an exception set. */
+bool name_of(PyObject *object, struct name *name, size_t most);
+bool channel_of(PyObject *object, struct name *name);
+bool u32_of(PyObject *object, uint32_t *value);
+bool u64_of(PyObject *object, uint64_t *value);
+bool loop_number_of(PyObject *object, uint32_t *loop);
+bool wants(const char *function, Py_ssize_t given, Py_ssize_t expected);
+
+/* Rings other processes' loops. The result is a bit for each loop of our own, which the caller wakes without a doorbell. */
+unsigned long ring_all(Segment *self, struct rings *rings);
+
+/* The same, as a method's result; raises if the operation has failed. */
+PyObject *own_loops(Segment *self, enum status status, struct rings *rings);
+
+/* Names that are written as length and bytes each. */
+PyObject *names_list(const char *names, size_t size, uint32_t most);
+
+/* binding_messages.c */
+
+PyObject *segment_push(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
+PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
+PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
+PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
+
+/* binding_waiting.c */
+
+PyObject *segment_open_inbox(Segment *self, PyObject *argument);
+PyObject *segment_close_inbox(Segment *self, PyObject *argument);
+PyObject *segment_wait(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
+PyObject *segment_unwait(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
+PyObject *segment_group_add(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
+PyObject *segment_group_discard(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
+PyObject *segment_group_targets(Segment *self, PyObject *argument);
+PyObject *segment_open_loop(Segment *self, PyObject *unused);
+PyObject *segment_close_loop(Segment *self, PyObject *argument);
+PyObject *segment_collect(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
+PyObject *segment_repoll(Segment *self, PyObject *argument);
+PyObject *segment_doorbell(Segment *self, PyObject *argument);
+
+/* binding_life.c */
+
+PyObject *segment_flush(Segment *self, PyObject *unused);
+PyObject *segment_join_method(Segment *self, PyObject *unused);
+PyObject *segment_leave_method(Segment *self, PyObject *unused);
+PyObject *segment_is_deserted_method(Segment *self, PyObject *unused);
+PyObject *segment_is_needed_method(Segment *self, PyObject *unused);
+PyObject *segment_lost(Segment *self, PyObject *unused);
+PyObject *segment_count(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
+PyObject *segment_counters(Segment *self, PyObject *unused);
+PyObject *segment_check(Segment *self, PyObject *unused);
+PyObject *segment_processes(Segment *self, PyObject *unused);
+PyObject *segment_retire(Segment *self, PyObject *unused);
+PyObject *segment_mark_members(Segment *self, PyObject *unused);
+PyObject *get_epoch(Segment *self, void *unused);
+PyObject *get_rebuilds(Segment *self, void *unused);
+PyObject *get_lock_word(Segment *self, void *unused);
+PyObject *get_progress(Segment *self, void *unused);
+PyObject *get_machine_members(Segment *self, void *unused);
+PyObject *get_attached(Segment *self, void *unused);
+PyObject *get_slot(Segment *self, void *unused);
+PyObject *get_message_bytes(Segment *self, void *unused);
+PyObject *get_group_bytes(Segment *self, void *unused);
+PyObject *get_machine(Segment *self, void *unused);
+PyObject *get_project(Segment *self, void *unused);
+PyObject *get_prefix(Segment *self, void *unused);
+
+#endif

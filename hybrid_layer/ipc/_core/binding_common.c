@@ -1,0 +1,145 @@
+#include "binding.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define RINGING_ROUNDS 8u
+
+PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory, *error_no_slot;
+
+PyObject *raise_status(enum status status) {
+    switch (status) {
+    case BUSY:
+        PyErr_SetNone(error_busy);
+        break;
+    case FULL:
+        PyErr_SetNone(error_full);
+        break;
+    case NO_MEMORY:
+        PyErr_SetNone(error_no_memory);
+        break;
+    case NO_SLOT:
+        PyErr_SetNone(error_no_slot);
+        break;
+    case GONE:
+        PyErr_SetNone(error_gone);
+        break;
+    case DETACHED:
+        PyErr_SetNone(error_detached);
+        break;
+    case SYSTEM_ERROR:
+        PyErr_SetFromErrno(PyExc_OSError);
+        break;
+    default:
+        PyErr_SetNone(error_damaged);
+    }
+    return NULL;
+}
+
+/* Arguments */
+
+bool name_of(PyObject *object, struct name *name, size_t most) {
+    Py_ssize_t length;
+    name->bytes = PyUnicode_AsUTF8AndSize(object, &length);
+    if (name->bytes == NULL)
+        return false;
+    if ((size_t)length > most) {
+        PyErr_Format(PyExc_ValueError, "a name of %zd bytes", length);
+        return false;
+    }
+    name->length = (size_t)length;
+    return true;
+}
+
+bool channel_of(PyObject *object, struct name *name) {
+    if (!name_of(object, name, NAME_MAX_LENGTH))
+        return false;
+    if (name->length == 0)
+        PyErr_SetString(PyExc_ValueError, "an empty name");
+    return name->length != 0;
+}
+
+bool u32_of(PyObject *object, uint32_t *value) {
+    unsigned long number = PyLong_AsUnsignedLong(object);
+    if (number == (unsigned long)-1 && PyErr_Occurred())
+        return false;
+    *value = number > UINT32_MAX - 1 ? UINT32_MAX - 1 : (uint32_t)number;
+    return true;
+}
+
+bool u64_of(PyObject *object, uint64_t *value) {
+    *value = PyLong_AsUnsignedLongLong(object);
+    return !(*value == (uint64_t)-1 && PyErr_Occurred());
+}
+
+bool loop_number_of(PyObject *object, uint32_t *loop) {
+    long number = PyLong_AsLong(object);
+    if (number == -1 && PyErr_Occurred())
+        return false;
+    *loop = number >= 0 && number < (long)LOOPS ? (uint32_t)number : NO_LOOP;
+    return true;
+}
+
+bool wants(const char *function, Py_ssize_t given, Py_ssize_t expected) {
+    if (given != expected)
+        PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, %zd given", function, expected, given);
+    return given == expected;
+}
+
+/* Ringing */
+
+static void rings_of_everybody(struct handle *handle, struct rings *rings) {
+    for (uint32_t slot = 0; slot < SLOTS; slot++)
+        for (uint32_t loop = 0; handle->slots[slot].published && loop < LOOPS; loop++) {
+            struct loop_slot *waiting = &handle->slots[slot].loops[loop];
+            if (waiting->in_use)
+                rings_add_loop(rings, slot, atomic_load(&handle->slots[slot].generation), loop,
+                               atomic_load(&waiting->state));
+        }
+}
+
+unsigned long ring_all(Segment *self, struct rings *rings) {
+    struct handle *handle = &self->handle;
+    unsigned long own = 0;
+    if (atomic_exchange(&handle->ring_everybody, false))
+        rings_of_everybody(handle, rings);
+    for (uint32_t round = 0; rings->count > 0 && round < RINGING_ROUNDS; round++) {
+        struct rings failed;
+        rings_open(&failed);
+        for (uint32_t i = 0; i < rings->count; i++) {
+            struct ring *ring = &rings->items[i];
+            if (ring->slot == handle->private->slot) {
+                own |= 1ul << ring->loop;
+            } else if (doorbell_ring(&self->doorbells, ring)) {
+                ring_succeeded(handle, ring);
+            } else {
+                /* That loop is gone. Its waiters go, and others are woken for what they were to take. */
+                enum status status;
+                RUN(op_ring_failed, ring, &failed);
+                (void)status; /* if this fails, the others' next look around finds the message */
+            }
+        }
+        rings_close(rings);
+        *rings = failed;
+        if (failed.items == failed.few)
+            rings->items = rings->few;
+    }
+    rings_close(rings);
+    return own;
+}
+
+PyObject *own_loops(Segment *self, enum status status, struct rings *rings) {
+    unsigned long own = ring_all(self, rings);
+    return status == OK ? PyLong_FromUnsignedLong(own) : raise_status(status);
+}
+
+PyObject *names_list(const char *names, size_t size, uint32_t most) {
+    PyObject *list = PyList_New(0);
+    for (size_t at = 0; list != NULL && at < size && most > 0; at += 1 + (unsigned char)names[at], most--) {
+        PyObject *name = PyUnicode_DecodeUTF8(names + at + 1, (unsigned char)names[at], "replace");
+        if (name == NULL || PyList_Append(list, name) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    return list;
+}

@@ -1,0 +1,202 @@
+#include "binding.h"
+
+#include <string.h>
+
+#include "checker.h"
+#include "liveness.h"
+#include "segment.h"
+
+PyObject *segment_flush(Segment *self, PyObject *unused) {
+    struct handle *handle = &self->handle;
+    enum status status = op_flush(handle, TRY);
+    (void)unused;
+    if (status == BUSY)
+        UNLOCKED(status = op_flush(handle, WAIT));
+    return status == OK ? Py_NewRef(Py_None) : raise_status(status);
+}
+
+PyObject *segment_join_method(Segment *self, PyObject *unused) {
+    enum status status;
+    (void)unused;
+    UNLOCKED(status = segment_join(&self->handle));
+    return status == OK ? Py_NewRef(Py_None) : raise_status(status);
+}
+
+PyObject *segment_leave_method(Segment *self, PyObject *unused) {
+    enum status status;
+    (void)unused;
+    UNLOCKED(status = segment_leave(&self->handle));
+    return status == OK ? Py_NewRef(Py_None) : raise_status(status);
+}
+
+PyObject *segment_is_deserted_method(Segment *self, PyObject *unused) {
+    (void)unused;
+    return PyBool_FromLong(segment_is_deserted(&self->handle));
+}
+
+PyObject *segment_is_needed_method(Segment *self, PyObject *unused) {
+    struct handle *handle = &self->handle;
+    enum status status;
+    bool needed;
+    (void)unused;
+    RUN(op_is_needed, &needed);
+    return status == OK ? PyBool_FromLong(needed) : raise_status(status);
+}
+
+/* None: all is well. Otherwise why this process has to attach anew. */
+PyObject *segment_lost(Segment *self, PyObject *unused) {
+    struct handle *handle = &self->handle;
+    bool linked = true;
+    (void)unused;
+    if (!handle->private->attached)
+        return PyUnicode_FromString("fork");
+    if (!liveness_descriptor_is_ours(handle, &linked))
+        return PyUnicode_FromString("descriptor");
+    if (!linked)
+        return PyUnicode_FromString("unlinked");
+    if (atomic_load(&handle->header->retired))
+        return PyUnicode_FromString("retired");
+    /* A record lock that is ours already is granted again; one that was lost when some code closed a descriptor of the same
+     * file, and that nobody has taken, is ours anew. */
+    if (liveness_claim(handle, handle->private->slot) != OK ||
+        atomic_load(&handle->slots[handle->private->slot].generation) != handle->private->generation)
+        return PyUnicode_FromString("slot");
+    Py_RETURN_NONE;
+}
+
+PyObject *segment_count(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+    uint32_t counter;
+    uint64_t number;
+    if (!wants("count", count_of_args, 2) || !u32_of(args[0], &counter) || !u64_of(args[1], &number))
+        return NULL;
+    if (counter >= COUNTERS) {
+        PyErr_SetString(PyExc_ValueError, "no such counter");
+        return NULL;
+    }
+    count(&self->handle, (enum counter)counter, number);
+    Py_RETURN_NONE;
+}
+
+PyObject *segment_counters(Segment *self, PyObject *unused) {
+    (void)unused;
+    PyObject *list = PyList_New(COUNTERS);
+    for (Py_ssize_t i = 0; list != NULL && i < (Py_ssize_t)COUNTERS; i++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(atomic_load(&self->handle.header->counters[i]));
+        if (number == NULL || PyList_SetItem(list, i, number) < 0)
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
+PyObject *segment_check(Segment *self, PyObject *unused) {
+    struct handle *handle = &self->handle;
+    enum status status;
+    char error[160];
+    uint64_t totals[TOTALS];
+    (void)unused;
+    RUN(op_check, error, sizeof error, totals);
+    if (status != OK)
+        return raise_status(status);
+    PyObject *list = PyList_New(TOTALS);
+    for (Py_ssize_t i = 0; list != NULL && i < (Py_ssize_t)TOTALS; i++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(totals[i]);
+        if (number == NULL || PyList_SetItem(list, i, number) < 0)
+            Py_CLEAR(list);
+    }
+    return list == NULL ? NULL : Py_BuildValue("(sN)", error, list);
+}
+
+/* (slot, generation, pid, alive) of each published slot; pid 0 tells nothing, it may be one of another pid namespace. */
+PyObject *segment_processes(Segment *self, PyObject *unused) {
+    struct handle *handle = &self->handle;
+    (void)unused;
+    PyObject *list = PyList_New(0);
+    for (uint32_t slot = 0; list != NULL && slot < SLOTS; slot++) {
+        if (!handle->slots[slot].published)
+            continue;
+        uint32_t generation = atomic_load(&handle->slots[slot].generation);
+        bool own = handle->private->attached && slot == handle->private->slot;
+        PyObject *item = Py_BuildValue("(IIIO)", slot, generation, handle->slots[slot].pid,
+                                       own || !liveness_is_dead(handle, slot, generation) ? Py_True : Py_False);
+        if (item == NULL || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+PyObject *segment_retire(Segment *self, PyObject *unused) {
+    (void)unused;
+    atomic_store(&self->handle.header->retired, 1);
+    Py_RETURN_NONE;
+}
+
+PyObject *segment_mark_members(Segment *self, PyObject *unused) {
+    (void)unused;
+    atomic_store(&self->handle.header->machine_members, 1);
+    Py_RETURN_NONE;
+}
+
+static PyObject *fixed_string(const char *field, size_t size) {
+    return PyUnicode_DecodeUTF8(field, (Py_ssize_t)strnlen(field, size), "replace");
+}
+
+PyObject *get_epoch(Segment *self, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(atomic_load(&self->handle.header->epoch));
+}
+
+PyObject *get_rebuilds(Segment *self, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLong(atomic_load(&self->handle.header->rebuilds));
+}
+
+PyObject *get_lock_word(Segment *self, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLong(atomic_load(&self->handle.header->lock_word));
+}
+
+PyObject *get_progress(Segment *self, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLong(atomic_load(&self->handle.header->progress));
+}
+
+PyObject *get_machine_members(Segment *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(atomic_load(&self->handle.header->machine_members) != 0);
+}
+
+PyObject *get_attached(Segment *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(self->handle.private != NULL && self->handle.private->attached);
+}
+
+PyObject *get_slot(Segment *self, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLong(self->handle.private->slot);
+}
+
+PyObject *get_message_bytes(Segment *self, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(self->handle.header->message_bytes);
+}
+
+PyObject *get_group_bytes(Segment *self, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(self->handle.header->group_bytes);
+}
+
+PyObject *get_machine(Segment *self, void *unused) {
+    (void)unused;
+    return fixed_string(self->handle.header->machine, sizeof self->handle.header->machine);
+}
+
+PyObject *get_project(Segment *self, void *unused) {
+    (void)unused;
+    return fixed_string(self->handle.header->project, sizeof self->handle.header->project);
+}
+
+PyObject *get_prefix(Segment *self, void *unused) {
+    (void)unused;
+    return fixed_string(self->handle.header->prefix, sizeof self->handle.header->prefix);
+}

@@ -1,0 +1,215 @@
+#include "binding.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "holds.h"
+
+#define SMALL_BUFFER (LARGE + 256u) /* every payload that is not held fits */
+
+/* Sending */
+
+/* Copies a large payload into blocks of its own, without any lock. Leaves NO_HOLD where the operation has to copy itself. */
+static enum status hold_large(struct handle *handle, struct name local, const void *payload, size_t size, bool is_payload,
+                              uint32_t *hold) {
+    enum status status;
+    *hold = NO_HOLD;
+    if (size <= LARGE)
+        return OK;
+    uint32_t reserved;
+    RUN(op_hold_reserve, local.length, size, is_payload, &reserved);
+    if (status == NO_SLOT)
+        return OK;
+    if (status != OK)
+        return status;
+    bool filled;
+    UNLOCKED(filled = hold_fill(handle, reserved, local, payload, size, is_payload));
+    *hold = reserved;
+    return filled ? OK : DAMAGED;
+}
+
+static void let_go(struct handle *handle, uint32_t hold) {
+    enum status status;
+    if (hold != NO_HOLD)
+        RUN(op_hold_release, hold);
+}
+
+PyObject *segment_push(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+    struct handle *handle = &self->handle;
+    struct push push;
+    char *payload;
+    Py_ssize_t size;
+    if (!wants("push", count_of_args, 5) || !channel_of(args[0], &push.channel) ||
+        !name_of(args[1], &push.local, NAME_MAX_LENGTH) || PyBytes_AsStringAndSize(args[2], &payload, &size) < 0 ||
+        !u32_of(args[3], &push.capacity) || !u64_of(args[4], &push.expiry_ns))
+        return NULL;
+    if ((uint64_t)size > UINT32_MAX / 2) {
+        PyErr_SetString(PyExc_ValueError, "a payload of more than 2 GiB");
+        return NULL;
+    }
+    push.payload = payload;
+    push.size = (size_t)size;
+    uint32_t hold;
+    struct rings rings;
+    enum status status = hold_large(handle, push.local, payload, push.size, false, &hold);
+    rings_open(&rings);
+    if (status == OK) {
+        push.held = hold;
+        RUN(op_push, &push, &rings);
+    }
+    if (status != OK)
+        let_go(handle, hold);
+    if (status == GONE) /* counted; the sender cannot know */
+        status = OK;
+    return own_loops(self, status, &rings);
+}
+
+PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+    struct handle *handle = &self->handle;
+    struct group_send send;
+    struct capacity_of *others = NULL;
+    char *payload;
+    Py_ssize_t size, position = 0, number;
+    PyObject *key, *value;
+    if (!wants("group_send", count_of_args, 5) || !channel_of(args[0], &send.group) ||
+        PyBytes_AsStringAndSize(args[1], &payload, &size) < 0 || !u32_of(args[2], &send.capacity) ||
+        !u64_of(args[4], &send.expiry_ns) || (number = PyDict_Size(args[3])) < 0)
+        return NULL;
+    send.payload = payload;
+    send.size = (size_t)size;
+    if (number > 0 && (others = malloc((size_t)number * sizeof *others)) == NULL)
+        return PyErr_NoMemory();
+    for (send.others_count = 0; PyDict_Next(args[3], &position, &key, &value); send.others_count++)
+        if (!channel_of(key, &others[send.others_count].target) || !u32_of(value, &others[send.others_count].capacity)) {
+            free(others);
+            return NULL;
+        }
+    send.others = others;
+    struct name no_local = {"", 0};
+    struct rings rings;
+    rings_open(&rings);
+    enum status status = hold_large(handle, no_local, payload, send.size, true, &send.held);
+    uint32_t hold = send.held;
+    if (status == OK)
+        RUN(op_group_send, &send, &rings);
+    if (status != OK)
+        let_go(handle, hold);
+    free(others);
+    return own_loops(self, status, &rings);
+}
+
+/* Receiving */
+
+static PyObject *read_held(struct handle *handle, uint32_t hold, size_t size) {
+    PyObject *payload = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    bool read = false;
+    if (payload != NULL) {
+        char *bytes = PyBytes_AsString(payload); /* nobody else knows this object yet */
+        UNLOCKED(read = hold_read(handle, hold, bytes, size));
+    }
+    let_go(handle, hold);
+    if (payload != NULL && !read) {
+        Py_DECREF(payload);
+        return raise_status(DAMAGED);
+    }
+    return payload;
+}
+
+PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+    struct handle *handle = &self->handle;
+    struct name name;
+    uint32_t loop;
+    char small[4096];
+    if (!wants("pop", count_of_args, 2) || !channel_of(args[0], &name) || !loop_number_of(args[1], &loop))
+        return NULL;
+    struct taken taken = {.buffer = small, .size = sizeof small, .hold = NO_HOLD};
+    struct rings rings;
+    enum status status;
+    rings_open(&rings);
+    RUN(op_pop, name, loop, &taken, &rings);
+    while (status == NO_SPACE) {
+        size_t size = taken.used;
+        if (taken.buffer != small)
+            free(taken.buffer);
+        taken.buffer = malloc(size);
+        taken.size = size;
+        if (taken.buffer == NULL) {
+            rings_close(&rings);
+            return PyErr_NoMemory();
+        }
+        RUN(op_pop, name, loop, &taken, &rings);
+    }
+    PyObject *payload = NULL;
+    if (status == OK)
+        payload = taken.hold != NO_HOLD ? read_held(handle, taken.hold, taken.held)
+                                        : PyBytes_FromStringAndSize(taken.buffer, (Py_ssize_t)taken.used);
+    else if (status == EMPTY)
+        payload = Py_NewRef(Py_None);
+    if (taken.buffer != small)
+        free(taken.buffer);
+    unsigned long own = ring_all(self, &rings);
+    if (payload == NULL)
+        return PyErr_Occurred() ? NULL : raise_status(status);
+    return Py_BuildValue("(Nk)", payload, own);
+}
+
+static PyObject *drained_list(struct handle *handle, const struct taken *taken) {
+    PyObject *list = PyList_New(0);
+    size_t at = 0;
+    while (list != NULL && at < taken->used) {
+        struct drained item;
+        memcpy(&item, taken->buffer + at, sizeof item);
+        at += sizeof item;
+        PyObject *names = names_list(taken->buffer + at, item.names_size, item.names);
+        at += item.names_size;
+        PyObject *payload;
+        if (item.is_held) {
+            payload = read_held(handle, taken->hold, taken->held);
+        } else {
+            payload = PyBytes_FromStringAndSize(taken->buffer + at, (Py_ssize_t)item.size);
+            at += item.size;
+        }
+        PyObject *tuple = NULL;
+        if (names != NULL && payload != NULL)
+            tuple = Py_BuildValue("(OOd)", names, payload, (double)item.deadline / 1e9);
+        Py_XDECREF(names);
+        Py_XDECREF(payload);
+        if (tuple == NULL || PyList_Append(list, tuple) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(tuple);
+    }
+    return list;
+}
+
+PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+    struct handle *handle = &self->handle;
+    struct name name;
+    uint32_t loop;
+    if (!wants("drain", count_of_args, 2) || !channel_of(args[0], &name) || !loop_number_of(args[1], &loop))
+        return NULL;
+    char small[8192];
+    struct taken taken = {.buffer = small, .size = sizeof small, .hold = NO_HOLD};
+    enum status status;
+    RUN(op_drain, name, loop, &taken);
+    while (status == NO_SPACE) {
+        size_t size = taken.used > SMALL_BUFFER ? taken.used : SMALL_BUFFER;
+        if (taken.buffer != small)
+            free(taken.buffer);
+        taken.buffer = malloc(size);
+        taken.size = size;
+        if (taken.buffer == NULL)
+            return PyErr_NoMemory();
+        RUN(op_drain, name, loop, &taken);
+    }
+    PyObject *result = NULL;
+    if (status == OK) {
+        PyObject *messages = drained_list(handle, &taken);
+        if (messages != NULL)
+            result = Py_BuildValue("(NO)", messages, taken.left ? Py_True : Py_False);
+    } else {
+        raise_status(status);
+    }
+    if (taken.buffer != small)
+        free(taken.buffer);
+    return result;
+}
