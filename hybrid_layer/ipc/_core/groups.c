@@ -293,6 +293,18 @@ static enum status undo_add(struct handle *handle, enum status status, uint32_t 
     return target != 0 && channel_release(handle, target) != OK ? DAMAGED : status;
 }
 
+/* Ends a membership now. Messages that are on their way to it still arrive. */
+static enum status end_member(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair) {
+    if (pair->pending == 0)
+        return free_member(handle, reference, member, pair);
+    if (member->left == 0) {
+        member->left = handle->header->sequence + 1;
+        pair->live--;
+        pair->gone++;
+    }
+    return OK;
+}
+
 enum status group_add(struct handle *handle, struct name group_name, struct name target_name, struct name local,
                       uint64_t expiry_ns) {
     uint64_t deadline = now_ns() + expiry_ns;
@@ -316,19 +328,22 @@ enum status group_add(struct handle *handle, struct name group_name, struct name
     if (pair == NULL)
         return DAMAGED;
     status = find_member(handle, pair_reference, local, false, &member_reference);
-    if (status == EMPTY) {
+    if (status == OK && member_at(handle, member_reference)->deadline <= now_ns()) {
+        /* It had expired: what was sent since is not for it, what was sent before is still on its way. */
+        if (end_member(handle, member_reference, member_at(handle, member_reference), pair) != OK)
+            return DAMAGED;
+        status = EMPTY;
+    } else if (status == EMPTY) {
         /* A membership that ended since the last group send is as good as one that never ended. */
         status = find_member(handle, pair_reference, local, true, &member_reference);
-        if (status == OK && member_at(handle, member_reference)->left <= handle->header->sequence)
+        if (status == OK && (member_at(handle, member_reference)->left <= handle->header->sequence ||
+                             member_at(handle, member_reference)->deadline <= now_ns()))
             status = EMPTY;
         if (status == OK) {
             member_at(handle, member_reference)->left = 0;
             pair->live++;
             pair->gone--;
         }
-    } else if (status == OK && member_at(handle, member_reference)->deadline <= now_ns()) {
-        /* It had expired: what was sent in between is not for it. */
-        member_at(handle, member_reference)->joined = handle->header->sequence + 1;
     }
     if (status == EMPTY) {
         status = create_member(handle, pair_reference, local, deadline);
@@ -338,20 +353,8 @@ enum status group_add(struct handle *handle, struct name group_name, struct name
         return status;
     struct member *member = member_at(handle, member_reference);
     member->deadline = deadline;
-    if (deadline > pair->last_deadline)
+    if (deadline > pair->last_deadline || (pair->live == 1 && pair->gone == 0))
         pair->last_deadline = deadline;
-    return OK;
-}
-
-/* Ends a membership now. Messages that are on their way to it still arrive. */
-static enum status end_member(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair) {
-    if (pair->pending == 0)
-        return free_member(handle, reference, member, pair);
-    if (member->left == 0) {
-        member->left = handle->header->sequence + 1;
-        pair->live--;
-        pair->gone++;
-    }
     return OK;
 }
 

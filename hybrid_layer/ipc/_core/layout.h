@@ -15,6 +15,7 @@
 #define HYBRID_LAYOUT_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define LAYOUT_VERSION 1u
@@ -268,10 +269,10 @@ struct member {
     uint32_t bucket_next; /* AUTHORITY */
     uint32_t pair;        /* AUTHORITY */
     uint32_t next, previous; /* DERIVED */
-    char name[16];        /* AUTHORITY: what follows the "!" */
     uint64_t joined;      /* AUTHORITY */
     uint64_t left;        /* AUTHORITY: 0 it has not left */
     uint64_t deadline;    /* AUTHORITY: nanoseconds of CLOCK_MONOTONIC */
+    char name[GROUP_BLOCK - 48]; /* AUTHORITY: what follows the "!" */
 };
 
 struct group_tail {
@@ -291,5 +292,10 @@ _Static_assert(sizeof(struct group) == GROUP_BLOCK, "group");
 _Static_assert(sizeof(struct pair) <= GROUP_BLOCK, "pair");
 _Static_assert(sizeof(struct member) == GROUP_BLOCK, "member");
 _Static_assert(sizeof(struct group_tail) == GROUP_BLOCK, "group tail");
+
+/* Data runs on from its field to the end of the block, so nothing may follow the field. */
+#define ENDS_WITH(type, field) (offsetof(struct type, field) + sizeof ((struct type *)0)->field == sizeof(struct type))
+_Static_assert(ENDS_WITH(channel, name) && ENDS_WITH(message, data) && ENDS_WITH(payload, data), "data comes last");
+_Static_assert(ENDS_WITH(group, name) && ENDS_WITH(member, name), "data comes last");
 
 #endif
