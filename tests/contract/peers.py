@@ -202,3 +202,10 @@ async def send_and_exit(parent: Parent, spec: dict[str, Any], channel: str, clos
     await layer.send(channel, {"n": "left behind"})
     if close:
         await layer.close()
+
+
+async def add_member(parent: Parent, spec: dict[str, Any], group: str, channel: str) -> None:
+    """A process that makes a channel a member, and is gone."""
+    layer = build(spec)
+    await layer.group_add(group, channel)
+    await layer.close()

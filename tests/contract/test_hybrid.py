@@ -13,7 +13,7 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, RemoteUnavailable
-from tests.contract import exits
+from tests.contract import exits, peers
 from tests.contract.conftest import LayerMaker
 from tests.contract.tools import assert_silent, counted, eventually, receive, receive_numbers, send_numbers, settle
 from tests.processes import Process
@@ -276,3 +276,20 @@ async def test_normal_channel_in_a_group_reaches_one_reader_once(make_layer: Lay
     assert await receive_numbers(layer, "jobs", 9) == list(range(1, 10))
     await assert_silent(layer, "jobs", 0.05)
     assert await counted(layer, "full") == 0
+
+
+@one_server
+def test_normal_channel_in_a_group_outlives_the_process_that_added_it(make_layer: LayerMaker, spawn: Spawn) -> None:
+    """Whoever reads the channel on this machine gets what the group is sent; here a process that only reads."""
+    spawn(peers.add_member, make_layer.spec(), "group", "jobs").result()
+    reader = spawn(peers.read, make_layer.spec(), "jobs")
+    reader.ready()
+    layer = make_layer()
+
+    async def send() -> None:
+        for n in (1, 2, None):
+            await layer.group_send("group", {"n": n})
+        await layer.close()
+
+    asyncio.run(send())
+    assert reader.result(5) == [1, 2]
