@@ -107,6 +107,18 @@ class LocalSegment:
             warn(("move", self.name), "Cannot move to a new segment: %s", error)
         return True
 
+    def warn_of_unread(self) -> None:
+        """Warn if messages expired on a normal channel where nobody has ever looked for them."""
+        channel = self.core.take_unread()
+        if channel is not None:
+            warn(
+                ("unread", channel),
+                "Messages on %s expired: no process of this user on this machine reads it. If its worker runs "
+                'elsewhere, set hosts and routes={"%s": "remote"}.',
+                channel,
+                channel,
+            )
+
     def _recover(self, lost: _core.Segment) -> None:
         with self._lock:
             if self.core is not lost or self._has_left:
@@ -149,9 +161,9 @@ class LocalSegment:
                 return
             self._has_left = True
             needed = True
-            with contextlib.suppress(_core.Busy, _core.Damaged):
+            with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
                 needed = self.core.is_needed()
-            with contextlib.suppress(_core.Busy, _core.Damaged):
+            with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
                 self.core.leave()
             if not needed and self.core.is_deserted() and is_same_file(self._fd, SHM / self.name):
                 posix_ipc.unlink_shared_memory(f"/{self.name}")

@@ -57,7 +57,7 @@ class Station:
         self._path = ""
         try:
             self.number = core.open_loop()
-        except (_core.NoSlot, _core.Busy):
+        except (_core.NoSlot, _core.Busy, _core.Retired):
             self.number = -1
             return
         self._path = core.doorbell(self.number)
@@ -84,7 +84,7 @@ class Station:
             os.close(self._fd)
             self._fd = -1
         if self.number >= 0 and self._segment.is_own() and self._moves == self._segment.moves:
-            with contextlib.suppress(_core.Detached, _core.Busy, _core.Damaged):
+            with contextlib.suppress(_core.Detached, _core.Busy, _core.Damaged, _core.Retired):
                 self._segment.core.close_loop(self.number)
         self._segment.wakers.pop(self.number, None)
         self.number = -1
@@ -135,7 +135,7 @@ class Station:
     def _pop(self, channel: str) -> bytes | None:
         try:
             payload, loops = self._segment.core.pop(channel, self.number)
-        except (_core.Busy, _core.Damaged):
+        except (_core.Busy, _core.Damaged, _core.Retired):
             self.retry_soon(self._wake_all)
             return None
         except _core.NoMemory:
@@ -204,8 +204,8 @@ class Station:
             self._settling = True
             self.retry_soon(self._settle)
             return
-        except _core.Detached:
-            return
+        except (_core.Detached, _core.Retired):
+            return  # the next look around moves
         if ready is not None:
             for name in ready:
                 self._notify(name)
@@ -280,9 +280,10 @@ class Station:
             else:
                 self._wake_all()
                 self._take_in_all()
-        except (_core.Busy, _core.Damaged, _core.Detached):
+        except (_core.Busy, _core.Damaged, _core.Detached, _core.Retired):
             return  # the next round tries again
         self._look_for_dead()
+        self._segment.warn_of_unread()
         self.settle_soon()
 
     def _look_for_dead(self) -> None:

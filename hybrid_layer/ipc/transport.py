@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -78,6 +79,7 @@ class _Process:
         """Move if the segment was lost."""
         self.next_look = time.monotonic() + _LOOK
         self.segment.recover_if_lost()
+        self.segment.warn_of_unread()
         if self.moves != self.segment.moves:
             self.restore()
 
@@ -100,12 +102,14 @@ class _Process:
             while self.inbox.unserved_loop(station.loop) is station.loop:
                 try:
                     messages, has_more = core.drain(part, station.number)
-                except (_core.Busy, _core.Damaged, _core.NoMemory):
+                except (_core.Busy, _core.Damaged, _core.NoMemory, _core.Retired):
                     station.retry_soon(partial(self.take_in, part, station))
                     return
                 except _core.Gone:
-                    self.restore()
-                    return
+                    if self.moves == self.segment.moves:
+                        return
+                    self.restore()  # then once more, in the segment that knows us now
+                    continue
                 epoch = core.epoch
                 for names, payload, deadline in messages:
                     self.inbox.deliver([part + name for name in names], payload, deadline, epoch)
@@ -165,7 +169,7 @@ class LocalTransport:
             raise ChannelFull(self._memory_full(channel)) from None
         except _core.Damaged:
             raise SegmentDamaged(_MAY_BE_LOST) from None
-        except (_core.Busy, _core.Detached):
+        except (_core.Busy, _core.Detached, _core.Retired):
             loops = await self._send_patiently(channel, part, name, payload, capacity)
         if loops:
             process.segment.wake_loops(loops)
@@ -303,12 +307,14 @@ class LocalTransport:
                 return process
             if process is None:
                 segment = acquire(self._settings.prefix, *self._sizes)
-                weakref.finalize(self, release, segment).atexit = False
             else:
                 segment = process.segment
             if not segment.is_own():
                 segment.join()
+            first = process is None
             self._own = process = _Process(self._settings, segment)
+            if first:
+                weakref.finalize(self, _let_go, segment, process.parts).atexit = False
             return process
 
     async def _call(self, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
@@ -319,6 +325,8 @@ class LocalTransport:
         except _core.Detached:
             identity.renew()  # forked by code that runs no hooks
             process = self._process()
+        except _core.Retired:
+            process.look()
         except _core.Damaged:
             pass  # whoever takes the lock next repairs the segment
         except _core.Busy:
@@ -362,6 +370,15 @@ class LocalTransport:
             f"No room for a message to {channel}: message_memory={self._sizes[0]} bytes is used up by unread "
             f"messages, or /dev/shm is ({shm_room()}). Read faster, lower expiry or capacity, or raise it."
         )
+
+
+def _let_go(segment: LocalSegment, parts: dict[str, Callable[[], None]]) -> None:
+    """What a layer object that is collected leaves behind: its inboxes, and perhaps the segment."""
+    if segment.is_own():
+        for part in parts:
+            with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired, _core.Detached):
+                segment.core.close_inbox(part)
+    release(segment)
 
 
 _MAY_BE_LOST = (

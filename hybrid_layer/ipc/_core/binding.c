@@ -75,6 +75,7 @@ static PyMethodDef segment_methods[] = {
     NONE("check", segment_check),
     NONE("processes", segment_processes),
     NONE("retire", segment_retire),
+    NONE("take_unread", segment_take_unread),
     NONE("mark_members", segment_mark_members),
     {NULL, NULL, 0, NULL},
 };
@@ -154,7 +155,8 @@ PyMODINIT_FUNC PyInit__core(void) {
         !add_error(module, "hybrid_layer.ipc._core.Full", &error_full) ||
         !add_error(module, "hybrid_layer.ipc._core.Gone", &error_gone) ||
         !add_error(module, "hybrid_layer.ipc._core.NoMemory", &error_no_memory) ||
-        !add_error(module, "hybrid_layer.ipc._core.NoSlot", &error_no_slot)) {
+        !add_error(module, "hybrid_layer.ipc._core.NoSlot", &error_no_slot) ||
+        !add_error(module, "hybrid_layer.ipc._core.Retired", &error_retired)) {
         Py_XDECREF(type);
         Py_XDECREF(module);
         return NULL;

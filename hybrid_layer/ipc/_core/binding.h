@@ -38,7 +38,8 @@ typedef struct {
 
 /* binding_common.c */
 
-extern PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory, *error_no_slot;
+extern PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory,
+    *error_no_slot, *error_retired;
 
 /* Sets the exception for a status and returns NULL. */
 PyObject *raise_status(enum status status);
@@ -95,6 +96,7 @@ PyObject *segment_counters(Segment *self, PyObject *unused);
 PyObject *segment_check(Segment *self, PyObject *unused);
 PyObject *segment_processes(Segment *self, PyObject *unused);
 PyObject *segment_retire(Segment *self, PyObject *unused);
+PyObject *segment_take_unread(Segment *self, PyObject *unused);
 PyObject *segment_mark_members(Segment *self, PyObject *unused);
 PyObject *get_epoch(Segment *self, void *unused);
 PyObject *get_rebuilds(Segment *self, void *unused);

@@ -5,7 +5,8 @@
 
 #define RINGING_ROUNDS 8u
 
-PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory, *error_no_slot;
+PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory, *error_no_slot,
+    *error_retired;
 
 PyObject *raise_status(enum status status) {
     switch (status) {
@@ -23,6 +24,9 @@ PyObject *raise_status(enum status status) {
         break;
     case GONE:
         PyErr_SetNone(error_gone);
+        break;
+    case RETIRED:
+        PyErr_SetNone(error_retired);
         break;
     case DETACHED:
         PyErr_SetNone(error_detached);

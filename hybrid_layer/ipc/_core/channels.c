@@ -182,6 +182,8 @@ bool queue_purge(struct handle *handle, struct channel *channel, uint64_t now, u
             return false;
         if (head->deadline > now)
             return true;
+        if (!channel->was_read && channel->owner == 0)
+            handle->unread[channel_name(handle, channel, handle->unread)] = '\0';
         if (!drop_head(handle, channel))
             return false;
         count(handle, COUNT_EXPIRED, 1);
@@ -194,7 +196,7 @@ static bool purge_everywhere(struct handle *handle, struct channel *channel, uin
     uint32_t *link = &channel->head;
     uint32_t previous = 0;
     uint64_t last_deadline = 0;
-    channel->unordered = 0;
+    uint8_t unordered = 0; /* stored at the end: until then, what is freed is not the oldest (see groups_entry_gone) */
     for (uint32_t steps = 0; *link != 0; steps++) {
         uint32_t reference = *link;
         struct message *message = message_at(handle, reference);
@@ -211,11 +213,12 @@ static bool purge_everywhere(struct handle *handle, struct channel *channel, uin
             continue;
         }
         if (message->deadline < last_deadline)
-            channel->unordered = 1;
+            unordered = 1;
         last_deadline = message->deadline;
         previous = reference;
         link = &message->next;
     }
+    channel->unordered = unordered;
     return true;
 }
 

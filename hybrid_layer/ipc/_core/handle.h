@@ -30,6 +30,7 @@ enum status {
     GROW_GROUPS,
     DAMAGED,       /* the segment cannot be used any more */
     DETACHED,      /* this process (or this child of a fork) holds no slot: attach first */
+    RETIRED,       /* the processes of this segment have moved to another one */
     SYSTEM_ERROR   /* see errno */
 };
 
@@ -67,6 +68,7 @@ struct handle {
     struct area groups;
     struct private_page *private;
     uint32_t word; /* our lock word, without the waiters bit */
+    char unread[NAME_MAX_LENGTH + 1]; /* a normal channel whose messages expire and that nobody reads; empty: none was met */
     _Atomic bool ring_everybody; /* a rebuild has forgotten who waits for what; the next to come out of the lock rings all */
 };
 

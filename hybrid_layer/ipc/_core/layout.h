@@ -157,7 +157,7 @@ struct channel {
     uint8_t kind;
     uint8_t name_length; /* AUTHORITY */
     uint8_t unordered;   /* DERIVED: deadlines do not rise along the queue (senders differ in expiry) */
-    uint8_t pad;
+    uint8_t was_read;    /* for people: somebody has looked for messages here */
     uint32_t bucket_next;      /* AUTHORITY */
     uint32_t head;             /* AUTHORITY: oldest message */
     uint32_t tail;             /* DERIVED */

@@ -86,6 +86,8 @@ enum status lock_take(struct handle *handle, enum mode mode) {
     struct header *header = handle->header;
     if (!page->attached)
         return DETACHED;
+    if (atomic_load_explicit(&header->retired, memory_order_relaxed))
+        return RETIRED;
     enum status status = take_private(page, mode);
     if (status != OK)
         return status;

@@ -78,6 +78,7 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     enum status status = channel_find(handle, name, &reference);
     if (status == OK) {
         struct channel *channel = channel_at(handle, reference);
+        channel->was_read = 1;
         if (!queue_purge(handle, channel, now_ns(), UINT32_MAX))
             return DAMAGED;
         if (channel->head == 0)

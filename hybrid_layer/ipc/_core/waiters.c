@@ -10,7 +10,7 @@
 
 #define LOOK_NS 200000000ull
 #define PROBES 64u
-#define SWEEP_BUCKETS 2048u
+#define SWEEP_BUCKETS 16384u
 
 void rings_open(struct rings *rings) {
     rings->items = rings->few;
@@ -131,6 +131,7 @@ enum status waiters_add(struct handle *handle, uint32_t channel_reference, uint3
         return DAMAGED;
     *(last != NULL ? &last->next : &channel->waiters) = reference;
     channel->waiters_tail = reference;
+    channel->was_read = 1;
     if (first != NULL)
         first->loop_previous = reference;
     loop->waiters = reference;
