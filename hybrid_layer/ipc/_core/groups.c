@@ -566,11 +566,13 @@ bool groups_entry_gone(struct handle *handle, const struct entry *entry) {
     if (entry->pair == 0)
         return true;
     struct pair *pair = pair_at(handle, entry->pair);
-    if (pair == NULL || pair->pending == 0)
+    struct channel *target = pair != NULL ? channel_at(handle, pair->target) : NULL;
+    if (target == NULL || pair->pending == 0)
         return false;
     pair->pending--;
-    /* Later entries have higher numbers, and with none left nobody who left can get anything. */
-    uint64_t past = pair->pending == 0 ? UINT64_MAX : entry->sequence + 1;
+    /* Later entries have higher numbers, and with none left nobody who left can get anything. In a queue whose deadlines do not
+     * rise this entry may have been dropped before an older one. */
+    uint64_t past = pair->pending == 0 ? UINT64_MAX : target->unordered ? 0 : entry->sequence + 1;
     if (pair->gone != 0 && free_left(handle, pair, past) != OK)
         return false;
     return free_pair_if_empty(handle, entry->pair) == OK;
