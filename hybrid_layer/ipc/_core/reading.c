@@ -237,6 +237,7 @@ enum status inbox_close(struct handle *handle, struct name name) {
 
 enum status flush_all(struct handle *handle) {
     atomic_fetch_add(&handle->header->epoch, 1);
+    atomic_store(&handle->header->machine_members, 0);
     for (uint32_t bucket = 0; bucket <= handle->messages.bucket_mask; bucket++) {
         uint32_t at = handle->messages.buckets[bucket];
         for (uint32_t steps = 0; at != 0; steps++) {
