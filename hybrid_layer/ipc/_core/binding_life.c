@@ -131,6 +131,18 @@ PyObject *segment_retire(Segment *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+/* The name of a normal channel whose messages expired although nobody has ever looked there, or None; then forgets it. */
+PyObject *segment_take_unread(Segment *self, PyObject *unused) {
+    char name[sizeof self->handle.unread];
+    (void)unused;
+    if (self->handle.unread[0] == '\0')
+        Py_RETURN_NONE;
+    memcpy(name, self->handle.unread, sizeof name);
+    name[sizeof name - 1] = '\0';
+    self->handle.unread[0] = '\0';
+    return PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "replace");
+}
+
 PyObject *segment_mark_members(Segment *self, PyObject *unused) {
     (void)unused;
     atomic_store(&self->handle.header->machine_members, 1);
