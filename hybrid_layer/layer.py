@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hybrid_layer.base import MIB, BaseLayer
 from hybrid_layer.exceptions import ConfigurationError
-from hybrid_layer.ipc.layer import IPCChannelLayer, check_memory
-from hybrid_layer.ipc.transport import LocalTransport
+from hybrid_layer.ipc.layer import IPCChannelLayer, check_memory, local_transport
 from hybrid_layer.options import shown
 from hybrid_layer.router import Route, Router
 from hybrid_layer.transport import Machine, Transport
@@ -68,7 +67,7 @@ class HybridChannelLayer(BaseLayer):
         check_memory(message_memory, group_memory)
         self.message_memory = message_memory
         self.group_memory = group_memory
-        self._local = LocalTransport(self._settings, message_memory, group_memory)
+        self._local = local_transport(self._settings, message_memory, group_memory)
         self._remote: Transport | None = None
         self._router = Router(routes)
         remote = {

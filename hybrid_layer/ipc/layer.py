@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from re import Pattern
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hybrid_layer.base import MIB, BaseLayer
-from hybrid_layer.ipc.transport import LocalTransport
+from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import positive_int
-from hybrid_layer.transport import Transport
+from hybrid_layer.transport import Settings, Transport
+
+if TYPE_CHECKING:
+    from hybrid_layer.ipc.transport import LocalTransport
 
 MINIMUM_MEMORY = 64 * 1024
 
@@ -18,6 +21,19 @@ def check_memory(message_memory: object, group_memory: object) -> None:
     """Raise `ConfigurationError` for sizes, in bytes, that no segment can have."""
     positive_int("message_memory", message_memory, MINIMUM_MEMORY)
     positive_int("group_memory", group_memory, MINIMUM_MEMORY)
+
+
+def local_transport(settings: Settings, message_memory: int, group_memory: int) -> LocalTransport:
+    """The local half. Raises `ConfigurationError` where it does not exist, so that the remote classes work there."""
+    try:
+        from hybrid_layer.ipc._core import Segment  # noqa: F401  # in an unbuilt tree the C folder would import, too
+        from hybrid_layer.ipc.transport import LocalTransport
+    except ImportError as error:
+        raise ConfigurationError(
+            f"The machine-local layer is not available here ({error}). It needs Linux and its compiled core: `pip "
+            f"install hybrid_layer` brings or builds it. On other systems use hybrid_layer.remote.RedisChannelLayer."
+        ) from error
+    return LocalTransport(settings, message_memory, group_memory)
 
 
 class IPCChannelLayer(BaseLayer):
@@ -62,7 +78,7 @@ class IPCChannelLayer(BaseLayer):
         check_memory(message_memory, group_memory)
         self.message_memory = message_memory
         self.group_memory = group_memory
-        self._transport = LocalTransport(self._settings, message_memory, group_memory)
+        self._transport = local_transport(self._settings, message_memory, group_memory)
 
     def _transport_for(self, channel: str) -> Transport:
         return self._transport
