@@ -5,6 +5,7 @@
 #include "blocks.h"
 #include "groups.h"
 #include "hash.h"
+#include "reaping.h"
 #include "waiters.h"
 
 #define CHANNEL_NAME offsetof(struct channel, name)
@@ -271,7 +272,7 @@ enum status queue_push(struct handle *handle, const struct push *push, uint32_t 
         return status;
     struct channel *channel = channel_at(handle, reference);
     status = queue_make_room(handle, channel, push->capacity, now);
-    if (status == FULL && is_inbox && waiters_reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
+    if (status == FULL && is_inbox && reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
         return GONE;
     uint32_t message;
     if (status == OK)

@@ -52,11 +52,4 @@ enum status groups_forget_target(struct handle *handle, struct channel *target);
 /* Ends expired memberships in a few buckets. */
 enum status groups_sweep(struct handle *handle, uint32_t buckets);
 
-/* For recovery: the bucket in which a pair or member belongs, and links into the derived lists. */
-_Atomic uint32_t *group_bucket(struct handle *handle, const char *name, size_t length);
-_Atomic uint32_t *pair_bucket(struct handle *handle, uint32_t group, uint32_t target);
-_Atomic uint32_t *member_bucket(struct handle *handle, uint32_t pair, const char *name, size_t length);
-void pair_link(struct handle *handle, uint32_t reference, struct pair *pair, struct group *group, struct channel *target);
-void member_link(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair);
-
 #endif

@@ -1,10 +1,10 @@
 #include "operations.h"
 
-
 #include "blocks.h"
 #include "checker.h"
 #include "holds.h"
 #include "lock.h"
+#include "reaping.h"
 #include "segment.h"
 
 #define SWEEP_PAUSE_NS 10000000ull

@@ -5,7 +5,7 @@
 
 #include "blocks.h"
 #include "channels.h"
-#include "groups.h"
+#include "memberships.h"
 
 /* Blocks that an authority has been found to reach, one bit each, in private memory. */
 struct marks {

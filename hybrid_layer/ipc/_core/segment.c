@@ -10,6 +10,7 @@
 #include "channels.h"
 #include "liveness.h"
 #include "lock.h"
+#include "reaping.h"
 #include "waiters.h"
 
 #define JOIN_TRIES 100u /* of 50 ms each */

@@ -4,13 +4,7 @@
 #include <string.h>
 
 #include "blocks.h"
-#include "groups.h"
-#include "holds.h"
-#include "liveness.h"
-
-#define LOOK_NS 200000000ull
-#define PROBES 64u
-#define SWEEP_BUCKETS 16384u
+#include "reaping.h"
 
 void rings_open(struct rings *rings) {
     rings->items = rings->few;
@@ -237,7 +231,7 @@ enum status waiters_wake(struct handle *handle, uint32_t channel_reference, stru
         enum status status = choose(handle, channel, now_ms, &best, rings, &suspect);
         if (status != OK)
             return status;
-        if (suspect == NULL || !waiters_reap_if_dead(handle, suspect->slot, suspect->generation))
+        if (suspect == NULL || !reap_if_dead(handle, suspect->slot, suspect->generation))
             break;
         rings->count = rung;
         channel = channel_at(handle, channel_reference);
@@ -264,8 +258,7 @@ void ring_succeeded(struct handle *handle, const struct ring *ring) {
         (void)atomic_compare_exchange_strong(&loop->state, &expected, rung);
 }
 
-/* Drops the waiters of a loop, and finds others for the messages that these were to take. */
-static enum status forget_loop(struct handle *handle, struct loop_slot *loop, struct rings *rings) {
+enum status loop_forget(struct handle *handle, struct loop_slot *loop, struct rings *rings) {
     for (uint32_t steps = 0; loop->waiters != 0; steps++) {
         struct waiter *waiter = waiter_at(handle, loop->waiters);
         if (waiter == NULL || steps >= handle->messages.blocks)
@@ -288,7 +281,7 @@ enum status ring_failed(struct handle *handle, const struct ring *ring, struct r
     struct loop_slot *loop = loop_of(handle, ring->slot, ring->loop);
     if (loop == NULL || atomic_load(&handle->slots[ring->slot].generation) != ring->generation)
         return OK;
-    return forget_loop(handle, loop, rings);
+    return loop_forget(handle, loop, rings);
 }
 
 enum status loop_open(struct handle *handle, uint32_t *number) {
@@ -310,7 +303,7 @@ enum status loop_close(struct handle *handle, uint32_t number, struct rings *rin
     struct loop_slot *loop = own_loop(handle, number);
     if (loop == NULL)
         return DAMAGED;
-    enum status status = forget_loop(handle, loop, rings);
+    enum status status = loop_forget(handle, loop, rings);
     loop->in_use = 0;
     return status;
 }
@@ -353,40 +346,6 @@ enum status loop_collect(struct handle *handle, uint32_t number, bool sleep, cha
     return OK;
 }
 
-bool waiters_reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation) {
-    if (slot == handle->private->slot && generation == handle->private->generation)
-        return false;
-    if (!liveness_is_dead(handle, slot, generation) || slot >= SLOTS)
-        return false;
-    /* Never the generation: a newcomer that has claimed the slot has stored its own already. */
-    return slot_clear(handle, slot) == OK;
-}
-
-enum status slot_clear(struct handle *handle, uint32_t number) {
-    struct slot *slot = &handle->slots[number];
-    if (slot->published)
-        count(handle, COUNT_REAPED, 1);
-    for (uint32_t steps = 0; slot->inboxes != 0; steps++) {
-        struct channel *inbox = channel_at(handle, slot->inboxes);
-        if (inbox == NULL || steps >= handle->messages.blocks)
-            return DAMAGED;
-        uint32_t reference = slot->inboxes;
-        slot->inboxes = inbox->owned_next;
-        if (channel_remove_inbox(handle, reference) != OK)
-            return DAMAGED;
-    }
-    for (uint32_t loop = 0; loop < LOOPS; loop++) {
-        if (forget_loop(handle, &slot->loops[loop], NULL) != OK)
-            return DAMAGED;
-        slot->loops[loop].in_use = 0;
-    }
-    for (uint32_t hold = 0; hold < HOLDS; hold++)
-        if (!hold_clear(handle, number, hold))
-            return DAMAGED;
-    slot->published = 0;
-    return OK;
-}
-
 enum status loop_repoll(struct handle *handle, uint32_t number) {
     struct loop_slot *loop = own_loop(handle, number);
     if (loop == NULL)
@@ -402,23 +361,4 @@ enum status loop_repoll(struct handle *handle, uint32_t number) {
         at = waiter->loop_next;
     }
     return look_around(handle);
-}
-
-enum status look_around(struct handle *handle) {
-    struct header *header = handle->header;
-    uint64_t now = now_ns();
-    if (now < header->next_look && header->next_look - now <= LOOK_NS)
-        return OK;
-    header->next_look = now + LOOK_NS;
-    uint32_t slot = header->probe_cursor % SLOTS;
-    uint32_t probes = 0;
-    for (uint32_t seen = 0; seen < SLOTS && probes < PROBES; seen++, slot = (slot + 1) % SLOTS) {
-        if (!handle->slots[slot].published || slot == handle->private->slot)
-            continue;
-        probes++;
-        (void)waiters_reap_if_dead(handle, slot, atomic_load(&handle->slots[slot].generation));
-    }
-    header->probe_cursor = slot;
-    enum status status = channels_sweep(handle, SWEEP_BUCKETS);
-    return status == OK ? groups_sweep(handle, SWEEP_BUCKETS) : status;
 }

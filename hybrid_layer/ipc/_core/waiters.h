@@ -62,14 +62,7 @@ enum status loop_collect(struct handle *handle, uint32_t loop, bool sleep, char 
 /* Every 250 ms: puts all channels of the loop that have messages on its ready list. */
 enum status loop_repoll(struct handle *handle, uint32_t loop);
 
-/* A few times a second, whoever comes by, sender or receiver, looks for dead processes and drops expired messages and memberships
- * of some buckets. */
-enum status look_around(struct handle *handle);
-
-/* Frees what a dead process left, after making sure that it is dead. True if so. */
-bool waiters_reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation);
-
-/* Frees everything that belongs to a slot: inboxes with their memberships, waiters, holds. */
-enum status slot_clear(struct handle *handle, uint32_t slot);
+/* Drops the waiters of a loop. With `rings`, finds others for the messages that these were to take. */
+enum status loop_forget(struct handle *handle, struct loop_slot *loop, struct rings *rings);
 
 #endif

@@ -1,0 +1,42 @@
+/* The records of groups: found, made, linked and freed. The segment lock is held in all of these.
+ *
+ * What a function that finds or makes a record returns: OK, EMPTY (there is none), NO_MEMORY, GROW_GROUPS or DAMAGED.
+ */
+#ifndef HYBRID_MEMBERSHIPS_H
+#define HYBRID_MEMBERSHIPS_H
+
+#include "channels.h"
+
+/* A record of that kind, or NULL. */
+struct group *group_at(struct handle *handle, uint32_t reference);
+struct pair *pair_at(struct handle *handle, uint32_t reference);
+struct member *member_at(struct handle *handle, uint32_t reference);
+
+/* A record of any kind: what links it to the next one of its bucket is at the same place in all. */
+struct group *record_at(struct handle *handle, uint32_t reference);
+
+enum status find_group(struct handle *handle, struct name name, uint32_t *reference);
+enum status find_pair(struct handle *handle, uint32_t group, uint32_t target, uint32_t *reference);
+
+/* The membership that has not left; with `has_left`, of those that have, the one that left last. */
+enum status find_member(struct handle *handle, uint32_t pair, struct name local, bool has_left, uint32_t *reference);
+
+enum status create_group(struct handle *handle, struct name name, uint32_t *reference);
+enum status create_pair(struct handle *handle, uint32_t group, uint32_t target, uint32_t *reference);
+enum status create_member(struct handle *handle, uint32_t pair, struct name local, uint64_t deadline);
+
+/* Links a record into the derived lists of what it belongs to. */
+void pair_link(struct handle *handle, uint32_t reference, struct pair *pair, struct group *group, struct channel *target);
+void member_link(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair);
+
+enum status free_member(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair);
+enum status free_group_if_empty(struct handle *handle, uint32_t reference);
+
+/* Frees a pair that nobody is a member of and no entry names, and its group if that was the last. The target stays: the
+ * caller may be at work on it. */
+enum status free_pair_if_empty(struct handle *handle, uint32_t reference);
+
+/* Frees memberships that left at or before `sequence`. */
+enum status free_left(struct handle *handle, struct pair *pair, uint64_t sequence);
+
+#endif

@@ -1,0 +1,64 @@
+#include "reaping.h"
+
+#include "blocks.h"
+#include "groups.h"
+#include "holds.h"
+#include "liveness.h"
+#include "waiters.h"
+
+#define LOOK_NS 200000000ull
+#define PROBES 64u
+#define SWEEP_BUCKETS 16384u
+
+bool reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation) {
+    if (slot == handle->private->slot && generation == handle->private->generation)
+        return false;
+    if (!liveness_is_dead(handle, slot, generation) || slot >= SLOTS)
+        return false;
+    /* Never the generation: a newcomer that has claimed the slot has stored its own already. */
+    return slot_clear(handle, slot) == OK;
+}
+
+enum status slot_clear(struct handle *handle, uint32_t number) {
+    struct slot *slot = &handle->slots[number];
+    if (slot->published)
+        count(handle, COUNT_REAPED, 1);
+    for (uint32_t steps = 0; slot->inboxes != 0; steps++) {
+        struct channel *inbox = channel_at(handle, slot->inboxes);
+        if (inbox == NULL || steps >= handle->messages.blocks)
+            return DAMAGED;
+        uint32_t reference = slot->inboxes;
+        slot->inboxes = inbox->owned_next;
+        if (channel_remove_inbox(handle, reference) != OK)
+            return DAMAGED;
+    }
+    for (uint32_t loop = 0; loop < LOOPS; loop++) {
+        if (loop_forget(handle, &slot->loops[loop], NULL) != OK)
+            return DAMAGED;
+        slot->loops[loop].in_use = 0;
+    }
+    for (uint32_t hold = 0; hold < HOLDS; hold++)
+        if (!hold_clear(handle, number, hold))
+            return DAMAGED;
+    slot->published = 0;
+    return OK;
+}
+
+enum status look_around(struct handle *handle) {
+    struct header *header = handle->header;
+    uint64_t now = now_ns();
+    if (now < header->next_look && header->next_look - now <= LOOK_NS)
+        return OK;
+    header->next_look = now + LOOK_NS;
+    uint32_t slot = header->probe_cursor % SLOTS;
+    uint32_t probes = 0;
+    for (uint32_t seen = 0; seen < SLOTS && probes < PROBES; seen++, slot = (slot + 1) % SLOTS) {
+        if (!handle->slots[slot].published || slot == handle->private->slot)
+            continue;
+        probes++;
+        (void)reap_if_dead(handle, slot, atomic_load(&handle->slots[slot].generation));
+    }
+    header->probe_cursor = slot;
+    enum status status = channels_sweep(handle, SWEEP_BUCKETS);
+    return status == OK ? groups_sweep(handle, SWEEP_BUCKETS) : status;
+}

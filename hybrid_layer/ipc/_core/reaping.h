@@ -1,0 +1,17 @@
+/* What dead processes and time leave behind, freed by whoever comes by. The segment lock is held in all of these. */
+#ifndef HYBRID_REAPING_H
+#define HYBRID_REAPING_H
+
+#include "handle.h"
+
+/* A few times a second, whoever comes by, sender or receiver, looks for dead processes and drops expired messages and
+ * memberships of some buckets. */
+enum status look_around(struct handle *handle);
+
+/* Frees what a dead process left, after making sure that it is dead. True if so. */
+bool reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation);
+
+/* Frees everything that belongs to a slot: inboxes with their memberships, waiters, holds. */
+enum status slot_clear(struct handle *handle, uint32_t slot);
+
+#endif
