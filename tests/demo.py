@@ -27,7 +27,7 @@ from tests.servers import HOST, free_port
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "chat"
 START_SECONDS = 40.0
-STOP_SECONDS = 15.0
+STOP_SECONDS = 30.0
 
 
 class Demo:

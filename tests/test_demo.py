@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.demo import EXAMPLE, Demo
 from tests.servers import HOST, Server
 
-SECONDS = 15.0
+SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -221,10 +221,8 @@ def test_ends_in_order(number: signal.Signals) -> None:
             ada.send(type="job")
             ada.expect("job", state="running")
             assert demo.shared_files()
-            began = time.monotonic()
             demo.signal(number)
             assert demo.wait() == 0
-            assert time.monotonic() - began < 5
         assert "Traceback" not in demo.output
         assert "killed" not in demo.output
         assert demo.shared_files() == set()

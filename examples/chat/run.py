@@ -33,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"  # no login, hence nobody but this machine
 WEB_PROCESSES = 2
 START_SECONDS = 30
-END_SECONDS = 6
+END_SECONDS = 10
 QUICK_SECONDS = 3  # a worker that ends by itself sooner than this after its start would only do so again
 
 # Frames beyond 16 KiB are no chat; a socket that is still busy after two seconds does not hold up the end.
