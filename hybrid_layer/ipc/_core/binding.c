@@ -33,11 +33,12 @@ static PyObject *segment_new(PyTypeObject *type, PyObject *args, PyObject *keywo
     return NULL;
 }
 
-/* The mapping stays: a daemon thread may be in the middle of an operation when the interpreter ends. */
+/* Nobody is inside: who is in a method holds a reference, also a daemon thread that never comes back from it. */
 static void segment_dealloc(Segment *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     if (self->doorbells.directory != NULL)
         doorbells_close(&self->doorbells);
+    segment_unmap(&self->handle);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);

@@ -1,7 +1,7 @@
 /* One process's view of one segment: private memory, never shared.
  *
  * What is fixed at creation (geometry, seed) is copied here at attach, so that later damage in the segment cannot lead a
- * pointer astray. The mapping is never removed while the process lives: daemon threads may still be inside it at exit.
+ * pointer astray. The mapping goes with the Python object, which whoever is inside holds: also a daemon thread at exit.
  */
 #ifndef HYBRID_HANDLE_H
 #define HYBRID_HANDLE_H

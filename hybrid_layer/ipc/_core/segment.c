@@ -122,8 +122,14 @@ enum status segment_map(int fd, struct handle *handle, const char **reason) {
     if (base == MAP_FAILED)
         return SYSTEM_ERROR;
     struct private_page *private = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (private == MAP_FAILED || madvise(private, PAGE, MADV_WIPEONFORK) != 0)
+    if (private == MAP_FAILED || madvise(private, PAGE, MADV_WIPEONFORK) != 0) {
+        int error = errno;
+        munmap(base, geometry.size);
+        if (private != MAP_FAILED)
+            munmap(private, PAGE);
+        errno = error;
         return SYSTEM_ERROR;
+    }
     handle->fd = fd;
     handle->device = status.st_dev;
     handle->inode = status.st_ino;
@@ -136,6 +142,15 @@ enum status segment_map(int fd, struct handle *handle, const char **reason) {
     area_open(&handle->groups, handle, &handle->header->groups, GROUP_BLOCK, geometry.group_blocks, geometry.groups_offset,
               geometry.group_buckets, geometry.group_buckets_offset);
     return OK;
+}
+
+void segment_unmap(struct handle *handle) {
+    if (handle->header != NULL)
+        munmap(handle->header, handle->size);
+    if (handle->private != NULL)
+        munmap(handle->private, PAGE);
+    handle->header = NULL;
+    handle->private = NULL;
 }
 
 static uint32_t next_generation(struct handle *handle, uint32_t slot) {

@@ -16,6 +16,9 @@ enum status segment_format(int fd, uint64_t message_bytes, uint64_t group_bytes,
 /* Maps the segment and copies what is fixed. SYSTEM_ERROR, or DAMAGED with *reason naming what is wrong. */
 enum status segment_map(int fd, struct handle *handle, const char **reason);
 
+/* Takes the mapping back. For when no thread can be inside any more. */
+void segment_unmap(struct handle *handle);
+
 /* Takes a slot and publishes it. NO_SLOT, BUSY, DAMAGED, SYSTEM_ERROR. */
 enum status segment_join(struct handle *handle);
 
