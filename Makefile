@@ -54,7 +54,7 @@ clean: ## remove what was built, except .venv
 .venv/ready: setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hybrid_layer needs Python >= 3.11, and $(PYTHON) is " \
 		+ sys.version.split()[0] + "; name another one: make PYTHON=...")'
-	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 

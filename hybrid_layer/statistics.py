@@ -108,3 +108,14 @@ _process_warnings = CalmWarnings()
 def warn(key: Hashable, text: str, *args: object) -> None:
     """As `Statistics.warn`, but once a minute for the whole process: for what is not one layer object's affair."""
     _process_warnings.warn(key, text, *args)
+
+
+def warn_of_full_members(group: str, dropped: int) -> None:
+    """Warn that a group's message was not stored for ``dropped`` inboxes or channels, as they are at capacity."""
+    warn(
+        ("full", group),
+        "A message to group %s was dropped for %s inboxes or channels that are at capacity: their processes read more "
+        "slowly than messages are sent. Raise capacity or channel_capacity, or send less.",
+        group,
+        dropped,
+    )

@@ -22,7 +22,7 @@ from hybrid_layer.ipc.diagnostics import holder, shm_room
 from hybrid_layer.ipc.segment import LocalSegment, acquire, release
 from hybrid_layer.ipc.station import Station
 from hybrid_layer.names import local, non_local
-from hybrid_layer.statistics import KEYS, warn
+from hybrid_layer.statistics import KEYS, warn, warn_of_full_members
 from hybrid_layer.transport import Settings
 
 T = TypeVar("T")
@@ -234,13 +234,15 @@ class LocalTransport:
                 if capacity != policy.capacity:
                     capacities[target] = capacity
         try:
-            loops = await self._call(
+            loops, dropped = await self._call(
                 _core.Segment.group_send, group, payload, policy.capacity, capacities, self._expiry_ns
             )
         except _core.NoMemory:
             process.segment.core.count(_MEMORY, 1)
             warn(("memory", group), "A message to group %s was dropped: %s", group, self._memory_full("the group"))
             return
+        if dropped:
+            warn_of_full_members(group, dropped)
         if loops:
             process.segment.wake_loops(loops)
 

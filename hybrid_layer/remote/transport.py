@@ -19,6 +19,7 @@ from hybrid_layer.remote.flush import flush_shard
 from hybrid_layer.remote.options import RemoteOptions
 from hybrid_layer.remote.process import Process, inherited
 from hybrid_layer.remote.queue_reader import QueueReader
+from hybrid_layer.statistics import warn_of_full_members
 from hybrid_layer.transport import Machine, Settings
 
 _STORED, _FULL, _DEAD = 0, 1, 2
@@ -166,6 +167,8 @@ class QueueTransport:
         for key, number in zip(("sent", "full", "dead", "expired"), reply, strict=False):
             if number:
                 process.statistics.count(key, number)
+        if reply[1]:
+            warn_of_full_members(group, reply[1])
 
     async def _member(self, channel: str) -> str:
         """How the servers know a member: a normal channel of a machine by the machine's inbox."""

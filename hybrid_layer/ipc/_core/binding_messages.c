@@ -95,7 +95,8 @@ PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t co
     if (status != OK)
         let_go(handle, hold);
     free(others);
-    return own_loops(self, status, &rings);
+    unsigned long own = ring_all(self, &rings);
+    return status == OK ? Py_BuildValue("(kI)", own, send.dropped) : raise_status(status);
 }
 
 /* Receiving */

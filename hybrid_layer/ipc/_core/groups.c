@@ -166,6 +166,7 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
     if (entry->pair != 0)
         pair->pending++;
     queue_append(handle, channel, reference);
+    count(handle, COUNT_SENT, 1); /* what is stored is counted, so once for each queue */
     return waiters_wake(handle, pair->target, rings);
 }
 
@@ -186,9 +187,10 @@ static enum status make_sure_of_memory(struct handle *handle, struct group *grou
     return needed <= (size_t)books->free_count + untouched ? OK : GROW_MESSAGES;
 }
 
-enum status group_send(struct handle *handle, const struct group_send *send, struct rings *rings) {
+enum status group_send(struct handle *handle, struct group_send *send, struct rings *rings) {
     uint32_t group_reference, payload;
     uint64_t now = now_ns();
+    send->dropped = 0;
     enum status status = find_group(handle, send->group, &group_reference);
     if (status == EMPTY)
         return send->held == 0 || payload_release(handle, send->held) ? OK : DAMAGED;
@@ -224,6 +226,8 @@ enum status group_send(struct handle *handle, const struct group_send *send, str
                 return DAMAGED;
             if (status != OK)
                 count(handle, status == FULL ? COUNT_FULL : status == GONE ? COUNT_DEAD : COUNT_MEMORY, 1);
+            if (status != OK && status != GONE)
+                send->dropped++;
             /* Looking for whom to wake may have found dead processes, and freed their pairs: this one, the next one, both. */
             struct pair *still = pair_at(handle, at);
             if (still != NULL && still->group == group_reference) {

@@ -24,7 +24,8 @@ struct group_send {
     const struct capacity_of *others;
     size_t others_count;
     uint64_t expiry_ns;
-    uint32_t held; /* a filled payload chain, or 0 */
+    uint32_t held;    /* a filled payload chain, or 0 */
+    uint32_t dropped; /* result: targets that were at capacity or found no memory */
 };
 
 /* OK, NO_MEMORY (the group area is full), GROW_GROUPS, GROW_MESSAGES, DAMAGED. A process-specific channel whose process is not
@@ -34,7 +35,7 @@ enum status group_add(struct handle *handle, struct name group, struct name targ
 enum status group_discard(struct handle *handle, struct name group, struct name target, struct name local);
 
 /* OK, NO_MEMORY (for the payload), GROW_MESSAGES or DAMAGED; members at capacity are counted. */
-enum status group_send(struct handle *handle, const struct group_send *send, struct rings *rings);
+enum status group_send(struct handle *handle, struct group_send *send, struct rings *rings);
 
 /* Writes the names of the group's targets as length and bytes each. NO_SPACE with the size that is needed in *used. */
 enum status group_targets(struct handle *handle, struct name group, char *names, size_t size, size_t *used);

@@ -151,11 +151,9 @@ static enum status send_held(struct handle *handle, struct group_send *send, str
             return DAMAGED;
     }
     enum status status = group_send(handle, &held, rings);
-    if (status == OK) {
-        count(handle, COUNT_SENT, 1);
-        if (send->held != NO_HOLD)
-            hold_forget(handle, send->held);
-    }
+    send->dropped = held.dropped;
+    if (status == OK && send->held != NO_HOLD)
+        hold_forget(handle, send->held);
     return status;
 }
 
