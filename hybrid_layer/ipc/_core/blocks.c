@@ -4,7 +4,22 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "liveness.h"
+
 #define TAIL_HEADER 5u /* chain and kind; the rest of a further block is data */
+
+/* Makes sure that memory is behind a part of the segment. An errno value. */
+static int reserve(struct handle *handle, off_t from, off_t size) {
+    bool linked;
+    int error;
+    /* Code that closes all descriptors may have opened a file of its own under our number. */
+    if (!liveness_descriptor_is_ours(handle, &linked))
+        return EBADF;
+    do
+        error = posix_fallocate(handle->fd, from, size);
+    while (error == EINTR);
+    return error;
+}
 
 static bool is_reserved(struct handle *handle, struct area *area, uint32_t reference) {
     uint32_t known = atomic_load_explicit(&area->reserved, memory_order_relaxed);
@@ -19,7 +34,7 @@ static bool is_reserved(struct handle *handle, struct area *area, uint32_t refer
         return false;
     off_t from = area->file_offset + (off_t)known * (off_t)area->block_size;
     off_t size = (off_t)(reserved - known) * (off_t)area->block_size;
-    if (posix_fallocate(handle->fd, from, size) != 0)
+    if (reserve(handle, from, size) != 0)
         return false;
     atomic_store_explicit(&area->reserved, reserved, memory_order_relaxed);
     return true;
@@ -216,10 +231,7 @@ enum status area_grow(struct handle *handle, struct area *area) {
     uint32_t wanted = area->blocks - reserved < extent ? area->blocks : reserved + extent;
     off_t from = area->file_offset + (off_t)reserved * (off_t)area->block_size;
     off_t size = (off_t)(wanted - reserved) * (off_t)area->block_size;
-    int error;
-    do
-        error = posix_fallocate(handle->fd, from, size);
-    while (error == EINTR);
+    int error = reserve(handle, from, size);
     if (error == ENOSPC || error == ENOMEM || error == EDQUOT)
         return NO_MEMORY;
     if (error != 0) {

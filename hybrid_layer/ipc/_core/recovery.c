@@ -65,7 +65,7 @@ static bool mark_record(struct rebuild *rebuild, struct area *area, struct marks
     at = first;
     for (uint32_t count = 0; count < blocks; count++) {
         /* A chain that runs into itself has a marked block here before its end. */
-        if (is_marked(marks, at))
+        if (at >= marks->limit || is_marked(marks, at))
             return false;
         mark(marks, at);
         at = block_raw(rebuild->handle, area, at)->chain;
@@ -84,7 +84,7 @@ static bool owner_is_here(struct handle *handle, const struct channel *channel) 
     if (channel->owner == 0 || channel->owner > SLOTS)
         return false;
     struct slot *slot = &handle->slots[channel->owner - 1];
-    return slot->published && atomic_load(&slot->generation) == channel->owner_generation;
+    return slot->published == channel->owner_generation + 1;
 }
 
 /* First pass: which channels there are. */

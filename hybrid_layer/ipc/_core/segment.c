@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "channels.h"
+#include "groups.h"
 #include "liveness.h"
 #include "lock.h"
 #include "reaping.h"
@@ -170,7 +171,7 @@ static enum status publish(struct handle *handle, uint32_t slot) {
     status = slot_clear(handle, slot);
     if (status == OK) {
         handle->slots[slot].pid = (uint32_t)getpid();
-        handle->slots[slot].published = 1;
+        handle->slots[slot].published = handle->private->generation + 1;
     } else {
         atomic_store(&handle->header->damaged, 1);
     }
@@ -237,6 +238,8 @@ bool segment_is_deserted(struct handle *handle) {
 enum status segment_is_needed(struct handle *handle, bool *needed) {
     *needed = atomic_load(&handle->header->machine_members) != 0;
     enum status status = channels_sweep(handle, handle->messages.bucket_mask + 1);
+    if (status == OK)
+        status = groups_sweep(handle, handle->groups.bucket_mask + 1);
     for (uint32_t bucket = 0; status == OK && !*needed && bucket <= handle->messages.bucket_mask; bucket++) {
         uint32_t at = handle->messages.buckets[bucket];
         for (uint32_t steps = 0; at != 0 && !*needed; steps++) {
