@@ -175,10 +175,12 @@ class LocalSegment:
 
     def remove_stale_doorbells(self) -> None:
         """Remove the doorbells that processes left behind when they were killed."""
-        alive = {f"{slot}.{generation}" for slot, generation, _, is_alive in self.core.processes() if is_alive}
         with contextlib.suppress(FileNotFoundError):
-            for path in self.directory.iterdir():
-                if path.name[:1].isdigit() and path.name.rpartition(".")[0] not in alive:
+            # Listed first: a process that makes its doorbell now has been published before, and is seen below.
+            paths = [path for path in self.directory.iterdir() if path.name[:1].isdigit()]
+            alive = {f"{slot}.{generation}" for slot, generation, _, is_alive in self.core.processes() if is_alive}
+            for path in paths:
+                if path.name.rpartition(".")[0] not in alive:
                     path.unlink(missing_ok=True)
 
     # Attaching

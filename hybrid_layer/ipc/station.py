@@ -37,8 +37,8 @@ class Station:
         self.loop = loop
         self._segment = segment
         self._queues: dict[str, WaitQueue] = {}
-        self._registered: set[str] = set()
-        """Channels and inboxes for which the segment has this loop as a waiter."""
+        self._stale: set[str] = set()
+        """Channels and inboxes that the segment may have this loop as a waiter of, although nobody waits here now."""
         self._inboxes: dict[str, tuple[Callable[[], None], Callable[[], bool]]] = {}
         """Inbox -> (take in what is there, whether somebody of this loop waits for it)."""
         self.watched: set[str] = set()
@@ -98,13 +98,12 @@ class Station:
     async def receive(self, channel: str) -> bytes:
         """Wait for the next payload of a normal channel."""
         queue = self._queues.get(channel)
-        if queue is None and self._turns > 0:
-            payload = self._pop(channel)
-            if payload is not None:
-                self._turns -= 1
-                return payload
-            queue = self._queues.get(channel)
         if queue is None:
+            if self._turns > 0:
+                payload = self._pop(channel)
+                if payload is not None:
+                    self._turns -= 1
+                    return payload
             queue = self._queues[channel] = WaitQueue()
         waiter = queue.join(self.loop)
         self._start_timer()
@@ -112,22 +111,21 @@ class Station:
             if self._turns <= 0:
                 # A channel that is never empty would otherwise keep its consumer, and so the loop, busy for ever.
                 self.loop.call_soon(waiter.wake)
-                await waiter.future
             self._turns = _TURNS
             while True:
-                if waiter.woken or queue.is_first(waiter):
-                    # Taken in one step with the return: a cancellation has nothing to put back.
-                    payload = self._pop(channel)
-                    if payload is not None:
-                        waiter.woken = False
-                        return payload
-                if waiter.future.done():
-                    waiter.rearm()
+                # Here the channel was found empty with this loop as its waiter, or somebody waits who came earlier.
                 await waiter.future
+                # Taken in one step with the return: a cancellation has nothing to put back.
+                payload = self._pop(channel)
+                if payload is not None:
+                    waiter.woken = False
+                    return payload
+                waiter.rearm()
         finally:
             queue.leave(waiter)
             if not queue:
                 del self._queues[channel]
+                self._stale.add(channel)
             elif waiter.woken:
                 queue.wake_next()  # the wake was not used
             self.settle_soon()
@@ -135,18 +133,15 @@ class Station:
     def _pop(self, channel: str) -> bytes | None:
         try:
             payload, loops = self._segment.core.pop(channel, self.number)
-        except (_core.Busy, _core.Damaged, _core.Retired):
+        except (_core.Busy, _core.Damaged, _core.Retired, _core.NoMemory):
+            # Not registered, with NoMemory because not even a block for a waiter is left: look again by ourselves.
             self.retry_soon(self._wake_all)
-            return None
-        except _core.NoMemory:
-            # No block for a waiter: the loop looks for itself until there is one.
             return None
         except _core.Detached:
             return None  # the interpreter is ending
         if loops:
             self._segment.wake_loops(loops)
         if payload is None:
-            self._registered.add(channel)
             self.settle_soon()
         return payload
 
@@ -155,7 +150,6 @@ class Station:
     def attend(self, inbox: str, take_in: Callable[[], None], is_awaited: Callable[[], bool]) -> None:
         """Call `take_in` whenever the inbox may have got something, as long as `is_awaited`."""
         self._inboxes[inbox] = (take_in, is_awaited)
-        self._registered.add(inbox)
         self._start_timer()
         self.settle_soon()
 
@@ -193,8 +187,7 @@ class Station:
         if self._moves != self._segment.moves:
             self._reopen()
         try:
-            if len(self._registered) > len(self._queues) + len(self._inboxes) or self._inboxes:
-                self._unwait_stale()
+            self._unwait_stale()
             ready = core.collect(self.number, True) if self.number >= 0 else None
             if self._rebuilds != core.rebuilds:
                 self._rebuilds = core.rebuilds
@@ -226,17 +219,23 @@ class Station:
         for name, (_, is_awaited) in list(self._inboxes.items()):
             if not is_awaited():
                 del self._inboxes[name]
-        for name in [name for name in self._registered if name not in self._queues and name not in self._inboxes]:
-            self._registered.discard(name)
-            self.watched.discard(name)
-            if self.number >= 0:
+                self.watched.discard(name)
+                self._stale.add(name)
+        while self._stale:
+            name = self._stale.pop()
+            if name in self._queues or name in self._inboxes or self.number < 0:
+                continue
+            try:
                 loops = self._segment.core.unwait(name, self.number)
-                if loops:
-                    self._segment.wake_loops(loops)
+            except (_core.Busy, _core.Damaged):
+                self._stale.add(name)
+                raise
+            if loops:
+                self._segment.wake_loops(loops)
 
     def _register_anew(self) -> None:
         """The segment has forgotten who waits: it was repaired, or this is another one."""
-        self._registered.clear()
+        self._stale.clear()
         self.watched.clear()
         self._take_in_all()
         self._wake_all()
