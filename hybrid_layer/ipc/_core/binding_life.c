@@ -58,8 +58,9 @@ PyObject *segment_lost(Segment *self, PyObject *unused) {
         return PyUnicode_FromString("retired");
     /* A record lock that is ours already is granted again; one that was lost when some code closed a descriptor of the same
      * file, and that nobody has taken, is ours anew. */
+    struct slot *slot = &handle->slots[handle->private->slot];
     if (liveness_claim(handle, handle->private->slot) != OK ||
-        atomic_load(&handle->slots[handle->private->slot].generation) != handle->private->generation)
+        atomic_load(&slot->generation) != handle->private->generation || slot->published != handle->private->generation + 1)
         return PyUnicode_FromString("slot");
     Py_RETURN_NONE;
 }
@@ -112,9 +113,9 @@ PyObject *segment_processes(Segment *self, PyObject *unused) {
     (void)unused;
     PyObject *list = PyList_New(0);
     for (uint32_t slot = 0; list != NULL && slot < SLOTS; slot++) {
-        if (!handle->slots[slot].published)
+        uint32_t published = handle->slots[slot].published, generation = published - 1;
+        if (published == 0)
             continue;
-        uint32_t generation = atomic_load(&handle->slots[slot].generation);
         bool own = handle->private->attached && slot == handle->private->slot;
         PyObject *item = Py_BuildValue("(IIIO)", slot, generation, handle->slots[slot].pid,
                                        own || !liveness_is_dead(handle, slot, generation) ? Py_True : Py_False);

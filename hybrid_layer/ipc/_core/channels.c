@@ -20,13 +20,13 @@ struct channel *channel_at(struct handle *handle, uint32_t reference) {
     return block_at(handle, &handle->messages, reference, KIND_CHANNEL);
 }
 
-static uint32_t *bucket_of(struct handle *handle, const char *name, size_t length) {
+uint32_t *channel_bucket(struct handle *handle, const char *name, size_t length) {
     uint64_t hash = hash_bytes(handle->seed, name, length);
     return (uint32_t *)&handle->messages.buckets[hash & handle->messages.bucket_mask];
 }
 
 enum status channel_find(struct handle *handle, struct name name, uint32_t *reference) {
-    uint32_t at = *bucket_of(handle, name.bytes, name.length);
+    uint32_t at = *channel_bucket(handle, name.bytes, name.length);
     for (uint32_t steps = 0; at != 0; steps++) {
         struct channel *channel = channel_at(handle, at);
         if (channel == NULL || steps >= handle->messages.blocks)
@@ -57,7 +57,7 @@ enum status channel_find_or_create(struct handle *handle, struct name name, uint
     channel->name_length = (uint8_t)name.length;
     if (!data_write(handle, &handle->messages, first, CHANNEL_NAME, 0, name.bytes, name.length))
         return DAMAGED;
-    uint32_t *bucket = bucket_of(handle, name.bytes, name.length);
+    uint32_t *bucket = channel_bucket(handle, name.bytes, name.length);
     channel->bucket_next = *bucket;
     channel->kind = KIND_CHANNEL;
     commit(bucket, first);
@@ -79,7 +79,7 @@ static enum status unlink_channel(struct handle *handle, uint32_t reference, str
     size_t length = channel_name(handle, channel, name);
     if (length == 0)
         return DAMAGED;
-    uint32_t *link = bucket_of(handle, name, length);
+    uint32_t *link = channel_bucket(handle, name, length);
     for (uint32_t steps = 0; *link != reference; steps++) {
         struct channel *other = channel_at(handle, *link);
         if (other == NULL || steps >= handle->messages.blocks)

@@ -33,6 +33,9 @@ static inline void commit(uint32_t *field, uint32_t value) {
 
 struct channel *channel_at(struct handle *handle, uint32_t reference);
 
+/* The bucket in which a channel of that name belongs. */
+uint32_t *channel_bucket(struct handle *handle, const char *name, size_t length);
+
 /* OK, EMPTY (there is none) or DAMAGED. */
 enum status channel_find(struct handle *handle, struct name name, uint32_t *reference);
 enum status channel_find_or_create(struct handle *handle, struct name name, uint32_t *reference);

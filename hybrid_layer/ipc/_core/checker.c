@@ -171,6 +171,8 @@ static bool walk_holds(struct walk *walk) {
 /* Every block that was ever used is either in one record or free. */
 static bool walk_free(struct walk *walk, struct area *area, unsigned char *marks, uint64_t *used, uint64_t *free_blocks) {
     uint32_t number = 0;
+    if (area->books->fresh > area->blocks || area->books->fresh == 0)
+        return fail(walk, "more blocks are in use than there are", area->books->fresh);
     for (uint32_t at = area->books->free_head; at != 0; number++) {
         struct block *block = at < area->books->fresh ? block_raw(walk->handle, area, at) : NULL;
         if (block == NULL)

@@ -43,10 +43,26 @@ static _Atomic uint32_t *member_bucket(struct handle *handle, uint32_t pair, con
 /* The field that links a record of any kind to the next one of its bucket is at the same place. */
 _Static_assert(offsetof(struct group, bucket_next) == offsetof(struct pair, bucket_next), "shared field");
 _Static_assert(offsetof(struct group, bucket_next) == offsetof(struct member, bucket_next), "shared field");
+_Static_assert(offsetof(struct group, name_length) == offsetof(struct member, name_length), "shared field");
 
 struct group *record_at(struct handle *handle, uint32_t reference) {
     struct block *block = block_raw(handle, &handle->groups, reference);
     return block != NULL && block->kind >= KIND_GROUP && block->kind <= KIND_MEMBER ? (struct group *)block : NULL;
+}
+
+_Atomic uint32_t *record_bucket(struct handle *handle, uint32_t reference) {
+    struct group *record = record_at(handle, reference);
+    char name[NAME_MAX_LENGTH];
+    if (record == NULL)
+        return NULL;
+    if (record->kind == KIND_PAIR)
+        return pair_bucket(handle, ((struct pair *)record)->group, ((struct pair *)record)->target);
+    size_t length = record->name_length; /* at the same place in a member */
+    size_t data = record->kind == KIND_GROUP ? GROUP_NAME : MEMBER_NAME;
+    if (length > NAME_MAX_LENGTH || !data_read(handle, &handle->groups, reference, data, 0, name, length))
+        return NULL;
+    return record->kind == KIND_GROUP ? group_bucket(handle, name, length)
+                                      : member_bucket(handle, ((struct member *)record)->pair, name, length);
 }
 
 static void publish(_Atomic uint32_t *bucket, uint32_t reference, uint32_t *bucket_next) {

@@ -15,6 +15,9 @@ struct member *member_at(struct handle *handle, uint32_t reference);
 /* A record of any kind: what links it to the next one of its bucket is at the same place in all. */
 struct group *record_at(struct handle *handle, uint32_t reference);
 
+/* The bucket in which a record belongs by its name or key, or NULL if it is none. */
+_Atomic uint32_t *record_bucket(struct handle *handle, uint32_t reference);
+
 enum status find_group(struct handle *handle, struct name name, uint32_t *reference);
 enum status find_pair(struct handle *handle, uint32_t group, uint32_t target, uint32_t *reference);
 

@@ -15,8 +15,13 @@ bool reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation) {
         return false;
     if (!liveness_is_dead(handle, slot, generation) || slot >= SLOTS)
         return false;
-    /* Never the generation: a newcomer that has claimed the slot has stored its own already. */
-    return slot_clear(handle, slot) == OK;
+    /* Whoever has published the slot since has cleared it first: then this reference to its last owner is damage. */
+    if (handle->slots[slot].published != generation + 1 || slot_clear(handle, slot) != OK) {
+        atomic_store(&handle->header->damaged, 1);
+        return false;
+    }
+    /* The generation stays: a newcomer that has claimed the slot has stored its own already. */
+    return true;
 }
 
 enum status slot_clear(struct handle *handle, uint32_t number) {
@@ -56,7 +61,7 @@ enum status look_around(struct handle *handle) {
         if (!handle->slots[slot].published || slot == handle->private->slot)
             continue;
         probes++;
-        (void)reap_if_dead(handle, slot, atomic_load(&handle->slots[slot].generation));
+        (void)reap_if_dead(handle, slot, handle->slots[slot].published - 1);
     }
     header->probe_cursor = slot;
     enum status status = channels_sweep(handle, SWEEP_BUCKETS);

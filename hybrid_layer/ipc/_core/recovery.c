@@ -93,13 +93,15 @@ static void rebuild_channels(struct rebuild *rebuild) {
     struct area *area = &handle->messages;
     for (uint32_t bucket = 0; bucket <= area->bucket_mask; bucket++) {
         uint32_t *link = (uint32_t *)&area->buckets[bucket];
-        while (*link != 0) {
+        for (uint32_t steps = 0; *link != 0; steps++) {
             uint32_t reference = *link, last;
             char name[NAME_MAX_LENGTH];
             struct channel *channel =
                 (struct channel *)fresh_block(rebuild, area, &rebuild->messages, reference, KIND_CHANNEL);
             size_t length = channel != NULL ? channel_name(handle, channel, name) : 0;
-            if (length == 0 || !mark_record(rebuild, area, &rebuild->messages, reference,
+            /* Where it is not looked for by its name, it could never be removed. */
+            if (length == 0 || channel_bucket(handle, name, length) != (uint32_t *)&area->buckets[bucket] ||
+                steps > rebuild->messages.limit || !mark_record(rebuild, area, &rebuild->messages, reference,
                                             blocks_for(area, sizeof channel->name, length), &last)) {
                 rebuild->damaged++;
                 *link = 0;
@@ -152,7 +154,8 @@ static void rebuild_group_records(struct rebuild *rebuild) {
             } else {
                 sound = false;
             }
-            if (!sound || !mark_record(rebuild, area, &rebuild->groups, reference, blocks, &last)) {
+            if (!sound || record_bucket(handle, reference) != &area->buckets[bucket] ||
+                !mark_record(rebuild, area, &rebuild->groups, reference, blocks, &last)) {
                 rebuild->damaged++;
                 *link = 0;
                 break;
@@ -190,6 +193,10 @@ static void rebuild_group_lists(struct rebuild *rebuild, uint8_t kind) {
         while (*link != 0) {
             uint32_t reference = *link;
             struct block *block = block_raw(rebuild->handle, area, reference);
+            if (block == NULL) { /* all was sound a moment ago: somebody goes on writing where he should not */
+                *link = 0;
+                break;
+            }
             bool keep = block->kind != kind || (kind == KIND_PAIR     ? link_pair(rebuild, reference, (struct pair *)block)
                                                 : kind == KIND_MEMBER ? link_member(rebuild, reference, (struct member *)block)
                                                                       : ((struct group *)block)->pairs != 0);
@@ -288,6 +295,8 @@ static void rebuild_queues(struct rebuild *rebuild) {
     for (uint32_t bucket = 0; bucket <= area->bucket_mask; bucket++)
         for (uint32_t at = area->buckets[bucket]; at != 0;) {
             struct channel *channel = channel_at(rebuild->handle, at);
+            if (channel == NULL)
+                break;
             rebuild_queue(rebuild, at, channel);
             at = channel->bucket_next;
         }
@@ -296,12 +305,12 @@ static void rebuild_queues(struct rebuild *rebuild) {
 static void rebuild_holds(struct rebuild *rebuild) {
     struct handle *handle = rebuild->handle;
     for (uint32_t slot = 0; slot < SLOTS; slot++)
-        for (uint32_t hold = 0; handle->slots[slot].published && hold < HOLDS; hold++) {
+        for (uint32_t hold = 0; hold < HOLDS; hold++) {
             uint32_t reference = handle->slots[slot].holds[hold].block;
             if (reference == 0)
                 continue;
             /* A message that is also in a queue was linked there last; the queue has it. */
-            if (reference >= rebuild->messages.limit ||
+            if (!handle->slots[slot].published || reference >= rebuild->messages.limit ||
                 !(block_at(handle, &handle->messages, reference, KIND_PAYLOAD) != NULL
                       ? keep_payload(rebuild, reference)
                       : keep_message(rebuild, reference)))
@@ -316,6 +325,8 @@ static void free_idle_channels(struct rebuild *rebuild) {
         uint32_t *link = (uint32_t *)&area->buckets[bucket];
         while (*link != 0) {
             struct channel *channel = channel_at(rebuild->handle, *link);
+            if (channel == NULL)
+                break;
             if (channel->head == 0 && channel->pairs == 0 && channel->owner == 0) {
                 unmark_record(rebuild, area, &rebuild->messages, *link);
                 *link = channel->bucket_next;
