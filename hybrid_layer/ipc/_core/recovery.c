@@ -10,7 +10,7 @@
 /* Blocks that an authority has been found to reach, one bit each, in private memory. */
 struct marks {
     unsigned char *bits;
-    uint32_t limit;   /* blocks below this number were ever used */
+    uint32_t limit;   /* blocks below this number have memory behind them */
     uint32_t highest; /* the highest one reached */
 };
 
@@ -20,12 +20,23 @@ struct rebuild {
     uint64_t damaged;
 };
 
-static bool marks_open(struct marks *marks, struct area *area) {
-    uint32_t reserved = atomic_load(&area->books->reserved);
-    uint32_t limit = area->books->fresh;
+/* How many blocks there is memory for. What this process knows of is certain; more is asked of the kernel. */
+static uint32_t repair_reserved(struct handle *handle, struct area *area) {
+    uint32_t known = atomic_load(&area->reserved), reserved = atomic_load(&area->books->reserved);
     if (reserved > area->blocks)
         reserved = area->blocks;
-    marks->limit = limit > reserved ? reserved : limit;
+    if (reserved < known)
+        reserved = known;
+    atomic_store(&area->books->reserved, reserved);
+    if (reserved > known && block_raw(handle, area, reserved - 1) == NULL) {
+        reserved = known;
+        atomic_store(&area->books->reserved, reserved);
+    }
+    return reserved;
+}
+
+static bool marks_open(struct handle *handle, struct marks *marks, struct area *area) {
+    marks->limit = repair_reserved(handle, area);
     marks->highest = 0;
     marks->bits = calloc(marks->limit / 8 + 1, 1);
     return marks->bits != NULL;
@@ -249,11 +260,13 @@ static bool keep_entry(struct rebuild *rebuild, uint32_t reference, struct entry
         if (pair == NULL || !is_marked(&rebuild->groups, entry->pair) || pair->target != channel)
             return false;
     }
-    if (!mark_record(rebuild, &handle->messages, &rebuild->messages, reference, 1, &last) ||
-        !keep_payload(rebuild, entry->payload)) {
+    *is_sound = mark_record(rebuild, &handle->messages, &rebuild->messages, reference, 1, &last);
+    if (*is_sound && !keep_payload(rebuild, entry->payload)) {
+        unmark_record(rebuild, &handle->messages, &rebuild->messages, reference);
         *is_sound = false;
-        return false;
     }
+    if (!*is_sound)
+        return false;
     if (pair != NULL)
         pair->pending++;
     return true;
@@ -354,7 +367,8 @@ static void rebuild_books(struct rebuild *rebuild, struct area *area, struct mar
 
 bool recovery_rebuild(struct handle *handle) {
     struct rebuild rebuild = {.handle = handle};
-    bool opened = marks_open(&rebuild.messages, &handle->messages) && marks_open(&rebuild.groups, &handle->groups);
+    bool opened = marks_open(handle, &rebuild.messages, &handle->messages) &&
+                  marks_open(handle, &rebuild.groups, &handle->groups);
     if (opened) {
         for (uint32_t slot = 0; slot < SLOTS; slot++) {
             handle->slots[slot].inboxes = 0;
