@@ -96,13 +96,11 @@ class Connections:
         future = io_thread.current().submit(lambda: self._run(self.loops.get(), shard, command, deadline))
         future.add_done_callback(lambda done: None if done.cancelled() else done.exception() and None)
 
-    async def close(self) -> None:
-        """Close the running loop's connections, after the replies under way."""
-        loop = asyncio.get_running_loop()
-        here = self.loops.peek(loop)
+    async def close_links(self) -> None:
+        """Close the running loop's sending connections, after the replies under way."""
+        here = self.loops.peek(asyncio.get_running_loop())
         if here is not None:
             await asyncio.gather(*(link.close() for link in here.links.values()))
-            self.loops.drop(loop)
 
     def abandon(self) -> None:
         """Close everything, in every loop. For a layer that is garbage."""

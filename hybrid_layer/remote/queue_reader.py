@@ -78,6 +78,10 @@ class QueueReader:
             queue.waiters.leave(waiter)
             self._left(channel, queue)
 
+    def is_awaited(self) -> bool:
+        """Whether a coroutine waits here."""
+        return any(queue.waiters for queue in self._queues.values())
+
     async def stop(self) -> None:
         """End the reading, after the pop under way is answered."""
         task = self._task
@@ -133,17 +137,31 @@ class QueueReader:
             if queue.held:
                 queue.waiters.wake_next()
             return
+        if channel not in self._popping or self._loop.is_closed():
+            self._give_up(channel, queue)
+        elif queue.held:
+            # What the pop brings comes behind these, so they go back together; and put back now, they would be popped.
+            self._wake()
+        else:
+            self._loop.call_later(LINGER, self._wake_if_unwanted, channel)
+
+    def _wake_if_unwanted(self, channel: str) -> None:
+        queue = self._queues.get(channel)
+        if channel in self._popping and (queue is None or not queue.waiters):
+            self._wake()
+
+    def _give_up(self, channel: str, queue: _Queue) -> None:
+        """Nobody waits on `channel` any more: what is held for it goes back."""
         if queue.held:
             self._put_back(channel, [held.raw for held in queue.held], [held.entry.epoch for held in queue.held])
             queue.held.clear()
         if self._queues.get(channel) is queue:
             del self._queues[channel]
-        if channel in self._popping and not self._loop.is_closed():
-            self._loop.call_later(LINGER, self._wake_if_unwanted, channel)
 
-    def _wake_if_unwanted(self, channel: str) -> None:
-        if channel in self._popping and channel not in self._queues:
-            self._wake()
+    def _give_up_unwanted(self) -> None:
+        for channel, queue in list(self._queues.items()):
+            if not queue.waiters:
+                self._give_up(channel, queue)
 
     def _wake(self) -> None:
         # Through the I/O thread: also when the loop ends and its own connections with it.
@@ -171,13 +189,17 @@ class QueueReader:
                 try:
                     answer = await pops.pop([self._wake_key, *map(self._process.keys.queue, wanted)], 1)
                 except ReadingLost as error:
+                    self._popping = frozenset()
+                    self._give_up_unwanted()
                     await pops.pause(error)
                     continue
-                finally:
-                    self._popping = frozenset()
+                self._popping = frozenset()
                 if answer is not None and answer[0] != self._wake_key:
                     self._accept(answer[0].rpartition("|")[2], answer[1][0])
+                self._give_up_unwanted()
         finally:
+            self._popping = frozenset()
+            self._give_up_unwanted()
             await pops.close()
 
     def _accept(self, channel: str, raw: bytes) -> None:

@@ -192,11 +192,16 @@ class QueueTransport:
         process = self._state
         if process is None or process.identity is not identity.current():
             return
-        await process.inbox_reader.stop()
-        here = process.connections.loops.peek(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        if not process.inbox.is_awaited(loop):
+            await process.inbox_reader.stop()
+        here = process.connections.loops.peek(loop)
         if here is not None:
-            await asyncio.gather(*(reader.stop() for reader in here.readers.values()))
-            await process.connections.close()
+            await asyncio.gather(*(reader.stop() for reader in here.readers.values() if not reader.is_awaited()))
+            await process.connections.close_links()
+            # Who waits here, perhaps only since we began, goes on being served.
+            if not process.inbox.is_awaited(loop) and not any(reader.is_awaited() for reader in here.readers.values()):
+                process.connections.loops.drop(loop)
 
     async def statistics(self) -> dict[str, int]:
         return self._process().statistics.as_dict()

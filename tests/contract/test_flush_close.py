@@ -207,6 +207,22 @@ async def test_nothing_is_lost_by_close(make_layer: LayerMaker, kind: str) -> No
     assert received == list(range(sent))
 
 
+@kinds
+async def test_who_waits_outlives_close(make_layer: LayerMaker, kind: str) -> None:
+    layer = make_layer()
+    channel, other = await new_channel(layer, kind), await new_channel(layer, "normal") + "-other"
+    waiting = [asyncio.create_task(receive(layer, channel)) for _ in range(2)]
+    await settle(0.02)
+    for n in range(2):
+        await layer.close()
+        await layer.send(other, {"n": 0})  # uses what close() gave back
+        assert (await receive(layer, other))["n"] == 0
+        await layer.send(channel, {"n": n})
+        assert (await waiting[n])["n"] == n
+    await layer.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_a_name_and_its_groups_outlive_close(make_layer: LayerMaker) -> None:
     layer = make_layer()
     channel = await layer.new_channel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,34 @@ def test_a_message_whose_reader_left_goes_back_to_the_head(make_layer: Make, run
                 await layer.send("normal", {"n": n})
             got = [(await asyncio.wait_for(other.receive("normal"), 5))["n"] for _ in range(3)]
             assert sorted(got) == [0, 1, 2]
+
+    run(main())
+
+
+def test_messages_of_several_readers_that_left_go_back_in_order(make_layer: Make, run: Run) -> None:
+    layer = make_layer()
+
+    async def send(channel: str) -> None:
+        for n in range(3):
+            await layer.send(channel, {"n": n})
+
+    async def main() -> None:
+        for turn in range(120):
+            channel = f"normal{turn}"
+            readers = [asyncio.create_task(layer.receive(channel)) for _ in range(4)]
+            await asyncio.sleep(0.01)
+            sending = asyncio.create_task(send(channel))
+            until = time.perf_counter() + 0.0002 * (turn % 15)
+            while time.perf_counter() < until:  # noqa: ASYNC110  # any point on the way of the messages
+                await asyncio.sleep(0)
+            for reader in readers:
+                reader.cancel()
+            ended = await asyncio.gather(*readers, return_exceptions=True)
+            await sending
+            got = [result["n"] for result in ended if isinstance(result, dict)]
+            while len(got) < 3:
+                got.append((await asyncio.wait_for(layer.receive(channel), 5))["n"])
+            assert got == [0, 1, 2]
 
     run(main())
 
