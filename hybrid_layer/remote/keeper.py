@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hybrid_layer import identity
-from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
 from hybrid_layer.names import process_of
 from hybrid_layer.remote import io_thread, scripts
+from hybrid_layer.statistics import warn
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process, Shard
@@ -112,17 +113,23 @@ class Keeper:
     def take_notes(self, shard: Shard, notes: list[bytes]) -> None:
         """Read what other processes did: see ``scripts/include/notes.lua``."""
         for note in notes:
-            kind, *fields = note.split(b"|")
-            if kind == b"+" and len(fields) == 4:
-                shard.epoch.meet(fields[3])
-                deadline = shard.clock.deadline(int(fields[2]))
-                key = (fields[0].decode(), fields[1].decode())
-                with self._lock:
-                    self._memberships[key] = _Membership(shard.number, deadline, shard.epoch.generation)
-            elif kind == b"-" and len(fields) == 2:
-                self.forget(fields[0].decode(), fields[1].decode())
-            elif kind == b"f" and len(fields) == 1:
-                shard.epoch.meet(fields[0])
+            try:
+                self._take_note(shard, note)
+            except ValueError:
+                warn(("note", shard.host.label), f"Skipped a note on {shard.host.label} that cannot be read.")
+
+    def _take_note(self, shard: Shard, note: bytes) -> None:
+        kind, *fields = note.split(b"|")
+        if kind == b"+" and len(fields) == 4:
+            deadline = shard.clock.deadline(int(fields[2]))
+            key = (fields[0].decode("ascii"), fields[1].decode("ascii"))
+            shard.epoch.meet(fields[3])
+            with self._lock:
+                self._memberships[key] = _Membership(shard.number, deadline, shard.epoch.generation)
+        elif kind == b"-" and len(fields) == 2:
+            self.forget(fields[0].decode("ascii"), fields[1].decode("ascii"))
+        elif kind == b"f" and len(fields) == 1:
+            shard.epoch.meet(fields[0])
 
     # What runs in the I/O thread
 
@@ -158,8 +165,8 @@ class Keeper:
         kept = {(shard, process.name or self._own_name) for shard in shards}
         if process.name:
             kept.add((process.home.number, process.name))
-        if self._machine is not None and self._machine.has_members():
-            machine = f"@{await self._machine.id()}"
+        machine = await self._machine_name()
+        if machine is not None:
             kept.add((process.shard_of(f"{machine}!"), machine))
         results = await asyncio.gather(
             *(self._renew(process.shards[shard], name) for shard, name in kept), return_exceptions=True
@@ -168,6 +175,16 @@ class Keeper:
             if isinstance(result, BaseException) and not isinstance(result, RemoteUnavailable):
                 raise result
         return not any(isinstance(result, BaseException) for result in results)
+
+    async def _machine_name(self) -> str | None:
+        """The name of the machine if it has members. The process lives on where the local half is out of order."""
+        if self._machine is None:
+            return None
+        try:
+            return f"@{await self._machine.id()}" if self._machine.has_members() else None
+        except (HybridLayerError, OSError) as error:
+            warn("machine", f"The local half of the layer does not work: {error}")
+            return None
 
     async def _renew(self, shard: Shard, name: str) -> None:
         process = self._process

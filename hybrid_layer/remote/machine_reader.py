@@ -66,14 +66,14 @@ class MachineReader:
             self._task = loop.create_task(self._run())
 
     async def _run(self) -> None:
-        name = f"@{await self._machine.id()}!"
         process = self._process
+        name = await self._name()
         shard = self._shard = process.shards[process.shard_of(name)]
         keys = [self._wake_key, process.keys.inbox(name)]
         pops = Pops(shard.host, shard.clock, process.options.block_time, process.options.timeout, self._wake)
         try:
             while not pops.cancelled:
-                if not self._machine.has_members():
+                if not self._has_members():
                     await pops.close()
                     await self._wait()
                     continue
@@ -87,6 +87,21 @@ class MachineReader:
                         await self._deliver(shard, raw)
         finally:
             await pops.close()
+
+    async def _name(self) -> str:
+        while True:
+            try:
+                return f"@{await self._machine.id()}!"
+            except (HybridLayerError, OSError) as error:
+                warn("machine", f"The local half of the layer does not work: {error}")
+                await self._wait()
+
+    def _has_members(self) -> bool:
+        try:
+            return self._machine.has_members()
+        except (HybridLayerError, OSError) as error:
+            warn("machine", f"The local half of the layer does not work: {error}")
+            return False
 
     async def _wait(self) -> None:
         self._news.clear()

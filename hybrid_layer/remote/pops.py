@@ -46,6 +46,7 @@ class Pops:
         self._descriptor = -1
         self._has_blmpop = True
         self._failures = 0
+        """Since the last answer to a pop: a server that takes connections may still refuse pops."""
         self._given_up = False
         self.cancelled = False
         """A cancellation came during a pop. The caller uses what was popped, then stops."""
@@ -55,10 +56,17 @@ class Pops:
         if self._connection is None:
             await self._open()
         try:
-            return await self._pop(keys, count)
+            try:
+                answer = await self._pop(keys, count)
+            except ResponseError as error:
+                if not str(error).startswith("WRONGTYPE"):
+                    raise
+                answer = await self._pop(await self._lists(keys), count)
         except (RedisError, OSError, TimeoutError) as error:
             await self.close()
             raise ReadingLost(str(error)) from None
+        self._failures = 0
+        return answer
 
     async def pause(self, cause: ReadingLost) -> None:
         """Wait before the next try, longer each time."""
@@ -106,7 +114,21 @@ class Pops:
             self._connection = connection
             await self.close()
             raise
-        self._failures = 0
+
+    async def _lists(self, keys: list[str]) -> list[str]:
+        """Those of `keys` that can be popped from: a stranger's value at one must not cost the others their reader."""
+        found = []
+        for key in keys:
+            kind = await self._ask("TYPE", key)
+            if kind in (b"list", b"none"):
+                found.append(key)
+            else:
+                warn(
+                    ("type", key),
+                    f"The key {key} on {self._host.label} holds a {kind.decode()} that is not of hybrid_layer; nothing "
+                    f"can be received there until it is removed. Who else writes keys with this prefix?",
+                )
+        return found
 
     async def _pop(self, keys: list[str], count: int) -> tuple[str, list[bytes]] | None:
         if self._has_blmpop and count > 1:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.policy import Policy
 from hybrid_layer.remote.options import remote_options
 from hybrid_layer.remote.transport import QueueTransport
@@ -103,5 +104,39 @@ def test_reading_starts_when_another_process_adds_a_member(server: Server, prefi
         await asyncio.sleep(0.1)
         await sender.group_send("g", b"x")
         await until(lambda: half.delivered == [("jobs", b"x")])
+
+    run(main())
+
+
+class BrokenHalf(LocalHalf):
+    """A local half that cannot be attached for a while."""
+
+    works = False
+
+    async def _id(self) -> str:
+        if not self.works:
+            raise SegmentBusy("locked")
+        return await super()._id()
+
+    def _flag(self) -> bool:
+        if not self.works:
+            raise SegmentBusy("locked")
+        return super()._flag()
+
+
+def test_a_process_lives_on_while_its_local_half_does_not_work(server: Server, prefix: str, run: Run) -> None:
+    half = BrokenHalf("MACHINE")
+    own, sender = transport(server, prefix, half, expiry=1), transport(server, prefix, None)
+
+    async def main() -> None:
+        await own.open_inbox("specific.PROCESS!")
+        await asyncio.sleep(1.5)  # longer than its alive key
+        await sender.send("specific.PROCESS!1", b"x")
+        assert await asyncio.wait_for(own.receive("specific.PROCESS!1"), 5) == b"x"
+        half.works = True
+        await own.group_add("g", "jobs")
+        await sender.group_send("g", b"y")
+        await until(lambda: half.delivered == [("jobs", b"y")])
+        assert (await sender.statistics())["dead"] == 0
 
     run(main())

@@ -1,0 +1,70 @@
+"""What is on a server and not ours: values of another kind at our keys, entries and notes that nobody can read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hybrid_layer.exceptions import RemoteUnavailable
+from tests.servers import Server
+
+Make = Callable[..., Any]
+Run = Callable[..., Any]
+
+
+async def read(layer: Any, channel: str) -> Any:
+    return (await asyncio.wait_for(layer.receive(channel), 5))["n"]
+
+
+def test_a_strangers_value_at_a_key_costs_no_other_channel(
+    make_layer: Make, run: Run, new_server: Callable[..., Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = new_server()
+    layer = make_layer(hosts=[server.url], block_time=0.2)
+    bad = f"{layer.prefix}|1|queue|bad"
+
+    async def main() -> None:
+        server.command("SET", bad, "x")
+        waiting = asyncio.create_task(layer.receive("bad"))
+        await asyncio.sleep(0.1)
+        good = asyncio.create_task(read(layer, "good"))
+        await asyncio.sleep(0.3)
+        connected = server.command("INFO", "stats")["total_connections_received"]
+        await layer.send("good", {"n": 1})
+        assert await good == 1
+        with pytest.raises(RemoteUnavailable, match="WRONGTYPE"):
+            await layer.send("bad", {"n": 2})
+        await asyncio.sleep(0.5)
+        assert server.command("INFO", "stats")["total_connections_received"] - connected <= 3
+        server.command("DEL", bad)
+        await layer.send("bad", {"n": 3})
+        assert (await asyncio.wait_for(waiting, 5))["n"] == 3
+
+    run(main())
+    assert [record.message for record in caplog.records if bad in record.message and "holds a string" in record.message]
+
+
+NOTES = [b"", b"+|a|b|c|d", b"-|\xff|\xff", b"f|x", b"f|x:y", b"+|g|m|1|x:" + b"9" * 5000, b"?|1"]
+
+
+def test_notes_that_cannot_be_read_are_skipped(make_layer: Make, run: Run, server: Server) -> None:
+    layer = make_layer(expiry=1)
+
+    async def main() -> None:
+        channel = await layer.new_channel()
+        process = channel.partition("!")[0].rpartition(".")[2]
+        notes = f"{layer.prefix}|1|notes|{process}"
+        server.command("RPUSH", notes, *NOTES)
+        await asyncio.sleep(0.5)  # the keeper reads them
+        waiting = asyncio.create_task(read(layer, channel))
+        await asyncio.sleep(0.1)
+        server.command("RPUSH", notes, *NOTES)  # the reader does
+        await asyncio.sleep(1.2)
+        await layer.send(channel, {"n": 1})
+        assert await waiting == 1
+        assert (await layer.statistics())["dead"] == 0
+
+    run(main())
