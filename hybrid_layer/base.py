@@ -96,7 +96,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         Raises `ChannelFull` when there is no room, `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue`;
         then nothing was stored.
         """
-        check_channel(channel)
+        channel = check_channel(channel)
         payload = self._codec.encode(message, channel)
         await self._transport_for(channel).send(channel, payload)
 
@@ -105,7 +105,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
         A process-specific name is read only by the layer that made it; with another one's, `InvalidName` is raised.
         """
-        check_channel(channel)
+        channel = check_channel(channel)
         if "!" in channel and process_of(channel) != self._process_id():
             raise exceptions.InvalidName(
                 f"Cannot receive on {channel!r}: it belongs to another process or layer object; only the one whose "
@@ -124,7 +124,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         """A new name that only this process receives on: ``prefix.PROCESS!n``."""
         if not isinstance(prefix, str):
             raise exceptions.InvalidName(f"Invalid prefix {prefix!r} of a new channel: give a str.")
-        part = f"{prefix}.{self._process_id()}!"
+        part = f"{str.__str__(prefix)}.{self._process_id()}!"
         name = f"{part}{next(self._counter)}"
         check_channel(name)
         await self._transport_for(part).open_inbox(part)
@@ -134,19 +134,19 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
     async def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member of `group` for the next `group_expiry` seconds."""
-        check_group(group)
-        check_channel(channel)
+        group = check_group(group)
+        channel = check_channel(channel)
         await self._transports()[-1].group_add(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """End the membership of `channel`. A channel that is no member is fine."""
-        check_group(group)
-        check_channel(channel)
+        group = check_group(group)
+        channel = check_channel(channel)
         await self._transports()[-1].group_discard(group, channel)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send `message` to every member. Never raises `ChannelFull`: members at capacity miss it, which is counted."""
-        check_group(group)
+        group = check_group(group)
         payload = self._codec.encode(message, f"group {group}")
         await self._transports()[-1].group_send(group, payload)
 

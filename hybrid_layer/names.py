@@ -17,16 +17,19 @@ _GROUP = re.compile(r"[A-Za-z0-9_.\-]+")
 _OUTSIDE = re.compile(r"[^A-Za-z0-9_.\-!]")
 
 
-def check_channel(name: str) -> None:
-    """Raise InvalidName unless a channel may have this name."""
+def check_channel(name: str) -> str:
+    """Raise InvalidName unless a channel may have this name. Returns it as a plain str."""
     if not isinstance(name, str) or not _is_channel(name):
         raise InvalidName(_complaint("channel", name))
+    # A subclass may say otherwise when it is formatted: an enum's str() is not its value.
+    return name if type(name) is str else str.__str__(name)
 
 
-def check_group(name: str) -> None:
-    """Raise InvalidName unless a group may have this name."""
+def check_group(name: str) -> str:
+    """Raise InvalidName unless a group may have this name. Returns it as a plain str."""
     if not isinstance(name, str) or not _is_group(name):
         raise InvalidName(_complaint("group", name))
+    return name if type(name) is str else str.__str__(name)
 
 
 # Consumers receive with the whole name that new_channel() gave them; the specification's form, which ends in "!", is a

@@ -32,19 +32,28 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     return f" Did you mean {by_folded[near[0]]!r}?" if near else ""
 
 
+LARGEST = 1_000_000_000
+"""The longest duration, in seconds: every clock that it meets can hold it."""
+LARGEST_INT = 2**62
+
+
 def positive_number(name: str, value: object) -> float | int:
-    """``value`` if it is an int or float above zero and finite, else ConfigurationError."""
+    """``value`` if it is an int or float above zero and not beyond ``LARGEST``, else ConfigurationError."""
     # bool is an int to Python, and expiry=True is a mistake.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ConfigurationError(f"{name}={shown(value)} is not possible; give a number greater than 0.")
+    if value > LARGEST:
+        raise ConfigurationError(f"{name}={shown(value)} is not possible; give a number of at most {LARGEST:,}.")
     return value
 
 
-def positive_int(name: str, value: object, minimum: int = 1) -> int:
-    """``value`` if it is an int of at least ``minimum``, else ConfigurationError."""
+def positive_int(name: str, value: object, minimum: int = 1, maximum: int = LARGEST_INT) -> int:
+    """``value`` if it is an int from ``minimum`` to ``maximum``, else ConfigurationError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         expected = "an int greater than 0" if minimum == 1 else f"an int of at least {minimum}"
         raise ConfigurationError(f"{name}={shown(value)} is not possible; give {expected}.")
+    if value > maximum:
+        raise ConfigurationError(f"{name}={shown(value)} is not possible; give an int of at most {maximum:,}.")
     return value
 
 

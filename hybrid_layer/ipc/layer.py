@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from hybrid_layer.ipc.transport import LocalTransport
 
 MINIMUM_MEMORY = 64 * 1024
+MAXIMUM_MEMORY = 64 * 1024 * MIB
+"""Less than the segment's block numbers can reach."""
 
 
 def check_memory(message_memory: object, group_memory: object) -> None:
     """Raise `ConfigurationError` for sizes, in bytes, that no segment can have."""
-    positive_int("message_memory", message_memory, MINIMUM_MEMORY)
-    positive_int("group_memory", group_memory, MINIMUM_MEMORY)
+    positive_int("message_memory", message_memory, MINIMUM_MEMORY, MAXIMUM_MEMORY)
+    positive_int("group_memory", group_memory, MINIMUM_MEMORY, MAXIMUM_MEMORY)
 
 
 def local_transport(settings: Settings, message_memory: int, group_memory: int) -> LocalTransport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import re
 from typing import Any
 
@@ -98,6 +99,26 @@ async def test_refusal_says_what_is_wrong(make_layer: LayerMaker) -> None:
     for name, culprit in [("a b", "' '"), ("x" * 120, "120"), (b"bytes", "bytes"), ("", "empty"), ("a!b!c", "!")]:
         with pytest.raises(InvalidName, match=re.escape(culprit)):
             await layer.send(name, {"type": "x"})
+
+
+class Named(str, enum.Enum):  # noqa: UP042  # StrEnum would do what this is about
+    """A name whose str() is another one."""
+
+    NORMAL = "alpha"
+
+
+@pytest.mark.one_loop
+async def test_a_subclass_of_str_stands_for_its_value(make_layer: LayerMaker) -> None:
+    layer = make_layer()
+    await layer.send(Named.NORMAL, {"n": 1})
+    assert await receive(layer, "alpha") == {"n": 1}
+    await layer.send("alpha", {"n": 2})
+    assert await receive(layer, Named.NORMAL) == {"n": 2}
+    channel = await layer.new_channel(Named.NORMAL)
+    assert channel.startswith("alpha.")
+    await layer.group_add(Named.NORMAL, channel)
+    await layer.group_send("alpha", {"n": 3})
+    assert await receive(layer, channel) == {"n": 3}
 
 
 async def test_receive_with_the_whole_name(make_layer: LayerMaker) -> None:

@@ -69,6 +69,20 @@ def test_positive_int_with_a_minimum() -> None:
         positive_int("message_memory", 4095, minimum=4096)
 
 
+@pytest.mark.parametrize("value", [1_000_000_001, 1.1e9, 1e300, 10**400])
+def test_a_duration_that_no_clock_can_hold(value: float) -> None:
+    with pytest.raises(ConfigurationError, match="is not possible; give a number of at most 1,000,000,000"):
+        positive_number("expiry", value)
+
+
+def test_positive_int_with_a_maximum() -> None:
+    assert positive_int("message_memory", 4096, maximum=4096) == 4096
+    with pytest.raises(ConfigurationError, match="message_memory=4097 is not possible; give an int of at most 4,096"):
+        positive_int("message_memory", 4097, maximum=4096)
+    with pytest.raises(ConfigurationError, match=r"capacity=.* is not possible; give an int of at most 4,611,686,"):
+        positive_int("capacity", 2**70)
+
+
 @pytest.mark.parametrize("prefix", ["a", "asgi", "My_app-1.2:x/y", "x" * 50])
 def test_prefix(prefix: str) -> None:
     assert check_prefix(prefix) is prefix
