@@ -222,34 +222,31 @@ async def test_a_normal_channel_that_joins_later(make_layer: LayerMaker) -> None
     await assert_silent(layer, A_NORMAL_CHANNEL, 0.05)
 
 
+@pytest.mark.one_loop
 async def test_membership_ends_with_group_expiry_and_not_before(make_layer: LayerMaker) -> None:
-    layer = make_layer(group_expiry=0.4)
-    assert layer.group_expiry == 0.4
+    layer = make_layer(group_expiry=1.0)
+    assert layer.group_expiry == 1.0
     started = time.monotonic()
     channel, renewed = await members(layer, 2)
-    for member in (A_NORMAL_CHANNEL,):
-        await layer.group_add("group", member)
+    await layer.group_add("group", A_NORMAL_CHANNEL)
     await layer.group_send("group", {"n": 1})
-    assert time.monotonic() - started < 0.4
     for member in (channel, renewed, A_NORMAL_CHANNEL):
         assert (await receive(layer, member))["n"] == 1
-    await asyncio.sleep(max(0.0, started + 0.3 - time.monotonic()))
+    await asyncio.sleep(started + 0.6 - time.monotonic())
     await layer.group_add("group", renewed)
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(started + 1.1 - time.monotonic())
     await layer.group_send("group", {"n": 2})
     assert (await receive(layer, renewed))["n"] == 2
     for member in (channel, A_NORMAL_CHANNEL):
         await assert_silent(layer, member, 0.05)
-    await asyncio.sleep(0.3)
-    await layer.group_send("group", {"n": 3})
-    await assert_silent(layer, renewed, 0.05)
 
 
+@pytest.mark.one_loop
 async def test_membership_outlives_message_expiry(make_layer: LayerMaker) -> None:
-    layer = make_layer(expiry=0.2)
+    layer = make_layer(expiry=0.4)
     channel = (await members(layer, 1))[0]
     waiting = asyncio.create_task(receive(layer, channel))
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.9)
     await layer.group_send("group", {"n": 1})
     assert (await waiting)["n"] == 1
 

@@ -90,7 +90,7 @@ async def test_routes_concern_normal_channels_only(make_layer: LayerMaker, serve
 
 @hybrids
 async def test_routed_channel_keeps_every_promise(make_layer: LayerMaker) -> None:
-    layer = make_layer(routes={"jobs": "remote"}, capacity=5, expiry=0.5)
+    layer = make_layer(routes={"jobs": "remote"}, capacity=5, expiry=0.8)
     waiting = asyncio.create_task(receive(layer, "jobs"))
     await settle()
     await layer.send("jobs", {"n": "first"})
@@ -99,7 +99,7 @@ async def test_routed_channel_keeps_every_promise(make_layer: LayerMaker) -> Non
     with pytest.raises(layer.ChannelFull, match="jobs"):
         await layer.send("jobs", {"n": "too many"})
     assert await receive_numbers(layer, "jobs", 2) == [0, 1]
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(0.85)
     await assert_silent(layer, "jobs", 0.05)
     await layer.group_add("group", "jobs")
     await layer.group_add("group", "local.jobs")
@@ -134,24 +134,24 @@ async def assert_local_side_works(layer: Any) -> None:
 
 
 async def remote_calls(layer: Any) -> list[tuple[str, BaseException | None, float]]:
-    """Every call that needs the remote: its name, what it raised, and how long it took."""
-    results: list[tuple[str, BaseException | None, float]] = []
+    """Every call that needs the remote but `flush`, at once: its name, what it raised, and how long it took."""
     arguments: dict[str, tuple[Any, ...]] = {
         "send": ("specific.AAAAAAAAAA!1", {"n": 1}),
         "group_add": ("group", "specific.AAAAAAAAAA!1"),
         "group_discard": ("group", "specific.AAAAAAAAAA!1"),
         "group_send": ("group", {"n": 1}),
-        "flush": (),
     }
-    for name, args in arguments.items():
+
+    async def call(name: str) -> tuple[str, BaseException | None, float]:
         started = time.monotonic()
         error: BaseException | None = None
         try:
-            await getattr(layer, name)(*args)
+            await getattr(layer, name)(*arguments[name])
         except HybridLayerError as raised:
             error = raised
-        results.append((name, error, time.monotonic() - started))
-    return results
+        return name, error, time.monotonic() - started
+
+    return await asyncio.gather(*map(call, arguments))
 
 
 @one_server
@@ -163,7 +163,9 @@ async def test_remote_down(make_layer: LayerMaker) -> None:
         assert isinstance(error, RemoteUnavailable), name
         assert isinstance(error, ConnectionError), name
         assert f"127.0.0.1:{port}" in str(error), name
-        assert took < 2, name
+        assert took < 4, name
+    with pytest.raises(RemoteUnavailable, match=str(port)):
+        await layer.flush()
     await assert_local_side_works(layer)
     await make_layer().flush()
     await layer.close()
@@ -174,7 +176,7 @@ async def test_remote_frozen(make_layer: LayerMaker) -> None:
     """A server that accepts and never answers: calls end within `timeout`, local traffic goes on meanwhile."""
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         port = frozen.getsockname()[1]
-        layer = layer_of(make_layer, [("127.0.0.1", port)], timeout=0.4)
+        layer = layer_of(make_layer, [("127.0.0.1", port)], timeout=1.5)
         calls = asyncio.create_task(remote_calls(layer))
         longest = 0.0
         while not calls.done():
@@ -185,8 +187,8 @@ async def test_remote_frozen(make_layer: LayerMaker) -> None:
         for name, error, took in await calls:
             assert isinstance(error, RemoteUnavailable), name
             assert str(port) in str(error), name
-            assert took < 1.5, name
-        assert longest < 0.3
+            assert took < 4, name
+        assert longest < 1
         await make_layer().flush()
         await layer.close()
 

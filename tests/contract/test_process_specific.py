@@ -132,6 +132,7 @@ async def test_slow_consumer_costs_only_itself(make_layer: LayerMaker, caplog: p
     await assert_silent(layer, slow)
 
 
+@pytest.mark.one_loop
 async def test_buffers_of_closed_consumers_expire_and_are_freed(make_layer: LayerMaker) -> None:
     layer = make_layer(capacity=1000, expiry=0.5)
     living = await layer.new_channel()
@@ -163,6 +164,7 @@ async def grown_by(before: int, size: int) -> bool:
     return tracemalloc.get_traced_memory()[0] - before > size
 
 
+@pytest.mark.one_loop
 async def test_closing_a_consumer_leaves_no_state(make_layer: LayerMaker) -> None:
     """As a websocket consumer does it: a name, a waiting receive, a group, a cancellation. Many times."""
     layer = make_layer()
