@@ -12,7 +12,7 @@ END = -2
 
 _TEXT = "In the evening the lamps along the harbour were lit one after another, and the last ferry came in. " * 2
 # channels_redis' pub/sub layer subscribes to a normal channel in receive(): who sends earlier is not heard.
-_SUBSCRIBING_TAKES = 0.05
+_SUBSCRIBING_TAKES = 0.1
 
 
 def message(number: int, sender: int = 0) -> dict[str, Any]:
