@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 bool doorbells_open(struct doorbells *doorbells, const char *directory) {
@@ -53,8 +54,18 @@ static uint32_t place_for(struct doorbells *doorbells, const struct ring *ring) 
     return oldest;
 }
 
+/* Whether an open doorbell still is the one at its path: a loop that ended has removed its own, and the next one made anew. */
+static bool is_current(int fd) {
+    struct stat status;
+    return fstat(fd, &status) == 0 && status.st_nlink > 0;
+}
+
 bool doorbell_ring(struct doorbells *doorbells, const struct ring *ring) {
     uint32_t i = place_for(doorbells, ring);
+    if (doorbells->open[i].fd >= 0 && !is_current(doorbells->open[i].fd)) {
+        close(doorbells->open[i].fd);
+        doorbells->open[i].fd = -1;
+    }
     if (doorbells->open[i].fd < 0) {
         char path[PATH_MAX];
         if (!doorbell_path(doorbells, ring->slot, ring->generation, ring->loop, path, sizeof path))

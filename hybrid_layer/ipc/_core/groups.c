@@ -114,7 +114,8 @@ static enum status expire_members(struct handle *handle, struct pair *pair, uint
         if (member == NULL || steps >= handle->groups.blocks)
             return DAMAGED;
         uint32_t next = member->next;
-        if (member->left == 0 && member->deadline <= now) {
+        bool has_ended = member->left == 0 ? member->deadline <= now : pair->pending == 0;
+        if (has_ended) {
             if (end_member(handle, at, member, pair) != OK)
                 return DAMAGED;
         } else if (member->deadline > last) {
@@ -215,7 +216,11 @@ enum status group_send(struct handle *handle, struct group_send *send, struct ri
         if (pair == NULL || steps >= handle->groups.blocks)
             return DAMAGED;
         uint32_t next = pair->group_next;
-        if (pair->last_deadline <= now) {
+        bool is_done = pair->sent == (uint32_t)handle->header->sequence;
+        pair->sent = (uint32_t)handle->header->sequence;
+        if (is_done) {
+            ;
+        } else if (pair->last_deadline <= now) {
             uint32_t target = pair->target;
             if (expire_members(handle, pair, now) != OK || free_pair_if_empty(handle, at) != OK ||
                 channel_release(handle, target) != OK)
@@ -234,8 +239,10 @@ enum status group_send(struct handle *handle, struct group_send *send, struct ri
                 next = still->group_next;
             } else {
                 still = next != 0 ? pair_at(handle, next) : NULL;
-                if (still == NULL || still->group != group_reference)
-                    break;
+                if (still == NULL || still->group != group_reference) {
+                    group = group_at(handle, group_reference);
+                    next = group != NULL ? group->pairs : 0;
+                }
             }
         }
         at = next;
@@ -341,7 +348,8 @@ enum status groups_sweep(struct handle *handle, uint32_t buckets) {
             if (record == NULL || steps >= handle->groups.blocks)
                 return DAMAGED;
             struct pair *pair = (struct pair *)record;
-            if (record->kind == KIND_PAIR && pair->last_deadline <= now) {
+            /* Who left is freed with the last message, unless the process that took that died in between. */
+            if (record->kind == KIND_PAIR && (pair->last_deadline <= now || (pair->gone != 0 && pair->pending == 0))) {
                 uint32_t target = pair->target;
                 if (expire_members(handle, pair, now) != OK || free_pair_if_empty(handle, at) != OK ||
                     channel_release(handle, target) != OK)

@@ -5,6 +5,7 @@
 #include "blocks.h"
 #include "groups.h"
 #include "holds.h"
+#include "reaping.h"
 
 #define MESSAGE_DATA offsetof(struct message, data)
 #define PAYLOAD_DATA offsetof(struct payload, data)
@@ -206,8 +207,17 @@ enum status inbox_open(struct handle *handle, struct name name) {
     struct channel *channel = channel_at(handle, reference);
     if (owns(handle, channel))
         return OK;
-    if (channel->owner != 0)
-        return DAMAGED; /* the ids of two layers are the same, which does not happen by chance */
+    if (channel->owner != 0) {
+        /* Ours from before this process lost its slot. The ids of two layers are not the same by chance. */
+        if (!reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
+            return DAMAGED;
+        status = channel_find_or_create(handle, name, &reference);
+        if (status != OK)
+            return status;
+        channel = channel_at(handle, reference);
+        if (channel->owner != 0)
+            return DAMAGED;
+    }
     struct slot *slot = &handle->slots[handle->private->slot];
     channel->owned_next = slot->inboxes;
     channel->owner_generation = handle->private->generation;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "blocks.h"
+#include "liveness.h"
 #include "reaping.h"
 
 void rings_open(struct rings *rings) {
@@ -281,7 +282,25 @@ enum status ring_failed(struct handle *handle, const struct ring *ring, struct r
     struct loop_slot *loop = loop_of(handle, ring->slot, ring->loop);
     if (loop == NULL || atomic_load(&handle->slots[ring->slot].generation) != ring->generation)
         return OK;
-    return loop_forget(handle, loop, rings);
+    bool is_own = ring->slot == handle->private->slot && ring->generation == handle->private->generation;
+    if (!is_own && liveness_is_dead(handle, ring->slot, ring->generation))
+        return loop_forget(handle, loop, rings);
+    /* It lives, and looks around by itself; until then others are to be preferred, as if it had been rung. */
+    ring_succeeded(handle, ring);
+    uint32_t at = loop->waiters;
+    for (uint32_t steps = 0; at != 0; steps++) {
+        struct waiter *waiter = waiter_at(handle, at);
+        struct channel *channel = waiter != NULL ? channel_at(handle, waiter->channel) : NULL;
+        if (channel == NULL || steps >= handle->messages.blocks)
+            return DAMAGED;
+        at = waiter->loop_next;
+        if (channel->head != 0 && channel->owner == 0) {
+            enum status status = waiters_wake(handle, waiter->channel, rings);
+            if (status != OK)
+                return status;
+        }
+    }
+    return OK;
 }
 
 enum status loop_open(struct handle *handle, uint32_t *number) {

@@ -48,7 +48,7 @@ bool waiters_forget_channel(struct handle *handle, struct channel *channel);
 /* Marks a loop as rung, unless it has woken up since. Without the lock. */
 void ring_succeeded(struct handle *handle, const struct ring *ring);
 
-/* The doorbell of a loop could not be rung: removes its waiters and wakes others for what they were woken for. */
+/* The doorbell of a loop could not be rung: wakes others for what it was woken for, and removes its waiters if it is dead. */
 enum status ring_failed(struct handle *handle, const struct ring *ring, struct rings *rings);
 
 enum status loop_open(struct handle *handle, uint32_t *loop); /* NO_SLOT: more than LOOPS loops wait */
