@@ -1,0 +1,260 @@
+/* Situations that random operations seldom meet, one function each. */
+#include "support.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "liveness.h"
+#include "lock.h"
+
+static char bytes[4 * KIB];
+
+static enum status push(struct handle *handle, const char *channel, const char *local, uint32_t capacity,
+                        struct rings *rings) {
+    struct push push = {.channel = named(channel),
+                        .local = named(local),
+                        .payload = bytes,
+                        .size = 100,
+                        .capacity = capacity,
+                        .expiry_ns = LONG,
+                        .held = NO_HOLD};
+    return op_push(handle, WAIT, &push, rings);
+}
+
+static void send_group(struct handle *handle, const char *group, uint32_t capacity) {
+    struct rings rings;
+    struct group_send group_send = {
+        .group = named(group), .payload = bytes, .size = 100, .capacity = capacity, .expiry_ns = LONG, .held = NO_HOLD};
+    rings_open(&rings);
+    MUST(op_group_send(handle, WAIT, &group_send, &rings) == OK);
+    rings_close(&rings);
+}
+
+static bool pop(struct handle *handle, const char *channel) {
+    struct taken taken = {.buffer = bytes, .size = sizeof bytes};
+    struct rings rings;
+    rings_open(&rings);
+    enum status status = op_pop(handle, WAIT, named(channel), NO_LOOP, &taken, &rings);
+    rings_close(&rings);
+    MUST(status == OK || status == EMPTY);
+    return status == OK;
+}
+
+/* How many messages are in the inbox. */
+static uint32_t drain(struct handle *handle, const char *inbox) {
+    static char buffer[64 * KIB];
+    struct taken taken = {.buffer = buffer, .size = sizeof buffer};
+    uint32_t number = 0;
+    MUST(op_drain(handle, WAIT, named(inbox), NO_LOOP, &taken) == OK);
+    for (size_t at = 0; at < taken.used; number++) {
+        struct drained item;
+        memcpy(&item, buffer + at, sizeof item);
+        at += sizeof item + item.names_size + item.size;
+    }
+    return number;
+}
+
+/* Another process that does something and is killed, or stays. */
+struct other {
+    pid_t pid;
+    int done, go_on;
+};
+
+static struct other other_process(int fd, void (*work)(struct handle *)) {
+    int done[2], go_on[2];
+    char byte;
+    MUST(pipe(done) == 0 && pipe(go_on) == 0);
+    pid_t pid = fork();
+    MUST(pid >= 0);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        work(join(fd));
+        MUST(write(done[1], "", 1) == 1);
+        MUST(read(go_on[0], &byte, 1) >= 0);
+        _exit(0);
+    }
+    MUST(read(done[0], &byte, 1) == 1);
+    return (struct other){pid, done[0], go_on[1]};
+}
+
+static void end(struct other *other) {
+    int how;
+    kill(other->pid, SIGKILL);
+    MUST(waitpid(other->pid, &how, 0) == other->pid && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
+}
+
+static void look_around_now(struct handle *handle) {
+    uint32_t loop;
+    struct rings rings;
+    rings_open(&rings);
+    handle->header->next_look = 0;
+    MUST(op_loop_open(handle, WAIT, &loop) == OK && op_repoll(handle, WAIT, loop) == OK);
+    MUST(op_loop_close(handle, WAIT, loop, &rings) == OK);
+    rings_close(&rings);
+}
+
+/* A process with two inboxes in a group has died; the group's other members get their message all the same. */
+static void two_inboxes(struct handle *handle) {
+    MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK && op_inbox(handle, WAIT, named("y.1!"), true) == OK);
+    MUST(op_group_add(handle, WAIT, named("g"), named("x.1!"), named("1"), LONG) == OK);
+    MUST(op_group_add(handle, WAIT, named("g"), named("y.1!"), named("1"), LONG) == OK);
+}
+
+static void the_dead_in_a_group(void) {
+    int fd = new_segment(256 * KIB, 64 * KIB);
+    struct handle *handle = join(fd);
+    struct name members[] = {named("m.1!"), named("m.2!"), named("m.3!")};
+    for (uint32_t i = 0; i < 3; i++)
+        MUST(op_inbox(handle, WAIT, members[i], true) == OK);
+    MUST(op_group_add(handle, WAIT, named("g"), members[0], named("1"), LONG) == OK);
+    struct other other = other_process(fd, two_inboxes);
+    MUST(op_group_add(handle, WAIT, named("g"), members[1], named("1"), LONG) == OK);
+    MUST(op_group_add(handle, WAIT, named("g"), members[2], named("1"), LONG) == OK);
+    send_group(handle, "g", 1); /* fills the other's inboxes */
+    for (uint32_t i = 0; i < 3; i++)
+        MUST(drain(handle, members[i].bytes) == 1);
+    end(&other);
+    handle->header->next_look = now_ns() + 100000000; /* nobody has noticed yet */
+    send_group(handle, "g", 1);
+    for (uint32_t i = 0; i < 3; i++)
+        MUST(drain(handle, members[i].bytes) == 1);
+    const uint64_t *totals = check(handle);
+    MUST(totals[TOTAL_CHANNELS] == 3 && totals[TOTAL_PAIRS] == 3);
+}
+
+/* What the dead had opened can be opened by another at once: a process that lost its slot does that with its own. */
+static void one_inbox(struct handle *handle) { MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK); }
+
+static void inbox_of_the_dead(void) {
+    int fd = new_segment(256 * KIB, 64 * KIB);
+    struct handle *handle = join(fd);
+    struct other other = other_process(fd, one_inbox);
+    end(&other);
+    handle->header->next_look = now_ns() + 100000000;
+    MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK);
+    struct rings rings;
+    rings_open(&rings);
+    MUST(push(handle, "x.1!", "1", 10, &rings) == OK);
+    MUST(drain(handle, "x.1!") == 1);
+    MUST(handle->header->rebuilds == 0);
+    check(handle);
+}
+
+/* A process is killed with the lock in its hand; the next one has it at once. */
+static void take_lock(struct handle *handle) { MUST(lock_take(handle, WAIT) == OK); }
+
+static void killed_with_the_lock(void) {
+    int fd = new_segment(256 * KIB, 64 * KIB);
+    struct handle *handle = join(fd);
+    struct rings rings;
+    rings_open(&rings);
+    for (uint32_t i = 0; i < 5; i++)
+        MUST(push(handle, "a", "", 100, &rings) == OK);
+    struct other other = other_process(fd, take_lock);
+    MUST(push(handle, "a", "", 100, &rings) == BUSY); /* it lives, and so keeps it */
+    end(&other);
+    uint64_t begin = now_ns();
+    MUST(push(handle, "a", "", 100, &rings) == OK);
+    MUST(now_ns() - begin < 20000000);
+    MUST(handle->header->rebuilds == 1);
+    for (uint32_t i = 0; i < 6; i++)
+        MUST(pop(handle, "a"));
+    MUST(!pop(handle, "a"));
+    check(handle);
+}
+
+/* A loop whose doorbell cannot be rung although its process lives: it has to find its messages when it looks around. */
+static void doorbell_gone(void) {
+    struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
+    char names[200];
+    struct rings rings, others;
+    size_t used;
+    uint32_t loop;
+    bool left;
+    struct taken taken = {.buffer = bytes, .size = sizeof bytes};
+    rings_open(&rings);
+    rings_open(&others);
+    MUST(op_loop_open(handle, WAIT, &loop) == OK);
+    MUST(op_pop(handle, WAIT, named("a"), loop, &taken, &rings) == EMPTY);
+    MUST(op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left) == EMPTY);
+    MUST(push(handle, "a", "", 10, &rings) == OK && rings.count == 1);
+    MUST(op_ring_failed(handle, WAIT, &rings.items[0], &others) == OK);
+    MUST(op_repoll(handle, WAIT, loop) == OK);
+    MUST(op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left) == OK && used == 2 && names[1] == 'a');
+    MUST(pop(handle, "a"));
+    MUST(push(handle, "a", "", 10, &rings) == OK);
+    MUST(op_repoll(handle, WAIT, loop) == OK);
+    MUST(op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left) == OK && used == 2);
+    check(handle);
+}
+
+/* A membership expired, with a message unread from before, and was renewed. */
+static void renewed_membership(void) {
+    struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
+    MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK);
+    MUST(op_group_add(handle, WAIT, named("g"), named("x.1!"), named("1"), LONG) == OK);
+    send_group(handle, "g", 10);
+    MUST(op_group_add(handle, WAIT, named("g"), named("x.1!"), named("1"), 0) == OK);
+    send_group(handle, "g", 10); /* not for it */
+    MUST(op_group_add(handle, WAIT, named("g"), named("x.1!"), named("1"), LONG) == OK);
+    send_group(handle, "g", 10);
+    MUST(drain(handle, "x.1!") == 2);
+    check(handle);
+    MUST(op_group_discard(handle, WAIT, named("g"), named("x.1!"), named("1")) == OK);
+    MUST(check(handle)[TOTAL_PAIRS] == 0);
+}
+
+/* Who left, and whose last message went in a moment in which its process died, is freed all the same. */
+static void left_without_messages(void) {
+    struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
+    MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK);
+    MUST(op_group_add(handle, WAIT, named("g"), named("x.1!"), named("1"), LONG) == OK);
+    send_group(handle, "g", 10);
+    MUST(op_group_discard(handle, WAIT, named("g"), named("x.1!"), named("1")) == OK);
+    MUST(check(handle)[TOTAL_MEMBERS] == 1);
+    uint32_t channel;
+    MUST(lock_take(handle, WAIT) == OK);
+    MUST(channel_find(handle, named("x.1!"), &channel) == OK);
+    channel_at(handle, channel)->head = 0; /* the commit of taking it out; then it dies */
+    handle->header->damaged = 1;
+    lock_give(handle);
+    check(handle);
+    for (uint32_t i = 0; i < 10; i++)
+        look_around_now(handle);
+    const uint64_t *totals = check(handle);
+    MUST(totals[TOTAL_MEMBERS] == 0 && totals[TOTAL_PAIRS] == 0 && totals[TOTAL_GROUPS] == 0);
+}
+
+/* Some code closes all descriptors and opens a file of its own under our number: nothing is done to that file. */
+static void foreign_descriptor(void) {
+    int fd = new_segment(1024 * KIB, 64 * KIB);
+    struct handle *handle = join(fd);
+    struct rings rings;
+    rings_open(&rings);
+    FILE *file = tmpfile();
+    MUST(file != NULL && dup2(fileno(file), fd) == fd);
+    enum status status = OK;
+    for (uint32_t i = 0; i < 5000 && status == OK; i++)
+        status = push(handle, "a", "", 10000, &rings);
+    MUST(status == SYSTEM_ERROR || status == DAMAGED);
+    MUST(fseek(file, 0, SEEK_END) == 0 && ftell(file) == 0);
+    fclose(file);
+}
+
+int main(int argc, char **argv) {
+    begin(argc, argv, "situations");
+    fill_payload(bytes, 100, 1);
+    the_dead_in_a_group();
+    inbox_of_the_dead();
+    killed_with_the_lock();
+    doorbell_gone();
+    renewed_membership();
+    left_without_messages();
+    foreign_descriptor();
+    return 0;
+}

@@ -1,0 +1,146 @@
+#include "support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+uint64_t seed, steps;
+extern struct handle *joined[8];
+
+struct handle *joined[8]; /* reachable to the end, so that none counts as leaked */
+static uint32_t number_joined;
+static const char *program;
+static _Thread_local uint64_t random_state;
+
+void begin(int argc, char **argv, const char *name) {
+    program = name;
+    seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+    steps = argc > 2 ? strtoull(argv[2], NULL, 10) : 1000;
+    reseed(seed);
+}
+
+void wrong(const char *file, int line, const char *what) {
+    fprintf(stderr, "%s %llu %llu: %s:%d: not true: %s\n", program, (unsigned long long)seed, (unsigned long long)steps,
+            file, line, what);
+    abort();
+}
+
+void reseed(uint64_t with) { random_state = with * 0x9e3779b97f4a7c15ull + 0x2545f4914f6cdd1dull; }
+
+uint32_t chance(void) { /* xorshift64* */
+    random_state ^= random_state >> 12;
+    random_state ^= random_state << 25;
+    random_state ^= random_state >> 27;
+    return (uint32_t)((random_state * 0x2545f4914f6cdd1dull) >> 32);
+}
+
+uint32_t below(uint32_t limit) { return chance() % limit; }
+
+int new_segment(uint64_t message_bytes, uint64_t group_bytes) {
+    uint64_t hash_seed[2] = {seed, ~seed};
+    int fd = memfd_create("segment", MFD_CLOEXEC);
+    MUST(fd >= 0);
+    MUST(segment_format(fd, message_bytes, group_bytes, "prefix", "project", "machine", hash_seed) == OK);
+    return fd;
+}
+
+struct handle *join(int fd) {
+    struct handle *handle = calloc(1, sizeof *handle);
+    joined[number_joined++ % 8] = handle;
+    const char *reason;
+    MUST(handle != NULL);
+    MUST(segment_map(fd, handle, &reason) == OK);
+    enum status status;
+    PATIENTLY(status, segment_join(handle));
+    MUST(status == OK);
+    return handle;
+}
+
+struct name named(const char *text) { return (struct name){text, strlen(text)}; }
+
+const uint64_t *check(struct handle *handle) {
+    static uint64_t totals[TOTALS];
+    char error[160];
+    enum status status;
+    PATIENTLY(status, op_check(handle, WAIT, error, sizeof error, totals));
+    if (status != OK || error[0] != '\0') {
+        fprintf(stderr, "status %d, %s\n", (int)status, error);
+        wrong(__FILE__, __LINE__, "the checker finds nothing");
+    }
+    return totals;
+}
+
+void fill_payload(char *bytes, size_t size, uint32_t id) {
+    uint32_t length = (uint32_t)size;
+    memcpy(bytes, &id, 4);
+    memcpy(bytes + 4, &length, 4);
+    for (size_t i = 8; i < size; i++)
+        bytes[i] = (char)(i * 31 + id);
+}
+
+bool is_payload(const char *bytes, size_t size, uint32_t *id) {
+    uint32_t length;
+    if (size < 8)
+        return false;
+    memcpy(id, bytes, 4);
+    memcpy(&length, bytes + 4, 4);
+    if (length != size)
+        return false;
+    for (size_t i = 8; i < size; i++)
+        if (bytes[i] != (char)(i * 31 + *id))
+            return false;
+    return true;
+}
+
+void read_hold(struct handle *handle, uint32_t hold, char *to, size_t size) {
+    enum status status;
+    MUST(hold_read(handle, hold, to, size));
+    PATIENTLY(status, op_hold_release(handle, WAIT, hold));
+    MUST(status == OK);
+}
+
+static enum status reserve(struct handle *handle, struct name local, const void *payload, size_t size, bool is_shared,
+                           uint32_t *hold) {
+    enum status status;
+    *hold = NO_HOLD;
+    if (size <= LARGE)
+        return OK;
+    PATIENTLY(status, op_hold_reserve(handle, WAIT, local.length, size, is_shared, hold));
+    if (status != OK) {
+        *hold = NO_HOLD;
+        return status == NO_SLOT ? OK : status;
+    }
+    return hold_fill(handle, *hold, local, payload, size, is_shared) ? OK : DAMAGED;
+}
+
+static void let_go(struct handle *handle, uint32_t hold) {
+    enum status status;
+    if (hold != NO_HOLD)
+        PATIENTLY(status, op_hold_release(handle, WAIT, hold));
+}
+
+enum status send(struct handle *handle, struct push *push, struct rings *rings) {
+    uint32_t hold;
+    enum status status = reserve(handle, push->local, push->payload, push->size, false, &hold);
+    if (status == OK) {
+        push->held = hold;
+        PATIENTLY(status, op_push(handle, WAIT, push, rings));
+    }
+    if (status != OK)
+        let_go(handle, hold);
+    return status;
+}
+
+enum status send_to_group(struct handle *handle, struct group_send *group_send, struct rings *rings) {
+    uint32_t hold;
+    enum status status = reserve(handle, (struct name){"", 0}, group_send->payload, group_send->size, true, &hold);
+    if (status == OK) {
+        group_send->held = hold;
+        PATIENTLY(status, op_group_send(handle, WAIT, group_send, rings));
+    }
+    if (status != OK)
+        let_go(handle, hold);
+    return status;
+}

@@ -1,0 +1,64 @@
+/* What the test programs of the core share: a segment in memory, seeded chance, payloads that can be recognised.
+ *
+ * Each program takes a seed and a number of steps, and prints its seed when something is wrong.
+ */
+#ifndef SUPPORT_H
+#define SUPPORT_H
+
+#include "operations.h"
+
+#include "checker.h"
+#include "holds.h"
+#include "segment.h"
+
+#define LONG 3600000000000ull /* an hour in nanoseconds */
+#define KIB 1024u
+
+extern uint64_t seed;
+extern uint64_t steps;
+
+/* Reads the two arguments; `name` is the program's. */
+void begin(int argc, char **argv, const char *name);
+
+/* Prints what is wrong, with the seed, and ends the program. */
+_Noreturn void wrong(const char *file, int line, const char *what);
+
+#define MUST(condition) ((condition) ? (void)0 : wrong(__FILE__, __LINE__, #condition))
+
+uint32_t chance(void); /* 32 random bits */
+uint32_t below(uint32_t limit);
+void reseed(uint64_t with); /* another stream, for a thread or a child */
+
+/* A formatted segment in an anonymous file. */
+int new_segment(uint64_t message_bytes, uint64_t group_bytes);
+
+/* A handle of this process on it, with a slot. */
+struct handle *join(int fd);
+
+struct name named(const char *text);
+
+/* One operation with patience for its lock; BUSY only if that was not had for seconds. */
+#define PATIENTLY(status, call)                                                                                             \
+    do {                                                                                                                   \
+        for (uint32_t tries_ = 0; tries_ < 100; tries_++) {                                                                \
+            (status) = (call);                                                                                             \
+            if ((status) != BUSY)                                                                                          \
+                break;                                                                                                     \
+        }                                                                                                                  \
+    } while (0)
+
+/* Fails unless every invariant holds; the totals of the walk. */
+const uint64_t *check(struct handle *handle);
+
+/* A payload of `size` bytes, at least 8, that says which message it is; and whether it is whole. */
+void fill_payload(char *bytes, size_t size, uint32_t id);
+bool is_payload(const char *bytes, size_t size, uint32_t *id);
+
+/* Reads a hold as the binding does, and gives it back. */
+void read_hold(struct handle *handle, uint32_t hold, char *to, size_t size);
+
+/* Pushes as the binding does: large payloads by a hold. */
+enum status send(struct handle *handle, struct push *push, struct rings *rings);
+enum status send_to_group(struct handle *handle, struct group_send *group_send, struct rings *rings);
+
+#endif
