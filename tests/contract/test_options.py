@@ -139,7 +139,7 @@ def test_option_of_another_class_is_unknown(backend: str, option: str) -> None:
     assert_names(caught, option)
 
 
-NOT_NUMBERS: list[Any] = ["60", None, True, [1], {}, 1j, object()]
+NOT_NUMBERS: list[Any] = ["60", None, True, [1], {}, 1j, ...]
 NOT_POSITIVE: list[Any] = [0, -1, -0.5, math.nan, -math.inf]
 WRONG: dict[str, list[Any]] = {
     "prefix": ["", "x" * 51, "a b", "a|b", "a*b", "\u00e9", "a\n", None, 5, b"x", ["x"]],
