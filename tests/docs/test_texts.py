@@ -1,0 +1,78 @@
+"""Commands, links and lists of files in the texts: what they name is there, and what is there is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docutils import nodes
+
+from tests.docs import texts
+from tests.docs.texts import ROOT
+
+TEXTS = ["README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst", "docs/architecture.rst"]
+ARCHITECTURE = "docs/architecture.rst"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_within_the_project(name: str) -> None:
+    for reference in texts.tree(name).findall(nodes.reference):
+        target = reference.get("refuri", "")
+        if target and "://" not in target:
+            assert (ROOT / name).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("name", ["README.rst", "CONTRIBUTING.rst"])
+def test_make_targets(name: str) -> None:
+    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:``|^ *)make ([a-z]+)", (ROOT / name).read_text(), re.MULTILINE))
+    assert named
+    assert named <= targets
+
+
+def mapped_files() -> Iterator[Path]:
+    """The files of the code map, whose lines are indented as the files are nested."""
+    (block,) = [text for text in texts.code(texts.tree(ARCHITECTURE), "") if text.startswith("hybrid_layer/\n")]
+    folders: list[str] = []
+    for line in block.splitlines():
+        name = re.match(r" *(\S+)(?:  |$)", line)
+        if name is None or line.startswith(" " * 20):  # goes on from the line above
+            continue
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders[depth:] = [name[1]]
+        if not name[1].endswith("/"):
+            yield Path(*folders[:-1], name[1])
+
+
+def test_the_code_map_is_the_tree() -> None:
+    built = {".so", ".pyc"}
+    real = {
+        path.relative_to(ROOT)
+        for path in (ROOT / "hybrid_layer").rglob("*")
+        if path.is_file() and path.suffix not in built and path.name not in {"__init__.py", "py.typed"}
+    }
+    # A header has its line in the .c file's.
+    real = {path for path in real if path.suffix != ".h" or path.with_suffix(".c") not in real}
+    mapped = list(mapped_files())
+    assert sorted(mapped) == sorted(set(mapped)), "a file is there twice"
+    assert set(mapped) == real
+
+
+def test_names_of_code_in_the_architecture() -> None:
+    """Each ``path/file.py`` and each ``function()`` or ``Class.method`` that the page names exists."""
+    sources = "\n".join(
+        path.read_text() for path in (ROOT / "hybrid_layer").rglob("*") if path.suffix in {".py", ".c", ".h", ".lua"}
+    )
+    for literal in texts.tree(ARCHITECTURE).findall(nodes.literal):
+        text = literal.astext()
+        if re.fullmatch(r"[\w/]+\.(py|c|h|lua|rst)", text):
+            found = [*ROOT.glob(text), *(ROOT / "hybrid_layer").rglob(text)]
+            assert found, f"there is no {text}"
+        elif re.fullmatch(r"[A-Z]\w+\.\w+", text):
+            class_name, _, method = text.partition(".")
+            assert re.search(rf"class {class_name}\b", sources), text
+            assert re.search(rf"def {method}\b", sources), text
+        elif re.fullmatch(r"[a-z_]\w*_\w+", text):
+            assert re.search(rf"\b{text}\b", sources), text
