@@ -15,6 +15,7 @@ from hybrid_layer.transport import Machine, Transport
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.options import HostOption
+    from hybrid_layer.remote.transport import QueueTransport
 
 _REMOTE_OPTIONS = ("block_time", "connection_kwargs", "random_prefix_length", "timeout")
 
@@ -68,7 +69,7 @@ class HybridChannelLayer(BaseLayer):
         self.message_memory = message_memory
         self.group_memory = group_memory
         self._local = local_transport(self._settings, message_memory, group_memory)
-        self._remote: Transport | None = None
+        self._remote: QueueTransport | None = None
         self._router = Router(routes)
         remote = {
             "connection_kwargs": connection_kwargs,
@@ -81,7 +82,14 @@ class HybridChannelLayer(BaseLayer):
         elif routes:
             raise ConfigurationError(f"routes={shown(routes)} needs hosts; without them every channel is local.")
 
-    def _connect(self, hosts: Sequence[HostOption], options: Mapping[str, Any]) -> Transport:
+    async def receive(self, channel: str) -> dict[str, Any]:
+        """As `BaseLayer.receive`."""
+        if self._remote is not None:
+            # Whoever added a normal channel of this machine to a group may be gone; its readers see to the groups then.
+            self._remote.serve_machine()
+        return await super().receive(channel)
+
+    def _connect(self, hosts: Sequence[HostOption], options: Mapping[str, Any]) -> QueueTransport:
         # Imported here, so that a machine-local site does not load the client library.
         from hybrid_layer.remote.options import remote_options
         from hybrid_layer.remote.transport import QueueTransport

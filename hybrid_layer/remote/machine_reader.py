@@ -37,12 +37,12 @@ class MachineReader:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._settled = False
+        self.settled = False
 
     def settle(self) -> None:
         """Start reading, from any thread."""
-        if not self._settled:
-            self._settled = True
+        if not self.settled:
+            self.settled = True
             io_thread.current().settle(self)
 
     def look_now(self) -> None:

@@ -176,6 +176,13 @@ class QueueTransport:
             return channel
         return f"@{await self._machine.id()}!{channel}"
 
+    def serve_machine(self) -> None:
+        """Read the machine's inbox from now on, whenever the machine has members."""
+        process = self._process()
+        if process.machine_reader is not None and not process.machine_reader.settled:
+            process.machine_reader.settle()
+            process.keeper.settle()
+
     # The rest
 
     async def flush(self) -> None:
