@@ -37,9 +37,8 @@ def mapped_files() -> Iterator[Path]:
     (block,) = [text for text in texts.code(texts.tree(ARCHITECTURE), "") if text.startswith("hybrid_layer/\n")]
     folders: list[str] = []
     for line in block.splitlines():
-        name = re.match(r" *(\S+)(?:  |$)", line)
-        if name is None or line.startswith(" " * 20):  # goes on from the line above
-            continue
+        name = re.match(r" *(\S+/|\S+\.[a-z]+)( |$)", line)
+        assert name is not None, line
         depth = (len(line) - len(line.lstrip())) // 2
         folders[depth:] = [name[1]]
         if not name[1].endswith("/"):
