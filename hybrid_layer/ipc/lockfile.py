@@ -54,7 +54,9 @@ class LockFile:
         """Remove the directory with all that is in it. Called with the lock held, which excludes nobody afterwards."""
         with contextlib.suppress(OSError):
             for path in self.directory.iterdir():
-                path.unlink(missing_ok=True)
+                if path != self._path:
+                    path.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)  # last: from here on others may make all of it anew
             self.directory.rmdir()
 
     def _try(self) -> bool:
@@ -64,7 +66,11 @@ class LockFile:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             except FileNotFoundError:  # the last leaver has just removed the directory
                 return False
-            check_owner(os.fstat(self._fd), self._path)
+            try:
+                check_owner(os.fstat(self._fd), self._path)
+            except ConfigurationError:
+                self.close()
+                raise
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -62,7 +62,11 @@ class LocalSegment:
         self.wakers: dict[int, Callable[[], None]] = {}
         """Loop number -> wake that loop of this process; see `wake_loops`."""
         self.stations = self._new_stations()
-        self.core = self._attach()
+        try:
+            self.core = self._attach()
+        except HybridLayerError:
+            self._lock_file.close()
+            raise
 
     def is_own(self) -> bool:
         """Whether this process, not a parent of it, has attached, and has not left."""
@@ -72,13 +76,13 @@ class LocalSegment:
         """Take a slot in a forked child, which has inherited everything but that. Called when an operation says so."""
         if self._identity is identity.current():
             identity.renew()  # forked by code that runs no hooks
+        for station in self.stations.all():
+            station.close()  # of the parent's loops, which do not run here: before we count as attached
         self._identity = identity.current()
         self._lock = threading.Lock()  # the inherited one may be held by a thread that does not exist here
         # The parent's descriptors carry no lock of ours and stay open: closing one would drop those that we take now.
         # Code that makes daemons may have closed them, and opened other files under their numbers.
         self._lock_file = LockFile(self.directory)
-        for station in self.stations.all():
-            station.close()  # of the parent's loops, which do not run here
         self.wakers = {}
         self.stations = self._new_stations()
         if self._has_descriptor():
@@ -96,13 +100,13 @@ class LocalSegment:
             return False
         warn(
             ("lost", self.name),
-            "The shared segment of prefix %r was lost (%s): something removed it or closed its descriptors, such as "
-            "systemd's RemoveIPC or a cleaned /dev/shm. Moving to a new one; unread messages are gone.",
+            "The shared segment of prefix %r was lost (%s): %s",
             self.prefix,
             reason,
+            _WHY_LOST.get(reason, "some code closed descriptors that are not its own. Attaching anew."),
         )
         try:
-            self._recover(core)
+            self._recover(core, reason)
         except HybridLayerError as error:
             warn(("move", self.name), "Cannot move to a new segment: %s", error)
         return True
@@ -119,12 +123,17 @@ class LocalSegment:
                 channel,
             )
 
-    def _recover(self, lost: _core.Segment) -> None:
+    def _recover(self, lost: _core.Segment, reason: str) -> None:
         with self._lock:
             if self.core is not lost or self._has_left:
                 return  # another loop was here first, or the interpreter is ending
-            lost.retire()  # who shares it sees that, and moves too
             old_fd = self._fd if self._has_inode() else -1
+            if reason in ("unlinked", "retired"):
+                lost.retire()  # who shares it sees that, and moves too
+            elif old_fd >= 0:
+                # The segment is the same, so this has to be closed before its locks are taken: with it they would go.
+                os.close(old_fd)
+                old_fd = -1
             self.core = self._attach()
             if old_fd >= 0:
                 os.close(old_fd)
@@ -160,6 +169,8 @@ class LocalSegment:
             if self._has_left or not self.core.attached:
                 return
             self._has_left = True
+            for station in self.stations.all():
+                station.remove_doorbell()  # of a loop that was closed without notice, or never
             needed = True
             with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
                 needed = self.core.is_needed()
@@ -191,6 +202,9 @@ class LocalSegment:
                 fd, is_new = self._open_or_create()
                 try:
                     core = _core.Segment(fd, str(self.directory))
+                    if core.retired:
+                        self._replace(fd, None)  # its processes have moved, or are about to
+                        continue
                 except _core.Damaged as reason:
                     # Under the lock nobody is in the middle of making it: its maker was killed, or it is no segment.
                     self._replace(fd, f"a segment that cannot be used ({reason})")
@@ -201,7 +215,11 @@ class LocalSegment:
                         raise ConfigurationError(self._other_sizes(core))
                     self._replace(fd, None)
                     continue
-                self._join(core)
+                try:
+                    self._join(core)
+                except HybridLayerError:
+                    os.close(fd)
+                    raise
                 status = os.fstat(fd)
                 self._fd = fd
                 self._inode = (status.st_dev, status.st_ino)
@@ -225,12 +243,23 @@ class LocalSegment:
             raise SegmentDamaged(f"The segment {self.name} cannot be repaired; remove {SHM / self.name}.") from None
 
     def _open_or_create(self) -> tuple[int, bool]:
-        with contextlib.suppress(posix_ipc.ExistentialError):
+        try:
             fd = posix_ipc.SharedMemory(f"/{self.name}").fd
+        except posix_ipc.ExistentialError:
+            return self._create(), True
+        except posix_ipc.PermissionsError:
+            check_owner(os.lstat(SHM / self.name), SHM / self.name)
+            raise
+        try:
             os.set_inheritable(fd, False)
             check_owner(os.fstat(fd), SHM / self.name)
-            return fd, False
-        fd = posix_ipc.SharedMemory(f"/{self.name}", posix_ipc.O_CREX, mode=0o600).fd
+        except ConfigurationError:
+            os.close(fd)
+            raise
+        return fd, False
+
+    def _create(self) -> int:
+        fd: int = posix_ipc.SharedMemory(f"/{self.name}", posix_ipc.O_CREX, mode=0o600).fd
         os.set_inheritable(fd, False)
         seed = (secrets.randbits(64), secrets.randbits(64))
         try:
@@ -250,7 +279,7 @@ class LocalSegment:
                 f"There is no room in {SHM} for a segment; it is {shm_room()}. Make it larger (docker run "
                 f"--shm-size), or the segment smaller with message_memory and group_memory."
             ) from None
-        return fd, True
+        return fd
 
     def _replace(self, fd: int, warning: str | None) -> None:
         if warning is not None:
@@ -279,6 +308,12 @@ def segment_name(prefix: str, uid: int) -> str:
     """The name in /dev/shm. The prefix may hold characters that a file name cannot, hence its digest."""
     return f"hybrid_layer.{uid}.{_digest(prefix)}.{_core.LAYOUT_VERSION}"
 
+
+_WHY_LOST = dict.fromkeys(
+    ("unlinked", "retired"),
+    "something removed it, such as systemd's RemoveIPC or a cleaned /dev/shm. Moving to a new one; unread messages are "
+    "gone.",
+)
 
 # One attachment for each process and prefix.
 
@@ -314,7 +349,8 @@ def release(segment: LocalSegment) -> None:
         if segment.users > 0 or _segments.get(segment.prefix) is not segment:
             return
         del _segments[segment.prefix]
-    segment.leave()
+        # Under the lock: closing descriptors here would drop the record locks that the next attachment takes meanwhile.
+        segment.leave()
 
 
 @atexit.register

@@ -13,9 +13,12 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.lockfile import is_same_file
+from hybrid_layer.statistics import warn
 from hybrid_layer.waiters import WaitQueue
 
 if TYPE_CHECKING:
@@ -61,9 +64,15 @@ class Station:
             self.number = -1
             return
         self._path = core.doorbell(self.number)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
-        os.mkfifo(self._path, 0o600)
+        try:
+            Path(self._path).unlink(missing_ok=True)
+            os.mkfifo(self._path, 0o600)
+        except OSError as error:
+            warn(("doorbell", self._path), "Cannot make %s: %s. Polling for messages instead.", self._path, error)
+            with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
+                core.close_loop(self.number)
+            self.number = -1
+            return
         # Opened for writing, too: with reading alone it would be at its end, and readable for ever, once the last
         # ringer has closed it.
         self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -79,15 +88,20 @@ class Station:
             if self._segment.is_own():
                 if not self.loop.is_closed():
                     self.loop.remove_reader(self._fd)
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._path)
+                self.remove_doorbell()
             os.close(self._fd)
             self._fd = -1
         if self.number >= 0 and self._segment.is_own() and self._moves == self._segment.moves:
             with contextlib.suppress(_core.Detached, _core.Busy, _core.Damaged, _core.Retired):
-                self._segment.core.close_loop(self.number)
+                self._segment.wake_loops(self._segment.core.close_loop(self.number) & ~(1 << self.number))
         self._segment.wakers.pop(self.number, None)
         self.number = -1
+
+    def remove_doorbell(self) -> None:
+        """Remove its file, unless another process has one there by now, in another segment."""
+        with contextlib.suppress(OSError):
+            if self._fd >= 0 and is_same_file(self._fd, Path(self._path)):
+                os.unlink(self._path)
 
     def is_in_use(self) -> bool:
         """Whether a coroutine of this loop waits."""
@@ -250,10 +264,12 @@ class Station:
             queue.wake_next()
 
     def _reopen(self) -> None:
-        """The process has taken another slot, or another segment."""
-        self.number = -1  # nothing of the old place is ours any more
+        """Take a place and a doorbell anew: the process may have taken another slot, or another segment."""
+        if self._moves != self._segment.moves:
+            self.number = -1  # nothing of the old place is ours any more
         self.close()
         self._open()
+        self._start_timer()
         self._register_anew()
 
     # Looking around
@@ -274,11 +290,10 @@ class Station:
         try:
             if self._segment.recover_if_lost():
                 pass  # the next settling registers in the new one
-            elif self.number >= 0:
-                core.repoll(self.number)
+            elif self.number < 0 or not os.path.exists(self._path):
+                self._reopen()  # another loop may have left its place; somebody has removed the doorbell
             else:
-                self._wake_all()
-                self._take_in_all()
+                core.repoll(self.number)
         except (_core.Busy, _core.Damaged, _core.Detached, _core.Retired):
             return  # the next round tries again
         self._look_for_dead()

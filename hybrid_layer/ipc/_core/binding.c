@@ -88,6 +88,7 @@ static PyGetSetDef segment_getters[] = {
     GETTER("rebuilds", get_rebuilds),
     GETTER("lock_word", get_lock_word),
     GETTER("progress", get_progress),
+    GETTER("retired", get_retired),
     GETTER("machine_members", get_machine_members),
     GETTER("attached", get_attached),
     GETTER("slot", get_slot),

@@ -102,6 +102,7 @@ PyObject *get_epoch(Segment *self, void *unused);
 PyObject *get_rebuilds(Segment *self, void *unused);
 PyObject *get_lock_word(Segment *self, void *unused);
 PyObject *get_progress(Segment *self, void *unused);
+PyObject *get_retired(Segment *self, void *unused);
 PyObject *get_machine_members(Segment *self, void *unused);
 PyObject *get_attached(Segment *self, void *unused);
 PyObject *get_slot(Segment *self, void *unused);

@@ -174,6 +174,11 @@ PyObject *get_progress(Segment *self, void *unused) {
     return PyLong_FromUnsignedLong(atomic_load(&self->handle.header->progress));
 }
 
+PyObject *get_retired(Segment *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(atomic_load(&self->handle.header->retired) != 0);
+}
+
 PyObject *get_machine_members(Segment *self, void *unused) {
     (void)unused;
     return PyBool_FromLong(atomic_load(&self->handle.header->machine_members) != 0);
