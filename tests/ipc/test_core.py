@@ -1,4 +1,4 @@
-"""The C core without Python: its files and the programs in `core/`, compiled to check addresses and undefined behaviour.
+"""The C core without Python: its files and the programs in `core/`, compiled with the checks of ASan and UBSan.
 
 A program prints its seed when it fails: `core/model.c` with seed 7 and 3000 steps is `model 7 3000`.
 """

@@ -1,0 +1,314 @@
+"""How a segment comes into being, is shared, refused, replaced and removed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+from collections.abc import Callable
+
+import posix_ipc
+import pytest
+from asgiref.sync import async_to_sync
+
+from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.segment import segment_name
+from tests.ipc.tools import (
+    SHM,
+    alive,
+    check,
+    directory_path,
+    doorbells,
+    flushed,
+    is_clean,
+    layer_of,
+    receive,
+    segment_of,
+    segment_path,
+)
+from tests.loops import run
+from tests.process_main import Parent
+from tests.processes import Process
+
+Spawn = Callable[..., Process]
+NOBODY = 65534
+
+
+def test_fifty_processes_start_at_once(prefix: str, spawn: Spawn) -> None:
+    layer = layer_of(prefix)
+    starter = spawn("tests.ipc.test_birth:fork_fifty", prefix)
+    starter.ready()
+    numbers = [async_to_sync(receive)(layer, "started", 30) for _ in range(50)]
+    assert sorted(numbers) == list(range(50))
+    assert alive(layer) == 51
+    assert check(layer)["messages"] == 0
+    starter.send("end")
+    assert starter.result() == [0] * 50
+    assert alive(layer) == 1
+
+
+def fork_fifty(parent: Parent, prefix: str) -> list[int]:
+    """Fifty processes that have imported everything, but share nothing, and are let go at once."""
+    begin_in, begin_out = os.pipe()
+    end_in, end_out = os.pipe()
+    pids = []
+    for n in range(50):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.close(begin_out)
+                os.close(end_out)
+                os.read(begin_in, 1)
+                layer = layer_of(prefix)
+                asyncio.run(layer.send("started", {"n": n}))
+                os.read(end_in, 1)
+                code = 0
+            finally:
+                os._exit(code)
+        pids.append(pid)
+    os.close(begin_out)
+    parent.ready()
+    parent.receive()
+    os.close(end_out)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
+@pytest.mark.parametrize("made", ["nothing", "its size", "all but the magic", "all but the lock"])
+def test_maker_killed_half_way(prefix: str, made: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What is there then: an object without size, without its mark, or finished and without a user."""
+    directory_path(prefix).mkdir(mode=0o700)
+    fd = posix_ipc.SharedMemory(f"/{segment_path(prefix).name}", posix_ipc.O_CREX, mode=0o600).fd
+    if made == "its size":
+        os.truncate(fd, 5 << 20)
+    elif made != "nothing":
+        _core.format(fd, 1 << 20, 1 << 18, prefix, "", "machine", (1, 2))
+        if made == "all but the magic":
+            os.pwrite(fd, bytes(8), 0)
+    os.close(fd)
+    layer = layer_of(prefix)
+
+    async def main() -> None:
+        await layer.send("a", {"n": 1})
+        assert await receive(layer, "a") == 1
+
+    run(main())
+    check(layer)
+    assert any("Replacing" in record.getMessage() for record in caplog.records) == (made != "all but the lock")
+
+
+def test_other_sizes_are_refused_while_somebody_lives(prefix: str, spawn: Spawn) -> None:
+    other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
+    _, pid = other.ready()
+    layer = layer_of(prefix, message_memory=2 << 20)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(ConfigurationError) as refused:
+            async_to_sync(layer.send)("work", {"n": 1, "reply": ""})
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 1
+    for part in (prefix, "message_memory=1048576", "message_memory=2097152", f"pid {pid}", "Use the same sizes"):
+        assert part in str(refused.value)
+    same = layer_of(prefix)
+    async_to_sync(same.send)("work", {"n": 1, "reply": ""})
+    assert other.result() == 0
+
+
+def test_other_sizes_replace_a_segment_of_nobody(prefix: str, spawn: Spawn) -> None:
+    """Also one with messages: the configuration was changed."""
+    assert spawn("tests.ipc.test_birth:leave_a_message", prefix).result() is None
+    assert segment_path(prefix).exists()
+    layer = layer_of(prefix, message_memory=2 << 20)
+    async_to_sync(layer.send)("b", {"n": 1})
+    assert segment_of(layer).core.message_bytes == 2 << 20
+    assert check(layer)["messages"] == 1
+    with flushed(layer):
+        pass
+
+
+async def leave_a_message(parent: Parent, prefix: str) -> None:
+    await layer_of(prefix).send("a", {"n": 1})
+
+
+@pytest.mark.parametrize("leave", ["nothing", "a message", "an expired message", "a membership", "expired membership"])
+def test_last_leaver(prefix: str, spawn: Spawn, leave: str) -> None:
+    stays = leave in ("a message", "a membership")
+    assert spawn("tests.ipc.test_birth:use_and_leave", prefix, leave).result() is None
+    assert is_clean(prefix) == (not stays)
+    if stays:
+        layer = layer_of(prefix)
+
+        async def main() -> None:
+            await layer.group_send("group", {"n": 1})
+            assert await receive(layer, "a") == 1
+
+        run(main())
+        with flushed(layer):
+            assert alive(layer) == 1
+
+
+async def use_and_leave(parent: Parent, prefix: str, leave: str) -> None:
+    expired = leave.startswith(("an expired", "expired"))
+    layer = layer_of(prefix, **({"expiry": 0.01, "group_expiry": 0.01} if expired else {}))
+    if "message" in leave:
+        await layer.send("a", {"n": 1})
+    if "membership" in leave:
+        await layer.group_add("group", "a")
+    own = await layer.new_channel()
+    await layer.group_add("group", own)
+    await layer.send(own, {"n": 1})
+    await asyncio.sleep(0.05)
+    if not expired:
+        assert (await layer.receive(own))["n"] == 1
+
+
+def test_leaver_while_others_live(prefix: str, spawn: Spawn) -> None:
+    layer = layer_of(prefix)
+    async_to_sync(layer.new_channel)()
+    assert spawn("tests.ipc.test_birth:use_and_leave", prefix, "nothing").result() is None
+    assert segment_path(prefix).exists()
+    assert alive(layer) == 1
+    assert doorbells(prefix) == []
+
+
+def test_loop_closed_without_notice_leaves_no_doorbell(prefix: str, spawn: Spawn) -> None:
+    layer = layer_of(prefix)
+    async_to_sync(layer.new_channel)()
+    assert spawn("tests.ipc.test_birth:close_a_loop_rudely", prefix).result()
+    assert doorbells(prefix) == []
+
+
+def close_a_loop_rudely(parent: Parent, prefix: str) -> list[str]:
+    layer = layer_of(prefix)
+    loop = asyncio.new_event_loop()
+
+    async def wait_a_moment() -> None:
+        try:
+            async with asyncio.timeout(0.05):
+                await layer.receive("a")
+        except TimeoutError:
+            pass
+
+    loop.run_until_complete(wait_a_moment())
+    loop.close()
+    return doorbells(prefix)
+
+
+# Strangers
+
+
+@pytest.mark.parametrize("what", ["segment", "directory", "lock"])
+@pytest.mark.parametrize("how", ["owner", "mode"])
+def test_stranger_is_refused(prefix: str, what: str, how: str) -> None:
+    if how == "owner" and os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    directory_path(prefix).mkdir(mode=0o700)
+    path = {
+        "segment": segment_path(prefix),
+        "directory": directory_path(prefix),
+        "lock": directory_path(prefix) / "lock",
+    }[what]
+    if what != "directory":
+        path.touch(mode=0o600)
+    try:
+        if how == "owner":
+            os.chown(path, NOBODY, NOBODY)
+        else:
+            path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o040)
+        layer = layer_of(prefix)
+        with pytest.raises(ConfigurationError):  # what the first try opens for good is not counted
+            async_to_sync(layer.send)("a", {"n": 1})
+        descriptors = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            with pytest.raises(ConfigurationError, match="another prefix") as refused:
+                async_to_sync(layer.send)("a", {"n": 1})
+        assert str(path) in str(refused.value)
+        assert len(os.listdir("/proc/self/fd")) <= descriptors + 1
+    finally:
+        for left in (directory_path(prefix) / "lock", segment_path(prefix)):
+            left.unlink(missing_ok=True)
+        directory_path(prefix).rmdir()
+
+
+def test_user_who_may_not_open_it(prefix: str) -> None:
+    """A stranger has taken our name, with a file that we cannot even open."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    path = SHM / segment_name(prefix, NOBODY)
+    path.touch(mode=0o600)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setuid(NOBODY)
+            try:
+                async_to_sync(layer_of(prefix).send)("a", {"n": 1})
+            except ConfigurationError as error:
+                code = 0 if str(path) in str(error) else 2
+            (directory_path(prefix) / "lock").unlink()
+            directory_path(prefix).rmdir()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    path.unlink()
+
+
+def test_who_leaves_is_not_counted_as_dead(prefix: str, spawn: Spawn) -> None:
+    layer = layer_of(prefix)
+    async_to_sync(layer.new_channel)()
+    before = segment_of(layer).core.counters()[-1]
+    assert spawn("tests.ipc.test_birth:use_and_leave", prefix, "nothing").result() is None
+    assert segment_of(layer).core.counters()[-1] == before
+
+
+def test_two_layers_share_one_attachment(prefix: str) -> None:
+    first, second = layer_of(prefix), layer_of(prefix)
+    async_to_sync(first.send)("a", {"n": 1})
+    assert async_to_sync(second.receive)("a") == {"n": 1}
+    assert alive(first) == 1
+    with pytest.raises(ConfigurationError, match="Two layers of this process"):
+        async_to_sync(layer_of(prefix, message_memory=2 << 20).send)("a", {"n": 1})
+
+
+def test_layers_of_one_prefix_come_and_go_in_threads(prefix: str, spawn: Spawn) -> None:
+    """The last one that goes must not take the lock of the next one with it."""
+    assert spawn("tests.ipc.test_birth:come_and_go", prefix).result() == 0
+    assert is_clean(prefix)
+
+
+def come_and_go(parent: Parent, prefix: str) -> int:
+    import threading
+
+    failures: list[BaseException] = []
+    lost = 0
+
+    def work() -> None:
+        nonlocal lost
+        try:
+            for n in range(40):
+                layer = layer_of(prefix)
+                asyncio.run(layer.send(f"a.{threading.get_ident()}", {"n": n}))
+                core = segment_of(layer).core
+                lost += core.lost() is not None
+                assert asyncio.run(layer.receive(f"a.{threading.get_ident()}")) == {"n": n}
+        except BaseException as error:  # noqa: BLE001  # told below
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return lost
+
+
+def test_killed_processes_do_not_keep_a_segment(prefix: str, spawn: Spawn) -> None:
+    other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
+    other.ready()
+    other.kill(signal.SIGKILL)
+    assert doorbells(prefix)
+    assert spawn("tests.ipc.test_birth:use_and_leave", prefix, "nothing").result() is None
+    assert is_clean(prefix)

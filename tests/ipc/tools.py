@@ -1,0 +1,107 @@
+"""Words of the tests of the local half: the segment that a layer uses, and second processes that use it too."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hybrid_layer.ipc import IPCChannelLayer, _core
+from hybrid_layer.ipc.segment import LocalSegment, segment_name
+from tests.process_main import Parent
+
+SHM = Path("/dev/shm")
+SMALL = {"message_memory": 1 << 20, "group_memory": 1 << 18}
+
+
+def layer_of(prefix: str, **options: Any) -> IPCChannelLayer:
+    return IPCChannelLayer(prefix=prefix, **{**SMALL, **options})
+
+
+def segment_of(layer: IPCChannelLayer) -> LocalSegment:
+    return layer._transport._process().segment
+
+
+def segment_path(prefix: str) -> Path:
+    return SHM / segment_name(prefix, os.geteuid())
+
+
+def directory_path(prefix: str) -> Path:
+    return SHM / f"{segment_name(prefix, os.geteuid())}.d"
+
+
+def doorbells(prefix: str) -> list[str]:
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(path.name for path in directory_path(prefix).iterdir() if path.is_fifo())
+    return []
+
+
+def is_clean(prefix: str) -> bool:
+    """Nothing of it is left in /dev/shm."""
+    return not segment_path(prefix).exists() and not directory_path(prefix).exists()
+
+
+def check(layer: IPCChannelLayer) -> dict[str, int]:
+    """Fails unless the checker finds the segment sound; what it counted."""
+    for _ in range(100):
+        try:
+            error, totals = segment_of(layer).core.check()
+        except _core.Busy:
+            continue
+        assert error == ""
+        names = ("channels", "messages", "waiters", "groups", "pairs", "members", "blocks", "free", "group_blocks")
+        return dict(zip(names, totals, strict=True))
+    raise AssertionError("the lock is not to be had")
+
+
+def alive(layer: IPCChannelLayer) -> int:
+    """How many processes are in the segment."""
+    return sum(is_alive for _, _, _, is_alive in segment_of(layer).core.processes())
+
+
+async def eventually(condition: Callable[[], bool], seconds: float) -> float:
+    """Wait until it holds; how long that took."""
+    begin = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begin < seconds, f"not true after {seconds} s"
+        await asyncio.sleep(0.01)
+    return time.monotonic() - begin
+
+
+async def receive(layer: IPCChannelLayer, channel: str, seconds: float = 5) -> Any:
+    async with asyncio.timeout(seconds):
+        return (await layer.receive(channel))["n"]
+
+
+@contextlib.contextmanager
+def flushed(*layers: IPCChannelLayer) -> Iterator[None]:
+    """Empties the segment at the end, so that it goes with its last user."""
+    try:
+        yield
+    finally:
+        for layer in layers:
+            asyncio.run(layer.flush())
+
+
+# Second processes
+
+
+async def echo(parent: Parent, prefix: str, options: dict[str, Any], channel: str) -> int:
+    """Sends what comes on `channel` to where the message says, until it says nowhere."""
+    layer = layer_of(prefix, **options)
+    own = await layer.new_channel()
+    await layer.group_add("everybody", own)
+    waiting = asyncio.create_task(layer.receive(own))
+    await asyncio.sleep(0.02)
+    parent.ready((own, os.getpid()))
+    number = 0
+    while (message := await layer.receive(channel))["reply"]:
+        await layer.send(message["reply"], {"n": message["n"]})
+        number += 1
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    return number
