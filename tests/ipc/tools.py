@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -91,7 +92,8 @@ def flushed(*layers: IPCChannelLayer) -> Iterator[None]:
 
 
 async def echo(parent: Parent, prefix: str, options: dict[str, Any], channel: str) -> int:
-    """Sends what comes on `channel` to where the message says, until it says nowhere."""
+    """Sends what comes on `channel` to where the message says, until it says nowhere. Prints no warnings."""
+    logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
     layer = layer_of(prefix, **options)
     own = await layer.new_channel()
     await layer.group_add("everybody", own)

@@ -1,0 +1,299 @@
+"""Processes that are killed: the others go on, and what the dead held is freed soon."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from hybrid_layer.exceptions import SegmentBusy
+from hybrid_layer.ipc import _core
+from tests.ipc.tools import alive, check, doorbells, eventually, flushed, is_clean, layer_of, receive, segment_of
+from tests.loops import run
+from tests.process_main import Parent
+from tests.processes import Process
+
+Spawn = Callable[..., Process]
+
+
+def test_inbox_memberships_and_doorbells_of_the_dead(prefix: str, spawn: Spawn) -> None:
+    layer = layer_of(prefix)
+
+    async def main() -> None:
+        waiting = asyncio.create_task(layer.receive("nothing"))
+        other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
+        name, _ = await asyncio.to_thread(other.ready)
+        await layer.send(name, {"n": 1})
+        before = check(layer)
+        assert before["members"] == 1
+        assert len(doorbells(prefix)) == 2
+        await asyncio.to_thread(other.kill)
+        await eventually(lambda: check(layer)["members"] == 0, 2)
+        after = check(layer)
+        assert (after["pairs"], after["groups"]) == (0, 0)
+        await eventually(lambda: len(doorbells(prefix)) == 1, 1)
+        assert alive(layer) == 1
+        # A message to it is nobody's now, and is counted.
+        dead = (await layer.statistics())["dead"]
+        await layer.send(name, {"n": 2})
+        assert (await layer.statistics())["dead"] == dead + 1
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    run(main())
+
+
+def test_the_dead_are_found_by_who_only_sends(prefix: str, spawn: Spawn) -> None:
+    layer = layer_of(prefix)
+    other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
+    other.ready()
+    other.kill()
+    begin = time.monotonic()
+    while check(layer)["members"]:
+        async_to_sync(layer.group_send)("another", {"n": 1})
+        assert time.monotonic() - begin < 2
+        time.sleep(0.05)
+
+
+def test_message_of_a_killed_reader_goes_to_the_next(prefix: str, spawn: Spawn) -> None:
+    """The dead one was asleep, and would have been woken for it."""
+    layer = layer_of(prefix)
+    dead = spawn("tests.ipc.tools:echo", prefix, {}, "work")
+    dead.ready()
+    living = spawn("tests.ipc.tools:echo", prefix, {}, "work")
+    living.ready()
+    dead.kill()
+
+    async def main() -> None:
+        reply = await layer.new_channel()
+        begin = time.monotonic()
+        await layer.send("work", {"n": 1, "reply": reply})
+        assert await receive(layer, reply) == 1
+        assert time.monotonic() - begin < 1
+        await layer.send("work", {"n": 1, "reply": ""})
+
+    run(main())
+    assert living.result() == 1
+
+
+async def storm(parent: Parent, prefix: str, number: int) -> int:
+    """Sends, receives, joins and leaves without a pause, until told to stop; how many it received."""
+    layer = layer_of(prefix, capacity=50)
+    stop = asyncio.create_task(asyncio.to_thread(parent.receive))
+    random_ = random.Random(number)
+    received = 0
+    own = await layer.new_channel()
+    await layer.group_add("storm", own)
+
+    async def read(channel: str) -> None:
+        nonlocal received
+        while True:
+            await layer.receive(channel)
+            received += 1
+
+    reading = [asyncio.create_task(read(channel)) for channel in ("storm.a", "storm.b", own)]
+    parent.ready()
+    while not stop.done():
+        try:
+            payload = {"n": number, "x": "x" * random_.choice([1, 100, 1000, 70_000])}
+            await layer.send(random_.choice(["storm.a", "storm.b"]), payload)
+            if random_.random() < 0.1:
+                await layer.group_send("storm", payload)
+            if random_.random() < 0.1:
+                extra = await layer.new_channel()
+                await layer.group_add("storm", extra)
+                await layer.group_discard("storm", extra)
+        except layer.ChannelFull:
+            pass
+        await asyncio.sleep(0)
+    for task in reading:
+        task.cancel()
+    await asyncio.gather(*reading, return_exceptions=True)
+    return received
+
+
+def test_kills_in_a_storm(prefix: str, spawn: Spawn) -> None:
+    layer = layer_of(prefix)
+    async_to_sync(layer.new_channel)()
+    survivors = [spawn("tests.ipc.test_death:storm", prefix, n) for n in range(2)]
+    victims = [spawn("tests.ipc.test_death:storm", prefix, n) for n in range(10, 14)]
+    for process in (*survivors, *victims):
+        process.ready()
+    for victim in victims:
+        time.sleep(random.uniform(0.02, 0.2))
+        victim.kill(signal.SIGKILL)
+        check(layer)
+    before = segment_of(layer).core.counters()[1]
+    time.sleep(0.3)
+    assert segment_of(layer).core.counters()[1] > before  # the others still receive
+    for process in survivors:
+        process.send("stop")
+    for process in survivors:
+        assert process.result() > 0
+    begin = time.monotonic()
+    while check(layer)["pairs"]:
+        async_to_sync(layer.send)("look", {"n": 1})
+        async_to_sync(layer.receive)("look")
+        assert time.monotonic() - begin < 3
+        time.sleep(0.05)
+    with flushed(layer):
+        assert alive(layer) == 1
+    after = check(layer)
+    assert (after["channels"] - 1, after["messages"], after["blocks"] - after["free"]) == (0, 0, 1)
+
+
+# The lock
+
+
+def lock_often(parent: Parent, prefix: str) -> None:
+    """In the lock for most of the time: flush walks over all buckets."""
+    layer = layer_of(prefix, message_memory=200 << 20)
+    core = segment_of(layer).core
+    parent.ready(os.getpid())
+    while True:
+        try:
+            core.flush()
+        except _core.Busy:
+            pass
+
+
+def stop_in_the_lock(holder: Process, core: Any) -> None:
+    """Stop the process while it has the lock."""
+    slot = next(slot for slot, _, pid, _ in core.processes() if pid == holder.pid)
+    for _ in range(500):
+        holder.pause()
+        if (core.lock_word >> 1 & 0x7FF) - 1 == slot:
+            return
+        holder.resume()
+        time.sleep(random.uniform(0, 0.003))
+    raise AssertionError("it was never met in the lock")
+
+
+@pytest.fixture
+def holder(prefix: str, spawn: Spawn) -> Process:
+    process = spawn("tests.ipc.test_death:lock_often", prefix)
+    process.ready()
+    return process
+
+
+def test_killed_lock_holder(prefix: str, holder: Process) -> None:
+    layer = layer_of(prefix, message_memory=200 << 20)
+    core = segment_of(layer).core
+    stop_in_the_lock(holder, core)
+    rebuilds = core.rebuilds
+    holder.kill()
+    begin = time.monotonic()
+    async_to_sync(layer.send)("a", {"n": 1})
+    assert time.monotonic() - begin < 0.5
+    assert core.rebuilds == rebuilds + 1
+    assert async_to_sync(layer.receive)("a") == {"n": 1}
+    check(layer)
+
+
+def test_stopped_lock_holder(prefix: str, holder: Process) -> None:
+    layer = layer_of(prefix, message_memory=200 << 20)
+
+    async def main() -> None:
+        channel = await layer.new_channel()
+        waiting = [asyncio.create_task(layer.receive(name)) for name in ("a", channel)]
+        await asyncio.sleep(0.05)
+        core = segment_of(layer).core
+        await asyncio.to_thread(stop_in_the_lock, holder, core)
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.01)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        begin = time.monotonic()
+        with pytest.raises(SegmentBusy, match=f"process {holder.pid} .*stopped"):
+            await layer.send("a", {"n": 1})
+        assert 1 < time.monotonic() - begin < 5
+        assert ticks > 10  # the loop went on meanwhile
+        # Further calls fail at once.
+        for call in (layer.send("a", {"n": 1}), layer.group_send("g", {"n": 1}), layer.group_add("g", "a")):
+            begin = time.monotonic()
+            with pytest.raises(SegmentBusy):
+                await call
+            assert time.monotonic() - begin < 0.5
+        assert not any(task.done() for task in waiting)  # who receives is just asleep
+        await asyncio.to_thread(holder.resume)
+        await asyncio.to_thread(holder.kill)
+        async with asyncio.timeout(5):
+            # A killed flush may have left its mark; nothing was lost that was sent after it.
+            await layer.send("a", {"n": 2})
+            assert await waiting[0] == {"n": 2}
+            await layer.send(channel, {"n": 3})
+            assert await waiting[1] == {"n": 3}
+        ticking.cancel()
+        await asyncio.gather(ticking, return_exceptions=True)
+
+    run(main())
+    check(layer)
+
+
+def test_lock_holder_that_goes_on(prefix: str, holder: Process) -> None:
+    """Stopped for a second: nobody gets an error."""
+    layer = layer_of(prefix, message_memory=200 << 20)
+
+    async def main() -> None:
+        channel = await layer.new_channel()
+        stop_in_the_lock(holder, segment_of(layer).core)
+        sending = asyncio.create_task(layer.group_add("g", channel))
+        await asyncio.sleep(1)
+        holder.resume()
+        async with asyncio.timeout(5):
+            await sending
+        await asyncio.to_thread(holder.kill)
+
+    run(main())
+
+
+def test_many_short_lives_leave_nothing(prefix: str, spawn: Spawn) -> None:
+    """Half of them are killed."""
+    layer = layer_of(prefix)
+    async_to_sync(layer.new_channel)()
+    before = check(layer)
+    assert spawn("tests.ipc.test_death:fork_and_die", prefix, 60).result() is None
+    begin = time.monotonic()
+    while alive(layer) > 1 or check(layer)["channels"] > before["channels"] or check(layer)["members"]:
+        async_to_sync(layer.send)("look", {"n": 1})
+        async_to_sync(layer.receive)("look")
+        assert time.monotonic() - begin < 3
+        time.sleep(0.05)
+    after = check(layer)
+    assert after["blocks"] - after["free"] == before["blocks"] - before["free"]
+    assert after["blocks"] < 2500
+    del layer
+    assert is_clean(prefix) or not doorbells(prefix)
+
+
+def fork_and_die(parent: Parent, prefix: str, number: int) -> None:
+    for n in range(number):
+        pid = os.fork()
+        if pid == 0:
+            layer = layer_of(prefix)
+
+            async def main(layer: Any = layer) -> None:
+                own = await layer.new_channel()
+                await layer.group_add("g", own)
+                await layer.send(own, {"n": 1})
+                await layer.send("a", {"n": 1})
+                await layer.receive("a")
+
+            asyncio.run(main())
+            if n % 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            segment_of(layer).leave()
+            os._exit(0)
+        os.waitpid(pid, 0)

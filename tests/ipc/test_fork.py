@@ -1,0 +1,177 @@
+"""Forks of a process that uses a segment: the child takes a place of its own and leaves its parent's alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.contract.forks import fork, wait_for
+from tests.ipc.tools import alive, check, doorbells, is_clean, layer_of, receive, segment_of
+from tests.loops import LoopKind
+from tests.process_main import Parent
+from tests.processes import Process
+
+Spawn = Callable[..., Process]
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_child_leaves_its_parents_doorbell_alone(prefix: str, spawn: Spawn, loop: LoopKind) -> None:
+    layer = layer_of(prefix)
+    parent = spawn("tests.ipc.test_fork:fork_while_waiting", prefix, loop=loop)
+
+    async def main() -> None:
+        name = await asyncio.to_thread(parent.ready)
+        reply = await layer.new_channel()
+        times = []
+        for n in range(15):
+            await asyncio.sleep(0.02)
+            begin = time.monotonic()
+            await layer.send(name, {"n": n, "reply": reply})
+            assert await receive(layer, reply) == n
+            times.append(time.monotonic() - begin)
+        assert sorted(times)[10] < 0.1, times  # rung, not found when it looked around
+        await layer.send(name, {"n": 0, "reply": ""})
+        await asyncio.to_thread(parent.result)
+
+    asyncio.run(main())
+    assert alive(layer) == 1
+    check(layer)
+
+
+async def fork_while_waiting(parent: Parent, prefix: str) -> None:
+    layer = layer_of(prefix)
+    own = await layer.new_channel()
+    waiting = asyncio.create_task(layer.receive(own))
+    normal = asyncio.create_task(layer.receive("normal"))
+    await asyncio.sleep(0.05)
+    bells = doorbells(prefix)
+    slot = segment_of(layer).core.slot
+
+    def child() -> None:
+        async def main() -> None:
+            channel = await layer.new_channel()
+            await layer.send(channel, {"n": 1})
+            assert await receive(layer, channel) == 1
+            assert segment_of(layer).core.slot != slot
+
+        # A thread's own loop: this one counts as running here.
+        import threading
+
+        thread = threading.Thread(target=lambda: asyncio.run(main()))
+        thread.start()
+        thread.join()
+        segment_of(layer).leave()
+
+    wait_for(fork(child))
+    assert doorbells(prefix) == bells
+    assert segment_of(layer).core.lost() is None
+    parent.ready(own)
+    while (message := await waiting)["reply"]:
+        await layer.send(message["reply"], {"n": message["n"]})
+        waiting = asyncio.create_task(layer.receive(own))
+    normal.cancel()
+    await asyncio.gather(normal, return_exceptions=True)
+
+
+def test_child_that_closes_all_descriptors(prefix: str, spawn: Spawn) -> None:
+    """As daemons do; then it opens files of its own under the old numbers."""
+    assert spawn("tests.ipc.test_fork:daemons", prefix).result() is None
+    assert is_clean(prefix)
+
+
+def daemons(parent: Parent, prefix: str) -> None:
+    layer = layer_of(prefix)
+    asyncio.run(layer.send("before", {"n": "before"}))
+    core = segment_of(layer).core
+
+    for opens_others in (False, True):
+
+        def child(opens_others: bool = opens_others) -> None:
+            os.closerange(3, 1000)
+            if opens_others:
+                for _ in range(50):
+                    os.open("/dev/null", os.O_RDWR)
+            asyncio.run(layer.send("daemon", {"n": opens_others}))
+            segment_of(layer).leave()
+
+        wait_for(fork(child))
+        assert core.lost() is None
+
+    async def main() -> None:
+        assert await receive(layer, "before") == "before"
+        assert [await receive(layer, "daemon") for _ in range(2)] == [False, True]
+
+    asyncio.run(main())
+    assert alive(layer) == 1
+
+
+def test_child_that_does_not_use_the_layer(prefix: str, spawn: Spawn) -> None:
+    assert spawn("tests.ipc.test_fork:idle_children", prefix).result() is None
+    assert is_clean(prefix)
+
+
+def idle_children(parent: Parent, prefix: str) -> None:
+    """They inherit all and end in every way; the parent keeps its place."""
+    layer = layer_of(prefix)
+    asyncio.run(layer.send("a", {"n": 1}))
+
+    def collect() -> None:
+        import gc
+
+        nonlocal layer
+        del layer
+        gc.collect()
+
+    def exit_in_order() -> None:
+        raise_exit()
+
+    for child in (lambda: None, lambda: os.closerange(3, 1000), collect, exit_in_order):
+        fork_and_wait(child)
+        assert segment_of(layer).core.lost() is None
+        assert alive(layer) == 1
+
+    async def main() -> Any:
+        return await receive(layer, "a")
+
+    assert asyncio.run(main()) == 1
+
+
+def raise_exit() -> None:
+    import atexit
+
+    atexit._run_exitfuncs()
+
+
+def fork_and_wait(child: Callable[[], None]) -> None:
+    wait_for(fork(child))
+
+
+def test_grandchildren(prefix: str, spawn: Spawn) -> None:
+    assert spawn("tests.ipc.test_fork:generations", prefix).result() is None
+    assert is_clean(prefix)
+
+
+def generations(parent: Parent, prefix: str) -> None:
+    layer = layer_of(prefix)
+
+    def use(depth: int) -> None:
+        async def main() -> None:
+            own = await layer.new_channel()
+            await layer.send(own, {"n": depth})
+            assert await receive(layer, own) == depth
+
+        asyncio.run(main())
+        if depth < 3:
+            wait_for(fork(lambda: use(depth + 1)))
+            asyncio.run(main())
+            assert segment_of(layer).core.lost() is None
+        if depth:
+            segment_of(layer).leave()
+
+    use(0)
+    assert alive(layer) == 1

@@ -1,0 +1,253 @@
+"""Event loops that wait: many at once, one after another, rung and unrung."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from hybrid_layer.ipc import _core
+from tests.ipc.tools import check, doorbells, eventually, flushed, layer_of, receive, segment_of
+from tests.loops import LoopKind, run
+from tests.process_main import Parent
+from tests.processes import Process
+
+Spawn = Callable[..., Process]
+
+
+@pytest.mark.parametrize("kind", ["normal", "specific"])
+def test_more_loops_than_can_be_rung(prefix: str, kind: str) -> None:
+    """The further ones look for themselves; all get their messages."""
+    layer = layer_of(prefix)
+    number = _core.LOOPS + 4
+    names: dict[int, str] = {}
+    got: dict[int, list[Any]] = {n: [] for n in range(number)}
+    ready = threading.Barrier(number + 1)
+
+    async def wait(n: int) -> None:
+        names[n] = await layer.new_channel() if kind == "specific" else f"loop.{n}"
+        waiting = asyncio.create_task(layer.receive(names[n]))
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(ready.wait, 10)
+        for _ in range(3):
+            async with asyncio.timeout(10):
+                got[n].append((await waiting)["n"])
+            waiting = asyncio.create_task(layer.receive(names[n]))
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    threads = [threading.Thread(target=lambda n=n: asyncio.run(wait(n))) for n in range(number)]
+    for thread in threads:
+        thread.start()
+    ready.wait(10)
+    assert len(doorbells(prefix)) == _core.LOOPS
+    for message in range(3):
+        for n in range(number):
+            async_to_sync(layer.send)(names[n], {"n": message})
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join(20)
+    assert got == {n: [0, 1, 2] for n in range(number)}
+    assert doorbells(prefix) == []
+    check(layer)
+
+
+def test_unrung_loop_takes_a_place_that_becomes_free(prefix: str) -> None:
+    layer = layer_of(prefix)
+    end = threading.Event()
+
+    async def occupy() -> None:
+        waiting = asyncio.create_task(layer.receive("nothing"))
+        await asyncio.to_thread(end.wait)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    threads = [threading.Thread(target=lambda: asyncio.run(occupy())) for _ in range(_core.LOOPS)]
+    for thread in threads:
+        thread.start()
+
+    async def main() -> None:
+        await eventually(lambda: len(doorbells(prefix)) == _core.LOOPS, 5)
+        waiting = asyncio.create_task(layer.receive("a"))
+        await asyncio.sleep(0.05)
+        station = segment_of(layer).stations.get()
+        assert station.number == -1
+        end.set()
+        await eventually(lambda: station.number >= 0, 5)
+        await layer.send("a", {"n": 1})
+        assert (await asyncio.wait_for(waiting, 2))["n"] == 1
+
+    run(main())
+    for thread in threads:
+        thread.join()
+
+
+def test_one_loop_after_another_is_rung(prefix: str, spawn: Spawn) -> None:
+    """Each loop has a doorbell of its own at the same path; a sender must not go on ringing the last one's."""
+    layer = layer_of(prefix)
+    other = spawn("tests.ipc.test_loops:answer_late", prefix)
+    other.ready()
+    reply = async_to_sync(layer.new_channel)()
+    times = []
+
+    async def once(n: int) -> None:
+        await layer.send("work", {"n": n, "reply": reply})
+        begin = time.monotonic()
+        assert await receive(layer, reply) == n
+        times.append(time.monotonic() - begin)
+
+    for n in range(12):
+        asyncio.run(once(n))
+    async_to_sync(layer.send)("work", {"n": 1, "reply": ""})
+    other.result()
+    assert sorted(times)[9] < 0.15, times
+
+
+async def answer_late(parent: Parent, prefix: str) -> None:
+    """Answers when the other one has gone to sleep."""
+    layer = layer_of(prefix)
+    parent.ready()
+    while (message := await layer.receive("work"))["reply"]:
+        await asyncio.sleep(0.03)
+        await layer.send(message["reply"], {"n": message["n"]})
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_descriptors_over_many_loops(prefix: str, loop: LoopKind) -> None:
+    layer = layer_of(prefix)
+
+    async def use(n: int) -> None:
+        channel = await layer.new_channel()
+        waiting = asyncio.create_task(layer.receive(channel))
+        normal = asyncio.create_task(layer.receive("a"))
+        await asyncio.sleep(0)
+        await layer.send(channel, {"n": n})
+        await layer.send("a", {"n": n})
+        assert [(await task)["n"] for task in (waiting, normal)] == [n, n]
+        if n % 2:
+            await layer.close()
+
+    run(use(0), loop=loop)
+    before = len(os.listdir("/proc/self/fd"))
+    blocks = check(layer)
+    for n in range(300):
+        run(use(n), loop=loop)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    after = check(layer)
+    assert after["blocks"] - after["free"] == blocks["blocks"] - blocks["free"]
+    assert doorbells(prefix) == []
+
+
+def test_descriptors_of_loops_closed_without_notice(prefix: str) -> None:
+    layer = layer_of(prefix)
+
+    async def wait_a_moment() -> None:
+        waiting = asyncio.create_task(layer.receive("a"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    def use() -> None:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(wait_a_moment())
+        loop.close()
+
+    use()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(30):
+        use()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert len(doorbells(prefix)) == 1
+
+
+def test_layers_that_come_and_go(prefix: str) -> None:
+    """Each attaches and leaves: no descriptor, no mapping and no file stays."""
+
+    def use() -> None:
+        layer = layer_of(prefix)
+        async_to_sync(layer.send)("a", {"n": 1})
+        async_to_sync(layer.receive)("a")
+
+    use()
+    gc.collect()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    mappings = len(Path("/proc/self/maps").read_text().splitlines())
+    for _ in range(50):
+        use()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+    assert len(Path("/proc/self/maps").read_text().splitlines()) <= mappings + 10
+
+
+def test_waiting_while_memory_is_full(prefix: str) -> None:
+    """Not a block is left to register as a waiter; when there is one again, the reader is served."""
+    layer = layer_of(prefix, message_memory=64 << 10, capacity=10_000)
+
+    async def main() -> None:
+        number = 0
+        for size in (2000, 100, 1):
+            try:
+                while True:
+                    await layer.send("full", {"n": number, "x": "x" * size})
+                    number += 1
+            except layer.ChannelFull:
+                pass
+        waiting = asyncio.create_task(layer.receive("empty"))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        for n in range(number):
+            assert await receive(layer, "full") == n
+        await layer.send("empty", {"n": "at last"})
+        assert (await asyncio.wait_for(waiting, 2))["n"] == "at last"
+
+    run(main())
+    with flushed(layer):
+        check(layer)
+
+
+def test_reader_of_another_loop_is_woken_when_a_loop_ends(prefix: str) -> None:
+    """The message was announced to the loop that ended before it looked."""
+    layer = layer_of(prefix)
+    asleep = threading.Event()
+    go_on = threading.Event()
+    got: list[float] = []
+
+    async def wait() -> None:
+        waiting = asyncio.create_task(layer.receive("a"))
+        await asyncio.sleep(0.05)
+        asleep.set()
+        await asyncio.wait_for(waiting, 5)
+        got.append(time.monotonic())
+
+    async def announced_and_gone() -> None:
+        waiting = asyncio.create_task(layer.receive("a"))
+        await asyncio.sleep(0.05)
+        thread.start()
+        asleep.wait(5)
+        async_to_sync_in_thread(layer)  # this loop is the oldest waiter, so the message is announced to it
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    thread = threading.Thread(target=lambda: asyncio.run(wait()))
+    asyncio.run(announced_and_gone())
+    ended = time.monotonic()
+    thread.join(10)
+    go_on.set()
+    assert got
+    assert got[0] - ended < 0.2
+
+
+def async_to_sync_in_thread(layer: Any) -> None:
+    sender = threading.Thread(target=lambda: asyncio.run(layer.send("a", {"n": 1})))
+    sender.start()
+    sender.join(5)
