@@ -100,6 +100,7 @@ class HybridChannelLayer(BaseLayer):
             deliver=self._local.deliver,
             has_members=self._local.has_remote_members,
             mark_members=self._local.mark_remote_members,
+            meet_flush=self._local.meet_remote_flush,
             keeps=lambda channel: router.route(channel) is Route.LOCAL,
         )
         return QueueTransport(self._settings, remote_options(hosts=hosts, **options), machine)

@@ -70,5 +70,7 @@ class Machine:
     """Whether some process of this machine has added a normal channel to a group, so that the inbox must be read."""
     mark_members: Callable[[], Awaitable[None]]
     """Make `has_members` true for all processes of the machine."""
+    meet_flush: Callable[[int, int], None] = lambda incarnation, flushes: None
+    """Take note of a flush of the servers: the incarnation of their data (32 bits), and how many it has seen."""
     keeps: Callable[[str], bool] = lambda channel: True
     """Whether the queue of a normal channel is on the machine. If not, it is on the servers, and a member there."""

@@ -15,7 +15,7 @@ from typing import TypeVar, TypeVarTuple
 from channels.exceptions import ChannelFull
 
 from hybrid_layer import identity
-from hybrid_layer.exceptions import GroupMemoryFull, SegmentBusy, SegmentDamaged
+from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError, SegmentBusy, SegmentDamaged
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.diagnostics import holder, shm_room
@@ -291,6 +291,20 @@ class LocalTransport:
     async def mark_remote_members(self) -> None:
         """Tell all processes of this machine that one has."""
         self._process().segment.core.mark_members()
+
+    def meet_remote_flush(self, incarnation: int, flushes: int) -> None:
+        """Forget this machine's messages, once, if the servers were flushed since it last met them. From any thread."""
+        try:
+            process = self._process()
+        except HybridLayerError as error:  # the servers' side goes on without this machine's
+            warn(("meet flush", self._settings.prefix), "A flush of the servers is not done here: %s", error)
+            return
+        if process.segment.core.meet_remote_flush(incarnation, flushes):
+            for _ in range(_TRIES):
+                with contextlib.suppress(_core.Busy, _core.Damaged):
+                    process.segment.core.flush()
+                    break
+            process.inbox.clear()
 
     # Steps
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _VERSION = b"1"
@@ -55,7 +57,8 @@ class Clock:
 class Epoch:
     """How often a shard was flushed, as far as this process knows. Any thread may use it."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_news: Callable[[int, int], None] | None = None) -> None:
+        self._on_news = on_news
         self._lock = threading.Lock()
         self._incarnation = b""
         self._flushes = 0
@@ -69,6 +72,8 @@ class Epoch:
             count = int(flushes)
         except ValueError:
             return True
+        if self._on_news is not None and (incarnation != self._incarnation or count > self._flushes):
+            self._on_news(zlib.crc32(incarnation), count)
         with self._lock:
             if incarnation != self._incarnation:
                 # First contact, or the server lost its data: that is no flush, so what is in hand stays good.

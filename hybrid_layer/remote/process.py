@@ -46,6 +46,9 @@ class Process:
         """``PROCESS`` of this process's channel names; empty until the first of them is made."""
         self.parts: list[str] = []
         """Its non-local parts, each of which has an inbox."""
+        if machine is not None:
+            # A flush empties every shard, so it is enough to hear of it from one.
+            self.shards[0].epoch = Epoch(machine.meet_flush)
         self.keeper = Keeper(self, machine)
         self.connections = Connections(options.hosts, options.timeout, self.keeper.connection_lost)
         self.inbox = Inbox(self.policy, self.statistics, lambda: self.home.epoch.generation)

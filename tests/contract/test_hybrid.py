@@ -13,6 +13,7 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, RemoteUnavailable
+from hybrid_layer.remote import RedisChannelLayer
 from tests.contract import exits, peers
 from tests.contract.conftest import LayerMaker
 from tests.contract.tools import assert_silent, counted, eventually, receive, receive_numbers, send_numbers, settle
@@ -295,3 +296,20 @@ def test_normal_channel_in_a_group_outlives_the_process_that_added_it(make_layer
 
     asyncio.run(send())
     assert reader.result(5) == [1, 2]
+
+
+@pytest.mark.configurations("hybrid")
+async def test_a_flush_elsewhere_empties_this_machine_too(make_layer: LayerMaker) -> None:
+    """The other machine is a layer that knows the servers only: it cannot reach this machine's memory itself."""
+    layer = make_layer()
+    elsewhere = RedisChannelLayer(hosts=make_layer.hosts, prefix=make_layer.prefix)
+    await layer.group_send("anybody", {"n": "the machine meets the servers"})
+    await layer.send("normal", {"n": "before"})
+    await elsewhere.flush()
+    await layer.group_send("anybody", {"n": "it meets them again"})
+    await layer.send("normal", {"n": "after"})
+    assert (await receive(layer, "normal"))["n"] == "after"
+    await layer.send("normal", {"n": "flushed once only"})
+    await layer.group_send("anybody", {"n": "and again"})
+    assert (await receive(layer, "normal"))["n"] == "flushed once only"
+    await elsewhere.close()

@@ -77,6 +77,7 @@ static PyMethodDef segment_methods[] = {
     NONE("processes", segment_processes),
     NONE("retire", segment_retire),
     NONE("take_unread", segment_take_unread),
+    FAST("meet_remote_flush", segment_meet_remote_flush_method),
     NONE("mark_members", segment_mark_members),
     {NULL, NULL, 0, NULL},
 };

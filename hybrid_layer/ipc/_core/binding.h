@@ -97,6 +97,7 @@ PyObject *segment_check(Segment *self, PyObject *unused);
 PyObject *segment_processes(Segment *self, PyObject *unused);
 PyObject *segment_retire(Segment *self, PyObject *unused);
 PyObject *segment_take_unread(Segment *self, PyObject *unused);
+PyObject *segment_meet_remote_flush_method(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
 PyObject *segment_mark_members(Segment *self, PyObject *unused);
 PyObject *get_epoch(Segment *self, void *unused);
 PyObject *get_rebuilds(Segment *self, void *unused);

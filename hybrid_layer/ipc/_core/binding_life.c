@@ -144,6 +144,13 @@ PyObject *segment_take_unread(Segment *self, PyObject *unused) {
     return PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "replace");
 }
 
+PyObject *segment_meet_remote_flush_method(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+    uint32_t incarnation, flushes;
+    if (!wants("meet_remote_flush", count_of_args, 2) || !u32_of(args[0], &incarnation) || !u32_of(args[1], &flushes))
+        return NULL;
+    return PyBool_FromLong(segment_meet_remote_flush(&self->handle, incarnation, flushes));
+}
+
 PyObject *segment_mark_members(Segment *self, PyObject *unused) {
     (void)unused;
     atomic_store(&self->handle.header->machine_members, 1);

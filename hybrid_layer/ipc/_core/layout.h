@@ -86,6 +86,7 @@ struct header {
     _Atomic uint32_t rebuilds;               /* waiters are forgotten by a rebuild; processes that see this move register anew */
 
     _Alignas(64) _Atomic uint64_t epoch; /* AUTHORITY: moved by every flush. Read without the lock */
+    _Atomic uint64_t remote_flush;       /* AUTHORITY: last flush of the servers that this machine has met; no lock */
     uint64_t sequence;                   /* AUTHORITY: number of the last group send */
     _Atomic uint32_t machine_members;    /* AUTHORITY: a normal channel joined a remote group here. Read without the lock */
     uint32_t sweep_cursor;               /* DERIVED: next message bucket to look for expired messages in */

@@ -154,6 +154,19 @@ void segment_unmap(struct handle *handle) {
     handle->private = NULL;
 }
 
+bool segment_meet_remote_flush(struct handle *handle, uint32_t incarnation, uint32_t flushes) {
+    uint64_t met = (uint64_t)incarnation << 32 | flushes;
+    uint64_t seen = atomic_load(&handle->header->remote_flush);
+    for (;;) {
+        /* First contact, or servers that lost their data: that is no flush. */
+        bool is_other = seen == 0 || (uint32_t)(seen >> 32) != incarnation;
+        if (seen == met || (!is_other && (uint32_t)seen >= flushes))
+            return false;
+        if (atomic_compare_exchange_weak(&handle->header->remote_flush, &seen, met))
+            return !is_other;
+    }
+}
+
 static uint32_t next_generation(struct handle *handle, uint32_t slot) {
     uint32_t generation = (atomic_load(&handle->slots[slot].generation) + 1) & GENERATION_MASK;
     /* Not one that the lock word still names: its dead owner would look alive. */

@@ -19,6 +19,10 @@ enum status segment_map(int fd, struct handle *handle, const char **reason);
 /* Takes the mapping back. For when no thread can be inside any more. */
 void segment_unmap(struct handle *handle);
 
+/* Notes that the servers have been flushed for the `flushes`-th time in this incarnation of their data. True, for one caller on
+ * the machine: that was news, so the local messages have to go too. Without the lock. */
+bool segment_meet_remote_flush(struct handle *handle, uint32_t incarnation, uint32_t flushes);
+
 /* Takes a slot and publishes it. NO_SLOT, BUSY, DAMAGED, SYSTEM_ERROR. */
 enum status segment_join(struct handle *handle);
 
