@@ -18,7 +18,7 @@ demo: build/core ## run the example site on http://127.0.0.1:8000; HOSTS=redis:/
 
 .PHONY: test
 test: build/core ## run all tests but the browser's; TESTS=tests/unit/test_names.py runs these
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(TESTS)
 
 .PHONY: browser
 browser: build/core ## test the example site in headless Chromium

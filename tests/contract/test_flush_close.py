@@ -80,7 +80,7 @@ async def test_waiting_receivers_outlive_a_flush(make_layer: LayerMaker, kind: s
 
 async def test_flush_touches_no_other_prefix(make_layer: LayerMaker) -> None:
     layer = make_layer()
-    near = [layer.prefix + "x", layer.prefix[:-1], layer.prefix + ":x", layer.prefix + "-", layer.prefix.upper(), "t"]
+    near = [layer.prefix + "x", layer.prefix[:-1], layer.prefix + ":x", layer.prefix + "-", layer.prefix.upper()]
     others = [make_layer(prefix=prefix) for prefix in near]
     await layer.send("channel", {"n": "mine"})
     channels = []
