@@ -1,0 +1,326 @@
+"""The inbox against a model: nothing lost, nothing twice, in order, and nobody waits beside a message."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from hybrid_layer.inbox import Inbox
+from hybrid_layer.policy import Policy
+from hybrid_layer.statistics import Statistics
+from tests.loops import run
+
+NAMES = ["p!1", "p!2", "p!3"]
+NAME = st.sampled_from(NAMES)
+CAPACITY = 4
+
+
+class Source:
+    """What the inbox fetches from: hands over only while somebody is unserved, as both halves do."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self.inbox = inbox
+        self.waiting: deque[tuple[list[str], bytes, float]] = deque()
+        self.is_armed = False
+        self.epoch = 0
+
+    def push(self, names: list[str], payload: bytes, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.waiting.append((names, payload, deadline))
+        if self.is_armed:
+            self.is_armed = False
+            loop.call_soon(self.take_in, loop)
+
+    def take_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self.inbox.unserved_loop(loop) is loop:
+            if not self.waiting:
+                self.is_armed = True
+                return
+            self.inbox.deliver(*self.waiting.popleft(), self.epoch)
+
+    def poll(self) -> None:
+        self.take_in(asyncio.get_running_loop())
+
+
+class InboxMachine(RuleBasedStateMachine):
+    @initialize()
+    def begin(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.statistics = Statistics()
+        self.inbox = Inbox(Policy(capacity=CAPACITY), self.statistics, epoch=lambda: self.source.epoch)
+        self.source = Source(self.inbox)
+        self.tasks: list[asyncio.Task[None]] = []
+        self.received: list[tuple[str, int]] = []
+        self.number = 0
+        self.expected = 0
+        """Messages, once for each of their channels, that can still be received or were."""
+
+    def teardown(self) -> None:
+        if hasattr(self, "loop"):
+            for task in self.tasks:
+                task.cancel()
+            self.idle()
+            self.loop.close()
+
+    def idle(self) -> None:
+        for _ in range(30):
+            self.loop.run_until_complete(asyncio.sleep(0))
+
+    def payload(self) -> bytes:
+        self.number += 1
+        return str(self.number).encode()
+
+    async def read(self, name: str) -> None:
+        payload = await self.inbox.receive(name, self.source.poll)
+        self.received.append((name, int(payload)))
+
+    @rule(names=st.lists(NAME, min_size=1, max_size=3, unique=True), lives=st.booleans(), times=st.integers(1, 6))
+    def push(self, names: list[str], lives: bool, times: int) -> None:
+        for _ in range(times):
+            deadline = time.monotonic() + (1000 if lives else -1)
+            self.source.push(names, self.payload(), deadline, self.loop)
+            self.expected += len(names)
+
+    @rule(name=NAME, times=st.integers(1, 3))
+    def receive(self, name: str, times: int) -> None:
+        for _ in range(times):
+            self.tasks.append(self.loop.create_task(self.read(name)))
+
+    @rule()
+    def receive_any(self) -> None:
+        self.tasks.append(self.loop.create_task(self.read("p!")))
+
+    @precondition(lambda self: self.tasks)
+    @rule(which=st.integers(0, 100))
+    def cancel(self, which: int) -> None:
+        self.tasks[which % len(self.tasks)].cancel()
+
+    @rule(steps=st.integers(1, 3))
+    def go_on(self, steps: int) -> None:
+        for _ in range(steps):
+            self.loop.run_until_complete(asyncio.sleep(0))
+
+    @rule()
+    def flush(self) -> None:
+        self.idle()
+        self.source.epoch += 1
+        self.source.waiting.clear()
+        self.inbox.clear()
+        self.forget()
+
+    @rule()
+    def sweep(self) -> None:
+        self.inbox.sweep()
+
+    def forget(self) -> None:
+        self.expected = len(self.received)
+        self.statistics = self.inbox._statistics = Statistics()
+
+    @rule()
+    def settle(self) -> None:
+        self.idle()
+        self.tasks = [task for task in self.tasks if not task.done()]
+        # Nobody waits beside a message.
+        counts = self.statistics.as_dict()
+        buffered = sum(len(channel.messages) for channel in self.inbox._channels.values())
+        for name in NAMES:
+            channel = self.inbox._channels.get(name)
+            if channel is not None:
+                now = time.monotonic()
+                live = [message for message in channel.messages if message[1] > now]
+                assert not (live and channel.waiters)
+                whole = self.inbox._channels.get("p!")
+                assert not (live and whole is not None and whole.waiters)
+        if self.tasks:
+            assert self.inbox.unserved_loop(self.loop) is self.loop
+            assert not self.source.waiting
+            assert self.inbox.is_awaited(self.loop)
+        else:
+            assert self.inbox.unserved_loop(self.loop) is None
+            assert not self.inbox._loops
+        # Nothing lost, nothing made up.
+        unfetched = sum(len(names) for names, _, _ in self.source.waiting)
+        assert len(self.received) + buffered + unfetched + counts["slow"] + counts["expired"] == self.expected
+        if not self.tasks and not buffered:
+            assert not self.inbox._channels
+
+    @invariant()
+    def order(self) -> None:
+        if not hasattr(self, "received"):
+            return
+        for name in NAMES:
+            numbers = [number for where, number in self.received if where == name]
+            assert numbers == sorted(set(numbers))
+
+    @invariant()
+    def bounded(self) -> None:
+        if hasattr(self, "inbox"):
+            assert all(len(channel.messages) <= CAPACITY for channel in self.inbox._channels.values())
+
+
+TestInbox = InboxMachine.TestCase
+TestInbox.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def inbox(capacity: int = 10) -> Inbox:
+    return Inbox(Policy(capacity=capacity), Statistics())
+
+
+def later() -> float:
+    return time.monotonic() + 100
+
+
+def nothing() -> None:
+    pass
+
+
+def test_oldest_waiter_is_served_first() -> None:
+    async def main() -> None:
+        box = inbox()
+        order: list[int] = []
+
+        async def read(n: int) -> None:
+            await box.receive("p!1", nothing)
+            order.append(n)
+
+        tasks = [asyncio.create_task(read(n)) for n in range(5)]
+        await asyncio.sleep(0)
+        for _ in range(5):
+            box.deliver(["p!1"], b"x", later())
+        await asyncio.gather(*tasks)
+        assert order == [0, 1, 2, 3, 4]
+
+    run(main())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_cancelled_waiter_passes_its_message_on(late: bool) -> None:
+    """Cancelled before its message comes, or between the wake and its next step."""
+
+    async def main() -> None:
+        box = inbox()
+        first = asyncio.create_task(box.receive("p!1", nothing))
+        second = asyncio.create_task(box.receive("p!1", nothing))
+        await asyncio.sleep(0)
+        if late:
+            box.deliver(["p!1"], b"x", later())
+            first.cancel()
+        else:
+            first.cancel()
+            box.deliver(["p!1"], b"x", later())
+        assert await asyncio.wait_for(second, 1) == b"x"
+        assert first.cancelled()
+
+    run(main())
+
+
+def test_slow_consumer_costs_only_itself() -> None:
+    box = inbox(capacity=3)
+    for n in range(10):
+        box.deliver(["p!slow"], str(n).encode(), later())
+    box.deliver(["p!other"], b"other", later())
+    assert [box.take("p!slow") for _ in range(4)] == [b"7", b"8", b"9", None]
+    assert box.take("p!other") == b"other"
+    assert box._statistics.as_dict()["slow"] == 7  # type: ignore[attr-defined]
+
+
+def test_whole_part_takes_the_oldest() -> None:
+    box = inbox()
+    for name in ("p!2", "p!1", "q!1", "p!2"):
+        box.deliver([name], name.encode(), later())
+    assert [box.take("p!") for _ in range(4)] == [b"p!2", b"p!1", b"p!2", None]
+    assert box.take("q!1") == b"q!1"
+
+
+def test_older_epochs_are_discarded() -> None:
+    epoch = 1
+    box = Inbox(Policy(), Statistics(), epoch=lambda: epoch)
+    box.deliver(["p!1"], b"before", later(), 1)
+    epoch = 2
+    box.deliver(["p!1"], b"after", later(), 2)
+    assert box.take("p!1") == b"after"
+
+
+def test_busy_channel_gives_the_loop_its_turns() -> None:
+    async def main() -> None:
+        box = inbox(capacity=10_000)
+        for _ in range(5000):
+            box.deliver(["p!1"], b"x", later())
+        turns = 0
+
+        async def tick() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        ticking = asyncio.create_task(tick())
+        for _ in range(5000):
+            await box.receive("p!1", nothing)
+        assert turns > 100
+        ticking.cancel()
+        await asyncio.gather(ticking, return_exceptions=True)
+
+    run(main())
+
+
+def test_readers_in_several_loops_and_deliveries_from_threads() -> None:
+    box = inbox(capacity=100_000)
+    got: list[bytes] = []
+    number, readers = 3000, 3
+
+    async def read() -> None:
+        while (payload := await box.receive("p!1", nothing)) != b"end":
+            got.append(payload)
+
+    def deliver(payloads: Iterable[bytes]) -> None:
+        for payload in payloads:
+            box.deliver(["p!1"], payload, later())
+
+    reading = [threading.Thread(target=lambda: asyncio.run(asyncio.wait_for(read(), 20))) for _ in range(readers)]
+    for thread in reading:
+        thread.start()
+    delivering = [
+        threading.Thread(target=deliver, args=([f"{part}.{n}".encode() for n in range(number)],)) for part in range(2)
+    ]
+    for thread in delivering:
+        thread.start()
+    for thread in delivering:
+        thread.join()
+    deliver([b"end"] * readers)
+    for thread in reading:
+        thread.join(20)
+    assert sorted(got) == sorted(f"{part}.{n}".encode() for part in range(2) for n in range(number))
+
+
+def test_reader_of_a_closed_loop_is_passed_over() -> None:
+    box = inbox()
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(box.receive("p!1", nothing))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+    async def main() -> None:
+        task = asyncio.create_task(box.receive("p!1", nothing))
+        await asyncio.sleep(0)
+        box.deliver(["p!1"], b"x", later())
+        assert await asyncio.wait_for(task, 1) == b"x"
+
+    run(main())
+    waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+    waiting.get_coro().close()  # type: ignore[union-attr]
+
+
+def test_sweep_frees_what_expired_unread() -> None:
+    box = inbox()
+    box.deliver(["p!1", "p!2"], b"x", time.monotonic() - 1)
+    box.sweep()
+    assert not box._channels
+    assert box._statistics.as_dict()["expired"] == 2  # type: ignore[attr-defined]
