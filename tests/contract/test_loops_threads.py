@@ -256,7 +256,7 @@ async def started(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 
 @kinds
 def test_loop_that_ended_without_farewell(make_layer: LayerMaker, kind: str) -> None:
-    """A loop that is stopped and closed while somebody waits in it holds nothing up, and swallows nothing."""
+    """A loop that is closed while somebody waits in it holds nothing up, and swallows at most what it popped."""
     layer = make_layer()
     channel = run(new_channel(layer, kind))
     abandoned = []
@@ -270,8 +270,13 @@ def test_loop_that_ended_without_farewell(make_layer: LayerMaker, kind: str) -> 
         abandoned.append(task)
         for number in (n, n + 100):
             run(layer.send(channel, {"n": number}))
-        assert run(receive(layer, channel)) == {"n": n}
-        assert run(receive(layer, channel)) == {"n": n + 100}
+        first = run(receive(layer, channel))
+        if first == {"n": n}:
+            assert run(receive(layer, channel)) == {"n": n + 100}
+        else:
+            # The server had given it to the pop that was under way, and that went with its loop.
+            assert make_layer.configuration.is_remote(kind)
+            assert first == {"n": n + 100}
         del task
     abandoned.clear()
     gc.collect()  # coroutines that are closed when their loop is gone complain of nothing
