@@ -96,19 +96,22 @@ class _Process:
 
     def take_in(self, part: str, station: Station) -> None:
         """Move messages of an inbox into the buffers of their channels, while somebody in this loop waits for one."""
-        core = self.segment.core
+        has_restored = False
         with self.draining:
             # What nobody waits for stays in the segment, where its sender's capacity holds.
             while self.inbox.unserved_loop(station.loop) is station.loop:
+                core = self.segment.core
                 try:
                     messages, has_more = core.drain(part, station.number)
                 except (_core.Busy, _core.Damaged, _core.NoMemory, _core.Retired):
                     station.retry_soon(partial(self.take_in, part, station))
                     return
                 except _core.Gone:
-                    if self.moves == self.segment.moves:
+                    # The segment does not know us: it is another one, or ours was damaged.
+                    if has_restored or not self.restore():
+                        station.retry_soon(partial(self.take_in, part, station))
                         return
-                    self.restore()  # then once more, in the segment that knows us now
+                    has_restored = True
                     continue
                 epoch = core.epoch
                 for names, payload, deadline in messages:
@@ -119,19 +122,28 @@ class _Process:
                         station.watched.add(part)
                     return
 
-    def restore(self) -> None:
-        """Register anew in a segment that does not know us: it is another one, or we have another slot."""
-        self.moves = self.segment.moves
+    def restore(self) -> bool:
+        """Register anew in a segment that does not know us: it is another one, or we have another slot.
+
+        False: that did not work now, and is to be tried again.
+        """
+        moves = self.segment.moves
         core = self.segment.core
-        for part in self.parts:
-            core.open_inbox(part)
         now = time.monotonic()
-        for (group, channel), deadline in list(self.memberships.items()):
-            if deadline > now:
-                part = non_local(channel)
-                core.group_add(group, part, local(channel) if "!" in channel else "", int((deadline - now) * 1e9))
-            else:
-                self.memberships.pop((group, channel), None)
+        try:
+            for part in list(self.parts):
+                core.open_inbox(part)
+            for (group, channel), deadline in list(self.memberships.items()):
+                if deadline > now:
+                    part = non_local(channel)
+                    core.group_add(group, part, local(channel) if "!" in channel else "", int((deadline - now) * 1e9))
+                else:
+                    self.memberships.pop((group, channel), None)
+        except (_core.Busy, _core.Damaged, _core.Retired, _core.Detached, _core.NoMemory) as error:
+            warn(("restore", self.segment.name), "Memberships are not restored yet: %s", type(error).__name__)
+            return False
+        self.moves = moves
+        return True
 
 
 class LocalTransport:
