@@ -228,6 +228,27 @@ def test_doorbell_removed(prefix: str, spawn: Spawn) -> None:
     run(main())
 
 
+def test_inbox_lost_to_damage(prefix: str) -> None:
+    """A repair has cut it off: it is opened anew, and the memberships with it."""
+    layer = layer_of(prefix)
+
+    async def main() -> None:
+        own = await layer.new_channel()
+        await layer.group_add("group", own)
+        waiting = asyncio.create_task(layer.receive(own))
+        await asyncio.sleep(0.05)
+        segment_of(layer).core.close_inbox(own.partition("!")[0] + "!")
+        assert check(layer)["members"] == 0
+        station = segment_of(layer).stations.get()
+        station._rebuilds -= 1  # as after a repair
+        station.settle_soon()
+        await eventually(lambda: check(layer)["members"] == 1, 2)
+        await layer.group_send("group", {"n": 1})
+        assert (await asyncio.wait_for(waiting, 2))["n"] == 1
+
+    run(main())
+
+
 def test_nothing_is_left_after_a_move(prefix: str, spawn: Spawn) -> None:
     assert spawn("tests.ipc.test_moves:move_and_leave", prefix).result() is None
     assert is_clean(prefix)
