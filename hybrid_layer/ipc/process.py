@@ -1,0 +1,130 @@
+"""What one layer object has in one process: its inboxes, their memberships, and what it took in for its consumers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from functools import partial
+
+from hybrid_layer import identity
+from hybrid_layer.inbox import Inbox
+from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.segment import LocalSegment
+from hybrid_layer.ipc.station import Station
+from hybrid_layer.names import local, non_local
+from hybrid_layer.statistics import KEYS, warn
+from hybrid_layer.transport import Settings
+
+_LOOK = 1.0
+"""Seconds between two looks of a sender."""
+
+
+class SegmentCounters:
+    """Counters that lie in the segment, so that they are the machine's and outlive the process that counts."""
+
+    def __init__(self, segment: LocalSegment) -> None:
+        self._segment = segment
+
+    def count(self, key: str, n: int = 1) -> None:
+        """Add `n` to the counter `key`, one of KEYS."""
+        self._segment.core.count(KEYS.index(key), n)
+
+    def as_dict(self) -> dict[str, int]:
+        """All counters, also those at 0."""
+        return dict(zip(KEYS, self._segment.core.counters(), strict=False))
+
+    def warn(self, key: Hashable, text: str, *args: object) -> None:
+        """Warn, once a minute."""
+        warn(key, text, *args)
+
+
+class ProcessState:
+    """What one layer object has in one process. A forked child makes its own and touches no lock of this one."""
+
+    def __init__(self, settings: Settings, segment: LocalSegment) -> None:
+        self.identity = identity.current()
+        self.segment = segment
+        self.moves = segment.moves
+        self.counters = SegmentCounters(segment)
+        self.inbox = Inbox(settings.policy, self.counters, epoch=lambda: segment.core.epoch)
+        self.parts: dict[str, Callable[[], None]] = {}
+        """Inbox name -> its poll, for `Inbox.receive`."""
+        self.memberships: dict[tuple[str, str], float] = {}
+        """(group, channel) -> deadline of our own channels, to be added again after a move to another segment."""
+        self.draining = threading.Lock()
+        """Draining and distributing is one step, or two loops could turn the order of two messages."""
+        self.next_look = 0.0
+        """When a sender makes sure that the segment is still there; receivers do so while they wait."""
+        self.stuck = 0
+        """The lock word of a holder that did not go on."""
+
+    def look(self) -> None:
+        """Move if the segment was lost."""
+        self.next_look = time.monotonic() + _LOOK
+        self.segment.recover_if_lost()
+        self.segment.warn_of_unread()
+        if self.moves != self.segment.moves:
+            self.restore()
+
+    def open_inbox(self, part: str) -> None:
+        """Make `part` receivable."""
+        self.segment.core.open_inbox(part)
+        self.parts[part] = partial(self._poll, part)
+
+    def _poll(self, part: str) -> None:
+        station = self.segment.stations.get()
+        if part not in station.watched:
+            station.attend(part, partial(self.take_in, part, station), partial(self.inbox.is_awaited, station.loop))
+            self.take_in(part, station)
+
+    def take_in(self, part: str, station: Station) -> None:
+        """Move messages of an inbox into the buffers of their channels, while somebody in this loop waits for one."""
+        has_restored = False
+        with self.draining:
+            # What nobody waits for stays in the segment, where its sender's capacity holds.
+            while self.inbox.unserved_loop(station.loop) is station.loop:
+                core = self.segment.core
+                try:
+                    messages, has_more = core.drain(part, station.number)
+                except (_core.Busy, _core.Damaged, _core.NoMemory, _core.Retired):
+                    station.retry_soon(partial(self.take_in, part, station))
+                    return
+                except _core.Gone:
+                    # The segment does not know us: it is another one, or ours was damaged.
+                    if has_restored or not self.restore():
+                        station.retry_soon(partial(self.take_in, part, station))
+                        return
+                    has_restored = True
+                    continue
+                epoch = core.epoch
+                for names, payload, deadline in messages:
+                    self.inbox.deliver([part + name for name in names], payload, deadline, epoch)
+                if not has_more:
+                    # Found empty and registered in one step: what comes from now on is announced to this loop.
+                    if station.number >= 0:
+                        station.watched.add(part)
+                    return
+
+    def restore(self) -> bool:
+        """Register anew in a segment that does not know us: it is another one, or we have another slot.
+
+        False: that did not work now, and is to be tried again.
+        """
+        moves = self.segment.moves
+        core = self.segment.core
+        now = time.monotonic()
+        try:
+            for part in list(self.parts):
+                core.open_inbox(part)
+            for (group, channel), deadline in list(self.memberships.items()):
+                if deadline > now:
+                    part = non_local(channel)
+                    core.group_add(group, part, local(channel) if "!" in channel else "", int((deadline - now) * 1e9))
+                else:
+                    self.memberships.pop((group, channel), None)
+        except (_core.Busy, _core.Damaged, _core.Retired, _core.Detached, _core.NoMemory) as error:
+            warn(("restore", self.segment.name), "Memberships are not restored yet: %s", type(error).__name__)
+            return False
+        self.moves = moves
+        return True
