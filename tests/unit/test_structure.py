@@ -1,0 +1,107 @@
+"""What may know what: the picture of the architecture, as a test."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "hybrid_layer"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+LINES = 400
+
+SHARED = {
+    *("base", "exceptions", "identity", "inbox", "loops", "messages", "names", "options", "policy", "serializers"),
+    *("statistics", "transport", "waiters"),
+}
+"""What both halves may use. None of it knows a half, or the router."""
+
+
+def imports(path: Path, at_import_only: bool = False) -> set[str]:
+    """The modules of this package that a file imports, with what is in them: "hybrid_layer.ipc.segment"."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if at_import_only else list(ast.walk(tree))
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.partition(".")[0] == "hybrid_layer"}
+
+
+def parts(path: Path) -> set[str]:
+    """The first part below the package of each import: "ipc", "remote", "base" ..."""
+    return {name.split(".")[1] for name in imports(path) if "." in name}
+
+
+def half_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0] if path.parent != PACKAGE else ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_who_knows_whom(path: Path) -> None:
+    known = parts(path)
+    half = half_of(path)
+    if half:
+        assert known <= SHARED | {half}
+    elif path.stem == "layer":
+        assert known >= {"ipc", "remote", "router"}
+    elif path.stem == "__init__":
+        assert known <= {"layer"}
+    elif path.stem == "router":
+        assert known <= {"exceptions", "options"}
+    else:
+        assert path.stem in SHARED
+        assert known <= SHARED
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_module_says_what_it_owns(path: Path) -> None:
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)) or not text.strip()
+
+
+SOURCES = [*MODULES, *sorted(PACKAGE.rglob("*.[ch]")), *sorted(PACKAGE.rglob("*.lua"))]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_one_subject_per_file(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LINES
+
+
+def test_core_without_python() -> None:
+    """All files of the core but the binding are plain C, for tests and other languages."""
+    for path in sorted((PACKAGE / "ipc" / "_core").glob("*.[ch]")):
+        if not path.name.startswith("binding"):
+            text = path.read_text()
+            assert "Python.h" not in text
+            assert "binding" not in [
+                line.partition('"')[2].split(".")[0] for line in text.splitlines() if "#include" in line
+            ]
+
+
+@pytest.mark.parametrize(
+    ("statement", "unloaded"),
+    [
+        ("import hybrid_layer", {"redis", "psutil", "cryptography", "hybrid_layer.remote.transport"}),
+        (
+            "from hybrid_layer import HybridChannelLayer; HybridChannelLayer()",
+            {"redis", "psutil", "cryptography", "hybrid_layer.remote.transport"},
+        ),
+        (
+            "from hybrid_layer.ipc import IPCChannelLayer; IPCChannelLayer()",
+            {"redis", "psutil", "cryptography", "hybrid_layer.remote"},
+        ),
+        ("import hybrid_layer.remote", {"psutil"}),
+    ],
+)
+def test_what_is_not_needed_is_not_loaded(statement: str, unloaded: set[str]) -> None:
+    code = f"{statement}; import sys; print(*sorted(set(sys.modules) & {unloaded!r}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert loaded.stdout.split() == []

@@ -1,0 +1,95 @@
+"""Coroutines that wait, oldest first."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_layer.waiters import Waiter, WaitQueue
+from tests.loops import run
+
+
+def test_wakes_the_oldest_that_was_not_woken() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        queue = WaitQueue()
+        waiters = [queue.join(loop) for _ in range(3)]
+        assert [queue.wake_next() for _ in range(4)] == [*waiters, None]
+        assert all(waiter.future.done() for waiter in waiters)
+        waiters[1].rearm()
+        assert not waiters[1].future.done()
+        assert queue.wake_next() is waiters[1]
+        queue.leave(waiters[0])
+        queue.leave(waiters[0])
+        assert len(queue) == 2
+        assert queue.is_first(waiters[1])
+
+    run(main())
+
+
+def test_wakes_from_another_thread() -> None:
+    async def main() -> None:
+        queue = WaitQueue()
+        waiter = queue.join(asyncio.get_running_loop())
+        thread = threading.Thread(target=queue.wake_next)
+        thread.start()
+        await asyncio.wait_for(waiter.future, 2)
+        thread.join()
+        assert waiter.woken
+
+    run(main())
+
+
+def test_wake_of_a_cancelled_waiter_is_harmless() -> None:
+    async def main() -> None:
+        waiter = Waiter(asyncio.get_running_loop())
+        waiter.future.cancel()
+        assert waiter.wake()
+        assert waiter.future.cancelled()
+
+    run(main())
+
+
+def test_loop_that_is_gone_is_passed_over() -> None:
+    queue = WaitQueue()
+    loop = asyncio.new_event_loop()
+    gone = queue.join(loop)
+    loop.close()
+
+    async def main() -> None:
+        assert not gone.wake()
+        gone.woken = False
+        waiter = queue.join(asyncio.get_running_loop())
+        assert len(queue) == 1
+        assert queue.wake_next() is waiter
+
+    run(main())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["join", "leave", "wake", "rearm"]), st.integers(0, 9)), max_size=60))
+def test_model(steps: list[tuple[str, int]]) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        queue = WaitQueue()
+        model: deque[Waiter] = deque()
+        for step, number in steps:
+            if step == "join":
+                model.append(queue.join(loop))
+            elif step == "wake":
+                expected = next((waiter for waiter in model if not waiter.woken), None)
+                assert queue.wake_next() is expected
+            elif model:
+                waiter = model[number % len(model)]
+                if step == "rearm":
+                    waiter.rearm()
+                else:
+                    queue.leave(waiter)
+                    model.remove(waiter)
+            assert len(queue) == len(model)
+            assert all(queue.is_first(waiter) == (waiter is model[0]) for waiter in model)
+
+    run(main())
