@@ -75,7 +75,7 @@ async def _go(layer: Any, here: str, there: str, stretch: Stretch) -> Trips:
             answer = await layer.receive(here)
         answered = time.perf_counter()
         trips.seconds.append(answered - asked)
-        if number + 1 == stretch.count or answered > end and number >= _LEAST:
+        if number + 1 == stretch.count or (answered > end and number >= _LEAST):
             break
     await layer.send(there, message(END))
     return trips
