@@ -5,7 +5,7 @@
 #include "support.h"
 
 #define CHANNELS 4
-#define MESSAGES (1u << 20)
+#define MESSAGES (1u << 24)
 
 /* Shared by all processes of a test. Message number n was taken by `taken[n]` readers, and its send returned OK if
  * `sent[n]`. Only messages to normal channels are entered, and group messages to nobody. */
