@@ -73,25 +73,22 @@ static enum status push_and_wake(struct handle *handle, struct push *push, struc
     return status;
 }
 
-static enum status push_held(struct handle *handle, struct push *push, struct rings *rings) {
-    if (push->held == NO_HOLD) {
-        push->held = 0;
-        return push_and_wake(handle, push, rings);
-    }
-    uint32_t hold = push->held;
+static enum status push_held(struct handle *handle, const struct push *push, struct rings *rings) {
     struct push held = *push;
-    held.held = hold_block(handle, hold);
-    if (held.held == 0)
-        return DAMAGED; /* a rebuild has found it senseless */
+    held.held = 0;
+    if (push->held != NO_HOLD) {
+        held.held = hold_block(handle, push->held);
+        if (held.held == 0)
+            return DAMAGED; /* a rebuild has found it senseless */
+    }
     enum status status = push_and_wake(handle, &held, rings);
-    if (status == OK)
-        hold_forget(handle, hold);
+    if (status == OK && push->held != NO_HOLD)
+        hold_forget(handle, push->held);
     return status;
 }
 
 enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct rings *rings) {
-    uint32_t hold = push->held;
-    OPERATION((push->held = hold, look_around(handle) == OK) ? push_held(handle, push, rings) : DAMAGED);
+    OPERATION(look_around(handle) == OK ? push_held(handle, push, rings) : DAMAGED);
 }
 
 enum status op_hold_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
