@@ -23,7 +23,6 @@ and those of Python {sys.version_info.major}.{sys.version_info.minor}:
   Debian, Ubuntu  apt install gcc libc6-dev python3-dev
   Fedora, RHEL    dnf install gcc glibc-devel python3-devel
   Alpine          apk add gcc musl-dev linux-headers python3-dev
-  macOS           xcode-select --install
 or the name of another compiler in the environment variable CC. A wheel needs none of them.
 """
 
