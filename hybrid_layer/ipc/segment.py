@@ -178,6 +178,7 @@ class LocalSegment:
                 self.core.leave()
             if not needed and self.core.is_deserted() and is_same_file(self._fd, SHM / self.name):
                 posix_ipc.unlink_shared_memory(f"/{self.name}")
+            if not (SHM / self.name).exists():  # also when somebody else has removed it: held() has made a directory
                 self._lock_file.remove_directory()
         self._lock_file.close()
         if self._has_inode():
