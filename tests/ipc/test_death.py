@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import signal
@@ -85,6 +86,7 @@ def test_message_of_a_killed_reader_goes_to_the_next(prefix: str, spawn: Spawn) 
 
 async def storm(parent: Parent, prefix: str, number: int) -> int:
     """Sends, receives, joins and leaves without a pause, until told to stop; how many it received."""
+    logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())  # memory may well run out
     layer = layer_of(prefix, capacity=50)
     stop = asyncio.create_task(asyncio.to_thread(parent.receive))
     random_ = random.Random(number)

@@ -54,6 +54,18 @@ async def serve(parent: Parent, prefix: str) -> list[Any]:
     return warnings.texts
 
 
+def test_leaving_what_was_removed_makes_nothing_anew(prefix: str, spawn: Spawn) -> None:
+    assert spawn("tests.ipc.test_moves:leave_what_was_removed", prefix).result() is None
+    assert is_clean(prefix)
+
+
+async def leave_what_was_removed(parent: Parent, prefix: str) -> None:
+    layer = layer_of(prefix)
+    await layer.send("a", {"n": 1})
+    segment_path(prefix).unlink()
+    shutil.rmtree(directory_path(prefix))
+
+
 @pytest.mark.parametrize("what", ["segment", "all", "twice"])
 def test_removed_under_living_processes(prefix: str, spawn: Spawn, what: str, caplog: pytest.LogCaptureFixture) -> None:
     layer = layer_of(prefix)
