@@ -31,6 +31,8 @@ def local_transport(settings: Settings, message_memory: int, group_memory: int) 
         from hybrid_layer.ipc._core import Segment  # noqa: F401  # in an unbuilt tree the C folder would import, too
         from hybrid_layer.ipc.transport import LocalTransport
     except ImportError as error:
+        if error.name not in ("fcntl", "posix_ipc", "hybrid_layer.ipc._core"):
+            raise  # a mistake of ours or in the installation, not of the system
         raise ConfigurationError(
             f"The machine-local layer is not available here ({error}). It needs Linux and its compiled core: `pip "
             f"install hybrid_layer` brings or builds it. On other systems use hybrid_layer.remote.RedisChannelLayer."

@@ -28,6 +28,7 @@ Ts = TypeVarTuple("Ts")
 
 _TRIES = 40
 """Waits of 50 ms for the segment's lock, all without any progress, before its holder is held to be stopped."""
+_SENDS: tuple[object, ...] = (_core.Segment.push, _core.Segment.group_send)
 _RECEIVED = KEYS.index("received")
 _MEMORY = KEYS.index("memory")
 
@@ -59,7 +60,10 @@ class LocalTransport:
         part, name = (non_local(channel), local(channel)) if "!" in channel else (channel, "")
         capacity = self._settings.policy.capacity_for(channel)
         try:
-            loops = process.segment.core.push(part, name, payload, capacity, self._expiry_ns)
+            try:
+                loops = process.segment.core.push(part, name, payload, capacity, self._expiry_ns)
+            except (_core.Busy, _core.Detached, _core.Retired):  # nothing was stored, so this is no repetition
+                loops = await self._call(_core.Segment.push, part, name, payload, capacity, self._expiry_ns)
         except _core.Full:
             raise ChannelFull(self._channel_full(channel, part, capacity)) from None
         except _core.NoMemory:
@@ -67,19 +71,8 @@ class LocalTransport:
             raise ChannelFull(self._memory_full(channel)) from None
         except _core.Damaged:
             raise SegmentDamaged(_MAY_BE_LOST) from None
-        except (_core.Busy, _core.Detached, _core.Retired):
-            loops = await self._send_patiently(channel, part, name, payload, capacity)
         if loops:
             process.segment.wake_loops(loops)
-
-    async def _send_patiently(self, channel: str, part: str, name: str, payload: bytes, capacity: int) -> int:
-        try:
-            return await self._call(_core.Segment.push, part, name, payload, capacity, self._expiry_ns)
-        except _core.Full:
-            raise ChannelFull(self._channel_full(channel, part, capacity)) from None
-        except _core.NoMemory:
-            self._process().segment.core.count(_MEMORY, 1)
-            raise ChannelFull(self._memory_full(channel)) from None
 
     async def receive(self, channel: str) -> bytes:
         """Wait for the next payload. A cancellation at any point loses nothing."""
@@ -199,7 +192,7 @@ class LocalTransport:
             return
         if process.segment.core.meet_remote_flush(incarnation, flushes):
             for _ in range(_TRIES):
-                with contextlib.suppress(_core.Busy, _core.Damaged):
+                with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired, _core.Detached):
                     process.segment.core.flush()
                     break
             process.inbox.clear()
@@ -242,7 +235,9 @@ class LocalTransport:
         except _core.Retired:
             process.look()
         except _core.Damaged:
-            pass  # whoever takes the lock next repairs the segment
+            # Whoever takes the lock next repairs the segment. But part of a send may have arrived, and is not repeated.
+            if operation in _SENDS:
+                raise SegmentDamaged(_MAY_BE_LOST) from None
         except _core.Busy:
             core = process.segment.core
             if process.stuck and core.lock_word | 1 == process.stuck:
@@ -257,7 +252,7 @@ class LocalTransport:
             await asyncio.sleep(0)
             try:
                 return operation(core, *args)
-            except _core.Damaged:
+            except (_core.Damaged, _core.Retired, _core.Detached):
                 raise SegmentDamaged(_MAY_BE_LOST) from None
             except _core.Busy:
                 # The clock would blame a caller that was stopped itself; what counts is that nobody got the lock.
