@@ -169,20 +169,31 @@ class Inbox:
     def take(self, name: str) -> bytes | None:
         """The next payload that is neither expired nor flushed, or None."""
         with self._lock:
-            source = self._oldest(name) if name.endswith("!") else name
-            channel = self._channels.get(source)
-            if channel is None:
-                return None
-            payload = None
-            while channel.messages and payload is None:
-                _, deadline, epoch, payload = channel.messages.popleft()
-                if epoch != self._epoch():
-                    payload = None
-                elif deadline <= time.monotonic():
-                    self._statistics.count("expired")
-                    payload = None
-            self._forget_if_idle(source, channel)
-            return payload
+            if not name.endswith("!"):
+                return self._take_from(name)
+            while True:
+                source = self._oldest(name)
+                channel = self._channels.get(source)
+                if channel is None or not channel.messages:
+                    return None
+                payload = self._take_from(source)  # or a buffer was emptied of expired ones: look at the next
+                if payload is not None:
+                    return payload
+
+    def _take_from(self, name: str) -> bytes | None:
+        channel = self._channels.get(name)
+        if channel is None:
+            return None
+        payload = None
+        while channel.messages and payload is None:
+            _, deadline, epoch, payload = channel.messages.popleft()
+            if epoch != self._epoch():
+                payload = None
+            elif deadline <= time.monotonic():
+                self._statistics.count("expired")
+                payload = None
+        self._forget_if_idle(name, channel)
+        return payload
 
     def _take_or_join(self, name: str) -> tuple[bytes | None, Waiter | None]:
         with self._lock:

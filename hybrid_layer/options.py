@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from fnmatch import translate
 
 from hybrid_layer.exceptions import ConfigurationError
 
@@ -64,6 +65,18 @@ def check_prefix(prefix: object) -> str:
             f"prefix={shown(prefix)} is not possible; give 1 to 50 ASCII letters, digits and characters of '_.:/-'."
         )
     return prefix
+
+
+def compiled_pattern(option: str, pattern: object) -> re.Pattern[str]:
+    """A key of ``option`` as a pattern whose match() is the right question: a glob is for the whole name."""
+    if isinstance(pattern, str) and pattern:
+        return re.compile(translate(pattern))
+    if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, str):
+        return pattern
+    raise ConfigurationError(
+        f"{option} has the key {shown(pattern)}; a key must be a glob, such as 'http.*', or a regular expression for "
+        "str from re.compile()."
+    )
 
 
 def shown(value: object) -> str:

@@ -6,12 +6,11 @@ It knows nothing of storage: it answers, others act.
 
 import re
 from collections.abc import Mapping
-from fnmatch import translate
 from functools import lru_cache
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.names import non_local
-from hybrid_layer.options import positive_int, positive_number, shown
+from hybrid_layer.options import compiled_pattern, positive_int, positive_number, shown
 
 
 class Policy:
@@ -43,7 +42,7 @@ class Policy:
         # A copy, because the patterns below are compiled once: later changes to the dict would only seem to count.
         self.channel_capacity = dict(channel_capacity)
         self._patterns = [
-            (_compiled(pattern), positive_int(f"channel_capacity[{shown(pattern)}]", limit))
+            (compiled_pattern("channel_capacity", pattern), positive_int(f"channel_capacity[{shown(pattern)}]", limit))
             for pattern, limit in channel_capacity.items()
         ]
         # Per object and bounded: names of process-specific channels never repeat once their consumers are gone.
@@ -65,15 +64,3 @@ class Policy:
             if pattern.match(channel) or (part != channel and pattern.match(part)):
                 return capacity
         return self.capacity
-
-
-def _compiled(pattern: object) -> re.Pattern[str]:
-    """A pattern whose match() is the right question: translate() ends a glob with an anchor."""
-    if isinstance(pattern, str) and pattern:
-        return re.compile(translate(pattern))
-    if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, str):
-        return pattern
-    raise ConfigurationError(
-        f"channel_capacity has the key {shown(pattern)}; a key must be a glob, such as 'http.*', or a regular "
-        "expression for str from re.compile()."
-    )

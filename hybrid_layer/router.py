@@ -7,14 +7,14 @@ machine, and stays. `routes` overrules that for normal channels.
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Mapping
 from enum import Enum
+from functools import lru_cache
 from re import Pattern
 
 from hybrid_layer.exceptions import ConfigurationError
-from hybrid_layer.options import did_you_mean, shown
+from hybrid_layer.options import compiled_pattern, did_you_mean, shown
 
 
 class Route(Enum):
@@ -24,8 +24,8 @@ class Route(Enum):
     REMOTE = "remote"
 
 
-_REMEMBERED = 4096
-"""Names whose route is kept, so that patterns are matched once for each."""
+_NEGATION = re.compile(r"\(\?<?!|\[!")
+"""Where an exclamation mark is not one: ``(?!``, ``(?<!`` and, in a glob, ``[!``."""
 
 
 class Router:
@@ -39,8 +39,8 @@ class Router:
             raise ConfigurationError(
                 f"routes={shown(routes)} is not possible; give a dict of pattern -> 'local' or 'remote'."
             )
-        self._routes = [(_compiled(pattern), _route(pattern, value)) for pattern, value in (routes or {}).items()]
-        self._remembered: dict[str, Route] = {}
+        self._routes = [(_normal_only(pattern), _route(pattern, value)) for pattern, value in (routes or {}).items()]
+        self._normal_route = lru_cache(maxsize=4096)(self._first_match)
 
     def route(self, channel: str) -> Route:
         """The half that carries `channel`, a checked name."""
@@ -48,31 +48,21 @@ class Router:
             return Route.REMOTE
         if not self._routes:
             return Route.LOCAL
-        route = self._remembered.get(channel)
-        if route is None:
-            route = next((route for pattern, route in self._routes if pattern.match(channel)), Route.LOCAL)
-            if len(self._remembered) >= _REMEMBERED:
-                self._remembered.clear()
-            self._remembered[channel] = route
-        return route
+        return self._normal_route(channel)
+
+    def _first_match(self, channel: str) -> Route:
+        return next((route for pattern, route in self._routes if pattern.match(channel)), Route.LOCAL)
 
 
-def _compiled(pattern: object) -> Pattern[str]:
-    source = pattern.pattern if isinstance(pattern, Pattern) else pattern
-    if not isinstance(source, str):
-        raise ConfigurationError(
-            f"routes has the pattern {shown(pattern)}; give a glob such as 'video.*' or a compiled expression of str."
-        )
-    if not source:
-        raise ConfigurationError(
-            "routes has an empty pattern, which no channel matches; give a glob such as 'video.*'."
-        )
-    if "!" in source:
+def _normal_only(pattern: str | Pattern[str]) -> Pattern[str]:
+    compiled = compiled_pattern("routes", pattern)
+    source = pattern if isinstance(pattern, str) else pattern.pattern
+    if "!" in _NEGATION.sub("", source):
         raise ConfigurationError(
             f"routes has the pattern {shown(pattern)}: process-specific channels (with '!') always go to the servers. "
             f"routes is for normal channels."
         )
-    return re.compile(fnmatch.translate(source)) if isinstance(pattern, str) else re.compile(source, pattern.flags)  # type: ignore[attr-defined]
+    return compiled
 
 
 def _route(pattern: object, value: object) -> Route:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import ConfigurationError
-from hybrid_layer.router import _REMEMBERED, Route, Router
+from hybrid_layer.router import Route, Router
 
 
 def test_by_the_name_alone() -> None:
@@ -50,9 +50,9 @@ def test_expression_matches_from_the_start() -> None:
 
 def test_memory_is_bounded() -> None:
     router = Router({"x.*": "remote"})
-    for n in range(3 * _REMEMBERED):
+    for n in range(10_000):
         router.route(f"x.{n}")
-        assert len(router._remembered) <= _REMEMBERED
+    assert router._normal_route.cache_info().currsize < 10_000
     assert router.route("x.1") is Route.REMOTE
 
 
@@ -69,7 +69,7 @@ def test_memory_is_bounded() -> None:
         ({1: "remote"}, "1"),
         ([("a", "remote")], "dict"),
         ("a", "dict"),
-        ({"": "remote"}, "empty pattern"),
+        ({"": "remote"}, "must be a glob"),
     ],
 )
 def test_wrong_routes(routes: Any, named: str) -> None:
@@ -77,3 +77,9 @@ def test_wrong_routes(routes: Any, named: str) -> None:
         Router(routes)
     assert "routes" in str(refused.value)
     assert named.lower() in str(refused.value).lower()
+
+
+def test_negation_is_no_mark_of_a_process() -> None:
+    router = Router({re.compile("(?!mail)[a-z]+"): "remote", "[!v]ideo": "local"})
+    assert router.route("video") is Route.REMOTE
+    assert router.route("mail") is Route.LOCAL
