@@ -12,7 +12,12 @@ from docutils import nodes
 from tests.docs import texts
 from tests.docs.texts import ROOT
 
-TEXTS = ["README.rst", "CONTRIBUTING.rst", "CHANGELOG.rst", "docs/architecture.rst"]
+TEXTS = [
+    "README.rst",
+    "CONTRIBUTING.rst",
+    "CHANGELOG.rst",
+    *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.rst")),
+]
 ARCHITECTURE = "docs/architecture.rst"
 
 

@@ -1,0 +1,111 @@
+"""The wire format is what its page says: a program that is not Python sends, in the words of the page's example."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from hybrid_layer.remote import scripts
+from hybrid_layer.remote.entries import parse
+from hybrid_layer.remote.keys import Keys
+from hybrid_layer.remote.shards import shard_for
+from tests.docs import texts
+from tests.servers import Server
+
+FOLDER = texts.ROOT / "examples" / "other_languages"
+PAGE = "docs/wire_format.rst"
+
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "PYTHONPATH": str(texts.ROOT),
+}
+
+
+@contextmanager
+def running_consumer(server: Server, prefix: str) -> Iterator[subprocess.Popen[str]]:
+    consumer = subprocess.Popen(
+        [sys.executable, "-X", "dev", "-W", "error", FOLDER / "consumer.py", server.url, prefix],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    try:
+        yield consumer
+    finally:
+        consumer.kill()
+        consumer.communicate()
+
+
+def send(server: Server, prefix: str, *words: str) -> str:
+    environment = {**ENVIRONMENT, "SERVER": server.url, "PREFIX": prefix}
+    return subprocess.run(
+        [FOLDER / "send.sh", *words], env=environment, check=True, capture_output=True, text=True, timeout=20
+    ).stdout
+
+
+@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="there is no redis-cli on this machine")
+@pytest.mark.parametrize("text", ["Good morning", "Grüße", "x" * 255])
+def test_the_example_sends_into_a_running_consumer(server: Server, prefix: str, text: str) -> None:
+    with running_consumer(server, prefix) as consumer:
+        assert consumer.stdout is not None
+        channel = consumer.stdout.readline().strip()
+        expected = str({"type": "say", "text": text})
+        for where in (("channel", channel), ("group", "news")):
+            send(server, prefix, *where, text)
+            assert consumer.stdout.readline().strip() == expected
+
+
+@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="there is no redis-cli on this machine")
+def test_the_example_says_what_became_of_the_message(server: Server, prefix: str) -> None:
+    first_lines = [send(server, prefix, "channel", name, "x").split()[0] for name in ("jobs", f"{prefix}.AAAAAAAAAA!1")]
+    assert first_lines == ["0", "2"], "stored; the process is gone"
+
+
+@pytest.mark.parametrize("script", scripts.ALL, ids=lambda script: script.name)
+def test_a_script_is_printed_whole(script: scripts.Script) -> None:
+    printed = subprocess.check_output([sys.executable, "-m", "hybrid_layer.remote.scripts", script.name], timeout=20)
+    assert hashlib.sha1(printed).hexdigest() == script.sha
+
+
+# The page
+
+
+def test_the_keys_of_the_page() -> None:
+    (named,) = texts.first_cells(texts.section(PAGE, "Keys"))
+    keys = Keys("asgi")
+    assert named == [
+        keys.queue("CHANNEL"),
+        keys.inbox("PART"),
+        keys.group("GROUP"),
+        keys.alive("PROCESS"),
+        keys.notes("PROCESS"),
+        keys.epoch,
+        keys.wake("READER"),
+    ]
+
+
+def test_the_entry_of_the_page() -> None:
+    (example,) = texts.code(texts.section(PAGE, "Entries"), "")
+    entry = parse(example.encode().decode("unicode_escape").encode("latin-1"))
+    assert entry is not None
+    assert msgpack.unpackb(entry.payload) == {"type": "say", "text": "Good morning"}
+    assert entry.names == ["specific.GV7Q2M4XKA!1", "specific.GV7Q2M4XKA!2"]
+
+
+def test_the_servers_of_the_page() -> None:
+    rows = re.findall(r"``(\S+)`` +(\d+) +(\d+) +(\d+)", (texts.ROOT / PAGE).read_text())
+    assert len(rows) >= 4
+    for name, *expected in rows:
+        assert [str(shard_for(name, count)) for count in (2, 3, 4)] == expected, name
