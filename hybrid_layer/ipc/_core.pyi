@@ -29,14 +29,22 @@ class Retired(Exception):
     """The processes of this segment have moved to another one."""
 
 def format(
-    fd: int, message_bytes: int, group_bytes: int, prefix: str, project: str, machine: str, seed: tuple[int, int], /
+    fd: int,
+    lock_fd: int,
+    message_bytes: int,
+    group_bytes: int,
+    prefix: str,
+    project: str,
+    machine: str,
+    seed: tuple[int, int],
+    /,
 ) -> None: ...
 
 class Segment:
     """Methods that may wake somebody return a bit for each event loop of this process that has to be woken by hand;
     loops of other processes have been rung."""
 
-    def __init__(self, fd: int, directory: str, /) -> None: ...
+    def __init__(self, fd: int, lock_fd: int, directory: str, /) -> None: ...
     @property
     def epoch(self) -> int: ...
     @property

@@ -202,7 +202,7 @@ class LocalSegment:
             for _ in range(3):  # found, replaced, made
                 fd, is_new = self._open_or_create()
                 try:
-                    core = _core.Segment(fd, str(self.directory))
+                    core = _core.Segment(fd, fd, str(self.directory))
                     if core.retired:
                         self._replace(fd, None)  # its processes have moved, or are about to
                         continue
@@ -265,6 +265,7 @@ class LocalSegment:
         seed = (secrets.randbits(64), secrets.randbits(64))
         try:
             _core.format(
+                fd,
                 fd,
                 self.message_memory,
                 self.group_memory,

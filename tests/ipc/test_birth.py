@@ -84,7 +84,7 @@ def test_maker_killed_half_way(prefix: str, made: str, caplog: pytest.LogCapture
     if made == "its size":
         os.truncate(fd, 5 << 20)
     elif made != "nothing":
-        _core.format(fd, 1 << 20, 1 << 18, prefix, "", "machine", (1, 2))
+        _core.format(fd, fd, 1 << 20, 1 << 18, prefix, "", "machine", (1, 2))
         if made == "all but the magic":
             os.pwrite(fd, bytes(8), 0)
     os.close(fd)

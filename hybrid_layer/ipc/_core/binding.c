@@ -6,19 +6,19 @@
 #include "segment.h"
 
 static PyObject *segment_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
-    int fd;
+    int fd, lock_fd;
     const char *directory, *reason;
     if (keywords != NULL && PyDict_Size(keywords) != 0) {
         PyErr_SetString(PyExc_TypeError, "Segment takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "is", &fd, &directory))
+    if (!PyArg_ParseTuple(args, "iis", &fd, &lock_fd, &directory))
         return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Segment *self = (Segment *)allocate(type, 0);
     if (self == NULL)
         return NULL;
-    enum status status = segment_map(fd, &self->handle, &reason);
+    enum status status = segment_map(fd, lock_fd, &self->handle, &reason);
     if (status == OK && !doorbells_open(&self->doorbells, directory)) {
         Py_DECREF(self);
         return PyErr_NoMemory();
@@ -117,16 +117,16 @@ static PyType_Spec segment_spec = {
 };
 
 static PyObject *core_format(PyObject *module, PyObject *args) {
-    int fd;
+    int fd, lock_fd;
     unsigned long long message_bytes, group_bytes, first, second;
     const char *prefix, *project, *machine;
     (void)module;
-    if (!PyArg_ParseTuple(args, "iKKsss(KK)", &fd, &message_bytes, &group_bytes, &prefix, &project, &machine, &first,
-                          &second))
+    if (!PyArg_ParseTuple(args, "iiKKsss(KK)", &fd, &lock_fd, &message_bytes, &group_bytes, &prefix, &project, &machine,
+                          &first, &second))
         return NULL;
     uint64_t seed[2] = {first, second};
     enum status status;
-    UNLOCKED(status = segment_format(fd, message_bytes, group_bytes, prefix, project, machine, seed));
+    UNLOCKED(status = segment_format(fd, lock_fd, message_bytes, group_bytes, prefix, project, machine, seed));
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 

@@ -4,6 +4,7 @@
 
 #include "checker.h"
 #include "liveness.h"
+#include "memory.h"
 #include "segment.h"
 
 PyObject *segment_flush(Segment *self, PyObject *unused) {
@@ -48,7 +49,7 @@ PyObject *segment_lost(Segment *self, PyObject *unused) {
     struct handle *handle = &self->handle;
     bool linked = true;
     (void)unused;
-    if (!handle->private->attached)
+    if (!private_is_attached(handle->private))
         return PyUnicode_FromString("fork");
     if (!liveness_descriptor_is_ours(handle, &linked))
         return PyUnicode_FromString("descriptor");
@@ -116,7 +117,7 @@ PyObject *segment_processes(Segment *self, PyObject *unused) {
         uint32_t published = handle->slots[slot].published, generation = published - 1;
         if (published == 0)
             continue;
-        bool own = handle->private->attached && slot == handle->private->slot;
+        bool own = private_is_attached(handle->private) && slot == handle->private->slot;
         PyObject *item = Py_BuildValue("(IIIO)", slot, generation, handle->slots[slot].pid,
                                        own || !liveness_is_dead(handle, slot, generation) ? Py_True : Py_False);
         if (item == NULL || PyList_Append(list, item) < 0)
@@ -193,7 +194,7 @@ PyObject *get_machine_members(Segment *self, void *unused) {
 
 PyObject *get_attached(Segment *self, void *unused) {
     (void)unused;
-    return PyBool_FromLong(self->handle.private != NULL && self->handle.private->attached);
+    return PyBool_FromLong(self->handle.private != NULL && private_is_attached(self->handle.private));
 }
 
 PyObject *get_slot(Segment *self, void *unused) {

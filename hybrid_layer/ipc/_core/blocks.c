@@ -1,24 +1,20 @@
 #include "blocks.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 #include "liveness.h"
+#include "memory.h"
 
 #define TAIL_HEADER 5u /* chain and kind; the rest of a further block is data */
 
 /* Makes sure that memory is behind a part of the segment. An errno value. */
 static int reserve(struct handle *handle, off_t from, off_t size) {
     bool linked;
-    int error;
     /* Code that closes all descriptors may have opened a file of its own under our number. */
     if (!liveness_descriptor_is_ours(handle, &linked))
         return EBADF;
-    do
-        error = posix_fallocate(handle->fd, from, size);
-    while (error == EINTR);
-    return error;
+    return memory_reserve(handle->fd, from, size);
 }
 
 static bool is_reserved(struct handle *handle, struct area *area, uint32_t reference) {

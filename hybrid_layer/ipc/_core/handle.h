@@ -37,12 +37,12 @@ enum status {
 /* How long an operation may wait for the lock. */
 enum mode { TRY, WAIT };
 
-/* Lies in memory that the kernel wipes in a forked child: zero means "not attached", whatever hooks ran or did not. */
+/* What belongs to one process and to no forked child of it; see memory.h. */
 struct private_page {
-    uint32_t attached;
+    uint32_t attached; /* 0: it is not */
     uint32_t slot;
     uint32_t generation;
-    pthread_mutex_t mutex; /* all zero is an initialised mutex in glibc and musl */
+    pthread_mutex_t mutex;
 };
 
 struct area {
@@ -57,9 +57,10 @@ struct area {
 };
 
 struct handle {
-    int fd; /* the only descriptor of the segment in this process: closing any other would drop our record locks */
+    int fd;
+    int lock_fd; /* bears our record locks; the only descriptor of its file here: closing any other would drop them */
     dev_t device;
-    ino_t inode;
+    ino_t inode; /* of lock_fd */
     size_t size;
     uint64_t seed[2];
     struct header *header;

@@ -72,6 +72,7 @@ struct header {
     uint64_t size;
     uint64_t message_bytes;
     uint64_t group_bytes;
+    uint64_t lock_inode; /* of the file that bears the record locks of its processes */
     uint64_t hash_seed[2];
     char prefix[PREFIX_MAX + 2];
     char project[PROJECT_MAX + 1]; /* whose site this is, for a warning to people */

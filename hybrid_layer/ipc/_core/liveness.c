@@ -16,7 +16,7 @@ enum status liveness_claim(struct handle *handle, uint32_t slot) {
     struct flock lock = byte_of(slot, F_WRLCK);
     int result;
     do
-        result = fcntl(handle->fd, F_SETLK, &lock);
+        result = fcntl(handle->lock_fd, F_SETLK, &lock);
     while (result != 0 && errno == EINTR);
     if (result == 0)
         return OK;
@@ -25,7 +25,7 @@ enum status liveness_claim(struct handle *handle, uint32_t slot) {
 
 void liveness_release(struct handle *handle, uint32_t slot) {
     struct flock lock = byte_of(slot, F_UNLCK);
-    (void)fcntl(handle->fd, F_SETLK, &lock);
+    (void)fcntl(handle->lock_fd, F_SETLK, &lock);
 }
 
 bool liveness_is_dead(struct handle *handle, uint32_t slot, uint32_t generation) {
@@ -36,7 +36,7 @@ bool liveness_is_dead(struct handle *handle, uint32_t slot, uint32_t generation)
     struct flock lock = byte_of(slot, F_WRLCK);
     int result;
     do
-        result = fcntl(handle->fd, F_GETLK, &lock);
+        result = fcntl(handle->lock_fd, F_GETLK, &lock);
     while (result != 0 && errno == EINTR);
     if (result != 0)
         return false;
@@ -48,7 +48,7 @@ bool liveness_is_dead(struct handle *handle, uint32_t slot, uint32_t generation)
 
 bool liveness_descriptor_is_ours(struct handle *handle, bool *linked) {
     struct stat status;
-    if (fstat(handle->fd, &status) != 0 || status.st_dev != handle->device || status.st_ino != handle->inode)
+    if (fstat(handle->lock_fd, &status) != 0 || status.st_dev != handle->device || status.st_ino != handle->inode)
         return false;
     *linked = status.st_nlink > 0;
     return true;

@@ -1,7 +1,7 @@
 /* Which processes live.
  *
- * From before its slot is published until it ends, a process holds a record lock on one byte of the segment's descriptor. The
- * kernel drops it at any death, a forked child does not inherit it, and it means the same in every pid namespace.
+ * From before its slot is published until it ends, a process holds a record lock on one byte of a file: of the
+ * segment itself, or where shared-memory objects take no record locks, of the lock file. The kernel drops it at any death, a forked child does not inherit it, and it means the same in every pid namespace.
  */
 #ifndef HYBRID_LIVENESS_H
 #define HYBRID_LIVENESS_H
@@ -18,7 +18,7 @@ void liveness_release(struct handle *handle, uint32_t slot);
  * conflict inside a process. When in doubt (the descriptor is no longer ours) nobody is dead. */
 bool liveness_is_dead(struct handle *handle, uint32_t slot, uint32_t generation);
 
-/* Whether the descriptor still is the segment's, and *linked: whether the segment still has a name. */
+/* Whether the descriptor still is that file's, and *linked: whether the file still has a name. */
 bool liveness_descriptor_is_ours(struct handle *handle, bool *linked);
 
 #endif

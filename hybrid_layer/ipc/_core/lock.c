@@ -1,15 +1,10 @@
 #include "lock.h"
 
-#include <errno.h>
-#include <linux/futex.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "liveness.h"
+#include "exclusion.h"
+#include "memory.h"
 #include "recovery.h"
-
-#define WAIT_NS 50000000ull
 
 uint64_t now_ns(void) {
     struct timespec now;
@@ -17,86 +12,16 @@ uint64_t now_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
-static void futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t ns) {
-    struct timespec timeout = {.tv_sec = (time_t)(ns / 1000000000ull), .tv_nsec = (long)(ns % 1000000000ull)};
-    (void)syscall(SYS_futex, word, FUTEX_WAIT, value, &timeout, NULL, 0);
-}
-
-static long futex_wake_one(_Atomic uint32_t *word) {
-    return syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
-}
-
-static enum status take_private(struct private_page *page, enum mode mode) {
-    if (pthread_mutex_trylock(&page->mutex) == 0)
-        return OK;
-    if (mode == TRY)
-        return BUSY;
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until); /* the only clock that pthread_mutex_timedlock knows */
-    until.tv_nsec += (long)WAIT_NS;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_nsec -= 1000000000L;
-        until.tv_sec++;
-    }
-    return pthread_mutex_timedlock(&page->mutex, &until) == 0 ? OK : BUSY;
-}
-
-/* *takeover: the owner was dead and may have left anything behind. */
-static enum status take_word(struct handle *handle, enum mode mode, bool *takeover) {
-    _Atomic uint32_t *word = &handle->header->lock_word;
-    uint32_t mine = handle->word;
-    uint32_t seen = 0;
-    *takeover = false;
-    if (atomic_compare_exchange_strong(word, &seen, mine))
-        return OK;
-    if (mode == TRY) {
-        return seen == WORD_WAITERS && atomic_compare_exchange_strong(word, &seen, mine | WORD_WAITERS) ? OK : BUSY;
-    }
-    uint64_t until = now_ns() + WAIT_NS;
-    for (;;) {
-        seen = atomic_load(word);
-        uint32_t owner = (seen >> WORD_SLOT_SHIFT) & WORD_SLOT_MASK;
-        /* Whoever comes this way takes the lock with the waiters flag set: it cannot know who else sleeps. */
-        if (owner == 0) {
-            if (atomic_compare_exchange_strong(word, &seen, mine | WORD_WAITERS))
-                return OK;
-            continue;
-        }
-        /* Probe before sleeping: after a crash nobody waits a full round, and under contention the owner has mostly gone on
-         * by the time the probe returns. The takeover swaps exactly the word that was probed. */
-        bool is_ours = (seen & ~WORD_WAITERS) == mine;
-        if (is_ours || liveness_is_dead(handle, owner - 1, seen >> WORD_GENERATION_SHIFT)) {
-            if (atomic_compare_exchange_strong(word, &seen, mine | WORD_WAITERS)) {
-                *takeover = true;
-                return OK;
-            }
-            continue;
-        }
-        uint64_t now = now_ns();
-        if (now >= until)
-            return BUSY;
-        if ((seen & WORD_WAITERS) == 0 && !atomic_compare_exchange_strong(word, &seen, seen | WORD_WAITERS))
-            continue;
-        futex_wait(word, seen | WORD_WAITERS, until - now);
-    }
-}
-
 enum status lock_take(struct handle *handle, enum mode mode) {
-    struct private_page *page = handle->private;
     struct header *header = handle->header;
-    if (!page->attached)
+    if (!private_is_attached(handle->private))
         return DETACHED;
     if (atomic_load_explicit(&header->retired, memory_order_relaxed))
         return RETIRED;
-    enum status status = take_private(page, mode);
+    bool takeover;
+    enum status status = exclusion_take(handle, mode, &takeover);
     if (status != OK)
         return status;
-    bool takeover;
-    status = take_word(handle, mode, &takeover);
-    if (status != OK) {
-        pthread_mutex_unlock(&page->mutex);
-        return status;
-    }
     atomic_fetch_add_explicit(&header->progress, 1, memory_order_relaxed);
     if (takeover || atomic_load_explicit(&header->dirty, memory_order_relaxed) ||
         atomic_load_explicit(&header->damaged, memory_order_relaxed)) {
@@ -115,23 +40,7 @@ enum status lock_take(struct handle *handle, enum mode mode) {
 }
 
 void lock_give(struct handle *handle) {
-    struct header *header = handle->header;
-    _Atomic uint32_t *word = &header->lock_word;
-    uint32_t mine = handle->word;
     atomic_signal_fence(memory_order_seq_cst);
-    atomic_store_explicit(&header->dirty, 0, memory_order_release);
-    uint32_t seen = mine;
-    if (!atomic_compare_exchange_strong(word, &seen, 0)) {
-        if (seen == (mine | WORD_WAITERS) && atomic_compare_exchange_strong(word, &seen, WORD_WAITERS)) {
-            /* "Free, somebody may sleep" stays until a wake has found nobody, so no sleeper is forgotten. */
-            if (futex_wake_one(word) == 0) {
-                seen = WORD_WAITERS;
-                (void)atomic_compare_exchange_strong(word, &seen, 0);
-            }
-        } else {
-            /* Not our word any more: somebody took us for dead, or the word was overwritten. */
-            atomic_store(&header->damaged, 1);
-        }
-    }
-    pthread_mutex_unlock(&handle->private->mutex);
+    atomic_store_explicit(&handle->header->dirty, 0, memory_order_release);
+    exclusion_give(handle);
 }

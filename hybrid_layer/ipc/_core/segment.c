@@ -1,7 +1,6 @@
 #include "segment.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -11,6 +10,7 @@
 #include "groups.h"
 #include "liveness.h"
 #include "lock.h"
+#include "memory.h"
 #include "reaping.h"
 #include "waiters.h"
 
@@ -41,16 +41,14 @@ void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geome
     geometry->size = geometry->groups_offset + page_up((size_t)geometry->group_blocks * GROUP_BLOCK);
 }
 
-enum status segment_format(int fd, uint64_t message_bytes, uint64_t group_bytes, const char *prefix, const char *project,
-                           const char *machine, const uint64_t seed[2]) {
+enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t group_bytes, const char *prefix,
+                           const char *project, const char *machine, const uint64_t seed[2]) {
     struct geometry geometry;
+    struct stat locks;
     segment_geometry(message_bytes, group_bytes, &geometry);
-    if (ftruncate(fd, (off_t)geometry.size) != 0)
+    if (fstat(lock_fd, &locks) != 0 || ftruncate(fd, (off_t)geometry.size) != 0)
         return SYSTEM_ERROR;
-    int error;
-    do
-        error = posix_fallocate(fd, 0, (off_t)geometry.reserved);
-    while (error == EINTR);
+    int error = memory_reserve(fd, 0, (off_t)geometry.reserved);
     if (error != 0) {
         errno = error;
         return error == ENOSPC || error == ENOMEM ? NO_MEMORY : SYSTEM_ERROR;
@@ -63,6 +61,7 @@ enum status segment_format(int fd, uint64_t message_bytes, uint64_t group_bytes,
     header->size = geometry.size;
     header->message_bytes = message_bytes;
     header->group_bytes = group_bytes;
+    header->lock_inode = locks.st_ino;
     header->hash_seed[0] = seed[0];
     header->hash_seed[1] = seed[1];
     strncpy(header->prefix, prefix, sizeof header->prefix - 1);
@@ -89,11 +88,11 @@ static void area_open(struct area *area, struct handle *handle, struct area_book
     area->bucket_mask = buckets - 1;
 }
 
-enum status segment_map(int fd, struct handle *handle, const char **reason) {
-    struct stat status;
+enum status segment_map(int fd, int lock_fd, struct handle *handle, const char **reason) {
+    struct stat status, locks;
     struct geometry geometry;
     *reason = NULL;
-    if (fstat(fd, &status) != 0)
+    if (fstat(fd, &status) != 0 || fstat(lock_fd, &locks) != 0)
         return SYSTEM_ERROR;
     if (status.st_size < (off_t)PAGE) {
         *reason = "it is not finished";
@@ -109,6 +108,8 @@ enum status segment_map(int fd, struct handle *handle, const char **reason) {
         *reason = "it has another layout";
     else if (message_bytes > (uint64_t)UINT32_MAX * MESSAGE_BLOCK / 2 || group_bytes > (uint64_t)UINT32_MAX * GROUP_BLOCK / 2)
         *reason = "its sizes are impossible";
+    else if (header->lock_inode != locks.st_ino)
+        *reason = "its processes hold their locks on another file";
     handle->seed[0] = header->hash_seed[0];
     handle->seed[1] = header->hash_seed[1];
     munmap(header, PAGE);
@@ -122,18 +123,17 @@ enum status segment_map(int fd, struct handle *handle, const char **reason) {
     void *base = mmap(NULL, geometry.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED)
         return SYSTEM_ERROR;
-    struct private_page *private = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (private == MAP_FAILED || madvise(private, PAGE, MADV_WIPEONFORK) != 0) {
+    struct private_page *private = private_open();
+    if (private == NULL) {
         int error = errno;
         munmap(base, geometry.size);
-        if (private != MAP_FAILED)
-            munmap(private, PAGE);
         errno = error;
         return SYSTEM_ERROR;
     }
     handle->fd = fd;
-    handle->device = status.st_dev;
-    handle->inode = status.st_ino;
+    handle->lock_fd = lock_fd;
+    handle->device = locks.st_dev;
+    handle->inode = locks.st_ino;
     handle->size = geometry.size;
     handle->header = base;
     handle->slots = (struct slot *)((unsigned char *)base + geometry.slots_offset);
@@ -200,11 +200,10 @@ enum status segment_join(struct handle *handle) {
             continue;
         if (status != OK)
             return status;
-        page->slot = slot;
-        page->generation = next_generation(handle, slot);
-        atomic_store(&handle->slots[slot].generation, page->generation);
-        handle->word = slot_word(slot, page->generation);
-        page->attached = 1;
+        uint32_t generation = next_generation(handle, slot);
+        atomic_store(&handle->slots[slot].generation, generation);
+        handle->word = slot_word(slot, generation);
+        private_attach(page, slot, generation);
         status = publish(handle, slot);
         if (status == DAMAGED) /* marked as such; taking the lock again rebuilds */
             status = publish(handle, slot);
@@ -219,7 +218,7 @@ enum status segment_join(struct handle *handle) {
 
 enum status segment_leave(struct handle *handle) {
     struct private_page *page = handle->private;
-    if (!page->attached)
+    if (!private_is_attached(page))
         return OK;
     enum status status = lock_take(handle, WAIT);
     if (status == OK) {
@@ -238,7 +237,7 @@ enum status segment_leave(struct handle *handle) {
 
 bool segment_is_deserted(struct handle *handle) {
     for (uint32_t slot = 0; slot < SLOTS; slot++) {
-        if (handle->private->attached && slot == handle->private->slot)
+        if (private_is_attached(handle->private) && slot == handle->private->slot)
             continue;
         enum status status = liveness_claim(handle, slot);
         if (status != OK)

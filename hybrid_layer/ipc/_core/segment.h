@@ -8,13 +8,14 @@
 /* Where everything lies in a segment with these two options, in bytes. */
 void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geometry *geometry);
 
-/* Makes a segment in the empty object `fd`: size, reserved control part, header. The magic is stored last, so an unfinished
- * segment is never attached. NO_MEMORY or SYSTEM_ERROR. */
-enum status segment_format(int fd, uint64_t message_bytes, uint64_t group_bytes, const char *prefix, const char *project,
-                           const char *machine, const uint64_t seed[2]);
+/* Makes a segment in the empty object `fd`: size, reserved control part, header. Its processes are to hold their record locks on
+ * `lock_fd`, which may be the same. The magic is stored last, so an unfinished segment is never attached. NO_MEMORY or
+ * SYSTEM_ERROR. */
+enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t group_bytes, const char *prefix,
+                           const char *project, const char *machine, const uint64_t seed[2]);
 
 /* Maps the segment and copies what is fixed. SYSTEM_ERROR, or DAMAGED with *reason naming what is wrong. */
-enum status segment_map(int fd, struct handle *handle, const char **reason);
+enum status segment_map(int fd, int lock_fd, struct handle *handle, const char **reason);
 
 /* Takes the mapping back. For when no thread can be inside any more. */
 void segment_unmap(struct handle *handle);

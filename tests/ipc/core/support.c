@@ -42,7 +42,7 @@ int new_segment(uint64_t message_bytes, uint64_t group_bytes) {
     uint64_t hash_seed[2] = {seed, ~seed};
     int fd = memfd_create("segment", MFD_CLOEXEC);
     MUST(fd >= 0);
-    MUST(segment_format(fd, message_bytes, group_bytes, "prefix", "project", "machine", hash_seed) == OK);
+    MUST(segment_format(fd, fd, message_bytes, group_bytes, "prefix", "project", "machine", hash_seed) == OK);
     return fd;
 }
 
@@ -51,7 +51,7 @@ struct handle *join(int fd) {
     joined[number_joined++ % 8] = handle;
     const char *reason;
     MUST(handle != NULL);
-    MUST(segment_map(fd, handle, &reason) == OK);
+    MUST(segment_map(fd, fd, handle, &reason) == OK);
     enum status status;
     PATIENTLY(status, segment_join(handle));
     MUST(status == OK);

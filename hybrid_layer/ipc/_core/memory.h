@@ -1,0 +1,20 @@
+/* What the systems do differently with memory: memory_linux.c, or memory_portable.c for all others. setup.py takes one of them.
+ */
+#ifndef HYBRID_MEMORY_H
+#define HYBRID_MEMORY_H
+
+#include "handle.h"
+
+/* Makes sure that memory is behind a part of the segment, where the system lets one ask. An errno value. */
+int memory_reserve(int fd, off_t from, off_t size);
+
+/* The process's own page, not attached; NULL: see errno. */
+struct private_page *private_open(void);
+
+/* Whether this process has attached. A forked child has not, whatever it inherited and whatever hooks ran or did not. */
+bool private_is_attached(const struct private_page *page);
+
+/* Begins with a page for this process, in a forked child anew. */
+void private_attach(struct private_page *page, uint32_t slot, uint32_t generation);
+
+#endif
