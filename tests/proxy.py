@@ -1,0 +1,160 @@
+"""A TCP proxy in front of a server, which fails once, at a chosen byte.
+
+    with Proxy(server.port) as proxy:
+        layer = RedisChannelLayer(hosts=[proxy.url])
+        proxy.fail("cut", "replies", 17)    # after 17 more bytes of replies
+        ...
+        proxy.heal()
+
+Whoever connects afterwards is served, so a client that repeats what may have been executed is found out. The proxy runs
+in a thread of its own: it works whatever the test's event loop does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from types import TracebackType
+from typing import Any, Literal, Self
+
+Fault = Literal["cut", "swallow", "stall"]
+"""``cut``: all connections break. ``swallow``: what goes that way on this connection from there on is lost. ``stall``:
+it waits for `heal`."""
+Direction = Literal["commands", "replies"]
+
+HOST = "127.0.0.1"
+
+
+class Proxy:
+    """Forwards connections to a port of this machine. As a context manager it ends with the block."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._fault: Fault | None = None
+        self._direction: Direction = "replies"
+        self._left = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._deaf: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._healed = asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server: asyncio.Server = self._do(asyncio.start_server(self._accept, HOST, 0))
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        """As an entry of `hosts`."""
+        return f"redis://{HOST}:{self.port}"
+
+    def fail(self, fault: Fault, direction: Direction, after: int) -> None:
+        """Fail once `after` more bytes have gone that way, over all connections together."""
+
+        async def fail() -> None:
+            self._fault, self._direction, self._left = fault, direction, after
+            self._healed.clear()
+
+        self._do(fail())
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the chosen byte has been reached."""
+        return self._fault is None
+
+    def heal(self) -> None:
+        """Let through what stalled. Connections that lost bytes break, since they make no sense any more."""
+
+        async def heal() -> None:
+            self._fault = None
+            self._healed.set()
+            for writer in self._deaf:
+                writer.close()
+
+        self._do(heal())
+
+    def close(self) -> None:
+        """Break everything and end."""
+
+        async def end() -> None:
+            self._server.close()
+            self._break_all()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+        self._do(end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            their_reader, their_writer = await asyncio.open_connection(HOST, self._target)
+            self._writers.add(their_writer)
+            pumps = [
+                asyncio.ensure_future(self._pump(reader, their_writer, "commands")),
+                asyncio.ensure_future(self._pump(their_reader, writer, "replies")),
+            ]
+            self._tasks.update(pumps)
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            self._tasks.difference_update(pumps)
+            for pump in pumps:
+                pump.cancel()
+            their_writer.close()
+            self._writers.discard(their_writer)
+            self._deaf.discard(their_writer)
+        except OSError:
+            pass  # the server is away: so is the proxy
+        finally:
+            writer.close()
+            self._writers.discard(writer)
+            self._deaf.discard(writer)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
+        try:
+            while data := await reader.read(65536):
+                async for part in self._parts(data, direction, writer):
+                    writer.write(part)
+                    await writer.drain()
+        except OSError:
+            pass
+
+    async def _parts(self, data: bytes, direction: Direction, writer: asyncio.StreamWriter) -> AsyncIterator[bytes]:
+        """What passes now, and for a stall what passes later."""
+        if writer in self._deaf:
+            return
+        if self._fault is None or direction != self._direction:
+            yield data
+            return
+        now, self._left = self._left, self._left - len(data)
+        if self._left > 0:
+            yield data
+            return
+        fault, self._fault = self._fault, None
+        if fault == "cut":
+            # What was let through has to arrive before the end does.
+            self._loop.call_soon(self._break_all)
+        elif fault == "swallow":
+            self._deaf.add(writer)
+        yield data[:now]
+        if fault == "stall":
+            await self._healed.wait()
+            yield data[now:]
+
+    def _break_all(self) -> None:
+        for writer in self._writers:
+            writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
