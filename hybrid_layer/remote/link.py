@@ -51,7 +51,7 @@ class Link:
         self._timeout = timeout
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
-        self._connection = host.connection()
+        self._connection: Any = None
         self._descriptor = -1
         self._outbox: list[_Call] = []
         self._pending: deque[_Call] = deque()
@@ -121,6 +121,7 @@ class Link:
         try:
             async with asyncio.timeout(self._timeout):
                 while True:
+                    self._connection = await self._host.connection()
                     try:
                         return await self._handshake()
                     except BusyLoadingError:  # it has just been started and reads its data
@@ -130,7 +131,7 @@ class Link:
             raise TimeoutError(f"no connection within {self._timeout} s") from None
 
     async def _handshake(self) -> None:
-        await self._connection.connect()  # type: ignore[no-untyped-call,unused-ignore]
+        await self._connection.connect()
         self._descriptor = sockets.descriptor_of(self._connection)
         sockets.opened(self._descriptor)
         # All scripts at once, so that concurrent first calls need not be sent again, out of order.
@@ -184,10 +185,11 @@ class Link:
         if self._timer is not None:
             self._timer.cancel()
         sockets.closing(self._descriptor)
-        try:
-            await self._connection.disconnect(nowait=True)
-        except (RedisError, OSError, TimeoutError):
-            pass
+        if self._connection is not None:
+            try:
+                await self._connection.disconnect(nowait=True)
+            except (RedisError, OSError, TimeoutError):
+                pass
         self._on_end(self, broke and self._reader is not None)
 
     def _fail(self, error: BaseException) -> None:

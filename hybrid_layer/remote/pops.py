@@ -91,27 +91,25 @@ class Pops:
         connection, self._connection = self._connection, None
         if connection is not None:
             sockets.closing(self._descriptor)
+            self._descriptor = -1
             try:
                 await connection.disconnect(nowait=True)
             except (RedisError, OSError, TimeoutError):
                 pass
 
     async def _open(self) -> None:
-        connection = self._host.connection()
         try:
             async with asyncio.timeout(self._timeout):
-                await connection.connect()  # type: ignore[no-untyped-call,unused-ignore]
-                self._descriptor = sockets.descriptor_of(connection)
+                self._connection = await self._host.connection()
+                await self._connection.connect()
+                self._descriptor = sockets.descriptor_of(self._connection)
                 sockets.opened(self._descriptor)
-                self._connection = connection
                 await self._measure()
                 await self._warn_of_eviction()
         except (RedisError, OSError, TimeoutError) as error:
-            self._connection = connection
             await self.close()
             raise ReadingLost(str(error) or "no connection in time") from None
         except BaseException:
-            self._connection = connection
             await self.close()
             raise
 

@@ -10,10 +10,11 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.remote import RedisChannelLayer
-from hybrid_layer.remote.hosts import Host, parse_hosts
+from hybrid_layer.remote.hosts import parse_hosts
+from hybrid_layer.remote.server import Server
 
 
-def parse(host: Any, **connection_kwargs: Any) -> Host:
+def parse(host: Any, **connection_kwargs: Any) -> Server:
     return parse_hosts([host], connection_kwargs, 2)[0]
 
 
@@ -49,7 +50,7 @@ def test_forms_of_a_host(host: Any, label: str) -> None:
     ],
 )
 def test_kind_of_connection(host: Any, expected: type) -> None:
-    assert type(parse(host).connection()) is expected
+    assert type(parse(host).new_connection()) is expected
 
 
 def test_default_is_one_server_on_this_machine() -> None:
@@ -57,7 +58,7 @@ def test_default_is_one_server_on_this_machine() -> None:
 
 
 def test_connections_speak_resp2_and_repeat_nothing() -> None:
-    connection: Any = parse("redis://localhost").connection()
+    connection: Any = parse("redis://localhost").new_connection()
     assert connection.protocol == 2
     assert connection.retry._retries == 0
     assert connection.socket_timeout is None
