@@ -11,9 +11,8 @@ local epoch = current_epoch(KEYS[2])
 local now, life, capacity, base = server_ms(), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local MACHINE_FACTOR = 100 -- a machine's inbox serves many channels, whose own capacity is checked on the machine
 
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', as_text(now))
-local parts, names_of = {}, {}
-for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+local parts, names_of, gone = {}, {}, {}
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. as_text(now), '+inf')) do
   local part = string.match(member, '^[^!]*!') or member
   if not names_of[part] then
     names_of[part] = {}
@@ -52,7 +51,7 @@ for _, part in ipairs(parts) do
     and not may_not_have_renewed(epoch, now)
   then
     for _, name in ipairs(names) do
-      redis.call('ZREM', KEYS[1], name)
+      gone[#gone + 1] = name
     end
     dead = dead + #names
   else
@@ -72,4 +71,10 @@ for _, part in ipairs(parts) do
     end
   end
 end
+
+-- Only now: a full server refuses a script at its first write that needs memory, but lets it go on after any other write.
+for _, name in ipairs(gone) do
+  redis.call('ZREM', KEYS[1], name)
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', as_text(now))
 return {sent, full, dead, expired, epoch}

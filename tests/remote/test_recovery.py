@@ -1,0 +1,189 @@
+"""One of two servers fails, in every way a server can. What waits lives on, calls say which server and why, the other
+server's names do not notice, and within a second of the return everything works, memberships included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote.shards import shard_for
+from tests.process_main import Parent
+from tests.processes import Process
+from tests.servers import Server
+
+Make = Callable[..., Any]
+Run = Callable[..., Any]
+
+TIMEOUT = 0.4
+SLACK = 1.5
+"""Seconds for what takes no time on an idle machine."""
+
+
+@dataclass(frozen=True)
+class Outage:
+    begin: Callable[[Server, Server], Any]
+    end: Callable[[Server, Server], Any]
+    cause: str
+    """What errors say."""
+    receivers_notice: bool = True
+
+
+def fill(server: Server, _: Server) -> None:
+    server.command("CONFIG", "SET", "maxmemory", "1mb")
+
+
+def demote(server: Server, other: Server) -> None:
+    server.command("CONFIG", "SET", "replica-serve-stale-data", "yes")
+    server.command("REPLICAOF", other.host, 1)  # where nobody listens, so it keeps its data
+
+
+OUTAGES = {
+    "killed, back empty": Outage(lambda server, _: server.kill(), lambda server, _: server.restart(), "onnect"),
+    "stopped": Outage(lambda server, _: server.pause(), lambda server, _: server.resume(), f"{TIMEOUT} s", False),
+    "full": Outage(fill, lambda server, _: server.command("CONFIG", "SET", "maxmemory", 0), "maxmemory", False),
+    "read-only": Outage(demote, lambda server, _: server.command("REPLICAOF", "NO", "ONE"), "read only"),
+}
+
+
+def name_on(shard: int, what: str) -> str:
+    """A normal channel's name that lies on this of two shards."""
+    return next(name for n in range(100) if shard_for(name := f"{what}.{n}", 2) == shard)
+
+
+async def repeated(action: Callable[[], Awaitable[Any]], done: Callable[[], bool], seconds: float) -> float:
+    """Call until `done`, errors of servers aside. The seconds that it took."""
+    began = time.monotonic()
+    while not done():
+        assert time.monotonic() - began < seconds, f"not within {seconds} s"
+        try:
+            await action()
+        except RemoteUnavailable:
+            pass
+        await asyncio.sleep(0.02)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("outage", OUTAGES.values(), ids=OUTAGES)
+def test_outage(make_layer: Make, run: Run, new_server: Callable[..., Server], outage: Outage) -> None:
+    servers = [new_server("valkey"), new_server("valkey")]
+    hosts = [server.url for server in servers]
+    layer, other = (make_layer(hosts=hosts, timeout=TIMEOUT) for _ in range(2))
+
+    async def main() -> None:
+        own = await layer.new_channel()
+        hurt = shard_for(own, 2)
+        server, healthy = servers[hurt], servers[1 - hurt]
+        normal, elsewhere = name_on(hurt, "here"), name_on(1 - hurt, "there")
+        await layer.group_add("mine", own)
+        await other.group_add("added.by.another", own)
+        got: dict[str, list[Any]] = {own: [], normal: [], elsewhere: []}
+
+        async def read(channel: str) -> None:
+            while True:
+                got[channel].append((await layer.receive(channel))["id"])
+
+        readers = [asyncio.create_task(read(channel)) for channel in got]
+        await asyncio.sleep(0.1)
+        outage.begin(server, healthy)
+        began = time.monotonic()
+        calls = await asyncio.gather(
+            other.send(normal, {"id": "doubtful"}),
+            other.send(own, {"id": "doubtful"}),
+            other.group_add("later", own),
+            other.group_send("mine", {"id": "doubtful"}),
+            return_exceptions=True,
+        )
+        assert time.monotonic() - began < TIMEOUT + SLACK
+        for error in calls:
+            assert isinstance(error, RemoteUnavailable), repr(error)
+            assert f"{server.host}:{server.port}" in str(error)
+            assert outage.cause in str(error).lower() or outage.cause in str(error), str(error)
+        await other.send(elsewhere, {"id": 1})
+        await repeated(lambda: asyncio.sleep(0), lambda: got[elsewhere] == [1], SLACK)
+
+        outage.end(server, healthy)
+        limit = 1 + SLACK
+        for channel, send in {
+            normal: lambda: other.send(normal, {"id": 2}),
+            own: lambda: other.send(own, {"id": 3}),
+        }.items():
+            await repeated(send, lambda channel=channel: {2, 3} & set(got[channel]), limit)  # type: ignore[misc]
+        for group, id_ in (("mine", 4), ("added.by.another", 5)):
+            await repeated(
+                lambda group=group, id_=id_: other.group_send(group, {"id": id_}),  # type: ignore[misc]
+                lambda id_=id_: id_ in got[own],  # type: ignore[misc]
+                limit,
+            )
+        assert all(not reader.done() for reader in readers)
+        for ids in got.values():
+            assert ids.count("doubtful") <= 2, "a send and a group_send"
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+        await layer.close()
+        await other.close()
+
+    run(main())
+
+
+def join(parent: Parent, options: dict[str, Any], name: str) -> None:
+    """Add another process's channel to a group."""
+    from hybrid_layer.remote import RedisChannelLayer
+
+    layer = RedisChannelLayer(**options)
+
+    async def main() -> None:
+        await layer.group_add("g", name)
+        await layer.close()
+
+    asyncio.run(main())
+
+
+def test_what_a_process_that_has_ended_added_comes_back(
+    make_layer: Make, run: Run, new_server: Callable[..., Server], prefix: str, spawn: Callable[..., Process]
+) -> None:
+    """The member keeps its memberships, whoever made them."""
+    server = new_server("valkey")
+    options = {"hosts": [server.url], "prefix": prefix}
+    layer = make_layer(**options)
+
+    async def main() -> None:
+        own = await layer.new_channel()
+        waiting = asyncio.create_task(layer.receive(own))
+        await asyncio.to_thread(spawn(join, options, own).result)
+        await repeated(lambda: asyncio.sleep(0), lambda: not server.command("EXISTS", f"{prefix}|1|notes|{own}"), 5)
+        await asyncio.sleep(0.1)  # the note has been read: now it may be lost
+        server.kill()
+        server.restart()
+        await repeated(lambda: layer.group_send("g", {"id": 1}), waiting.done, 1 + SLACK)
+        assert await waiting == {"id": 1}
+
+    run(main())
+
+
+def test_a_restored_membership_ends_when_it_would_have(
+    make_layer: Make, run: Run, new_server: Callable[..., Server], prefix: str
+) -> None:
+    server = new_server("valkey")
+    layer = make_layer(hosts=[server.url], group_expiry=1.5)
+
+    async def main() -> None:
+        own = await layer.new_channel()
+        await layer.group_add("g", own)
+        added = time.monotonic()
+        server.kill()
+        server.restart()
+        key = f"{prefix}|1|group|g"
+        await repeated(lambda: layer.send(own, {"id": 0}), lambda: bool(server.command("ZCARD", key)), 1 + SLACK)
+        deadline = float(server.command("ZSCORE", key, own)) / 1000 - time.time()
+        assert abs(time.monotonic() + deadline - (added + 1.5)) < 0.3
+
+    run(main())
