@@ -78,6 +78,8 @@ class Server:
             "appendonly": "no",
             **{name.replace("_", "-"): value for name, value in config.items()},
         }
+        if "tls-cert-file" in self.config:
+            self.config["tls-port"] = free_port()
         self._program = program
         self._child: Child | None = None
         try:
@@ -105,6 +107,11 @@ class Server:
     def unix_url(self) -> str:
         """The same server through its Unix socket."""
         return f"unix://{self._credentials}{self.config['unixsocket']}"
+
+    @property
+    def tls_port(self) -> int:
+        """Where it speaks TLS, if it was given a `tls_cert_file`; without TLS it is spoken to on `port`."""
+        return int(self.config["tls-port"])
 
     @property
     def log(self) -> str:

@@ -17,8 +17,9 @@ from redis.exceptions import BusyLoadingError, ClusterDownError, MasterDownError
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.remote import io_thread, scripts
+from hybrid_layer.remote.handshake import Command
 from hybrid_layer.remote.hosts import Host
-from hybrid_layer.remote.link import Command, Link, unavailable
+from hybrid_layer.remote.link import Link, unavailable
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.queue_reader import QueueReader

@@ -16,9 +16,8 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts, sockets
+from hybrid_layer.remote.handshake import Command, greet
 from hybrid_layer.remote.hosts import Host
-
-Command = tuple[str | bytes | int, ...]
 
 _LOADING_PAUSE = 0.1
 _GRACE = 0.5
@@ -123,25 +122,16 @@ class Link:
                 while True:
                     self._connection = await self._host.connection()
                     try:
-                        return await self._handshake()
+                        # All scripts at once, so that concurrent first calls need not be sent again, out of order.
+                        # Where that fails, it is tried again when a script is missing, and its error shown there.
+                        await greet(self._connection, [("SCRIPT", "LOAD", script.source) for script in scripts.ALL])
+                        self._descriptor = sockets.descriptor_of(self._connection)
+                        return
                     except BusyLoadingError:  # it has just been started and reads its data
-                        await self._connection.disconnect(nowait=True)
+                        await sockets.close(self._connection)
                         await asyncio.sleep(_LOADING_PAUSE)
         except TimeoutError:
             raise TimeoutError(f"no connection within {self._timeout} s") from None
-
-    async def _handshake(self) -> None:
-        await self._connection.connect()
-        self._descriptor = sockets.descriptor_of(self._connection)
-        sockets.opened(self._descriptor)
-        # All scripts at once, so that concurrent first calls need not be sent again, out of order.
-        loads = [("SCRIPT", "LOAD", script.source) for script in scripts.ALL]
-        await self._connection.send_packed_command(self._connection.pack_commands(loads), check_health=False)
-        for _ in loads:
-            try:
-                await self._connection.read_response(disable_decoding=True)
-            except ResponseError:
-                pass  # loading is tried again where a script is missing, and its error is shown there
 
     async def _read(self) -> None:
         while self.usable or self._pending:
@@ -185,11 +175,7 @@ class Link:
         if self._timer is not None:
             self._timer.cancel()
         sockets.closing(self._descriptor)
-        if self._connection is not None:
-            try:
-                await self._connection.disconnect(nowait=True)
-            except (RedisError, OSError, TimeoutError):
-                pass
+        await sockets.close(self._connection)
         self._on_end(self, broke and self._reader is not None)
 
     def _fail(self, error: BaseException) -> None:
@@ -217,5 +203,6 @@ class Link:
             self._timer = self._loop.call_at(self._loop.time() + first - now, self._look_at_deadlines)
             return
         # What was sent may have been executed; a later reply could no longer be told from another's. So the link goes.
-        self._fail(unavailable(self._host, f"no answer within {self._timeout} s"))
+        missing = "connection" if self._reader is None else "answer"
+        self._fail(unavailable(self._host, f"no {missing} within {self._timeout} s"))
         self._writer.cancel()

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.entries import Clock
+from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host
 from hybrid_layer.statistics import warn
 
@@ -89,23 +90,18 @@ class Pops:
     async def close(self) -> None:
         """Close the connection. No pop may be under way."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            sockets.closing(self._descriptor)
-            self._descriptor = -1
-            try:
-                await connection.disconnect(nowait=True)
-            except (RedisError, OSError, TimeoutError):
-                pass
+        sockets.closing(self._descriptor)
+        self._descriptor = -1
+        await sockets.close(connection)
 
     async def _open(self) -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 self._connection = await self._host.connection()
-                await self._connection.connect()
+                _, memory = await greet(self._connection, [("TIME",), ("INFO", "memory")])
                 self._descriptor = sockets.descriptor_of(self._connection)
-                sockets.opened(self._descriptor)
+                self._warn_of_eviction(memory)
                 await self._measure()
-                await self._warn_of_eviction()
         except (RedisError, OSError, TimeoutError) as error:
             await self.close()
             raise ReadingLost(str(error) or "no connection in time") from None
@@ -186,11 +182,10 @@ class Pops:
             reply = await self._ask("TIME")
         self._clock.measured(reply, asked, time.monotonic())
 
-    async def _warn_of_eviction(self) -> None:
-        try:
-            text = (await self._ask("INFO", "memory")).decode("utf-8", "replace")
-        except ResponseError:
-            return  # managed servers may forbid it
+    def _warn_of_eviction(self, memory: object) -> None:
+        if not isinstance(memory, bytes):
+            return  # managed servers may forbid the question
+        text = memory.decode("utf-8", "replace")
         policy = next(
             (line[17:].strip() for line in text.splitlines() if line.startswith("maxmemory_policy:")), "noeviction"
         )

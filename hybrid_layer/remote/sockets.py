@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
 
 _open: set[int] = set()
 
@@ -35,6 +36,19 @@ def closing(descriptor: int) -> None:
     _open.discard(descriptor)
 
 
+async def close(connection: AbstractConnection | None) -> None:
+    """Close a connection, all of whose replies are in hand or given up."""
+    if connection is None:
+        return
+    if connection._writer is not None and _below_tls(connection._writer.transport) is not connection._writer.transport:
+        # TLS would take leave in several steps, for which a loop that ends does not stay.
+        connection._writer.transport.abort()
+    try:
+        await connection.disconnect(nowait=True)
+    except (RedisError, OSError, TimeoutError):
+        pass
+
+
 def cut(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None) -> None:
     """Close a connection whose event loop was closed without notice, and forget the tasks that used it."""
     # Neither redis-py nor asyncio can close what belongs to a closed loop; both would complain of it for ever.
@@ -50,10 +64,17 @@ def cut(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None)
     except RuntimeError:  # the loop is closed; but now the transport is too, in its own eyes
         pass
     connection._reader = connection._writer = None
+    transport = _below_tls(transport)
     sock = getattr(transport, "_sock", None)
     if sock is not None:  # else it is uvloop's, which closes its transports with the loop
         sock.close()
-        transport._sock = None  # type: ignore[attr-defined]
+        transport._sock = None
+
+
+def _below_tls(transport: Any) -> Any:
+    """The transport of the socket itself."""
+    protocol = getattr(transport, "_ssl_protocol", None)
+    return transport if protocol is None else protocol._transport
 
 
 def _let_go() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import redis
 from asgiref.sync import async_to_sync
 
 from tests.servers import Server
@@ -168,17 +167,3 @@ def test_loops_in_threads_use_one_layer_at_once(own: Server, make_layer: Make) -
         thread.join()
     assert not failures
     assert connected(own) == 1
-
-
-def test_passwords_databases_and_unix_sockets(new_server: Callable[..., Server], make_layer: Make, run: Run) -> None:
-    server = new_server("valkey", requirepass="a#b/c")
-    by_dict = make_layer(hosts=[{"host": server.host, "port": server.port, "password": "a#b/c", "db": 3}])
-    by_socket = make_layer(hosts=[{"path": str(server.config["unixsocket"]), "password": "a#b/c", "db": 3}])
-
-    async def main() -> None:
-        await by_dict.send("normal", {"n": 1})
-        assert await by_socket.receive("normal") == {"n": 1}
-
-    run(main())
-    with redis.Redis(host=server.host, port=server.port, password="a#b/c", db=0) as client:
-        assert client.dbsize() == 0

@@ -103,6 +103,8 @@ def test_connection_kwargs_are_for_every_host_and_the_hosts_own_options_win() ->
         ({"hosts": [{"host": "a", "socket_timeout": 1}]}, "above block_time=2"),
         ({"hosts": [{"host": "a", "socket_timeout": 4}], "block_time": 5}, "above block_time=5"),
         ({"connection_kwargs": []}, "connection_kwargs=[]"),
+        ({"connection_kwargs": {"pasword": "x"}}, "Did you mean 'password'"),
+        ({"connection_kwargs": {"ssl_ca_certs": "x"}}, "another kind of connection"),
         ({"connection_kwargs": {"retry_on_error": [OSError]}}, "retry_on_error"),
         ({"timeout": 0}, "timeout=0"),
         ({"timeout": "5"}, "timeout='5'"),

@@ -15,22 +15,12 @@ from hybrid_layer.remote import RedisChannelLayer
 from hybrid_layer.remote.shards import shard_for
 from tests.process_main import Parent
 from tests.processes import Process
+from tests.remote.tools import recovered
 from tests.servers import Server
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
 NewServer = Callable[..., Server]
-
-
-async def recovered(action: Callable[[], Any], seconds: float = 5) -> Any:
-    """The result of `action` once it succeeds."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return await action()
-        except RemoteUnavailable:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
 
 
 def test_no_server_at_all(make_layer: Make, run: Run, new_server: NewServer) -> None:

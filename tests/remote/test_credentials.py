@@ -1,0 +1,103 @@
+"""Passwords, users, databases and Unix sockets, against servers that insist on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import redis
+
+from tests.remote.tools import exchange, recovered, refused
+from tests.servers import Server
+
+Make = Callable[..., Any]
+Run = Callable[..., Any]
+
+PASSWORD = "a#b/c@d:e? %\u00fc'\"+&"
+LEAST = "on >{password} ~{prefix}|* +@read +@write +@connection +@scripting +@blocking +time -@dangerous"
+"""The rights that the README names for a user of the layer, and without those that it says are not needed."""
+
+
+@pytest.fixture
+def locked(new_server: Callable[..., Server]) -> Server:
+    return new_server("valkey", requirepass=PASSWORD)
+
+
+def forms(server: Server) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Entries of `hosts`, each with `connection_kwargs`, that all lead to the third database of `server`."""
+    address, path, quoted = f"{server.host}:{server.port}", str(server.config["unixsocket"]), quote(PASSWORD, safe="")
+    return {
+        "dict": ({"host": server.host, "port": server.port, "password": PASSWORD, "db": 3}, {}),
+        "dict with an address": ({"address": f"redis://{address}/3", "password": PASSWORD}, {}),
+        "URI": (f"redis://:{quoted}@{address}/3", {}),
+        "URI with a user": (f"valkey://default:{quoted}@{address}?db=3", {}),
+        "pair": ((server.host, server.port), {"password": PASSWORD, "db": 3}),
+        "path": ({"path": path, "password": PASSWORD, "db": 3}, {}),
+        "URI of a socket": (f"unix://:{quoted}@{path}?db=3", {}),
+        "a host's own win": ({"address": f"redis://{address}", "db": 3}, {"password": PASSWORD, "db": 1}),
+    }
+
+
+def test_every_form_leads_to_the_same_place(locked: Server, make_layer: Make, run: Run) -> None:
+    layers = [make_layer(hosts=[host], connection_kwargs=kwargs) for host, kwargs in forms(locked).values()]
+
+    async def main() -> None:
+        for layer in layers:
+            await exchange(layer)
+        for n, layer in enumerate(layers):
+            await layer.send("normal", {"n": n})
+        assert [(await layer.receive("normal"))["n"] for layer in layers] == list(range(len(layers)))
+
+    run(main())
+    for database, is_used in ((0, False), (1, False), (3, True)):
+        with redis.Redis(host=locked.host, port=locked.port, password=PASSWORD, db=database) as client:
+            assert bool(client.dbsize()) is is_used
+
+
+def test_a_wrong_password(locked: Server, make_layer: Make, run: Run) -> None:
+    name = f"{locked.host}:{locked.port} is not available: "
+    for password, cause in (("wrong", "invalid username-password pair"), (None, "Authentication required")):
+        host = {"host": locked.host, "port": locked.port, "password": password}
+        run(refused(make_layer(hosts=[host]), f"{name}.*{cause}"))
+
+
+def test_a_receiver_outlives_a_password_that_is_wrong_for_a_while(locked: Server, make_layer: Make, run: Run) -> None:
+    layer = make_layer(hosts=[{"host": locked.host, "port": locked.port, "password": PASSWORD}])
+
+    async def main() -> None:
+        name = await layer.new_channel()
+        waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
+        await asyncio.sleep(0.1)
+        locked.command("CONFIG", "SET", "requirepass", "other")
+        locked.config["requirepass"] = "other"
+        locked.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await refused(layer, "invalid username-password pair")
+        locked.command("CONFIG", "SET", "requirepass", PASSWORD)
+        await recovered(lambda: layer.send("normal", {"n": 1}))
+        await recovered(lambda: layer.send(name, {"n": 2}))
+        async with asyncio.timeout(10):
+            assert [(await task)["n"] for task in waiting] == [1, 2]
+
+    run(main())
+
+
+def test_a_user_with_the_least_rights(
+    new_server: Callable[..., Server], prefix: str, make_layer: Make, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = new_server("valkey")
+    server.command("ACL", "SETUSER", "site", *LEAST.format(password="secret", prefix=prefix).split())
+    server.command("ACL", "SETUSER", "default", "off")
+    layer = make_layer(hosts=[f"redis://site:secret@{server.host}:{server.port}"])
+
+    async def main() -> None:
+        await exchange(layer)
+        await layer.flush()
+        await layer.close()
+
+    run(main())
+    assert not caplog.records
+    stranger = make_layer(hosts=[f"redis://site:secret@{server.host}:{server.port}"], prefix="stranger")
+    run(refused(stranger, "No permissions to access a key|can't access|NOPERM"))

@@ -1,0 +1,47 @@
+"""What several tests of the remote half do with a layer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hybrid_layer.exceptions import RemoteUnavailable
+
+
+async def exchange(layer: Any) -> None:
+    """A message on each kind of channel, one of them by way of a group."""
+    name = await layer.new_channel()
+    await layer.group_add("g", name)
+    waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
+    await layer.send("normal", {"n": 1})
+    await layer.group_send("g", {"n": 2})
+    async with asyncio.timeout(10):
+        assert [await task for task in waiting] == [{"n": 1}, {"n": 2}]
+
+
+async def refused(layer: Any, pattern: str) -> None:
+    """Calls fail in time and say why; a receiver waits on."""
+    waiting = asyncio.create_task(layer.receive("normal"))
+    for call in (layer.send("normal", {}), layer.group_discard("g", "normal"), layer.group_send("g", {})):
+        async with asyncio.timeout(10):
+            with pytest.raises(RemoteUnavailable, match=pattern):
+                await call
+    assert not waiting.done()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await layer.close()
+
+
+async def recovered(action: Callable[[], Any], seconds: float = 5) -> Any:
+    """The result of `action` once it succeeds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await action()
+        except RemoteUnavailable:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
