@@ -67,9 +67,8 @@ class ProcessState:
         if self.moves != self.segment.moves:
             self.restore()
 
-    def open_inbox(self, part: str) -> None:
-        """Make `part` receivable."""
-        self.segment.core.open_inbox(part)
+    def receive_on(self, part: str) -> None:
+        """Make `part` receivable, whose inbox has been opened in the segment."""
         self.parts[part] = partial(self._poll, part)
 
     def _poll(self, part: str) -> None:

@@ -47,10 +47,9 @@ class LocalTransport:
 
     async def open_inbox(self, part: str) -> None:
         """Make `part` receivable by this process."""
-        process = self._process()
-        if part not in process.parts:
+        if part not in self._process().parts:
             await self._call(_core.Segment.open_inbox, part)
-            process.open_inbox(part)
+            self._process().receive_on(part)
 
     async def send(self, channel: str, payload: bytes) -> None:
         """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`; then nothing was stored."""

@@ -261,6 +261,28 @@ def test_lock_holder_that_goes_on(prefix: str, holder: Process) -> None:
     run(main())
 
 
+def test_a_new_channel_takes_the_lock_with_patience(prefix: str, holder: Process) -> None:
+    """Each time: not once with patience and once without."""
+    layer = layer_of(prefix, message_memory=200 << 20)
+    core = segment_of(layer).core
+    transport: Any = layer._transport
+    call = transport._call
+
+    async def call_then_stop(operation: Any, *args: Any) -> Any:
+        result = await call(operation, *args)
+        await asyncio.to_thread(stop_in_the_lock, holder, core)
+        return result
+
+    async def main() -> None:
+        transport._call = call_then_stop
+        assert await layer.new_channel()
+        transport._call = call
+        await asyncio.to_thread(holder.resume)
+        await asyncio.to_thread(holder.kill)
+
+    run(main())
+
+
 def test_many_short_lives_leave_nothing(prefix: str, spawn: Spawn) -> None:
     """Half of them are killed."""
     layer = layer_of(prefix)
