@@ -58,6 +58,6 @@ clean: ## remove what was built, except .venv
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-build/core: .venv/ready $(wildcard $(CORE)/*.c $(CORE)/*.h)
+build/core: .venv/ready $(wildcard $(CORE)/*.c $(CORE)/*.h $(CORE)/*/*.c)
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	@mkdir -p build && touch $@

@@ -1,8 +1,10 @@
 """Builds the C core of the local half; all the rest of the build is in pyproject.toml.
 
-Flags of one's own go the usual way: `CFLAGS=-Werror python setup.py build_ext --inplace`.
+Flags of one's own go the usual way: `CFLAGS=-Werror python setup.py build_ext --inplace`. On systems other than Linux,
+or with HYBRID_LAYER_PORTABLE=1 in the environment, it is the portable build: no futex, no /dev/shm.
 """
 
+import os
 import sys
 import sysconfig
 import tempfile
@@ -33,6 +35,10 @@ STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
 class BuildCore(build_ext):
     """Tries the compiler on three lines first, so that a machine without one gets a sentence and no stack trace."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.force = True  # what is there may be the other of the two builds, and looks up to date
+
     def build_extensions(self) -> None:
         with tempfile.TemporaryDirectory() as directory:
             probe = Path(directory, "probe.c")
@@ -44,13 +50,19 @@ class BuildCore(build_ext):
         super().build_extensions()
 
 
+def is_portable() -> bool:
+    """Whether the core does without what only Linux has: the folder `portable` instead of the folder `linux`."""
+    return sys.platform != "linux" or os.environ.get("HYBRID_LAYER_PORTABLE", "0") not in ("", "0")
+
+
 def core() -> Extension:
-    sources = sorted(glob(f"{CORE}/*.c"))
+    sources = glob(f"{CORE}/*.c")
     if not sources:
         raise SystemExit(f"hybrid_layer cannot be built here: the sources are incomplete, no C file is in {CORE}")
     return Extension(
         "hybrid_layer.ipc._core",
-        sources=sources,
+        sources=sorted(sources + glob(f"{CORE}/{'portable' if is_portable() else 'linux'}/*.c")),
+        include_dirs=[CORE],
         depends=sorted(glob(f"{CORE}/*.h")),
         define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else [],
         py_limited_api=STABLE_ABI,

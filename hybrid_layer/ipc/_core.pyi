@@ -3,6 +3,8 @@
 LAYOUT_VERSION: int
 SLOTS: int
 LOOPS: int
+PORTABLE: bool
+"""The build for systems other than Linux: the record locks lie on the lock file, and there is no /dev/shm."""
 
 class Busy(Exception):
     """The segment's lock was not had within 50 ms."""

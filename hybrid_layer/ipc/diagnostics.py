@@ -6,12 +6,10 @@ psutil serves nothing else.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.objects import ROOT
 from hybrid_layer.statistics import warn
-
-SHM = Path("/dev/shm")
 
 
 def project_of_this_process() -> str:
@@ -48,7 +46,9 @@ def shm_room() -> str:
     """Size and free space of /dev/shm, for people."""
     import psutil
 
-    usage = psutil.disk_usage(str(SHM))
+    if _core.PORTABLE:
+        return "as large as memory and swap"
+    usage = psutil.disk_usage(str(ROOT))
     return f"{usage.total >> 20} MiB large with {usage.free >> 20} MiB free"
 
 
@@ -68,8 +68,8 @@ def warn_of_another_project(name: str, prefix: str, theirs: str) -> None:
 
 def warn_of_neighbours(name: str, prefix: str, digest: str) -> None:
     """Warn of segments with the same prefix that this process cannot share: other users', other releases'."""
-    for path in SHM.glob(f"hybrid_layer.*.{digest}.*"):
-        uid, _, version = path.name.removeprefix("hybrid_layer.").partition(f".{digest}.")
+    for path in ROOT.glob(f"hybrid_layer.*.{digest}.*.d"):
+        uid, _, version = path.name.removeprefix("hybrid_layer.").removesuffix(".d").partition(f".{digest}.")
         if not uid.isdigit() or not version.isdigit():
             continue
         if int(uid) != os.geteuid():

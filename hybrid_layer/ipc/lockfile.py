@@ -26,7 +26,8 @@ class LockFile:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._path = directory / "lock"
-        self._fd = -1
+        self.fd = -1
+        self._inode = (0, 0)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -42,13 +43,23 @@ class LockFile:
         try:
             yield
         finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN)
+            fcntl.lockf(self.fd, fcntl.LOCK_UN, 1)
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Give the descriptor back, unless other code has closed it, and perhaps opened a file of its own there."""
+        if self.fd >= 0 and self._has_descriptor():
+            os.close(self.fd)
+        self.fd = -1
+
+    def replace(self) -> None:
+        """Put a new file in its place, which is held too. Who uses the old one sees that it is gone."""
+        path = self._path.with_name("lock.new")
+        path.unlink(missing_ok=True)  # of one who was killed here
+        fd = self._open(path)
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+        path.rename(self._path)
+        self.close()
+        self._keep(fd)
 
     def remove_directory(self) -> None:
         """Remove the directory with all that is in it. Called with the lock held, which excludes nobody afterwards."""
@@ -60,28 +71,39 @@ class LockFile:
             self.directory.rmdir()
 
     def _try(self) -> bool:
-        if self._fd < 0:
+        if self.fd < 0 or not self._has_descriptor():
             self._make_directory()
             try:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                self._keep(self._open(self._path))
             except FileNotFoundError:  # the last leaver has just removed the directory
                 return False
             try:
-                check_owner(os.fstat(self._fd), self._path)
+                check_owner(os.fstat(self.fd), self._path)
             except ConfigurationError:
                 self.close()
                 raise
         try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 return False
             raise
         # The last leaver removes the file; a lock on a removed file excludes nobody.
-        if is_same_file(self._fd, self._path):
+        if is_same_file(self.fd, self._path):
             return True
         self.close()
         return False
+
+    def _open(self, path: Path) -> int:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def _keep(self, fd: int) -> None:
+        status = os.fstat(fd)
+        self.fd = fd
+        self._inode = (status.st_dev, status.st_ino)
+
+    def _has_descriptor(self) -> bool:
+        return is_file(self.fd, self._inode)
 
     def _make_directory(self) -> None:
         with contextlib.suppress(FileExistsError):
@@ -90,7 +112,7 @@ class LockFile:
             check_owner(os.lstat(self.directory), self.directory)
 
 
-def check_owner(status: os.stat_result, path: Path) -> None:
+def check_owner(status: os.stat_result, path: Path | str) -> None:
     """Raise `ConfigurationError` for a file of another user, or one that others may open."""
     if status.st_uid != os.geteuid():
         raise ConfigurationError(
@@ -101,6 +123,15 @@ def check_owner(status: os.stat_result, path: Path) -> None:
         raise ConfigurationError(
             f"{path} is open to other users (mode {stat.S_IMODE(status.st_mode):o}). Remove it, or use another prefix."
         )
+
+
+def is_file(fd: int, inode: tuple[int, int]) -> bool:
+    """Whether a descriptor is open, and that of the file with these numbers (device, inode)."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) == inode
 
 
 def is_same_file(fd: int, path: Path) -> bool:

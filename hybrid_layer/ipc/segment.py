@@ -19,20 +19,27 @@ import secrets
 import threading
 from collections.abc import Callable
 
-import posix_ipc
-
 from hybrid_layer import identity
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, SegmentBusy, SegmentDamaged, TooManyProcesses
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.diagnostics import (
-    SHM,
     holder,
     project_of_this_process,
     shm_room,
     warn_of_another_project,
     warn_of_neighbours,
 )
-from hybrid_layer.ipc.lockfile import LockFile, check_owner, is_same_file
+from hybrid_layer.ipc.lockfile import LockFile, is_file, is_same_file
+from hybrid_layer.ipc.objects import (
+    ROOT,
+    create_object,
+    directory_of,
+    label,
+    lock_bearer,
+    object_exists,
+    open_object,
+    remove_object,
+)
 from hybrid_layer.ipc.station import Station
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.statistics import warn
@@ -50,7 +57,7 @@ class LocalSegment:
         self.message_memory = message_memory
         self.group_memory = group_memory
         self.name = segment_name(prefix, os.geteuid())
-        self.directory = SHM / f"{self.name}.d"
+        self.directory = directory_of(self.name)
         self.users = 0
         self.moves = 0
         self._has_left = False
@@ -58,12 +65,14 @@ class LocalSegment:
         self._identity = identity.current()
         self._lock_file = LockFile(self.directory)
         self._fd = -1
+        """Bears our record locks: the object's descriptor, or in the portable build the lock file's."""
         self._inode = (0, 0)
         self.wakers: dict[int, Callable[[], None]] = {}
         """Loop number -> wake that loop of this process; see `wake_loops`."""
         self.stations = self._new_stations()
         try:
-            self.core = self._attach()
+            with self._lock_file.held():
+                self.core = self._attach()
         except HybridLayerError:
             self._lock_file.close()
             raise
@@ -80,16 +89,15 @@ class LocalSegment:
             station.close()  # of the parent's loops, which do not run here: before we count as attached
         self._identity = identity.current()
         self._lock = threading.Lock()  # the inherited one may be held by a thread that does not exist here
-        # The parent's descriptors carry no lock of ours and stay open: closing one would drop those that we take now.
-        # Code that makes daemons may have closed them, and opened other files under their numbers.
-        self._lock_file = LockFile(self.directory)
         self.wakers = {}
         self.stations = self._new_stations()
-        if self._has_descriptor():
-            with self._lock_file.held():
+        with self._lock_file.held():
+            # The parent's descriptors carry no lock of ours and stay open: closing one would drop those that we take
+            # now. Code that makes daemons may have closed them, and opened other files under their numbers.
+            if self._has_descriptor():
                 self._join(self.core)
-        else:
-            self.core = self._attach()
+            else:
+                self.core = self._attach()
         self.moves += 1
 
     def recover_if_lost(self) -> bool:
@@ -130,11 +138,12 @@ class LocalSegment:
             old_fd = self._fd if self._has_inode() else -1
             if reason in ("unlinked", "retired"):
                 lost.retire()  # who shares it sees that, and moves too
-            elif old_fd >= 0:
-                # The segment is the same, so this has to be closed before its locks are taken: with it they would go.
+            if old_fd >= 0 and (_core.PORTABLE or not lost.retired):
+                # The file may be the same, so it has to be closed before its locks are taken: with it they would go.
                 os.close(old_fd)
                 old_fd = -1
-            self.core = self._attach()
+            with self._lock_file.held():
+                self.core = self._attach()
             if old_fd >= 0:
                 os.close(old_fd)
             self.moves += 1
@@ -143,11 +152,7 @@ class LocalSegment:
         return self._has_inode() and os.fstat(self._fd).st_nlink > 0
 
     def _has_inode(self) -> bool:
-        try:
-            status = os.fstat(self._fd)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self._inode
+        return is_file(self._fd, self._inode)
 
     def wake_loops(self, loops: int) -> None:
         """Wake event loops of this process: bit n is the loop with number n."""
@@ -176,12 +181,13 @@ class LocalSegment:
                 needed = self.core.is_needed()
             with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
                 self.core.leave()
-            if not needed and self.core.is_deserted() and is_same_file(self._fd, SHM / self.name):
-                posix_ipc.unlink_shared_memory(f"/{self.name}")
-            if not (SHM / self.name).exists():  # also when somebody else has removed it: held() has made a directory
+            is_current = self._has_inode() and is_same_file(self._fd, lock_bearer(self.name))
+            if not needed and is_current and self.core.is_deserted():
+                remove_object(self.name)
+            if not object_exists(self.name):  # also when somebody else has removed it: held() has made a directory
                 self._lock_file.remove_directory()
         self._lock_file.close()
-        if self._has_inode():
+        if not _core.PORTABLE and self._has_inode():
             os.close(self._fd)
         self._fd = -1
 
@@ -198,37 +204,42 @@ class LocalSegment:
     # Attaching
 
     def _attach(self) -> _core.Segment:
-        with self._lock_file.held():
-            for _ in range(3):  # found, replaced, made
-                fd, is_new = self._open_or_create()
-                try:
-                    core = _core.Segment(fd, fd, str(self.directory))
-                    if core.retired:
-                        self._replace(fd, None)  # its processes have moved, or are about to
-                        continue
-                except _core.Damaged as reason:
-                    # Under the lock nobody is in the middle of making it: its maker was killed, or it is no segment.
-                    self._replace(fd, f"a segment that cannot be used ({reason})")
+        """The segment, found or made, with a slot of ours. Called with the lock file's lock."""
+        for _ in range(3):  # found, replaced, made
+            fd, is_new = self._open_or_create()
+            try:
+                core = _core.Segment(fd, self._locks_on(fd), str(self.directory))
+                if core.retired:
+                    self._replace(fd, None)  # its processes have moved, or are about to
                     continue
-                if not is_new and self._has_other_sizes(core):
-                    if not core.is_deserted():
-                        os.close(fd)
-                        raise ConfigurationError(self._other_sizes(core))
-                    self._replace(fd, None)
-                    continue
-                try:
-                    self._join(core)
-                except HybridLayerError:
+            except _core.Damaged as reason:
+                # Under the lock nobody is in the middle of making it: its maker was killed, or it is no segment.
+                self._replace(fd, f"a segment that cannot be used ({reason})")
+                continue
+            if not is_new and self._has_other_sizes(core):
+                if not core.is_deserted():
                     os.close(fd)
-                    raise
-                status = os.fstat(fd)
-                self._fd = fd
-                self._inode = (status.st_dev, status.st_ino)
-                if not is_new:
-                    warn_of_another_project(self.name, self.prefix, core.project)
-                warn_of_neighbours(self.name, self.prefix, _digest(self.prefix))
-                return core
-            raise SegmentDamaged(f"{SHM / self.name} cannot be made; something else writes to it.")
+                    raise ConfigurationError(self._other_sizes(core))
+                self._replace(fd, None)
+                continue
+            try:
+                self._join(core)
+            except HybridLayerError:
+                os.close(fd)
+                raise
+            self._fd = self._locks_on(fd)
+            if fd != self._fd:
+                os.close(fd)  # mapped, and not needed any more
+            status = os.fstat(self._fd)
+            self._inode = (status.st_dev, status.st_ino)
+            if not is_new:
+                warn_of_another_project(self.name, self.prefix, core.project)
+            warn_of_neighbours(self.name, self.prefix, _digest(self.prefix))
+            return core
+        raise SegmentDamaged(f"{label(self.name)} cannot be made; something else writes to it.")
+
+    def _locks_on(self, fd: int) -> int:
+        return self._lock_file.fd if _core.PORTABLE else fd
 
     def _join(self, core: _core.Segment) -> None:
         try:
@@ -241,32 +252,24 @@ class LocalSegment:
         except _core.Busy:
             raise SegmentBusy(f"The segment {self.name} is locked by {holder(core)}, which does not go on.") from None
         except _core.Damaged:
-            raise SegmentDamaged(f"The segment {self.name} cannot be repaired; remove {SHM / self.name}.") from None
+            raise SegmentDamaged(
+                f"The segment {self.name} cannot be repaired; remove {lock_bearer(self.name)}."
+            ) from None
 
     def _open_or_create(self) -> tuple[int, bool]:
-        try:
-            fd = posix_ipc.SharedMemory(f"/{self.name}").fd
-        except posix_ipc.ExistentialError:
-            return self._create(), True
-        except posix_ipc.PermissionsError:
-            check_owner(os.lstat(SHM / self.name), SHM / self.name)
-            raise
-        try:
-            os.set_inheritable(fd, False)
-            check_owner(os.fstat(fd), SHM / self.name)
-        except ConfigurationError:
-            os.close(fd)
-            raise
-        return fd, False
+        fd = open_object(self.name)
+        return (self._create(), True) if fd is None else (fd, False)
 
     def _create(self) -> int:
-        fd: int = posix_ipc.SharedMemory(f"/{self.name}", posix_ipc.O_CREX, mode=0o600).fd
-        os.set_inheritable(fd, False)
+        if _core.PORTABLE:
+            # Who still uses an object whose name is gone holds his locks on the old lock file, sees that go, and moves.
+            self._lock_file.replace()
+        fd = create_object(self.name)
         seed = (secrets.randbits(64), secrets.randbits(64))
         try:
             _core.format(
                 fd,
-                fd,
+                self._locks_on(fd),
                 self.message_memory,
                 self.group_memory,
                 self.prefix,
@@ -276,17 +279,17 @@ class LocalSegment:
             )
         except _core.NoMemory:
             os.close(fd)
-            posix_ipc.unlink_shared_memory(f"/{self.name}")
+            remove_object(self.name)
             raise ConfigurationError(
-                f"There is no room in {SHM} for a segment; it is {shm_room()}. Make it larger (docker run "
+                f"There is no room in {ROOT} for a segment; it is {shm_room()}. Make it larger (docker run "
                 f"--shm-size), or the segment smaller with message_memory and group_memory."
             ) from None
         return fd
 
     def _replace(self, fd: int, warning: str | None) -> None:
         if warning is not None:
-            warn(("replaced", self.name), "Replacing %s at %s.", warning, SHM / self.name)
-        posix_ipc.unlink_shared_memory(f"/{self.name}")
+            warn(("replaced", self.name), "Replacing %s at %s.", warning, label(self.name))
+        remove_object(self.name)
         os.close(fd)
 
     def _has_other_sizes(self, core: _core.Segment) -> bool:
@@ -307,7 +310,7 @@ def _digest(prefix: str) -> str:
 
 
 def segment_name(prefix: str, uid: int) -> str:
-    """The name in /dev/shm. The prefix may hold characters that a file name cannot, hence its digest."""
+    """The segment's name. The prefix may hold characters that a file name cannot, hence its digest."""
     return f"hybrid_layer.{uid}.{_digest(prefix)}.{_core.LAYOUT_VERSION}"
 
 

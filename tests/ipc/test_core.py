@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ipc.tools import CORE, core_sources
+
 HERE = Path(__file__).parent / "core"
-CORE = Path(__file__).parents[2] / "hybrid_layer" / "ipc" / "_core"
 FLAGS = [
     *("-std=c11", "-O1", "-g", "-pthread", f"-I{CORE}"),
     *("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"),
@@ -34,8 +35,7 @@ def cc(*arguments: str | Path) -> None:
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the compiled programs."""
     directory = tmp_path_factory.mktemp("core")
-    sources = [path for path in CORE.glob("*.c") if not path.name.startswith("binding")]
-    sources += [HERE / "support.c", HERE / "workload.c"]
+    sources = [*core_sources(), HERE / "support.c", HERE / "workload.c"]
     objects = [directory / f"{source.stem}.o" for source in sources]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda source, object: cc("-c", source, "-o", object), sources, objects))

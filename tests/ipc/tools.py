@@ -15,6 +15,7 @@ from hybrid_layer.ipc import IPCChannelLayer, _core
 from hybrid_layer.ipc.segment import LocalSegment, segment_name
 from tests.process_main import Parent
 
+CORE = Path(__file__).parents[2] / "hybrid_layer" / "ipc" / "_core"
 SHM = Path("/dev/shm")
 SMALL = {"message_memory": 1 << 20, "group_memory": 1 << 18}
 
@@ -86,6 +87,12 @@ def flushed(*layers: IPCChannelLayer) -> Iterator[None]:
     finally:
         for layer in layers:
             asyncio.run(layer.flush())
+
+
+def core_sources() -> list[Path]:
+    """The C files of the core that need no Python, those of this build."""
+    sources = [path for path in CORE.glob("*.c") if not path.name.startswith("binding")]
+    return [*sources, *(CORE / ("portable" if _core.PORTABLE else "linux")).glob("*.c")]
 
 
 # Second processes

@@ -77,7 +77,7 @@ def test_one_subject_per_file(path: Path) -> None:
 
 def test_core_without_python() -> None:
     """All files of the core but the binding are plain C, for tests and other languages."""
-    for path in sorted((PACKAGE / "ipc" / "_core").glob("*.[ch]")):
+    for path in sorted((PACKAGE / "ipc" / "_core").rglob("*.[ch]")):
         if not path.name.startswith("binding"):
             text = path.read_text()
             assert "Python.h" not in text

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "memory.h"
 #include "segment.h"
 
 static PyObject *segment_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
@@ -152,6 +153,7 @@ PyMODINIT_FUNC PyInit__core(void) {
     if (type == NULL || PyModule_AddObjectRef(module, "Segment", type) < 0 ||
         PyModule_AddIntConstant(module, "LAYOUT_VERSION", LAYOUT_VERSION) < 0 ||
         PyModule_AddIntConstant(module, "SLOTS", SLOTS) < 0 || PyModule_AddIntConstant(module, "LOOPS", LOOPS) < 0 ||
+        PyModule_AddObjectRef(module, "PORTABLE", is_portable ? Py_True : Py_False) < 0 ||
         !add_error(module, "hybrid_layer.ipc._core.Busy", &error_busy) ||
         !add_error(module, "hybrid_layer.ipc._core.Damaged", &error_damaged) ||
         !add_error(module, "hybrid_layer.ipc._core.Detached", &error_detached) ||

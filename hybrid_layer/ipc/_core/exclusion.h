@@ -1,7 +1,6 @@
 /* Who is inside the segment: one thread of one process at a time, also after the death of the one before.
  *
- * exclusion_futex.c waits for the lock word with a futex; exclusion_record.c is for systems that have none. setup.py takes one
- * of them. Either way the word names the owner, and the order is
+ * linux/exclusion.c waits for the lock word with a futex; portable/exclusion.c is for systems that have none. Either way the word names the owner, and the order is
  *
  *     the process's private mutex (private_page.mutex) -> what the other processes see
  */

@@ -40,6 +40,7 @@ enum mode { TRY, WAIT };
 /* What belongs to one process and to no forked child of it; see memory.h. */
 struct private_page {
     uint32_t attached; /* 0: it is not */
+    uint32_t pid;      /* whose it is, where no kernel wipes it */
     uint32_t slot;
     uint32_t generation;
     pthread_mutex_t mutex;

@@ -22,6 +22,7 @@
 #define LAYOUT_MAGIC "hybrid\x01\n"
 
 #define PAGE 4096u
+#define LARGEST_PAGE 65536u /* of any system; some tell an object's size in whole pages only */
 #define SLOTS 1024u
 #define LOOPS 8u /* event loops of one process that can be rung; further ones poll */
 #define HOLDS 8u

@@ -5,8 +5,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FIRST_BYTE ((off_t)1 << 40) /* far above the data, which nobody locks */
-
 static struct flock byte_of(uint32_t slot, short type) {
     struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = FIRST_BYTE + (off_t)slot, .l_len = 1};
     return lock;

@@ -8,6 +8,9 @@
 
 #include "handle.h"
 
+#define FIRST_BYTE ((off_t)1 << 40)       /* of slot 0; far above all data, which nobody locks */
+#define EXCLUSION_BYTE (FIRST_BYTE - 1) /* held by who is inside, where there is no futex */
+
 /* Takes the byte of `slot`. EMPTY: another process has it. Also asserts a lock that is ours already. */
 enum status liveness_claim(struct handle *handle, uint32_t slot);
 

@@ -1,15 +1,19 @@
-/* What the systems do differently with memory: memory_linux.c, or memory_portable.c for all others. setup.py takes one of them.
+/* What the systems do differently with memory: linux/memory.c, or portable/memory.c for all others. setup.py takes one of them.
  */
 #ifndef HYBRID_MEMORY_H
 #define HYBRID_MEMORY_H
 
 #include "handle.h"
 
+/* Which of the two this is. */
+extern const bool is_portable;
+
 /* Makes sure that memory is behind a part of the segment, where the system lets one ask. An errno value. */
 int memory_reserve(int fd, off_t from, off_t size);
 
 /* The process's own page, not attached; NULL: see errno. */
 struct private_page *private_open(void);
+void private_close(struct private_page *page);
 
 /* Whether this process has attached. A forked child has not, whatever it inherited and whatever hooks ran or did not. */
 bool private_is_attached(const struct private_page *page);

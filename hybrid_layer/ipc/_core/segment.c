@@ -38,7 +38,8 @@ void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geome
     geometry->messages_offset = geometry->group_buckets_offset + page_up(geometry->group_buckets * sizeof(uint32_t));
     geometry->reserved = geometry->messages_offset;
     geometry->groups_offset = geometry->messages_offset + page_up((size_t)geometry->message_blocks * MESSAGE_BLOCK);
-    geometry->size = geometry->groups_offset + page_up((size_t)geometry->group_blocks * GROUP_BLOCK);
+    size_t end = geometry->groups_offset + (size_t)geometry->group_blocks * GROUP_BLOCK;
+    geometry->size = (end + LARGEST_PAGE - 1) & ~(size_t)(LARGEST_PAGE - 1);
 }
 
 enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t group_bytes, const char *prefix,
@@ -149,7 +150,7 @@ void segment_unmap(struct handle *handle) {
     if (handle->header != NULL)
         munmap(handle->header, handle->size);
     if (handle->private != NULL)
-        munmap(handle->private, PAGE);
+        private_close(handle->private);
     handle->header = NULL;
     handle->private = NULL;
 }

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+const bool is_portable = false;
+
 int memory_reserve(int fd, off_t from, off_t size) {
     int error;
     do
@@ -25,6 +27,8 @@ struct private_page *private_open(void) {
     }
     return page;
 }
+
+void private_close(struct private_page *page) { munmap(page, PAGE); }
 
 bool private_is_attached(const struct private_page *page) { return page->attached != 0; }
 

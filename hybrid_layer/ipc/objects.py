@@ -1,0 +1,88 @@
+"""The shared-memory object of a segment, by its name, and the place for the files beside it.
+
+On Linux both lie in /dev/shm. Other systems show their objects in no directory, so the portable build finds them by
+name alone, and has its files in /tmp: not in $TMPDIR, or processes that differ in it would not meet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import posix_ipc
+
+from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.lockfile import check_owner
+
+ROOT = Path("/tmp" if _core.PORTABLE else "/dev/shm")
+"""Holds the directory of each segment, and on Linux its object."""
+
+
+def directory_of(name: str) -> Path:
+    """Where the doorbells and the lock file of the segment `name` are."""
+    return ROOT / f"{name}.d"
+
+
+def lock_bearer(name: str) -> Path:
+    """The file on which the segment's processes hold their record locks: the object, or where that takes none, the lock
+    file. With it goes the segment.
+    """
+    return directory_of(name) / "lock" if _core.PORTABLE else ROOT / name
+
+
+def label(name: str) -> str:
+    """How people find the object."""
+    return f"the shared-memory object {_posix_name(name)}" if _core.PORTABLE else str(ROOT / name)
+
+
+def open_object(name: str) -> int | None:
+    """A descriptor of the object, None if there is none. Raises `ConfigurationError` if it is a stranger's."""
+    try:
+        fd: int = posix_ipc.SharedMemory(_posix_name(name)).fd
+    except posix_ipc.ExistentialError:
+        return None
+    except posix_ipc.PermissionsError:
+        raise ConfigurationError(
+            f"{label(name)} may not be opened by this process's user {os.geteuid()}. Remove it, or use another prefix."
+        ) from None
+    try:
+        os.set_inheritable(fd, False)
+        check_owner(os.fstat(fd), label(name))
+    except ConfigurationError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def create_object(name: str) -> int:
+    """A descriptor of a new object without size, for its owner only."""
+    fd: int = posix_ipc.SharedMemory(_posix_name(name), posix_ipc.O_CREX, mode=0o600).fd
+    os.set_inheritable(fd, False)
+    return fd
+
+
+def remove_object(name: str) -> None:
+    """Remove it if it is there. Who has attached it keeps it."""
+    try:
+        posix_ipc.unlink_shared_memory(_posix_name(name))
+    except posix_ipc.ExistentialError:
+        pass
+
+
+def object_exists(name: str) -> bool:
+    """Whether the name leads to an object."""
+    if not _core.PORTABLE:
+        return lock_bearer(name).exists()  # opened and closed, our record locks on it would be gone
+    fd = open_object(name)
+    if fd is not None:
+        os.close(fd)
+    return fd is not None
+
+
+def _posix_name(name: str) -> str:
+    if not _core.PORTABLE:
+        return f"/{name}"
+    # macOS takes names of up to 31 characters.
+    return f"/hl.{hashlib.sha256(name.encode()).hexdigest()[:24]}"
