@@ -55,7 +55,10 @@ bool wants(const char *function, Py_ssize_t given, Py_ssize_t expected);
 /* Rings other processes' loops. The result is a bit for each loop of our own, which the caller wakes without a doorbell. */
 unsigned long ring_all(Segment *self, struct rings *rings);
 
-/* The same, as a method's result; raises if the operation has failed. */
+/* For operations that ring nobody: if the segment was repaired in this one, rings every loop, also our own. */
+void ring_after_rebuild(Segment *self);
+
+/* The same as ring_all, as a method's result; raises if the operation has failed. */
 PyObject *own_loops(Segment *self, enum status status, struct rings *rings);
 
 /* Names that are written as length and bytes each. */
@@ -95,7 +98,8 @@ PyObject *segment_count(Segment *self, PyObject *const *args, Py_ssize_t count_o
 PyObject *segment_counters(Segment *self, PyObject *unused);
 PyObject *segment_check(Segment *self, PyObject *unused);
 PyObject *segment_processes(Segment *self, PyObject *unused);
-PyObject *segment_retire(Segment *self, PyObject *unused);
+PyObject *segment_retire_method(Segment *self, PyObject *unused);
+PyObject *segment_take_repairs(Segment *self, PyObject *unused);
 PyObject *segment_take_unread(Segment *self, PyObject *unused);
 PyObject *segment_meet_remote_flush_method(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
 PyObject *segment_mark_members(Segment *self, PyObject *unused);

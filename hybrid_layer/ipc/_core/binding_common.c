@@ -17,7 +17,13 @@ PyObject *raise_status(enum status status) {
         PyErr_SetNone(error_full);
         break;
     case NO_MEMORY:
-        PyErr_SetNone(error_no_memory);
+        PyErr_SetString(error_no_memory, "message_memory");
+        break;
+    case NO_GROUP_MEMORY:
+        PyErr_SetString(error_no_memory, "group_memory");
+        break;
+    case NO_SHM:
+        PyErr_SetString(error_no_memory, "/dev/shm");
         break;
     case NO_SLOT:
         PyErr_SetNone(error_no_slot);
@@ -130,6 +136,18 @@ unsigned long ring_all(Segment *self, struct rings *rings) {
     }
     rings_close(rings);
     return own;
+}
+
+void ring_after_rebuild(Segment *self) {
+    struct rings rings;
+    if (!atomic_load_explicit(&self->handle.ring_everybody, memory_order_relaxed))
+        return;
+    rings_open(&rings);
+    unsigned long own = ring_all(self, &rings);
+    struct private_page *page = self->handle.private;
+    for (uint32_t loop = 0; loop < LOOPS; loop++)
+        if (own & (1ul << loop))
+            (void)doorbell_ring(&self->doorbells, &(struct ring){page->slot, page->generation, loop, 0});
 }
 
 PyObject *own_loops(Segment *self, enum status status, struct rings *rings) {

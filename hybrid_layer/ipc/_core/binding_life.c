@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "channels.h"
 #include "checker.h"
 #include "liveness.h"
 #include "memory.h"
@@ -13,6 +14,7 @@ PyObject *segment_flush(Segment *self, PyObject *unused) {
     (void)unused;
     if (status == BUSY)
         UNLOCKED(status = op_flush(handle, WAIT));
+    ring_after_rebuild(self);
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
@@ -20,6 +22,7 @@ PyObject *segment_join_method(Segment *self, PyObject *unused) {
     enum status status;
     (void)unused;
     UNLOCKED(status = segment_join(&self->handle));
+    ring_after_rebuild(self);
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
@@ -41,6 +44,7 @@ PyObject *segment_is_needed_method(Segment *self, PyObject *unused) {
     bool needed;
     (void)unused;
     RUN(op_is_needed, &needed);
+    ring_after_rebuild(self);
     return status == OK ? PyBool_FromLong(needed) : raise_status(status);
 }
 
@@ -53,10 +57,14 @@ PyObject *segment_lost(Segment *self, PyObject *unused) {
         return PyUnicode_FromString("fork");
     if (!liveness_descriptor_is_ours(handle, &linked))
         return PyUnicode_FromString("descriptor");
+    if (!segment_is_whole(handle)) /* before anything of it is touched */
+        return PyUnicode_FromString("truncated");
     if (!linked)
         return PyUnicode_FromString("unlinked");
-    if (atomic_load(&handle->header->retired))
+    if (atomic_load(&handle->header->retired) == RETIRED_MARK)
         return PyUnicode_FromString("retired");
+    if (!segment_is_sealed(handle))
+        return PyUnicode_FromString("damaged");
     /* A record lock that is ours already is granted again; one that was lost when some code closed a descriptor of the same
      * file, and that nobody has taken, is ours anew. */
     struct slot *slot = &handle->slots[handle->private->slot];
@@ -97,6 +105,7 @@ PyObject *segment_check(Segment *self, PyObject *unused) {
     uint64_t totals[TOTALS];
     (void)unused;
     RUN(op_check, error, sizeof error, totals);
+    ring_after_rebuild(self);
     if (status != OK)
         return raise_status(status);
     PyObject *list = PyList_New(TOTALS);
@@ -127,10 +136,21 @@ PyObject *segment_processes(Segment *self, PyObject *unused) {
     return list;
 }
 
-PyObject *segment_retire(Segment *self, PyObject *unused) {
+/* How many messages were unread in it; None if somebody else has retired it, who counts them. */
+PyObject *segment_retire_method(Segment *self, PyObject *unused) {
+    uint64_t unread;
     (void)unused;
-    atomic_store(&self->handle.header->retired, 1);
-    Py_RETURN_NONE;
+    if (!segment_retire(&self->handle))
+        Py_RETURN_NONE;
+    UNLOCKED(unread = channels_unread(&self->handle));
+    return PyLong_FromUnsignedLongLong(unread);
+}
+
+/* Repairs that this process has made since the last call, and what they had to give up. */
+PyObject *segment_take_repairs(Segment *self, PyObject *unused) {
+    (void)unused;
+    return Py_BuildValue("(kK)", (unsigned long)atomic_exchange(&self->handle.repairs, 0),
+                         (unsigned long long)atomic_exchange(&self->handle.lost, 0));
 }
 
 /* The name of a normal channel whose messages expired although nobody has ever looked there, or None; then forgets it. */
@@ -184,7 +204,7 @@ PyObject *get_progress(Segment *self, void *unused) {
 
 PyObject *get_retired(Segment *self, void *unused) {
     (void)unused;
-    return PyBool_FromLong(atomic_load(&self->handle.header->retired) != 0);
+    return PyBool_FromLong(atomic_load(&self->handle.header->retired) == RETIRED_MARK);
 }
 
 PyObject *get_machine_members(Segment *self, void *unused) {

@@ -202,6 +202,7 @@ PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t count_o
             return PyErr_NoMemory();
         RUN(op_drain, name, loop, &taken);
     }
+    ring_after_rebuild(self);
     PyObject *result = NULL;
     if (status == OK) {
         PyObject *messages = drained_list(handle, &taken);

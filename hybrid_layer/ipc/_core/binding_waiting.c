@@ -7,6 +7,7 @@
 #define CHECKED(call)                                                                                                      \
     do {                                                                                                                   \
         call;                                                                                                              \
+        ring_after_rebuild(self);                                                                                          \
         if (status != OK)                                                                                                  \
             return raise_status(status);                                                                                   \
         Py_RETURN_NONE;                                                                                                    \
@@ -38,6 +39,7 @@ PyObject *segment_wait(Segment *self, PyObject *const *args, Py_ssize_t count_of
     if (!wants("wait", count_of_args, 2) || !channel_of(args[0], &name) || !loop_number_of(args[1], &loop))
         return NULL;
     RUN(op_wait, name, loop);
+    ring_after_rebuild(self);
     if (status != EMPTY)
         return raise_status(status);
     Py_RETURN_NONE;
@@ -95,6 +97,7 @@ PyObject *segment_group_targets(Segment *self, PyObject *argument) {
             return PyErr_NoMemory();
         RUN(op_group_targets, group, names, size, &used);
     }
+    ring_after_rebuild(self);
     PyObject *list = status == OK ? names_list(names, used, UINT32_MAX) : raise_status(status);
     if (names != small)
         free(names);
@@ -109,6 +112,7 @@ PyObject *segment_open_loop(Segment *self, PyObject *unused) {
     uint32_t loop;
     (void)unused;
     RUN(op_loop_open, &loop);
+    ring_after_rebuild(self);
     return status == OK ? PyLong_FromUnsignedLong(loop) : raise_status(status);
 }
 
@@ -137,6 +141,7 @@ PyObject *segment_collect(Segment *self, PyObject *const *args, Py_ssize_t count
     if (sleep < 0)
         return NULL;
     RUN(op_collect, loop, sleep != 0, names, sizeof names, &used, &left);
+    ring_after_rebuild(self);
     if (status == EMPTY)
         Py_RETURN_NONE;
     return status == OK ? names_list(names, used, UINT32_MAX) : raise_status(status);

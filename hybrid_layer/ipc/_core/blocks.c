@@ -47,11 +47,16 @@ void *block_at(struct handle *handle, struct area *area, uint32_t reference, uin
     return block != NULL && block->kind == kind ? block : NULL;
 }
 
+void blocks_set_fresh(struct area_books *books, uint32_t fresh) {
+    books->fresh = fresh;
+    books->fresh_check = ~fresh;
+}
+
 enum status blocks_take(struct handle *handle, struct area *area, uint32_t count, uint32_t *first, uint32_t *last) {
     struct area_books *books = area->books;
     uint32_t fresh = books->fresh;
     uint32_t reserved = atomic_load_explicit(&books->reserved, memory_order_relaxed);
-    if (reserved > area->blocks || fresh > (reserved > 0 ? reserved : 1))
+    if (reserved > area->blocks || fresh > (reserved > 0 ? reserved : 1) || books->fresh_check != ~fresh)
         return DAMAGED;
     uint32_t untouched = reserved > fresh ? reserved - fresh : 0;
     uint32_t from_free = books->free_count < count ? books->free_count : count;
@@ -66,13 +71,13 @@ enum status blocks_take(struct handle *handle, struct area *area, uint32_t count
         if (taken < from_free) {
             reference = books->free_head;
             block = block_raw(handle, area, reference);
-            if (block == NULL)
+            if (block == NULL || (block->kind != KIND_FREE && block->kind != KIND_TAIL))
                 return DAMAGED;
             books->free_head = block->chain;
             books->free_count--;
         } else {
             reference = books->fresh;
-            books->fresh = reference + 1;
+            blocks_set_fresh(books, reference + 1);
             block = block_raw(handle, area, reference);
             if (block == NULL)
                 return DAMAGED;
@@ -223,13 +228,13 @@ enum status area_grow(struct handle *handle, struct area *area) {
     uint32_t reserved = atomic_load_explicit(&area->books->reserved, memory_order_acquire);
     uint32_t extent = EXTENT / area->block_size;
     if (reserved >= area->blocks)
-        return NO_MEMORY;
+        return area == &handle->groups ? NO_GROUP_MEMORY : NO_MEMORY;
     uint32_t wanted = area->blocks - reserved < extent ? area->blocks : reserved + extent;
     off_t from = area->file_offset + (off_t)reserved * (off_t)area->block_size;
     off_t size = (off_t)(wanted - reserved) * (off_t)area->block_size;
     int error = reserve(handle, from, size);
     if (error == ENOSPC || error == ENOMEM || error == EDQUOT)
-        return NO_MEMORY;
+        return NO_SHM;
     if (error != 0) {
         errno = error;
         return SYSTEM_ERROR;

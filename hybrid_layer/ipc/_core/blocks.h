@@ -17,6 +17,9 @@ struct block *block_raw(struct handle *handle, struct area *area, uint32_t refer
 /* Takes `count` free blocks, chained, in *first and *last; all or none. */
 enum status blocks_take(struct handle *handle, struct area *area, uint32_t count, uint32_t *first, uint32_t *last);
 
+/* Says from which block on none was ever used. */
+void blocks_set_fresh(struct area_books *books, uint32_t fresh);
+
 /* Gives a chain of `count` blocks back. Costs the same for any length. */
 bool blocks_give(struct handle *handle, struct area *area, uint32_t first, uint32_t last, uint32_t count);
 
@@ -34,7 +37,7 @@ bool data_read(struct handle *handle, struct area *area, uint32_t first, size_t 
 /* Whether a record's data begins with these bytes. */
 bool data_equals(struct handle *handle, struct area *area, uint32_t first, size_t data, const void *bytes, size_t size);
 
-/* Reserves the area's next extent of memory. Called without the lock. NO_MEMORY: the area or /dev/shm is full. */
+/* Reserves the area's next extent of memory. Called without the lock. NO_MEMORY, NO_GROUP_MEMORY, NO_SHM. */
 enum status area_grow(struct handle *handle, struct area *area);
 
 #endif

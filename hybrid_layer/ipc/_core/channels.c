@@ -141,6 +141,8 @@ bool queue_unlink_head(struct handle *handle, struct channel *channel) {
     if (head == NULL || channel->count == 0)
         return false;
     uint32_t next = head->next;
+    if ((next == 0) != (channel->count == 1)) /* a wrong count would make the channel full for ever */
+        return false;
     commit(&channel->head, next);
     if (next == 0)
         channel->tail = 0;
@@ -320,6 +322,20 @@ bool payload_release(struct handle *handle, uint32_t reference) {
         return true;
     return blocks_give(handle, &handle->messages, reference, payload->tail,
                        blocks_for(&handle->messages, sizeof payload->data, payload->size));
+}
+
+uint64_t channels_unread(struct handle *handle) {
+    uint64_t unread = 0, now = now_ns();
+    uint32_t steps = 0, limit = 2 * handle->messages.blocks; /* also where queues and chains run in circles */
+    for (uint32_t bucket = 0; bucket <= handle->messages.bucket_mask; bucket++) {
+        struct channel *channel = channel_at(handle, handle->messages.buckets[bucket]);
+        for (; channel != NULL && steps < limit; channel = channel_at(handle, channel->bucket_next)) {
+            struct message *message = message_at(handle, channel->head);
+            for (steps++; message != NULL && steps < limit; message = message_at(handle, message->next), steps++)
+                unread += message->deadline > now;
+        }
+    }
+    return unread;
 }
 
 enum status channels_sweep(struct handle *handle, uint32_t buckets) {

@@ -76,6 +76,9 @@ bool payload_release(struct handle *handle, uint32_t reference);
 /* Drops expired messages of a few buckets, or of all: a channel that nobody reads may not keep its memory. */
 enum status channels_sweep(struct handle *handle, uint32_t buckets);
 
+/* How many messages nobody has read yet. Without the lock, for when the segment is given up. */
+uint64_t channels_unread(struct handle *handle);
+
 void count(struct handle *handle, enum counter counter, uint64_t number);
 
 #endif

@@ -225,6 +225,8 @@ enum status group_send(struct handle *handle, struct group_send *send, struct ri
             if (expire_members(handle, pair, now) != OK || free_pair_if_empty(handle, at) != OK ||
                 channel_release(handle, target) != OK)
                 return DAMAGED;
+        } else if (pair->live == 0 && pair->gone == 0 && pair->members != 0) {
+            return DAMAGED; /* its members would get nothing any more */
         } else if (pair->live != 0) {
             status = send_to_pair(handle, send, at, pair, payload, now, rings);
             if (status == DAMAGED)
@@ -284,7 +286,8 @@ enum status group_recipients(struct handle *handle, const struct entry *entry, c
     uint32_t at = pair->members;
     for (uint32_t steps = 0; at != 0; steps++) {
         struct member *member = member_at(handle, at);
-        if (member == NULL || steps >= handle->groups.blocks || member->name_length > NAME_MAX_LENGTH)
+        if (member == NULL || steps >= handle->groups.blocks || member->name_length > NAME_MAX_LENGTH ||
+            member->joined > handle->header->sequence + 1) /* it would wait for a message with such a number */
             return DAMAGED;
         if (member->joined <= entry->sequence && (member->left == 0 || entry->sequence < member->left) &&
             entry->sent < member->deadline) {

@@ -21,7 +21,9 @@ enum status {
     OK = 0,
     EMPTY,         /* nothing there */
     FULL,          /* the channel is at capacity */
-    NO_MEMORY,     /* the area has no free block, or /dev/shm none */
+    NO_MEMORY,     /* the message area is full */
+    NO_GROUP_MEMORY,
+    NO_SHM,        /* /dev/shm is full, or a quota */
     NO_SPACE,      /* the caller's buffer is too small; nothing was changed */
     NO_SLOT,       /* all slots are taken */
     GONE,          /* the inbox's process is not there */
@@ -64,6 +66,7 @@ struct handle {
     ino_t inode; /* of lock_fd */
     size_t size;
     uint64_t seed[2];
+    uint64_t seal; /* the header's, for whether it is still what it was */
     struct header *header;
     struct slot *slots;
     struct area messages;
@@ -71,6 +74,8 @@ struct handle {
     struct private_page *private;
     uint32_t word; /* our lock word, without the waiters bit */
     char unread[NAME_MAX_LENGTH + 1]; /* a normal channel whose messages expire and that nobody reads; empty: none was met */
+    _Atomic uint32_t repairs; /* rebuilds by this process because something impossible was met, and */
+    _Atomic uint64_t lost;    /* what they had to give up: messages, and records of channels and groups */
     _Atomic bool ring_everybody; /* a rebuild has forgotten who waits for what; the next to come out of the lock rings all */
 };
 

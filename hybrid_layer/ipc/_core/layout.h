@@ -35,6 +35,9 @@
 #define MESSAGE_BLOCK 128u
 #define GROUP_BLOCK 64u
 
+/* No small number, nor all zeros or ones: one damaged byte must not send all processes away. */
+#define RETIRED_MARK 0x9e3c5a71u
+
 /* The lock word: bit 0 somebody may sleep on it, bits 1-11 slot + 1 of the owner, bits 12-31 its generation. */
 #define WORD_WAITERS 1u
 #define WORD_SLOT_SHIFT 1u
@@ -61,9 +64,9 @@ struct area_books {
     uint32_t free_head;          /* DERIVED: chain of blocks that were used and given back */
     uint32_t free_count;         /* DERIVED */
     uint32_t fresh;              /* AUTHORITY: blocks from here on were never used; grows before such a block is linked */
-    uint32_t pad;
+    uint32_t fresh_check;        /* ~fresh: too low a number would hand out blocks that are in use */
     _Atomic uint32_t reserved;   /* AUTHORITY: blocks below this number are backed by memory */
-    uint32_t pad2;
+    uint32_t pad;
 };
 
 struct header {
@@ -78,13 +81,14 @@ struct header {
     char prefix[PREFIX_MAX + 2];
     char project[PROJECT_MAX + 1]; /* whose site this is, for a warning to people */
     char machine[16];              /* random id of this machine, as the remote layer names it */
+    uint64_t seal;                 /* of all that is above but the magic, which never changes */
 
     /* Written by waiters without the lock, hence on a cache line of their own. */
     _Alignas(64) _Atomic uint32_t lock_word; /* AUTHORITY */
     _Atomic uint32_t progress;               /* moved by every acquisition; lets a waiter tell slow from stopped */
     _Atomic uint32_t dirty;                  /* AUTHORITY: non-zero while the lock is held, so also after a death inside */
     _Atomic uint32_t damaged;                /* AUTHORITY: an operation met something impossible; rebuild */
-    _Atomic uint32_t retired;                /* AUTHORITY: its processes have moved to another segment. Read without lock */
+    _Atomic uint32_t retired;                /* AUTHORITY: RETIRED_MARK: its processes have moved to another segment. Read without lock */
     _Atomic uint32_t rebuilds;               /* waiters are forgotten by a rebuild; processes that see this move register anew */
 
     _Alignas(64) _Atomic uint64_t epoch; /* AUTHORITY: moved by every flush. Read without the lock */

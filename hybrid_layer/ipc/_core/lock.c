@@ -16,7 +16,7 @@ enum status lock_take(struct handle *handle, enum mode mode) {
     struct header *header = handle->header;
     if (!private_is_attached(handle->private))
         return DETACHED;
-    if (atomic_load_explicit(&header->retired, memory_order_relaxed))
+    if (atomic_load_explicit(&header->retired, memory_order_relaxed) == RETIRED_MARK)
         return RETIRED;
     bool takeover;
     enum status status = exclusion_take(handle, mode, &takeover);

@@ -20,13 +20,17 @@ static bool sweep_when_full(struct handle *handle) {
            groups_sweep(handle, handle->groups.bucket_mask + 1) == OK;
 }
 
+static bool is_out_of_memory(enum status status) {
+    return status == NO_MEMORY || status == NO_GROUP_MEMORY || status == NO_SHM;
+}
+
 /* Ends one round of an operation. True: go around again. */
 static bool again(struct handle *handle, enum status *status, bool *swept) {
     if (*status == DAMAGED)
         atomic_store(&handle->header->damaged, 1);
     enum status wanted = *status;
     bool grow = wanted == GROW_MESSAGES || wanted == GROW_GROUPS;
-    bool full = wanted == NO_MEMORY && !*swept;
+    bool full = is_out_of_memory(wanted) && !*swept;
     if (full) {
         *swept = true;
         full = sweep_when_full(handle);
@@ -35,7 +39,7 @@ static bool again(struct handle *handle, enum status *status, bool *swept) {
     if (!grow)
         return full;
     *status = area_grow(handle, wanted == GROW_GROUPS ? &handle->groups : &handle->messages);
-    if (*status == NO_MEMORY && !*swept) {
+    if (is_out_of_memory(*status) && !*swept) {
         *swept = true;
         if (lock_take(handle, TRY) != OK)
             return false;

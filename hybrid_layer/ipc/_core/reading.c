@@ -20,7 +20,7 @@ struct source {
     uint64_t deadline;
 };
 
-static bool source_of(struct handle *handle, uint32_t reference, struct source *source) {
+static bool find_source(struct handle *handle, uint32_t reference, struct source *source) {
     struct block *block = block_raw(handle, &handle->messages, reference);
     if (block == NULL)
         return false;
@@ -37,6 +37,12 @@ static bool source_of(struct handle *handle, uint32_t reference, struct source *
         return false;
     *source = (struct source){entry->payload, PAYLOAD_DATA, 0, payload->size, true, entry->deadline};
     return true;
+}
+
+/* A size that the area cannot hold would have the caller ask for that much memory. */
+static bool source_of(struct handle *handle, uint32_t reference, struct source *source) {
+    return find_source(handle, reference, source) &&
+           source->offset + source->size <= (size_t)handle->messages.blocks * MESSAGE_BLOCK;
 }
 
 /* Takes the head off the queue with its payload in a hold. The hold is filled first: dying in between leaves the message in

@@ -6,8 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "blocks.h"
 #include "channels.h"
 #include "groups.h"
+#include "hash.h"
 #include "liveness.h"
 #include "lock.h"
 #include "memory.h"
@@ -42,6 +44,28 @@ void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geome
     geometry->size = (end + LARGEST_PAGE - 1) & ~(size_t)(LARGEST_PAGE - 1);
 }
 
+/* Not a secret: it tells what somebody overwrote by mistake. */
+static uint64_t seal_of(const struct header *header) {
+    static const uint64_t seed[2] = {LAYOUT_VERSION, SLOTS};
+    size_t begin = sizeof header->magic;
+    return hash_bytes(seed, (const char *)header + begin, offsetof(struct header, seal) - begin);
+}
+
+static bool has_magic(const struct header *header) { return memcmp(header->magic, LAYOUT_MAGIC, sizeof header->magic) == 0; }
+
+bool segment_is_sealed(struct handle *handle) {
+    return has_magic(handle->header) && handle->header->seal == handle->seal && seal_of(handle->header) == handle->seal;
+}
+
+bool segment_is_whole(struct handle *handle) {
+    struct stat status;
+    return fstat(handle->fd, &status) != 0 || status.st_size >= (off_t)handle->size;
+}
+
+bool segment_retire(struct handle *handle) {
+    return atomic_exchange(&handle->header->retired, RETIRED_MARK) != RETIRED_MARK;
+}
+
 enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t group_bytes, const char *prefix,
                            const char *project, const char *machine, const uint64_t seed[2]) {
     struct geometry geometry;
@@ -52,7 +76,7 @@ enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t
     int error = memory_reserve(fd, 0, (off_t)geometry.reserved);
     if (error != 0) {
         errno = error;
-        return error == ENOSPC || error == ENOMEM ? NO_MEMORY : SYSTEM_ERROR;
+        return error == ENOSPC || error == ENOMEM || error == EDQUOT ? NO_SHM : SYSTEM_ERROR;
     }
     struct header *header = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (header == MAP_FAILED)
@@ -69,7 +93,9 @@ enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t
     strncpy(header->project, project, sizeof header->project - 1);
     strncpy(header->machine, machine, sizeof header->machine - 1);
     header->epoch = 1;
-    header->messages.fresh = header->groups.fresh = 1; /* block 0 is "none" */
+    blocks_set_fresh(&header->messages, 1); /* block 0 is "none" */
+    blocks_set_fresh(&header->groups, 1);
+    header->seal = seal_of(header);
     atomic_thread_fence(memory_order_seq_cst);
     memcpy(header->magic, LAYOUT_MAGIC, sizeof header->magic);
     munmap(header, PAGE);
@@ -99,21 +125,26 @@ enum status segment_map(int fd, int lock_fd, struct handle *handle, const char *
         *reason = "it is not finished";
         return DAMAGED;
     }
-    struct header *header = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
-    if (header == MAP_FAILED)
+    struct header *shared = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+    if (shared == MAP_FAILED)
         return SYSTEM_ERROR;
+    struct header copy, *header = &copy;
+    memcpy(&copy, shared, sizeof copy);
+    munmap(shared, PAGE);
     uint64_t message_bytes = header->message_bytes, group_bytes = header->group_bytes;
-    if (memcmp(header->magic, LAYOUT_MAGIC, sizeof header->magic) != 0)
+    if (!has_magic(header))
         *reason = "it is not finished, or no segment";
     else if (header->layout_version != LAYOUT_VERSION || header->slots != SLOTS)
         *reason = "it has another layout";
+    else if (header->seal != seal_of(header))
+        *reason = "its header is damaged";
     else if (message_bytes > (uint64_t)UINT32_MAX * MESSAGE_BLOCK / 2 || group_bytes > (uint64_t)UINT32_MAX * GROUP_BLOCK / 2)
         *reason = "its sizes are impossible";
     else if (header->lock_inode != locks.st_ino)
         *reason = "its processes hold their locks on another file";
     handle->seed[0] = header->hash_seed[0];
     handle->seed[1] = header->hash_seed[1];
-    munmap(header, PAGE);
+    handle->seal = header->seal;
     if (*reason != NULL)
         return DAMAGED;
     segment_geometry(message_bytes, group_bytes, &geometry);

@@ -9,13 +9,22 @@
 void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geometry *geometry);
 
 /* Makes a segment in the empty object `fd`: size, reserved control part, header. Its processes are to hold their record locks on
- * `lock_fd`, which may be the same. The magic is stored last, so an unfinished segment is never attached. NO_MEMORY or
+ * `lock_fd`, which may be the same. The magic is stored last, so an unfinished segment is never attached. NO_SHM or
  * SYSTEM_ERROR. */
 enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t group_bytes, const char *prefix,
                            const char *project, const char *machine, const uint64_t seed[2]);
 
 /* Maps the segment and copies what is fixed. SYSTEM_ERROR, or DAMAGED with *reason naming what is wrong. */
 enum status segment_map(int fd, int lock_fd, struct handle *handle, const char **reason);
+
+/* Whether the part of the header that never changes is what it was when this process attached. */
+bool segment_is_sealed(struct handle *handle);
+
+/* Whether it is as large as it was. If somebody has cut it off, touching what is missing ends the process (SIGBUS). */
+bool segment_is_whole(struct handle *handle);
+
+/* Tells all its processes to move to another segment. True for the one caller that says so first. */
+bool segment_retire(struct handle *handle);
 
 /* Takes the mapping back. For when no thread can be inside any more. */
 void segment_unmap(struct handle *handle);

@@ -365,11 +365,24 @@ enum status loop_collect(struct handle *handle, uint32_t number, bool sleep, cha
     return OK;
 }
 
+/* Whether the ready list holds as many waiters as say that they are in it: who says so and is not is never woken again. */
+static bool is_ready_list_sound(struct handle *handle, const struct loop_slot *loop, uint32_t number) {
+    for (uint32_t at = loop->ready; at != 0; number--) {
+        struct waiter *waiter = waiter_at(handle, at);
+        if (waiter == NULL || number == 0)
+            return false;
+        at = waiter->ready_next;
+    }
+    return number == 0;
+}
+
 enum status loop_repoll(struct handle *handle, uint32_t number) {
     struct loop_slot *loop = own_loop(handle, number);
     if (loop == NULL)
         return DAMAGED;
-    uint32_t at = loop->waiters;
+    if (!loop->in_use)
+        return GONE;
+    uint32_t at = loop->waiters, ready = 0;
     for (uint32_t steps = 0; at != 0; steps++) {
         struct waiter *waiter = waiter_at(handle, at);
         struct channel *channel = waiter != NULL ? channel_at(handle, waiter->channel) : NULL;
@@ -377,7 +390,8 @@ enum status loop_repoll(struct handle *handle, uint32_t number) {
             return DAMAGED;
         if (channel->head != 0 && !make_ready(handle, at, waiter))
             return DAMAGED;
+        ready += waiter->is_ready != 0;
         at = waiter->loop_next;
     }
-    return look_around(handle);
+    return is_ready_list_sound(handle, loop, ready) ? look_around(handle) : DAMAGED;
 }

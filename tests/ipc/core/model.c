@@ -224,7 +224,7 @@ static void do_group_add(uint32_t group, uint32_t queue) {
     bool lives = is_inbox(queue) || below(5) != 0;
     enum status status = op_group_add(handle, WAIT, named(group_names[group]), named(queue_names[queue]),
                                       named(locals[local]), lives ? LONG : 0);
-    if (status == NO_MEMORY)
+    if (status == NO_MEMORY || status == NO_GROUP_MEMORY)
         return;
     MUST(status == OK);
     if (is_inbox(queue) && !model->is_open)

@@ -18,13 +18,15 @@ struct ledger *new_ledger(void) {
     return ledger;
 }
 
+static bool is_full(enum status status) { return status == NO_MEMORY || status == NO_GROUP_MEMORY || status == NO_SHM; }
+
 /* What an operation on a segment in use by others may come to. */
 static void allow(const struct worker *worker, enum status status) {
     if (!worker->is_strict)
         return;
-    if (status != OK && status != EMPTY && status != FULL && status != NO_MEMORY && status != GONE && status != NO_SPACE)
+    if (status != OK && status != EMPTY && status != FULL && !is_full(status) && status != GONE && status != NO_SPACE)
         fprintf(stderr, "status %d\n", (int)status);
-    MUST(status == OK || status == EMPTY || status == FULL || status == NO_MEMORY || status == GONE || status == NO_SPACE);
+    MUST(status == OK || status == EMPTY || status == FULL || is_full(status) || status == GONE || status == NO_SPACE);
 }
 
 void worker_begin(struct worker *worker, struct handle *handle, struct ledger *ledger, uint32_t number, bool is_strict) {
