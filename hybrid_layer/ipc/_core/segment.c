@@ -59,6 +59,8 @@ bool segment_is_sealed(struct handle *handle) {
 
 bool segment_is_whole(struct handle *handle) {
     struct stat status;
+    if (handle->fd != handle->lock_fd) /* then it was closed once the segment was mapped */
+        return true;
     return fstat(handle->fd, &status) != 0 || status.st_size >= (off_t)handle->size;
 }
 
