@@ -41,6 +41,8 @@ def format(
     seed: tuple[int, int],
     /,
 ) -> None: ...
+def record_lock_pid(fd: int, /) -> int:
+    """The process that holds the record lock on a file's first byte; 0: none, or one of another pid namespace."""
 
 class Segment:
     """Methods that may wake somebody return a bit for each event loop of this process that has to be woken by hand;

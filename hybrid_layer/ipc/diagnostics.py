@@ -6,9 +6,11 @@ psutil serves nothing else.
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable
 
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.objects import ROOT
+from hybrid_layer.ipc.patience import Contended
 from hybrid_layer.statistics import warn
 
 
@@ -23,23 +25,17 @@ def project_of_this_process() -> str:
     return f"{module} in {base}"[:190] if module and base else ""
 
 
-def holder(core: _core.Segment) -> str:
-    """Who holds the segment's lock, for an error message."""
+def lock_holder(core: _core.Segment) -> Hashable:
+    """Who has the segment's lock, and since when."""
+    return core.lock_word | 1, core.progress
+
+
+def contended(core: _core.Segment, prefix: str) -> Contended:
+    """What to raise when the lock of the segment of `prefix` was not had."""
+    holder = lock_holder(core)
     slot = (core.lock_word >> 1 & 0x7FF) - 1
-    for number, _, pid, _ in core.processes():
-        if number == slot:
-            return f"process {pid} ({_process_name(pid)})"
-    return "a process that is just leaving"
-
-
-def _process_name(pid: int) -> str:
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return f"{process.name()}, {process.status()}"
-    except psutil.Error:
-        return "of another pid namespace"
+    pids = [pid for number, _, pid, is_alive in core.processes() if number == slot and is_alive]
+    return Contended(f"The segment of prefix {prefix!r}", holder, pids[0] if pids else None)
 
 
 def shm_room() -> str:

@@ -56,14 +56,13 @@ class ProcessState:
         """Draining and distributing is one step, or two loops could turn the order of two messages."""
         self.next_look = 0.0
         """When a sender makes sure that the segment is still there; receivers do so while they wait."""
-        self.stuck = 0
-        """The lock word of a holder that did not go on."""
 
     def look(self) -> None:
         """Move if the segment was lost."""
         self.next_look = time.monotonic() + _LOOK
         self.segment.recover_if_lost()
         self.segment.warn_of_unread()
+        self.segment.pay_debts()
         if self.moves != self.segment.moves:
             self.restore()
 
@@ -87,12 +86,12 @@ class ProcessState:
                 try:
                     messages, has_more = core.drain(part, station.number)
                 except (_core.Busy, _core.Damaged, _core.NoMemory, _core.Retired):
-                    station.retry_soon(partial(self.take_in, part, station))
+                    station.retry_soon(part, partial(self.take_in, part, station))
                     return
                 except _core.Gone:
                     # The segment does not know us: it is another one, or ours was damaged.
                     if has_restored or not self.restore():
-                        station.retry_soon(partial(self.take_in, part, station))
+                        station.retry_soon(part, partial(self.take_in, part, station))
                         return
                     has_restored = True
                     continue

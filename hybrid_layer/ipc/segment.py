@@ -6,24 +6,24 @@ happen under a record lock on the lock file, so 50 processes may start at once, 
 is replaced by the next one.
 
 Closing any descriptor of a file drops all record locks that the process has on it. Hence one `LocalSegment` for each
-process and prefix, which all layer objects share, and which opens lock file and segment once.
+process and prefix (`attachments.py`), which opens lock file and segment once.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import hashlib
 import os
 import secrets
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from hybrid_layer import identity
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, SegmentBusy, SegmentDamaged, TooManyProcesses
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.diagnostics import (
-    holder,
+    contended,
     project_of_this_process,
     shm_room,
     warn_of_another_project,
@@ -40,6 +40,7 @@ from hybrid_layer.ipc.objects import (
     open_object,
     remove_object,
 )
+from hybrid_layer.ipc.patience import Contended, process_name
 from hybrid_layer.ipc.station import Station
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.statistics import warn
@@ -69,11 +70,14 @@ class LocalSegment:
         self._inode = (0, 0)
         self.wakers: dict[int, Callable[[], None]] = {}
         """Loop number -> wake that loop of this process; see `wake_loops`."""
+        self._owed: deque[tuple[_core.Segment, Callable[[_core.Segment], int | None]]] = deque()
         self.stations = self._new_stations()
+        self._heir: identity.Identity | None = None
+        """The forked child that has given up what belongs to its parent."""
         try:
             with self._lock_file.held():
                 self.core = self._attach()
-        except HybridLayerError:
+        except (Contended, HybridLayerError, OSError):
             self._lock_file.close()
             raise
 
@@ -82,15 +86,15 @@ class LocalSegment:
         return self._identity is identity.current() and not self._has_left
 
     def join(self) -> None:
-        """Take a slot in a forked child, which has inherited everything but that. Called when an operation says so."""
+        """Take a slot in a forked child, which has inherited everything but that. Called when an operation says so.
+
+        Raises what `acquire` raises, and may then be called again.
+        """
         if self._identity is identity.current():
             identity.renew()  # forked by code that runs no hooks
-        for station in self.stations.all():
-            station.close()  # of the parent's loops, which do not run here: before we count as attached
-        self._identity = identity.current()
-        self._lock = threading.Lock()  # the inherited one may be held by a thread that does not exist here
-        self.wakers = {}
-        self.stations = self._new_stations()
+        if self._heir is not identity.current():
+            self._give_up_inheritance()
+            self._heir = identity.current()
         with self._lock_file.held():
             # The parent's descriptors carry no lock of ours and stay open: closing one would drop those that we take
             # now. Code that makes daemons may have closed them, and opened other files under their numbers.
@@ -98,7 +102,16 @@ class LocalSegment:
                 self._join(self.core)
             else:
                 self.core = self._attach()
+        self._identity = identity.current()
         self.moves += 1
+
+    def _give_up_inheritance(self) -> None:
+        for station in self.stations.all():
+            station.close()  # of the parent's loops, which do not run here: before we count as attached
+        self._lock = threading.Lock()  # the inherited one may be held by a thread that does not exist here
+        self.wakers = {}
+        self._owed.clear()
+        self.stations = self._new_stations()
 
     def recover_if_lost(self) -> bool:
         """Move to a new segment if this one cannot be used any more. True: moved, or tried to."""
@@ -115,6 +128,8 @@ class LocalSegment:
         )
         try:
             self._recover(core, reason)
+        except Contended:
+            return True  # others move too, or leave; the next look tries again
         except HybridLayerError as error:
             warn(("move", self.name), "Cannot move to a new segment: %s", error)
         return True
@@ -165,31 +180,59 @@ class LocalSegment:
             loops >>= 1
             number += 1
 
+    def owe(self, operation: Callable[[_core.Segment], int | None]) -> None:
+        """Do what has to be done before long, now or when the lock is to be had. It may return loops to wake."""
+        self._owed.append((self.core, operation))
+        self.pay_debts()
+
+    def pay_debts(self) -> None:
+        """Try again what could not be done when it was due."""
+        for _ in range(len(self._owed)):
+            try:
+                core, operation = self._owed.popleft()
+            except IndexError:
+                return  # another thread pays them
+            try:
+                self.wake_loops((operation(core) or 0) if core is self.core else 0)
+            except (_core.Busy, _core.Damaged):
+                self._owed.append((core, operation))
+                return
+            except (_core.Detached, _core.Retired):
+                continue
+
     def _new_stations(self) -> LoopLocal[Station]:
         return LoopLocal(lambda loop: Station(self, loop), Station.close)
 
     def leave(self) -> None:
         """Give the slot back, and remove a segment that nobody uses and nothing is left in."""
-        with self._lock, contextlib.suppress(SegmentBusy, OSError), self._lock_file.held():
+        with self._lock:
             if self._has_left or not self.core.attached:
                 return
             self._has_left = True
             for station in self.stations.all():
                 station.remove_doorbell()  # of a loop that was closed without notice, or never
-            needed = True
-            with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
-                needed = self.core.is_needed()
-            with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
-                self.core.leave()
-            is_current = self._has_inode() and is_same_file(self._fd, lock_bearer(self.name))
-            if not needed and is_current and self.core.is_deserted():
-                remove_object(self.name)
-            if not object_exists(self.name):  # also when somebody else has removed it: held() has made a directory
-                self._lock_file.remove_directory()
+            try:
+                with contextlib.suppress(OSError), self._lock_file.held(patiently=True):
+                    self._leave()
+            except SegmentBusy:  # the lock file is needed only for removing a segment
+                with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
+                    self.core.leave()
         self._lock_file.close()
         if not _core.PORTABLE and self._has_inode():
             os.close(self._fd)
         self._fd = -1
+
+    def _leave(self) -> None:
+        needed = True
+        with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
+            needed = self.core.is_needed()
+        with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
+            self.core.leave()
+        is_current = self._has_inode() and is_same_file(self._fd, lock_bearer(self.name))
+        if not needed and is_current and self.core.is_deserted():
+            remove_object(self.name)
+        if not object_exists(self.name):  # also when somebody else has removed it: held() has made a directory
+            self._lock_file.remove_directory()
 
     def remove_stale_doorbells(self) -> None:
         """Remove the doorbells that processes left behind when they were killed."""
@@ -208,25 +251,16 @@ class LocalSegment:
         for _ in range(3):  # found, replaced, made
             fd, is_new = self._open_or_create()
             try:
-                core = _core.Segment(fd, self._locks_on(fd), str(self.directory))
-                if core.retired:
-                    self._replace(fd, None)  # its processes have moved, or are about to
-                    continue
-            except _core.Damaged as reason:
-                # Under the lock nobody is in the middle of making it: its maker was killed, or it is no segment.
-                self._replace(fd, f"a segment that cannot be used ({reason})")
-                continue
-            if not is_new and self._has_other_sizes(core):
-                if not core.is_deserted():
-                    os.close(fd)
-                    raise ConfigurationError(self._other_sizes(core))
-                self._replace(fd, None)
-                continue
-            try:
-                self._join(core)
-            except HybridLayerError:
+                core = self._usable(fd, is_new)
+                if core is not None:
+                    self._join(core)
+            except BaseException:
                 os.close(fd)
                 raise
+            if core is None:
+                remove_object(self.name)
+                os.close(fd)
+                continue
             self._fd = self._locks_on(fd)
             if fd != self._fd:
                 os.close(fd)  # mapped, and not needed any more
@@ -237,6 +271,23 @@ class LocalSegment:
             warn_of_neighbours(self.name, self.prefix, _digest(self.prefix))
             return core
         raise SegmentDamaged(f"{label(self.name)} cannot be made; something else writes to it.")
+
+    def _usable(self, fd: int, is_new: bool) -> _core.Segment | None:
+        """The segment that was found, or None if it is to be replaced."""
+        try:
+            core = _core.Segment(fd, self._locks_on(fd), str(self.directory))
+        except _core.Damaged as reason:
+            # Under the lock nobody is in the middle of making it: its maker was killed, or it is no segment.
+            where = label(self.name)
+            warn(("replaced", self.name), "Replacing a segment that cannot be used (%s) at %s.", reason, where)
+            return None
+        if core.retired:
+            return None  # its processes have moved, or are about to
+        if not is_new and self._has_other_sizes(core):
+            if not core.is_deserted():
+                raise ConfigurationError(self._other_sizes(core))
+            return None
+        return core
 
     def _locks_on(self, fd: int) -> int:
         return self._lock_file.fd if _core.PORTABLE else fd
@@ -250,7 +301,7 @@ class LocalSegment:
                 f"Give some of them another prefix."
             ) from None
         except _core.Busy:
-            raise SegmentBusy(f"The segment {self.name} is locked by {holder(core)}, which does not go on.") from None
+            raise contended(core, self.prefix) from None
         except _core.Damaged:
             raise SegmentDamaged(
                 f"The segment {self.name} cannot be repaired; remove {lock_bearer(self.name)}."
@@ -286,20 +337,14 @@ class LocalSegment:
             ) from None
         return fd
 
-    def _replace(self, fd: int, warning: str | None) -> None:
-        if warning is not None:
-            warn(("replaced", self.name), "Replacing %s at %s.", warning, label(self.name))
-        remove_object(self.name)
-        os.close(fd)
-
     def _has_other_sizes(self, core: _core.Segment) -> bool:
         return (core.message_bytes, core.group_bytes) != (self.message_memory, self.group_memory)
 
     def _other_sizes(self, core: _core.Segment) -> str:
-        pids = ", ".join(str(pid) for _, _, pid, is_alive in core.processes() if is_alive)
+        processes = ", ".join(process_name(pid) for _, _, pid, is_alive in core.processes() if is_alive)
         return (
             f"The segment of prefix {self.prefix!r} has message_memory={core.message_bytes} and "
-            f"group_memory={core.group_bytes}, and processes that use it (pid {pids}); this process is configured "
+            f"group_memory={core.group_bytes}, and is used by {processes}; this process is configured "
             f"with message_memory={self.message_memory} and group_memory={self.group_memory}. Use the same sizes, stop "
             f"those processes first, or use another prefix."
         )
@@ -319,56 +364,3 @@ _WHY_LOST = dict.fromkeys(
     "something removed it, such as systemd's RemoveIPC or a cleaned /dev/shm. Moving to a new one; unread messages are "
     "gone.",
 )
-
-# One attachment for each process and prefix.
-
-_segments: dict[str, LocalSegment] = {}
-# Reentrant: the garbage collector may release a layer at any allocation, also at one made under this lock.
-_registry_lock = threading.RLock()
-
-
-def acquire(prefix: str, message_memory: int, group_memory: int) -> LocalSegment:
-    """The process's attachment to the segment of `prefix`, made at first use. Give it back with `release`.
-
-    Raises `ConfigurationError` (sizes differ from those of a segment in use; a stranger's files; no room),
-    `TooManyProcesses`, `SegmentBusy`, `SegmentDamaged`.
-    """
-    with _registry_lock:
-        segment = _segments.get(prefix)
-        if segment is None:
-            segment = _segments[prefix] = LocalSegment(prefix, message_memory, group_memory)
-        elif (segment.message_memory, segment.group_memory) != (message_memory, group_memory):
-            raise ConfigurationError(
-                f"Two layers of this process use prefix {prefix!r} with different sizes: message_memory="
-                f"{segment.message_memory} and {message_memory}, group_memory={segment.group_memory} and "
-                f"{group_memory}."
-            )
-        segment.users += 1
-        return segment
-
-
-def release(segment: LocalSegment) -> None:
-    """Give an attachment back; the last one leaves the segment."""
-    with _registry_lock:
-        segment.users -= 1
-        if segment.users > 0 or _segments.get(segment.prefix) is not segment:
-            return
-        del _segments[segment.prefix]
-        # Under the lock: closing descriptors here would drop the record locks that the next attachment takes meanwhile.
-        segment.leave()
-
-
-@atexit.register
-def _leave_all() -> None:
-    for segment in list(_segments.values()):
-        if segment.is_own():
-            segment.leave()
-    _segments.clear()
-
-
-def _renew_registry() -> None:
-    global _registry_lock
-    _registry_lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_registry)

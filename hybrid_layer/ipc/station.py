@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.lockfile import is_same_file
+from hybrid_layer.ipc.patience import PAUSE
 from hybrid_layer.statistics import warn
 from hybrid_layer.waiters import WaitQueue
 
@@ -28,7 +29,6 @@ REPOLL = 0.25
 """Seconds after which a sleeping loop looks for itself: a sender may have died before it rang."""
 _UNRUNG_REPOLL = 0.005
 """The same for a loop that got no doorbell, as the process has more loops than its slot has places for."""
-_BUSY_RETRY = 0.05
 _TURNS = 16
 """Messages that `receive` hands out without giving the event loop a turn."""
 
@@ -49,10 +49,12 @@ class Station:
         self._turns = _TURNS
         self._settling = False
         self._timer: asyncio.TimerHandle | None = None
+        self._retries: dict[Hashable, Callable[[], None]] = {}
         self._reaped = 0
         self._open()
 
     def _open(self) -> None:
+        self._segment.pay_debts()
         core = self._segment.core
         self._moves = self._segment.moves
         self._rebuilds = core.rebuilds
@@ -92,8 +94,8 @@ class Station:
             os.close(self._fd)
             self._fd = -1
         if self.number >= 0 and self._segment.is_own() and self._moves == self._segment.moves:
-            with contextlib.suppress(_core.Detached, _core.Busy, _core.Damaged, _core.Retired):
-                self._segment.wake_loops(self._segment.core.close_loop(self.number) & ~(1 << self.number))
+            number = self.number
+            self._segment.owe(lambda core: core.close_loop(number) & ~(1 << number))
         self._segment.wakers.pop(self.number, None)
         self.number = -1
 
@@ -149,7 +151,7 @@ class Station:
             payload, loops = self._segment.core.pop(channel, self.number)
         except (_core.Busy, _core.Damaged, _core.Retired, _core.NoMemory):
             # Not registered, with NoMemory because not even a block for a waiter is left: look again by ourselves.
-            self.retry_soon(self._wake_all)
+            self.retry_soon("wake", self._wake_all)
             return None
         except _core.Detached:
             return None  # the interpreter is ending
@@ -184,9 +186,16 @@ class Station:
             self._settling = True
             self.loop.call_soon(self._settle)
 
-    def retry_soon(self, callback: Callable[[], None]) -> None:
-        """Call back when the segment's lock may be had again."""
-        self.loop.call_later(_BUSY_RETRY, callback)
+    def retry_soon(self, key: Hashable, callback: Callable[[], None]) -> None:
+        """Call back when the segment's lock may be had again; once for each key, however often it was asked for."""
+        if not self._retries:
+            self.loop.call_later(PAUSE, self._retry)
+        self._retries[key] = callback
+
+    def _retry(self) -> None:
+        retries, self._retries = self._retries, {}
+        for callback in retries.values():
+            callback()
 
     def _on_ring(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -209,7 +218,7 @@ class Station:
                 return
         except (_core.Busy, _core.Damaged, _core.NoMemory):
             self._settling = True
-            self.retry_soon(self._settle)
+            self.retry_soon("settle", self._settle)
             return
         except (_core.Detached, _core.Retired):
             return  # the next look around moves
@@ -286,6 +295,7 @@ class Station:
         if not self._segment.is_own() or not (self._queues or self._inboxes):
             return
         self._start_timer()
+        self._segment.pay_debts()
         core = self._segment.core
         try:
             if self._segment.recover_if_lost():

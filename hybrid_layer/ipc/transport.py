@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TypeVar, TypeVarTuple
 
 from channels.exceptions import ChannelFull
 
 from hybrid_layer import identity
-from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError, SegmentBusy, SegmentDamaged
+from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError, SegmentDamaged
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.diagnostics import holder, shm_room
+from hybrid_layer.ipc.attachments import acquire, release
+from hybrid_layer.ipc.diagnostics import contended, lock_holder, shm_room
+from hybrid_layer.ipc.patience import PAUSE, Contended, Patience
 from hybrid_layer.ipc.process import ProcessState
-from hybrid_layer.ipc.segment import LocalSegment, acquire, release
+from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.names import local, non_local
 from hybrid_layer.statistics import KEYS, warn, warn_of_full_members
 from hybrid_layer.transport import Settings
@@ -26,8 +27,6 @@ from hybrid_layer.transport import Settings
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_TRIES = 40
-"""Waits of 50 ms for the segment's lock, all without any progress, before its holder is held to be stopped."""
 _SENDS: tuple[object, ...] = (_core.Segment.push, _core.Segment.group_send)
 _RECEIVED = KEYS.index("received")
 _MEMORY = KEYS.index("memory")
@@ -42,18 +41,24 @@ class LocalTransport:
         self._expiry_ns = int(settings.policy.expiry * 1e9)
         self._group_expiry_ns = int(settings.policy.group_expiry * 1e9)
         self._own: ProcessState | None = None
+        self._contended: Contended | None = None
+        """What the last tries to attach have met."""
+        self._next_try = 0.0
+        self._stuck: Hashable = None
+        """The holder for which a caller's patience was over: the next ones have none."""
 
     # Channels
 
     async def open_inbox(self, part: str) -> None:
         """Make `part` receivable by this process."""
-        if part not in self._process().parts:
+        process = self._current() or await self._join()
+        if part not in process.parts:
             await self._call(_core.Segment.open_inbox, part)
             self._process().receive_on(part)
 
     async def send(self, channel: str, payload: bytes) -> None:
         """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`; then nothing was stored."""
-        process = self._process()
+        process = self._current() or await self._join()
         if time.monotonic() >= process.next_look:
             process.look()
         part, name = (non_local(channel), local(channel)) if "!" in channel else (channel, "")
@@ -75,7 +80,7 @@ class LocalTransport:
 
     async def receive(self, channel: str) -> bytes:
         """Wait for the next payload. A cancellation at any point loses nothing."""
-        process = self._process()
+        process = self._current() or await self._join()
         if "!" not in channel:
             return await process.segment.stations.get().receive(channel)
         part = non_local(channel)
@@ -89,7 +94,7 @@ class LocalTransport:
 
     async def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member for `group_expiry` seconds from now. Raises `GroupMemoryFull`."""
-        process = self._process()
+        process = self._current() or await self._join()
         part = non_local(channel)
         try:
             await self._call(
@@ -105,7 +110,7 @@ class LocalTransport:
 
     async def group_discard(self, group: str, channel: str) -> None:
         """End the membership, if there is one."""
-        process = self._process()
+        process = self._current() or await self._join()
         process.memberships.pop((group, channel), None)
         await self._call(
             _core.Segment.group_discard, group, non_local(channel), local(channel) if "!" in channel else ""
@@ -113,7 +118,7 @@ class LocalTransport:
 
     async def group_send(self, group: str, payload: bytes) -> None:
         """Give `payload` to every member; who is at capacity misses it, which is counted."""
-        process = self._process()
+        process = self._current() or await self._join()
         if time.monotonic() >= process.next_look:
             process.look()
         policy = self._settings.policy
@@ -140,9 +145,12 @@ class LocalTransport:
 
     async def flush(self) -> None:
         """Forget every message and group of the segment."""
-        process = self._process()
-        process.memberships.clear()
+        process = self._current() or await self._join()
+        known = dict(process.memberships)
         await self._call(_core.Segment.flush)
+        for membership, deadline in known.items():
+            if process.memberships.get(membership) == deadline:
+                del process.memberships[membership]
         process.inbox.clear()
 
     async def close(self) -> None:
@@ -155,7 +163,7 @@ class LocalTransport:
 
     async def statistics(self) -> dict[str, int]:
         """The machine's counters, of all processes, since the segment was made."""
-        return self._process().counters.as_dict()
+        return (self._current() or await self._join()).counters.as_dict()
 
     def count(self, key: str) -> None:
         """Add one to a counter."""
@@ -165,7 +173,7 @@ class LocalTransport:
 
     async def machine_id(self) -> str:
         """The random id that all processes of this machine read in the segment."""
-        return self._process().segment.core.machine
+        return (self._current() or await self._join()).segment.core.machine
 
     async def deliver(self, channel: str, payload: bytes) -> None:
         """Put a group's message, which came over the remote, into a normal channel's queue; a full one drops it."""
@@ -180,7 +188,7 @@ class LocalTransport:
 
     async def mark_remote_members(self) -> None:
         """Tell all processes of this machine that one has."""
-        self._process().segment.core.mark_members()
+        (self._current() or await self._join()).segment.core.mark_members()
 
     def meet_remote_flush(self, incarnation: int, flushes: int) -> None:
         """Forget this machine's messages, once, if the servers were flushed since it last met them. From any thread."""
@@ -190,47 +198,81 @@ class LocalTransport:
             warn(("meet flush", self._settings.prefix), "A flush of the servers is not done here: %s", error)
             return
         if process.segment.core.meet_remote_flush(incarnation, flushes):
-            for _ in range(_TRIES):
-                with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired, _core.Detached):
-                    process.segment.core.flush()
-                    break
+            process.segment.owe(_core.Segment.flush)
             process.inbox.clear()
 
     # Steps
 
-    def _process(self) -> ProcessState:
+    def _current(self) -> ProcessState | None:
+        """None: this process has not attached yet."""
         process = self._own
         if process is None or process.identity is not identity.current():
-            return self._start()
+            return None
         if process.moves != process.segment.moves:
             process.restore()
         return process
+
+    def _process(self) -> ProcessState:
+        """For those that cannot await."""
+        patience = Patience()
+        while True:
+            try:
+                return self._current() or self._start()
+            except Contended as met:
+                if patience.is_over(met.holder):
+                    raise met.busy() from None
+            time.sleep(PAUSE)
+
+    async def _join(self) -> ProcessState:
+        """Attach, with patience for others who do so too, or who hold the segment's lock."""
+        patience = Patience()
+        while True:
+            # A try holds up its event loop: among many callers, one at a time is enough.
+            if self._contended is None or time.monotonic() >= self._next_try:
+                try:
+                    return self._start()
+                except Contended as met:
+                    self._next_try = time.monotonic() + PAUSE
+                    if met.holder == self._stuck:
+                        raise met.busy() from None
+                    is_over = patience.is_over(met.holder)
+                    if self._contended is None or self._contended.is_queue or not met.is_queue:
+                        self._contended = met
+            else:
+                is_over = patience.is_over(self._contended.holder)
+            if is_over:
+                self._stuck = self._contended.holder
+                raise self._contended.busy()
+            await asyncio.sleep(PAUSE)
 
     def _start(self) -> ProcessState:
         with _starting:
             process = self._own
             if process is not None and process.identity is identity.current():
                 return process
+            segment = self._attach(process)
+            self._stuck = None
+            self._contended = None
+            self._own = own = ProcessState(self._settings, segment)
             if process is None:
-                segment = acquire(self._settings.prefix, *self._sizes)
-            else:
-                segment = process.segment
-            if not segment.is_own():
-                segment.join()
-            first = process is None
-            self._own = process = ProcessState(self._settings, segment)
-            if first:
-                weakref.finalize(self, _let_go, segment, process.parts).atexit = False
-            return process
+                weakref.finalize(self, _let_go, segment, own.parts).atexit = False
+            return own
+
+    def _attach(self, inherited: ProcessState | None) -> LocalSegment:
+        if inherited is None:
+            return acquire(self._settings.prefix, *self._sizes)
+        if not inherited.segment.is_own():
+            inherited.segment.join()
+        return inherited.segment
 
     async def _call(self, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
         """One operation of the core, with patience for a lock that another process holds."""
-        process = self._process()
+        process = self._current() or await self._join()
         try:
             return operation(process.segment.core, *args)
         except _core.Detached:
             identity.renew()  # forked by code that runs no hooks
-            process = self._process()
+            process = await self._join()
         except _core.Retired:
             process.look()
         except _core.Damaged:
@@ -238,33 +280,26 @@ class LocalTransport:
             if operation in _SENDS:
                 raise SegmentDamaged(_MAY_BE_LOST) from None
         except _core.Busy:
-            core = process.segment.core
-            if process.stuck and core.lock_word | 1 == process.stuck:
-                raise SegmentBusy(self._busy(core)) from None
+            if lock_holder(process.segment.core) == self._stuck:
+                raise contended(process.segment.core, self._settings.prefix).busy() from None
         return await self._call_again(process, operation, *args)
 
     async def _call_again(self, process: ProcessState, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
-        tries = 0
+        patience = Patience()
+        pause = 0.0
         while True:
+            await asyncio.sleep(pause)
             core = process.segment.core
-            progress = core.progress
-            await asyncio.sleep(0)
             try:
                 return operation(core, *args)
             except (_core.Damaged, _core.Retired, _core.Detached):
                 raise SegmentDamaged(_MAY_BE_LOST) from None
             except _core.Busy:
-                # The clock would blame a caller that was stopped itself; what counts is that nobody got the lock.
-                tries = tries + 1 if core.progress == progress else 0
-                if tries >= _TRIES:
-                    process.stuck = core.lock_word | 1
-                    raise SegmentBusy(self._busy(core)) from None
-
-    def _busy(self, core: _core.Segment) -> str:
-        return (
-            f"The segment of prefix {self._settings.prefix!r} is locked by {holder(core)}, which does not go on. It is "
-            f"stopped or being debugged; continue or kill it."
-        )
+                pause = PAUSE
+                holder = lock_holder(core)
+                if patience.is_over(holder):
+                    self._stuck = holder
+                    raise contended(core, self._settings.prefix).busy() from None
 
     def _channel_full(self, channel: str, part: str, capacity: int) -> str:
         what = f"The inbox {part} of {channel}" if part != channel else f"Channel {channel}"
@@ -284,8 +319,7 @@ def _let_go(segment: LocalSegment, parts: dict[str, Callable[[], None]]) -> None
     """What a layer object that is collected leaves behind: its inboxes, and perhaps the segment."""
     if segment.is_own():
         for part in parts:
-            with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired, _core.Detached):
-                segment.core.close_inbox(part)
+            segment.owe(lambda core, part=part: core.close_inbox(part))  # type: ignore[misc]
     release(segment)
 
 

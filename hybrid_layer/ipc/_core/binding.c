@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "liveness.h"
 #include "memory.h"
 #include "segment.h"
 
@@ -132,7 +133,14 @@ static PyObject *core_format(PyObject *module, PyObject *args) {
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
+static PyObject *core_record_lock_pid(PyObject *module, PyObject *argument) {
+    (void)module;
+    int fd = PyObject_AsFileDescriptor(argument);
+    return fd < 0 ? NULL : PyLong_FromLong(record_lock_pid(fd));
+}
+
 static PyMethodDef core_functions[] = {
+    {"record_lock_pid", core_record_lock_pid, METH_O, NULL},
     {"format", core_format, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

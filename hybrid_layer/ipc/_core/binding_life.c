@@ -1,6 +1,7 @@
 #include "binding.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "channels.h"
 #include "checker.h"
@@ -117,7 +118,7 @@ PyObject *segment_check(Segment *self, PyObject *unused) {
     return list == NULL ? NULL : Py_BuildValue("(sN)", error, list);
 }
 
-/* (slot, generation, pid, alive) of each published slot; pid 0 tells nothing, it may be one of another pid namespace. */
+/* (slot, generation, pid, alive) of each published slot; pid 0: it is dead, or lives in another pid namespace. */
 PyObject *segment_processes(Segment *self, PyObject *unused) {
     struct handle *handle = &self->handle;
     (void)unused;
@@ -127,8 +128,9 @@ PyObject *segment_processes(Segment *self, PyObject *unused) {
         if (published == 0)
             continue;
         bool own = private_is_attached(handle->private) && slot == handle->private->slot;
-        PyObject *item = Py_BuildValue("(IIIO)", slot, generation, handle->slots[slot].pid,
-                                       own || !liveness_is_dead(handle, slot, generation) ? Py_True : Py_False);
+        bool alive = own || !liveness_is_dead(handle, slot, generation);
+        pid_t pid = own ? getpid() : alive ? liveness_pid(handle, slot) : 0;
+        PyObject *item = Py_BuildValue("(IIiO)", slot, generation, (int)pid, alive ? Py_True : Py_False);
         if (item == NULL || PyList_Append(list, item) < 0)
             Py_CLEAR(list);
         Py_XDECREF(item);

@@ -30,8 +30,11 @@ static enum status hold_large(struct handle *handle, struct name local, const vo
 
 static void let_go(struct handle *handle, uint32_t hold) {
     enum status status;
-    if (hold != NO_HOLD)
-        RUN(op_hold_release, hold);
+    if (hold == NO_HOLD)
+        return;
+    RUN(op_hold_release, hold);
+    if (status == BUSY)
+        hold_abandon(handle, hold);
 }
 
 PyObject *segment_push(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {

@@ -11,7 +11,8 @@
 
 #define WAIT_NS 50000000ull
 
-/* OK, or BUSY: not had at once with TRY, or within WAIT_NS with WAIT. *takeover: its owner vanished inside, and may have left
+/* OK, or BUSY: not had at once with TRY and GLANCE, or within WAIT_NS with WAIT. TRY does not ask whether the owner lives.
+ * *takeover: its owner vanished inside, and may have left
  * anything behind. */
 enum status exclusion_take(struct handle *handle, enum mode mode, bool *takeover);
 

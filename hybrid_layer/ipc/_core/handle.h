@@ -36,8 +36,8 @@ enum status {
     SYSTEM_ERROR   /* see errno */
 };
 
-/* How long an operation may wait for the lock. */
-enum mode { TRY, WAIT };
+/* How long an operation may wait for the lock: not at all; not at all, but it is taken from a dead owner; up to 50 ms. */
+enum mode { TRY, GLANCE, WAIT };
 
 /* What belongs to one process and to no forked child of it; see memory.h. */
 struct private_page {
@@ -73,6 +73,9 @@ struct handle {
     struct area groups;
     struct private_page *private;
     uint32_t word; /* our lock word, without the waiters bit */
+    _Atomic uint64_t vain; /* whom the lock was last waited for in vain: owner, and how often it had changed hands by then */
+    _Atomic uint32_t abandoned;  /* a bit for each hold of ours that could not be given back, as the lock was not to be had */
+    _Atomic uint64_t next_sweep; /* when a full area may be swept again, nanoseconds */
     char unread[NAME_MAX_LENGTH + 1]; /* a normal channel whose messages expire and that nobody reads; empty: none was met */
     _Atomic uint32_t repairs; /* rebuilds by this process because something impossible was met, and */
     _Atomic uint64_t lost;    /* what they had to give up: messages, and records of channels and groups */

@@ -6,7 +6,13 @@ static struct hold *own_hold(struct handle *handle, uint32_t hold) {
     return &handle->slots[handle->private->slot].holds[hold];
 }
 
+void hold_abandon(struct handle *handle, uint32_t hold) { atomic_fetch_or(&handle->abandoned, 1u << hold); }
+
 static enum status free_hold(struct handle *handle, uint32_t *hold) {
+    uint32_t abandoned = atomic_exchange(&handle->abandoned, 0);
+    for (uint32_t number = 0; number < HOLDS; number++)
+        if ((abandoned >> number & 1u) != 0 && !hold_clear(handle, handle->private->slot, number))
+            return DAMAGED;
     for (*hold = 0; *hold < HOLDS; (*hold)++)
         if (own_hold(handle, *hold)->block == 0)
             return OK;

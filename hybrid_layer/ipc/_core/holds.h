@@ -20,6 +20,9 @@ enum status hold_keep(struct handle *handle, uint32_t reference, uint32_t *hold)
 /* Reads `size` bytes of what is kept. Without the lock. */
 bool hold_read(struct handle *handle, uint32_t hold, void *to, size_t size);
 
+/* Notes a hold of ours that could not be cleared now; whoever of this process takes one next clears it. Without the lock. */
+void hold_abandon(struct handle *handle, uint32_t hold);
+
 uint32_t hold_block(struct handle *handle, uint32_t hold);
 
 /* Forgets a hold whose chain was linked into a queue. */

@@ -129,7 +129,7 @@ struct hold {
 struct slot {
     _Atomic uint32_t generation; /* AUTHORITY: stored by who holds the slot's record lock, before it is published */
     uint32_t published;          /* AUTHORITY: generation + 1 of the process that is in, 0 nobody is */
-    uint32_t pid;                /* for people only: it means nothing in another pid namespace */
+    uint32_t pad;
     uint32_t inboxes;            /* DERIVED: its inbox channels, linked by channel.owned_next */
     struct hold holds[HOLDS];
     struct loop_slot loops[LOOPS];

@@ -44,6 +44,21 @@ bool liveness_is_dead(struct handle *handle, uint32_t slot, uint32_t generation)
     return dead && liveness_descriptor_is_ours(handle, &linked);
 }
 
+static pid_t pid_of(int fd, struct flock lock) {
+    int result;
+    do
+        result = fcntl(fd, F_GETLK, &lock);
+    while (result != 0 && errno == EINTR);
+    return result == 0 && lock.l_type != F_UNLCK && lock.l_pid > 0 ? lock.l_pid : 0;
+}
+
+pid_t liveness_pid(struct handle *handle, uint32_t slot) { return pid_of(handle->lock_fd, byte_of(slot, F_WRLCK)); }
+
+pid_t record_lock_pid(int fd) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    return pid_of(fd, lock);
+}
+
 bool liveness_descriptor_is_ours(struct handle *handle, bool *linked) {
     struct stat status;
     if (fstat(handle->lock_fd, &status) != 0 || status.st_dev != handle->device || status.st_ino != handle->inode)

@@ -21,6 +21,13 @@ void liveness_release(struct handle *handle, uint32_t slot);
  * conflict inside a process. When in doubt (the descriptor is no longer ours) nobody is dead. */
 bool liveness_is_dead(struct handle *handle, uint32_t slot, uint32_t generation);
 
+/* The process that holds the byte of `slot`, as it is called in the caller's pid namespace; 0: none, or none of that namespace.
+ * For people only. */
+pid_t liveness_pid(struct handle *handle, uint32_t slot);
+
+/* The same for the first byte of any file. */
+pid_t record_lock_pid(int fd);
+
 /* Whether the descriptor still is that file's, and *linked: whether the file still has a name. */
 bool liveness_descriptor_is_ours(struct handle *handle, bool *linked);
 

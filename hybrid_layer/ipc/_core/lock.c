@@ -12,6 +12,23 @@ uint64_t now_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
+/* Whoever holds the lock, and that nobody has had it since. */
+static uint64_t owner_now(struct handle *handle) {
+    uint64_t word = atomic_load(&handle->header->lock_word) | WORD_WAITERS;
+    return word << 32 | atomic_load(&handle->header->progress);
+}
+
+/* An owner that did not go on for a whole wait is perhaps stopped: until it does, this process only looks whether it lives.
+ * Otherwise a hundred callers would each hold up their event loop for a wait. */
+static enum status take(struct handle *handle, enum mode mode, bool *takeover) {
+    if (mode == WAIT && atomic_load(&handle->vain) == owner_now(handle))
+        mode = GLANCE;
+    enum status status = exclusion_take(handle, mode, takeover);
+    if (status == BUSY && mode == WAIT)
+        atomic_store(&handle->vain, owner_now(handle));
+    return status;
+}
+
 enum status lock_take(struct handle *handle, enum mode mode) {
     struct header *header = handle->header;
     if (!private_is_attached(handle->private))
@@ -19,7 +36,7 @@ enum status lock_take(struct handle *handle, enum mode mode) {
     if (atomic_load_explicit(&header->retired, memory_order_relaxed) == RETIRED_MARK)
         return RETIRED;
     bool takeover;
-    enum status status = exclusion_take(handle, mode, &takeover);
+    enum status status = take(handle, mode, &takeover);
     if (status != OK)
         return status;
     atomic_fetch_add_explicit(&header->progress, 1, memory_order_relaxed);

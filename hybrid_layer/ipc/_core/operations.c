@@ -11,11 +11,10 @@
 
 /* A full area: what expired unread somewhere is freed, at most every 10 ms, as it costs a walk over all channels. */
 static bool sweep_when_full(struct handle *handle) {
-    static _Atomic uint64_t next;
     uint64_t now = now_ns();
-    if (now < atomic_load(&next))
+    if (now < atomic_load(&handle->next_sweep))
         return false;
-    atomic_store(&next, now + SWEEP_PAUSE_NS);
+    atomic_store(&handle->next_sweep, now + SWEEP_PAUSE_NS);
     return channels_sweep(handle, handle->messages.bucket_mask + 1) == OK &&
            groups_sweep(handle, handle->groups.bucket_mask + 1) == OK;
 }
@@ -25,7 +24,7 @@ static bool is_out_of_memory(enum status status) {
 }
 
 /* Ends one round of an operation. True: go around again. */
-static bool again(struct handle *handle, enum status *status, bool *swept) {
+static bool again(struct handle *handle, enum mode mode, enum status *status, bool *swept) {
     if (*status == DAMAGED)
         atomic_store(&handle->header->damaged, 1);
     enum status wanted = *status;
@@ -41,8 +40,11 @@ static bool again(struct handle *handle, enum status *status, bool *swept) {
     *status = area_grow(handle, wanted == GROW_GROUPS ? &handle->groups : &handle->messages);
     if (is_out_of_memory(*status) && !*swept) {
         *swept = true;
-        if (lock_take(handle, TRY) != OK)
+        enum status taken = lock_take(handle, mode);
+        if (taken != OK) { /* BUSY above all: it is not known to be full, so this is to be tried again */
+            *status = taken;
             return false;
+        }
         bool freed = sweep_when_full(handle);
         lock_give(handle);
         return freed;
@@ -59,7 +61,7 @@ static bool again(struct handle *handle, enum status *status, bool *swept) {
         if (status != OK)                                                                                                  \
             return status;                                                                                                 \
         status = (call);                                                                                                   \
-    } while (again(handle, &status, &swept));                                                                              \
+    } while (again(handle, mode, &status, &swept));                                                                        \
     return status
 
 static enum status push_and_wake(struct handle *handle, struct push *push, struct rings *rings) {

@@ -16,8 +16,6 @@
 #include "reaping.h"
 #include "waiters.h"
 
-#define JOIN_TRIES 100u /* of 50 ms each */
-
 static size_t page_up(size_t size) { return (size + PAGE - 1) & ~(size_t)(PAGE - 1); }
 
 /* One bucket for four blocks, as a record takes at least one: chains stay short even in a full area. */
@@ -210,14 +208,11 @@ static uint32_t next_generation(struct handle *handle, uint32_t slot) {
 }
 
 static enum status publish(struct handle *handle, uint32_t slot) {
-    enum status status = BUSY;
-    for (uint32_t tries = 0; status == BUSY && tries < JOIN_TRIES; tries++)
-        status = lock_take(handle, WAIT);
+    enum status status = lock_take(handle, WAIT);
     if (status != OK)
         return status;
     status = slot_clear(handle, slot);
     if (status == OK) {
-        handle->slots[slot].pid = (uint32_t)getpid();
         handle->slots[slot].published = handle->private->generation + 1;
     } else {
         atomic_store(&handle->header->damaged, 1);
@@ -256,10 +251,8 @@ enum status segment_leave(struct handle *handle) {
         return OK;
     enum status status = lock_take(handle, WAIT);
     if (status == OK) {
-        uint32_t pid = handle->slots[page->slot].pid;
         handle->slots[page->slot].published = 0; /* an orderly leave is not counted as a death */
         status = slot_clear(handle, page->slot);
-        handle->slots[page->slot].pid = pid;
         if (status != OK)
             atomic_store(&handle->header->damaged, 1);
         lock_give(handle);

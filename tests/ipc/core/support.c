@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 uint64_t seed, steps;
@@ -34,6 +35,11 @@ uint32_t chance(void) { /* xorshift64* */
     random_state ^= random_state << 25;
     random_state ^= random_state >> 27;
     return (uint32_t)((random_state * 0x2545f4914f6cdd1dull) >> 32);
+}
+
+void nap(void) {
+    struct timespec time = {0, 10000000};
+    nanosleep(&time, NULL);
 }
 
 uint32_t below(uint32_t limit) { return chance() % limit; }

@@ -37,6 +37,9 @@ struct handle *join(int fd);
 
 struct name named(const char *text);
 
+/* Between two tries of an operation that met a busy lock. */
+void nap(void);
+
 /* One operation with patience for its lock; BUSY only if that was not had for seconds. */
 #define PATIENTLY(status, call)                                                                                             \
     do {                                                                                                                   \
@@ -44,6 +47,7 @@ struct name named(const char *text);
             (status) = (call);                                                                                             \
             if ((status) != BUSY)                                                                                          \
                 break;                                                                                                     \
+            nap();                                                                                                         \
         }                                                                                                                  \
     } while (0)
 

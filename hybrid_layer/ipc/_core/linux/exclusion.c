@@ -19,7 +19,7 @@ static long futex_wake_one(_Atomic uint32_t *word) {
 static enum status take_private(struct private_page *page, enum mode mode) {
     if (pthread_mutex_trylock(&page->mutex) == 0)
         return OK;
-    if (mode == TRY)
+    if (mode != WAIT)
         return BUSY;
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until); /* the only clock that pthread_mutex_timedlock knows */
@@ -41,7 +41,7 @@ static enum status take_word(struct handle *handle, enum mode mode, bool *takeov
     if (mode == TRY) {
         return seen == WORD_WAITERS && atomic_compare_exchange_strong(word, &seen, mine | WORD_WAITERS) ? OK : BUSY;
     }
-    uint64_t until = now_ns() + WAIT_NS;
+    uint64_t until = now_ns() + (mode == WAIT ? WAIT_NS : 0);
     for (;;) {
         seen = atomic_load(word);
         uint32_t owner = (seen >> WORD_SLOT_SHIFT) & WORD_SLOT_MASK;

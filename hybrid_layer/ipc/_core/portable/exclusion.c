@@ -41,7 +41,7 @@ static enum status take_both(struct handle *handle, enum mode mode) {
         enum status status = has_mutex ? take_record(handle) : BUSY;
         if (status == OK)
             return OK;
-        if (status != BUSY || mode == TRY || now_ns() >= until) {
+        if (status != BUSY || mode != WAIT || now_ns() >= until) {
             if (has_mutex)
                 pthread_mutex_unlock(mutex);
             return status;

@@ -1,0 +1,61 @@
+"""One attachment to a segment for each process and prefix, shared by all layer objects that use it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+
+from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.ipc.segment import LocalSegment
+
+_segments: dict[str, LocalSegment] = {}
+# Reentrant: the garbage collector may release a layer at any allocation, also at one made under this lock.
+_registry_lock = threading.RLock()
+
+
+def acquire(prefix: str, message_memory: int, group_memory: int) -> LocalSegment:
+    """The process's attachment to the segment of `prefix`, made at first use. Give it back with `release`.
+
+    Raises `ConfigurationError` (sizes differ from those of a segment in use; a stranger's files; no room),
+    `TooManyProcesses`, `SegmentDamaged`, and `Contended` for who should try again.
+    """
+    with _registry_lock:
+        segment = _segments.get(prefix)
+        if segment is None:
+            segment = _segments[prefix] = LocalSegment(prefix, message_memory, group_memory)
+        elif (segment.message_memory, segment.group_memory) != (message_memory, group_memory):
+            raise ConfigurationError(
+                f"Two layers of this process use prefix {prefix!r} with different sizes: message_memory="
+                f"{segment.message_memory} and {message_memory}, group_memory={segment.group_memory} and "
+                f"{group_memory}."
+            )
+        segment.users += 1
+        return segment
+
+
+def release(segment: LocalSegment) -> None:
+    """Give an attachment back; the last one leaves the segment."""
+    with _registry_lock:
+        segment.users -= 1
+        if segment.users > 0 or _segments.get(segment.prefix) is not segment:
+            return
+        del _segments[segment.prefix]
+        # Under the lock: closing descriptors here would drop the record locks that the next attachment takes meanwhile.
+        segment.leave()
+
+
+@atexit.register
+def _leave_all() -> None:
+    for segment in list(_segments.values()):
+        if segment.is_own():
+            segment.leave()
+    _segments.clear()
+
+
+def _renew_registry() -> None:
+    global _registry_lock
+    _registry_lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_registry)

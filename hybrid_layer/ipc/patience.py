@@ -1,0 +1,67 @@
+"""How long one waits for a process that holds a lock: until it does not go on, whatever the clock says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+
+from hybrid_layer.exceptions import SegmentBusy
+
+PAUSE = 0.05
+"""Seconds between two tries."""
+_LIMIT = 1.8
+"""Seconds without any change after which a holder is held to be stopped: with the tries themselves, less than two."""
+
+
+class Contended(Exception):
+    """A lock was not had at this try. Internal: whoever has patience tries again."""
+
+    def __init__(self, what: str, holder: Hashable, pid: int | None, *, is_queue: bool = False) -> None:
+        super().__init__(what)
+        self.holder = holder
+        """Who holds it, and since when. The same as before only if that one has not gone on."""
+        self.is_queue = is_queue
+        """Whether the holder may be waiting for another lock itself, and then is not to blame."""
+        self._what = what
+        self._pid = pid
+
+    def busy(self) -> SegmentBusy:
+        """The error for the caller whose patience is over."""
+        who = "a process that is just coming or leaving" if self._pid is None else process_name(self._pid)
+        return SegmentBusy(
+            f"{self._what} is locked by {who}, which does not go on. It is stopped or being debugged; continue or kill "
+            f"it."
+        )
+
+
+class Patience:
+    """Of one caller, for all its tries."""
+
+    def __init__(self) -> None:
+        self._seen: set[Hashable] = set()
+        self._waited = 0.0
+        self._last = time.monotonic()
+
+    def is_over(self, holder: Hashable) -> bool:
+        """Whether nobody who was not seen before has held the lock for long. Called after each try that failed."""
+        now = time.monotonic()
+        # A caller that was stopped itself, or whose event loop was busy, has not waited all that time.
+        self._waited += min(now - self._last, 2 * PAUSE)
+        self._last = now
+        if holder not in self._seen:
+            self._seen.add(holder)
+            self._waited = 0.0
+        return self._waited >= _LIMIT
+
+
+def process_name(pid: int) -> str:
+    """A process for an error message; 0 is one that has no number in this pid namespace."""
+    import psutil
+
+    if pid == 0:
+        return "a process of another pid namespace (another container)"
+    try:
+        process = psutil.Process(pid)
+        return f"process {pid} ({process.name()}, {process.status()})"
+    except psutil.Error:
+        return f"process {pid}"
