@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from hybrid_layer.remote.options import HostOption
     from hybrid_layer.remote.transport import QueueTransport
 
-_REMOTE_OPTIONS = ("block_time", "connection_kwargs", "random_prefix_length", "timeout")
+_REMOTE_OPTIONS = (
+    "block_time",
+    "connection_kwargs",
+    "random_prefix_length",
+    "sentinel_refresh_interval",
+    "services",
+    "timeout",
+)
 
 
 class HybridChannelLayer(BaseLayer):
@@ -51,6 +58,8 @@ class HybridChannelLayer(BaseLayer):
         connection_kwargs: Mapping[str, Any] | None = None,
         timeout: float = 5,
         block_time: float = 2,
+        services: Sequence[str] | None = None,
+        sentinel_refresh_interval: float = 0,
         random_prefix_length: object = None,
         **unknown: Any,
     ) -> None:
@@ -75,10 +84,14 @@ class HybridChannelLayer(BaseLayer):
             "connection_kwargs": connection_kwargs,
             "timeout": timeout,
             "block_time": block_time,
+            "services": services,
+            "sentinel_refresh_interval": sentinel_refresh_interval,
             "random_prefix_length": random_prefix_length,
         }
         if hosts is not None:
             self._remote = self._connect(hosts, remote)
+        elif services is not None:
+            raise ConfigurationError(f"services={shown(services)} needs hosts: the Sentinels that know them.")
         elif routes:
             raise ConfigurationError(f"routes={shown(routes)} needs hosts; without them every channel is local.")
 

@@ -60,6 +60,9 @@ def free_port() -> int:
 class Server:
     """One running server. As a context manager it ends with the block."""
 
+    arguments: Sequence[str] = ()
+    """Of the program, beside its configuration."""
+
     def __init__(self, kind: Kind, config: dict[str, Any]) -> None:
         program = find_program(kind)
         if program is None:
@@ -167,7 +170,7 @@ class Server:
     def _start(self) -> None:
         path = self.directory / "config"
         path.write_text("".join(f"{name} {_quoted(value)}\n" for name, value in self.config.items()))
-        self._child = Child([self._program, path], output=self.directory / "log")
+        self._child = Child([self._program, path, *self.arguments], output=self.directory / "log")
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if not self.running or time.monotonic() > deadline:

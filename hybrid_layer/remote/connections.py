@@ -19,7 +19,7 @@ from hybrid_layer.loops import LoopLocal
 from hybrid_layer.remote import io_thread, scripts
 from hybrid_layer.remote.handshake import Command
 from hybrid_layer.remote.hosts import Host
-from hybrid_layer.remote.link import Link, unavailable
+from hybrid_layer.remote.link import Link, NotConnected, unavailable
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.queue_reader import QueueReader
@@ -127,9 +127,19 @@ class Connections:
             self.loops.drop(here.loop)
 
     async def _try(self, here: LoopConnections, shard: int, command: Command, deadline: float) -> Any:
+        host = self.hosts[shard]
+        cause: NotConnected | None = None
         while True:
             link = self._link(here, shard)
-            reply = await link.call(command, deadline)
+            try:
+                reply = await link.call(command, deadline)
+            except NotConnected as error:
+                cause = cause or error
+                if host.switch_after is None or time.monotonic() + _RETRY_PAUSE >= deadline:
+                    raise RemoteUnavailable(str(cause)) from None
+                host.forget()
+                await asyncio.sleep(_RETRY_PAUSE)
+                continue
             if not isinstance(reply, Exception):
                 return reply
             if isinstance(reply, NoScriptError) and command[0] == "EVALSHA":
@@ -137,10 +147,12 @@ class Connections:
             elif isinstance(reply, _NOT_NOW) and time.monotonic() + _RETRY_PAUSE < deadline:
                 if isinstance(reply, _ELSEWHERE) and here.links.get(shard) is link:
                     del here.links[shard]
+                    host.forget()
+                    self._on_lost(shard)
                     await link.close()
                 await asyncio.sleep(_RETRY_PAUSE)
             else:
-                raise unavailable(self.hosts[shard], reply)
+                raise unavailable(host, reply)
 
     def _link(self, here: LoopConnections, shard: int) -> Link:
         link = here.links.get(shard)

@@ -63,7 +63,7 @@ async def _reply(connection: Any) -> Any:
 async def _refuse_sentinel(connection: Any) -> None:
     await connection.send_packed_command(connection.pack_command("INFO", "server"), check_health=False)
     reply = await _reply(connection)
-    if isinstance(reply, bytes) and b"redis_mode:sentinel" in reply:
+    if isinstance(reply, bytes) and b"_mode:sentinel" in reply:
         raise WrongServer(
             "it is a Sentinel, which keeps no messages. Say which of its services is meant: "
             "hosts=[{'sentinels': [(host, port), ...], 'master_name': '...'}]."

@@ -1,19 +1,19 @@
 """The option `hosts`: what may stand there, checked when the layer is built.
 
-Nothing here needs an event loop or opens a connection. Sentinel and cluster entries are recognised, so that they are
-refused by name until there is support for them.
+Nothing here needs an event loop or opens a connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio.connection import parse_url
 
 from hybrid_layer.exceptions import ConfigurationError
-from hybrid_layer.options import did_you_mean, shown
+from hybrid_layer.options import did_you_mean, positive_number, shown
+from hybrid_layer.remote.sentinel import Sentinels
 from hybrid_layer.remote.server import AnyConnection, Server, refuse_unused, server
 
 DEFAULT = "redis://localhost:6379"
@@ -25,7 +25,6 @@ _SCHEMES = {
     "valkey": "redis",
     "valkeys": "rediss",
 }
-_SENTINEL_OPTIONS = frozenset({"sentinels", "master_name", "sentinel_kwargs", "service_name", "services"})
 
 
 class Host(Protocol):
@@ -39,20 +38,48 @@ class Host(Protocol):
     def read_timeout(self) -> float | None:
         """The user's `socket_timeout`, in seconds."""
 
+    @property
+    def switch_after(self) -> float | None:
+        """Seconds after which a try to connect is given up, since another server may have taken over; None if none can.
+
+        A call that was not sent yet is then tried again until its time is up.
+        """
+
     async def connection(self) -> AnyConnection:
         """A new connection to the server, not opened yet. Raises `RedisError` or `OSError` if none can be found."""
 
+    def forget(self) -> None:
+        """The server that `connection` led to does not serve, or no more."""
 
-def parse_hosts(hosts: object, connection_kwargs: object, block_time: float) -> tuple[Host, ...]:
-    """The servers that the options `hosts` and `connection_kwargs` describe, or a `ConfigurationError`."""
+
+def parse_hosts(
+    hosts: object,
+    connection_kwargs: object,
+    block_time: float,
+    services: object = None,
+    sentinel_refresh_interval: object = 0,
+) -> tuple[Host, ...]:
+    """The hosts that these options describe, or a `ConfigurationError`."""
     if connection_kwargs is None:
         connection_kwargs = {}
     if not isinstance(connection_kwargs, Mapping) or not all(isinstance(key, str) for key in connection_kwargs):
         raise ConfigurationError(
             f"connection_kwargs={shown(connection_kwargs)} is not possible; give a dict of options of redis-py."
         )
-    if hosts is None:
-        hosts = [DEFAULT]
+    if sentinel_refresh_interval != 0 or isinstance(sentinel_refresh_interval, bool):
+        positive_number("sentinel_refresh_interval", sentinel_refresh_interval)
+    entries = _entries([DEFAULT] if hosts is None else hosts)
+    parser = _Parser(connection_kwargs, block_time, cast(float, sentinel_refresh_interval))
+    if services is not None:
+        if hosts is None:
+            raise ConfigurationError(f"services={shown(services)} needs hosts: the Sentinels that know them.")
+        return tuple(parser.services(entries, _checked_services(services)))
+    found = tuple(parser.host(host, f"hosts[{index}]") for index, host in enumerate(entries))
+    refuse_unused(connection_kwargs, parser.servers)
+    return found
+
+
+def _entries(hosts: object) -> list[object] | tuple[object, ...]:
     if isinstance(hosts, (str, bytes)):
         raise ConfigurationError(
             f"hosts is a single {type(hosts).__name__}; give a list, even for one host: hosts=[...]."
@@ -72,44 +99,95 @@ def parse_hosts(hosts: object, connection_kwargs: object, block_time: float) -> 
         raise ConfigurationError(
             f"hosts={shown(hosts)} is one (host, port) pair; put it into a list: hosts=[(host, port)]."
         )
-    servers = tuple(
-        _parse_host(host, f"hosts[{index}]", connection_kwargs, block_time) for index, host in enumerate(hosts)
-    )
-    refuse_unused(connection_kwargs, servers)
-    return servers
+    return hosts
 
 
-def _parse_host(host: object, where: str, defaults: Mapping[str, Any], block_time: float) -> Server:
-    options: dict[str, Any] = {}
-    given: dict[str, Any]
-    if isinstance(host, Mapping):
-        options = _checked_mapping(host, where)
-        address = options.pop("address", None)
-        if address is None:
-            given = {key: options.pop(key) for key in ("host", "port", "path") if key in options}
-        elif "host" in options or "port" in options or "path" in options:
-            raise ConfigurationError(f"{where} has an address and also host, port or path; give one or the other.")
-        else:
-            given = _parse_address(address, f"{where}['address']")
-    else:
-        given = _parse_address(host, where)
-    return server({**given, **options}, defaults, where, block_time)
+def _checked_services(services: object) -> list[str]:
+    if (
+        not isinstance(services, (list, tuple))
+        or not services
+        or not all(isinstance(name, str) and name for name in services)
+    ):
+        raise ConfigurationError(
+            f"services={shown(services)} is not possible; give a list of names of services that the Sentinels in hosts "
+            f"know."
+        )
+    if len(set(services)) < len(services):
+        raise ConfigurationError(f"services={shown(services)} names a service twice.")
+    return list(services)
 
 
-def _checked_mapping(host: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    options = dict(host)
-    for key in options:
+class _Parser:
+    """Makes hosts of entries; what it holds is the same for all of them."""
+
+    def __init__(self, defaults: Mapping[str, Any], block_time: float, refresh_interval: float) -> None:
+        self._defaults = defaults
+        self._block_time = block_time
+        self._refresh_interval = refresh_interval
+        self.servers: list[Server] = []
+        """Those to which `defaults` were given."""
+
+    def host(self, entry: object, where: str) -> Host:
+        if isinstance(entry, Mapping):
+            _refuse_strange_keys(entry, where)
+            if entry.keys() & {"sentinels", "master_name"}:
+                return self._service(dict(entry), where)
+        return self._server(_server_options(entry, where), where)
+
+    def services(self, sentinels: Sequence[object], names: list[str]) -> Iterator[Host]:
+        """The services of the Sentinels that stand in `hosts`."""
+        found = [
+            server(_server_options(entry, f"hosts[{n}]"), {}, f"hosts[{n}]", 0) for n, entry in enumerate(sentinels)
+        ]
+        together = Sentinels(found)
+        for name in names:
+            yield together.service(name, self._server({"host": name}, "connection_kwargs"), self._refresh_interval)
+
+    def _service(self, options: dict[str, Any], where: str) -> Host:
+        name, sentinels = options.pop("master_name", None), options.pop("sentinels", None)
+        own = options.pop("sentinel_kwargs", None)
+        fewest_others = options.pop("min_other_sentinels", 0)
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"{where} has master_name={shown(name)}; give the name of a service as str.")
+        if not isinstance(sentinels, (list, tuple)) or not sentinels:
+            raise ConfigurationError(f"{where} has sentinels={shown(sentinels)}; give a list such as [(host, port)].")
+        for key in sorted(options.keys() & {"address", "host", "port", "path"}):
+            raise ConfigurationError(f"{where} has sentinels and a {key}; give one or the other.")
+        if own is None:  # as redis-py does it
+            own = {
+                key: value for key, value in options.items() if key.startswith("socket_") and key != "socket_timeout"
+            }
+        if not isinstance(own, Mapping):
+            raise ConfigurationError(f"{where} has sentinel_kwargs={shown(own)}; give a dict of options of redis-py.")
+        places = [(entry, f"{where}['sentinels'][{n}]") for n, entry in enumerate(sentinels)]
+        together = Sentinels([server(_server_options(entry, at), own, at, 0) for entry, at in places], fewest_others)
+        return together.service(name, self._server({**options, "host": name}, where), self._refresh_interval)
+
+    def _server(self, options: Mapping[str, Any], where: str) -> Server:
+        self.servers.append(server(options, self._defaults, where, self._block_time))
+        return self.servers[-1]
+
+
+def _refuse_strange_keys(entry: Mapping[Any, Any], where: str) -> None:
+    for key in entry:
         if not isinstance(key, str):
             raise ConfigurationError(f"{where} has the key {shown(key)}; keys of a host are str.")
-    found = sorted(_SENTINEL_OPTIONS & options.keys())
-    if found:
-        raise ConfigurationError(
-            f"{where} describes a Sentinel service ({', '.join(found)}). This release cannot ask Sentinels; name the "
-            f"server itself, as a URI or with host and port."
-        )
+
+
+def _server_options(entry: object, where: str) -> dict[str, Any]:
+    """Address and options of the one server that `entry` describes."""
+    if not isinstance(entry, Mapping):
+        return _parse_address(entry, where)
+    _refuse_strange_keys(entry, where)
+    options = dict(entry)
     if not options.keys() & {"address", "host", "path"}:
         raise ConfigurationError(f"{where} names no server; give 'address' (a URI), or 'host' and 'port', or 'path'.")
-    return options
+    address = options.pop("address", None)
+    if address is None:
+        return options
+    if options.keys() & {"host", "port", "path"}:
+        raise ConfigurationError(f"{where} has an address and also host, port or path; give one or the other.")
+    return {**_parse_address(address, f"{where}['address']"), **options}
 
 
 def _parse_address(address: object, where: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _LEAST_LIFE = 1.0
 """Seconds that an alive key lives, even if messages expire sooner."""
-_BACKOFF = (0.05, 1.0)
+_BACKOFF = (0.05, 0.5)
 """First and last pause between two tries with a server that does not answer, in seconds."""
 _AT_ONCE = 200
 """Memberships that are put back in one pipeline."""

@@ -21,6 +21,8 @@ class RedisChannelLayer(BaseLayer):
         "connection_kwargs",
         "hosts",
         "random_prefix_length",
+        "sentinel_refresh_interval",
+        "services",
         "timeout",
     )
 
@@ -39,6 +41,8 @@ class RedisChannelLayer(BaseLayer):
         connection_kwargs: Mapping[str, Any] | None = None,
         timeout: float = 5,
         block_time: float = 2,
+        services: Sequence[str] | None = None,
+        sentinel_refresh_interval: float = 0,
         random_prefix_length: object = None,
         **unknown: Any,
     ) -> None:
@@ -58,6 +62,8 @@ class RedisChannelLayer(BaseLayer):
             connection_kwargs=connection_kwargs,
             timeout=timeout,
             block_time=block_time,
+            services=services,
+            sentinel_refresh_interval=sentinel_refresh_interval,
             random_prefix_length=random_prefix_length,
         )
         self._transport = QueueTransport(self._settings, options)

@@ -12,13 +12,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, RedisError, ResponseError
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts, sockets
-from hybrid_layer.remote.handshake import Command, greet
+from hybrid_layer.remote.handshake import Command, WrongServer, greet
 from hybrid_layer.remote.hosts import Host
 
+_FINAL = (AuthenticationError, AuthorizationError, WrongServer)
+"""Failures to connect that the next try would meet as well."""
 _LOADING_PAUSE = 0.1
 _GRACE = 0.5
 """Seconds that replies under way get when the loop ends."""
@@ -28,6 +30,10 @@ def unavailable(host: Host, cause: object) -> RemoteUnavailable:
     """The error for a server that failed, by name and cause."""
     text = str(cause) or type(cause).__name__
     return RemoteUnavailable(f"The server {host.label} is not available: {text}")
+
+
+class NotConnected(RemoteUnavailable):
+    """The connection could not be opened, so nothing was sent, and another try may succeed."""
 
 
 class _Call:
@@ -48,6 +54,7 @@ class Link:
     def __init__(self, host: Host, timeout: float, on_end: Callable[[Link, bool], None]) -> None:
         self._host = host
         self._timeout = timeout
+        self._open_within = timeout if host.switch_after is None else min(timeout, host.switch_after)
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._connection: Any = None
@@ -108,7 +115,9 @@ class Link:
         except asyncio.CancelledError:
             self.was_cancelled = self._failure is None
         except (RedisError, OSError, TimeoutError) as error:
-            self._fail(unavailable(self._host, error))
+            failure = unavailable(self._host, error)
+            is_final = self._reader is not None or isinstance(error, _FINAL)
+            self._fail(failure if is_final else NotConnected(str(failure)))
         except Exception as error:
             self._fail(unavailable(self._host, repr(error)))
             raise
@@ -118,7 +127,7 @@ class Link:
 
     async def _open(self) -> None:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._open_within):
                 while True:
                     self._connection = await self._host.connection()
                     try:
@@ -131,7 +140,7 @@ class Link:
                         await sockets.close(self._connection)
                         await asyncio.sleep(_LOADING_PAUSE)
         except TimeoutError:
-            raise TimeoutError(f"no connection within {self._timeout} s") from None
+            raise TimeoutError(f"no connection within {self._open_within} s") from None
 
     async def _read(self) -> None:
         while self.usable or self._pending:
@@ -203,6 +212,8 @@ class Link:
             self._timer = self._loop.call_at(self._loop.time() + first - now, self._look_at_deadlines)
             return
         # What was sent may have been executed; a later reply could no longer be told from another's. So the link goes.
-        missing = "connection" if self._reader is None else "answer"
-        self._fail(unavailable(self._host, f"no {missing} within {self._timeout} s"))
+        if self._reader is None:
+            self._fail(NotConnected(str(unavailable(self._host, f"no connection within {self._timeout} s"))))
+        else:
+            self._fail(unavailable(self._host, f"no answer within {self._timeout} s"))
         self._writer.cancel()

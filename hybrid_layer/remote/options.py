@@ -30,6 +30,8 @@ def remote_options(
     connection_kwargs: Mapping[str, Any] | None = None,
     timeout: float = 5,
     block_time: float = 2,
+    services: Sequence[str] | None = None,
+    sentinel_refresh_interval: float = 0,
     random_prefix_length: object = None,
 ) -> RemoteOptions:
     """Check the options as users give them. Raises `ConfigurationError`."""
@@ -40,4 +42,5 @@ def remote_options(
         )
     positive_number("timeout", timeout)
     positive_number("block_time", block_time)
-    return RemoteOptions(parse_hosts(hosts, connection_kwargs, block_time), timeout, block_time)
+    found = parse_hosts(hosts, connection_kwargs, block_time, services, sentinel_refresh_interval)
+    return RemoteOptions(found, timeout, block_time)

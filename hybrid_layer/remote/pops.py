@@ -23,7 +23,7 @@ _MARGIN = 2.0
 """Seconds beyond the block time after which an answer is given up."""
 _WAKE_PATIENCE = 1.0
 """Seconds that a cancelled pop waits for the answer to its wake."""
-_BACKOFF = (0.02, 1.0)
+_BACKOFF = (0.02, 0.5)
 """First and last pause between two tries to connect, in seconds."""
 _FAILURES_BEFORE_WARNING = 3
 
@@ -42,6 +42,7 @@ class Pops:
         # Above the block time, whatever the client's default is: that one ends every idle pop.
         self._read_timeout = host.read_timeout or block_time + _MARGIN
         self._timeout = timeout
+        self._open_within = timeout if host.switch_after is None else min(timeout, host.switch_after)
         self._wake = wake
         self._connection: Any = None
         self._descriptor = -1
@@ -64,7 +65,7 @@ class Pops:
                     raise
                 answer = await self._pop(await self._lists(keys), count)
         except (RedisError, OSError, TimeoutError) as error:
-            await self.close()
+            await self._lose()
             raise ReadingLost(str(error)) from None
         self._failures = 0
         return answer
@@ -94,16 +95,20 @@ class Pops:
         self._descriptor = -1
         await sockets.close(connection)
 
+    async def _lose(self) -> None:
+        self._host.forget()
+        await self.close()
+
     async def _open(self) -> None:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._open_within):
                 self._connection = await self._host.connection()
                 _, memory = await greet(self._connection, [("TIME",), ("INFO", "memory")])
                 self._descriptor = sockets.descriptor_of(self._connection)
                 self._warn_of_eviction(memory)
                 await self._measure()
         except (RedisError, OSError, TimeoutError) as error:
-            await self.close()
+            await self._lose()
             raise ReadingLost(str(error) or "no connection in time") from None
         except BaseException:
             await self.close()

@@ -9,7 +9,7 @@ import inspect
 import os
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
@@ -41,9 +41,22 @@ class Server:
     read_timeout: float | None
     """The user's `socket_timeout`."""
 
+    @property
+    def switch_after(self) -> float | None:
+        """See `hosts.Host`."""
+        return None
+
     async def connection(self) -> AnyConnection:
         """See `hosts.Host`."""
         return self.new_connection()
+
+    def forget(self) -> None:
+        """See `hosts.Host`."""
+
+    def at(self, host: str, port: int) -> Server:
+        """A server with the same options at another address."""
+        kwargs = {**self.kwargs, "host": host, "port": port}
+        return replace(self, label=_label(kwargs), kwargs=kwargs)
 
     def new_connection(self) -> AnyConnection:
         """A new connection, not opened yet, that repeats nothing and waits without an end by itself."""

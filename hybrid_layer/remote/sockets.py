@@ -49,6 +49,19 @@ async def close(connection: AbstractConnection | None) -> None:
         pass
 
 
+def abort(connection: AbstractConnection, loop: asyncio.AbstractEventLoop) -> None:
+    """Have `loop`, in which somebody uses `connection`, close it; that one sees it break."""
+
+    def close() -> None:
+        if connection._writer is not None:
+            connection._writer.transport.abort()
+
+    try:
+        loop.call_soon_threadsafe(close)
+    except RuntimeError:  # the loop is closed
+        pass
+
+
 def cut(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None) -> None:
     """Close a connection whose event loop was closed without notice, and forget the tasks that used it."""
     # Neither redis-py nor asyncio can close what belongs to a closed loop; both would complain of it for ever.

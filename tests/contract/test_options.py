@@ -29,7 +29,7 @@ COMMON = [
     "symmetric_encryption_keys",
 ]
 LOCAL = ["message_memory", "group_memory"]
-REMOTE = ["hosts", "timeout", "block_time", "connection_kwargs"]
+REMOTE = ["hosts", "timeout", "block_time", "connection_kwargs", "services", "sentinel_refresh_interval"]
 OPTIONS = {IPC: COMMON + LOCAL, QUEUE: COMMON + REMOTE, HYBRID: [*COMMON, *LOCAL, *REMOTE, "routes"]}
 A_HOST = ["redis://127.0.0.1:1"]
 
@@ -62,6 +62,8 @@ def test_every_option_of_the_class_is_one(backend: str) -> None:
         "timeout": 2.5,
         "block_time": 1,
         "connection_kwargs": {},
+        "services": ["one", "two"],
+        "sentinel_refresh_interval": 5,
         "routes": {"video.*": "remote", re.compile("mail"): "local"},
     }
     layer = build(backend, **{name: values[name] for name in OPTIONS[backend]})
@@ -131,7 +133,14 @@ def test_unknown_option_of_one_class(backend: str, wrong: str, meant: str) -> No
 
 @pytest.mark.parametrize(
     ("backend", "option"),
-    [(IPC, "hosts"), (IPC, "routes"), (IPC, "timeout"), (QUEUE, "message_memory"), (QUEUE, "routes")],
+    [
+        (IPC, "hosts"),
+        (IPC, "routes"),
+        (IPC, "timeout"),
+        (IPC, "services"),
+        (QUEUE, "message_memory"),
+        (QUEUE, "routes"),
+    ],
 )
 def test_option_of_another_class_is_unknown(backend: str, option: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -168,6 +177,8 @@ WRONG: dict[str, list[Any]] = {
     "timeout": [*NOT_NUMBERS, *NOT_POSITIVE],
     "block_time": [*NOT_NUMBERS, *NOT_POSITIVE],
     "connection_kwargs": [5, "x", ["x"], {5: 5}],
+    "services": [5, "one", [], [5], [""], ["one", "one"], {"one": 1}],
+    "sentinel_refresh_interval": [*NOT_NUMBERS, -1, math.nan, math.inf],
     "hosts": [
         [],
         (),

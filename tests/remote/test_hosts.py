@@ -11,10 +11,9 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.remote import RedisChannelLayer
 from hybrid_layer.remote.hosts import parse_hosts
-from hybrid_layer.remote.server import Server
 
 
-def parse(host: Any, **connection_kwargs: Any) -> Server:
+def parse(host: Any, **connection_kwargs: Any) -> Any:
     return parse_hosts([host], connection_kwargs, 2)[0]
 
 
@@ -33,6 +32,8 @@ def parse(host: Any, **connection_kwargs: Any) -> Server:
         ({"host": "example.org", "port": "7000", "password": "a#b"}, "example.org:7000"),
         ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock/2"),
         ({"path": "/run/redis.sock"}, "unix:///run/redis.sock"),
+        ({"sentinels": [("a", 1), "redis://b:2"], "master_name": "m", "db": 2}, "m (Sentinels a:1, b:2)"),
+        ({"sentinels": [{"host": "a", "port": 1}], "master_name": "m", "min_other_sentinels": 1}, "m (Sentinels a:1)"),
     ],
 )
 def test_forms_of_a_host(host: Any, label: str) -> None:
@@ -65,7 +66,7 @@ def test_connections_speak_resp2_and_repeat_nothing() -> None:
 
 
 def test_connection_kwargs_are_for_every_host_and_the_hosts_own_options_win() -> None:
-    hosts = parse_hosts(["redis://a", {"host": "b", "db": 3}], {"db": 1, "username": "u"}, 2)
+    hosts: Any = parse_hosts(["redis://a", {"host": "b", "db": 3}], {"db": 1, "username": "u"}, 2)
     assert [(host.kwargs["db"], host.kwargs["username"]) for host in hosts] == [(1, "u"), (3, "u")]
 
 
@@ -95,7 +96,19 @@ def test_connection_kwargs_are_for_every_host_and_the_hosts_own_options_win() ->
         ({"hosts": [{"address": "redis://a", "port": 1}]}, "give one or the other"),
         ({"hosts": [{"host": "a", "pasword": "x"}]}, "Did you mean 'password'"),
         ({"hosts": ["redis://a?pasword=x"]}, "Did you mean 'password'"),
-        ({"hosts": [{"sentinels": [("a", 1)], "master_name": "m"}]}, "Sentinel service"),
+        ({"hosts": [{"sentinels": [("a", 1)]}]}, "hosts[0] has master_name=None"),
+        ({"hosts": [{"master_name": "m"}]}, "hosts[0] has sentinels=None"),
+        ({"hosts": [{"sentinels": [], "master_name": "m"}]}, "hosts[0] has sentinels=[]"),
+        ({"hosts": [{"sentinels": [("a", 0)], "master_name": "m"}]}, "hosts[0]['sentinels'][0] has port=0"),
+        ({"hosts": [{"sentinels": [("a", 1)], "master_name": "m", "host": "a"}]}, "sentinels and a host"),
+        ({"hosts": [{"sentinels": [("a", 1)], "master_name": "m", "pasword": "x"}]}, "Did you mean 'password'"),
+        ({"hosts": [{"sentinels": [("a", 1)], "master_name": "m", "sentinel_kwargs": 1}]}, "sentinel_kwargs=1"),
+        ({"hosts": [{"sentinels": [("a", 1)], "master_name": "m", "sentinel_kwargs": {"usernam": 1}}]}, "'username'"),
+        ({"services": ["m"]}, "services=['m'] needs hosts"),
+        ({"hosts": [("a", 1)], "services": "m"}, "services='m'"),
+        ({"hosts": [("a", 1)], "services": ["m", "m"]}, "names a service twice"),
+        ({"hosts": [("a", 1)], "services": []}, "services=[]"),
+        ({"sentinel_refresh_interval": -1}, "sentinel_refresh_interval=-1"),
         ({"hosts": [{"host": "a", "retry_on_timeout": True}]}, "retry_on_timeout"),
         ({"hosts": ["redis://a?retry_on_timeout=yes"]}, "nothing is repeated"),
         ({"hosts": [{"host": "a", "protocol": 3}]}, "RESP2"),

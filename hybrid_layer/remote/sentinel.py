@@ -1,0 +1,162 @@
+"""Services of Redis Sentinel: a name that leads to whichever server is its master now.
+
+A new connection begins with the question to a Sentinel; `sentinel_watch` hears of failovers and has the connections to
+an old master closed. Sentinels may lag behind one another, so an answer counts by its epoch, which moves with each
+failover.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import ConnectionError, RedisError
+
+from hybrid_layer import identity
+from hybrid_layer.remote import sockets
+from hybrid_layer.remote.handshake import greet
+from hybrid_layer.remote.sentinel_answers import QUESTION, Master, masters
+from hybrid_layer.remote.sentinel_watch import Watch
+from hybrid_layer.remote.server import AnyConnection, Server
+
+_ANSWER = 0.5
+"""Seconds that a Sentinel gets to answer, unless its own `socket_timeout` says otherwise."""
+_SWITCH_AFTER = 1.0
+"""Seconds after which a master that does not answer is asked for anew: it may have been replaced."""
+
+
+class Sentinels:
+    """Sentinels that watch the same services. Any loop and thread may use them."""
+
+    def __init__(self, servers: Sequence[Server], fewest_others: int = 0) -> None:
+        self.label = ", ".join(server.label for server in servers)
+        self._fewest_others = fewest_others
+        self._order = tuple(servers)
+        self._services: dict[str, Service] = {}
+        self._epochs: dict[str, int] = {}
+        self._watch = Watch(self)
+
+    def service(self, name: str, options: Server, refresh_interval: float) -> Service:
+        """The host that `name` stands for; `options` are those of connections to its master."""
+        self._services[name] = Service(name, self, options, refresh_interval)
+        return self._services[name]
+
+    async def master(self, service: str) -> Master:
+        """The living master of `service`. Raises `RedisError`."""
+        self._watch.settle()
+        complaints, behind = [], []
+        for sentinel in self._order:
+            try:
+                (reply,) = await self._ask(sentinel)
+                known = masters(reply)
+            except (RedisError, OSError, TimeoutError) as error:
+                complaints.append(f"{sentinel.label}: {str(error) or 'no answer in time'}")
+            else:
+                complaint = self._complaint(known, service)
+                if not complaint and known[service].epoch >= self._epochs.get(service, 0):
+                    return self._noted(service, known[service])
+                if complaint:
+                    complaints.append(f"{sentinel.label} {complaint}")
+                else:
+                    behind.append(known[service])
+            self.put_last(sentinel)
+        if behind:  # all of them: they were set up anew
+            return self._noted(service, max(behind, key=lambda master: master.epoch))
+        raise ConnectionError(f"no Sentinel names a master. {'; '.join(complaints)}")
+
+    @property
+    def first(self) -> Server:
+        """The Sentinel that is asked first."""
+        return self._order[0]
+
+    def put_last(self, sentinel: Server) -> None:
+        """What `sentinel` said did not help."""
+        self._order = (*(each for each in self._order if each is not sentinel), sentinel)
+
+    def hear(self, known: dict[str, Master]) -> None:
+        """Learn what a Sentinel said unasked, and leave the masters that were replaced."""
+        for name, service in self._services.items():
+            if name in known and known[name].epoch >= self._epochs.get(name, 0) and not known[name].is_down:
+                self._noted(name, known[name])
+                service.is_at(known[name])
+
+    def _noted(self, service: str, master: Master) -> Master:
+        self._epochs[service] = master.epoch
+        return master
+
+    async def _ask(self, sentinel: Server) -> list[Any]:
+        connection = sentinel.new_connection()
+        try:
+            async with asyncio.timeout(sentinel.read_timeout or _ANSWER):
+                return await greet(connection, [QUESTION])
+        finally:
+            sockets.closing(sockets.descriptor_of(connection))
+            await sockets.close(connection)
+
+    def _complaint(self, known: dict[str, Master], service: str) -> str:
+        if service not in known:
+            return f"knows no {service!r}, only {', '.join(map(repr, sorted(known))) or 'nothing'}"
+        master = known[service]
+        if master.is_down:
+            return f"says that {master.host}:{master.port} is down"
+        if master.other_sentinels < self._fewest_others:
+            return f"knows only {master.other_sentinels} other Sentinels"
+        return ""
+
+
+class Service:
+    """A host (`hosts.Host`) that is found by asking Sentinels."""
+
+    switch_after: float | None = _SWITCH_AFTER
+
+    def __init__(self, name: str, sentinels: Sentinels, options: Server, refresh_interval: float) -> None:
+        self.label = f"{name} (Sentinels {sentinels.label})"
+        self.read_timeout = options.read_timeout
+        self._name = name
+        self._sentinels = sentinels
+        self._options = options
+        self._refresh_interval = refresh_interval
+        self._known: tuple[Server, int, float] | None = None
+        """The master, the epoch of the answer that named it, and the time of that."""
+        self._process = identity.current()
+        self._lock = threading.Lock()
+        self._opened: weakref.WeakKeyDictionary[Any, tuple[int, asyncio.AbstractEventLoop]] = (
+            weakref.WeakKeyDictionary()
+        )
+        """Connections, by the epoch in which they were made."""
+
+    async def connection(self) -> AnyConnection:
+        """See `hosts.Host`."""
+        known = self._known
+        if known is None or time.monotonic() - known[2] >= self._refresh_interval:
+            master = await self._sentinels.master(self._name)
+            known = self._known = (self._options.at(master.host, master.port), master.epoch, time.monotonic())
+        connection = known[0].new_connection()
+        if self._process is not identity.current():  # a forked child leaves its parent's alone
+            self._process, self._lock, self._opened = identity.current(), threading.Lock(), weakref.WeakKeyDictionary()
+        with self._lock:
+            self._opened[connection] = (known[1], asyncio.get_running_loop())
+        return connection
+
+    def forget(self) -> None:
+        """See `hosts.Host`."""
+        self._known = None
+        self._sentinels.put_last(self._sentinels.first)
+
+    def is_at(self, master: Master) -> None:
+        """Close the connections of earlier epochs.
+
+        What an old master still holds is lost in any case, or is at the new one too, where it would be read once more.
+        """
+        known = self._known
+        if known is not None and known[1] < master.epoch:
+            self._known = None
+        with self._lock:
+            opened = list(self._opened.items())
+        for connection, (epoch, loop) in opened:
+            if epoch < master.epoch:
+                sockets.abort(connection, loop)

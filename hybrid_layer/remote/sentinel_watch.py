@@ -1,0 +1,98 @@
+"""Listens to Sentinels for failovers, so that nobody stays with a master that was replaced but still answers.
+
+Without it, connections would stay until the old master is made a replica, which Sentinels do about ten seconds later,
+or until a silent one is given up. Lives in the I/O thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from hybrid_layer.remote import io_thread, sockets
+from hybrid_layer.remote.handshake import greet
+from hybrid_layer.remote.sentinel_answers import QUESTION, masters
+
+if TYPE_CHECKING:
+    from hybrid_layer.remote.sentinel import Sentinels
+    from hybrid_layer.remote.server import Server
+
+_LISTEN = 10.0
+"""Seconds after which another Sentinel is listened to: the present one may have been cut off."""
+_ANSWER = 2.0
+_PAUSE = 0.5
+_AGAIN = 1.0
+"""Seconds after a failover, at which connections are open that were still being opened to the old master."""
+
+
+class Watch:
+    """Of one set of Sentinels, which it does not keep alive."""
+
+    def __init__(self, sentinels: Sentinels) -> None:
+        self._sentinels = weakref.ref(sentinels)
+        self._thread: io_thread.IOThread | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        weakref.finalize(sentinels, self._stop).atexit = False
+
+    def settle(self) -> None:
+        """Start listening in this process, from any thread."""
+        thread = io_thread.current()
+        if self._thread is not thread:
+            self._thread = thread
+            thread.settle(self)
+
+    def start(self) -> None:
+        """Begin in the I/O thread's loop. See `io_thread.Resident`."""
+        loop = asyncio.get_running_loop()
+        if self._task is None or self._task.done() or self._loop is not loop:
+            self._loop = loop
+            self._task = loop.create_task(self._run())
+
+    def _stop(self) -> None:
+        thread, task = self._thread, self._task
+        if thread is io_thread.current() and thread is not None and task is not None:
+            thread.leave(self)
+            thread.call_soon(task.cancel)
+
+    async def _run(self) -> None:
+        while True:
+            sentinels = self._sentinels()
+            if sentinels is None:
+                return
+            sentinel = sentinels.first
+            del sentinels
+            try:
+                if await self._listen(sentinel):
+                    continue
+            except (RedisError, OSError, TimeoutError):
+                await asyncio.sleep(_PAUSE)
+            sentinels = self._sentinels()
+            if sentinels is not None:
+                sentinels.put_last(sentinel)
+            del sentinels
+
+    async def _listen(self, sentinel: Server) -> bool:
+        """Take in what `sentinel` says now; True when it tells of a failover, False when it did not for long."""
+        connection = sentinel.new_connection()
+        try:
+            async with asyncio.timeout(_ANSWER):
+                known, _ = await greet(connection, [QUESTION, ("SUBSCRIBE", "+switch-master")])
+            for pause in (_AGAIN, _LISTEN):
+                sentinels = self._sentinels()
+                if sentinels is not None:
+                    sentinels.hear(masters(known))
+                del sentinels
+                try:
+                    async with asyncio.timeout(pause):
+                        await connection.read_response(disable_decoding=True)
+                        return True
+                except TimeoutError:
+                    pass
+            return False
+        finally:
+            sockets.closing(sockets.descriptor_of(connection))
+            await sockets.close(connection)

@@ -1,0 +1,314 @@
+"""Services of Sentinel: how they are named, what finds their master, and failovers under traffic."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote import RedisChannelLayer
+from hybrid_layer.remote.hosts import parse_hosts
+from hybrid_layer.remote.sentinel import Sentinels
+from hybrid_layer.remote.shards import shard_for
+from tests.process_main import Parent
+from tests.processes import Process
+from tests.remote.tools import exchange, recovered, refused
+from tests.sentinels import Group, sentinel_group
+from tests.servers import HOST, Server, free_port
+
+Make = Callable[..., Any]
+Run = Callable[..., Any]
+
+RESUMES_WITHIN = 3.0
+"""Seconds from the promotion to the first message. A second on an idle machine; tests run on busy ones."""
+
+
+@pytest.fixture(scope="module")
+def group() -> Iterator[Group]:
+    """Two services whose master stays where it is."""
+    with sentinel_group("valkey", "one", "two") as group:
+        yield group
+
+
+@pytest.fixture
+def own() -> Iterator[Group]:
+    """A service for one test's failovers."""
+    with sentinel_group() as group:
+        yield group
+
+
+def address(server: Server) -> tuple[str, int]:
+    return server.host, server.port
+
+
+# Finding the master
+
+
+def test_a_service_beside_another_and_a_plain_server(group: Group, server: Server, make_layer: Make, run: Run) -> None:
+    layer = make_layer(hosts=[group.host(0), server.url, group.host(1, db=2)])
+
+    async def main() -> None:
+        await exchange(layer)
+        for shard, each in enumerate((group.services[0].servers[0], server, group.services[1].servers[0])):
+            name = next(f"queue.{n}" for n in range(100) if shard_for(f"queue.{n}", 3) == shard)
+            await layer.send(name, {"n": shard})
+            database = each.command("INFO", "keyspace")
+            assert "db2" in database if shard == 2 else database
+            assert await layer.receive(name) == {"n": shard}
+
+    run(main())
+
+
+def test_services_of_the_sentinels_in_hosts(group: Group, make_layer: Make, run: Run) -> None:
+    hosts = [address(sentinel) for sentinel in group.sentinels]
+    layer = make_layer(hosts=hosts, services=["two", "one"])
+    same = make_layer(hosts=[group.host(1), group.host(0)])
+
+    async def main() -> None:
+        await exchange(layer)
+        for n in range(10):
+            await layer.send(f"queue.{n}", {"n": n})
+            assert await same.receive(f"queue.{n}") == {"n": n}
+
+    run(main())
+
+
+def test_sentinels_that_are_gone_or_silent_are_passed_over(group: Group, make_layer: Make, run: Run) -> None:
+    with socket.create_server((HOST, 0)) as deaf:
+        gone = free_port()
+        entry = group.host()
+        entry["sentinels"] = [deaf.getsockname(), (HOST, gone), entry["sentinels"][0]]
+        run(exchange(make_layer(hosts=[entry])))
+
+
+def test_an_answer_is_used_again_for_as_long_as_the_option_says(
+    group: Group, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    ask = Sentinels._ask
+
+    async def counted(self: Sentinels, sentinel: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await ask(self, sentinel)
+
+    monkeypatch.setattr(Sentinels, "_ask", counted)
+
+    async def main() -> None:
+        every_time, seldom = (parse_hosts([group.host()], {}, 2, None, interval)[0] for interval in (0, 60))
+        for _ in range(3):
+            await seldom.connection()
+        assert asked == 1
+        seldom.forget()
+        await seldom.connection()
+        assert asked == 2
+        for _ in range(3):
+            await every_time.connection()
+        assert asked == 5
+
+    run(main())
+
+
+def test_passwords_of_sentinels_and_of_servers(make_layer: Make, run: Run) -> None:
+    with sentinel_group("valkey", sentinels=1, password="of sentinels", requirepass="of servers") as group:
+        entry = group.host(password="of servers", sentinel_kwargs={"password": "of sentinels"})
+        run(exchange(make_layer(hosts=[entry])))
+        for wrong, cause in (
+            ({"password": "of servers"}, "Authentication required"),
+            ({"password": "wrong", "sentinel_kwargs": {"password": "of sentinels"}}, "username-password"),
+        ):
+            run(refused(make_layer(hosts=[group.host(**wrong)], timeout=0.5), rf"mymaster \(Sentinels .*{cause}"))
+
+
+# Errors
+
+
+def test_a_service_that_nobody_knows(group: Group, make_layer: Make, run: Run) -> None:
+    layer = make_layer(hosts=[{**group.host(), "master_name": "three"}], timeout=0.5)
+    run(
+        refused(
+            layer, rf"three \(Sentinels .* not available: .*:{group.sentinels[0].port} knows no 'three', only 'one'"
+        )
+    )
+
+
+def test_no_sentinel_and_servers_in_the_place_of_sentinels(server: Server, make_layer: Make, run: Run) -> None:
+    gone = free_port()
+    layer = make_layer(hosts=[{"sentinels": [(HOST, gone), address(server)], "master_name": "m"}], timeout=0.5)
+    run(refused(layer, rf"no Sentinel names a master.*Error 111 connecting to {HOST}:{gone}"))
+    run(refused(layer, rf"{HOST}:{server.port}: it is no Sentinel"))
+
+
+def test_sentinels_in_the_place_of_servers(
+    group: Group, make_layer: Make, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    sentinel = group.sentinels[0]
+    layer = make_layer(hosts=[address(sentinel)])
+    remedy = r"it is a Sentinel, .*hosts=\[\{'sentinels': \[\(host, port\), ...\], 'master_name': '...'\}\]"
+    run(refused(layer, rf"{HOST}:{sentinel.port} is not available: {remedy}"))
+
+    async def wait() -> None:
+        waiting = asyncio.create_task(layer.receive("normal"))
+        async with asyncio.timeout(10):
+            while "it is a Sentinel" not in caplog.text:  # noqa: ASYNC110  # logging has no event
+                await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+    run(wait())
+
+
+# Processes
+
+
+def use_and_fork(parent: Parent, options: dict[str, Any]) -> None:
+    """A loop that ends, a fork while the Sentinels are listened to, and another loop on both sides."""
+    layer = RedisChannelLayer(**options)
+    asyncio.run(exchange(layer))
+    child = os.fork()
+    asyncio.run(exchange(layer))
+    if child == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_end_of_loops_and_forks_are_silent(group: Group, prefix: str, spawn: Callable[..., Process]) -> None:
+    spawn(use_and_fork, {"hosts": [group.host(0), group.host(1)], "prefix": prefix, "block_time": 0.5}).result()
+
+
+# Failovers
+
+
+class Traffic:
+    """A sender and waiting receivers, over a normal channel, a process-specific one and a group."""
+
+    def __init__(self, layer: Any, other: Any) -> None:
+        self._layer = layer
+        self._other = other
+        self._sender = layer
+        self.received: list[tuple[str, int]] = []
+        self.last = 0.0
+        self._number = 0
+
+    async def run(self, until: Callable[[], bool]) -> None:
+        """Send until `until()`, and then with the other layer until a message of each kind has come from it."""
+        name = await recovered(self._layer.new_channel, 20)
+        await recovered(lambda: self._layer.group_add("g", name), 20)
+        receivers = [asyncio.create_task(self._receive(channel)) for channel in ("normal", name)]
+        try:
+            async with asyncio.timeout(60):
+                while not until():
+                    await self._send(name)
+                    await asyncio.sleep(0.02)
+                self._sender = self._other
+                first, began = self._number + 1, time.monotonic()
+                while {kind for kind, number in self.received if number >= first} < {"normal", "direct", "group"}:
+                    await self._send(name)
+                    await asyncio.sleep(0.02)
+                assert time.monotonic() - began < RESUMES_WITHIN
+        finally:
+            for task in receivers:
+                task.cancel()
+            await asyncio.wait(receivers)
+        assert len(set(self.received)) == len(self.received), "something came twice"
+
+    async def _send(self, name: str) -> None:
+        self._number += 1
+        for send, to, kind in (
+            (self._sender.send, "normal", "normal"),
+            (self._sender.send, name, "direct"),
+            (self._sender.group_send, "g", "group"),
+        ):
+            try:
+                await send(to, {"kind": kind, "n": self._number})
+            except RemoteUnavailable as error:
+                if "mymaster" not in str(error):
+                    raise
+
+    async def _receive(self, channel: str) -> None:
+        while True:
+            message = await self._layer.receive(channel)
+            self.received.append((message["kind"], message["n"]))
+
+
+def has_moved(group: Group) -> Callable[[], bool]:
+    """Whether the Sentinels agree on a new master; asked at most each 0.1 s."""
+    before, asked = group.announced(), time.monotonic()
+
+    def moved() -> bool:
+        nonlocal asked
+        if time.monotonic() - asked < 0.1:
+            return False
+        asked = time.monotonic()
+        return not before & group.announced()
+
+    return moved
+
+
+def test_failover_when_the_master_dies(own: Group, make_layer: Make, run: Run) -> None:
+    layer, other = (make_layer(hosts=[own.host()]) for _ in range(2))
+
+    async def main() -> None:
+        await exchange(layer)
+        moved = has_moved(own)
+        own.services[0].of_role(b"master").kill()
+        await Traffic(layer, other).run(moved)
+
+    run(main())
+
+
+def test_failover_while_the_old_master_goes_on(own: Group, make_layer: Make, run: Run) -> None:
+    """Sentinels leave it a master for about ten seconds. Who stayed there would not meet those who came later."""
+    layer, other = (make_layer(hosts=[own.host()]) for _ in range(2))
+
+    async def main() -> None:
+        await exchange(layer)
+        moved = has_moved(own)
+        own.sentinels[0].command("SENTINEL", "FAILOVER", "mymaster")
+        await Traffic(layer, other).run(moved)
+        assert [server.command("ROLE")[0] for server in own.services[0].servers] == [b"master", b"master"]
+
+    run(main())
+
+
+def test_receivers_leave_a_master_that_stopped(own: Group, make_layer: Make, run: Run) -> None:
+    layer = make_layer(hosts=[own.host()], block_time=0.3, timeout=1)
+    master = own.services[0].of_role(b"master")
+
+    async def main() -> None:
+        name = await layer.new_channel()
+        waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
+        await asyncio.sleep(0.2)
+        master.pause()
+        for channel in ("normal", name):
+            while True:
+                try:
+                    await layer.send(channel, {"n": channel})
+                    break
+                except RemoteUnavailable:
+                    await asyncio.sleep(0.05)
+        async with asyncio.timeout(20):
+            assert [(await task)["n"] for task in waiting] == ["normal", name]
+        await layer.close()
+
+    try:
+        run(main())
+    finally:
+        master.resume()
+
+
+def test_a_call_in_the_middle_of_a_failover_waits_for_the_promotion(own: Group, make_layer: Make, run: Run) -> None:
+    layer = make_layer(hosts=[own.host()], timeout=20)
+
+    async def main() -> None:
+        own.services[0].of_role(b"master").kill()
+        await layer.send("normal", {"n": 1})
+        assert await layer.receive("normal") == {"n": 1}
+
+    run(main())
