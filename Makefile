@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORE := hybrid_layer/ipc/_core
 TESTS ?= tests --ignore=tests/browser
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -19,6 +20,10 @@ demo: build/core ## run the example site on http://127.0.0.1:8000; HOSTS=redis:/
 .PHONY: test
 test: build/core ## run all tests but the browser's; TESTS=tests/unit/test_names.py runs these
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(TESTS)
+
+.PHONY: chaos
+chaos: build/core ## kill senders and receivers for SECONDS=60, and see that nothing else goes wrong; SEED=... as printed
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 .PHONY: browser
 browser: build/core ## test the example site in headless Chromium

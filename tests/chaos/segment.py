@@ -1,0 +1,63 @@
+"""The segment at the end of a round: sound, empty, and no litter of the dead."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from asgiref.sync import async_to_sync
+
+from hybrid_layer.ipc import IPCChannelLayer, _core
+from tests.ipc.tools import check, doorbells, segment_of
+
+REAPED_WITHIN = 2.0
+SWEPT_WITHIN = 10.0
+"""A look around sweeps only part of the segment for what has expired."""
+_MUST_BE_ZERO = ("slow", "memory", "damaged", "undecodable")
+
+
+class SegmentView:
+    """As the process sees it that runs the rounds, and takes part only in between."""
+
+    def __init__(self, layer: IPCChannelLayer, prefix: str, others: set[int]) -> None:
+        self._layer = layer
+        self._prefix = prefix
+        self._others = others
+        self.core: _core.Segment = segment_of(layer).core
+
+    @property
+    def rebuilds(self) -> int:
+        return self.core.rebuilds
+
+    def complaints(self) -> list[str]:
+        """With all workers of the round gone."""
+        found = self._within(REAPED_WITHIN, self._litter)
+        found += self._within(SWEPT_WITHIN, self._in_use)
+        counters = async_to_sync(self._layer.statistics)()
+        found += [f"the counter of {key} is {counters[key]}" for key in _MUST_BE_ZERO if counters[key]]
+        return found
+
+    def _within(self, seconds: float, left: Callable[[], list[str]]) -> list[str]:
+        """What is still there then, although somebody looks around all the time."""
+        begin = time.monotonic()
+        while left() and time.monotonic() - begin < seconds:
+            async_to_sync(self._look_around)()
+            time.sleep(0.02)
+        return [f"after {seconds} s there are still {what}" for what in left()]
+
+    def _in_use(self) -> list[str]:
+        totals = check(self._layer)
+        used = {"blocks": totals["blocks"] - totals["free"]}
+        used |= {what: totals[what] for what in ("channels", "messages", "waiters", "groups", "pairs", "members")}
+        return [f"{number} {what}" for what, number in used.items() if number]
+
+    async def _look_around(self) -> None:
+        await self._layer.send("look", {})
+        await self._layer.receive("look")
+
+    def _litter(self) -> list[str]:
+        here = {self.core.slot}
+        slots = [slot for slot, _, pid, _ in self.core.processes() if slot not in here and pid not in self._others]
+        litter = [f"slots {slots}"] if slots else []
+        bells = doorbells(self._prefix)
+        return [*litter, f"doorbells {bells}"] if bells else litter
