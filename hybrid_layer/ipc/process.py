@@ -58,9 +58,10 @@ class ProcessState:
         """When a sender makes sure that the segment is still there; receivers do so while they wait."""
 
     def look(self) -> None:
-        """Move if the segment was lost."""
+        """Move if the segment was lost, and tidy up: in a process that only sends, nobody else does."""
         self.next_look = time.monotonic() + _LOOK
         self.segment.recover_if_lost()
+        self.segment.tidy_up_after_the_dead()
         self.segment.warn_of_unread()
         self.segment.pay_debts()
         if self.moves != self.segment.moves:

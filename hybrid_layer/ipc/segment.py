@@ -62,6 +62,7 @@ class LocalSegment:
         self.users = 0
         self.moves = 0
         self._has_left = False
+        self._reaped = 0
         self._lock = threading.Lock()
         self._identity = identity.current()
         self._lock_file = LockFile(self.directory)
@@ -234,8 +235,14 @@ class LocalSegment:
         if not object_exists(self.name):  # also when somebody else has removed it: held() has made a directory
             self._lock_file.remove_directory()
 
-    def remove_stale_doorbells(self) -> None:
-        """Remove the doorbells that processes left behind when they were killed."""
+    def tidy_up_after_the_dead(self) -> None:
+        """Remove the doorbells that killed processes left behind, if any process was found dead since the last time."""
+        reaped = self.core.counters()[-1]
+        if reaped != self._reaped:
+            self._reaped = reaped
+            self._remove_stale_doorbells()
+
+    def _remove_stale_doorbells(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             # Listed first: a process that makes its doorbell now has been published before, and is seen below.
             paths = [path for path in self.directory.iterdir() if path.name[:1].isdigit()]

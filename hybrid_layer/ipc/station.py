@@ -50,7 +50,6 @@ class Station:
         self._settling = False
         self._timer: asyncio.TimerHandle | None = None
         self._retries: dict[Hashable, Callable[[], None]] = {}
-        self._reaped = 0
         self._open()
 
     def _open(self) -> None:
@@ -306,12 +305,6 @@ class Station:
                 core.repoll(self.number)
         except (_core.Busy, _core.Damaged, _core.Detached, _core.Retired):
             return  # the next round tries again
-        self._look_for_dead()
+        self._segment.tidy_up_after_the_dead()
         self._segment.warn_of_unread()
         self.settle_soon()
-
-    def _look_for_dead(self) -> None:
-        reaped = self._segment.core.counters()[-1]
-        if reaped != self._reaped:
-            self._reaped = reaped
-            self._segment.remove_stale_doorbells()

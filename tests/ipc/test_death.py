@@ -63,6 +63,56 @@ def test_the_dead_are_found_by_who_only_sends(prefix: str, spawn: Spawn) -> None
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("how", ["waits", "waits on its own channel", "sends", "sends to groups", "sends without loop"])
+def test_all_of_the_dead_goes_within_two_seconds(prefix: str, spawn: Spawn, how: str) -> None:
+    """Whatever the only other process does. This one does nothing but look."""
+    layer = layer_of(prefix)
+    assert alive(layer) == 1
+    watcher = spawn("tests.ipc.test_death:watch", prefix, how)
+    watcher.ready()
+    bells = doorbells(prefix)
+    dead = spawn("tests.ipc.tools:echo", prefix, {}, "work")
+    dead.ready()
+    assert (check(layer)["members"], len(doorbells(prefix))) == (1, len(bells) + 1)
+    pid = dead.pid
+    dead.kill()
+
+    def is_reaped() -> bool:
+        totals = check(layer)
+        is_out = all(process != pid for _, _, process, _ in segment_of(layer).core.processes())
+        return is_out and (totals["members"], totals["groups"]) == (0, 0) and doorbells(prefix) == bells
+
+    run(eventually(is_reaped, 2))
+    watcher.send("end")
+    assert watcher.result() is None
+
+
+async def watch(parent: Parent, prefix: str, how: str) -> None:
+    """Does one thing, until told to stop."""
+    layer = layer_of(prefix)
+    stop = asyncio.create_task(asyncio.to_thread(parent.receive))
+    if how.startswith("waits"):
+        channel = await layer.new_channel() if "own" in how else "idle"
+        waiting = asyncio.create_task(layer.receive(channel))
+        await asyncio.sleep(0.02)
+        parent.ready()
+        await stop
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        return
+    send = layer.group_send if "groups" in how else layer.send
+    parent.ready()
+    for n in range(10**6):
+        if stop.done():
+            break
+        if "without" in how:
+            await asyncio.to_thread(lambda n=n: async_to_sync(send)(f"sent.{n % 100}", {"n": n}))
+        else:
+            await send(f"sent.{n % 100}", {"n": n})
+        await asyncio.sleep(0.1)
+    await layer.flush()
+
+
 def test_message_of_a_killed_reader_goes_to_the_next(prefix: str, spawn: Spawn) -> None:
     """The dead one was asleep, and would have been woken for it."""
     layer = layer_of(prefix)
