@@ -1,0 +1,134 @@
+"""Processes killed at each system call while they make a segment, join it, or leave it: nobody is held up by that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from hybrid_layer.ipc.segment import LocalSegment, acquire, release
+from tests.ipc.tools import SMALL, alive, check, doorbells, is_clean, layer_of, receive, segment_of, segment_path
+from tests.process_main import Parent
+from tests.processes import Process
+from tests.stepping import kill_at_stop
+
+Spawn = Callable[..., Process]
+
+PROMPT = 5.0
+"""Seconds: far more than a process needs, and less than it waits for a lock file that nobody gives back."""
+
+
+def come_and_go(prefix: str) -> None:
+    """All that the segment sees of a process that sends and receives."""
+    segment = acquire(prefix, SMALL["message_memory"], SMALL["group_memory"])
+    if not segment.is_own():
+        segment.join()  # inherited
+    use(segment)
+    segment.leave()
+    release(segment)
+
+
+def use(segment: LocalSegment) -> None:
+    segment.core.push("a", "", b"1", 10, 10**9)
+    payload, _ = segment.core.pop("a", -1)
+    assert payload == b"1"
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "mine"])
+def test_killed_at_each_system_call(prefix: str, spawn: Spawn, whose: str) -> None:
+    """On no segment, and on one that another process has: from the first call to the last."""
+    stops, slowest = spawn("tests.ipc.test_half_way:kill_at_each_stop", prefix, whose).result(100)
+    assert stops > 60  # there is much to do; it was really followed
+    assert slowest < PROMPT
+    assert is_clean(prefix)
+
+
+def kill_at_each_stop(parent: Parent, prefix: str, whose: str) -> tuple[int, float]:
+    """How many stops there were, and how long the next process took at most."""
+    logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())  # replaces what is unfinished
+    come_and_go(prefix)  # imports what is imported late
+    own = acquire(prefix, SMALL["message_memory"], SMALL["group_memory"]) if whose == "mine" else None
+    slowest = 0.0
+    stop = 0
+    while kill_at_stop(stop := stop + 1, lambda: come_and_go(prefix)):
+        begin = time.monotonic()
+        if own is None:
+            come_and_go(prefix)
+            assert is_clean(prefix), f"litter of who was killed at stop {stop}"
+        else:
+            use(own)
+            error, _ = own.core.check()
+            assert not error, f"{error} at stop {stop}"
+        slowest = max(slowest, time.monotonic() - begin)
+    if own is not None:
+        release(own)
+    return stop, slowest
+
+
+def test_fifty_at_once_and_half_of_them_killed(prefix: str, spawn: Spawn) -> None:
+    """Makers among them. The others meet in one segment, and nobody hangs."""
+    layer = layer_of(prefix)
+    starter = spawn("tests.ipc.test_half_way:fork_fifty_and_kill", prefix, random.randrange(10**9))
+    killed = starter.ready()
+    survivors = {n for n in range(50) if n not in killed}
+    inodes: dict[int, int] = {}
+
+    async def meet() -> None:
+        while not survivors <= set(inodes):
+            n, inode = await receive(layer, "started", 30)
+            inodes[n] = inode
+
+    asyncio.run(meet())
+    assert set(inodes.values()) == {segment_path(prefix).stat().st_ino}
+    assert alive(layer) == len(survivors) + 1
+    check(layer)
+    starter.send("end")
+    assert starter.result() == [0] * len(survivors)
+    assert alive(layer) == 1
+    async_to_sync(layer.flush)()
+    segment_of(layer).leave()
+    assert is_clean(prefix), doorbells(prefix)
+
+
+def fork_fifty_and_kill(parent: Parent, prefix: str, seed: int) -> Any:
+    """Let go at once; half of them are killed while they attach."""
+    logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
+    random_ = random.Random(seed)
+    begin_in, begin_out = os.pipe()
+    end_in, end_out = os.pipe()
+    pids = []
+    for n in range(50):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.close(begin_out)
+                os.close(end_out)
+                os.read(begin_in, 1)
+                layer = layer_of(prefix)
+                inode = os.fstat(segment_of(layer)._fd).st_ino
+                asyncio.run(layer.send("started", {"n": (n, inode)}))
+                os.read(end_in, 1)
+                segment_of(layer).leave()
+                code = 0
+            finally:
+                os._exit(code)
+        pids.append(pid)
+    os.close(begin_out)
+    killed = set(random_.sample(range(50), 25))
+    for n in killed:
+        time.sleep(random_.expovariate(1000))
+        os.kill(pids[n], signal.SIGKILL)
+        os.waitpid(pids[n], 0)
+    parent.ready(killed)
+    parent.receive()
+    os.close(end_out)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for n, pid in enumerate(pids) if n not in killed]

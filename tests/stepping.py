@@ -1,0 +1,62 @@
+"""Runs a function in a forked process up to its n-th stop at a system call, and kills it there.
+
+Each call has two stops, before and after it, so that also what the process did between two calls is done or not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Callable
+
+_TRACEME, _SYSCALL, _SETOPTIONS = 0, 24, 0x4200
+_TRACESYSGOOD, _EXITKILL = 1, 0x100000
+_AT_A_CALL = signal.SIGTRAP | 0x80
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+_libc.ptrace.restype = ctypes.c_long
+
+
+def kill_at_stop(number: int, function: Callable[[], object]) -> bool:
+    """Whether it came to that stop; otherwise it ended before, which must be without an exception."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            _ptrace(_TRACEME, 0, 0)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            function()
+            code = 0
+        finally:
+            os._exit(code)
+    _wait_for_stop(pid)
+    _ptrace(_SETOPTIONS, pid, _TRACESYSGOOD | _EXITKILL)
+    stops = 0
+    passed_on = 0
+    while stops < number:
+        _ptrace(_SYSCALL, pid, passed_on)
+        stopped_by = _wait_for_stop(pid)
+        if stopped_by is None:
+            return False
+        stops += stopped_by == _AT_A_CALL
+        passed_on = 0 if stopped_by == _AT_A_CALL else stopped_by
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return True
+
+
+def _wait_for_stop(pid: int) -> int | None:
+    """What stopped it; None if it has ended in order."""
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSTOPPED(status):
+        return os.WSTOPSIG(status)
+    code = os.waitstatus_to_exitcode(status)
+    assert code == 0, f"it ended with {code}"
+    return None
+
+
+def _ptrace(request: int, pid: int, data: int) -> None:
+    if _libc.ptrace(request, pid, None, data) != 0:
+        raise OSError(ctypes.get_errno(), f"ptrace request {request}")
