@@ -36,7 +36,7 @@ PyObject *segment_leave_method(Segment *self, PyObject *unused) {
 
 PyObject *segment_is_deserted_method(Segment *self, PyObject *unused) {
     (void)unused;
-    return PyBool_FromLong(segment_is_deserted(&self->handle));
+    return PyBool_FromLong(liveness_is_alone(&self->handle));
 }
 
 PyObject *segment_is_needed_method(Segment *self, PyObject *unused) {

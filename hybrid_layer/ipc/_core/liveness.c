@@ -10,6 +10,15 @@ static struct flock byte_of(uint32_t slot, short type) {
     return lock;
 }
 
+/* Who holds what `lock` describes: it then says the first holder, or F_UNLCK. False: the kernel gave no answer. */
+static bool ask(int fd, struct flock *lock) {
+    int result;
+    do
+        result = fcntl(fd, F_GETLK, lock);
+    while (result != 0 && errno == EINTR);
+    return result == 0;
+}
+
 enum status liveness_claim(struct handle *handle, uint32_t slot) {
     struct flock lock = byte_of(slot, F_WRLCK);
     int result;
@@ -32,11 +41,7 @@ bool liveness_is_dead(struct handle *handle, uint32_t slot, uint32_t generation)
     /* The byte is read before the generation: a newcomer takes the byte first, then stores its generation. In the other
      * order a slot that changes hands in between would look like its former owner alive. */
     struct flock lock = byte_of(slot, F_WRLCK);
-    int result;
-    do
-        result = fcntl(handle->lock_fd, F_GETLK, &lock);
-    while (result != 0 && errno == EINTR);
-    if (result != 0)
+    if (!ask(handle->lock_fd, &lock))
         return false;
     bool dead = lock.l_type == F_UNLCK ||
                 (atomic_load(&handle->slots[slot].generation) & GENERATION_MASK) != generation;
@@ -45,11 +50,7 @@ bool liveness_is_dead(struct handle *handle, uint32_t slot, uint32_t generation)
 }
 
 static pid_t pid_of(int fd, struct flock lock) {
-    int result;
-    do
-        result = fcntl(fd, F_GETLK, &lock);
-    while (result != 0 && errno == EINTR);
-    return result == 0 && lock.l_type != F_UNLCK && lock.l_pid > 0 ? lock.l_pid : 0;
+    return ask(fd, &lock) && lock.l_type != F_UNLCK && lock.l_pid > 0 ? lock.l_pid : 0;
 }
 
 pid_t liveness_pid(struct handle *handle, uint32_t slot) { return pid_of(handle->lock_fd, byte_of(slot, F_WRLCK)); }
@@ -57,6 +58,12 @@ pid_t liveness_pid(struct handle *handle, uint32_t slot) { return pid_of(handle-
 pid_t record_lock_pid(int fd) {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
     return pid_of(fd, lock);
+}
+
+bool liveness_is_alone(struct handle *handle) {
+    struct flock lock = byte_of(0, F_WRLCK);
+    lock.l_len = SLOTS;
+    return ask(handle->lock_fd, &lock) && lock.l_type == F_UNLCK;
 }
 
 bool liveness_descriptor_is_ours(struct handle *handle, bool *linked) {

@@ -262,18 +262,6 @@ enum status segment_leave(struct handle *handle) {
     return status;
 }
 
-bool segment_is_deserted(struct handle *handle) {
-    for (uint32_t slot = 0; slot < SLOTS; slot++) {
-        if (private_is_attached(handle->private) && slot == handle->private->slot)
-            continue;
-        enum status status = liveness_claim(handle, slot);
-        if (status != OK)
-            return false;
-        liveness_release(handle, slot);
-    }
-    return true;
-}
-
 enum status segment_is_needed(struct handle *handle, bool *needed) {
     *needed = atomic_load(&handle->header->machine_members) != 0;
     enum status status = channels_sweep(handle, handle->messages.bucket_mask + 1);

@@ -1,0 +1,30 @@
+"""Half a minute of chaos, and some hundred processes that come and go. `make chaos SECONDS=...` goes on for longer."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+
+import pytest
+
+
+def run_program(name: str, *options: str) -> None:
+    """With a seed, which it prints; the environment's SEED repeats that of a failure."""
+    seed = os.environ.get("SEED") or str(secrets.randbelow(10**9))
+    command = [sys.executable, "-m", name, *options, "--seed", seed]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=250, check=False
+    )
+    print(done.stdout)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
+
+
+@pytest.mark.timeout(300)
+def test_chaos() -> None:
+    run_program("tests.chaos", "--seconds", "30")
+
+
+def test_processes_that_come_and_go() -> None:
+    run_program("tests.chaos.passing", "--number", "400")
