@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import traceback
 from collections.abc import Callable
 
 _TRACEME, _SYSCALL, _SETOPTIONS = 0, 24, 0x4200
@@ -29,6 +30,8 @@ def kill_at_stop(number: int, function: Callable[[], object]) -> bool:
             os.kill(os.getpid(), signal.SIGSTOP)
             function()
             code = 0
+        except BaseException:  # noqa: BLE001  # told by the exit code, too
+            traceback.print_exc()
         finally:
             os._exit(code)
     _wait_for_stop(pid)

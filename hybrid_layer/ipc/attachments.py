@@ -30,6 +30,8 @@ def acquire(prefix: str, message_memory: int, group_memory: int) -> LocalSegment
                 f"{segment.message_memory} and {message_memory}, group_memory={segment.group_memory} and "
                 f"{group_memory}."
             )
+        if not segment.is_own():
+            segment.join()  # inherited over a fork, by a layer object that the child has made
         segment.users += 1
         return segment
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer
-from hybrid_layer.ipc.segment import _leave_all
+from hybrid_layer.ipc.attachments import _leave_all
 from tests import django_settings
 from tests.chaos.segment import SegmentView
 from tests.chaos.zygote import die_with_parent

@@ -18,7 +18,7 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import ChannelFull
 from hybrid_layer.ipc import IPCChannelLayer
-from hybrid_layer.ipc.segment import _leave_all
+from hybrid_layer.ipc.attachments import _leave_all
 from tests.chaos.arena import OWN_CHANNELS, SEATS, Arena, Doing, Ledger, Phase
 from tests.chaos.grinder import grind
 from tests.chaos.journal import Journal, Op, State

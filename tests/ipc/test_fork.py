@@ -175,3 +175,29 @@ def generations(parent: Parent, prefix: str) -> None:
 
     use(0)
     assert alive(layer) == 1
+
+
+def test_child_with_a_layer_object_of_its_own(prefix: str, spawn: Spawn) -> None:
+    """It shares the attachment that was inherited, and takes a place of its own with the first call."""
+    assert spawn("tests.ipc.test_fork:another_layer", prefix).result() is None
+    assert is_clean(prefix)
+
+
+def another_layer(parent: Parent, prefix: str) -> None:
+    layer = layer_of(prefix)
+    core = segment_of(layer).core
+
+    def child() -> None:
+        another = layer_of(prefix)
+
+        async def main() -> None:
+            own = await another.new_channel()
+            await another.send(own, {"n": 1})
+            assert await receive(another, own) == 1
+
+        asyncio.run(main())
+        segment_of(another).leave()
+
+    wait_for(fork(child))
+    assert core.lost() is None
+    assert alive(layer) == 1
