@@ -50,7 +50,7 @@ def come_and_go(prefix: str) -> None:
 @pytest.mark.parametrize("whose", ["nobody's", "mine"])
 def test_killed_at_each_system_call(prefix: str, spawn: Spawn, whose: str) -> None:
     """On no segment, and on one that another process has: from the first call to the last."""
-    stops, slowest = spawn("tests.ipc.test_half_way:kill_at_each_stop", prefix, whose).result(100)
+    stops, slowest = spawn("tests.ipc.test_half_way:kill_at_each_stop", prefix, whose, flags=()).result(100)
     assert stops > 100  # there is much to do; it was really followed
     assert slowest < PROMPT
 
