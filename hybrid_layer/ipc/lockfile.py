@@ -1,4 +1,4 @@
-"""The lock file under which a segment is made, attached and removed, and whose files in /dev/shm may be trusted."""
+"""The lock file under which a segment is made, attached and removed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import errno
 import fcntl
 import os
-import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.ownership import check_ours, refused
 from hybrid_layer.ipc.patience import PAUSE, Contended, Patience
 
 _NAP = 0.005
@@ -90,8 +90,12 @@ class LockFile:
                 self._keep(self._open(self._path))
             except FileNotFoundError:  # the last leaver has just removed the directory
                 return False
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    self.directory.rmdir()  # if it was made for this
+                raise refused(error, self._path) from None
             try:
-                check_owner(os.fstat(self.fd), self._path)
+                self._check(os.fstat(self.fd))
             except ConfigurationError:
                 self.close()
                 raise
@@ -118,24 +122,22 @@ class LockFile:
     def _has_descriptor(self) -> bool:
         return is_file(self.fd, self._inode)
 
+    def _check(self, status: os.stat_result) -> None:
+        check_ours(status, self._path)
+        if status.st_nlink > 1:  # locks taken for what the other name is used for would be ours, too
+            raise ConfigurationError(
+                f"{self._path} is a file with another name (hard link). Remove it, or use another prefix."
+            )
+
     def _make_directory(self) -> None:
-        with contextlib.suppress(FileExistsError):
+        try:
             self.directory.mkdir(mode=0o700)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise refused(error, self.directory) from None
         with contextlib.suppress(FileNotFoundError):
-            check_owner(os.lstat(self.directory), self.directory)
-
-
-def check_owner(status: os.stat_result, path: Path | str) -> None:
-    """Raise `ConfigurationError` for a file of another user, or one that others may open."""
-    if status.st_uid != os.geteuid():
-        raise ConfigurationError(
-            f"{path} belongs to user {status.st_uid}, not to this process's user {os.geteuid()}. Remove it, or use "
-            f"another prefix."
-        )
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        raise ConfigurationError(
-            f"{path} is open to other users (mode {stat.S_IMODE(status.st_mode):o}). Remove it, or use another prefix."
-        )
+            check_ours(os.lstat(self.directory), self.directory, "directory")
 
 
 def is_file(fd: int, inode: tuple[int, int]) -> bool:

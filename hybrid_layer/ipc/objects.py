@@ -6,6 +6,7 @@ name alone, and has its files in /tmp: not in $TMPDIR, or processes that differ 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ import posix_ipc
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.lockfile import check_owner
+from hybrid_layer.ipc.ownership import check_ours, refused
 
 ROOT = Path("/tmp" if _core.PORTABLE else "/dev/shm")
 """Holds the directory of each segment, and on Linux its object."""
@@ -43,13 +44,11 @@ def open_object(name: str) -> int | None:
         fd: int = posix_ipc.SharedMemory(_posix_name(name)).fd
     except posix_ipc.ExistentialError:
         return None
-    except posix_ipc.PermissionsError:
-        raise ConfigurationError(
-            f"{label(name)} may not be opened by this process's user {os.geteuid()}. Remove it, or use another prefix."
-        ) from None
+    except (posix_ipc.PermissionsError, OSError) as error:
+        raise refused(_as_os_error(error), label(name)) from None
     try:
         os.set_inheritable(fd, False)
-        check_owner(os.fstat(fd), label(name))
+        check_ours(os.fstat(fd), label(name))
     except ConfigurationError:
         os.close(fd)
         raise
@@ -58,7 +57,10 @@ def open_object(name: str) -> int | None:
 
 def create_object(name: str) -> int:
     """A descriptor of a new object without size, for its owner only."""
-    fd: int = posix_ipc.SharedMemory(_posix_name(name), posix_ipc.O_CREX, mode=0o600).fd
+    try:
+        fd: int = posix_ipc.SharedMemory(_posix_name(name), posix_ipc.O_CREX, mode=0o600).fd
+    except (posix_ipc.PermissionsError, OSError) as error:
+        raise refused(_as_os_error(error), label(name)) from None
     os.set_inheritable(fd, False)
     return fd
 
@@ -79,6 +81,10 @@ def object_exists(name: str) -> bool:
     if fd is not None:
         os.close(fd)
     return fd is not None
+
+
+def _as_os_error(error: Exception) -> OSError:
+    return error if isinstance(error, OSError) else PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _posix_name(name: str) -> str:

@@ -45,7 +45,7 @@ class ProcessState:
     def __init__(self, settings: Settings, segment: LocalSegment) -> None:
         self.identity = identity.current()
         self.segment = segment
-        self.moves = segment.moves
+        self.upheavals = segment.upheavals
         self.counters = SegmentCounters(segment)
         self.inbox = Inbox(settings.policy, self.counters, epoch=lambda: segment.core.epoch)
         self.parts: dict[str, Callable[[], None]] = {}
@@ -64,7 +64,7 @@ class ProcessState:
         self.segment.tidy_up_after_the_dead()
         self.segment.warn_of_unread()
         self.segment.pay_debts()
-        if self.moves != self.segment.moves:
+        if self.upheavals != self.segment.upheavals:
             self.restore()
 
     def receive_on(self, part: str) -> None:
@@ -80,6 +80,8 @@ class ProcessState:
     def take_in(self, part: str, station: Station) -> None:
         """Move messages of an inbox into the buffers of their channels, while somebody in this loop waits for one."""
         has_restored = False
+        if self.upheavals != self.segment.upheavals:
+            self.restore()
         with self.draining:
             # What nobody waits for stays in the segment, where its sender's capacity holds.
             while self.inbox.unserved_loop(station.loop) is station.loop:
@@ -110,7 +112,7 @@ class ProcessState:
 
         False: that did not work now, and is to be tried again.
         """
-        moves = self.segment.moves
+        upheavals = self.segment.upheavals
         core = self.segment.core
         now = time.monotonic()
         try:
@@ -125,5 +127,5 @@ class ProcessState:
         except (_core.Busy, _core.Damaged, _core.Retired, _core.Detached, _core.NoMemory) as error:
             warn(("restore", self.segment.name), "Memberships are not restored yet: %s", type(error).__name__)
             return False
-        self.moves = moves
+        self.upheavals = upheavals
         return True

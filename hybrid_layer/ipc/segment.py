@@ -22,6 +22,7 @@ from collections.abc import Callable
 from hybrid_layer import identity
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, SegmentBusy, SegmentDamaged, TooManyProcesses
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.damage import Damage
 from hybrid_layer.ipc.diagnostics import (
     contended,
     project_of_this_process,
@@ -49,8 +50,8 @@ from hybrid_layer.statistics import warn
 class LocalSegment:
     """This process's attachment to one segment.
 
-    `core` is replaced when the process has to move to another segment, and `moves` counts that: whoever registered
-    something in the segment compares it and registers anew.
+    `core` is replaced when the process has to move to another segment. Whoever registered something in the segment
+    compares `moves` or `upheavals` and registers anew.
     """
 
     def __init__(self, prefix: str, message_memory: int, group_memory: int) -> None:
@@ -61,6 +62,11 @@ class LocalSegment:
         self.directory = directory_of(self.name)
         self.users = 0
         self.moves = 0
+        self.upheavals = 0
+        """Counts moves, and repairs that have cut something off: either may have cost what this process registered."""
+        self._damage = Damage(prefix)
+        self.machine = identity.random_id()
+        """The machine's id: the segment's, which a new one that this process makes takes over."""
         self._has_left = False
         self._reaped = 0
         self._lock = threading.Lock()
@@ -104,7 +110,7 @@ class LocalSegment:
             else:
                 self.core = self._attach()
         self._identity = identity.current()
-        self.moves += 1
+        self._has_moved()
 
     def _give_up_inheritance(self) -> None:
         for station in self.stations.all():
@@ -117,16 +123,11 @@ class LocalSegment:
     def recover_if_lost(self) -> bool:
         """Move to a new segment if this one cannot be used any more. True: moved, or tried to."""
         core = self.core
-        reason = core.lost() if self.is_own() else None
+        reason = self._damage.why_lost(core) if self.is_own() else None
+        if reason is None and self._damage.has_cost(core):
+            self.upheavals += 1
         if reason is None or reason == "fork":
             return False
-        warn(
-            ("lost", self.name),
-            "The shared segment of prefix %r was lost (%s): %s",
-            self.prefix,
-            reason,
-            _WHY_LOST.get(reason, "some code closed descriptors that are not its own. Attaching anew."),
-        )
         try:
             self._recover(core, reason)
         except Contended:
@@ -152,17 +153,24 @@ class LocalSegment:
             if self.core is not lost or self._has_left:
                 return  # another loop was here first, or the interpreter is ending
             old_fd = self._fd if self._has_inode() else -1
-            if reason in ("unlinked", "retired"):
-                lost.retire()  # who shares it sees that, and moves too
-            if old_fd >= 0 and (_core.PORTABLE or not lost.retired):
+            is_given_up = self._damage.give_up(lost, reason)
+            has_members = reason != "truncated" and lost.machine_members
+            if old_fd >= 0 and (_core.PORTABLE or not is_given_up):
                 # The file may be the same, so it has to be closed before its locks are taken: with it they would go.
                 os.close(old_fd)
                 old_fd = -1
             with self._lock_file.held():
                 self.core = self._attach()
+            if has_members:
+                self.core.mark_members()
             if old_fd >= 0:
                 os.close(old_fd)
-            self.moves += 1
+            self._has_moved()
+
+    def _has_moved(self) -> None:
+        self._damage.attached(self.core)
+        self.moves += 1
+        self.upheavals += 1
 
     def _has_descriptor(self) -> bool:
         return self._has_inode() and os.fstat(self._fd).st_nlink > 0
@@ -207,7 +215,7 @@ class LocalSegment:
     def leave(self) -> None:
         """Give the slot back, and remove a segment that nobody uses and nothing is left in."""
         with self._lock:
-            if self._has_left or not self.core.attached:
+            if self._has_left or not self.core.attached or self.core.lost() == "truncated":
                 return
             self._has_left = True
             for station in self.stations.all():
@@ -259,8 +267,9 @@ class LocalSegment:
             fd, is_new = self._open_or_create()
             try:
                 core = self._usable(fd, is_new)
-                if core is not None:
-                    self._join(core)
+                if core is not None and not self._can_join(core):
+                    core.retire()
+                    core = None
             except BaseException:
                 os.close(fd)
                 raise
@@ -273,6 +282,7 @@ class LocalSegment:
                 os.close(fd)  # mapped, and not needed any more
             status = os.fstat(self._fd)
             self._inode = (status.st_dev, status.st_ino)
+            self.machine = core.machine
             if not is_new:
                 warn_of_another_project(self.name, self.prefix, core.project)
             warn_of_neighbours(self.name, self.prefix, _digest(self.prefix))
@@ -299,6 +309,14 @@ class LocalSegment:
     def _locks_on(self, fd: int) -> int:
         return self._lock_file.fd if _core.PORTABLE else fd
 
+    def _can_join(self, core: _core.Segment) -> bool:
+        try:
+            self._join(core)
+        except SegmentDamaged as error:
+            warn(("replaced", self.name), "Replacing a segment: %s", error)
+            return False
+        return True
+
     def _join(self, core: _core.Segment) -> None:
         try:
             core.join()
@@ -322,7 +340,11 @@ class LocalSegment:
         if _core.PORTABLE:
             # Who still uses an object whose name is gone holds his locks on the old lock file, sees that go, and moves.
             self._lock_file.replace()
-        fd = create_object(self.name)
+        try:
+            fd = create_object(self.name)
+        except ConfigurationError:
+            self._lock_file.remove_directory()
+            raise
         seed = (secrets.randbits(64), secrets.randbits(64))
         try:
             _core.format(
@@ -332,15 +354,17 @@ class LocalSegment:
                 self.group_memory,
                 self.prefix,
                 project_of_this_process(),
-                identity.random_id(),
+                self.machine,
                 seed,
             )
         except _core.NoMemory:
             os.close(fd)
             remove_object(self.name)
+            self._lock_file.remove_directory()
             raise ConfigurationError(
-                f"There is no room in {ROOT} for a segment; it is {shm_room()}. Make it larger (docker run "
-                f"--shm-size), or the segment smaller with message_memory and group_memory."
+                f"{ROOT} is full ({shm_room()}): there is no room for a segment. Make it larger (docker run "
+                f"--shm-size), remove what else fills it, or make the segment smaller with message_memory and "
+                f"group_memory."
             ) from None
         return fd
 
@@ -364,10 +388,3 @@ def _digest(prefix: str) -> str:
 def segment_name(prefix: str, uid: int) -> str:
     """The segment's name. The prefix may hold characters that a file name cannot, hence its digest."""
     return f"hybrid_layer.{uid}.{_digest(prefix)}.{_core.LAYOUT_VERSION}"
-
-
-_WHY_LOST = dict.fromkeys(
-    ("unlinked", "retired"),
-    "something removed it, such as systemd's RemoveIPC or a cleaned /dev/shm. Moving to a new one; unread messages are "
-    "gone.",
-)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.lockfile import is_same_file
+from hybrid_layer.ipc.lockfile import is_file, is_same_file
 from hybrid_layer.ipc.patience import PAUSE
 from hybrid_layer.statistics import warn
 from hybrid_layer.waiters import WaitQueue
@@ -58,25 +58,28 @@ class Station:
         self._moves = self._segment.moves
         self._rebuilds = core.rebuilds
         self._fd = -1
+        self._inode = (0, 0)
         self._path = ""
         try:
             self.number = core.open_loop()
-        except (_core.NoSlot, _core.Busy, _core.Retired):
+        except (_core.NoSlot, _core.Busy, _core.Damaged, _core.Detached, _core.Retired):
             self.number = -1
             return
         self._path = core.doorbell(self.number)
         try:
             Path(self._path).unlink(missing_ok=True)
             os.mkfifo(self._path, 0o600)
+            # Opened for writing, too: with reading alone it would be at its end, and readable for ever, once the last
+            # ringer has closed it.
+            self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
             warn(("doorbell", self._path), "Cannot make %s: %s. Polling for messages instead.", self._path, error)
             with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
                 core.close_loop(self.number)
             self.number = -1
             return
-        # Opened for writing, too: with reading alone it would be at its end, and readable for ever, once the last
-        # ringer has closed it.
-        self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        status = os.fstat(self._fd)
+        self._inode = (status.st_dev, status.st_ino)
         self.loop.add_reader(self._fd, self._on_ring)
         self._segment.wakers[self.number] = self.wake
 
@@ -90,7 +93,8 @@ class Station:
                 if not self.loop.is_closed():
                     self.loop.remove_reader(self._fd)
                 self.remove_doorbell()
-            os.close(self._fd)
+            if is_file(self._fd, self._inode):  # not if other code has closed it, and perhaps opened its own there
+                os.close(self._fd)
             self._fd = -1
         if self.number >= 0 and self._segment.is_own() and self._moves == self._segment.moves:
             number = self.number
@@ -101,8 +105,12 @@ class Station:
     def remove_doorbell(self) -> None:
         """Remove its file, unless another process has one there by now, in another segment."""
         with contextlib.suppress(OSError):
-            if self._fd >= 0 and is_same_file(self._fd, Path(self._path)):
+            if self._has_doorbell():
                 os.unlink(self._path)
+
+    def _has_doorbell(self) -> bool:
+        """Whether our FIFO is what others find at its path."""
+        return is_file(self._fd, self._inode) and is_same_file(self._fd, Path(self._path))
 
     def is_in_use(self) -> bool:
         """Whether a coroutine of this loop waits."""
@@ -299,12 +307,21 @@ class Station:
         try:
             if self._segment.recover_if_lost():
                 pass  # the next settling registers in the new one
-            elif self.number < 0 or not os.path.exists(self._path):
+            elif self.number < 0 or not self._has_doorbell():
                 self._reopen()  # another loop may have left its place; somebody has removed the doorbell
             else:
-                core.repoll(self.number)
-        except (_core.Busy, _core.Damaged, _core.Detached, _core.Retired):
+                self._look(core)
+        except _core.Gone:
+            self._reopen()
+        except (_core.Busy, _core.Damaged, _core.Detached, _core.NoMemory, _core.Retired):
             return  # the next round tries again
         self._segment.tidy_up_after_the_dead()
         self._segment.warn_of_unread()
         self.settle_soon()
+
+    def _look(self, core: _core.Segment) -> None:
+        """Look at each channel by its name: damage may have cut off the list in which this loop waits."""
+        for channel in list(self._queues):
+            core.wait(channel, self.number)
+        core.repoll(self.number)
+        self._take_in_all()

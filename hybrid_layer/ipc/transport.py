@@ -50,10 +50,13 @@ class LocalTransport:
     # Channels
 
     async def open_inbox(self, part: str) -> None:
-        """Make `part` receivable by this process."""
+        """Make `part` receivable by this process. Raises `ChannelFull` if there is no room even for that."""
         process = self._current() or await self._join()
         if part not in process.parts:
-            await self._call(_core.Segment.open_inbox, part)
+            try:
+                await self._call(_core.Segment.open_inbox, part)
+            except _core.NoMemory as error:
+                raise ChannelFull(self._no_room(f"the inbox of {part}", error)) from None
             self._process().receive_on(part)
 
     async def send(self, channel: str, payload: bytes) -> None:
@@ -66,13 +69,13 @@ class LocalTransport:
         try:
             try:
                 loops = process.segment.core.push(part, name, payload, capacity, self._expiry_ns)
-            except (_core.Busy, _core.Detached, _core.Retired):  # nothing was stored, so this is no repetition
+            except (_core.Busy, _core.Detached, _core.Retired, OSError):  # nothing was stored, so this is no repetition
                 loops = await self._call(_core.Segment.push, part, name, payload, capacity, self._expiry_ns)
         except _core.Full:
             raise ChannelFull(self._channel_full(channel, part, capacity)) from None
-        except _core.NoMemory:
+        except _core.NoMemory as error:
             process.segment.core.count(_MEMORY, 1)
-            raise ChannelFull(self._memory_full(channel)) from None
+            raise ChannelFull(self._no_room(f"a message to {channel}", error)) from None
         except _core.Damaged:
             raise SegmentDamaged(_MAY_BE_LOST) from None
         if loops:
@@ -100,11 +103,8 @@ class LocalTransport:
             await self._call(
                 _core.Segment.group_add, group, part, local(channel) if "!" in channel else "", self._group_expiry_ns
             )
-        except _core.NoMemory:
-            raise GroupMemoryFull(
-                f"No room for {channel} in group {group}: group_memory={self._sizes[1]} bytes (or message_memory="
-                f"{self._sizes[0]}) is used up, or /dev/shm is ({shm_room()}). Raise it."
-            ) from None
+        except _core.NoMemory as error:
+            raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
         if part in process.parts or "!" not in channel:
             process.memberships[group, channel] = time.monotonic() + self._settings.policy.group_expiry
 
@@ -132,9 +132,9 @@ class LocalTransport:
             loops, dropped = await self._call(
                 _core.Segment.group_send, group, payload, policy.capacity, capacities, self._expiry_ns
             )
-        except _core.NoMemory:
+        except _core.NoMemory as error:
             process.segment.core.count(_MEMORY, 1)
-            warn(("memory", group), "A message to group %s was dropped: %s", group, self._memory_full("the group"))
+            warn(("memory", group), "A message to group %s was dropped: %s", group, self._no_room("it", error))
             return
         if dropped:
             warn_of_full_members(group, dropped)
@@ -173,7 +173,7 @@ class LocalTransport:
 
     async def machine_id(self) -> str:
         """The random id that all processes of this machine read in the segment."""
-        return (self._current() or await self._join()).segment.core.machine
+        return (self._current() or await self._join()).segment.machine
 
     async def deliver(self, channel: str, payload: bytes) -> None:
         """Put a group's message, which came over the remote, into a normal channel's queue; a full one drops it."""
@@ -208,7 +208,7 @@ class LocalTransport:
         process = self._own
         if process is None or process.identity is not identity.current():
             return None
-        if process.moves != process.segment.moves:
+        if process.upheavals != process.segment.upheavals:
             process.restore()
         return process
 
@@ -273,7 +273,7 @@ class LocalTransport:
         except _core.Detached:
             identity.renew()  # forked by code that runs no hooks
             process = await self._join()
-        except _core.Retired:
+        except (_core.Retired, OSError):  # OSError: some code has closed our descriptor
             process.look()
         except _core.Damaged:
             # Whoever takes the lock next repairs the segment. But part of a send may have arrived, and is not repeated.
@@ -292,7 +292,7 @@ class LocalTransport:
             core = process.segment.core
             try:
                 return operation(core, *args)
-            except (_core.Damaged, _core.Retired, _core.Detached):
+            except (_core.Damaged, _core.Retired, _core.Detached, OSError):
                 raise SegmentDamaged(_MAY_BE_LOST) from None
             except _core.Busy:
                 pause = PAUSE
@@ -308,11 +308,21 @@ class LocalTransport:
             f"channel_capacity."
         )
 
-    def _memory_full(self, channel: str) -> str:
-        return (
-            f"No room for a message to {channel}: message_memory={self._sizes[0]} bytes is used up by unread "
-            f"messages, or /dev/shm is ({shm_room()}). Read faster, lower expiry or capacity, or raise it."
-        )
+    def _no_room(self, what: str, error: _core.NoMemory) -> str:
+        message_memory, group_memory = self._sizes
+        if str(error) == "message_memory":
+            why = (
+                f"all of message_memory={message_memory} bytes holds unread messages. Read faster, lower expiry or "
+                f"capacity, or raise message_memory."
+            )
+        elif str(error) == "group_memory":
+            why = f"all of group_memory={group_memory} bytes is in use. Raise group_memory, or lower group_expiry."
+        else:
+            why = (
+                f"/dev/shm is full ({shm_room()}), not message_memory={message_memory} or group_memory={group_memory} "
+                f"bytes. Make it larger (docker run --shm-size), remove what else fills it, or read faster."
+            )
+        return f"No room for {what}: {why}"
 
 
 def _let_go(segment: LocalSegment, parts: dict[str, Callable[[], None]]) -> None:

@@ -22,7 +22,7 @@ FLAGS = [
     *("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"),
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
 ]
-PROGRAMS = ("model", "situations", "threads", "deaths", "damage")
+PROGRAMS = ("model", "situations", "threads", "deaths", "damage", "scribbles")
 
 
 def cc(*arguments: str | Path) -> None:
@@ -44,7 +44,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("program", "steps"), [("model", 12000), ("situations", 1), ("threads", 8000), ("deaths", 120), ("damage", 30)]
+    ("program", "steps"),
+    [("model", 12000), ("situations", 1), ("threads", 8000), ("deaths", 120), ("damage", 30), ("scribbles", 25)],
 )
 def test_core(programs: Path, program: str, steps: int) -> None:
     seed = os.environ.get("SEED") or str(secrets.randbelow(10**9))

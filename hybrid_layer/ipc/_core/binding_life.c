@@ -181,7 +181,9 @@ PyObject *segment_mark_members(Segment *self, PyObject *unused) {
 }
 
 static PyObject *fixed_string(const char *field, size_t size) {
-    return PyUnicode_DecodeUTF8(field, (Py_ssize_t)strnlen(field, size), "replace");
+    char copy[PROJECT_MAX + 1]; /* of the longest one; somebody may be writing to the other */
+    memcpy(copy, field, size);
+    return PyUnicode_DecodeUTF8(copy, (Py_ssize_t)strnlen(copy, size), "replace");
 }
 
 PyObject *get_epoch(Segment *self, void *unused) {

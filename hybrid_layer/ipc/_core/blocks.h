@@ -8,6 +8,9 @@
 
 #include "handle.h"
 
+/* A length that is checked and then used is read once: in between, somebody may write where he should not. */
+static inline size_t read_length(const uint8_t *length) { return *(const volatile uint8_t *)length; }
+
 /* The block if the reference is in range and of that kind, else NULL. */
 void *block_at(struct handle *handle, struct area *area, uint32_t reference, uint8_t kind);
 

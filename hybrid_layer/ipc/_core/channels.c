@@ -20,6 +20,10 @@ struct channel *channel_at(struct handle *handle, uint32_t reference) {
     return block_at(handle, &handle->messages, reference, KIND_CHANNEL);
 }
 
+struct channel *channel_found(struct handle *handle, uint32_t reference) {
+    return (struct channel *)block_raw(handle, &handle->messages, reference);
+}
+
 uint32_t *channel_bucket(struct handle *handle, const char *name, size_t length) {
     uint64_t hash = hash_bytes(handle->seed, name, length);
     return (uint32_t *)&handle->messages.buckets[hash & handle->messages.bucket_mask];
@@ -66,7 +70,7 @@ enum status channel_find_or_create(struct handle *handle, struct name name, uint
 }
 
 size_t channel_name(struct handle *handle, const struct channel *channel, char *buffer) {
-    size_t length = channel->name_length;
+    size_t length = read_length(&channel->name_length);
     size_t offset = (size_t)((const unsigned char *)channel - handle->messages.base);
     uint32_t reference = (uint32_t)(offset / MESSAGE_BLOCK);
     if (length > NAME_MAX_LENGTH || !data_read(handle, &handle->messages, reference, CHANNEL_NAME, 0, buffer, length))
@@ -272,7 +276,7 @@ enum status queue_push(struct handle *handle, const struct push *push, uint32_t 
         return GONE;
     if (status != OK)
         return status;
-    struct channel *channel = channel_at(handle, reference);
+    struct channel *channel = channel_found(handle, reference);
     status = queue_make_room(handle, channel, push->capacity, now);
     if (status == FULL && is_inbox && reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
         return GONE;

@@ -33,6 +33,10 @@ static inline void commit(uint32_t *field, uint32_t value) {
 
 struct channel *channel_at(struct handle *handle, uint32_t reference);
 
+/* The same for a reference that was found or made in this operation: never NULL, whatever somebody may have written to the
+ * block's kind since. */
+struct channel *channel_found(struct handle *handle, uint32_t reference);
+
 /* The bucket in which a channel of that name belongs. */
 uint32_t *channel_bucket(struct handle *handle, const char *name, size_t length);
 

@@ -56,19 +56,19 @@ enum status group_add(struct handle *handle, struct name group_name, struct name
     if (pair == NULL)
         return DAMAGED;
     status = find_member(handle, pair_reference, local, false, &member_reference);
-    if (status == OK && member_at(handle, member_reference)->deadline <= now_ns()) {
+    if (status == OK && member_found(handle, member_reference)->deadline <= now_ns()) {
         /* It had expired: what was sent since is not for it, what was sent before is still on its way. */
-        if (end_member(handle, member_reference, member_at(handle, member_reference), pair) != OK)
+        if (end_member(handle, member_reference, member_found(handle, member_reference), pair) != OK)
             return DAMAGED;
         status = EMPTY;
     } else if (status == EMPTY) {
         /* A membership that ended since the last group send is as good as one that never ended. */
         status = find_member(handle, pair_reference, local, true, &member_reference);
-        if (status == OK && (member_at(handle, member_reference)->left <= handle->header->sequence ||
-                             member_at(handle, member_reference)->deadline <= now_ns()))
+        if (status == OK && (member_found(handle, member_reference)->left <= handle->header->sequence ||
+                             member_found(handle, member_reference)->deadline <= now_ns()))
             status = EMPTY;
         if (status == OK) {
-            member_at(handle, member_reference)->left = 0;
+            member_found(handle, member_reference)->left = 0;
             pair->live++;
             pair->gone--;
         }
@@ -79,7 +79,7 @@ enum status group_add(struct handle *handle, struct name group_name, struct name
     }
     if (status != OK)
         return status;
-    struct member *member = member_at(handle, member_reference);
+    struct member *member = member_found(handle, member_reference);
     member->deadline = deadline;
     if (deadline > pair->last_deadline || (pair->live == 1 && pair->gone == 0))
         pair->last_deadline = deadline;
@@ -98,8 +98,8 @@ enum status group_discard(struct handle *handle, struct name group_name, struct 
     if (status != OK)
         return status == EMPTY ? OK : status;
     struct pair *pair = pair_at(handle, pair_reference);
-    struct member *member = member_at(handle, member_reference);
-    if (pair == NULL || member == NULL || end_member(handle, member_reference, member, pair) != OK ||
+    struct member *member = member_found(handle, member_reference);
+    if (pair == NULL || end_member(handle, member_reference, member, pair) != OK ||
         free_pair_if_empty(handle, pair_reference) != OK)
         return DAMAGED;
     return channel_release(handle, target);
@@ -197,7 +197,7 @@ enum status group_send(struct handle *handle, struct group_send *send, struct ri
         return send->held == 0 || payload_release(handle, send->held) ? OK : DAMAGED;
     if (status != OK)
         return status;
-    struct group *group = group_at(handle, group_reference);
+    struct group *group = group_found(handle, group_reference);
     size_t payload_blocks =
         send->held != 0 ? 0 : blocks_for(&handle->messages, sizeof ((struct payload *)0)->data, send->size);
     status = make_sure_of_memory(handle, group, payload_blocks);
@@ -258,7 +258,7 @@ enum status group_targets(struct handle *handle, struct name group_name, char *n
     enum status status = find_group(handle, group_name, &reference);
     if (status != OK)
         return status == EMPTY ? OK : status;
-    uint32_t at = group_at(handle, reference)->pairs;
+    uint32_t at = group_found(handle, reference)->pairs;
     for (uint32_t steps = 0; at != 0; steps++) {
         struct pair *pair = pair_at(handle, at);
         struct channel *channel = pair != NULL ? channel_at(handle, pair->target) : NULL;
@@ -286,17 +286,18 @@ enum status group_recipients(struct handle *handle, const struct entry *entry, c
     uint32_t at = pair->members;
     for (uint32_t steps = 0; at != 0; steps++) {
         struct member *member = member_at(handle, at);
-        if (member == NULL || steps >= handle->groups.blocks || member->name_length > NAME_MAX_LENGTH ||
+        size_t length = member != NULL ? read_length(&member->name_length) : 0;
+        if (member == NULL || steps >= handle->groups.blocks || length > NAME_MAX_LENGTH ||
             member->joined > handle->header->sequence + 1) /* it would wait for a message with such a number */
             return DAMAGED;
         if (member->joined <= entry->sequence && (member->left == 0 || entry->sequence < member->left) &&
             entry->sent < member->deadline) {
-            if (*used + member->name_length + 1 <= size) {
-                names[*used] = (char)member->name_length;
-                if (!data_read(handle, &handle->groups, at, MEMBER_NAME, 0, names + *used + 1, member->name_length))
+            if (*used + length + 1 <= size) {
+                names[*used] = (char)length;
+                if (!data_read(handle, &handle->groups, at, MEMBER_NAME, 0, names + *used + 1, length))
                     return DAMAGED;
             }
-            *used += (size_t)member->name_length + 1;
+            *used += length + 1;
             (*members)++;
         }
         at = member->next;

@@ -20,6 +20,14 @@ struct member *member_at(struct handle *handle, uint32_t reference) {
     return block_at(handle, &handle->groups, reference, KIND_MEMBER);
 }
 
+struct group *group_found(struct handle *handle, uint32_t reference) {
+    return (struct group *)block_raw(handle, &handle->groups, reference);
+}
+
+struct member *member_found(struct handle *handle, uint32_t reference) {
+    return (struct member *)block_raw(handle, &handle->groups, reference);
+}
+
 static _Atomic uint32_t *bucket_of(struct handle *handle, uint64_t hash) {
     return &handle->groups.buckets[hash & handle->groups.bucket_mask];
 }
@@ -57,7 +65,7 @@ _Atomic uint32_t *record_bucket(struct handle *handle, uint32_t reference) {
         return NULL;
     if (record->kind == KIND_PAIR)
         return pair_bucket(handle, ((struct pair *)record)->group, ((struct pair *)record)->target);
-    size_t length = record->name_length; /* at the same place in a member */
+    size_t length = read_length(&record->name_length); /* at the same place in a member */
     size_t data = record->kind == KIND_GROUP ? GROUP_NAME : MEMBER_NAME;
     if (length > NAME_MAX_LENGTH || !data_read(handle, &handle->groups, reference, data, 0, name, length))
         return NULL;
@@ -225,8 +233,8 @@ enum status create_member(struct handle *handle, uint32_t pair_reference, struct
 
 enum status free_member(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair) {
     char name[NAME_MAX_LENGTH];
-    if (member->name_length > NAME_MAX_LENGTH ||
-        !data_read(handle, &handle->groups, reference, MEMBER_NAME, 0, name, member->name_length))
+    size_t length = read_length(&member->name_length);
+    if (length > NAME_MAX_LENGTH || !data_read(handle, &handle->groups, reference, MEMBER_NAME, 0, name, length))
         return DAMAGED;
     struct member *next = member->next != 0 ? member_at(handle, member->next) : NULL;
     struct member *previous = member->previous != 0 ? member_at(handle, member->previous) : NULL;
@@ -237,7 +245,7 @@ enum status free_member(struct handle *handle, uint32_t reference, struct member
         pair->live--;
     else
         pair->gone--;
-    return unpublish(handle, member_bucket(handle, member->pair, name, member->name_length), reference);
+    return unpublish(handle, member_bucket(handle, member->pair, name, length), reference);
 }
 
 enum status free_group_if_empty(struct handle *handle, uint32_t reference) {
@@ -247,10 +255,10 @@ enum status free_group_if_empty(struct handle *handle, uint32_t reference) {
         return DAMAGED;
     if (group->pairs != 0)
         return OK;
-    if (group->name_length > NAME_MAX_LENGTH ||
-        !data_read(handle, &handle->groups, reference, GROUP_NAME, 0, name, group->name_length))
+    size_t length = read_length(&group->name_length);
+    if (length > NAME_MAX_LENGTH || !data_read(handle, &handle->groups, reference, GROUP_NAME, 0, name, length))
         return DAMAGED;
-    return unpublish(handle, group_bucket(handle, name, group->name_length), reference);
+    return unpublish(handle, group_bucket(handle, name, length), reference);
 }
 
 enum status free_pair_if_empty(struct handle *handle, uint32_t reference) {

@@ -10,6 +10,10 @@
 /* A record of that kind, or NULL. */
 struct group *group_at(struct handle *handle, uint32_t reference);
 struct pair *pair_at(struct handle *handle, uint32_t reference);
+/* The same for a reference that was found or made in this operation: never NULL. */
+struct group *group_found(struct handle *handle, uint32_t reference);
+struct member *member_found(struct handle *handle, uint32_t reference);
+
 struct member *member_at(struct handle *handle, uint32_t reference);
 
 /* A record of any kind: what links it to the next one of its bucket is at the same place in all. */

@@ -84,7 +84,7 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     taken->used = 0;
     enum status status = channel_find(handle, name, &reference);
     if (status == OK) {
-        struct channel *channel = channel_at(handle, reference);
+        struct channel *channel = channel_found(handle, reference);
         channel->was_read = 1;
         if (!queue_purge(handle, channel, now_ns(), UINT32_MAX))
             return DAMAGED;
@@ -95,7 +95,7 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
         return loop == NO_LOOP ? EMPTY : queue_wait(handle, name, loop);
     if (status != OK)
         return status;
-    struct channel *channel = channel_at(handle, reference);
+    struct channel *channel = channel_found(handle, reference);
     if (!source_of(handle, channel->head, &source))
         return DAMAGED;
     status = source.size > LARGE ? take_held(handle, channel, &source, taken) : NO_SLOT;
@@ -121,14 +121,15 @@ static bool owns(struct handle *handle, const struct channel *channel) {
 /* Copies the head into the buffer. EMPTY: it is for nobody any more. NO_SPACE: it does not fit into the rest. */
 static enum status drain_head(struct handle *handle, struct channel *channel, struct taken *taken) {
     struct source source;
-    if (!source_of(handle, channel->head, &source))
+    uint32_t head = channel->head;
+    if (!source_of(handle, head, &source))
         return DAMAGED;
     struct drained item = {.deadline = source.deadline, .names = 1, .size = (uint32_t)source.size};
     size_t room = taken->size - taken->used, names_size;
     size_t header = room < sizeof item ? room : sizeof item;
     char *names = taken->buffer + taken->used + header;
     if (source.is_shared) {
-        struct entry *entry = (struct entry *)block_raw(handle, &handle->messages, channel->head);
+        struct entry *entry = (struct entry *)block_raw(handle, &handle->messages, head);
         enum status status = group_recipients(handle, entry, names, room - header, &names_size, &item.names);
         if (status != OK && status != NO_SPACE)
             return status;
@@ -178,7 +179,7 @@ enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, 
     enum status status = channel_find(handle, name, &reference);
     if (status != OK)
         return status == EMPTY ? GONE : status;
-    struct channel *channel = channel_at(handle, reference);
+    struct channel *channel = channel_found(handle, reference);
     if (!owns(handle, channel))
         return GONE;
     uint64_t now = now_ns();
@@ -210,17 +211,21 @@ enum status inbox_open(struct handle *handle, struct name name) {
     enum status status = channel_find_or_create(handle, name, &reference);
     if (status != OK)
         return status;
-    struct channel *channel = channel_at(handle, reference);
+    struct channel *channel = channel_found(handle, reference);
     if (owns(handle, channel))
         return OK;
     if (channel->owner != 0) {
-        /* Ours from before this process lost its slot. The ids of two layers are not the same by chance. */
-        if (!reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
+        /* Ours from before this process lost its slot. The ids of two layers are not the same by chance: if the owner lives, it
+         * is damage that says so, and the rebuild links the inbox to us. */
+        if (!reap_if_dead(handle, channel->owner - 1, channel->owner_generation)) {
+            channel->owner_generation = handle->private->generation;
+            commit(&channel->owner, handle->private->slot + 1);
             return DAMAGED;
+        }
         status = channel_find_or_create(handle, name, &reference);
         if (status != OK)
             return status;
-        channel = channel_at(handle, reference);
+        channel = channel_found(handle, reference);
         if (channel->owner != 0)
             return DAMAGED;
     }
@@ -237,7 +242,7 @@ enum status inbox_close(struct handle *handle, struct name name) {
     enum status status = channel_find(handle, name, &reference);
     if (status != OK)
         return status == EMPTY ? OK : status;
-    struct channel *channel = channel_at(handle, reference);
+    struct channel *channel = channel_found(handle, reference);
     if (!owns(handle, channel))
         return OK;
     uint32_t *link = &handle->slots[handle->private->slot].inboxes;

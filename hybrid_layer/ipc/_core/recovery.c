@@ -13,11 +13,13 @@ struct rebuild {
     uint64_t damaged;
 };
 
-static bool owner_is_here(struct handle *handle, const struct channel *channel) {
-    if (channel->owner == 0 || channel->owner > SLOTS)
-        return false;
-    struct slot *slot = &handle->slots[channel->owner - 1];
-    return slot->published == channel->owner_generation + 1;
+/* The slot of an inbox's process, NULL if that has gone. */
+static struct slot *owner_of(struct handle *handle, const struct channel *channel) {
+    uint32_t owner = *(const volatile uint32_t *)&channel->owner; /* once, as it is checked */
+    if (owner == 0 || owner > SLOTS)
+        return NULL;
+    struct slot *slot = &handle->slots[owner - 1];
+    return slot->published == channel->owner_generation + 1 ? slot : NULL;
 }
 
 /* First pass: which channels there are. */
@@ -43,10 +45,10 @@ static void rebuild_channels(struct rebuild *rebuild) {
             channel->tail = channel->waiters = channel->waiters_tail = channel->pairs = 0;
             channel->unordered = 0;
             channel->owned_next = 0;
+            struct slot *slot = owner_of(handle, channel);
             if (name[length - 1] != '!') {
                 channel->owner = 0;
-            } else if (owner_is_here(handle, channel)) {
-                struct slot *slot = &handle->slots[channel->owner - 1];
+            } else if (slot != NULL) {
                 channel->owned_next = slot->inboxes;
                 slot->inboxes = reference;
             } else { /* the inbox of a process that has gone; its messages and memberships are reached by nobody else */

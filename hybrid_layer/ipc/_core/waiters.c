@@ -19,6 +19,8 @@ void rings_close(struct rings *rings) {
 }
 
 void rings_add_loop(struct rings *rings, uint32_t slot, uint32_t generation, uint32_t loop, uint64_t state) {
+    if (slot >= SLOTS || loop >= LOOPS)
+        return;
     if (rings->count == rings->capacity) {
         struct ring *items = malloc(2 * rings->capacity * sizeof *items);
         if (items == NULL)
@@ -159,8 +161,8 @@ static bool make_ready(struct handle *handle, uint32_t reference, struct waiter 
     if (waiter->is_ready)
         return true;
     struct loop_slot *loop = loop_of(handle, waiter->slot, waiter->loop);
-    struct waiter *tail = loop->ready_tail != 0 ? waiter_at(handle, loop->ready_tail) : NULL;
-    if ((tail == NULL) != (loop->ready_tail == 0))
+    struct waiter *tail = loop != NULL && loop->ready_tail != 0 ? waiter_at(handle, loop->ready_tail) : NULL;
+    if (loop == NULL || (tail == NULL) != (loop->ready_tail == 0))
         return false;
     *(tail != NULL ? &tail->ready_next : &loop->ready) = reference;
     loop->ready_tail = reference;
@@ -242,9 +244,10 @@ enum status waiters_wake(struct handle *handle, uint32_t channel_reference, stru
     if (best == 0)
         return OK;
     struct waiter *waiter = waiter_at(handle, best);
-    if (waiter == NULL || !make_ready(handle, best, waiter))
+    struct loop_slot *loop = waiter != NULL ? loop_of(handle, waiter->slot, waiter->loop) : NULL;
+    if (loop == NULL || !make_ready(handle, best, waiter))
         return DAMAGED;
-    uint64_t state = atomic_load_explicit(&handle->slots[waiter->slot].loops[waiter->loop].state, memory_order_relaxed);
+    uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
     enum rank rank = rank_of(waiter, state, now_ms);
     if (STATE_OF(state) == LOOP_ASLEEP || rank == VOID)
         rings_add(rings, waiter, state);
