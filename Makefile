@@ -25,6 +25,20 @@ test: build/core ## run all tests but the browser's; TESTS=tests/unit/test_names
 chaos: build/core ## kill senders and receivers for SECONDS=60, and see that nothing else goes wrong; SEED=... as printed
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
+# The core of systems other than Linux, in a copy of the tree, with shared memory as macOS has it.
+COPY := $(CURDIR)/build/portable
+LOCAL_TESTS ?= tests/ipc tests/contract tests/unit -k "ipc or hybrid-local or unit"
+.PHONY: portable
+portable: export HYBRID_LAYER_PORTABLE = 1
+portable: build/core ## test the portable core on this machine: the local half without futex and /dev/shm
+	rm -rf $(COPY) && mkdir -p $(COPY)
+	cp -R setup.py pyproject.toml README.rst LICENSE hybrid_layer benchmarks tests $(COPY)
+	rm -f $(COPY)/$(CORE).*.so
+	cd $(COPY) && $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	$(CC) -shared -fPIC -O1 -Wall -Wextra -Werror -o $(COPY)/elsewhere.so tests/ipc/core/elsewhere.c -ldl
+	cd $(COPY) && PYTHONPATH=$(COPY) LD_PRELOAD=$(COPY)/elsewhere.so \
+		$(CURDIR)/$(BIN)/python -m pytest -n 3 --dist worksteal $(LOCAL_TESTS)
+
 .PHONY: browser
 browser: build/core ## test the example site in headless Chromium
 	$(BIN)/python -m pytest tests/browser

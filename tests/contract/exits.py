@@ -12,6 +12,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
+from hybrid_layer.ipc import objects
 from tests.contract.peers import build
 from tests.process_main import Parent
 
@@ -124,7 +125,8 @@ def layers_come_and_go(parent: Parent, spec: dict[str, Any]) -> None:
 
 
 def shared_memory_in_use() -> set[str]:
-    """The paths in /dev/shm that this process maps or holds open."""
+    """The paths of shared memory, and of what is beside it, that this process maps or holds open."""
+    places = ("/dev/shm/", f"{objects.ROOT}/hybrid_layer.")
     maps = Path("/proc/self/maps").read_text().splitlines()
     mapped = {line.split(maxsplit=5)[-1] for line in maps if "/dev/shm/" in line}
     for descriptor in os.listdir("/proc/self/fd"):
@@ -132,7 +134,7 @@ def shared_memory_in_use() -> set[str]:
             mapped.add(os.readlink(f"/proc/self/fd/{descriptor}"))
         except FileNotFoundError:  # the directory's own
             continue
-    return {path for path in mapped if path.startswith("/dev/shm/")}
+    return {path for path in mapped if path.startswith(places)}
 
 
 def doorbells_in_use() -> list[str]:

@@ -49,7 +49,14 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_core(programs: Path, program: str, steps: int) -> None:
     seed = os.environ.get("SEED") or str(secrets.randbelow(10**9))
+    # Sanitizers want to come first.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(
-        [programs / program, seed, str(steps)], capture_output=True, text=True, timeout=100, check=False
+        [programs / program, seed, str(steps)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env=environment,
     )
     assert (done.returncode, done.stderr) == (0, ""), f"{program} {seed} {steps}\n{done.stderr}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
-import shutil
 from collections.abc import Callable
 from typing import Any
 
-import posix_ipc
 import pytest
 
+from hybrid_layer.ipc import _core, objects
 from tests.ipc.tools import (
     alive,
     check,
@@ -18,11 +18,12 @@ from tests.ipc.tools import (
     doorbells,
     eventually,
     flushed,
+    inode_of,
     is_clean,
     layer_of,
     receive,
+    remove_segment,
     segment_of,
-    segment_path,
 )
 from tests.loops import run
 from tests.process_main import Parent
@@ -62,8 +63,7 @@ def test_leaving_what_was_removed_makes_nothing_anew(prefix: str, spawn: Spawn) 
 async def leave_what_was_removed(parent: Parent, prefix: str) -> None:
     layer = layer_of(prefix)
     await layer.send("a", {"n": 1})
-    segment_path(prefix).unlink()
-    shutil.rmtree(directory_path(prefix))
+    remove_segment(prefix, also="all")
 
 
 @pytest.mark.parametrize("what", ["segment", "all", "twice"])
@@ -78,12 +78,9 @@ def test_removed_under_living_processes(prefix: str, spawn: Spawn, what: str, ca
         names = [await asyncio.to_thread(other.ready) for other in others]
         await asyncio.sleep(0.05)
         for _ in range(2 if what == "twice" else 1):
-            old = segment_path(prefix).stat().st_ino
-            posix_ipc.unlink_shared_memory(f"/{segment_path(prefix).name}")
-            if what == "all":
-                shutil.rmtree(directory_path(prefix))
-            await eventually(lambda old=old: segment_path(prefix).exists() and alive(layer) == 3, 3)
-            assert segment_path(prefix).stat().st_ino != old
+            old = inode_of(prefix)
+            remove_segment(prefix, also=what)
+            await eventually(lambda old=old: inode_of(prefix) not in (0, old) and alive(layer) == 3, 3)
         await asyncio.sleep(0.3)
         assert check(layer)["members"] == 3
         await layer.group_send("group", {"n": "to all"})
@@ -112,9 +109,10 @@ def test_messages_are_prompt_after_a_move(prefix: str, spawn: Spawn) -> None:
         reply = await layer.new_channel()
         other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
         await asyncio.to_thread(other.ready)
-        posix_ipc.unlink_shared_memory(f"/{segment_path(prefix).name}")
+        old = inode_of(prefix)
+        remove_segment(prefix)
         waiting = asyncio.create_task(layer.receive(reply))
-        await eventually(lambda: segment_path(prefix).exists() and alive(layer) == 2, 3)
+        await eventually(lambda: inode_of(prefix) not in (0, old) and alive(layer) == 2, 3)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         await asyncio.sleep(0.3)
@@ -142,10 +140,11 @@ def test_sender_alone_notices(prefix: str) -> None:
 
     async def main() -> None:
         await layer.send("a", {"n": 1})
-        posix_ipc.unlink_shared_memory(f"/{segment_path(prefix).name}")
+        old = inode_of(prefix)
+        remove_segment(prefix)
         await asyncio.sleep(1.1)
         await layer.send("a", {"n": 2})
-        assert segment_path(prefix).exists()
+        assert inode_of(prefix) not in (0, old)
         assert await receive(layer, "a") == 2
 
     run(main())
@@ -167,7 +166,7 @@ def close_descriptors(parent: Parent, prefix: str, how: str) -> list[str]:
         await layer.group_add("group", own)
         waiting = asyncio.create_task(layer.receive(own))
         await asyncio.sleep(0.05)
-        path = str(segment_path(prefix))
+        path = str(objects.lock_bearer(segment_of(layer).name))
         ours = [int(fd) for fd in os.listdir("/proc/self/fd") if link(fd) == path]
         assert len(ours) == 1
         if how == "another of the same file":
@@ -200,14 +199,14 @@ def test_descriptors_closed_by_others(prefix: str, spawn: Spawn, how: str) -> No
     async def main() -> None:
         await layer.send("kept", {"n": "kept"})
         other = spawn("tests.ipc.test_moves:close_descriptors", prefix, how)
-        inode = segment_path(prefix).stat().st_ino
+        inode = inode_of(prefix)
         name = await asyncio.to_thread(other.ready)
         await asyncio.sleep(0.8)
         other.send(None)
         await layer.send(name, {"n": 1})
         warnings = await asyncio.to_thread(other.result)
         assert len(warnings) == (0 if how == "another of the same file" else 1), warnings
-        assert segment_path(prefix).stat().st_ino == inode
+        assert inode_of(prefix) == inode
         assert await receive(layer, "kept") == "kept"
 
     run(main())
@@ -215,6 +214,27 @@ def test_descriptors_closed_by_others(prefix: str, spawn: Spawn, how: str) -> No
     assert alive(layer) == 1
     with flushed(layer):
         pass
+
+
+@pytest.mark.parametrize("how", ["closed", "replaced"])
+def test_lock_file_closed_by_others(prefix: str, how: str) -> None:
+    """Whoever leaves or attaches next neither stumbles over that nor closes what now has its number."""
+    layer = layer_of(prefix)
+    asyncio.run(layer.send("a", {"n": 1}))
+    assert asyncio.run(layer.receive("a")) == {"n": 1}
+    number = segment_of(layer)._lock_file.fd
+    stranger = os.open("/dev/null", os.O_RDWR)
+    if how == "replaced":
+        os.dup2(stranger, number)
+    else:
+        os.close(number)
+    del layer
+    gc.collect()
+    assert _core.PORTABLE or is_clean(prefix)  # there the record locks went with it
+    if how == "replaced":
+        assert os.path.samestat(os.fstat(number), os.fstat(stranger))
+        os.close(number)
+    os.close(stranger)
 
 
 def test_doorbell_removed(prefix: str, spawn: Spawn) -> None:
@@ -276,8 +296,9 @@ def move_and_leave(parent: Parent, prefix: str) -> None:
         own = await layer.new_channel()
         waiting = asyncio.create_task(layer.receive(own))
         await asyncio.sleep(0.02)
-        posix_ipc.unlink_shared_memory(f"/{segment_path(prefix).name}")
-        await eventually(segment_path(prefix).exists, 2)
+        old = inode_of(prefix)
+        remove_segment(prefix)
+        await eventually(lambda: inode_of(prefix) not in (0, old), 2)
         await layer.send(own, {"n": 1})
         assert (await asyncio.wait_for(waiting, 2))["n"] == 1
 

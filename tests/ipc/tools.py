@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hybrid_layer.ipc import IPCChannelLayer, _core
+from hybrid_layer.ipc import IPCChannelLayer, _core, objects
 from hybrid_layer.ipc.segment import LocalSegment, segment_name
 from tests.process_main import Parent
 
 CORE = Path(__file__).parents[2] / "hybrid_layer" / "ipc" / "_core"
-SHM = Path("/dev/shm")
 SMALL = {"message_memory": 1 << 20, "group_memory": 1 << 18}
 
 
@@ -28,12 +28,29 @@ def segment_of(layer: IPCChannelLayer) -> LocalSegment:
     return layer._transport._process().segment
 
 
-def segment_path(prefix: str) -> Path:
-    return SHM / segment_name(prefix, os.geteuid())
+def segment_path(prefix: str, user: int | None = None) -> Path:
+    """Where Linux shows the shared-memory object, for the portable core too."""
+    return Path("/dev/shm" + objects._posix_name(segment_name(prefix, os.geteuid() if user is None else user)))
+
+
+def inode_of(prefix: str) -> int:
+    """Tells one segment from the next of the same name; 0 if there is none."""
+    try:
+        return segment_path(prefix).stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def directory_path(prefix: str) -> Path:
-    return SHM / f"{segment_name(prefix, os.geteuid())}.d"
+    return objects.directory_of(segment_name(prefix, os.geteuid()))
+
+
+def remove_segment(prefix: str, also: str = "") -> None:
+    """As something does that cleans up: what people find of it, and perhaps `also` "all" the rest."""
+    if also == "all" or not _core.PORTABLE:
+        segment_path(prefix).unlink()
+    if also == "all" or _core.PORTABLE:
+        shutil.rmtree(directory_path(prefix))
 
 
 def doorbells(prefix: str) -> list[str]:
@@ -43,7 +60,7 @@ def doorbells(prefix: str) -> list[str]:
 
 
 def is_clean(prefix: str) -> bool:
-    """Nothing of it is left in /dev/shm."""
+    """Nothing of it is left."""
     return not segment_path(prefix).exists() and not directory_path(prefix).exists()
 
 

@@ -11,6 +11,7 @@
 
 #include "liveness.h"
 #include "lock.h"
+#include "memory.h"
 
 static char bytes[4 * KIB];
 
@@ -241,7 +242,8 @@ static void foreign_descriptor(void) {
     enum status status = OK;
     for (uint32_t i = 0; i < 5000 && status == OK; i++)
         status = push(handle, "a", "", 10000, &rings);
-    MUST(status == SYSTEM_ERROR || status == DAMAGED);
+    /* Where the record locks alone keep others out, nothing is even begun. */
+    MUST(is_portable ? status == RETIRED : status == SYSTEM_ERROR || status == DAMAGED);
     MUST(fseek(file, 0, SEEK_END) == 0 && ftell(file) == 0);
     fclose(file);
 }
