@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,37 @@ def test_one_extension_for_the_stable_abi(monkeypatch: pytest.MonkeyPatch) -> No
     assert extension.name == "hybrid_layer.ipc._core"
     assert extension.py_limited_api
     assert {Path(source).suffix for source in extension.sources} == {".c"}
+
+
+@pytest.mark.parametrize(
+    ("platform", "flag", "folder"),
+    [
+        ("linux", "", "linux"),
+        ("linux", "0", "linux"),
+        ("linux", "1", "portable"),
+        ("darwin", "", "portable"),
+        ("freebsd14", "0", "portable"),
+    ],
+)
+def test_which_of_the_two_cores(monkeypatch: pytest.MonkeyPatch, platform: str, flag: str, folder: str) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setenv("HYBRID_LAYER_PORTABLE", flag)
+    [extension] = arguments_of_setup(monkeypatch)["ext_modules"]
+    folders = [Path(source).parent.name for source in extension.sources]
+    assert set(folders) == {"_core", folder}
+    names = sorted(Path(source).name for source in extension.sources if Path(source).parent.name == folder)
+    assert names == ["exclusion.c", "memory.c"]
+
+
+def test_a_core_that_is_there_may_be_the_other_one(tmp_path: Path) -> None:
+    """It looks up to date, and is built all the same."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *portable/exclusion.c*) echo "the portable one"; exit 1;; esac\n')
+    compiler.chmod(0o755)
+    built = f"build/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}/hybrid_layer/ipc/_core.abi3.so"
+    (copy_sources(tmp_path) / built).parent.mkdir(parents=True)
+    (copy_sources(tmp_path) / built).touch()
+    assert "the portable one" in build(tmp_path, CC=str(compiler), HYBRID_LAYER_PORTABLE="1")
 
 
 def test_windows_gets_no_extension(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memory.h"
+
 #define RINGING_ROUNDS 8u
 
 PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory, *error_no_slot,
@@ -23,7 +25,7 @@ PyObject *raise_status(enum status status) {
         PyErr_SetString(error_no_memory, "group_memory");
         break;
     case NO_SHM:
-        PyErr_SetString(error_no_memory, "/dev/shm");
+        PyErr_SetString(error_no_memory, memory_place);
         break;
     case NO_SLOT:
         PyErr_SetNone(error_no_slot);

@@ -8,6 +8,9 @@
 /* Which of the two this is. */
 extern const bool is_portable;
 
+/* What is full if memory_reserve fails, for people. */
+extern const char *const memory_place;
+
 /* Makes sure that memory is behind a part of the segment, where the system lets one ask. An errno value. */
 int memory_reserve(int fd, off_t from, off_t size);
 

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 const bool is_portable = false;
+const char *const memory_place = "/dev/shm";
 
 int memory_reserve(int fd, off_t from, off_t size) {
     int error;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 const bool is_portable = true;
+const char *const memory_place = "memory";
 
 /* Nothing to ask for: macOS backs shared memory by swap, and touching it is no SIGBUS. */
 int memory_reserve(int fd, off_t from, off_t size) {
