@@ -34,8 +34,8 @@ def local_transport(settings: Settings, message_memory: int, group_memory: int) 
         if error.name not in ("fcntl", "posix_ipc", "hybrid_layer.ipc._core"):
             raise  # a mistake of ours or in the installation, not of the system
         raise ConfigurationError(
-            f"The machine-local layer is not available here ({error}). It needs Linux and its compiled core: `pip "
-            f"install hybrid_layer` brings or builds it. On other systems use hybrid_layer.remote.RedisChannelLayer."
+            f"The machine-local layer is not available here ({error}). It needs Linux or macOS, and its compiled core: "
+            f"`pip install hybrid_layer` brings or builds it. Elsewhere use hybrid_layer.remote.RedisChannelLayer."
         ) from error
     return LocalTransport(settings, message_memory, group_memory)
 

@@ -1,7 +1,7 @@
 """The remote classes on Windows, as far as another system can show it: without what only POSIX has.
 
-That is: no modules for locks of files, users and terminals, no fork, no functions of `os` for them, no compiled core, and
-event loops that watch no descriptors, as asyncio's proactor has it.
+That is: no modules for locks of files, users and terminals, no fork, no functions of `os` for them, no compiled core,
+and event loops that watch no descriptors, as asyncio's proactor has it.
 """
 
 from __future__ import annotations
