@@ -302,7 +302,6 @@ static bool walk_free(struct walk *walk, struct area *area, unsigned char *marks
 
 enum status checker_walk(struct handle *handle, char *error, size_t size, uint64_t totals[TOTALS]) {
     struct walk walk = {.handle = handle, .error = error, .size = size, .totals = totals};
-    uint64_t group_free;
     error[0] = '\0';
     memset(totals, 0, TOTALS * sizeof *totals);
     walk.messages = calloc(handle->messages.blocks, 1);
@@ -318,7 +317,8 @@ enum status checker_walk(struct handle *handle, char *error, size_t size, uint64
                 fail(&walk, "a pair is in no list", 0)) &&
                walk_free(&walk, &handle->messages, walk.messages, &totals[TOTAL_MESSAGE_BLOCKS],
                          &totals[TOTAL_MESSAGE_BLOCKS_FREE]) &&
-               walk_free(&walk, &handle->groups, walk.groups, &totals[TOTAL_GROUP_BLOCKS], &group_free));
+               walk_free(&walk, &handle->groups, walk.groups, &totals[TOTAL_GROUP_BLOCKS],
+                         &totals[TOTAL_GROUP_BLOCKS_FREE]));
     free(walk.messages);
     free(walk.groups);
     free(walk.references);

@@ -14,6 +14,7 @@ enum total {
     TOTAL_MESSAGE_BLOCKS,      /* used or free */
     TOTAL_MESSAGE_BLOCKS_FREE,
     TOTAL_GROUP_BLOCKS,
+    TOTAL_GROUP_BLOCKS_FREE,
     TOTALS
 };
 

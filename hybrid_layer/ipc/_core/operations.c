@@ -192,6 +192,6 @@ enum status op_is_needed(struct handle *handle, enum mode mode, bool *needed) {
     OPERATION(segment_is_needed(handle, needed));
 }
 
-enum status op_check(struct handle *handle, enum mode mode, char *error, size_t size, uint64_t totals[9]) {
+enum status op_check(struct handle *handle, enum mode mode, char *error, size_t size, uint64_t totals[TOTALS]) {
     OPERATION(checker_walk(handle, error, size, totals));
 }

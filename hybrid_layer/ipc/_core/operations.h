@@ -6,6 +6,7 @@
 #ifndef HYBRID_OPERATIONS_H
 #define HYBRID_OPERATIONS_H
 
+#include "checker.h"
 #include "groups.h"
 #include "reading.h"
 #include "waiters.h"
@@ -34,6 +35,6 @@ enum status op_repoll(struct handle *handle, enum mode mode, uint32_t loop);
 enum status op_ring_failed(struct handle *handle, enum mode mode, const struct ring *ring, struct rings *rings);
 enum status op_flush(struct handle *handle, enum mode mode);
 enum status op_is_needed(struct handle *handle, enum mode mode, bool *needed);
-enum status op_check(struct handle *handle, enum mode mode, char *error, size_t size, uint64_t totals[9]);
+enum status op_check(struct handle *handle, enum mode mode, char *error, size_t size, uint64_t totals[TOTALS]);
 
 #endif

@@ -1,0 +1,126 @@
+#include "scenes.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define BUFFER (200 * KIB)
+
+static char bytes[BIG];
+
+static enum status push(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size,
+                        uint32_t capacity, uint64_t expiry) {
+    struct rings rings;
+    fill_payload(bytes, size, id);
+    struct push push = {.channel = named(channel), .local = named(local), .payload = bytes, .size = size,
+                        .capacity = capacity, .expiry_ns = expiry};
+    rings_open(&rings);
+    enum status status = send(handle, &push, &rings);
+    for (uint32_t i = 0; i < rings.count; i++)
+        ring_succeeded(handle, &rings.items[i]);
+    rings_close(&rings);
+    return status;
+}
+
+static enum status group_send_now(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity,
+                                  uint64_t expiry) {
+    struct rings rings;
+    fill_payload(bytes, size, id);
+    struct group_send group_send = {
+        .group = named(group), .payload = bytes, .size = size, .capacity = capacity, .expiry_ns = expiry};
+    rings_open(&rings);
+    enum status status = send_to_group(handle, &group_send, &rings);
+    for (uint32_t i = 0; i < rings.count; i++)
+        ring_succeeded(handle, &rings.items[i]);
+    rings_close(&rings);
+    return status;
+}
+
+enum status act_push(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size,
+                     uint32_t capacity) {
+    return push(handle, channel, local, id, size, capacity, LONG);
+}
+
+enum status act_group_send(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity) {
+    return group_send_now(handle, group, id, size, capacity, LONG);
+}
+
+enum status act_pop(struct handle *handle, const char *channel, uint32_t loop) {
+    static char buffer[BUFFER];
+    struct taken taken = {.buffer = buffer, .size = sizeof buffer};
+    struct rings rings;
+    rings_open(&rings);
+    enum status status = op_pop(handle, WAIT, named(channel), loop, &taken, &rings);
+    for (uint32_t i = 0; i < rings.count; i++)
+        ring_succeeded(handle, &rings.items[i]);
+    rings_close(&rings);
+    if (status == OK && taken.hold != NO_HOLD)
+        read_hold(handle, taken.hold, buffer, taken.held);
+    return status;
+}
+
+enum status act_drain(struct handle *handle, const char *inbox, uint32_t loop) {
+    static char buffer[BUFFER];
+    struct taken taken = {.buffer = buffer, .size = sizeof buffer};
+    enum status status = op_drain(handle, WAIT, named(inbox), loop, &taken);
+    if (status == OK && taken.hold != NO_HOLD)
+        read_hold(handle, taken.hold, buffer, taken.held);
+    return status;
+}
+
+void put(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size, uint64_t expiry) {
+    MUST(push(handle, channel, local, id, size, 100, expiry) == OK);
+}
+
+void put_for_all(struct handle *handle, const char *group, uint32_t id, size_t size, uint64_t expiry) {
+    MUST(group_send_now(handle, group, id, size, 100, expiry) == OK);
+}
+
+void take(struct handle *handle, const char *channel) { MUST(act_pop(handle, channel, NO_LOOP) == OK); }
+
+void open_inbox(struct handle *handle, const char *name) { MUST(op_inbox(handle, WAIT, named(name), true) == OK); }
+
+void become_member(struct handle *handle, const char *group, const char *target, const char *local, uint64_t expiry) {
+    MUST(op_group_add(handle, WAIT, named(group), named(target), named(local), expiry) == OK);
+}
+
+void stop_being_member(struct handle *handle, const char *group, const char *target, const char *local) {
+    MUST(op_group_discard(handle, WAIT, named(group), named(target), named(local)) == OK);
+}
+
+void open_loop(struct handle *handle) {
+    uint32_t loop;
+    MUST(op_loop_open(handle, WAIT, &loop) == OK && loop == 0);
+}
+
+void wait_for(struct handle *handle, const char *channel) { MUST(op_wait(handle, WAIT, named(channel), 0) == EMPTY); }
+
+void sleep_now(struct handle *handle) {
+    char names[500];
+    size_t used;
+    bool left;
+    while (op_collect(handle, WAIT, 0, true, names, sizeof names, &used, &left) != EMPTY)
+        ; /* what is ready comes first */
+}
+
+void use_all_holds(struct handle *handle) {
+    uint32_t hold;
+    for (uint32_t i = 0; i < HOLDS; i++)
+        MUST(op_hold_reserve(handle, WAIT, 0, MEDIUM, i % 2 == 0, &hold) == OK);
+}
+
+void nobody_looks_around(struct handle *handle) { handle->header->next_look = now_ns() + 190000000; }
+
+void somebody_died(struct handle *handle, void (*work)(struct handle *)) {
+    int how;
+    pid_t pid = fork();
+    MUST(pid >= 0);
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        work(join(handle->fd));
+        (void)kill(getpid(), SIGKILL);
+    }
+    MUST(waitpid(pid, &how, 0) == pid && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
+}

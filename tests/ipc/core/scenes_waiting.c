@@ -1,0 +1,130 @@
+/* Waiting, sleeping, ringing. */
+#include "scenes.h"
+
+static char names[500];
+static size_t used;
+static bool left;
+
+static void one_in_b(struct handle *s) { put(s, "b", "", 1, SMALL, LONG); }
+
+static void loop_waits(struct handle *v) {
+    open_loop(v);
+    open_inbox(v, "v.1!");
+    wait_for(v, "v.1!");
+    wait_for(v, "a");
+    wait_for(v, "b");
+    wait_for(v, LONG_NAME);
+}
+
+static void loop_is_ready(struct handle *v) {
+    loop_waits(v);
+    put(v, "v.1!", "x", 1, SMALL, LONG);
+    put(v, "b", "", 2, SMALL, LONG);
+    put(v, LONG_NAME, "", 3, SMALL, LONG);
+}
+
+static void loop_sleeps(struct handle *v) {
+    loop_waits(v);
+    sleep_now(v);
+}
+
+static void loop_sleeps_and_is_ready(struct handle *v) {
+    loop_sleeps(v);
+    put(v, "v.1!", "x", 1, SMALL, LONG);
+    put(v, "b", "", 2, SMALL, LONG);
+    put(v, LONG_NAME, "", 3, SMALL, LONG);
+}
+
+static enum status unwait(struct handle *v) {
+    struct rings rings;
+    rings_open(&rings);
+    enum status status = op_unwait(v, WAIT, named("b"), 0, &rings);
+    rings_close(&rings);
+    return status;
+}
+
+static enum status unwait_a(struct handle *v) {
+    struct rings rings;
+    rings_open(&rings);
+    enum status status = op_unwait(v, WAIT, named("a"), 0, &rings);
+    rings_close(&rings);
+    return status;
+}
+
+static void rung_for_a(struct handle *v) {
+    loop_waits(v);
+    put(v, "a", "", 1, SMALL, LONG);
+}
+
+static enum status loop_open_act(struct handle *v) {
+    uint32_t loop;
+    return op_loop_open(v, WAIT, &loop);
+}
+
+static enum status loop_close_act(struct handle *v) {
+    struct rings rings;
+    rings_open(&rings);
+    enum status status = op_loop_close(v, WAIT, 0, &rings);
+    rings_close(&rings);
+    return status;
+}
+
+static enum status wait_act(struct handle *v) { return op_wait(v, WAIT, named("b"), 0); }
+static enum status wait_long(struct handle *v) { return op_wait(v, WAIT, named(LONG_NAME), 0); }
+static enum status go_to_sleep(struct handle *v) {
+    return op_collect(v, WAIT, 0, true, names, sizeof names, &used, &left);
+}
+static enum status wake_up(struct handle *v) {
+    return op_collect(v, WAIT, 0, false, names, sizeof names, &used, &left);
+}
+static enum status repoll(struct handle *v) { return op_repoll(v, WAIT, 0); }
+
+/* The survivor's doorbell cannot be rung. */
+static enum status ring_in_vain(struct handle *v) {
+    struct ring ring = {.slot = 0, .generation = v->slots[0].generation, .loop = 0,
+                        .sleep = SLEEP_OF(v->slots[0].loops[0].state)};
+    struct rings rings;
+    rings_open(&rings);
+    enum status status = op_ring_failed(v, WAIT, &ring, &rings);
+    rings_close(&rings);
+    return status;
+}
+
+
+
+static void dead_sleeper(struct handle *v) {
+    nobody_looks_around(v);
+    somebody_died(v, loop_sleeps);
+    put(v, "b", "", 1, SMALL, LONG);
+}
+
+/* The doorbell of somebody who has died. */
+static enum status ring_the_dead(struct handle *v) {
+    struct ring ring = {.slot = 2, .generation = v->slots[2].generation, .loop = 0,
+                        .sleep = SLEEP_OF(v->slots[2].loops[0].state)};
+    struct rings rings;
+    rings_open(&rings);
+    enum status status = op_ring_failed(v, WAIT, &ring, &rings);
+    rings_close(&rings);
+    return status;
+}
+
+#define READY LONG_NAME "=3 b=2 s.1!= v.1!=1>x"
+
+const struct scene waiting_scenes[] = {
+    {"a loop begins", "s.1!=", NULL, .act = loop_open_act, .at_least = 5},
+    {"a loop ends", READY, NULL, .ready = loop_is_ready, .act = loop_close_act, .at_least = 20},
+    {"wait for a new channel", "s.1!=", NULL, .ready = open_loop, .act = wait_act, .result = EMPTY, .at_least = 15},
+    {"wait for a channel with a long name", "s.1!=", NULL, .ready = open_loop, .act = wait_long, .result = EMPTY,
+     .at_least = 18},
+    {"wait where messages are", "b=1 s.1!=", NULL, one_in_b, open_loop, wait_act, EMPTY, .at_least = 10},
+    {"wait no longer", "s.1!= v.1!=", NULL, .ready = loop_waits, .act = unwait, .at_least = 10},
+    {"wait no longer, although rung", "a=1 s.1!= v.1!=", NULL, .ready = rung_for_a, .act = unwait_a, .at_least = 10},
+    {"go to sleep", "s.1!= v.1!=", NULL, .ready = loop_waits, .act = go_to_sleep, .result = EMPTY, .at_least = 5},
+    {"collect before sleep", READY, NULL, .ready = loop_is_ready, .act = go_to_sleep, .at_least = 8},
+    {"collect after sleep", READY, NULL, .ready = loop_sleeps_and_is_ready, .act = wake_up, .at_least = 8},
+    {"look around", READY, NULL, .ready = loop_sleeps_and_is_ready, .act = repoll, .at_least = 5},
+    {"a doorbell cannot be rung", "b=1 s.1!=", NULL, one_in_b, .act = ring_in_vain, .at_least = 5},
+    {"a doorbell of the dead", "b=1 s.1!= v.1!=", NULL, .ready = dead_sleeper, .act = ring_the_dead, .at_least = 10},
+    {.name = NULL},
+};
