@@ -115,18 +115,18 @@ static void rebuild_group_records(struct rebuild *rebuild) {
     }
 }
 
-static bool link_pair(struct rebuild *rebuild, uint32_t reference, struct pair *pair) {
+/* The group and the channel of a pair are there. */
+static bool pair_has_both(struct rebuild *rebuild, uint32_t reference, struct block *record) {
     struct handle *handle = rebuild->handle;
-    struct group *group = block_at(handle, &handle->groups, pair->group, KIND_GROUP);
-    struct channel *target = channel_at(handle, pair->target);
-    if (group == NULL || target == NULL || !marks_has(&rebuild->groups, pair->group) ||
-        pair->target >= rebuild->messages.limit || !marks_has(&rebuild->messages, pair->target))
-        return false;
-    pair_link(handle, reference, pair, group, target);
-    return true;
+    struct pair *pair = (struct pair *)record;
+    (void)reference;
+    return block_at(handle, &handle->groups, pair->group, KIND_GROUP) != NULL &&
+           channel_at(handle, pair->target) != NULL && marks_has(&rebuild->groups, pair->group) &&
+           marks_has(&rebuild->messages, pair->target);
 }
 
-static bool link_member(struct rebuild *rebuild, uint32_t reference, struct member *member) {
+static bool link_member(struct rebuild *rebuild, uint32_t reference, struct block *record) {
+    struct member *member = (struct member *)record;
     struct pair *pair = block_at(rebuild->handle, &rebuild->handle->groups, member->pair, KIND_PAIR);
     if (pair == NULL || !marks_has(&rebuild->groups, member->pair))
         return false;
@@ -134,9 +134,26 @@ static bool link_member(struct rebuild *rebuild, uint32_t reference, struct memb
     return true;
 }
 
-/* Links the records of one kind into the lists of what they belong to, and frees those that belong to nothing: memberships of a
- * process that has gone, groups without members. Pairs come first, then members, then groups. */
-static void rebuild_group_lists(struct rebuild *rebuild, uint8_t kind) {
+/* With its members and entries known. Who died while making the first member leaves a pair with neither. */
+static bool link_pair(struct rebuild *rebuild, uint32_t reference, struct block *record) {
+    struct handle *handle = rebuild->handle;
+    struct pair *pair = (struct pair *)record;
+    struct group *group = block_at(handle, &handle->groups, pair->group, KIND_GROUP);
+    struct channel *target = channel_at(handle, pair->target);
+    if (group == NULL || target == NULL || (pair->members == 0 && pair->pending == 0))
+        return false;
+    pair_link(handle, reference, pair, group, target);
+    return true;
+}
+
+static bool group_has_pairs(struct rebuild *rebuild, uint32_t reference, struct block *record) {
+    (void)rebuild, (void)reference;
+    return ((struct group *)record)->pairs != 0;
+}
+
+/* Frees the records of one kind that are not to be kept: they belong to nothing, or nothing belongs to them. */
+static void rebuild_group_lists(struct rebuild *rebuild, uint8_t kind,
+                                bool (*keep)(struct rebuild *, uint32_t, struct block *)) {
     struct area *area = &rebuild->handle->groups;
     for (uint32_t bucket = 0; bucket <= area->bucket_mask; bucket++) {
         uint32_t *link = (uint32_t *)&area->buckets[bucket];
@@ -148,10 +165,7 @@ static void rebuild_group_lists(struct rebuild *rebuild, uint8_t kind) {
                 *link = 0;
                 break;
             }
-            bool keep = block->kind != kind || (kind == KIND_PAIR     ? link_pair(rebuild, reference, (struct pair *)block)
-                                                : kind == KIND_MEMBER ? link_member(rebuild, reference, (struct member *)block)
-                                                                      : ((struct group *)block)->pairs != 0);
-            if (keep) {
+            if (block->kind != kind || keep(rebuild, reference, block)) {
                 link = &((struct group *)block)->bucket_next;
             } else {
                 marks_remove(&rebuild->groups, reference);
@@ -207,6 +221,10 @@ static bool keep_entry(struct rebuild *rebuild, uint32_t reference, struct entry
     }
     if (!*is_sound)
         return false;
+    if (entry->sequence > handle->header->sequence) { /* as in repair_numbers */
+        entry->sequence = handle->header->sequence;
+        rebuild->damaged++;
+    }
     if (pair != NULL)
         pair->pending++;
     return true;
@@ -323,11 +341,12 @@ bool recovery_rebuild(struct handle *handle) {
             handle->header->sequence = 0;
         rebuild_channels(&rebuild);
         rebuild_group_records(&rebuild);
-        rebuild_group_lists(&rebuild, KIND_PAIR);
-        rebuild_group_lists(&rebuild, KIND_MEMBER);
+        rebuild_group_lists(&rebuild, KIND_PAIR, pair_has_both);
+        rebuild_group_lists(&rebuild, KIND_MEMBER, link_member);
         rebuild_queues(&rebuild);
         rebuild_holds(&rebuild);
-        rebuild_group_lists(&rebuild, KIND_GROUP);
+        rebuild_group_lists(&rebuild, KIND_PAIR, link_pair);
+        rebuild_group_lists(&rebuild, KIND_GROUP, group_has_pairs);
         free_idle_channels(&rebuild);
         rebuild_books(&rebuild, &handle->messages, &rebuild.messages);
         rebuild_books(&rebuild, &handle->groups, &rebuild.groups);
