@@ -246,9 +246,8 @@ static bool walk_pair(struct walk *walk, uint32_t reference, const struct pair *
     if (pair->members == 0 && pair->pending == 0)
         return fail(walk, "nothing keeps a pair in being", reference);
     uint32_t found = 0;
-    if (find_pair(walk->handle, pair->group, pair->target, &found) != OK || found != reference)
-        return fail(walk, "two pairs are of one group and one channel", reference);
-    return channel_at(walk->handle, pair->target) != NULL || fail(walk, "a pair has no target", reference);
+    return (find_pair(walk->handle, pair->group, pair->target, &found) == OK && found == reference) ||
+           fail(walk, "two pairs are of one group and one channel", reference);
 }
 
 static bool walk_groups_pairs(struct walk *walk, uint32_t reference, const struct group *group) {
@@ -347,6 +346,8 @@ static bool walk_payloads(struct walk *walk) {
 static bool walk_free(struct walk *walk, struct area *area, unsigned char *marks, uint64_t *used, uint64_t *free_blocks) {
     uint32_t number = 0;
     uint32_t reserved = atomic_load(&area->books->reserved);
+    if (area->books->fresh_check != ~area->books->fresh)
+        return fail(walk, "the number of blocks that were ever used contradicts its check", area->books->fresh);
     if (area->books->fresh == 0 || reserved > area->blocks || area->books->fresh > (reserved != 0 ? reserved : 1))
         return fail(walk, "more blocks are in use than there is memory for", area->books->fresh);
     for (uint32_t at = area->books->free_head; at != 0; number++) {

@@ -173,39 +173,43 @@ WRITES(16)
 void __tsan_write_range(void *address, size_t size);
 void __tsan_write_range(void *address, size_t size) { about_to_store(address, size); }
 
+/* One that reads and writes, with the compiler's own for the work. */
+#define CHANGES(bits, name, work)                                                                                          \
+    uint##bits##_t __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t value, int order);             \
+    uint##bits##_t __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t value, int order) {            \
+        (void)order;                                                                                                       \
+        about_to_store((void *)(uintptr_t)at, sizeof *at);                                                                 \
+        return work(at, value, __ATOMIC_SEQ_CST);                                                                          \
+    }
+
+#define COMPARES(bits, name)                                                                                               \
+    int __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t *expected, uint##bits##_t value,          \
+                                     int order, int failed);                                                               \
+    int __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t *expected, uint##bits##_t value,          \
+                                     int order, int failed) {                                                              \
+        (void)order, (void)failed;                                                                                         \
+        about_to_store((void *)(uintptr_t)at, sizeof *at);                                                                 \
+        return __atomic_compare_exchange_n(at, expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                    \
+    }
+
 #define ATOMICS(bits)                                                                                                      \
-    typedef uint##bits##_t word##bits;                                                                                     \
-    word##bits __tsan_atomic##bits##_load(const volatile word##bits *at, int order);                                       \
-    void __tsan_atomic##bits##_store(volatile word##bits *at, word##bits value, int order);                                \
-    word##bits __tsan_atomic##bits##_fetch_add(volatile word##bits *at, word##bits value, int order);                      \
-    int __tsan_atomic##bits##_compare_exchange_strong(volatile word##bits *at, word##bits *expected, word##bits value,     \
-                                                      int order, int failed);                                              \
-    int __tsan_atomic##bits##_compare_exchange_weak(volatile word##bits *at, word##bits *expected, word##bits value,       \
-                                                    int order, int failed);                                                \
-    word##bits __tsan_atomic##bits##_load(const volatile word##bits *at, int order) {                                      \
+    uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *at, int order);                               \
+    uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *at, int order) {                              \
         (void)order;                                                                                                       \
         return __atomic_load_n(at, __ATOMIC_SEQ_CST);                                                                      \
     }                                                                                                                      \
-    void __tsan_atomic##bits##_store(volatile word##bits *at, word##bits value, int order) {                               \
+    void __tsan_atomic##bits##_store(volatile uint##bits##_t *at, uint##bits##_t value, int order);                        \
+    void __tsan_atomic##bits##_store(volatile uint##bits##_t *at, uint##bits##_t value, int order) {                       \
         (void)order;                                                                                                       \
         about_to_store((void *)(uintptr_t)at, sizeof *at);                                                                 \
         __atomic_store_n(at, value, __ATOMIC_SEQ_CST);                                                                     \
     }                                                                                                                      \
-    word##bits __tsan_atomic##bits##_fetch_add(volatile word##bits *at, word##bits value, int order) {                     \
-        (void)order;                                                                                                       \
-        about_to_store((void *)(uintptr_t)at, sizeof *at);                                                                 \
-        return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);                                                            \
-    }                                                                                                                      \
-    int __tsan_atomic##bits##_compare_exchange_strong(volatile word##bits *at, word##bits *expected, word##bits value,     \
-                                                      int order, int failed) {                                             \
-        (void)order, (void)failed;                                                                                         \
-        about_to_store((void *)(uintptr_t)at, sizeof *at);                                                                 \
-        return __atomic_compare_exchange_n(at, expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                    \
-    }                                                                                                                      \
-    int __tsan_atomic##bits##_compare_exchange_weak(volatile word##bits *at, word##bits *expected, word##bits value,       \
-                                                    int order, int failed) {                                               \
-        return __tsan_atomic##bits##_compare_exchange_strong(at, expected, value, order, failed);                          \
-    }
+    CHANGES(bits, exchange, __atomic_exchange_n)                                                                           \
+    CHANGES(bits, fetch_add, __atomic_fetch_add)                                                                           \
+    CHANGES(bits, fetch_or, __atomic_fetch_or)                                                                             \
+    CHANGES(bits, fetch_and, __atomic_fetch_and)                                                                           \
+    COMPARES(bits, compare_exchange_strong)                                                                                \
+    COMPARES(bits, compare_exchange_weak)
 
 ATOMICS(8)
 ATOMICS(32)

@@ -4,8 +4,10 @@
  * After each death: the others go on at once; every invariant holds; the content is what it was before the operation or what
  * it is after it; the dead process's things are reaped; and with all taken out, all memory is free.
  *
- *     kills SEED DEATHS [SCENE]    DEATHS: in how many random places of each scene a repair is killed, at each of its changes
- *                                  SCENE: this one only, at all of its changes, however many
+ *     kills SEED DEATHS messages|groups|waiting|life|"SCENE"
+ *
+ * DEATHS: in how many random places of each scene a repair is killed, at each of its changes. A scene that is named is killed at
+ * all of its changes, however many.
  */
 #include "scenes.h"
 
@@ -39,7 +41,7 @@ struct stage {
 
 static struct report *report;
 static const struct scene *scene;
-static const char *only;
+static bool is_thorough;
 static uint32_t deaths[3], deaths_count;
 static uint64_t kills;
 
@@ -54,7 +56,7 @@ static void say_where(int number) {
 static struct handle *map(int fd) {
     const char *reason;
     struct handle *handle = calloc(1, sizeof *handle);
-    MUST(handle != NULL && segment_map(fd, handle, &reason) == OK);
+    MUST(handle != NULL && segment_map(fd, fd, handle, &reason) == OK);
     return handle;
 }
 
@@ -285,12 +287,12 @@ static void perform(void) {
     uint64_t kills_before = kills, begin = now_ns();
     uint32_t all = rehearse(), repairs = 0;
     for (uint32_t changes = 0; changes <= all; changes++)
-        if (all <= MANY || only != NULL || changes < MANY / 3 || all - changes < MANY / 3 || below(all) < MANY / 3)
+        if (all <= MANY || is_thorough || changes < MANY / 3 || all - changes < MANY / 3 || below(all) < MANY / 3)
             play(&changes, 1);
     for (uint64_t i = 0; i < steps; i++) {
         uint32_t changes[3] = {below(all + 1), 0, 0};
         while (play(changes, 2) == NEVER)
-            changes[1] += only != NULL || changes[1] < MANY / 3 ? 1 : 1 + below(20);
+            changes[1] += is_thorough || changes[1] < MANY / 3 ? 1 : 1 + below(20);
         repairs += changes[1];
         /* and a second repair, killed in some place, too */
         changes[1] = below(changes[1] + 1);
@@ -302,17 +304,27 @@ static void perform(void) {
     fflush(stdout);
 }
 
+static const struct {
+    const char *name;
+    const struct scene *scenes;
+} tables[] = {
+    {"messages", message_scenes}, {"groups", group_scenes}, {"waiting", waiting_scenes}, {"life", life_scenes},
+    {"wrong", wrong_scenes},
+};
+
 int main(int argc, char **argv) {
-    static const struct scene *const scenes[] = {life_scenes, waiting_scenes, group_scenes, message_scenes};
-    only = argc > 3 ? argv[3] : NULL;
+    const char *what = argc > 3 ? argv[3] : "";
     begin(argc, argv, "kills");
     (void)signal(SIGABRT, say_where);
     report = mmap(NULL, sizeof *report, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     MUST(report != MAP_FAILED);
-    for (size_t i = 0; i < sizeof scenes / sizeof scenes[0]; i++)
-        for (scene = scenes[i]; scene->name != NULL; scene++)
-            if (only == NULL || strcmp(only, scene->name) == 0)
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
+        for (scene = tables[i].scenes; scene->name != NULL; scene++) {
+            is_thorough = strcmp(what, scene->name) == 0;
+            if (is_thorough || strcmp(what, tables[i].name) == 0)
                 perform();
+        }
+    MUST(kills > 0); /* there is something of that name */
     printf("%llu kills\n", (unsigned long long)kills);
     return 0;
 }

@@ -112,7 +112,7 @@ static enum status servers_were_flushed(struct handle *v) {
 #define WITHOUT "b=3 g:s.1!y s.1!=1>y"
 
 const struct scene life_scenes[] = {
-    {"join", "s.1!=", NULL, .act = join_act, .attaches = true, .at_least = 8},
+    {"join", "s.1!=", NULL, .act = join_act, .attaches = true, .at_least = 5},
     {"join in the slot of the dead", DEAD, WITHOUT, slot_of_the_dead, .act = join_act, .attaches = true, .at_least = 80,
      .in_steps = true},
     {"join what is damaged", DEAD, WITHOUT, damaged, .act = join_act, .attaches = true, .at_least = 150,

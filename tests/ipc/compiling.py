@@ -1,0 +1,41 @@
+"""Programs from the core's files and those in `core/`, without Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.ipc.tools import CORE
+
+HERE = Path(__file__).parent / "core"
+FLAGS = ("-std=c11", "-g", "-pthread", f"-I{CORE}", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")
+
+
+def cc(*arguments: str | Path) -> None:
+    compiler = os.environ.get("CC") or shutil.which("gcc") or "cc"
+    done = subprocess.run([compiler, *FLAGS, *arguments], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def compile_all(sources: Iterable[Path], directory: Path, *flags: str) -> list[Path]:
+    """The object files of C files, which are compiled side by side."""
+    pairs = [(source, directory / f"{source.stem}.o") for source in sources]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda pair: cc(*flags, "-c", pair[0], "-o", pair[1]), pairs))
+    return [object for _, object in pairs]
+
+
+def link(program: Path, objects: Iterable[Path], *flags: str) -> Path:
+    cc(*flags, *objects, "-o", program)
+    return program
+
+
+def run(program: Path, *arguments: object, timeout: float = 100) -> subprocess.CompletedProcess[str]:
+    command = [program, *map(str, arguments)]
+    # What is preloaded would come before a sanitizer, which wants to be first.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=environment)

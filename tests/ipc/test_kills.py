@@ -1,0 +1,56 @@
+"""Each operation of the C core, killed at each of its stores to shared memory: see `core/kills.c`.
+
+The core is compiled with the calls that gcc's thread sanitizer puts before each store, and `core/faults.c` in place of
+the sanitizer. A failure names its seed and scene; `kills SEED 1 "SCENE"` repeats that scene, at every single change.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.ipc.compiling import HERE, compile_all, link, run
+from tests.ipc.tools import core_sources
+
+CALLS = ("memcpy", "memset", "strncpy", "mmap", "munmap")
+INSTRUMENTED = ("-O2", "-fsanitize=thread", *(f"-D{call}=faults_{call}" for call in CALLS))
+WRONG = re.findall(r'\{"(wrong: .*?)"', (HERE / "scenes_wrong.c").read_text())
+
+
+@pytest.fixture(scope="module")
+def kills(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("kills")
+    names = ("kills", "faults", "support", "content", "scenes")
+    names += ("scenes_messages", "scenes_groups", "scenes_waiting", "scenes_life")
+    objects = compile_all((HERE / f"{name}.c" for name in names), directory, "-O2")
+    objects += compile_all([*core_sources(), HERE / "scenes_wrong.c"], directory, *INSTRUMENTED)
+    return link(directory / "kills", objects)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("table", "scenes", "deaths"),
+    [("messages", 26, 3000), ("groups", 18, 2500), ("waiting", 13, 1000), ("life", 15, 2500)],
+)
+def test_a_death_at_each_store(kills: Path, table: str, scenes: int, deaths: int) -> None:
+    """So many scenes and deaths at least, so that it cannot test nothing."""
+    seed = os.environ.get("SEED") or str(secrets.randbelow(10**9))
+    done = run(kills, seed, 1, table, timeout=280)
+    assert (done.returncode, done.stderr) == (0, ""), f"kills {seed} 1 {table}\n{done.stdout}\n{done.stderr}"
+    sys.stdout.write(done.stdout)  # how many deaths where: pytest -s
+    *performed, total = done.stdout.splitlines()
+    assert len(performed) >= scenes
+    assert int(total.split()[0]) >= deaths
+
+
+@pytest.mark.parametrize("scene", WRONG)
+def test_a_mistake_is_found(kills: Path, scene: str) -> None:
+    """The test of the test: operations with one mistake each."""
+    done = run(kills, 1, 0, scene)
+    assert done.returncode != 0
+    assert f'in "{scene}"' in done.stderr
