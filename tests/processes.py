@@ -94,6 +94,10 @@ class Process:
         """Wait for its next `parent.send(value)` and return the value."""
         return self._expect("message", seconds)
 
+    def has_news(self) -> bool:
+        """Whether `receive` would return at once."""
+        return self._connection.poll(0)
+
     def send(self, value: Any) -> None:
         """Give it a value: its next `parent.receive()`."""
         try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import mmap
 import os
 import random
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from tests.ipc.tools import layer_of
 from tests.process_main import Parent
 
 PAGE = 4096
+CELL = 64
 ALLOWED = (ChannelFull, GroupMemoryFull, SegmentBusy, SegmentDamaged)
 
 
@@ -32,19 +36,18 @@ class User:
         self.errors: Counter[str] = Counter()
         self.unexpected: list[str] = []
         self.slowest = (0.0, "")
-        self.busy = False
+        self.is_busy = False
 
-    async def call(self, method: str, *args: Any) -> Any:
+    async def call(self, method: str, *args: Any) -> None:
         begin = time.monotonic()
         try:
-            return await getattr(self.layer, method)(*args)
+            await getattr(self.layer, method)(*args)
         except ALLOWED as error:
             self.errors[type(error).__name__] += 1
         except Exception:  # noqa: BLE001  # told to the test
             self.unexpected.append(traceback.format_exc())
         finally:
             self.slowest = max(self.slowest, (time.monotonic() - begin, method))
-        return None
 
     async def read(self, channel: str, kind: str) -> None:
         while True:
@@ -63,28 +66,21 @@ class User:
     async def traffic(self, peers: list[str], rng: random.Random) -> None:
         while True:
             await asyncio.sleep(0.001)
-            if not self.busy:
-                continue
-            size = rng.choice([10, 100, 1000]) if rng.randrange(50) else 70_000
-            match rng.randrange(8):
-                case 0 | 1:
-                    await self.call("send", rng.choice(peers), {"body": "x" * size})
-                case 2 | 3:
-                    await self.call("send", "normal", {"body": "x" * size})
-                case 4:
-                    await self.call("send", f"unread.{rng.randrange(50)}", {"body": "x" * size})
-                case 5:
-                    await self.call("group_send", "group", {"body": "x" * size})
-                case 6:
-                    await self.call("group_add", f"group.{rng.randrange(20)}", rng.choice(peers))
-                case 7:
-                    await self.call("group_discard", f"group.{rng.randrange(20)}", rng.choice(peers))
+            message = {"body": "x" * (rng.choice([10, 100, 1000]) if rng.randrange(50) else 70_000)}
+            steps: list[tuple[Any, ...]] = [
+                ("send", rng.choice(peers), message),
+                ("send", "normal", message),
+                ("send", f"unread.{rng.randrange(50)}", message),
+                ("group_send", "group", message),
+                ("group_add", f"group.{rng.randrange(20)}", rng.choice(peers)),
+                ("group_discard", f"group.{rng.randrange(20)}", rng.choice(peers)),
+            ]
+            if self.is_busy:
+                await self.call(*rng.choice(steps))
 
 
-async def use(parent: Parent, prefix: str, seed: int) -> dict[str, Any]:
-    """Use the segment until told to end."""
-    import logging
-
+async def use(parent: Parent, prefix: str, seed: int) -> None:
+    """Use the segment until told to end; then tell how it went."""
     warnings = Warnings()
     logging.getLogger("hybrid_layer").addHandler(warnings)
     user = User(parent, prefix)
@@ -100,7 +96,7 @@ async def use(parent: Parent, prefix: str, seed: int) -> dict[str, Any]:
     while (order := await asyncio.to_thread(parent.receive)) is not None:
         what, value = order
         if what == "busy":
-            user.busy = value
+            user.is_busy = value
         elif what == "probe":
             for peer in peers:
                 await user.call("send", peer, {"probe": value, "to": "own"})
@@ -109,39 +105,51 @@ async def use(parent: Parent, prefix: str, seed: int) -> dict[str, Any]:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    return {
+    story = {
         "errors": dict(user.errors),
         "unexpected": user.unexpected,
         "slowest": user.slowest,
         "warnings": warnings.texts,
-        "statistics": await user.layer.statistics(),
     }
+    parent.send(("story", story))
 
 
-def damage(path: Path, rng: random.Random, where: tuple[int, int], how: str) -> list[tuple[int, bytes]]:
-    """Overwrite something between two offsets. In a process that has not attached: it closes a descriptor."""
-    fd = os.open(path, os.O_RDWR)
+def damage(path: Path, rng: random.Random) -> str:
+    """Overwrite something, mostly where something is. In a process that has not attached: it closes a descriptor."""
+    with writable(path) as memory:
+        where = rng.choice(["header", "used", "used", "used", "anywhere"])
+        if where == "header":
+            at = rng.randrange(1024)
+        elif where == "anywhere":
+            at = rng.randrange(len(memory))
+        else:
+            at = rng.choice(used_cells(memory)) + rng.randrange(CELL)
+        how = rng.choice(["a byte", "a word", "a small number", "a page", "a page of zeros"])
+        at &= {"a byte": ~0, "a word": ~3, "a small number": ~3}.get(how, ~(PAGE - 1))
+        new = {
+            "a byte": rng.randbytes(1),
+            "a word": rng.randbytes(4),
+            "a small number": rng.randrange(300).to_bytes(4, "little"),
+            "a page": rng.randbytes(PAGE),
+            "a page of zeros": bytes(PAGE),
+        }[how]
+        memory[at : at + len(new)] = new
+        return f"{how} at {at} ({where})"
+
+
+@contextlib.contextmanager
+def writable(path: Path) -> Iterator[mmap.mmap]:
+    """The bytes of a segment."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        size = os.fstat(fd).st_size
-        with mmap.mmap(fd, size) as memory:
-            begin, end = where[0], min(where[1], size)
-            written = []
-            number = {"byte": 1, "bytes": 16, "word": 1, "small": 4, "page": 1, "zero": 1}[how]
-            for _ in range(number):
-                at = rng.randrange(begin, end)
-                match how:
-                    case "byte" | "bytes":
-                        new = rng.randbytes(1)
-                    case "word":
-                        at, new = at & ~3, rng.randbytes(4)
-                    case "small":
-                        at, new = at & ~3, rng.randrange(300).to_bytes(4, "little")
-                    case "page":
-                        at, new = at & ~(PAGE - 1), rng.randbytes(PAGE)
-                    case _:
-                        at, new = at & ~(PAGE - 1), bytes(PAGE)
-                memory[at : at + len(new)] = new
-                written.append((at, new[:4]))
-            return written
+        with mmap.mmap(fd, os.fstat(fd).st_size) as memory:
+            yield memory
     finally:
         os.close(fd)
+
+
+def used_cells(memory: mmap.mmap) -> list[int]:
+    """Where something else than zeros is."""
+    nothing = bytes(CELL)
+    pages = [at for at in range(0, len(memory), PAGE) if memory[at : at + PAGE] != bytes(PAGE)]
+    return [at for page in pages for at in range(page, page + PAGE, CELL) if memory[at : at + CELL] != nothing]
