@@ -44,7 +44,7 @@ def open_object(name: str) -> int | None:
         fd: int = posix_ipc.SharedMemory(_posix_name(name)).fd
     except posix_ipc.ExistentialError:
         return None
-    except (posix_ipc.PermissionsError, OSError) as error:
+    except (posix_ipc.PermissionsError, OSError, ValueError) as error:  # ValueError: a directory
         raise refused(_as_os_error(error), label(name)) from None
     try:
         os.set_inheritable(fd, False)
@@ -84,7 +84,9 @@ def object_exists(name: str) -> bool:
 
 
 def _as_os_error(error: Exception) -> OSError:
-    return error if isinstance(error, OSError) else PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    """posix_ipc has errors of its own for some of the system's."""
+    number = errno.EINVAL if isinstance(error, ValueError) else errno.EACCES
+    return error if isinstance(error, OSError) else OSError(number, os.strerror(number))
 
 
 def _posix_name(name: str) -> str:

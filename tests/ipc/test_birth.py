@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import stat
 from collections.abc import Callable
 
 import posix_ipc
@@ -31,7 +30,6 @@ from tests.process_main import Parent
 from tests.processes import Process
 
 Spawn = Callable[..., Process]
-NOBODY = 65534
 
 
 def test_fifty_processes_start_at_once(prefix: str, spawn: Spawn) -> None:
@@ -199,65 +197,6 @@ def close_a_loop_rudely(parent: Parent, prefix: str) -> list[str]:
     loop.run_until_complete(wait_a_moment())
     loop.close()
     return doorbells(prefix)
-
-
-# Strangers
-
-
-@pytest.mark.parametrize("what", ["segment", "directory", "lock"])
-@pytest.mark.parametrize("how", ["owner", "mode"])
-def test_stranger_is_refused(prefix: str, what: str, how: str) -> None:
-    if how == "owner" and os.geteuid() != 0:
-        pytest.skip("only root can give a file away")
-    directory_path(prefix).mkdir(mode=0o700)
-    path = {
-        "segment": segment_path(prefix),
-        "directory": directory_path(prefix),
-        "lock": directory_path(prefix) / "lock",
-    }[what]
-    if what != "directory":
-        path.touch(mode=0o600)
-    try:
-        if how == "owner":
-            os.chown(path, NOBODY, NOBODY)
-        else:
-            path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o040)
-        layer = layer_of(prefix)
-        with pytest.raises(ConfigurationError):  # what the first try opens for good is not counted
-            async_to_sync(layer.send)("a", {"n": 1})
-        descriptors = len(os.listdir("/proc/self/fd"))
-        for _ in range(5):
-            with pytest.raises(ConfigurationError, match="another prefix") as refused:
-                async_to_sync(layer.send)("a", {"n": 1})
-        assert (path.name if what == "segment" else str(path)) in str(refused.value)
-        assert len(os.listdir("/proc/self/fd")) <= descriptors + 1
-    finally:
-        for left in (directory_path(prefix) / "lock", segment_path(prefix)):
-            left.unlink(missing_ok=True)
-        directory_path(prefix).rmdir()
-
-
-def test_user_who_may_not_open_it(prefix: str) -> None:
-    """A stranger has taken our name, with a file that we cannot even open."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become somebody else")
-    path = segment_path(prefix, NOBODY)
-    path.touch(mode=0o600)
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            os.setuid(NOBODY)
-            try:
-                async_to_sync(layer_of(prefix).send)("a", {"n": 1})
-            except ConfigurationError as error:
-                code = 0 if path.name in str(error) else 2
-            (directory_path(prefix) / "lock").unlink()
-            directory_path(prefix).rmdir()
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    path.unlink()
 
 
 def test_who_leaves_is_not_counted_as_dead(prefix: str, spawn: Spawn) -> None:

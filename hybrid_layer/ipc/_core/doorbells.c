@@ -54,10 +54,11 @@ static uint32_t place_for(struct doorbells *doorbells, const struct ring *ring) 
     return oldest;
 }
 
-/* Whether an open doorbell still is the one at its path: a loop that ended has removed its own, and the next one made anew. */
+/* Whether an open doorbell still is the one at its path: a loop that ended has removed its own, and the next one made anew. And
+ * whether it is one at all, so that nothing else is written to. */
 static bool is_current(int fd) {
     struct stat status;
-    return fstat(fd, &status) == 0 && status.st_nlink > 0;
+    return fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode) && status.st_nlink > 0;
 }
 
 bool doorbell_ring(struct doorbells *doorbells, const struct ring *ring) {
@@ -71,6 +72,10 @@ bool doorbell_ring(struct doorbells *doorbells, const struct ring *ring) {
         if (!doorbell_path(doorbells, ring->slot, ring->generation, ring->loop, path, sizeof path))
             return false;
         int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+        if (fd >= 0 && !is_current(fd)) {
+            close(fd);
+            fd = -1;
+        }
         if (fd < 0)
             return false;
         doorbells->open[i].slot = ring->slot;
