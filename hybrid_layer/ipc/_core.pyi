@@ -22,7 +22,7 @@ class Gone(Exception):
     """The inbox is not there, or not this process's."""
 
 class NoMemory(Exception):
-    """What is full is its only argument: "message_memory", "group_memory" or "/dev/shm"."""
+    """What is full is its only argument: "message_memory", "group_memory" or "system" (/dev/shm)."""
 
 class NoSlot(Exception):
     """All slots, or all loops of this process's slot, are taken."""

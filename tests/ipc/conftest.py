@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from hybrid_layer.ipc import _core
 from tests.ipc.tools import directory_path, segment_path
+
+collect_ignore = ["test_dev_shm.py"] if _core.PORTABLE else []
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import random
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from hybrid_layer.exceptions import GroupMemoryFull, SegmentBusy, SegmentDamaged
 from tests.contract.peers import Warnings
 from tests.ipc.tools import layer_of
 from tests.process_main import Parent
+from tests.processes import Process
 
+Spawn = Callable[..., Process]
 PAGE = 4096
 CELL = 64
 ALLOWED = (ChannelFull, GroupMemoryFull, SegmentBusy, SegmentDamaged)
@@ -112,6 +114,55 @@ async def use(parent: Parent, prefix: str, seed: int) -> None:
         "warnings": warnings.texts,
     }
     parent.send(("story", story))
+
+
+class Users:
+    """Processes that use one segment, and what arrives there."""
+
+    def __init__(self, spawn: Spawn, prefix: str, number: int, seed: int = 0) -> None:
+        self.processes = [spawn("tests.ipc.damaging:use", prefix, seed + n) for n in range(number)]
+        self.names = [process.ready() for process in self.processes]
+        for process in self.processes:
+            process.send(self.names)
+        self._probes = 0
+
+    def set_busy(self, is_busy: bool) -> None:
+        for process in self.processes:
+            process.send(("busy", is_busy))
+
+    def await_recovery(self, seconds: float) -> float:
+        """Until one message in a row arrives at each process, each member of the group, and the normal channel."""
+        begin = time.monotonic()
+        while not self._probe():
+            assert time.monotonic() - begin < seconds, "nothing arrives any more"
+        return time.monotonic() - begin
+
+    def _probe(self) -> bool:
+        self._probes += 1
+        self.processes[self._probes % len(self.processes)].send(("probe", self._probes))
+        missing = {(n, kind) for n in range(len(self.processes)) for kind in ("own", "group")} | {(-1, "normal")}
+        until = time.monotonic() + 0.5
+        while missing and time.monotonic() < until:
+            for n, process in enumerate(self.processes):
+                while process.has_news():
+                    kind, probe = process.receive()
+                    if probe == self._probes:
+                        missing.discard((-1 if kind == "normal" else n, kind))
+            time.sleep(0.001)
+        return not missing
+
+    def end(self) -> list[dict[str, Any]]:
+        """What each process has to tell."""
+        for process in self.processes:
+            process.send(None)
+        return [self._story(process) for process in self.processes]
+
+    def _story(self, process: Process) -> dict[str, Any]:
+        kind, story = process.receive()
+        while kind != "story":  # late probes
+            kind, story = process.receive()
+        process.result()
+        return story
 
 
 def damage(path: Path, rng: random.Random) -> str:

@@ -10,72 +10,29 @@ import asyncio
 import os
 import random
 import secrets
-import shutil
 import time
 from collections.abc import Callable
-from typing import Any
 
-import posix_ipc
 import pytest
 
 from hybrid_layer.exceptions import SegmentDamaged
 from hybrid_layer.ipc import IPCChannelLayer, _core
 from hybrid_layer.ipc import transport as transport_module
-from tests.ipc.damaging import PAGE, damage, writable
-from tests.ipc.tools import check, directory_path, eventually, layer_of, receive, segment_of, segment_path
+from tests.ipc.damaging import PAGE, Users, damage, writable
+from tests.ipc.tools import (
+    check,
+    eventually,
+    inode_of,
+    layer_of,
+    receive,
+    remove_segment,
+    segment_of,
+    segment_path,
+)
 from tests.loops import run
 from tests.processes import Process
 
 Spawn = Callable[..., Process]
-
-
-class Users:
-    """Processes that use one segment, and what arrives there."""
-
-    def __init__(self, spawn: Spawn, prefix: str, number: int, seed: int = 0) -> None:
-        self.processes = [spawn("tests.ipc.damaging:use", prefix, seed + n) for n in range(number)]
-        self.names = [process.ready() for process in self.processes]
-        for process in self.processes:
-            process.send(self.names)
-        self._probes = 0
-
-    def set_busy(self, is_busy: bool) -> None:
-        for process in self.processes:
-            process.send(("busy", is_busy))
-
-    def await_recovery(self, seconds: float) -> float:
-        """Until one message in a row arrives at each process, each member of the group, and the normal channel."""
-        begin = time.monotonic()
-        while not self._probe():
-            assert time.monotonic() - begin < seconds, "nothing arrives any more"
-        return time.monotonic() - begin
-
-    def _probe(self) -> bool:
-        self._probes += 1
-        self.processes[self._probes % len(self.processes)].send(("probe", self._probes))
-        missing = {(n, kind) for n in range(len(self.processes)) for kind in ("own", "group")} | {(-1, "normal")}
-        until = time.monotonic() + 0.5
-        while missing and time.monotonic() < until:
-            for n, process in enumerate(self.processes):
-                while process.has_news():
-                    kind, probe = process.receive()
-                    if probe == self._probes:
-                        missing.discard((-1 if kind == "normal" else n, kind))
-            time.sleep(0.001)
-        return not missing
-
-    def end(self) -> list[dict[str, Any]]:
-        """What each process has to tell."""
-        for process in self.processes:
-            process.send(None)
-        return [self._story(process) for process in self.processes]
-
-    def _story(self, process: Process) -> dict[str, Any]:
-        kind, story = process.receive()
-        while kind != "story":  # late probes
-            kind, story = process.receive()
-        process.result()
-        return story
 
 
 @pytest.mark.parametrize("is_busy", [False, True], ids=["idle", "busy"])
@@ -107,11 +64,11 @@ def test_header(prefix: str, spawn: Spawn) -> None:
     users = Users(spawn, prefix, 2)
     users.await_recovery(10)
     for at in (0, 9, 16, 24, 32, 48, 60, 130, 320):
-        inode = segment_path(prefix).stat().st_ino
+        inode = inode_of(prefix)
         with writable(segment_path(prefix)) as memory:
             memory[at] ^= 0x5A
         begin = time.monotonic()
-        while segment_path(prefix).stat().st_ino == inode:
+        while inode_of(prefix) == inode:
             assert time.monotonic() - begin < 3, at
             time.sleep(0.01)
         users.await_recovery(10)
@@ -124,7 +81,7 @@ def test_again_and_again(prefix: str, spawn: Spawn) -> None:
     """Who goes on writing into a segment is left alone with it."""
     users = Users(spawn, prefix, 1)
     users.await_recovery(10)
-    inode = segment_path(prefix).stat().st_ino
+    inode = inode_of(prefix)
     for _ in range(10):
         with writable(segment_path(prefix)) as memory:
             for at in range(64 * PAGE, len(memory), PAGE):  # behind the slots
@@ -132,7 +89,7 @@ def test_again_and_again(prefix: str, spawn: Spawn) -> None:
                     memory[at : at + PAGE] = b"\xaa" * PAGE
         users.await_recovery(10)
         time.sleep(0.3)
-        if segment_path(prefix).stat().st_ino != inode:
+        if inode_of(prefix) != inode:
             break
     else:
         raise AssertionError("still there")
@@ -140,18 +97,6 @@ def test_again_and_again(prefix: str, spawn: Spawn) -> None:
     assert story["unexpected"] == []
     assert any("was repaired" in text and "counted as damaged" in text for text in story["warnings"])
     assert any("again and again" in text for text in story["warnings"])
-
-
-def test_cut_off(prefix: str, spawn: Spawn) -> None:
-    """Who does not touch it before its next look around survives even that."""
-    users = Users(spawn, prefix, 2)
-    users.await_recovery(10)
-    os.truncate(segment_path(prefix), 0)
-    time.sleep(0.6)
-    users.await_recovery(10)
-    for story in users.end():
-        assert story["unexpected"] == []
-        assert any("cut it off" in text for text in story["warnings"])
 
 
 def test_marked_as_retired_by_mistake(prefix: str) -> None:
@@ -182,10 +127,8 @@ def test_removed_under_the_living(prefix: str, spawn: Spawn, what: str) -> None:
     times = []
     for _ in range(5):
         begin = time.monotonic()
-        posix_ipc.unlink_shared_memory(f"/{segment_path(prefix).name}")
-        if what == "all":
-            shutil.rmtree(directory_path(prefix))
-        while not segment_path(prefix).exists():
+        remove_segment(prefix, what)
+        while inode_of(prefix) == 0:
             assert time.monotonic() - begin < 5
             time.sleep(0.002)
         times.append(time.monotonic() - begin)
@@ -210,7 +153,7 @@ def test_messages_lost_are_counted_once(prefix: str, spawn: Spawn, caplog: pytes
         await layer.group_send("group", {"n": "lost, too"})
         machine = await layer._transport.machine_id()
         await layer._transport.mark_remote_members()
-        posix_ipc.unlink_shared_memory(f"/{segment_path(prefix).name}")
+        remove_segment(prefix)
         await eventually(segment_path(prefix).exists, 5)
         await asyncio.sleep(1.1)  # the other one was there first; this one has not looked for a second
         await layer.send("work", {"n": 1, "reply": own})
@@ -234,7 +177,7 @@ def test_lost_messages_are_told(prefix: str, caplog: pytest.LogCaptureFixture) -
     async def main() -> None:
         for n in range(5):
             await layer.send("jobs", {"n": n})
-        posix_ipc.unlink_shared_memory(f"/{segment_path(prefix).name}")
+        remove_segment(prefix)
         await asyncio.sleep(1.1)
         await layer.send("jobs", {"n": 6})
         assert (await layer.statistics())["damaged"] == 5

@@ -1,0 +1,202 @@
+"""What only Linux's /dev/shm can do: be full, and cut a segment off. Not for the portable core, see conftest.py."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from channels.exceptions import ChannelFull
+
+from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.ipc import IPCChannelLayer
+from tests.ipc.damaging import Users
+from tests.ipc.small_shm import small_shm
+from tests.ipc.test_memory_full import body, fill_and_read, keep_warnings
+from tests.ipc.tools import doorbells, layer_of, receive, segment_path
+from tests.process_main import Parent
+from tests.processes import Process
+
+Spawn = Callable[..., Process]
+
+
+def test_shm(prefix: str, spawn: Spawn) -> None:
+    with small_shm(spawn, "size=16m") as shm:
+        fill_and_read(
+            shm.spawn("tests.ipc.test_memory_full:sender", prefix, {}),
+            shm.spawn("tests.ipc.test_memory_full:reader", prefix, {}),
+            "/dev/shm is full (16 MiB large with 0 MiB free), not message_memory=104857600 or group_memory=20971520 "
+            "bytes. Make it larger",
+        )
+        assert shm.names() == []
+
+
+def test_shm_filled_by_others(prefix: str, spawn: Spawn) -> None:
+    """Under a running layer. What it has, it has; and who comes now can still wait and be rung."""
+    with small_shm(spawn, "size=16m") as shm:
+        first = shm.spawn("tests.ipc.test_memory_full:sender", prefix, {})
+        first.ready()
+        first.send(True)
+        first.receive()
+        second = shm.spawn("tests.ipc.test_memory_full:reader", prefix, {})
+        second.ready()
+        second.send(True)
+        assert len(second.receive()) > 10
+        filler = shm.fill()
+        third = shm.spawn("tests.ipc.tools:echo", prefix, {"message_memory": 100 << 20, "group_memory": 20 << 20}, "x")
+        third.ready()
+        fourth = shm.spawn("tests.ipc.test_dev_shm:ask", prefix)
+        assert fourth.result() < 0.2
+        third.result()
+        filler.unlink()
+        first.send(True)
+        assert "/dev/shm is full" in first.receive()[2]
+        second.send(True)
+        assert len(second.receive()) > 10
+        for process in (first, second):
+            process.send(False)
+            process.result()
+
+
+async def ask(parent: Parent, prefix: str) -> float:
+    """The median time of a round trip."""
+    layer = IPCChannelLayer(prefix=prefix)
+    reply = await layer.new_channel()
+    times = []
+    for n in range(20):
+        await asyncio.sleep(0.01)
+        begin = asyncio.get_running_loop().time()
+        await layer.send("x", {"n": n, "reply": reply})
+        assert await receive(layer, reply) == n
+        times.append(asyncio.get_running_loop().time() - begin)
+    await layer.send("x", {"n": 1, "reply": ""})
+    return sorted(times)[10]
+
+
+@pytest.mark.parametrize(("what", "says"), [("bytes", "/dev/shm is full"), ("files", "takes no more files")])
+def test_no_room_for_a_segment(prefix: str, spawn: Spawn, what: str, says: str) -> None:
+    """Nothing is left behind, and later it works."""
+    with small_shm(spawn, "size=8m,nr_inodes=20") as shm:
+        if what == "bytes":
+            shm.fill()
+        else:
+            for n in range(30):
+                try:
+                    (shm.path / f"file.{n}").touch()
+                except OSError:
+                    break
+        before = shm.names()
+        process = shm.spawn("tests.ipc.test_dev_shm:start", prefix)
+        error = process.receive()
+        assert says in error
+        assert "docker run --shm-size" in error or what == "files"
+        assert shm.names() == before
+        for path in shm.path.iterdir():
+            path.unlink()
+        process.send("again")
+        assert process.result() == 1
+        assert shm.names() == []
+
+
+async def start(parent: Parent, prefix: str) -> Any:
+    layer = layer_of(prefix)
+    for _ in range(3):
+        with pytest.raises(ConfigurationError) as refused:
+            await layer.send("a", {"n": 1})
+    parent.send(str(refused.value))
+    parent.receive()
+    await layer.send("a", {"n": 1})
+    return await receive(layer, "a")
+
+
+def test_no_file_for_a_doorbell(prefix: str, spawn: Spawn) -> None:
+    """Then messages are looked for."""
+    with small_shm(
+        spawn, "size=8m,nr_inodes=5"
+    ) as shm:  # the root, the directory, the lock file, the segment, one FIFO
+        first = shm.spawn("tests.ipc.tools:echo", prefix, {}, "x")
+        first.ready()
+        second = shm.spawn("tests.ipc.test_dev_shm:wait_without_doorbell", prefix)
+        warnings, bells = second.result()
+        assert bells == 1
+        assert len(warnings) == 1
+        assert "Cannot make" in warnings[0]
+        assert "No space left on device" in warnings[0]
+        first.result()
+
+
+async def wait_without_doorbell(parent: Parent, prefix: str) -> tuple[list[str], int]:
+    warnings = keep_warnings()
+    layer = layer_of(prefix)
+    reply = await layer.new_channel()
+    for n in range(5):
+        await layer.send("x", {"n": n, "reply": reply})
+        assert await receive(layer, reply) == n
+    bells = len(doorbells(prefix))
+    await layer.send("x", {"n": 1, "reply": ""})
+    return warnings.texts, bells
+
+
+def test_docker_default(prefix: str, spawn: Spawn) -> None:
+    """64 MiB and default options, under load from several processes."""
+    with small_shm(spawn, "size=64m") as shm:
+        readers = [shm.spawn("tests.ipc.test_dev_shm:work", prefix) for _ in range(2)]
+        for process in readers:
+            process.ready()
+        senders = [shm.spawn("tests.ipc.test_dev_shm:load", prefix, me) for me in range(2)]
+        assert [process.result(60) for process in senders] == [0, 0]
+        assert sum(process.result() for process in readers) == 2 * 1500
+
+
+async def load(parent: Parent, prefix: str, me: int) -> int:
+    """Sends 1500 messages of all sizes as fast as they are read. How often /dev/shm was full."""
+    layer = IPCChannelLayer(prefix=prefix)
+    full = 0
+    for n in range(1500):
+        while True:
+            try:
+                await layer.send("work", {"n": n, "body": body(n)})
+                break
+            except ChannelFull as error:
+                full += "at its capacity" not in str(error)
+                await asyncio.sleep(0.002)
+    for _ in range(2):
+        await layer.send(f"end.{me}", {"n": None})
+    return full
+
+
+async def work(parent: Parent, prefix: str) -> int:
+    layer = IPCChannelLayer(prefix=prefix)
+    parent.ready()
+    number = 0
+
+    async def read() -> None:
+        nonlocal number
+        while True:
+            message = await layer.receive("work")
+            assert message["body"] == body(message["n"])
+            number += 1
+
+    reading = asyncio.create_task(read())
+    for me in range(2):
+        await layer.receive(f"end.{me}")
+    while (await layer.statistics())["received"] < 2 * 1500:  # noqa: ASYNC110  # another process receives, too
+        await asyncio.sleep(0.01)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    return number
+
+
+def test_cut_off(prefix: str, spawn: Spawn) -> None:
+    """Who does not touch it before its next look around survives even that."""
+    users = Users(spawn, prefix, 2)
+    users.await_recovery(10)
+    os.truncate(segment_path(prefix), 0)
+    time.sleep(0.6)
+    users.await_recovery(10)
+    for story in users.end():
+        assert story["unexpected"] == []
+        assert any("cut it off" in text for text in story["warnings"])
