@@ -15,7 +15,7 @@ from tests.ipc.compiling import HERE, compile_all, link, run
 from tests.ipc.tools import core_sources
 
 CHECKS = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
-PROGRAMS = ("model", "situations", "threads", "deaths", "damage", "scribbles", "broken")
+PROGRAMS = ("model", "situations", "bells", "threads", "deaths", "damage", "scribbles", "broken")
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +34,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("model", 12000),
         ("situations", 1),
+        ("bells", 1),
         ("threads", 8000),
         ("deaths", 120),
         ("damage", 30),

@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Hope:
-    """From each state where `applies`, one where `comes_true` must be reachable by steps of none of the kinds `without`."""
+    """From each state where `applies`, steps of none of the kinds `without` must lead to one where `comes_true`."""
 
     name: str
     """What is wrong when it fails."""

@@ -1,18 +1,22 @@
-"""The segment's lock as a model: `lock.c`, `exclusion_futex.c`, `liveness.c`, and joining and leaving of `segment.c`.
+"""The segment's lock as a model: `lock.c`, `linux/exclusion.c`, `liveness.c`, and joining and leaving in `segment.c`.
 
 Each method below is one atomic step, named for what the C code does there: one load, store or compare-and-swap of a
 shared word, one question to the kernel. Between any two of them every other thread may run, and every process may die.
 
-Memory is three facts: `torn`, an operation or a rebuild is under way in it, or died there; `stray`, somebody stored into
-it who was not the owner any more; `value`, which each operation reads and stores one higher.
+Memory is three facts: `torn`, an operation or a rebuild is under way in it, or died there; `stray`, somebody stored
+into it who was not the owner any more; `value`, which each operation reads and stores one higher.
 
-What is left out: generations never come around (they do after a million births in one slot), and damage from outside.
+What is left out: generations never come around (they do after a million births in one slot), damage from outside, and
+the death of a process that lost its record lock before it can tell. A wait that is over, or a mere glance at an owner
+that stands still, is the same here: BUSY after the probe. That an owner died is known twice, by the word and by the
+mark `dirty`; either would do, so neither alone is a rule that can be taken away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+import copy
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from tests.models.explorer import Hope, Step
 
@@ -85,7 +89,11 @@ class State(NamedTuple):
     fault: str = ""
 
 
-def put(items: tuple, index: int, item: object) -> tuple:
+Next = tuple[str, str, State]
+"""How a step turned out, its kind, and where it leads."""
+
+
+def put(items: tuple[Any, ...], index: int, item: object) -> tuple[Any, ...]:
     return (*items[:index], item, *items[index + 1 :])
 
 
@@ -99,17 +107,18 @@ class Lock:
         slots: int = 0,
         deaths: int = 0,
         robberies: int = 0,
-        without: str = "",
     ) -> None:
-        assert without in ("", *MUTANTS)
-        self.without = without
+        self.without = ""
         self.deaths = deaths
         self.robberies = robberies
         self.old = len(processes) - newcomers
         self.slots = slots or len(processes)
         self.programs = processes
         self.threaded = any(len(threads) > 1 for threads in processes)
-        self.hopes = (
+        self.hopes = self._hopes()
+
+    def _hopes(self) -> tuple[Hope, ...]:
+        return (
             Hope(
                 "nobody died, and only a time-out helps",
                 lambda s: s.deaths == 0,
@@ -137,6 +146,14 @@ class Lock:
             generations=(0,) * slots,
         )
 
+    def mutant(self, without: str) -> Lock:
+        """The same without one rule."""
+        assert without in MUTANTS
+        mutant = copy.copy(self)
+        mutant.without = without
+        mutant.hopes = mutant._hopes()
+        return mutant
+
     # What every state must hold
 
     def wrong(self, s: State) -> str | None:
@@ -150,7 +167,7 @@ class Lock:
         return None
 
     def _will_be_noticed(self, s: State) -> bool:
-        """Who was robbed is still on its way to find out (or died before it could); or the next owner rebuilds anyway."""
+        """Who was robbed is on its way to find out (or died before it could); or the next owner rebuilds anyway."""
         return any(
             (s.processes[t.process].robbed and t.at in (*INSIDE, "damage", "dead"))
             or t.at in ("mark_rebuild", "rebuild")
@@ -204,9 +221,7 @@ class Lock:
 
     # Helpers: where a thread goes next
 
-    def to(
-        self, s: State, i: int, at: str, outcome: str = "", kind: str = "", **seen: object
-    ) -> tuple[str, str, State]:
+    def to(self, s: State, i: int, at: str, outcome: str = "", kind: str = "", **seen: object) -> Next:
         return outcome, kind, s._replace(threads=put(s.threads, i, s.threads[i]._replace(at=at, **seen)))
 
     def mine(self, s: State, t: Thread) -> Word:
@@ -228,7 +243,7 @@ class Lock:
 
     # segment.c: joining
 
-    def claim(self, s: State, i: int, t: Thread) -> Iterator:
+    def claim(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """liveness_claim: takes the byte of a slot"""
         process = s.processes[t.process]
         if NOBODY not in s.bytes:
@@ -247,7 +262,7 @@ class Lock:
             late = self.without == "word before generation"
             yield self.to(claimed, i, "fast" if has_stored or late else "store_generation", f"slot {slot}")
 
-    def store_generation(self, s: State, i: int, t: Thread) -> Iterator:
+    def store_generation(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """segment_join: stores the slot's new generation"""
         process = s.processes[t.process]
         if process.slot == NOBODY:  # the mutant, which has no byte yet
@@ -262,16 +277,16 @@ class Lock:
         at = "change" if self.without == "word before generation" else "fast"
         yield self.to(s._replace(generations=put(s.generations, process.slot, process.generation)), i, at)
 
-    # lock.c: lock_take, and exclusion_futex.c: exclusion_take
+    # lock.c: lock_take, and linux/exclusion.c: exclusion_take
 
-    def attached(self, s: State, i: int, t: Thread) -> Iterator:
+    def attached(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """lock_take: is this process attached?"""
         if self.without == "attached asked too early" and not s.processes[t.process].attached:
             yield self.to(s, i, "done", "no: DETACHED")
         else:
             yield self.to(s, i, "take_private")
 
-    def take_private(self, s: State, i: int, t: Thread) -> Iterator:
+    def take_private(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """take_private: the process's mutex, then: is this process attached?"""
         process = s.processes[t.process]
         if process.mutex != NOBODY:
@@ -281,7 +296,7 @@ class Lock:
         else:
             yield self.to(s._replace(processes=put(s.processes, t.process, process._replace(mutex=i))), i, "fast")
 
-    def fast(self, s: State, i: int, t: Thread) -> Iterator:
+    def fast(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """take_word: swaps 'free' for its own word"""
         state = self.swap(s, FREE, self.mine(s, t))
         if state is not None:
@@ -291,7 +306,7 @@ class Lock:
         else:
             yield self.to(s, i, "load", "not free")
 
-    def fast_waiters(self, s: State, i: int, t: Thread) -> Iterator:
+    def fast_waiters(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """take_word, TRY: swaps 'free, somebody may sleep' for its own word with that flag"""
         mine = self.mine(s, t)
         state = self.swap(s, FREE_WAITERS, (*mine[:2], self.without != "try drops the flag"))
@@ -300,7 +315,7 @@ class Lock:
         else:
             yield self.busy(s, i, "changed")
 
-    def busy(self, s: State, i: int, outcome: str, kind: str = "") -> tuple[str, str, State]:
+    def busy(self, s: State, i: int, outcome: str, kind: str = "") -> Next:
         """BUSY: the private mutex is given back, and the caller tries again, now with patience."""
         todo = s.threads[i].todo
         todo = ("wait", *todo[1:]) if todo[0] == "try" else todo
@@ -311,7 +326,7 @@ class Lock:
         process = s.threads[i].process
         return s._replace(processes=put(s.processes, process, s.processes[process]._replace(mutex=NOBODY)))
 
-    def load(self, s: State, i: int, t: Thread) -> Iterator:
+    def load(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """take_word: reads the word"""
         first = "flag" if self.without in ("no probe", "sleep before the probe") else "probe_byte"
         if self.without == "generation before byte":
@@ -323,7 +338,7 @@ class Lock:
         else:
             yield self.to(s, i, first, f"slot {s.word[0] - 1}", seen=s.word, excuse=False)
 
-    def take_free(self, s: State, i: int, t: Thread) -> Iterator:
+    def take_free(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """take_word: swaps 'free' for its own word with the flag"""
         mine = self.mine(s, t)
         state = self.swap(s, t.seen, (*mine[:2], self.without != "no waiters flag"))
@@ -339,7 +354,7 @@ class Lock:
         slot = seen[0] - 1
         return s.bytes[slot] != NOBODY and s.generations[slot] == seen[1]
 
-    def probe_byte(self, s: State, i: int, t: Thread) -> Iterator:
+    def probe_byte(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """liveness_is_dead: asks for the record lock on the owner's byte"""
         slot = t.seen[0] - 1
         excuse = t.excuse or self._lived(s, t.seen)
@@ -350,7 +365,7 @@ class Lock:
         else:
             yield self.to(s, i, "probe_generation", "held", excuse=excuse)
 
-    def probe_generation(self, s: State, i: int, t: Thread) -> Iterator:
+    def probe_generation(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """liveness_is_dead: reads the slot's generation"""
         slot = t.seen[0] - 1
         excuse = t.excuse or self._lived(s, t.seen)
@@ -359,7 +374,7 @@ class Lock:
         else:
             yield from self._answer(s, i, t._replace(excuse=excuse), s.generations[slot])
 
-    def _answer(self, s: State, i: int, t: Thread, generation: int) -> Iterator:
+    def _answer(self, s: State, i: int, t: Thread, generation: int) -> Iterator[Next]:
         if generation != t.seen[1]:
             yield self.to(s, i, "take_over", "another: dead", generation=NOBODY)
         elif not t.excuse and s.robberies == 0:
@@ -367,7 +382,7 @@ class Lock:
         else:
             yield self.to(s, i, "flag", "lives", generation=NOBODY, excuse=False)
 
-    def take_over(self, s: State, i: int, t: Thread) -> Iterator:
+    def take_over(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """take_word: swaps the word that it probed for its own, with the flag"""
         mine = (*self.mine(s, t)[:2], True)
         expected = t.seen
@@ -379,7 +394,7 @@ class Lock:
         else:
             yield self.to(s, i, "load", "changed", excuse=False)
 
-    def flag(self, s: State, i: int, t: Thread) -> Iterator:
+    def flag(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """take_word: swaps the owner's word for the same with the flag"""
         flagged = (*t.seen[:2], True)
         yield self.busy(s, i, "its time is over", "time")
@@ -389,14 +404,14 @@ class Lock:
             state = self.swap(s, t.seen, flagged)
             yield self.to(state or s, i, "sleep" if state else "load", "" if state else "changed", seen=flagged)
 
-    def sleep(self, s: State, i: int, t: Thread) -> Iterator:
+    def sleep(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """futex_wait: sleeps if the word is still that one"""
         if s.word == t.seen or self.without == "sleep without comparing":
             yield self.to(s, i, "asleep", "sleeps")
         else:
             yield self.to(s, i, "load", "changed")
 
-    def asleep(self, s: State, i: int, t: Thread) -> Iterator:
+    def asleep(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """futex_wait: 50 ms are over"""
         yield self.to(
             s, i, "probe_byte" if self.without == "sleep before the probe" else "load", "", "time", excuse=True
@@ -404,26 +419,26 @@ class Lock:
 
     # lock.c: lock_take, with the lock
 
-    def taken(self, s: State, i: int, t: Thread) -> Iterator:
+    def taken(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """lock_take: taken over, dirty or damaged?"""
         repair = (t.takeover or s.dirty or s.damaged) and self.without != "no rebuild"
         yield self.to(s, i, "mark_rebuild" if repair else "mark", "yes" if repair else "no", seen=FREE, takeover=repair)
 
-    def mark_rebuild(self, s: State, i: int, t: Thread) -> Iterator:
+    def mark_rebuild(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """lock_take: stores dirty, clears damaged, before the rebuild"""
         damaged = s.damaged and self.without == "damage cleared late"
         yield self.to(s._replace(dirty=True, damaged=damaged), i, "rebuild")
 
-    def rebuild(self, s: State, i: int, t: Thread) -> Iterator:
+    def rebuild(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """recovery_rebuild: begins; what it finds is repaired"""
         yield self.to(s._replace(torn=True, stray=False), i, "rebuilt")
 
-    def rebuilt(self, s: State, i: int, t: Thread) -> Iterator:
+    def rebuilt(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """recovery_rebuild: ends"""
         damaged = s.damaged and self.without != "damage cleared late"
         yield self.to(s._replace(torn=False, damaged=damaged), i, "mark")
 
-    def mark(self, s: State, i: int, t: Thread) -> Iterator:
+    def mark(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """lock_take: stores dirty; the operation begins"""
         if s.torn and s.robberies == 0:
             s = s._replace(fault="an operation finds what another one left half done")
@@ -435,12 +450,12 @@ class Lock:
     def _is_owner(self, s: State, t: Thread) -> bool:
         return (*s.word[:2], False) == self.mine(s, t)
 
-    def change(self, s: State, i: int, t: Thread) -> Iterator:
+    def change(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """operation: reads, and changes what is derived"""
         state = s._replace(torn=True) if self._is_owner(s, t) else s._replace(stray=True)
         yield self.to(state, i, "commit", value=s.value)
 
-    def commit(self, s: State, i: int, t: Thread) -> Iterator:
+    def commit(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """operation: its commit"""
         if not self._is_owner(s, t):
             state = s._replace(stray=True)
@@ -457,13 +472,13 @@ class Lock:
     def _detached(self, s: State, t: Thread) -> State:
         return s._replace(processes=put(s.processes, t.process, s.processes[t.process]._replace(attached=False)))
 
-    # lock.c: lock_give, and exclusion_futex.c: exclusion_give
+    # lock.c: lock_give, and linux/exclusion.c: exclusion_give
 
-    def unmark(self, s: State, i: int, t: Thread) -> Iterator:
+    def unmark(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """lock_give: clears dirty"""
         yield self.to(s._replace(dirty=False), i, "give")
 
-    def give(self, s: State, i: int, t: Thread) -> Iterator:
+    def give(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """exclusion_give: swaps its own word for 'free'"""
         mine = self.mine(s, t)
         if self.without == "unlock stores":
@@ -477,13 +492,13 @@ class Lock:
         else:
             yield self.to(s, i, "damage", "it is another's")
 
-    def give_waiters(self, s: State, i: int, t: Thread) -> Iterator:
+    def give_waiters(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """exclusion_give: swaps its own word with the flag for 'free, somebody may sleep'"""
         free = FREE if self.without == "unlock clears the flag" else FREE_WAITERS
         state = self.swap(s, (*self.mine(s, t)[:2], True), free)
         yield self.to(state or s, i, "wake" if state else "damage", "" if state else "it is another's")
 
-    def wake(self, s: State, i: int, t: Thread) -> Iterator:
+    def wake(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """exclusion_give: futex_wake_one"""
         sleepers = [n for n, other in enumerate(s.threads) if other.at == "asleep"]
         for n in sleepers:
@@ -492,16 +507,16 @@ class Lock:
         if not sleepers:
             yield self.to(s, i, "unflag", "nobody slept")
 
-    def unflag(self, s: State, i: int, t: Thread) -> Iterator:
+    def unflag(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """exclusion_give: swaps 'free, somebody may sleep' for 'free'"""
         state = self.swap(s, FREE_WAITERS, FREE)
         yield self.given(state or s, i, "" if state else "changed")
 
-    def damage(self, s: State, i: int, t: Thread) -> Iterator:
+    def damage(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """exclusion_give: stores damaged"""
         yield self.given(s._replace(damaged=True), i)
 
-    def given(self, s: State, i: int, outcome: str = "") -> tuple[str, str, State]:
+    def given(self, s: State, i: int, outcome: str = "") -> Next:
         """The lock is given back: the private mutex too, and the operation is over."""
         todo = s.threads[i].todo
         at = "leave" if todo[0] == "leave" else self.first(todo[1:])
@@ -509,7 +524,7 @@ class Lock:
 
     # segment.c: leaving
 
-    def leave(self, s: State, i: int, t: Thread) -> Iterator:
+    def leave(self, s: State, i: int, t: Thread) -> Iterator[Next]:
         """segment_leave: gives the slot's byte back"""
         slot = s.processes[t.process].slot
         state = self._detached(s._replace(bytes=put(s.bytes, slot, NOBODY)), t)

@@ -1,19 +1,22 @@
-"""Sleeping and ringing as a model: `waiters.c`, `reading.c`, `doorbells.c`, the ringing of `binding_common.c`, `station.py`.
+"""Sleeping and ringing as a model: `waiters.c`, `reading.c`, `doorbells.c`, `binding_common.c` (ringing), `station.py`.
 
-A critical section is one step here, as the model of the lock allows; a process that dies in one leaves it either without
-effect or with the message stored and nobody told, and the segment dirty. Whatever is done without the lock is a step of
-its own: writing to a doorbell, marking a loop as rung, emptying the doorbell.
+A critical section is one step here, as the model of the lock allows; a process that dies in one leaves it either
+without effect or with the message stored and nobody told, and the segment dirty. Whatever is done without the lock is a
+step of its own: writing to a doorbell, marking a loop as rung, emptying the doorbell.
 
 A *reader* is a process with one event loop: its station, and some consumers (coroutines), each of which takes a number
-of messages from one channel. In what order a loop runs what can run is left open, so this holds for any. A *writer* is a
-process that pushes to channels, or, for "", does something else under the lock. A stopped reader is like one that is dead:
-nothing takes the dead out here (in truth a sender does that after 250 ms, which only helps).
+of messages from one channel. In what order a loop runs what can run is left open, so this holds for any. A *writer* is
+a process that pushes to channels, or, for "", does something else under the lock.
+
+A stopped reader is like one that is dead: nothing takes the dead out here (in truth a sender does that after 250 ms,
+which only helps). And no doorbell is ever lost, which is what the marks of rung loops grow old for.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.models.explorer import Hope, Step
 
@@ -76,7 +79,7 @@ class State(NamedTuple):
     fault: str = ""
 
 
-def put(items: tuple, index: int, item: object) -> tuple:
+def put(items: tuple[Any, ...], index: int, item: object) -> tuple[Any, ...]:
     return (*items[:index], item, *items[index + 1 :])
 
 
@@ -89,13 +92,13 @@ class Ringing:
         writers: tuple[tuple[str, ...], ...],
         deaths: int = 0,
         cancels: int = 0,
-        without: str = "",
+        ageing: bool = False,
     ) -> None:
-        assert without in ("", *MUTANTS)
-        self.without = without
+        self.without = ""
         self.readers = readers
         self.writers = writers
         self.deaths = deaths
+        self.ageing = ageing
         self.cancels = cancels
         self.channels = sorted({channel for consumers in readers for channel, _ in consumers})
         alone, helped = frozenset({"time", "death", "cancel", "push"}), frozenset({"death", "cancel", "push"})
@@ -116,6 +119,13 @@ class Ringing:
             ),
             Hope("a rebuild is not noticed by all at once", _rebuild_is_told, is_registered, alone),
         )
+
+    def mutant(self, without: str) -> Ringing:
+        """The same without one rule."""
+        assert without in MUTANTS
+        mutant = copy.copy(self)
+        mutant.without = without
+        return mutant
 
     def initial(self) -> State:
         readers = tuple(
@@ -163,7 +173,7 @@ class Ringing:
                 yield Step(f"{name} {what}", kind, state)
             if s.dead_readers + s.dead_writers < self.deaths and not _is_over(a):
                 yield Step(f"{name} dies", "death", self._dies(s, n))
-            if a.state == RUNG and not a.is_void:
+            if a.state == RUNG and not a.is_void and self.ageing:
                 yield Step(f"{name}: its mark is older than 20 ms", "time", self.change(s, n, is_void=True))
 
     def _next(self, s: State, n: int, a: Actor) -> Iterator[tuple[str, str, State]]:
@@ -293,7 +303,9 @@ class Ringing:
         if any(consumer.at in ("waits", "woken") for consumer in a.consumers) and self.without != "no look around":
             state = self.enter(s, n, rings=False)
             b = state.actors[n]
-            found = [c for c, waiters in enumerate(state.waiters) if n in waiters and state.queues[c] and c not in b.ready]
+            found = [
+                c for c, waiters in enumerate(state.waiters) if n in waiters and state.queues[c] and c not in b.ready
+            ]
             looked = self.change(state, n, ready=(*b.ready, *found), settling=True)
             if looked != s:
                 yield "_repoll: 250 ms are over", "time", self.out(looked, n)

@@ -1,24 +1,25 @@
-"""The lock's protocol holds in every interleaving, and each of its rules is needed: without it the model finds why."""
+"""The lock's protocol holds in every interleaving, and each of its rules is needed: without it the model finds why.
+
+`python -m tests.models` prints what was gone through, and how each protocol without one of its rules fails.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
 from tests.models.explorer import explore
 from tests.models.lock import MUTANTS, Lock
 
-WAIT, TRY_LATER, JOIN = ("wait",), ("wait", "try"), ("join",)
-SCENARIOS: dict[str, tuple[tuple[Any, ...], dict[str, int]]] = {
-    "three processes": (((WAIT,), (WAIT,), (("try",),)), {"deaths": 1}),
-    "second deaths": (((WAIT,), (WAIT,), (WAIT,)), {"deaths": 2}),
-    "come again": (((TRY_LATER,), (WAIT,), (WAIT,)), {}),
-    "slot reuse": (((WAIT,), (WAIT,), (JOIN,)), {"newcomers": 1, "slots": 2, "deaths": 2}),
-    "lost record lock": (((WAIT,), (WAIT,), (WAIT,)), {"robberies": 1}),
-    "threads": (((("leave",), WAIT), (WAIT,)), {"deaths": 1}),
+WAIT, JOIN = ("wait",), ("join",)
+SCENARIOS = {
+    "three processes": Lock((WAIT,), (WAIT,), (("try",),), deaths=1),
+    "second deaths": Lock((WAIT,), (WAIT,), (WAIT,), deaths=2),
+    "come again": Lock((("wait", "try"),), (WAIT,), (WAIT,)),
+    "slot reuse": Lock((WAIT,), (WAIT,), (JOIN,), newcomers=1, slots=2, deaths=2),
+    "lost record lock": Lock((WAIT,), (WAIT,), (WAIT,), robberies=1),
+    "threads": Lock((("leave",), WAIT), (WAIT,), deaths=1),
 }
-"""Programs of the processes, and what may happen to them."""
+"""What the processes do, thread by thread, and what may happen to them."""
 
 CAUGHT_BY = {
     "takeover stores": "three processes",
@@ -43,21 +44,14 @@ CAUGHT_BY = {
 }
 
 
-def lock(scenario: str, without: str = "") -> Lock:
-    programs, bounds = SCENARIOS[scenario]
-    return Lock(*programs, **bounds, without=without)
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_lock(scenario: str) -> None:
-    report = explore(lock(scenario))
-    print(f"{scenario}: {report}")
+    report = explore(SCENARIOS[scenario])
     assert not report.wrong, report
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_each_rule_is_needed(mutant: str) -> None:
-    report = explore(lock(CAUGHT_BY[mutant], without=mutant))
-    print(f"without the rule: {MUTANTS[mutant]}\n{report}")
+    report = explore(SCENARIOS[CAUGHT_BY[mutant]].mutant(mutant))
     assert report.wrong
     assert report.trace

@@ -31,6 +31,7 @@ PyObject *segment_leave_method(Segment *self, PyObject *unused) {
     enum status status;
     (void)unused;
     UNLOCKED(status = segment_leave(&self->handle));
+    ring_after_rebuild(self);
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 

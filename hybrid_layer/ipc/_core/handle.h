@@ -41,7 +41,7 @@ enum mode { TRY, GLANCE, WAIT };
 
 /* What belongs to one process and to no forked child of it; see memory.h. */
 struct private_page {
-    uint32_t attached; /* 0: it is not */
+    _Atomic uint32_t attached; /* 0: it is not; cleared with the mutex in hand */
     uint32_t pid;      /* whose it is, where no kernel wipes it */
     uint32_t slot;
     uint32_t generation;

@@ -255,6 +255,7 @@ enum status segment_leave(struct handle *handle) {
         status = slot_clear(handle, page->slot);
         if (status != OK)
             atomic_store(&handle->header->damaged, 1);
+        page->attached = 0; /* before another thread can have the lock under a slot that is not ours any more */
         lock_give(handle);
     }
     page->attached = 0;

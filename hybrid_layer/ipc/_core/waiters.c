@@ -339,9 +339,9 @@ enum status loop_collect(struct handle *handle, uint32_t number, bool sleep, cha
     *used = 0;
     *left = false;
     if (sleep && loop->ready == 0) {
-        uint32_t number_of_sleep = STATE_OF(state) == LOOP_AWAKE ? SLEEP_OF(state) + 1 : SLEEP_OF(state);
-        if (STATE_OF(state) == LOOP_AWAKE)
-            atomic_store(&loop->state, STATE_WORD(LOOP_ASLEEP, number_of_sleep, 0));
+        /* A new sleep also for who was ASLEEP or RUNG: it has answered its bell. A mark that stayed, or that a late ringer
+         * sets, would silence the next ones. */
+        atomic_store(&loop->state, STATE_WORD(LOOP_ASLEEP, SLEEP_OF(state) + 1, 0));
         return EMPTY;
     }
     if (STATE_OF(state) != LOOP_AWAKE)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "liveness.h"
@@ -14,6 +15,7 @@
 #include "memory.h"
 
 static char bytes[4 * KIB];
+static struct handle *joined_last;
 
 static enum status push(struct handle *handle, const char *channel, const char *local, uint32_t capacity,
                         struct rings *rings) {
@@ -248,6 +250,28 @@ static void foreign_descriptor(void) {
     fclose(file);
 }
 
+/* A thread waits for its turn while another one leaves the segment: it does not go in under a slot that is no longer ours. */
+static void *push_one(void *argument) {
+    struct rings rings;
+    rings_open(&rings);
+    *(enum status *)argument = push(joined_last, "a", "", 10, &rings);
+    return NULL;
+}
+
+static void left_by_another_thread(void) {
+    struct handle *handle = joined_last = join(new_segment(256 * KIB, 64 * KIB));
+    struct timespec pause = {0, 20000000};
+    enum status status = OK;
+    pthread_t thread;
+    MUST(pthread_mutex_lock(&handle->private->mutex) == 0);
+    MUST(pthread_create(&thread, NULL, push_one, &status) == 0);
+    nanosleep(&pause, NULL); /* it has asked whether the process is attached, and waits for its turn */
+    handle->private->attached = 0;
+    MUST(pthread_mutex_unlock(&handle->private->mutex) == 0 && pthread_join(thread, NULL) == 0);
+    MUST(status == DETACHED || status == BUSY); /* busy: this machine was, and the thread's time is over */
+    MUST(handle->header->progress == 1);
+}
+
 int main(int argc, char **argv) {
     begin(argc, argv, "situations");
     fill_payload(bytes, 100, 1);
@@ -257,6 +281,7 @@ int main(int argc, char **argv) {
     doorbell_gone();
     renewed_membership();
     left_without_messages();
+    left_by_another_thread();
     foreign_descriptor();
     return 0;
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "liveness.h"
+#include "memory.h"
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t ns) {
     struct timespec timeout = {.tv_sec = (time_t)(ns / 1000000000ull), .tv_nsec = (long)(ns % 1000000000ull)};
@@ -74,7 +75,8 @@ enum status exclusion_take(struct handle *handle, enum mode mode, bool *takeover
     enum status status = take_private(handle->private, mode);
     if (status != OK)
         return status;
-    status = take_word(handle, mode, takeover);
+    /* Asked again with the mutex in hand: another thread may just have left, and who has no slot counts as dead. */
+    status = private_is_attached(handle->private) ? take_word(handle, mode, takeover) : DETACHED;
     if (status != OK)
         pthread_mutex_unlock(&handle->private->mutex);
     return status;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "liveness.h"
+#include "memory.h"
 
 #define SHORTEST_PAUSE_NS 20000ull
 #define LONGEST_PAUSE_NS 1000000ull
@@ -38,7 +39,8 @@ static enum status take_both(struct handle *handle, enum mode mode) {
     uint64_t pause = SHORTEST_PAUSE_NS;
     for (bool has_mutex = false;;) {
         has_mutex = has_mutex || pthread_mutex_trylock(mutex) == 0;
-        enum status status = has_mutex ? take_record(handle) : BUSY;
+        /* Asked again with the mutex in hand: another thread may just have left, and who has no slot counts as dead. */
+        enum status status = !has_mutex ? BUSY : private_is_attached(handle->private) ? take_record(handle) : DETACHED;
         if (status == OK)
             return OK;
         if (status != BUSY || mode != WAIT || now_ns() >= until) {

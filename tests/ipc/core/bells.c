@@ -1,0 +1,275 @@
+/* Sleeping and ringing, step by step: no ring is lost, whoever dies or gives up at whichever step of the protocol.
+ *
+ * The sleeper of the tests never looks around by itself where it should be rung, so a lost ring is a test that ends with an
+ * error and not one that merely takes longer.
+ */
+#include "support.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "doorbells.h"
+
+static struct handle *handle;
+static struct doorbells doorbells;
+static int segment_fd, bell_fd = -1;
+static uint32_t loop;
+static char directory[] = "/tmp/bells.XXXXXX", bytes[200];
+
+static void push(struct handle *sender, const char *channel, struct rings *rings) {
+    enum status status;
+    struct push push = {
+        .channel = named(channel), .local = named(""), .payload = bytes, .size = 100, .capacity = 10, .expiry_ns = LONG};
+    push.held = NO_HOLD;
+    rings_open(rings);
+    PATIENTLY(status, op_push(sender, WAIT, &push, rings));
+    MUST(status == OK);
+}
+
+/* As a station does: with nothing there, the loop is the channel's waiter. */
+static bool pop(const char *channel) {
+    struct taken taken = {.buffer = bytes, .size = sizeof bytes};
+    struct rings rings;
+    enum status status;
+    rings_open(&rings);
+    PATIENTLY(status, op_pop(handle, WAIT, named(channel), loop, &taken, &rings));
+    MUST(status == OK || status == EMPTY);
+    rings_close(&rings);
+    return status == OK;
+}
+
+static void unwait(const char *channel, struct rings *rings) {
+    enum status status;
+    rings_open(rings);
+    PATIENTLY(status, op_unwait(handle, WAIT, named(channel), loop, rings));
+    MUST(status == OK);
+}
+
+/* How many channels are ready; with none the loop is asleep. */
+static uint32_t collect(void) {
+    char names[4 * (NAME_MAX_LENGTH + 1)];
+    size_t used;
+    bool left;
+    enum status status;
+    uint32_t number = 0;
+    PATIENTLY(status, op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left));
+    MUST(status == OK || status == EMPTY);
+    for (size_t at = 0; status == OK && at < used; at += 1 + (size_t)names[at])
+        number++;
+    return number;
+}
+
+static void fall_asleep(void) {
+    while (collect() != 0)
+        ;
+}
+
+/* Whether the doorbell was rung; empties it. */
+static bool is_rung(void) {
+    struct pollfd bell = {.fd = bell_fd, .events = POLLIN};
+    char rung[64];
+    if (poll(&bell, 1, 0) == 0)
+        return false;
+    MUST(read(bell_fd, rung, sizeof rung) > 0);
+    return true;
+}
+
+static void ring(struct rings *rings) {
+    for (uint32_t i = 0; i < rings->count; i++) {
+        MUST(doorbell_ring(&doorbells, &rings->items[i]));
+        ring_succeeded(handle, &rings->items[i]);
+    }
+    rings_close(rings);
+}
+
+static uint64_t state_of_loop(void) { return atomic_load(&handle->slots[handle->private->slot].loops[loop].state); }
+
+static void begin_to_wait(void) {
+    char path[200];
+    enum status status;
+    handle = join(segment_fd = new_segment(256 * KIB, 64 * KIB));
+    MUST(doorbells_open(&doorbells, directory));
+    PATIENTLY(status, op_loop_open(handle, WAIT, &loop));
+    MUST(status == OK);
+    MUST(doorbell_path(&doorbells, handle->private->slot, handle->private->generation, loop, path, sizeof path));
+    (void)unlink(path);
+    MUST(mkfifo(path, 0600) == 0);
+    bell_fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    MUST(bell_fd >= 0);
+    MUST(!pop("x") && !pop("y"));
+    fall_asleep();
+}
+
+static void end_waiting(void) {
+    char path[200];
+    check(handle);
+    MUST(doorbell_path(&doorbells, handle->private->slot, handle->private->generation, loop, path, sizeof path));
+    MUST(unlink(path) == 0 && close(bell_fd) == 0);
+    doorbells_close(&doorbells);
+}
+
+enum step { STORED, WRITTEN, MARKED };
+
+/* Another process stores a message for "x", and is killed after a step. */
+static void a_sender_dies(enum step last) {
+    int how;
+    pid_t pid = fork();
+    MUST(pid >= 0);
+    if (pid == 0) {
+        struct rings rings;
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        struct handle *sender = join(segment_fd);
+        push(sender, "x", &rings);
+        MUST(rings.count == 1); /* it has decided to ring */
+        if (last >= WRITTEN)
+            MUST(doorbell_ring(&doorbells, &rings.items[0]));
+        if (last >= MARKED)
+            ring_succeeded(sender, &rings.items[0]);
+        raise(SIGKILL);
+    }
+    MUST(waitpid(pid, &how, 0) == pid && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
+}
+
+/* It dies between storing and ringing. The next sender's message rings, and both are there. */
+static void dies_before_it_rings(void) {
+    struct rings rings;
+    begin_to_wait();
+    a_sender_dies(STORED);
+    MUST(!is_rung() && STATE_OF(state_of_loop()) == LOOP_ASLEEP);
+    push(handle, "x", &rings);
+    MUST(rings.count == 1);
+    ring(&rings);
+    MUST(is_rung() && collect() == 1 && pop("x") && pop("x") && !pop("x"));
+    end_waiting();
+}
+
+/* The same, and nobody sends any more: the sleeper finds the message when it looks around. */
+static void dies_as_the_last(void) {
+    enum status status;
+    begin_to_wait();
+    a_sender_dies(STORED);
+    MUST(!is_rung());
+    PATIENTLY(status, op_repoll(handle, WAIT, loop));
+    MUST(status == OK && collect() == 1 && pop("x"));
+    end_waiting();
+}
+
+/* It dies between ringing and noting that: the sleeper is rung, and perhaps once more. */
+static void dies_before_it_marks(void) {
+    struct rings rings;
+    begin_to_wait();
+    a_sender_dies(WRITTEN);
+    push(handle, "x", &rings); /* before the sleeper has got up */
+    MUST(rings.count == 1);
+    ring(&rings);
+    MUST(is_rung() && collect() == 1 && pop("x") && pop("x") && !pop("x"));
+    fall_asleep();
+    push(handle, "x", &rings);
+    MUST(rings.count == 1);
+    ring(&rings);
+    MUST(is_rung() && collect() == 1 && pop("x"));
+    end_waiting();
+}
+
+/* It dies after all is done. The sleeper is on its way, so the next sender does not ring; and rings again if it did not come. */
+static void dies_after_it_marked(void) {
+    struct rings rings;
+    struct timespec pause = {0, 2 * (long)HINT_MS * 1000000};
+    begin_to_wait();
+    a_sender_dies(MARKED);
+    MUST(STATE_OF(state_of_loop()) == LOOP_RUNG);
+    nanosleep(&pause, NULL);
+    push(handle, "x", &rings);
+    MUST(rings.count == 1);
+    ring(&rings);
+    MUST(is_rung() && collect() == 1 && pop("x") && pop("x"));
+    end_waiting();
+}
+
+/* A loop is rung for a channel that it gives up in this moment. That it counts as rung must not silence the other channel. */
+static void rung_for_nothing(void) {
+    struct rings rings, others;
+    begin_to_wait();
+    push(handle, "x", &rings);
+    ring(&rings);
+    MUST(STATE_OF(state_of_loop()) == LOOP_RUNG);
+    MUST(is_rung());
+    unwait("x", &others);
+    fall_asleep();
+    push(handle, "y", &rings);
+    MUST(rings.count == 1);
+    ring(&rings);
+    MUST(is_rung() && collect() == 1 && pop("y"));
+    end_waiting();
+}
+
+/* The same, with a ringer that notes its ring only after the loop has answered and sleeps again. */
+static void rung_late(void) {
+    struct rings late, rings, others;
+    begin_to_wait();
+    push(handle, "x", &late);
+    MUST(late.count == 1 && doorbell_ring(&doorbells, &late.items[0]));
+    MUST(is_rung());
+    unwait("x", &others);
+    fall_asleep();
+    ring_succeeded(handle, &late.items[0]);
+    rings_close(&late);
+    MUST(STATE_OF(state_of_loop()) == LOOP_ASLEEP);
+    push(handle, "y", &rings);
+    MUST(rings.count == 1);
+    ring(&rings);
+    MUST(is_rung() && collect() == 1 && pop("y"));
+    end_waiting();
+}
+
+/* A message comes between the last pop and going to sleep: the loop does not sleep. */
+static void last_look(void) {
+    struct rings rings;
+    begin_to_wait();
+    push(handle, "x", &rings);
+    ring(&rings);
+    MUST(is_rung() && collect() == 1 && pop("x") && !pop("x"));
+    push(handle, "x", &rings);
+    MUST(rings.count == 0); /* it is awake, and will look */
+    MUST(collect() == 1 && STATE_OF(state_of_loop()) == LOOP_AWAKE && pop("x"));
+    end_waiting();
+}
+
+/* Whoever pops and leaves messages wakes the next. */
+static void messages_are_left(void) {
+    struct rings rings;
+    struct taken taken = {.buffer = bytes, .size = sizeof bytes};
+    begin_to_wait();
+    a_sender_dies(STORED);
+    a_sender_dies(STORED);
+    rings_open(&rings);
+    MUST(op_pop(handle, WAIT, named("x"), NO_LOOP, &taken, &rings) == OK && rings.count == 1);
+    ring(&rings);
+    MUST(is_rung() && collect() == 1 && pop("x"));
+    end_waiting();
+}
+
+int main(int argc, char **argv) {
+    begin(argc, argv, "bells");
+    fill_payload(bytes, 100, 1);
+    MUST(mkdtemp(directory) != NULL);
+    dies_before_it_rings();
+    dies_as_the_last();
+    dies_before_it_marks();
+    dies_after_it_marked();
+    rung_for_nothing();
+    rung_late();
+    last_look();
+    messages_are_left();
+    MUST(rmdir(directory) == 0);
+    return 0;
+}
