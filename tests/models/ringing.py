@@ -84,7 +84,10 @@ def put(items: tuple[Any, ...], index: int, item: object) -> tuple[Any, ...]:
 
 
 class Ringing:
-    """`readers`: for each its consumers as (channel, messages); `writers`: for each what it does."""
+    """`readers`: for each its consumers as (channel, messages); `writers`: for each what it does.
+
+    Without the `clock` no time-out ever helps.
+    """
 
     def __init__(
         self,
@@ -92,13 +95,13 @@ class Ringing:
         writers: tuple[tuple[str, ...], ...],
         deaths: int = 0,
         cancels: int = 0,
-        ageing: bool = False,
+        clock: bool = True,
     ) -> None:
         self.without = ""
         self.readers = readers
         self.writers = writers
         self.deaths = deaths
-        self.ageing = ageing
+        self.clock = clock
         self.cancels = cancels
         self.channels = sorted({channel for consumers in readers for channel, _ in consumers})
         alone, helped = frozenset({"time", "death", "cancel", "push"}), frozenset({"death", "cancel", "push"})
@@ -173,7 +176,7 @@ class Ringing:
                 yield Step(f"{name} {what}", kind, state)
             if s.dead_readers + s.dead_writers < self.deaths and not _is_over(a):
                 yield Step(f"{name} dies", "death", self._dies(s, n))
-            if a.state == RUNG and not a.is_void and self.ageing:
+            if a.state == RUNG and not a.is_void and self.clock:
                 yield Step(f"{name}: its mark is older than 20 ms", "time", self.change(s, n, is_void=True))
 
     def _next(self, s: State, n: int, a: Actor) -> Iterator[tuple[str, str, State]]:
@@ -300,7 +303,11 @@ class Ringing:
             yield from self.unwait(self.change(s, n, settling=False), n, a)
         if a.bell:
             yield "_on_ring: empties its doorbell", "", self.change(s, n, bell=False, at="unwait")
-        if any(consumer.at in ("waits", "woken") for consumer in a.consumers) and self.without != "no look around":
+        if (
+            any(consumer.at in ("waits", "woken") for consumer in a.consumers)
+            and self.clock
+            and self.without != "no look around"
+        ):
             state = self.enter(s, n, rings=False)
             b = state.actors[n]
             found = [

@@ -12,10 +12,10 @@ SCENARIOS = {
     "two channels": Ringing(readers=((X, Y),), writers=(("X", "Y"), ("Y",)), cancels=1),
     "two consumers": Ringing(readers=((X, X),), writers=(("X",), ("X",)), cancels=1),
     "two readers": Ringing(readers=((X,), (X,)), writers=(("X",),), cancels=1),
-    "two messages": Ringing(readers=((X,), (X,)), writers=(("X", "X"),)),
-    "deaths": Ringing(readers=((("X", 2),),), writers=(("X",), ("X",)), deaths=1, ageing=True),
-    "deaths of readers": Ringing(readers=((X,), (X,)), writers=(("X",),), deaths=1, ageing=True),
-    "deaths under the lock": Ringing(readers=((X,),), writers=(("X",), ("",), ("X",)), deaths=1, ageing=True),
+    "two messages": Ringing(readers=((X,), (X,)), writers=(("X", "X"),), clock=False),
+    "deaths": Ringing(readers=((("X", 2),),), writers=(("X",), ("X",)), deaths=1),
+    "deaths of readers": Ringing(readers=((X,), (X,)), writers=(("X",),), deaths=1),
+    "deaths under the lock": Ringing(readers=((X,),), writers=(("X",), ("",), ("X",)), deaths=1),
 }
 """What consumers and writers do, and what may happen to them."""
 
