@@ -18,8 +18,8 @@ demo: build/core ## run the example site on http://127.0.0.1:8000; HOSTS=redis:/
 	@$(if $(HOSTS),HYBRID_LAYER_HOSTS='$(HOSTS)') $(BIN)/python examples/chat/run.py
 
 .PHONY: test
-test: build/core ## run all tests but the browser's; TESTS=tests/unit/test_names.py runs these
-	$(BIN)/python -m pytest -n 3 --dist worksteal $(TESTS)
+test: build/core ## run all tests but the browser's; TESTS=tests/unit/test_names.py runs these, SERVER=valkey on Valkey
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(if $(SERVER),--server=$(SERVER)) $(TESTS)
 
 .PHONY: chaos
 chaos: build/core ## kill senders and receivers for SECONDS=60, and see that nothing else goes wrong; SEED=... as printed
@@ -27,7 +27,7 @@ chaos: build/core ## kill senders and receivers for SECONDS=60, and see that not
 
 # The core of systems other than Linux, in a copy of the tree, with shared memory as macOS has it.
 COPY := $(CURDIR)/build/portable
-LOCAL_TESTS ?= tests/ipc tests/contract -k "ipc or hybrid-local"
+LOCAL_TESTS ?= tests/ipc tests/contract tests/unit -k "ipc or hybrid-local or unit"
 .PHONY: portable
 portable: export HYBRID_LAYER_PORTABLE = 1
 portable: build/core ## test the portable core on this machine: the local half without futex and /dev/shm

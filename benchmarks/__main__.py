@@ -15,7 +15,7 @@ from benchmarks.contestants import BY_NAME, CONTESTANTS
 from benchmarks.questions import QUESTIONS, Means, Question, Scale
 from benchmarks.results import Series
 from benchmarks.server import Observer
-from tests.servers import Kind, find_program, start_server
+from tests.servers import KINDS, start_server
 
 WHOLE = Scale(rounds=5, seconds=0.7, many=10_000, messages=1000)
 QUICK = Scale(rounds=2, seconds=0.1, many=2_000, messages=200)
@@ -29,7 +29,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each contestant runs")
     parser.add_argument("--only", nargs="+", metavar="QUESTION", help="questions whose names begin with this")
     parser.add_argument("--contestants", nargs="+", metavar="NAME", help="only those whose names contain this")
-    parser.add_argument("--server", choices=("redis", "valkey"), help="default: redis-server where there is one")
+    parser.add_argument("--server", choices=KINDS, help="default: redis-server where there is one")
     parser.add_argument(
         "--pin", choices=("together", "apart"), help="keep all processes on one processor, or each on the next one"
     )
@@ -77,8 +77,7 @@ def main() -> None:
         and (not options.contestants or any(part in contestant.name for part in options.contestants))
     }
     started = time.monotonic()
-    kind: Kind = options.server or ("redis" if find_program("redis") else "valkey")
-    with start_server(kind) as server:
+    with start_server(options.server) as server:
         observer = Observer(server.url)
         facts = {"machine": machine.machine(), "versions": machine.versions(observer.version)}
         print(", ".join(f"{key}: {value}" for key, value in facts["machine"].items()))

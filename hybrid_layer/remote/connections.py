@@ -8,11 +8,19 @@ connection per server and living loop, and one per server for the I/O thread.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import BusyLoadingError, ClusterDownError, MasterDownError, NoScriptError, ReadOnlyError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+)
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import LoopLocal
@@ -33,6 +41,8 @@ _ELSEWHERE = (ReadOnlyError, MasterDownError)
 """The name may lead to another server by now."""
 _NOT_NOW = (*_ELSEWHERE, BusyLoadingError, ClusterDownError)
 """Nothing was executed, so the command may be sent again."""
+_IN_SCRIPT = re.compile(r"Error running script.*? -([A-Z]+) (.*)", re.DOTALL)
+_BY_CODE = {"READONLY": ReadOnlyError, "MASTERDOWN": MasterDownError, "CLUSTERDOWN": ClusterDownError}
 
 
 class LoopConnections:
@@ -128,7 +138,7 @@ class Connections:
 
     async def _try(self, here: LoopConnections, shard: int, command: Command, deadline: float) -> Any:
         host = self.hosts[shard]
-        cause: NotConnected | None = None
+        cause: RemoteUnavailable | None = None
         while True:
             link = self._link(here, shard)
             try:
@@ -142,9 +152,11 @@ class Connections:
                 continue
             if not isinstance(reply, Exception):
                 return reply
+            reply = _unwrapped(reply)
             if isinstance(reply, NoScriptError) and command[0] == "EVALSHA":
                 await link.call(("SCRIPT", "LOAD", scripts.BY_SHA[str(command[1])].source), deadline)
             elif isinstance(reply, _NOT_NOW) and time.monotonic() + _RETRY_PAUSE < deadline:
+                cause = cause or unavailable(host, reply)
                 if isinstance(reply, _ELSEWHERE) and here.links.get(shard) is link:
                     del here.links[shard]
                     host.forget()
@@ -170,6 +182,12 @@ class Connections:
 
             link = here.links[shard] = Link(self.hosts[shard], self.timeout, ended)
         return link
+
+
+def _unwrapped(error: Exception) -> Exception:
+    """The refusal that a script met: Redis before 7 makes an error of the script of it."""
+    found = _IN_SCRIPT.match(str(error))
+    return error if found is None else _BY_CODE.get(found[1], ResponseError)(found[2])
 
 
 def _abort(state: LoopConnections) -> None:

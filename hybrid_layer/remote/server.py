@@ -40,6 +40,8 @@ class Server:
     kwargs: Mapping[str, Any]
     read_timeout: float | None
     """The user's `socket_timeout`."""
+    tls: Any = None
+    """redis-py's object for the TLS context, shared by all connections: to read the certificates takes long."""
 
     @property
     def switch_after(self) -> float | None:
@@ -63,7 +65,10 @@ class Server:
         # All against redis-py's defaults, which depend on its version: it repeats commands, and a send must not be
         # repeated; it speaks RESP3, whose pushes are parsed differently; it ends a read that takes long, and readers
         # block on purpose.
-        return self.connection_class(**self.kwargs, retry=Retry(NoBackoff(), 0), protocol=2, socket_timeout=None)
+        connection = self.connection_class(**self.kwargs, retry=Retry(NoBackoff(), 0), protocol=2, socket_timeout=None)
+        if self.tls is not None:
+            connection.ssl_context = self.tls  # type: ignore[union-attr]
+        return connection
 
 
 def server(options: Mapping[str, Any], defaults: Mapping[str, Any], where: str, block_time: float) -> Server:
@@ -106,7 +111,8 @@ def server(options: Mapping[str, Any], defaults: Mapping[str, Any], where: str, 
     try:
         connection = found.new_connection()
         if isinstance(connection, SSLConnection):
-            connection.ssl_context.get()  # reads the certificates
+            connection.ssl_context.get()
+            return replace(found, tls=connection.ssl_context)
     except Exception as error:  # noqa: BLE001  # whatever redis-py and ssl make of an option's value
         raise ConfigurationError(f"{where} cannot be used: {type(error).__name__}: {error}") from None
     return found

@@ -15,6 +15,8 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 _open: set[int] = set()
+_AWAITS = 5
+"""More than any clean-up has, one inside the other."""
 
 
 def descriptor_of(connection: AbstractConnection) -> int:
@@ -63,13 +65,17 @@ def abort(connection: AbstractConnection, loop: asyncio.AbstractEventLoop) -> No
 
 
 def cut(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None) -> None:
-    """Close a connection whose event loop was closed without notice, and forget the tasks that used it."""
+    """Close a connection whose event loop was closed without notice, and end the tasks that used it."""
     # Neither redis-py nor asyncio can close what belongs to a closed loop; both would complain of it for ever.
+    if connection is not None and connection._writer is not None:
+        _cut(connection)
     for task in tasks:
         if task is not None:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-    if connection is None or connection._writer is None:
-        return
+            _end(task)
+
+
+def _cut(connection: Any) -> None:
     closing(descriptor_of(connection))
     transport = connection._writer.transport
     try:
@@ -82,6 +88,16 @@ def cut(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None)
     if sock is not None:  # else it is uvloop's, which closes its transports with the loop
         sock.close()
         transport._sock = None
+
+
+def _end(task: asyncio.Task[Any]) -> None:
+    """Close the coroutine of `task`, which would be closed as garbage, and then complain."""
+    for _ in range(_AWAITS):
+        try:
+            task.get_coro().close()  # type: ignore[union-attr,unused-ignore]
+            return
+        except (RuntimeError, RedisError, OSError):
+            pass  # it awaited something in its clean-up, for which there is no loop
 
 
 def _below_tls(transport: Any) -> Any:

@@ -14,7 +14,6 @@ from tests.chaos.testimony import Membership, Receipt, Sent, Testimony
 from tests.chaos.workers import BRIEF, FLEETING
 
 LONGEST_PAUSE = 1.0
-IN_A_ROW = 5
 UNFINISHED = 5.0
 """Seconds that a killed process may have been in an operation; its waits for a processor are not known."""
 _SHOWN = 5
@@ -200,31 +199,25 @@ def _members_of(sends: list[Sent], memberships: list[Membership]) -> Iterator[tu
 
 def _pauses(testimony: Testimony, report: Report) -> Iterator[str]:
     for step in testimony.steps:
-        if _is_pause(step.op.name.lower(), step.begin, step.end, step.delay, report):
-            yield f"{step.life}: {step} took {step.end - step.begin:.2f} s"
+        net = step.whole - step.delay
+        report.pause(step.op.name.lower(), step.whole, net)
+        if net > LONGEST_PAUSE:
+            yield f"{step.life}: {step.op.name} took {step.whole:.2f} s, {net:.2f} s not for want of a processor"
     for receipt in testimony.receipts:
         sent = testimony.sends.get((receipt.sender, receipt.number))
-        if sent is not None:
-            # From when on the message was there and its reader waited.
-            begin = max(receipt.begin, sent.end)
-            if _is_pause("wait for a message that is there", begin, receipt.end, receipt.delay, report):
-                yield f"{receipt} came {receipt.end - begin:.2f} s late: {sent}"
+        if sent is None:
+            continue
+        # The message was there, and the reader waited for it.
+        whole = receipt.end - max(receipt.begin, sent.end)
+        net = whole - receipt.delay
+        report.pause("wait for a message that is there", whole, net)
+        if net > LONGEST_PAUSE:
+            yield f"{receipt} came {whole:.2f} s late ({net:.2f} s not for want of a processor): {sent}"
     for life, record in testimony.unfinished:
         if life.killed is None or record.op in (Op.RECEIVE, Op.OWN):
             continue
         if life.killed[0] - record.begin > UNFINISHED:
             yield f"{life} was in {Op(record.op).name} for {life.killed[0] - record.begin:.1f} s"
-
-
-def _is_pause(what: str, begin: float, end: float, delay: float, report: Report) -> bool:
-    """Whether it took more than a second, without its own waits for a processor and those of whom it waited for.
-
-    The latter are not known one by one. They are taken to be as long as this run's own process had to wait at that
-    time, and at most a few of them to follow each other: on a machine that is not overloaded, nothing.
-    """
-    net = end - begin - delay
-    report.pause(what, end - begin, net)
-    return net > LONGEST_PAUSE and net > LONGEST_PAUSE + IN_A_ROW * report.latest(begin, end)
 
 
 # Grinders

@@ -196,7 +196,7 @@ async def test_remote_frozen(make_layer: LayerMaker) -> None:
 
 @one_server
 async def test_remote_goes_and_comes_back(make_layer: LayerMaker, new_server: Callable[..., Server]) -> None:
-    server = new_server("valkey")
+    server = new_server()
     layer = layer_of(make_layer, [server.url], timeout=1)
     channel = await layer.new_channel()
     await layer.group_add("group", channel)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import redis
 
-from tests.servers import Server, ServerError, find_program, free_port, start_server
+from tests.servers import KINDS, Kind, Server, ServerError, find_program, free_port, start_server
 
 
 def test_three_servers_answer_and_are_told_apart(servers: list[Server], hosts: list[str]) -> None:
@@ -20,12 +20,16 @@ def test_three_servers_answer_and_are_told_apart(servers: list[Server], hosts: l
     assert hosts == [f"redis://127.0.0.1:{server.port}" for server in servers]
     for server in servers:
         assert server.command("PING")
-        assert psutil.Process(server.pid).name() == f"{server.kind}-server"
+        assert psutil.Process(server.pid).name() == ("valkey-server" if server.kind == "valkey" else "redis-server")
 
 
-def test_redis_server_is_what_it_says(redis_server: Server) -> None:
-    assert "server_name" not in redis_server.command("INFO", "server")
-    assert redis_server.kind == "redis"
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds(kind: Kind, new_server: Callable[..., Server]) -> None:
+    if find_program(kind) is None:
+        pytest.skip(f"there is no {kind} server on this machine")
+    about = new_server(kind).command("INFO", "server")
+    assert ("server_name" in about) is (kind == "valkey")
+    assert (str(about["redis_version"]).startswith("6.2.")) is (kind == "redis-6.2")
 
 
 def test_nothing_is_kept_on_disk(new_server: Callable[..., Server]) -> None:
@@ -43,7 +47,7 @@ def test_unix_socket(new_server: Callable[..., Server]) -> None:
 
 def test_config_reaches_the_server(new_server: Callable[..., Server]) -> None:
     first = new_server(maxmemory="10mb", requirepass='a "word"')
-    assert first.command("CONFIG", "GET", "maxmemory") == {b"maxmemory": b"%d" % (10 * 2**20)}
+    assert str(10 * 2**20) in str(first.command("CONFIG", "GET", "maxmemory"))
     second = new_server(replicaof=[first.host, first.port], masterauth='a "word"')
     assert second.command("INFO", "replication")["role"] == "slave"
 
@@ -95,10 +99,10 @@ def test_free_port_is_free() -> None:
         assert server.command("PING")
 
 
-@pytest.mark.parametrize("kind", ["redis", "valkey"])
-def test_servers_end_with_a_run_that_is_killed(kind: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_servers_end_with_a_run_that_is_killed(kind: Kind) -> None:
     if find_program(kind) is None:
-        pytest.skip(f"there is no {kind}-server on this machine")
+        pytest.skip(f"there is no {kind} server on this machine")
     code = f"from tests.servers import *; s = start_server({kind!r}); print(s.pid, s.directory, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
         assert run.stdout is not None

@@ -24,7 +24,7 @@ NewServer = Callable[..., Server]
 
 
 def test_no_server_at_all(make_layer: Make, run: Run, new_server: NewServer) -> None:
-    server = new_server("valkey")
+    server = new_server()
     server.stop()
     layer = make_layer(hosts=[server.url])
 
@@ -48,7 +48,7 @@ def test_no_server_at_all(make_layer: Make, run: Run, new_server: NewServer) -> 
 
 
 def test_a_server_that_does_not_answer(make_layer: Make, run: Run, new_server: NewServer) -> None:
-    server = new_server("valkey")
+    server = new_server()
     layer = make_layer(hosts=[server.url], timeout=0.5)
 
     async def main() -> None:
@@ -74,7 +74,7 @@ def test_a_server_that_does_not_answer(make_layer: Make, run: Run, new_server: N
 
 def test_nothing_is_sent_twice(make_layer: Make, run: Run, new_server: NewServer) -> None:
     """A send whose answer does not come in time may have been executed: once at most."""
-    server = new_server("valkey")
+    server = new_server()
     layer = make_layer(hosts=[server.url], timeout=0.3)
 
     async def main() -> None:
@@ -96,7 +96,7 @@ def test_nothing_is_sent_twice(make_layer: Make, run: Run, new_server: NewServer
 
 @pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 def test_waiting_receivers_and_memberships_outlive_a_restart(make_layer: Make, run: Run, new_server: NewServer) -> None:
-    server = new_server("valkey")
+    server = new_server()
     layer = make_layer(hosts=[server.url])
 
     async def main() -> None:
@@ -122,7 +122,7 @@ def test_waiting_receivers_and_memberships_outlive_a_restart(make_layer: Make, r
 def test_idle_connections_that_were_cut_are_replaced_before_a_send(
     make_layer: Make, run: Run, new_server: NewServer
 ) -> None:
-    server = new_server("valkey")
+    server = new_server()
     layer = make_layer(hosts=[server.url])
 
     async def main() -> None:
@@ -138,7 +138,7 @@ def test_idle_connections_that_were_cut_are_replaced_before_a_send(
 def test_an_unreachable_shard_is_named_and_the_others_deliver(
     make_layer: Make, run: Run, new_server: NewServer
 ) -> None:
-    servers = [new_server("valkey") for _ in range(2)]
+    servers = [new_server() for _ in range(2)]
     layer = make_layer(hosts=[server.url for server in servers])
 
     async def main() -> None:
@@ -156,12 +156,12 @@ def test_an_unreachable_shard_is_named_and_the_others_deliver(
 
 
 def test_a_full_server_is_an_error_that_names_it(make_layer: Make, run: Run, new_server: NewServer) -> None:
-    server = new_server("valkey")
+    server = new_server()
     layer = make_layer(hosts=[server.url])
 
     async def main() -> None:
         await layer.send("normal", {"n": 1})
-        server.command("CONFIG", "SET", "maxmemory", "1mb")
+        server.command("CONFIG", "SET", "maxmemory", "100kb")
         with pytest.raises(RemoteUnavailable, match=rf"{server.port}.*maxmemory"):
             await layer.send("normal", {"n": 2})
         assert await layer.receive("normal") == {"n": 1}
@@ -173,7 +173,7 @@ def test_a_full_server_is_an_error_that_names_it(make_layer: Make, run: Run, new
 
 
 def test_a_replica_is_tried_until_it_is_a_primary(make_layer: Make, run: Run, new_server: NewServer) -> None:
-    primary, replica = new_server("valkey"), new_server("valkey")
+    primary, replica = new_server(), new_server()
     replica.command("REPLICAOF", primary.host, primary.port)
     layer = make_layer(hosts=[replica.url], timeout=4)
 
@@ -191,7 +191,7 @@ def test_a_replica_is_tried_until_it_is_a_primary(make_layer: Make, run: Run, ne
 def test_eviction_is_warned_of(
     make_layer: Make, run: Run, new_server: NewServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = new_server("valkey", maxmemory_policy="allkeys-lru")
+    server = new_server(maxmemory_policy="allkeys-lru")
     layer = make_layer(hosts=[server.url])
 
     async def main() -> None:

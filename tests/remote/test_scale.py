@@ -27,7 +27,7 @@ def test_a_group_costs_its_processes(
     make_layer: Make, run: Run, new_server: Callable[..., Server], prefix: str
 ) -> None:
     """10,000 members in 100 processes on two servers: 100 entries, and one script per server."""
-    servers = [new_server("valkey"), new_server("valkey")]
+    servers = [new_server(), new_server()]
     sender, *layers = (make_layer(hosts=[server.url for server in servers]) for _ in range(101))
 
     async def join(layer: Any) -> str:
@@ -60,7 +60,7 @@ def test_consumers_that_come_and_go_leave_nothing(
     make_layer: Make, run: Run, new_server: Callable[..., Server], prefix: str
 ) -> None:
     """Each joins a group, gets a message, leaves another unread, is cancelled while it waits, and goes."""
-    server = new_server("valkey")
+    server = new_server()
     layer = make_layer(hosts=[server.url], capacity=100_000)
 
     async def consumer(number: int) -> None:

@@ -30,16 +30,16 @@ RESUMES_WITHIN = 3.0
 
 
 @pytest.fixture(scope="module")
-def group() -> Iterator[Group]:
+def group(servers: list[Server]) -> Iterator[Group]:
     """Two services whose master stays where it is."""
-    with sentinel_group("valkey", "one", "two") as group:
+    with sentinel_group(servers[0].kind, "one", "two") as group:
         yield group
 
 
 @pytest.fixture
-def own() -> Iterator[Group]:
+def own(servers: list[Server]) -> Iterator[Group]:
     """A service for one test's failovers."""
-    with sentinel_group() as group:
+    with sentinel_group(servers[0].kind) as group:
         yield group
 
 
@@ -115,8 +115,8 @@ def test_an_answer_is_used_again_for_as_long_as_the_option_says(
     run(main())
 
 
-def test_passwords_of_sentinels_and_of_servers(make_layer: Make, run: Run) -> None:
-    with sentinel_group("valkey", sentinels=1, password="of sentinels", requirepass="of servers") as group:
+def test_passwords_of_sentinels_and_of_servers(server: Server, make_layer: Make, run: Run) -> None:
+    with sentinel_group(server.kind, sentinels=1, password="of sentinels", requirepass="of servers") as group:
         entry = group.host(password="of servers", sentinel_kwargs={"password": "of sentinels"})
         run(exchange(make_layer(hosts=[entry])))
         for wrong, cause in (
