@@ -14,8 +14,8 @@ from hybrid_layer.router import Route, Router
 from hybrid_layer.transport import Machine, Transport
 
 if TYPE_CHECKING:
+    from hybrid_layer.remote.discovery import RemoteHalf
     from hybrid_layer.remote.options import HostOption
-    from hybrid_layer.remote.transport import QueueTransport
 
 _REMOTE_OPTIONS = (
     "block_time",
@@ -58,7 +58,7 @@ class HybridChannelLayer(BaseLayer):
         connection_kwargs: Mapping[str, Any] | None = None,
         timeout: float = 5,
         block_time: float = 2,
-        services: Sequence[str] | None = None,
+        services: Sequence[str] | str | None = None,
         sentinel_refresh_interval: float = 0,
         random_prefix_length: object = None,
         **unknown: Any,
@@ -78,7 +78,7 @@ class HybridChannelLayer(BaseLayer):
         self.message_memory = message_memory
         self.group_memory = group_memory
         self._local = local_transport(self._settings, message_memory, group_memory)
-        self._remote: QueueTransport | None = None
+        self._remote: RemoteHalf | None = None
         self._router = Router(routes)
         remote = {
             "connection_kwargs": connection_kwargs,
@@ -102,10 +102,10 @@ class HybridChannelLayer(BaseLayer):
             self._remote.serve_machine()
         return await super().receive(channel)
 
-    def _connect(self, hosts: Sequence[HostOption], options: Mapping[str, Any]) -> QueueTransport:
+    def _connect(self, hosts: Sequence[HostOption], options: Mapping[str, Any]) -> RemoteHalf:
         # Imported here, so that a machine-local site does not load the client library.
+        from hybrid_layer.remote.discovery import remote_transport
         from hybrid_layer.remote.options import remote_options
-        from hybrid_layer.remote.transport import QueueTransport
 
         router = self._router  # not by way of self, which the remote half must not keep alive
         machine = Machine(
@@ -116,7 +116,7 @@ class HybridChannelLayer(BaseLayer):
             meet_flush=self._local.meet_remote_flush,
             keeps=lambda channel: router.route(channel) is Route.LOCAL,
         )
-        return QueueTransport(self._settings, remote_options(hosts=hosts, **options), machine)
+        return remote_transport(self._settings, remote_options(hosts=hosts, **options), machine)
 
     def _transport_for(self, channel: str) -> Transport:
         if self._remote is None or self._router.route(channel) is Route.LOCAL:

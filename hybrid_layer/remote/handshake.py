@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio.connection import SSLConnection
-from redis.exceptions import ConnectionError, RedisError, ResponseError
+from redis.exceptions import AskError, ClusterCrossSlotError, ConnectionError, RedisError, ResponseError
 
 from hybrid_layer.remote import sockets
 
@@ -15,6 +15,13 @@ Command = tuple[str | bytes | int, ...]
 
 class WrongServer(RedisError):
     """What answers there is nothing that this layer could use."""
+
+
+def cause_of(error: object) -> str:
+    """The text of `error`, or what it means where that does not tell."""
+    if isinstance(error, (AskError, ClusterCrossSlotError)):  # MOVED is one of the former
+        return f"it is part of a Redis Cluster, which this release cannot use ({error})"
+    return str(error) or type(error).__name__
 
 
 async def greet(connection: Any, commands: Sequence[Command]) -> list[Any]:

@@ -5,7 +5,7 @@ Nothing here needs an event loop or opens a connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
@@ -13,10 +13,12 @@ from redis.asyncio.connection import parse_url
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import did_you_mean, positive_number, shown
-from hybrid_layer.remote.sentinel import Sentinels
+from hybrid_layer.remote.sentinel import AllServices, Sentinels
 from hybrid_layer.remote.server import AnyConnection, Server, refuse_unused, server
 
 DEFAULT = "redis://localhost:6379"
+ALL = "*"
+"""As `services`: all of them."""
 
 _SCHEMES = {
     "redis": "redis",
@@ -58,8 +60,8 @@ def parse_hosts(
     block_time: float,
     services: object = None,
     sentinel_refresh_interval: object = 0,
-) -> tuple[Host, ...]:
-    """The hosts that these options describe, or a `ConfigurationError`."""
+) -> tuple[Host, ...] | AllServices:
+    """The hosts that these options describe, or what will tell them; or a `ConfigurationError`."""
     if connection_kwargs is None:
         connection_kwargs = {}
     if not isinstance(connection_kwargs, Mapping) or not all(isinstance(key, str) for key in connection_kwargs):
@@ -73,7 +75,7 @@ def parse_hosts(
     if services is not None:
         if hosts is None:
             raise ConfigurationError(f"services={shown(services)} needs hosts: the Sentinels that know them.")
-        return tuple(parser.services(entries, _checked_services(services)))
+        return parser.services(entries, _checked_services(services))
     found = tuple(parser.host(host, f"hosts[{index}]") for index, host in enumerate(entries))
     refuse_unused(connection_kwargs, parser.servers)
     return found
@@ -102,7 +104,9 @@ def _entries(hosts: object) -> list[object] | tuple[object, ...]:
     return hosts
 
 
-def _checked_services(services: object) -> list[str]:
+def _checked_services(services: object) -> list[str] | None:
+    if services == ALL:
+        return None
     if (
         not isinstance(services, (list, tuple))
         or not services
@@ -110,7 +114,7 @@ def _checked_services(services: object) -> list[str]:
     ):
         raise ConfigurationError(
             f"services={shown(services)} is not possible; give a list of names of services that the Sentinels in hosts "
-            f"know."
+            f"know, or {ALL!r} for all that they know."
         )
     if len(set(services)) < len(services):
         raise ConfigurationError(f"services={shown(services)} names a service twice.")
@@ -130,18 +134,23 @@ class _Parser:
     def host(self, entry: object, where: str) -> Host:
         if isinstance(entry, Mapping):
             _refuse_strange_keys(entry, where)
+            if "cluster" in entry:
+                raise ConfigurationError(
+                    f"{where} names a Redis Cluster, which this release cannot use. Several servers that do not form a "
+                    f"cluster share the load too: hosts=[..., ...]."
+                )
             if entry.keys() & {"sentinels", "master_name"}:
                 return self._service(dict(entry), where)
         return self._server(_server_options(entry, where), where)
 
-    def services(self, sentinels: Sequence[object], names: list[str]) -> Iterator[Host]:
-        """The services of the Sentinels that stand in `hosts`."""
-        found = [
-            server(_server_options(entry, f"hosts[{n}]"), {}, f"hosts[{n}]", 0) for n, entry in enumerate(sentinels)
-        ]
-        together = Sentinels(found)
-        for name in names:
-            yield together.service(name, self._server({"host": name}, "connection_kwargs"), self._refresh_interval)
+    def services(self, sentinels: Sequence[object], names: list[str] | None) -> tuple[Host, ...] | AllServices:
+        """The services of the Sentinels that stand in `hosts`; None for all of them."""
+        places = [(entry, f"hosts[{index}]") for index, entry in enumerate(sentinels)]
+        together = Sentinels([server(_server_options(entry, at), {}, at, 0) for entry, at in places])
+        options = self._server({"host": "any"}, "connection_kwargs")
+        if names is None:
+            return AllServices(together, options, self._refresh_interval)
+        return tuple(together.service(name, options, self._refresh_interval) for name in names)
 
     def _service(self, options: dict[str, Any], where: str) -> Host:
         name, sentinels = options.pop("master_name", None), options.pop("sentinels", None)

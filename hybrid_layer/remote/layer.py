@@ -7,8 +7,8 @@ from re import Pattern
 from typing import Any, ClassVar
 
 from hybrid_layer.base import MIB, BaseLayer
+from hybrid_layer.remote.discovery import remote_transport
 from hybrid_layer.remote.options import HostOption, remote_options
-from hybrid_layer.remote.transport import QueueTransport
 from hybrid_layer.transport import Transport
 
 
@@ -41,7 +41,7 @@ class RedisChannelLayer(BaseLayer):
         connection_kwargs: Mapping[str, Any] | None = None,
         timeout: float = 5,
         block_time: float = 2,
-        services: Sequence[str] | None = None,
+        services: Sequence[str] | str | None = None,
         sentinel_refresh_interval: float = 0,
         random_prefix_length: object = None,
         **unknown: Any,
@@ -66,7 +66,7 @@ class RedisChannelLayer(BaseLayer):
             sentinel_refresh_interval=sentinel_refresh_interval,
             random_prefix_length=random_prefix_length,
         )
-        self._transport = QueueTransport(self._settings, options)
+        self._transport = remote_transport(self._settings, options)
 
     def _transport_for(self, channel: str) -> Transport:
         return self._transport

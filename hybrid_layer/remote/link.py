@@ -16,7 +16,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadin
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts, sockets
-from hybrid_layer.remote.handshake import Command, WrongServer, greet
+from hybrid_layer.remote.handshake import Command, WrongServer, cause_of, greet
 from hybrid_layer.remote.hosts import Host
 
 _FINAL = (AuthenticationError, AuthorizationError, WrongServer)
@@ -28,8 +28,7 @@ _GRACE = 0.5
 
 def unavailable(host: Host, cause: object) -> RemoteUnavailable:
     """The error for a server that failed, by name and cause."""
-    text = str(cause) or type(cause).__name__
-    return RemoteUnavailable(f"The server {host.label} is not available: {text}")
+    return RemoteUnavailable(f"The server {host.label} is not available: {cause_of(cause)}")
 
 
 class NotConnected(RemoteUnavailable):

@@ -8,6 +8,7 @@ from typing import Any
 
 from hybrid_layer.options import positive_number
 from hybrid_layer.remote.hosts import Host, parse_hosts
+from hybrid_layer.remote.sentinel import AllServices
 from hybrid_layer.statistics import warn
 
 HostOption = str | tuple[str, int] | Sequence[Any] | Mapping[str, Any]
@@ -22,6 +23,8 @@ class RemoteOptions:
     """Seconds within which every call ends."""
     block_time: float
     """Seconds for which a reader's pop waits on the server."""
+    all_services: AllServices | None = None
+    """What will tell the hosts, of which there are none before."""
 
 
 def remote_options(
@@ -30,7 +33,7 @@ def remote_options(
     connection_kwargs: Mapping[str, Any] | None = None,
     timeout: float = 5,
     block_time: float = 2,
-    services: Sequence[str] | None = None,
+    services: Sequence[str] | str | None = None,
     sentinel_refresh_interval: float = 0,
     random_prefix_length: object = None,
 ) -> RemoteOptions:
@@ -43,4 +46,6 @@ def remote_options(
     positive_number("timeout", timeout)
     positive_number("block_time", block_time)
     found = parse_hosts(hosts, connection_kwargs, block_time, services, sentinel_refresh_interval)
+    if isinstance(found, AllServices):
+        return RemoteOptions((), timeout, block_time, found)
     return RemoteOptions(found, timeout, block_time)

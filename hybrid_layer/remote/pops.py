@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.entries import Clock
-from hybrid_layer.remote.handshake import greet
+from hybrid_layer.remote.handshake import cause_of, greet
 from hybrid_layer.remote.hosts import Host
 from hybrid_layer.statistics import warn
 
@@ -66,7 +66,7 @@ class Pops:
                 answer = await self._pop(await self._lists(keys), count)
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose()
-            raise ReadingLost(str(error)) from None
+            raise ReadingLost(cause_of(error)) from None
         self._failures = 0
         return answer
 

@@ -68,6 +68,22 @@ class Sentinels:
             return self._noted(service, max(behind, key=lambda master: master.epoch))
         raise ConnectionError(f"no Sentinel names a master. {'; '.join(complaints)}")
 
+    async def names(self) -> list[str]:
+        """The names of all services, sorted. Raises `RedisError`."""
+        complaints = []
+        for sentinel in self._order:
+            try:
+                (reply,) = await self._ask(sentinel)
+                names = sorted(masters(reply))
+            except (RedisError, OSError, TimeoutError) as error:
+                complaints.append(f"{sentinel.label}: {str(error) or 'no answer in time'}")
+            else:
+                if names:
+                    return names
+                complaints.append(f"{sentinel.label} knows none")
+            self.put_last(sentinel)
+        raise ConnectionError("; ".join(complaints))
+
     @property
     def first(self) -> Server:
         """The Sentinel that is asked first."""
@@ -160,3 +176,17 @@ class Service:
         for connection, (epoch, loop) in opened:
             if epoch < master.epoch:
                 sockets.abort(connection, loop)
+
+
+class AllServices:
+    """Whatever services some Sentinels know, as hosts."""
+
+    def __init__(self, sentinels: Sentinels, options: Server, refresh_interval: float) -> None:
+        self._sentinels = sentinels
+        self._options = options
+        self._refresh_interval = refresh_interval
+
+    async def hosts(self) -> tuple[Service, ...]:
+        """One for each service, by name. Raises `RedisError` if no Sentinel answers or knows any."""
+        names = await self._sentinels.names()
+        return tuple(self._sentinels.service(name, self._options, self._refresh_interval) for name in names)

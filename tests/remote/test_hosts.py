@@ -14,7 +14,8 @@ from hybrid_layer.remote.hosts import parse_hosts
 
 
 def parse(host: Any, **connection_kwargs: Any) -> Any:
-    return parse_hosts([host], connection_kwargs, 2)[0]
+    found: Any = parse_hosts([host], connection_kwargs, 2)
+    return found[0]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,9 @@ def test_connection_kwargs_are_for_every_host_and_the_hosts_own_options_win() ->
         ({"hosts": [{"sentinels": [("a", 1)], "master_name": "m", "pasword": "x"}]}, "Did you mean 'password'"),
         ({"hosts": [{"sentinels": [("a", 1)], "master_name": "m", "sentinel_kwargs": 1}]}, "sentinel_kwargs=1"),
         ({"hosts": [{"sentinels": [("a", 1)], "master_name": "m", "sentinel_kwargs": {"usernam": 1}}]}, "'username'"),
+        ({"hosts": [{"cluster": ["redis://a", "redis://b"]}]}, "hosts[0] names a Redis Cluster"),
         ({"services": ["m"]}, "services=['m'] needs hosts"),
+        ({"services": "*"}, "services='*' needs hosts"),
         ({"hosts": [("a", 1)], "services": "m"}, "services='m'"),
         ({"hosts": [("a", 1)], "services": ["m", "m"]}, "names a service twice"),
         ({"hosts": [("a", 1)], "services": []}, "services=[]"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer
 from hybrid_layer.remote.hosts import parse_hosts
@@ -79,6 +80,38 @@ def test_services_of_the_sentinels_in_hosts(group: Group, make_layer: Make, run:
     run(main())
 
 
+@pytest.mark.parametrize("layer_class", [RedisChannelLayer, HybridChannelLayer])
+def test_all_services_that_the_sentinels_know(layer_class: Any, group: Group, prefix: str, run: Run) -> None:
+    hosts = [address(sentinel) for sentinel in group.sentinels]
+    layer, same = (layer_class(hosts=hosts, services=names, prefix=prefix) for names in ("*", ["one", "two"]))
+
+    async def main() -> None:
+        assert (await layer.statistics())["sent"] == 0
+        waiting = asyncio.create_task(layer.receive("normal"))
+        names = await asyncio.gather(*(each.new_channel() for each in (layer, same) for _ in range(5)))
+        for n, name in enumerate(names):
+            await layer.group_add("g", name)
+            await (same if n < 5 else layer).send(name, {"n": n})
+            assert await (layer if n < 5 else same).receive(name) == {"n": n}
+        await same.group_send("g", {"n": "all"})
+        for n, name in enumerate(names):
+            assert await (layer if n < 5 else same).receive(name) == {"n": "all"}
+        await same.send("normal", {"n": 1})
+        assert await waiting == {"n": 1}
+        await layer.group_discard("g", names[0])
+        await layer.flush()
+        for each in (layer, same):
+            await each.close()
+
+    run(main())
+
+
+def test_all_services_of_sentinels_that_are_away(make_layer: Make, run: Run) -> None:
+    gone = free_port()
+    layer = make_layer(hosts=[(HOST, gone)], services="*", timeout=0.5)
+    run(refused(layer, f"The services of the Sentinels are not known: {HOST}:{gone}: Error 111"))
+
+
 def test_sentinels_that_are_gone_or_silent_are_passed_over(group: Group, make_layer: Make, run: Run) -> None:
     with socket.create_server((HOST, 0)) as deaf:
         gone = free_port()
@@ -101,7 +134,8 @@ def test_an_answer_is_used_again_for_as_long_as_the_option_says(
     monkeypatch.setattr(Sentinels, "_ask", counted)
 
     async def main() -> None:
-        every_time, seldom = (parse_hosts([group.host()], {}, 2, None, interval)[0] for interval in (0, 60))
+        found: list[Any] = [parse_hosts([group.host()], {}, 2, None, interval) for interval in (0, 60)]
+        every_time, seldom = (hosts[0] for hosts in found)
         for _ in range(3):
             await seldom.connection()
         assert asked == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
-from tests.servers import Server
+from tests.servers import Server, free_port
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -66,5 +66,30 @@ def test_notes_that_cannot_be_read_are_skipped(make_layer: Make, run: Run, serve
         await layer.send(channel, {"n": 1})
         assert await waiting == 1
         assert (await layer.statistics())["dead"] == 0
+
+    run(main())
+
+
+def test_a_node_of_a_cluster_is_refused_by_name(
+    new_server: Callable[..., Server], make_layer: Make, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = new_server("valkey", cluster_enabled="yes", cluster_port=free_port())
+    node.command("CLUSTER", "ADDSLOTS", *range(16384))
+    layer = make_layer(hosts=[node.url], timeout=5)
+
+    async def main() -> None:
+        async with asyncio.timeout(10):
+            while True:
+                with pytest.raises(RemoteUnavailable) as caught:
+                    await layer.send("normal", {})
+                if "down" not in str(caught.value).lower():  # it takes a moment to believe in its slots
+                    break
+        assert "part of a Redis Cluster, which this release cannot use" in str(caught.value)
+        waiting = asyncio.create_task(layer.receive("normal"))
+        async with asyncio.timeout(10):
+            while "part of a Redis Cluster" not in caplog.text:  # noqa: ASYNC110  # logging has no event
+                await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.wait([waiting])
 
     run(main())

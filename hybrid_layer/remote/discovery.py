@@ -1,0 +1,115 @@
+"""Hosts that are not written down: all services that the Sentinels know, asked for at the first call.
+
+Their names, sorted, are the order of the shards. A process asks once; a service that is added later is met after a
+restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from redis.exceptions import RedisError
+
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote import io_thread
+from hybrid_layer.remote.options import RemoteOptions
+from hybrid_layer.remote.transport import QueueTransport
+from hybrid_layer.statistics import Statistics, warn
+from hybrid_layer.transport import Machine, Settings, Transport
+
+_PAUSE = 0.2
+"""Seconds between two questions to Sentinels that do not answer."""
+
+
+class RemoteHalf(Transport, Protocol):
+    """What the hybrid needs of its remote half."""
+
+    def serve_machine(self) -> None:
+        """Read the machine's inbox from now on, whenever the machine has members."""
+
+
+def remote_transport(settings: Settings, options: RemoteOptions, machine: Machine | None = None) -> RemoteHalf:
+    """The transport for `options`."""
+
+    def build(options: RemoteOptions) -> QueueTransport:
+        return QueueTransport(settings, options, machine)
+
+    return build(options) if options.all_services is None else DiscoveredTransport(options, build)
+
+
+class DiscoveredTransport:
+    """A transport that first finds out what its hosts are."""
+
+    def __init__(self, options: RemoteOptions, build: Callable[[RemoteOptions], RemoteHalf]) -> None:
+        self._options = options
+        self._build = build
+        self._found: dict[str, RemoteHalf] = {}
+        """Empty or the one transport; several threads may find it at once, and the first one counts."""
+
+    async def open_inbox(self, part: str) -> None:
+        await (await self._transport()).open_inbox(part)
+
+    async def send(self, channel: str, payload: bytes) -> None:
+        await (await self._transport()).send(channel, payload)
+
+    async def receive(self, channel: str) -> bytes:
+        return await (await self._transport(waits=True)).receive(channel)
+
+    async def group_add(self, group: str, channel: str) -> None:
+        await (await self._transport()).group_add(group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        await (await self._transport()).group_discard(group, channel)
+
+    async def group_send(self, group: str, payload: bytes) -> None:
+        await (await self._transport()).group_send(group, payload)
+
+    async def flush(self) -> None:
+        await (await self._transport()).flush()
+
+    async def close(self) -> None:
+        for transport in self._found.values():
+            await transport.close()
+
+    async def statistics(self) -> dict[str, int]:
+        for transport in self._found.values():
+            return await transport.statistics()
+        return Statistics().as_dict()
+
+    def count(self, key: str) -> None:
+        for transport in self._found.values():
+            transport.count(key)
+
+    def serve_machine(self) -> None:
+        if self._found:
+            self._found["found"].serve_machine()
+        else:
+            io_thread.current().submit(self._serve_machine)
+
+    async def _serve_machine(self) -> None:
+        (await self._transport(waits=True)).serve_machine()
+
+    async def _transport(self, waits: bool = False) -> RemoteHalf:
+        """The transport, found by now; `waits` until it is, however long that takes."""
+        found = self._found.get("found")
+        if found is not None:
+            return found
+        services = self._options.all_services
+        assert services is not None
+        deadline = time.monotonic() + self._options.timeout
+        while True:
+            try:
+                async with asyncio.timeout(None if waits else deadline - time.monotonic()):
+                    hosts = await services.hosts()
+                break
+            except (RedisError, OSError, TimeoutError) as error:
+                cause = str(error) or "no answer in time"
+                if not waits and time.monotonic() + _PAUSE >= deadline:
+                    raise RemoteUnavailable(f"The services of the Sentinels are not known: {cause}") from None
+                warn("services", f"The services of the Sentinels are not known; it is tried on: {cause}")
+            await asyncio.sleep(_PAUSE)
+        return self._found.setdefault("found", self._build(replace(self._options, hosts=hosts, all_services=None)))
