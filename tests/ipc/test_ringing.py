@@ -9,8 +9,6 @@ import os
 import select
 from collections.abc import Callable
 
-import pytest
-
 from hybrid_layer.ipc import _core
 from tests.ipc.tools import check, layer_of, segment_of
 from tests.loops import run
@@ -74,7 +72,6 @@ def kill_senders(parent: Parent, prefix: str) -> set[tuple[int, bool, bool]]:
     return found
 
 
-@pytest.mark.skipif(_core.PORTABLE, reason="ptrace is that of Linux")
 def test_next_sender_is_never_silenced(prefix: str, spawn: Spawn) -> None:
     found = spawn("tests.ipc.test_ringing:kill_senders", prefix, flags=()).result(100)
     assert found <= {
