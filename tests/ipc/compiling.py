@@ -34,8 +34,8 @@ def link(program: Path, objects: Iterable[Path], *flags: str) -> Path:
     return program
 
 
-def run(program: Path, *arguments: object, timeout: float = 100) -> subprocess.CompletedProcess[str]:
-    command = [program, *map(str, arguments)]
+def run(*words: object, timeout: float = 100) -> subprocess.CompletedProcess[str]:
+    command = [str(word) for word in words]
     # What is preloaded would come before a sanitizer, which wants to be first.
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=environment)
