@@ -32,7 +32,7 @@ def threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def same_addresses() -> list[str]:
-    """The sanitizer knows only some of the places where a newer kernel may put a program; with these words it is not moved."""
+    """The sanitizer knows only some of the places where newer kernels put a program; these words keep it there."""
     words = ["setarch", "-R"]
     works = (
         shutil.which(words[0]) and subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0

@@ -233,7 +233,7 @@ static bool walk_pair(struct walk *walk, uint32_t reference, const struct pair *
         member->left == 0 ? live++ : gone++;
         if (member->joined > sequence + 1 || member->left > sequence + 1)
             return fail(walk, "a member joined or left after a group send that is yet to come", at);
-        if (member->deadline > pair->last_deadline)
+        if (member->left == 0 && member->deadline > pair->last_deadline)
             return fail(walk, "a member lives longer than its pair knows", at);
         previous = at;
         at = member->next;

@@ -68,9 +68,10 @@ static bool drop_head(struct handle *handle, struct channel *channel) {
 
 enum status queue_wait(struct handle *handle, struct name name, uint32_t loop) {
     uint32_t reference;
-    enum status status = channel_find_or_create(handle, name, &reference);
+    bool is_inbox = name.bytes[name.length - 1] == '!';
+    enum status status = is_inbox ? channel_find(handle, name, &reference) : channel_find_or_create(handle, name, &reference);
     if (status != OK)
-        return status;
+        return status == EMPTY ? GONE : status;
     status = waiters_add(handle, reference, loop);
     if (status == OK)
         return EMPTY;

@@ -24,7 +24,7 @@ struct taken {
  * another waiter if messages are left. */
 enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken, struct rings *rings);
 
-/* Registers the loop as a waiter of a channel that may not exist yet. EMPTY: done. */
+/* Registers the loop as a waiter of a channel that may not exist yet. EMPTY: done. GONE: no such inbox. */
 enum status queue_wait(struct handle *handle, struct name name, uint32_t loop);
 
 /* What a drained message looks like in the buffer, followed by `names` local names (length and bytes each) and, unless it is

@@ -4,7 +4,7 @@
  * After each death: the others go on at once; every invariant holds; the content is what it was before the operation or what
  * it is after it; the dead process's things are reaped; and with all taken out, all memory is free.
  *
- *     kills SEED DEATHS messages|groups|waiting|life|"SCENE"
+ *     kills SEED DEATHS messages|groups|waiting|life|chance|"SCENE"
  *
  * DEATHS: in how many random places of each scene a repair is killed, at each of its changes. A scene that is named is killed at
  * all of its changes, however many.
@@ -25,6 +25,9 @@
 #define SURVIVOR_WAITS "a"
 #define MANY 300 /* changes; what makes more copies a large payload, and is killed at some of those in the middle */
 
+#define PROBE 77
+#define SITUATIONS 25 /* made by chance */
+
 /* What a victim has to say. */
 struct report {
     uint32_t changes;
@@ -37,10 +40,12 @@ struct stage {
     int fd;
     struct handle *handle;
     uint32_t rebuilds;
+    uint32_t hold; /* of the survivor, which is about to send what is in it */
 };
 
 static struct report *report;
 static const struct scene *scene;
+static char scene_before[CONTENT], scene_after[CONTENT]; /* what the scene says, or what came of it */
 static bool is_thorough;
 static uint32_t deaths[3], deaths_count;
 static uint64_t kills;
@@ -60,6 +65,15 @@ static struct handle *map(int fd) {
     return handle;
 }
 
+static uint32_t held_message(struct handle *handle) {
+    char bytes[MEDIUM];
+    uint32_t hold;
+    fill_payload(bytes, MEDIUM, PROBE);
+    MUST(op_hold_reserve(handle, WAIT, 0, MEDIUM, false, &hold) == OK);
+    MUST(hold_fill(handle, hold, (struct name){"", 0}, bytes, MEDIUM, false));
+    return hold;
+}
+
 static void raise_the_curtain(struct stage *stage) {
     stage->fd = new_segment(1024 * KIB, 512 * KIB);
     stage->handle = map(stage->fd);
@@ -69,6 +83,7 @@ static void raise_the_curtain(struct stage *stage) {
     wait_for(stage->handle, SURVIVOR_WAITS);
     wait_for(stage->handle, "s.1!");
     sleep_now(stage->handle);
+    stage->hold = held_message(stage->handle);
     if (scene->set != NULL)
         scene->set(stage->handle);
     stage->rebuilds = stage->handle->header->rebuilds;
@@ -147,8 +162,6 @@ static void must_equal(const char *found, const char *expected) {
     wrong(__FILE__, __LINE__, "the content is as before or as after the operation");
 }
 
-static const char *content_after(void) { return scene->after != NULL ? scene->after : scene->before; }
-
 /* The first call of the survivor after the death goes through, and finds a sound segment with what should be in it. */
 static void go_on(struct stage *stage, char content[CONTENT]) {
     char error[160], before[CONTENT], after[CONTENT];
@@ -159,8 +172,8 @@ static void go_on(struct stage *stage, char content[CONTENT]) {
         wrong(__FILE__, __LINE__, error);
     MUST(stage->handle->header->counters[COUNT_DAMAGED] == 0);
     content_read(stage->handle, content);
-    strcpy(before, scene->before);
-    strcpy(after, content_after());
+    strcpy(before, scene_before);
+    strcpy(after, scene_after);
     if (deaths_count > 1) { /* who joined has cleared what the first one left, or was killed in that */
         content_without(before, "v.1!");
         content_without(after, "v.1!");
@@ -221,7 +234,14 @@ static void reap(struct stage *stage, char content[CONTENT]) {
 static void take_all_out(struct stage *stage) {
     static const char *const channels[] = {"a", "b", "n", LONG_NAME};
     struct handle *handle = stage->handle;
-    put(handle, "probe", "", 77, MEDIUM, LONG);
+    char content[CONTENT];
+    struct rings rings;
+    struct push push = {.channel = named("probe"), .local = named(""), .size = MEDIUM, .capacity = 9, .expiry_ns = LONG,
+                        .held = stage->hold};
+    rings_open(&rings);
+    MUST(op_push(handle, WAIT, &push, &rings) == OK);
+    content_read(handle, content);
+    MUST(strstr(content, "probe=77") != NULL);
     take(handle, "probe");
     for (uint32_t i = 0; i < sizeof channels / sizeof channels[0]; i++)
         while (act_pop(handle, channels[i], NO_LOOP) == OK)
@@ -257,28 +277,31 @@ static uint32_t play(const uint32_t *changes, uint32_t number) {
     for (uint32_t i = 1; i < number; i++)
         kill_in_repair(&stage, changes[i]);
     uint32_t all = report->is_done ? report->changes : NEVER;
-    if (report->is_done)
+    if (report->is_done && scene->before != NULL)
         MUST(report->status == (number == 1 ? scene->result : OK));
     verify(&stage);
     drop_the_curtain(&stage);
     return all;
 }
 
-/* In peace: what comes before and after, and whether the instrument sees each store. */
-static uint32_t rehearse(void) {
+/* The content when the victim dies before or after its act. */
+static void play_in_peace(uint32_t changes, const char *expected, char content[CONTENT]) {
     struct stage stage;
-    char content[CONTENT];
     raise_the_curtain(&stage);
-    kill_in_act(&stage, 0, false);
-    go_on(&stage, content);
-    must_equal(content, scene->before);
+    kill_in_act(&stage, changes, true);
+    check(stage.handle);
+    content_read(stage.handle, content);
+    if (expected != NULL)
+        must_equal(content, expected);
     drop_the_curtain(&stage);
-    raise_the_curtain(&stage);
-    kill_in_act(&stage, NEVER, true);
-    MUST(report->is_done && !report->missed_a_store && report->status == scene->result);
-    go_on(&stage, content);
-    must_equal(content, content_after());
-    drop_the_curtain(&stage);
+}
+
+/* What comes before and after, and whether the instrument sees each store. */
+static uint32_t rehearse(void) {
+    play_in_peace(0, scene->before, scene_before);
+    play_in_peace(NEVER, scene->after != NULL ? scene->after : scene->before, scene_after);
+    MUST(report->is_done && !report->missed_a_store);
+    MUST(scene->before != NULL ? report->status == scene->result : report->status != DAMAGED);
     MUST(report->changes >= scene->at_least);
     return report->changes;
 }
@@ -304,12 +327,52 @@ static void perform(void) {
     fflush(stdout);
 }
 
+/* The maker of a segment is killed after so many changes: who comes next finds it unfinished, or whole. */
+static bool is_born(uint32_t changes) {
+    const char *reason;
+    struct handle handle = {.fd = -1};
+    uint64_t hash_seed[2] = {1, 2};
+    int fd = memfd_create("segment", MFD_CLOEXEC);
+    *report = (struct report){.is_done = false};
+    pid_t pid = fork();
+    MUST(fd >= 0 && pid >= 0);
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        faults_arm(changes);
+        report->status = segment_format(fd, fd, 256 * KIB, 64 * KIB, "prefix", "project", "machine", hash_seed);
+        (void)faults_disarm();
+        report->is_done = true;
+        (void)kill(getpid(), SIGKILL);
+    }
+    wait_for_death(pid);
+    enum status status = segment_map(fd, fd, &handle, &reason);
+    MUST(status == OK || (status == DAMAGED && reason != NULL && !report->is_done));
+    if (status == OK) {
+        MUST(segment_join(&handle) == OK);
+        put(&handle, "a", "", 1, MEDIUM, LONG);
+        check(&handle);
+        segment_unmap(&handle);
+    }
+    close(fd);
+    return report->is_done;
+}
+
+static void perform_birth(void) {
+    static const struct scene birth = {.name = "birth"};
+    uint32_t changes = 0;
+    scene = &birth;
+    while (!is_born(changes))
+        changes++;
+    MUST(changes >= 15);
+    printf("%-60s %5u changes\n", scene->name, changes);
+}
+
 static const struct {
     const char *name;
     const struct scene *scenes;
 } tables[] = {
     {"messages", message_scenes}, {"groups", group_scenes}, {"waiting", waiting_scenes}, {"life", life_scenes},
-    {"wrong", wrong_scenes},
+    {"wrong", wrong_scenes},       {"chance", chance_scenes},
 };
 
 int main(int argc, char **argv) {
@@ -321,9 +384,15 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
         for (scene = tables[i].scenes; scene->name != NULL; scene++) {
             is_thorough = strcmp(what, scene->name) == 0;
-            if (is_thorough || strcmp(what, tables[i].name) == 0)
+            if (!is_thorough && strcmp(what, tables[i].name) != 0)
+                continue;
+            for (uint32_t time = 0; time < (scene->before == NULL ? SITUATIONS : 1); time++) {
+                chance_situation(seed * SITUATIONS + time);
                 perform();
+            }
         }
+    if (strcmp(what, "life") == 0)
+        perform_birth();
     MUST(kills > 0); /* there is something of that name */
     printf("%llu kills\n", (unsigned long long)kills);
     return 0;

@@ -10,8 +10,8 @@
 
 static char bytes[BIG];
 
-static enum status push(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size,
-                        uint32_t capacity, uint64_t expiry) {
+enum status push_for(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size,
+                     uint32_t capacity, uint64_t expiry) {
     struct rings rings;
     fill_payload(bytes, size, id);
     struct push push = {.channel = named(channel), .local = named(local), .payload = bytes, .size = size,
@@ -24,8 +24,8 @@ static enum status push(struct handle *handle, const char *channel, const char *
     return status;
 }
 
-static enum status group_send_now(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity,
-                                  uint64_t expiry) {
+enum status group_send_for(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity,
+                           uint64_t expiry) {
     struct rings rings;
     fill_payload(bytes, size, id);
     struct group_send group_send = {
@@ -40,11 +40,11 @@ static enum status group_send_now(struct handle *handle, const char *group, uint
 
 enum status act_push(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size,
                      uint32_t capacity) {
-    return push(handle, channel, local, id, size, capacity, LONG);
+    return push_for(handle, channel, local, id, size, capacity, LONG);
 }
 
 enum status act_group_send(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity) {
-    return group_send_now(handle, group, id, size, capacity, LONG);
+    return group_send_for(handle, group, id, size, capacity, LONG);
 }
 
 enum status act_pop(struct handle *handle, const char *channel, uint32_t loop) {
@@ -71,11 +71,11 @@ enum status act_drain(struct handle *handle, const char *inbox, uint32_t loop) {
 }
 
 void put(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size, uint64_t expiry) {
-    MUST(push(handle, channel, local, id, size, 100, expiry) == OK);
+    MUST(push_for(handle, channel, local, id, size, 100, expiry) == OK);
 }
 
 void put_for_all(struct handle *handle, const char *group, uint32_t id, size_t size, uint64_t expiry) {
-    MUST(group_send_now(handle, group, id, size, 100, expiry) == OK);
+    MUST(group_send_for(handle, group, id, size, 100, expiry) == OK);
 }
 
 void take(struct handle *handle, const char *channel) { MUST(act_pop(handle, channel, NO_LOOP) == OK); }

@@ -15,7 +15,7 @@
 /* The survivor has the inbox "s.1!" and the loop 0, asleep, which waits for "a" and the inbox. */
 struct scene {
     const char *name;
-    const char *before, *after; /* see content.h; no `after`: as before */
+    const char *before, *after; /* see content.h; no `after`: as before; none: whatever comes of it in peace */
     void (*set)(struct handle *);         /* done by the survivor, */
     void (*ready)(struct handle *);       /* then by the victim, both in peace; */
     enum status (*act)(struct handle *);  /* in this the victim is killed */
@@ -25,7 +25,11 @@ struct scene {
     bool attaches;       /* the victim only maps the segment */
 };
 
-extern const struct scene message_scenes[], group_scenes[], waiting_scenes[], life_scenes[], wrong_scenes[];
+extern const struct scene message_scenes[], group_scenes[], waiting_scenes[], life_scenes[], chance_scenes[],
+    wrong_scenes[];
+
+/* Which of them is played by the scene "chance". */
+void chance_situation(uint64_t number);
 
 /* What scenes are made of. Each fails the test if it does not go well. */
 void put(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size, uint64_t expiry);
@@ -42,6 +46,10 @@ void nobody_looks_around(struct handle *handle); /* by chance, in the next momen
 void somebody_died(struct handle *handle, void (*work)(struct handle *));
 
 /* Operations as an act. */
+enum status push_for(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size,
+                     uint32_t capacity, uint64_t expiry);
+enum status group_send_for(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity,
+                           uint64_t expiry);
 enum status act_push(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size,
                      uint32_t capacity);
 enum status act_group_send(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity);

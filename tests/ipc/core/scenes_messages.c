@@ -97,7 +97,7 @@ static enum status drain(struct handle *v) { return act_drain(v, "v.1!", 0); }
 #define BUSY_BEFORE "b=3,4 g:b s.1!= v.1!=1>y,3>" LONG_LOCAL "+x,4>" LONG_LOCAL ",5>" LONG_LOCAL
 
 const struct scene message_scenes[] = {
-    {"push into the first extent", "s.1!=", "b=9 s.1!=", .act = push_b, .at_least = 20},
+    {"push into an empty segment", "s.1!=", "b=9 s.1!=", .act = push_b, .at_least = 20},
     {"push wakes a sleeper", "s.1!=", "a=9 s.1!=", .act = push_a, .at_least = 20},
     {"push behind another", "a=1 s.1!=", "a=1,9 s.1!=", one_in_a, .act = push_a, .at_least = 15},
     {"push into a new channel", "a=1 s.1!=", "a=1 b=9 s.1!=", one_in_a, .act = push_b, .at_least = 20},

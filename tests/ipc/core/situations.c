@@ -272,6 +272,18 @@ static void left_by_another_thread(void) {
     MUST(handle->header->progress == 1);
 }
 
+/* Waiting for an inbox that is not there makes none. */
+static void no_inbox_to_wait_for(void) {
+    struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
+    struct rings rings;
+    uint32_t loop;
+    rings_open(&rings);
+    MUST(op_loop_open(handle, WAIT, &loop) == OK);
+    MUST(op_wait(handle, WAIT, named("x.1!"), loop) == GONE);
+    MUST(push(handle, "x.1!", "1", 10, &rings) == GONE);
+    MUST(check(handle)[TOTAL_CHANNELS] == 0);
+}
+
 int main(int argc, char **argv) {
     begin(argc, argv, "situations");
     fill_payload(bytes, 100, 1);
@@ -282,6 +294,7 @@ int main(int argc, char **argv) {
     renewed_membership();
     left_without_messages();
     left_by_another_thread();
+    no_inbox_to_wait_for();
     foreign_descriptor();
     return 0;
 }
