@@ -35,7 +35,7 @@ def kills(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("table", "scenes", "deaths"),
-    [("messages", 26, 3000), ("groups", 18, 2500), ("waiting", 13, 1000), ("life", 15, 2500)],
+    [("messages", 26, 3000), ("groups", 18, 2500), ("waiting", 13, 1000), ("life", 16, 2500), ("chance", 25, 1500)],
 )
 def test_a_death_at_each_store(kills: Path, table: str, scenes: int, deaths: int) -> None:
     """So many scenes and deaths at least, so that it cannot test nothing."""
