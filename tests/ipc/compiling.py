@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from tests.ipc.tools import CORE
 
@@ -32,6 +35,21 @@ def compile_all(sources: Iterable[Path], directory: Path, *flags: str) -> list[P
 def link(program: Path, objects: Iterable[Path], *flags: str) -> Path:
     cc(*flags, *objects, "-o", program)
     return program
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The directory that `make` has filled: once for a test run, however many workers it has."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    directory = base / name
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (directory / "is_made").exists():
+            directory.mkdir(exist_ok=True)
+            make(directory)
+            (directory / "is_made").touch()
+    return directory
 
 
 def run(*words: object, timeout: float = 100) -> subprocess.CompletedProcess[str]:

@@ -11,22 +11,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.ipc.compiling import HERE, compile_all, link, run
+from tests.ipc.compiling import HERE, compile_all, link, made_once, run
 from tests.ipc.tools import core_sources
+
+pytestmark = pytest.mark.timeout(300)  # to compile takes its time where others work, too
 
 CHECKS = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 PROGRAMS = ("model", "situations", "bells", "threads", "deaths", "damage", "scribbles", "broken")
 
 
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the compiled programs."""
-    directory = tmp_path_factory.mktemp("core")
+def make(directory: Path) -> None:
     parts = [*core_sources(), *(HERE / name for name in ("support.c", "scenes.c", "workload.c"))]
     objects = compile_all([*parts, *(HERE / f"{name}.c" for name in PROGRAMS)], directory, *CHECKS)
     for number, name in enumerate(PROGRAMS, start=len(parts)):
         link(directory / name, [*objects[: len(parts)], objects[number]], *CHECKS)
-    return directory
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the compiled programs."""
+    return made_once(tmp_path_factory, "core", make)
 
 
 @pytest.mark.parametrize(

@@ -15,20 +15,25 @@ from pathlib import Path
 import pytest
 
 from hybrid_layer.ipc import _core
-from tests.ipc.compiling import HERE, compile_all, link, run
+from tests.ipc.compiling import HERE, compile_all, link, made_once, run
 from tests.ipc.tools import core_sources
+
+pytestmark = pytest.mark.timeout(300)  # to compile takes its time where others work, too
 
 SANITIZED = ("-O1", "-fsanitize=thread")
 # Record locks, with which the portable core keeps others out, do not tell between two handles of one process.
 HANDLES = (1,) if _core.PORTABLE else (1, 2, 4)
 
 
-@pytest.fixture(scope="module")
-def threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("threads")
+def make(directory: Path) -> None:
     sources = [source for source in core_sources() if source.name != "liveness.c"]
     sources += [HERE / f"{name}.c" for name in ("threads", "support", "workload", "slots_of_threads")]
-    return link(directory / "threads", compile_all(sources, directory, *SANITIZED), *SANITIZED)
+    link(directory / "threads", compile_all(sources, directory, *SANITIZED), *SANITIZED)
+
+
+@pytest.fixture(scope="module")
+def threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_once(tmp_path_factory, "races", make) / "threads"
 
 
 def same_addresses() -> list[str]:

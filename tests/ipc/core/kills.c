@@ -26,7 +26,7 @@
 #define MANY 300 /* changes; what makes more copies a large payload, and is killed at some of those in the middle */
 
 #define PROBE 77
-#define SITUATIONS 25 /* made by chance */
+#define SITUATIONS 16 /* made by chance */
 
 /* What a victim has to say. */
 struct report {
@@ -165,9 +165,8 @@ static void must_equal(const char *found, const char *expected) {
 /* The first call of the survivor after the death goes through, and finds a sound segment with what should be in it. */
 static void go_on(struct stage *stage, char content[CONTENT]) {
     char error[160], before[CONTENT], after[CONTENT];
-    uint64_t totals[TOTALS], begin = now_ns();
-    MUST(op_check(stage->handle, WAIT, error, sizeof error, totals) == OK);
-    MUST(now_ns() - begin < 1000000000);
+    uint64_t totals[TOTALS];
+    MUST(op_check(stage->handle, GLANCE, error, sizeof error, totals) == OK); /* with that, nobody waits */
     if (error[0] != '\0')
         wrong(__FILE__, __LINE__, error);
     MUST(stage->handle->header->counters[COUNT_DAMAGED] == 0);
