@@ -101,6 +101,11 @@ class Inbox:
         """Whether a coroutine of `loop` waits for any channel."""
         return loop in self._loops
 
+    def is_waited_on(self, name: str) -> bool:
+        """Whether a coroutine waits for the channel `name`."""
+        channel = self._channels.get(name)
+        return channel is not None and len(channel.waiters) > 0
+
     def clear(self) -> None:
         """Forget every message; who waits goes on waiting."""
         with self._lock:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hybrid_layer.base import MIB, BaseLayer
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc.layer import IPCChannelLayer, check_memory, local_transport
-from hybrid_layer.options import shown
+from hybrid_layer.options import one_of, shown
 from hybrid_layer.router import Route, Router
 from hybrid_layer.transport import Machine, Transport
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 _REMOTE_OPTIONS = (
     "block_time",
     "connection_kwargs",
+    "on_disconnect",
+    "on_reconnect",
     "random_prefix_length",
+    "remote",
     "sentinel_refresh_interval",
     "services",
     "timeout",
@@ -58,6 +61,9 @@ class HybridChannelLayer(BaseLayer):
         connection_kwargs: Mapping[str, Any] | None = None,
         timeout: float = 5,
         block_time: float = 2,
+        remote: str = "queue",
+        on_disconnect: str | None = None,
+        on_reconnect: str | None = None,
         services: Sequence[str] | str | None = None,
         sentinel_refresh_interval: float = 0,
         random_prefix_length: object = None,
@@ -80,16 +86,21 @@ class HybridChannelLayer(BaseLayer):
         self._local = local_transport(self._settings, message_memory, group_memory)
         self._remote: RemoteHalf | None = None
         self._router = Router(routes)
-        remote = {
-            "connection_kwargs": connection_kwargs,
-            "timeout": timeout,
-            "block_time": block_time,
-            "services": services,
-            "sentinel_refresh_interval": sentinel_refresh_interval,
-            "random_prefix_length": random_prefix_length,
-        }
+        one_of("remote", remote, ("queue", "pubsub"))
         if hosts is not None:
-            self._remote = self._connect(hosts, remote)
+            self._remote = self._connect(
+                hosts=hosts,
+                connection_kwargs=connection_kwargs,
+                timeout=timeout,
+                block_time=block_time,
+                remote=remote,
+                on_disconnect=on_disconnect,
+                on_reconnect=on_reconnect,
+                services=services,
+                sentinel_refresh_interval=sentinel_refresh_interval,
+                random_prefix_length=random_prefix_length,
+                encode=self._codec.encode,
+            )
         elif services is not None:
             raise ConfigurationError(f"services={shown(services)} needs hosts: the Sentinels that know them.")
         elif routes:
@@ -102,7 +113,7 @@ class HybridChannelLayer(BaseLayer):
             self._remote.serve_machine()
         return await super().receive(channel)
 
-    def _connect(self, hosts: Sequence[HostOption], options: Mapping[str, Any]) -> RemoteHalf:
+    def _connect(self, **options: Any) -> RemoteHalf:
         # Imported here, so that a machine-local site does not load the client library.
         from hybrid_layer.remote.discovery import remote_transport
         from hybrid_layer.remote.options import remote_options
@@ -116,7 +127,7 @@ class HybridChannelLayer(BaseLayer):
             meet_flush=self._local.meet_remote_flush,
             keeps=lambda channel: router.route(channel) is Route.LOCAL,
         )
-        return remote_transport(self._settings, remote_options(hosts=hosts, **options), machine)
+        return remote_transport(self._settings, remote_options(**options), machine)
 
     def _transport_for(self, channel: str) -> Transport:
         if self._remote is None or self._router.route(channel) is Route.LOCAL:

@@ -58,6 +58,16 @@ def positive_int(name: str, value: object, minimum: int = 1, maximum: int = LARG
     return value
 
 
+def one_of(name: str, value: object, choices: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``choices``, else ConfigurationError."""
+    if not isinstance(value, str) or value not in choices:
+        expected = " or ".join(map(repr, choices))
+        raise ConfigurationError(
+            f"{name}={shown(value)} is not possible; give {expected}.{did_you_mean(value, choices)}"
+        )
+    return value
+
+
 def check_prefix(prefix: object) -> str:
     """``prefix`` if it can begin key names and file names, else ConfigurationError."""
     if not isinstance(prefix, str) or _PREFIX.fullmatch(prefix) is None:

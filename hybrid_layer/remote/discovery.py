@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import io_thread
 from hybrid_layer.remote.options import RemoteOptions
-from hybrid_layer.remote.transport import QueueTransport
+from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.statistics import Statistics, warn
 from hybrid_layer.transport import Machine, Settings, Transport
 
@@ -35,8 +35,8 @@ class RemoteHalf(Transport, Protocol):
 def remote_transport(settings: Settings, options: RemoteOptions, machine: Machine | None = None) -> RemoteHalf:
     """The transport for `options`."""
 
-    def build(options: RemoteOptions) -> QueueTransport:
-        return QueueTransport(settings, options, machine)
+    def build(options: RemoteOptions) -> RemoteTransport:
+        return RemoteTransport(settings, options, machine)
 
     return build(options) if options.all_services is None else DiscoveredTransport(options, build)
 

@@ -35,6 +35,34 @@ def parse(raw: bytes) -> Entry | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What somebody did to a membership of this process, or that there was a flush: ``scripts/include/notes.lua``."""
+
+    kind: str
+    """``+`` a membership began, ``-`` it ended, ``f`` a flush, or another one of a later release."""
+    group: str = ""
+    member: str = ""
+    stamp_ms: int = 0
+    """When the membership ends."""
+    epoch: bytes = b""
+
+
+def parse_note(raw: bytes) -> Note:
+    """Raises `ValueError` for a note that cannot be read."""
+    kind, *fields = raw.split(b"|")
+    if kind == b"+":
+        group, member, stamp_ms, epoch = fields
+        return Note("+", group.decode("ascii"), member.decode("ascii"), int(stamp_ms), epoch)
+    if kind == b"-":
+        group, member = fields
+        return Note("-", group.decode("ascii"), member.decode("ascii"))
+    if kind == b"f":
+        (epoch,) = fields
+        return Note("f", epoch=epoch)
+    return Note(kind.decode("ascii"))
+
+
 class Clock:
     """A server's clock, as its distance from `time.monotonic`."""
 

@@ -33,7 +33,8 @@ async def flush_shard(process: Process, shard: Shard) -> None:
             await run(shard.number, ("UNLINK", *doomed))
         if cursor == b"0":
             break
-    epoch = await run(shard.number, scripts.FLUSH.command([keys.epoch]))
+    told = [keys.epoch] if process.options.way == "pubsub" else []
+    epoch = await run(shard.number, scripts.FLUSH.command([keys.epoch], *told))
     shard.epoch.meet(epoch)
     note = b"f|" + epoch
     await asyncio.gather(*(run(shard.number, scripts.NOTE.command([keys.notes(name)], note)) for name in living))

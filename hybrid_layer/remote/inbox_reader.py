@@ -12,8 +12,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts
-from hybrid_layer.remote.pops import Pops, ReadingLost
+from hybrid_layer.remote.backoff import ReadingLost
+from hybrid_layer.remote.pops import Pops
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process
@@ -120,14 +122,20 @@ class InboxReader:
                     continue
                 keys = self._keys()
                 try:
+                    await reading.pops.connect()
+                    if process.outages.is_out:
+                        self.wake()  # only an answered pop ends an outage, and this one need not wait for a message
                     answer = await reading.pops.pop(keys, self._batch)
                 except ReadingLost as error:
+                    process.outages.lost()
                     await reading.pops.pause(error)
                     continue
                 if answer is not None:
                     self._deliver(*answer)
                 if reading.pops.cancelled:
                     break
+                if process.outages.is_out:
+                    await self._end_outage()
         finally:
             with self._lock:
                 self._retire(reading)
@@ -135,6 +143,14 @@ class InboxReader:
             waiting = process.inbox.unserved_loop(reading.loop)
             if waiting is not None and not (waiting is reading.loop and reading.pops.cancelled):
                 _call(waiting, self.ensure)
+
+    async def _end_outage(self) -> None:
+        """Pops are answered again. What the server may have lost is put back before consumers are told."""
+        try:
+            await self._process.keeper.renew_home()
+        except RemoteUnavailable:
+            return  # after the next pop
+        self._process.outages.back()
 
     def _goes_on(self, reading: _Reading) -> bool:
         with self._lock:

@@ -4,7 +4,8 @@
 to this thread's loop. What must go on while no loop of the application runs, such as renewing an alive key, lives here
 too.
 
-Started at first use. Stopped and joined before a fork, since a thread does not survive it, and at exit.
+Started at first use, ended at exit. Before a fork, which a thread does not survive in the child, it is paused and
+joined; in the parent its loop then goes on in another thread, with all connections.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import ctypes
 import os
+import selectors
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from hybrid_layer.exceptions import RemoteUnavailable
@@ -33,20 +36,21 @@ class Resident(Protocol):
     """Something that runs in the thread's loop as long as there is one."""
 
     def start(self) -> None:
-        """Called in the thread's loop each time that the thread was started."""
+        """Called in the thread's loop, of which there is another one after the thread was stopped."""
 
 
 class IOThread:
-    """The thread of one process."""
+    """The thread of one process, and its event loop, which outlives the thread over a fork."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
-        self._ready = threading.Event()
-        self._backlog: deque[Callable[[], object]] = deque()
-        """What was posted and not yet called."""
+        self._selector: selectors.BaseSelector | None = None
+        self._lookups: ThreadPoolExecutor | None = None
+        """Where the loop resolves host names."""
+        self._pauses = False
+        self._ends = False
         self._calls: set[asyncio.Task[Any]] = set()
         self._residents: weakref.WeakSet[Resident] = weakref.WeakSet()
 
@@ -80,70 +84,94 @@ class IOThread:
         self._residents.discard(resident)
 
     def stop(self) -> None:
-        """End the thread, after the calls under way."""
+        """End the thread and its loop, after the calls under way."""
         with self._lock:
-            thread = self._thread
-            if thread is None or thread is threading.current_thread():
+            thread, loop = self._thread, self._loop
+            if thread is None or loop is None or thread is threading.current_thread():
                 return
-            self._ready.wait(_JOIN)
-            loop, stopping = self._loop, self._stopping
-            if loop is None or stopping is None:
-                return
+            self._ends = True
             self._thread = self._loop = None
-            try:
-                loop.call_soon_threadsafe(stopping.set)
-            except RuntimeError:  # it died by itself
-                pass
+            loop.call_soon_threadsafe(loop.stop)
             thread.join(_JOIN)
 
-    def restart(self) -> None:
-        """Start the thread if it has something to do by itself."""
-        if self._residents:
-            self._post(lambda: None)
-
     def before_fork(self) -> None:
-        """Stop, and let nobody start the thread until the fork is over."""
+        """Pause, and let nobody go on until the fork is over."""
         self._lock.acquire()
-        self.stop()
+        thread, loop = self._thread, self._loop
+        if thread is not None and loop is not None and thread is not threading.current_thread():
+            self._pauses = True
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_JOIN)
+            self._end_lookups(loop)
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
+        self._pauses = False
+        if self._loop is not None:
+            self._ensure_thread(self._loop)
         self._lock.release()
-        self.restart()
+
+    def let_go(self) -> None:
+        """In a child: close what was inherited, unharmed to the parent, whose loop goes on."""
+        loop, selector = self._loop, self._selector
+        if loop is None or selector is None:
+            return
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        if not loop.is_running():
+            # The selector is shared with the parent, which would stop listening for what the child closes in it.
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(null, selector.fileno(), inheritable=False)  # type: ignore[attr-defined]
+            os.close(null)
+            loop.close()
+        # Its coroutines must not be closed, not even when the interpreter ends: their clean-up is the parent's.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
     def _post(self, callback: Callable[[], object]) -> None:
         """Call something in the thread, which is started if it does not run. Does not wait for it."""
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                self._loop = None
-                self._ready = threading.Event()
-                self._thread = threading.Thread(
-                    target=lambda: asyncio.run(self._main()), name="hybrid_layer-io", daemon=True
-                )
-                self._thread.start()
-            self._backlog.append(callback)
-            loop = self._loop
-            if loop is not None:
-                loop.call_soon_threadsafe(self._work_off)
-            # Else the thread is starting, and looks into the backlog once it has set its loop.
+            loop = self._loop or self._open()
+            self._ensure_thread(loop)
+            loop.call_soon_threadsafe(callback)
 
-    def _work_off(self) -> None:
-        while self._backlog:
-            self._backlog.popleft()()
-
-    async def _main(self) -> None:
-        _here.is_io_thread = True
-        stopping = self._stopping = asyncio.Event()
+    def _open(self) -> asyncio.AbstractEventLoop:
+        # Of this kind whatever the policy says: it can be stopped and run again by another thread, and its selector is
+        # at hand in a child.
+        self._selector = selectors.DefaultSelector()
+        loop = self._loop = asyncio.SelectorEventLoop(self._selector)
+        self._end_lookups(loop)
         self._calls = set()
-        # Not under the lock: `stop` holds it while it waits for us.
-        self._loop = asyncio.get_running_loop()
+        self._ends = self._pauses = False
         for resident in list(self._residents):
-            resident.start()
-        self._ready.set()
-        self._work_off()
-        await stopping.wait()
-        if self._calls:
-            await asyncio.wait(self._calls, timeout=_GRACE)
+            loop.call_soon_threadsafe(resident.start)
+        return loop
+
+    def _ensure_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._main, args=[loop], name="hybrid_layer-io", daemon=True)
+            self._thread.start()
+
+    def _main(self, loop: asyncio.AbstractEventLoop) -> None:
+        _here.is_io_thread = True
+        while not (self._ends or self._pauses):
+            loop.run_forever()
+        if not self._ends:
+            return
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:  # which knows how to end a loop
+            if self._calls:
+                runner.run(self._wait_for_calls())
+
+    async def _wait_for_calls(self) -> None:
+        await asyncio.wait(self._calls, timeout=_GRACE)
+
+    def _end_lookups(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Join the threads that resolved names, but for one that hangs, and have others from now on."""
+        old, self._lookups = self._lookups, ThreadPoolExecutor(thread_name_prefix="hybrid_layer-lookup")
+        loop.set_default_executor(self._lookups)
+        if old is not None:
+            ending = threading.Thread(target=old.shutdown, daemon=True)
+            ending.start()
+            ending.join(_JOIN)
 
     def _begin(self, work: Callable[[], Coroutine[Any, Any, T]], future: concurrent.futures.Future[T]) -> None:
         if future.cancelled():
@@ -202,7 +230,8 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     global _current
     _here.is_io_thread = False
-    _current = IOThread()  # the old one's lock and thread are the parent's
+    inherited, _current = _current, IOThread()  # the old one's lock and thread are the parent's
+    inherited.let_go()
 
 
 if hasattr(os, "register_at_fork"):

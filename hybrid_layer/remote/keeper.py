@@ -17,6 +17,7 @@ from hybrid_layer import identity
 from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
 from hybrid_layer.names import process_of
 from hybrid_layer.remote import io_thread, scripts
+from hybrid_layer.remote.entries import Note, parse_note
 from hybrid_layer.statistics import warn
 
 if TYPE_CHECKING:
@@ -56,16 +57,17 @@ class Keeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
         self._settled = False
-        self.is_open = False
-        """Whether the servers have heard of this process."""
 
     # What the layer calls, in any loop and thread
 
     async def open(self) -> None:
         """Make the process known on the shard of its inboxes, and keep it so."""
-        await io_thread.current().run(lambda: self._renew(self._process.home, self._process.name))
-        self.is_open = True
+        await io_thread.current().run(self.renew_home)
         self.settle()
+
+    async def renew_home(self) -> None:
+        """Renew the alive key there, and learn of the clock and the epoch."""
+        await self._renew(self._process.home, self._process.name)
 
     async def open_machine(self, member: str) -> None:
         """Make the machine known, of which `member` is a channel."""
@@ -114,22 +116,19 @@ class Keeper:
         """Read what other processes did: see ``scripts/include/notes.lua``."""
         for note in notes:
             try:
-                self._take_note(shard, note)
+                self._take_note(shard, parse_note(note))
             except ValueError:
                 warn(("note", shard.host.label), f"Skipped a note on {shard.host.label} that cannot be read.")
 
-    def _take_note(self, shard: Shard, note: bytes) -> None:
-        kind, *fields = note.split(b"|")
-        if kind == b"+" and len(fields) == 4:
-            deadline = shard.clock.deadline(int(fields[2]))
-            key = (fields[0].decode("ascii"), fields[1].decode("ascii"))
-            shard.epoch.meet(fields[3])
+    def _take_note(self, shard: Shard, note: Note) -> None:
+        if note.epoch:
+            shard.epoch.meet(note.epoch)
+        if note.kind == "+":
+            deadline = shard.clock.deadline(note.stamp_ms)
             with self._lock:
-                self._memberships[key] = _Membership(shard.number, deadline, shard.epoch.generation)
-        elif kind == b"-" and len(fields) == 2:
-            self.forget(fields[0].decode("ascii"), fields[1].decode("ascii"))
-        elif kind == b"f" and len(fields) == 1:
-            shard.epoch.meet(fields[0])
+                self._memberships[note.group, note.member] = _Membership(shard.number, deadline, shard.epoch.generation)
+        elif note.kind == "-":
+            self.forget(note.group, note.member)
 
     # What runs in the I/O thread
 

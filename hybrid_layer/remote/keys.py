@@ -19,6 +19,7 @@ class Keys:
         self.prefix = prefix
         self.base = f"{prefix}|{VERSION}|"
         self.epoch = f"{self.base}epoch|"
+        """String: the flush epoch. Also a pub/sub channel: each new one."""
 
     def queue(self, channel: str) -> str:
         """List: the messages of a normal channel."""
@@ -29,12 +30,16 @@ class Keys:
         return f"{self.base}inbox|{part}"
 
     def group(self, group: str) -> str:
-        """Sorted set: members by the time at which their membership ends."""
+        """Sorted set: members by the time at which their membership ends. Also a pub/sub channel: messages to it."""
         return f"{self.base}group|{group}"
 
     def alive(self, process: str) -> str:
         """Exists while the process lives."""
         return f"{self.base}alive|{process}"
+
+    def process(self, process: str) -> str:
+        """Pub/sub channel: what is for this process."""
+        return f"{self.base}process|{process}"
 
     def notes(self, process: str) -> str:
         """List: what others did to the memberships of the process."""

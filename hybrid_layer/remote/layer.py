@@ -1,4 +1,4 @@
-"""`RedisChannelLayer`: the remote layer alone, where messages wait in Redis or Valkey."""
+"""The remote layers alone: `RedisChannelLayer`, where messages wait in Redis or Valkey, and its pub/sub sister."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ class RedisChannelLayer(BaseLayer):
         "block_time",
         "connection_kwargs",
         "hosts",
+        "on_disconnect",
+        "on_reconnect",
         "random_prefix_length",
         "sentinel_refresh_interval",
         "services",
         "timeout",
     )
+    _way: ClassVar[str] = "queue"
 
     def __init__(
         self,
@@ -41,6 +44,8 @@ class RedisChannelLayer(BaseLayer):
         connection_kwargs: Mapping[str, Any] | None = None,
         timeout: float = 5,
         block_time: float = 2,
+        on_disconnect: str | None = None,
+        on_reconnect: str | None = None,
         services: Sequence[str] | str | None = None,
         sentinel_refresh_interval: float = 0,
         random_prefix_length: object = None,
@@ -65,6 +70,10 @@ class RedisChannelLayer(BaseLayer):
             services=services,
             sentinel_refresh_interval=sentinel_refresh_interval,
             random_prefix_length=random_prefix_length,
+            remote=self._way,
+            on_disconnect=on_disconnect,
+            on_reconnect=on_reconnect,
+            encode=self._codec.encode,
         )
         self._transport = remote_transport(self._settings, options)
 
@@ -73,3 +82,12 @@ class RedisChannelLayer(BaseLayer):
 
     def _transports(self) -> tuple[Transport, ...]:
         return (self._transport,)
+
+
+class RedisPubSubChannelLayer(RedisChannelLayer):
+    """As `RedisChannelLayer`, but messages to process-specific channels and groups are published, not stored.
+
+    That is faster, and reaches only processes that are connected at that moment. Normal channels are queues here too.
+    """
+
+    _way: ClassVar[str] = "pubsub"

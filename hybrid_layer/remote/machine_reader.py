@@ -13,8 +13,9 @@ from hybrid_layer import identity
 from hybrid_layer.exceptions import HybridLayerError
 from hybrid_layer.names import local
 from hybrid_layer.remote import io_thread, scripts
+from hybrid_layer.remote.backoff import ReadingLost
 from hybrid_layer.remote.inbox_reader import WAKE_LIFE_MS
-from hybrid_layer.remote.pops import Pops, ReadingLost
+from hybrid_layer.remote.pops import Pops
 from hybrid_layer.statistics import warn
 
 if TYPE_CHECKING:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hybrid_layer.options import positive_number
+from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.options import one_of, positive_number, shown
 from hybrid_layer.remote.hosts import Host, parse_hosts
 from hybrid_layer.remote.sentinel import AllServices
 from hybrid_layer.statistics import warn
+
+_MESSAGE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
+"""Channels calls the handler of that name, and refuses a leading underscore."""
 
 HostOption = str | tuple[str, int] | Sequence[Any] | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteOptions:
-    """What `QueueTransport` is built from."""
+    """What `RemoteTransport` is built from."""
 
     hosts: tuple[Host, ...]
     timeout: float
     """Seconds within which every call ends."""
     block_time: float
-    """Seconds for which a reader's pop waits on the server."""
+    """Seconds for which a reader's pop waits on the server, and a listener for news before it asks."""
+    way: str = "queue"
+    """How process-specific channels and groups travel: ``queue`` or ``pubsub``."""
+    on_disconnect: bytes | None = None
+    """Payload that tells consumers of an outage."""
+    on_reconnect: bytes | None = None
+    """Payload that tells consumers of its end."""
     all_services: AllServices | None = None
     """What will tell the hosts, of which there are none before."""
 
@@ -36,8 +47,12 @@ def remote_options(
     services: Sequence[str] | str | None = None,
     sentinel_refresh_interval: float = 0,
     random_prefix_length: object = None,
+    remote: str = "queue",
+    on_disconnect: str | None = None,
+    on_reconnect: str | None = None,
+    encode: Callable[[dict[str, Any], str], bytes],
 ) -> RemoteOptions:
-    """Check the options as users give them. Raises `ConfigurationError`."""
+    """Check the options as users give them. Raises `ConfigurationError`. `encode` makes a message a payload."""
     if random_prefix_length is not None:
         warn(
             "random_prefix_length",
@@ -46,6 +61,23 @@ def remote_options(
     positive_number("timeout", timeout)
     positive_number("block_time", block_time)
     found = parse_hosts(hosts, connection_kwargs, block_time, services, sentinel_refresh_interval)
-    if isinstance(found, AllServices):
-        return RemoteOptions((), timeout, block_time, found)
-    return RemoteOptions(found, timeout, block_time)
+
+    def notice(name: str, message_type: object) -> bytes | None:
+        if message_type is None:
+            return None
+        if not isinstance(message_type, str) or not _MESSAGE_TYPE.fullmatch(message_type):
+            raise ConfigurationError(
+                f"{name}={shown(message_type)} is not possible; give the type of the message that consumers are to "
+                f"get, such as 'layer.disconnected'."
+            )
+        return encode({"type": message_type}, name)
+
+    return RemoteOptions(
+        () if isinstance(found, AllServices) else found,
+        timeout,
+        block_time,
+        one_of("remote", remote, ("queue", "pubsub")),
+        notice("on_disconnect", on_disconnect),
+        notice("on_reconnect", on_reconnect),
+        found if isinstance(found, AllServices) else None,
+    )

@@ -14,6 +14,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from hybrid_layer.remote import sockets
+from hybrid_layer.remote.backoff import Backoff, ReadingLost
 from hybrid_layer.remote.entries import Clock
 from hybrid_layer.remote.handshake import cause_of, greet
 from hybrid_layer.remote.hosts import Host
@@ -23,13 +24,6 @@ _MARGIN = 2.0
 """Seconds beyond the block time after which an answer is given up."""
 _WAKE_PATIENCE = 1.0
 """Seconds that a cancelled pop waits for the answer to its wake."""
-_BACKOFF = (0.02, 0.5)
-"""First and last pause between two tries to connect, in seconds."""
-_FAILURES_BEFORE_WARNING = 3
-
-
-class ReadingLost(Exception):
-    """The connection broke, or could not be opened. The next pop opens another."""
 
 
 class Pops:
@@ -47,16 +41,23 @@ class Pops:
         self._connection: Any = None
         self._descriptor = -1
         self._has_blmpop = True
-        self._failures = 0
-        """Since the last answer to a pop: a server that takes connections may still refuse pops."""
+        self._backoff = Backoff(host.label)
+        self.pause = self._backoff.pause
         self._given_up = False
         self.cancelled = False
         """A cancellation came during a pop. The caller uses what was popped, then stops."""
 
-    async def pop(self, keys: list[str], count: int) -> tuple[str, list[bytes]] | None:
-        """Up to `count` elements from the first of `keys` that has any; None after `block_time` without."""
+    async def connect(self) -> None:
+        """Open the connection, if it is not. Raises `ReadingLost`."""
         if self._connection is None:
             await self._open()
+
+    async def pop(self, keys: list[str], count: int) -> tuple[str, list[bytes]] | None:
+        """Up to `count` elements from the first of `keys` that has any; None after `block_time` without.
+
+        Raises `ReadingLost`; the next call opens another connection.
+        """
+        await self.connect()
         try:
             try:
                 answer = await self._pop(keys, count)
@@ -67,17 +68,9 @@ class Pops:
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose()
             raise ReadingLost(cause_of(error)) from None
-        self._failures = 0
+        # Only now: a server that takes connections may still refuse pops.
+        self._backoff.succeeded()
         return answer
-
-    async def pause(self, cause: ReadingLost) -> None:
-        """Wait before the next try, longer each time."""
-        first, last = _BACKOFF
-        if self._failures >= _FAILURES_BEFORE_WARNING:
-            label = self._host.label
-            warn(("reading", label), f"Cannot read from the server {label}; receivers wait and it is tried on: {cause}")
-        await asyncio.sleep(min(last, first * 2 ** min(self._failures, 10)))
-        self._failures += 1
 
     def give_up(self) -> None:
         """Let the next cancellation end the pop, whatever it holds: the loop will not run long enough to wait."""

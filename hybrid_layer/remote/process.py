@@ -10,11 +10,14 @@ from hybrid_layer.names import process_of
 from hybrid_layer.remote.connections import Connections
 from hybrid_layer.remote.entries import Clock, Entry, Epoch, parse
 from hybrid_layer.remote.hosts import Host
-from hybrid_layer.remote.inbox_reader import InboxReader
 from hybrid_layer.remote.keeper import Keeper
 from hybrid_layer.remote.keys import Keys
 from hybrid_layer.remote.machine_reader import MachineReader
+from hybrid_layer.remote.mail import Mail
 from hybrid_layer.remote.options import RemoteOptions
+from hybrid_layer.remote.outages import Outages
+from hybrid_layer.remote.pubsub_mail import PubSubMail
+from hybrid_layer.remote.queued_mail import QueuedMail
 from hybrid_layer.remote.shards import shard_for
 from hybrid_layer.statistics import Statistics, warn
 from hybrid_layer.transport import Machine, Settings
@@ -39,11 +42,14 @@ class Process:
         self.identity = identity.current()
         self.policy = settings.policy
         self.options = options
+        self.expiry_ms = max(1, int(settings.policy.expiry * 1000))
         self.keys = Keys(settings.prefix)
         self.shards = [Shard(number, host) for number, host in enumerate(options.hosts)]
         self.statistics = Statistics()
         self.name = ""
         """``PROCESS`` of this process's channel names; empty until the first of them is made."""
+        self.home = self.shards[0]
+        """The shard of this process's inboxes."""
         self.parts: list[str] = []
         """Its non-local parts, each of which has an inbox."""
         if machine is not None:
@@ -52,17 +58,13 @@ class Process:
         self.keeper = Keeper(self, machine)
         self.connections = Connections(options.hosts, options.timeout, self.keeper.connection_lost)
         self.inbox = Inbox(self.policy, self.statistics, lambda: self.home.epoch.generation)
-        self.inbox_reader = InboxReader(self)
+        self.outages = Outages(self)
+        self.mail: Mail = PubSubMail(self, machine) if options.way == "pubsub" else QueuedMail(self, machine)
         self.machine_reader = None if machine is None else MachineReader(self, machine)
 
     def shard_of(self, name: str) -> int:
         """The number of the shard that `name`, a channel or a member of a group, lies on."""
         return shard_for(name, len(self.shards))
-
-    @property
-    def home(self) -> Shard:
-        """The shard of this process's inboxes."""
-        return self.shards[self.shard_of(f"{self.name}!")] if self.name else self.shards[0]
 
     def adopt(self, part: str) -> bool:
         """Note a non-local part of this process. False if it is known already."""
@@ -72,6 +74,7 @@ class Process:
         if self.name not in ("", process):
             raise ValueError(f"{part!r} is of another process than {self.name!r}")
         self.name = process
+        self.home = self.shards[self.shard_of(part)]
         self.parts = [*self.parts, part]
         return True
 
@@ -96,6 +99,7 @@ class Process:
         """End everything, from any thread. For a layer that is garbage."""
         if self.identity is identity.current():
             self.keeper.stop()
+            self.mail.dispose()
             if self.machine_reader is not None:
                 self.machine_reader.stop()
             self.connections.abandon()

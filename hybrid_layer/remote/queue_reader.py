@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from hybrid_layer import identity
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import io_thread, scripts
+from hybrid_layer.remote.backoff import ReadingLost
 from hybrid_layer.remote.entries import Entry
 from hybrid_layer.remote.inbox_reader import LINGER, WAKE_LIFE_MS
-from hybrid_layer.remote.pops import Pops, ReadingLost
+from hybrid_layer.remote.pops import Pops
 from hybrid_layer.statistics import warn
 from hybrid_layer.waiters import Waiter, WaitQueue
 

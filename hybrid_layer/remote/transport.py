@@ -1,6 +1,6 @@
-"""The remote half of the layer, queued: every message waits in a list on a server until its reader pops it.
+"""The remote half of the layer. Normal channels are queues on the servers; the rest travels as `Mail`, one of two ways.
 
-What a call does is here, in one screen each; how it travels is in `connections`, how it is read in the readers.
+How a command travels is in `connections`, how a queue is read in the readers.
 """
 
 from __future__ import annotations
@@ -11,34 +11,24 @@ import threading
 import weakref
 
 from hybrid_layer import identity
-from hybrid_layer.exceptions import ChannelFull, RemoteUnavailable
-from hybrid_layer.names import non_local, process_of
-from hybrid_layer.policy import Policy
-from hybrid_layer.remote import scripts
+from hybrid_layer.names import non_local
 from hybrid_layer.remote.flush import flush_shard
 from hybrid_layer.remote.options import RemoteOptions
 from hybrid_layer.remote.process import Process, inherited
 from hybrid_layer.remote.queue_reader import QueueReader
-from hybrid_layer.statistics import warn_of_full_members
+from hybrid_layer.remote.queues import store
 from hybrid_layer.transport import Machine, Settings
-
-_STORED, _FULL, _DEAD = 0, 1, 2
-_GROUPS_REMEMBERED = 1000
 
 _lock = threading.Lock()
 
 
-class QueueTransport:
+class RemoteTransport:
     """Implements `hybrid_layer.transport.Transport`."""
 
     def __init__(self, settings: Settings, options: RemoteOptions, machine: Machine | None = None) -> None:
         self._settings = settings
         self._options = options
         self._machine = machine
-        self._expiry_ms = max(1, int(settings.policy.expiry * 1000))
-        self._group_expiry_ms = max(1, int(settings.policy.group_expiry * 1000))
-        self._part_capacities: dict[str, dict[str, int]] = {}
-        """By group: the capacity of each part that was met in it. Used only when capacities differ by channel."""
         self._state: Process | None = None
 
     # Channels
@@ -46,32 +36,18 @@ class QueueTransport:
     async def open_inbox(self, part: str) -> None:
         process = self._process()
         if process.adopt(part):
-            process.inbox_reader.parts_changed()
-        if not process.keeper.is_open:
-            await process.keeper.open()
+            process.mail.part_added()
+        if not process.mail.is_open:
+            await process.mail.open()
             if process.machine_reader is not None:
                 process.machine_reader.settle()
 
     async def send(self, channel: str, payload: bytes) -> None:
         process = self._process()
         if "!" in channel:
-            part = non_local(channel)
-            keys = [process.keys.inbox(part), process.keys.epoch, process.keys.alive(process_of(channel))]
+            await process.mail.send(channel, payload)
         else:
-            keys = [process.keys.queue(channel), process.keys.epoch]
-        capacity = process.policy.capacity_for(channel)
-        command = scripts.SEND.command(keys, payload, channel, capacity, self._expiry_ms)
-        shard = process.shard_of(channel)
-        outcome, expired, epoch = await process.connections.run(shard, command)
-        process.shards[shard].epoch.meet(epoch)
-        if expired:
-            process.statistics.count("expired", expired)
-        if outcome == _FULL:
-            process.statistics.count("full")
-            raise ChannelFull(_full_text(process.policy, channel, capacity))
-        process.statistics.count("sent")
-        if outcome == _DEAD:
-            process.statistics.count("dead")
+            await store(process, channel, payload, [process.keys.queue(channel), process.keys.epoch])
 
     async def receive(self, channel: str) -> bytes:
         process = self._process()
@@ -80,10 +56,11 @@ class QueueTransport:
         if "!" in channel:
             if non_local(channel) not in process.parts:
                 await self.open_inbox(non_local(channel))
+            process.outages.seen(channel)
             try:
-                payload = await process.inbox.receive(channel, process.inbox_reader.ensure)
+                payload = await process.inbox.receive(channel, process.mail.ensure)
             except asyncio.CancelledError:
-                process.inbox_reader.relax()
+                process.mail.relax()
                 raise
         else:
             shard = process.shard_of(channel)
@@ -97,84 +74,13 @@ class QueueTransport:
     # Groups
 
     async def group_add(self, group: str, channel: str) -> None:
-        process = self._process()
-        member = await self._member(channel)
-        if member.startswith("@"):
-            assert self._machine is not None
-            await self._machine.mark_members()
-        shard = process.shard_of(member)
-        keys = [process.keys.group(group), process.keys.epoch]
-        is_foreign = "!" in channel and not process.is_own(channel)
-        if is_foreign:
-            keys.append(process.keys.notes(process_of(channel)))
-        command = scripts.GROUP_ADD.command(keys, member, self._group_expiry_ms, "add", group)
-        if member.startswith("@"):
-            # The machine must be known before it has a member, or a send would take the member for dead.
-            await process.keeper.open_machine(member)
-        process.shards[shard].epoch.meet(await process.connections.run(shard, command))
-        if not is_foreign:
-            process.keeper.remember(group, member, shard)
-        if member.startswith("@") and process.machine_reader is not None:
-            process.machine_reader.look_now()
+        await self._process().mail.group_add(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        process = self._process()
-        member = await self._member(channel)
-        keys = [process.keys.group(group)]
-        if "!" in channel and not process.is_own(channel):
-            keys.append(process.keys.notes(process_of(channel)))
-        else:
-            process.keeper.forget(group, member)
-        await process.connections.run(process.shard_of(member), scripts.GROUP_DISCARD.command(keys, member, group))
+        await self._process().mail.group_discard(group, channel)
 
     async def group_send(self, group: str, payload: bytes) -> None:
-        process = self._process()
-        if len(process.shards) == 1:
-            await self._group_send(process, 0, group, payload)
-            return
-        results = await asyncio.gather(
-            *(self._group_send(process, shard.number, group, payload) for shard in process.shards),
-            return_exceptions=True,
-        )
-        failures = [result for result in results if isinstance(result, BaseException)]
-        for failure in failures:
-            if not isinstance(failure, RemoteUnavailable):
-                raise failure
-        if failures:
-            reached = len(results) - len(failures)
-            raise RemoteUnavailable(
-                f"{' '.join(map(str, failures))} Members of {group} on {reached} other server(s) got the message."
-            )
-
-    async def _group_send(self, process: Process, shard: int, group: str, payload: bytes) -> None:
-        policy, keys = process.policy, [process.keys.group(group), process.keys.epoch]
-        known = self._part_capacities.get(group, {})
-        while True:
-            capacities = [text for part, capacity in list(known.items()) for text in (part, capacity)]
-            command = scripts.GROUP_SEND.command(
-                keys, payload, self._expiry_ms, policy.capacity if policy.uniform else 0, process.keys.base, *capacities
-            )
-            reply = await process.connections.run(shard, command)
-            if reply[0] != -1:
-                break
-            parts = [part.decode() for part in reply[1:]]
-            if len(self._part_capacities) >= _GROUPS_REMEMBERED:
-                self._part_capacities.clear()
-            # Only what was asked for just now, and what else is known on this shard: parts of dead processes go.
-            known = {**known, **{part: policy.capacity_for(part) for part in parts}}
-            self._part_capacities[group] = known
-        process.shards[shard].epoch.meet(reply[4])
-        for key, number in zip(("sent", "full", "dead", "expired"), reply, strict=False):
-            if number:
-                process.statistics.count(key, number)
-        if reply[1]:
-            warn_of_full_members(group, reply[1])
-
-    async def _member(self, channel: str) -> str:
-        """How the servers know a member: a normal channel of a machine by the machine's inbox."""
-        if "!" in channel or self._machine is None or not self._machine.keeps(channel):
-            return channel
-        return f"@{await self._machine.id()}!{channel}"
+        await self._process().mail.group_send(group, payload)
 
     def serve_machine(self) -> None:
         """Read the machine's inbox from now on, whenever the machine has members."""
@@ -201,7 +107,7 @@ class QueueTransport:
             return
         loop = asyncio.get_running_loop()
         if not process.inbox.is_awaited(loop):
-            await process.inbox_reader.stop()
+            await process.mail.stop()
         here = process.connections.loops.peek(loop)
         if here is not None:
             await asyncio.gather(*(reader.stop() for reader in here.readers.values() if not reader.is_awaited()))
@@ -232,15 +138,6 @@ class QueueTransport:
             process = self._state = Process(self._settings, self._options, self._machine)
             weakref.finalize(self, process.dispose).atexit = False
         return process
-
-
-def _full_text(policy: Policy, channel: str, capacity: int) -> str:
-    if "!" not in channel:
-        return f"{channel} is full: it holds {capacity} unread messages, its capacity."
-    return (
-        f"{channel} is full: the inbox {non_local(channel)}, which all its channels share, holds {capacity} unread "
-        f"messages, its capacity."
-    )
 
 
 def _renew_lock() -> None:

@@ -4,7 +4,8 @@
 so that a second one meets the first; what they leave behind is flushed and closed when the test ends.
 
 Marks narrow a test that does not apply everywhere, or is too heavy for everywhere:
-`configurations(name, ...)` names configurations or families of them, `one_loop` leaves uvloop out.
+`configurations(name, ...)` names configurations or families of them, `one_loop` leaves uvloop out, `bounded` leaves out
+the process-specific channels of pub/sub, whose messages are not stored: they are never full.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Configuration:
     name: str
     backend: str
     hosts: int = 0
+    remote: str = "queue"
+    """How process-specific channels and groups travel over servers."""
 
     @property
     def specific_is_remote(self) -> bool:
@@ -42,7 +45,11 @@ class Configuration:
     @property
     def normal_is_remote(self) -> bool:
         """Whether normal channels do."""
-        return self.backend == QUEUE
+        return self.backend in (QUEUE, PUBSUB)
+
+    def is_bounded(self, kind: str) -> bool:
+        """Whether channels of this kind hold as many messages as their capacity, and then are full."""
+        return kind == "normal" or self.remote == "queue"
 
     def is_remote(self, kind: str) -> bool:
         """Whether channels of this kind, ``normal`` or ``specific``, travel over servers."""
@@ -52,6 +59,7 @@ class Configuration:
 IPC = "hybrid_layer.ipc.IPCChannelLayer"
 HYBRID = "hybrid_layer.HybridChannelLayer"
 QUEUE = "hybrid_layer.remote.RedisChannelLayer"
+PUBSUB = "hybrid_layer.remote.RedisPubSubChannelLayer"
 
 CONFIGURATIONS = {
     configuration.name: configuration
@@ -62,13 +70,17 @@ CONFIGURATIONS = {
         Configuration("hybrid-3", HYBRID, 3),
         Configuration("queue-1", QUEUE, 1),
         Configuration("queue-3", QUEUE, 3),
+        Configuration("pubsub-1", PUBSUB, 1, "pubsub"),
+        Configuration("hybrid-pubsub-3", HYBRID, 3, "pubsub"),
     )
 }
 FAMILIES = {
+    "stored": [name for name, configuration in CONFIGURATIONS.items() if configuration.is_bounded("specific")],
     "local": ["ipc", "hybrid-local"],
     "hybrid": ["hybrid-1", "hybrid-3"],
     "queue": ["queue-1", "queue-3"],
-    "each-path": ["ipc", "hybrid-3", "queue-1"],
+    "pubsub": ["pubsub-1", "hybrid-pubsub-3"],
+    "each-path": ["ipc", "hybrid-3", "queue-1", "pubsub-1"],
 }
 ON_UVLOOP = FAMILIES["each-path"]
 """Each piece of code that waits or wakes is in one of these."""
@@ -95,6 +107,8 @@ class LayerMaker:
         complete: dict[str, Any] = {"prefix": self.prefix, **options}
         if self.configuration.hosts:
             complete.setdefault("hosts", self.hosts)
+        if self.configuration.backend == HYBRID and self.configuration.remote != "queue":
+            complete.setdefault("remote", self.configuration.remote)
         return {"backend": self.configuration.backend, "options": complete}
 
     async def clean_up(self) -> None:
@@ -109,6 +123,7 @@ class LayerMaker:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "configurations(*names): run for these configurations or families only")
     config.addinivalue_line("markers", "one_loop: run on asyncio only")
+    config.addinivalue_line("markers", "bounded: run for channels that can be full only; needs the parameter `kind`")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -125,6 +140,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     ]
     metafunc.fixturenames.append("loop_kind")
     metafunc.parametrize(("loop_kind", "configuration"), cases, indirect=["configuration"], scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    unbounded = [
+        item
+        for item in items
+        if isinstance(item, pytest.Function)
+        and item.get_closest_marker("bounded")
+        and not CONFIGURATIONS[item.callspec.params["configuration"]].is_bounded(item.callspec.params["kind"])
+    ]
+    items[:] = [item for item in items if item not in unbounded]
+    config.hook.pytest_deselected(items=unbounded)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -60,6 +60,7 @@ async def test_capacity_by_pattern_first_match_counts(make_layer: LayerMaker) ->
         assert layer.get_capacity(channel) == capacity
 
 
+@pytest.mark.configurations("stored")
 @pytest.mark.parametrize(
     "pattern",
     ["http.*!", "http.*!*", "http.*", "http.response.*!", re.compile(r"http\..*!$"), re.compile(r".*!\d+$")],
@@ -72,6 +73,7 @@ async def test_capacity_of_process_specific_channels(make_layer: LayerMaker, pat
 
 
 @pytest.mark.one_loop
+@pytest.mark.configurations("stored")
 @pytest.mark.parametrize("pattern", ["http.response!*", "http.response!"])
 async def test_glob_with_a_mark_on_full_and_non_local_name(make_layer: LayerMaker, pattern: str) -> None:
     layer = make_layer(capacity=9, channel_capacity={pattern: 3})
@@ -85,6 +87,15 @@ async def test_glob_with_a_mark_on_full_and_non_local_name(make_layer: LayerMake
 async def both_kinds(layer: Any) -> list[str]:
     """A normal and a process-specific channel: what sleeps does so for both at once."""
     return ["a.normal.channel", await layer.new_channel()]
+
+
+async def bounded_kinds(make_layer: LayerMaker, layer: Any) -> list[str]:
+    """Those of `both_kinds` that can be full."""
+    return [
+        channel
+        for channel in await both_kinds(layer)
+        if make_layer.configuration.is_bounded("specific" if "!" in channel else "normal")
+    ]
 
 
 @pytest.mark.one_loop
@@ -147,7 +158,7 @@ async def test_each_message_has_its_own_expiry(make_layer: LayerMaker) -> None:
 @pytest.mark.one_loop
 async def test_expired_messages_take_no_capacity(make_layer: LayerMaker) -> None:
     layer = make_layer(capacity=5, expiry=0.4)
-    channels = await both_kinds(layer)
+    channels = await bounded_kinds(make_layer, layer)
     for channel in channels:
         assert await room(layer, channel) == 5
     await asyncio.sleep(0.45)
@@ -238,7 +249,7 @@ async def test_the_senders_policy_holds(make_layer: LayerMaker) -> None:
     reader = make_layer(capacity=50, expiry=60)
     small = make_layer(capacity=3, expiry=60)
     hasty = make_layer(capacity=50, expiry=0.2)
-    channels = await both_kinds(reader)
+    channels = await bounded_kinds(make_layer, reader)
     for channel in channels:
         assert await room(small, channel) == 3
         for n in range(3, 10):
@@ -265,6 +276,7 @@ async def test_the_senders_group_expiry_holds(make_layer: LayerMaker) -> None:
 
 
 @kinds
+@pytest.mark.bounded
 async def test_capacity_counts_what_is_unread_only(make_layer: LayerMaker, kind: str) -> None:
     layer = make_layer(capacity=5)
     channel = await new_channel(layer, kind)

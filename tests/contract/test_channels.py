@@ -77,6 +77,7 @@ async def test_each_message_to_one_of_several_readers(make_layer: LayerMaker, ki
 
 
 @kinds
+@pytest.mark.bounded
 async def test_full_channel(make_layer: LayerMaker, kind: str) -> None:
     layer = make_layer(capacity=7)
     channel = await new_channel(layer, kind)
@@ -94,6 +95,7 @@ async def test_full_channel(make_layer: LayerMaker, kind: str) -> None:
 
 
 @kinds
+@pytest.mark.bounded
 async def test_full_channel_names_channel_inbox_and_capacity(make_layer: LayerMaker, kind: str) -> None:
     layer = make_layer(capacity=37)
     assert layer.ChannelFull is ChannelFull
@@ -109,6 +111,7 @@ async def test_full_channel_names_channel_inbox_and_capacity(make_layer: LayerMa
 
 
 @kinds
+@pytest.mark.bounded
 async def test_capacity_is_atomic(make_layer: LayerMaker, kind: str) -> None:
     layer = make_layer(capacity=10)
     channel = await new_channel(layer, kind)

@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from hybrid_layer import exceptions
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError
 from tests.contract import peers
-from tests.contract.conftest import HYBRID, IPC, QUEUE, LayerMaker
+from tests.contract.conftest import HYBRID, IPC, PUBSUB, QUEUE, LayerMaker
 from tests.processes import Process
 
 COMMON = [
@@ -29,8 +29,22 @@ COMMON = [
     "symmetric_encryption_keys",
 ]
 LOCAL = ["message_memory", "group_memory"]
-REMOTE = ["hosts", "timeout", "block_time", "connection_kwargs", "services", "sentinel_refresh_interval"]
-OPTIONS = {IPC: COMMON + LOCAL, QUEUE: COMMON + REMOTE, HYBRID: [*COMMON, *LOCAL, *REMOTE, "routes"]}
+REMOTE = [
+    "hosts",
+    "timeout",
+    "block_time",
+    "connection_kwargs",
+    "services",
+    "sentinel_refresh_interval",
+    "on_disconnect",
+    "on_reconnect",
+]
+OPTIONS = {
+    IPC: COMMON + LOCAL,
+    QUEUE: COMMON + REMOTE,
+    PUBSUB: COMMON + REMOTE,
+    HYBRID: [*COMMON, *LOCAL, *REMOTE, "remote", "routes"],
+}
 A_HOST = ["redis://127.0.0.1:1"]
 
 
@@ -42,7 +56,7 @@ def build(backend: str, **options: Any) -> Any:
     return getattr(importlib.import_module(module), name)(**{"prefix": "test-options", **options})
 
 
-backends = pytest.mark.parametrize("backend", [IPC, HYBRID, QUEUE], ids=["ipc", "hybrid", "queue"])
+backends = pytest.mark.parametrize("backend", [IPC, HYBRID, QUEUE, PUBSUB], ids=["ipc", "hybrid", "queue", "pubsub"])
 
 
 @backends
@@ -62,6 +76,9 @@ def test_every_option_of_the_class_is_one(backend: str) -> None:
         "timeout": 2.5,
         "block_time": 1,
         "connection_kwargs": {},
+        "on_disconnect": "layer.lost",
+        "on_reconnect": "layer.back",
+        "remote": "pubsub",
         "services": ["one", "two"],
         "sentinel_refresh_interval": 5,
         "routes": {"video.*": "remote", re.compile("mail"): "local"},
@@ -123,6 +140,9 @@ def test_unknown_option_gets_the_nearest_known_name(backend: str, wrong: str, me
         (QUEUE, "host", "hosts"),
         (QUEUE, "time_out", "timeout"),
         (QUEUE, "block_tme", "block_time"),
+        (QUEUE, "on_disconect", "on_disconnect"),
+        (PUBSUB, "host", "hosts"),
+        (HYBRID, "remot", "remote"),
     ],
 )
 def test_unknown_option_of_one_class(backend: str, wrong: str, meant: str) -> None:
@@ -140,6 +160,8 @@ def test_unknown_option_of_one_class(backend: str, wrong: str, meant: str) -> No
         (IPC, "services"),
         (QUEUE, "message_memory"),
         (QUEUE, "routes"),
+        (QUEUE, "remote"),
+        (PUBSUB, "remote"),
     ],
 )
 def test_option_of_another_class_is_unknown(backend: str, option: str) -> None:
@@ -177,6 +199,9 @@ WRONG: dict[str, list[Any]] = {
     "timeout": [*NOT_NUMBERS, *NOT_POSITIVE],
     "block_time": [*NOT_NUMBERS, *NOT_POSITIVE],
     "connection_kwargs": [5, "x", ["x"], {5: 5}],
+    "on_disconnect": [5, "", "_lost", "a b", "lost\n", b"lost", True, {"type": "lost"}],
+    "on_reconnect": [5, "", "_back", "9", ["back"]],
+    "remote": ["pub/sub", "Queue", "", None, 5, True, ["queue"]],
     "services": [5, "one", [], [5], [""], ["one", "one"], {"one": 1}],
     "sentinel_refresh_interval": [*NOT_NUMBERS, -1, math.nan, math.inf],
     "hosts": [

@@ -84,6 +84,7 @@ async def test_made_in_one_loop_awaited_in_another_thread(make_layer: LayerMaker
     assert received == [0, 1, 2]
 
 
+@pytest.mark.configurations("stored")
 async def test_capacity_is_that_of_the_part_up_to_the_mark(make_layer: LayerMaker) -> None:
     layer = make_layer(capacity=10)
     channels = [await layer.new_channel() for _ in range(5)]

@@ -17,13 +17,13 @@ from docutils import nodes
 
 from hybrid_layer import HybridChannelLayer, exceptions
 from hybrid_layer.ipc import IPCChannelLayer
-from hybrid_layer.remote import RedisChannelLayer
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.statistics import KEYS
 from tests.docs import texts
 
 README = "README.rst"
 CLASSES: dict[str, type[Any]] = {
-    layer.__name__: layer for layer in (HybridChannelLayer, IPCChannelLayer, RedisChannelLayer)
+    layer.__name__: layer for layer in (HybridChannelLayer, IPCChannelLayer, RedisChannelLayer, RedisPubSubChannelLayer)
 }
 
 
@@ -36,7 +36,7 @@ def documented_options() -> Iterator[tuple[list[str], str, Any]]:
         title = section[0].astext()
         if title == "Options":
             continue
-        classes = list(CLASSES) if title == "Of all three classes" else title.partition(": ")[2].split(", ")
+        classes = list(CLASSES) if title == "Of all classes" else title.partition(": ")[2].split(", ")
         for item in section.findall(nodes.definition_list_item):
             term, *classifiers = (child for child in item if isinstance(child, nodes.term | nodes.classifier))
             assert len(classifiers) == 2, f"{term.astext()}: type and unit, then the default"

@@ -9,7 +9,7 @@ from typing import Any
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.policy import Policy
 from hybrid_layer.remote.options import remote_options
-from hybrid_layer.remote.transport import QueueTransport
+from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.transport import Machine, Settings
 from tests.servers import Server
 
@@ -40,9 +40,10 @@ class LocalHalf:
         self._has_members = True
 
 
-def transport(server: Server, prefix: str, half: LocalHalf | None, **policy: Any) -> QueueTransport:
+def transport(server: Server, prefix: str, half: LocalHalf | None, **policy: Any) -> RemoteTransport:
     settings = Settings(prefix=prefix, policy=Policy(**policy))
-    return QueueTransport(settings, remote_options(hosts=[server.url]), None if half is None else half.machine())
+    options = remote_options(hosts=[server.url], encode=lambda message, where: b"")
+    return RemoteTransport(settings, options, None if half is None else half.machine())
 
 
 async def until(condition: Callable[[], bool]) -> None:

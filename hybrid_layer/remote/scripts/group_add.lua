@@ -2,8 +2,9 @@
 --
 -- KEYS  1 group  2 epoch  3 the notes of the member's process; absent when the caller itself keeps the membership
 -- ARGV  1 member  2 life in ms  3 "add" | "restore" (only if it is missing)  4 group name
+--       5 the pub/sub channel of the member's process, if it is told that way
 -- Returns the epoch
--- include: clock epoch notes
+-- include: clock epoch notes publish
 
 local epoch, life = current_epoch(KEYS[2]), tonumber(ARGV[2])
 local deadline = as_text(server_ms() + life)
@@ -15,7 +16,11 @@ end
 if redis.call('PTTL', KEYS[1]) < life then
   redis.call('PEXPIRE', KEYS[1], life)
 end
+local note = '+|' .. ARGV[4] .. '|' .. ARGV[1] .. '|' .. deadline .. '|' .. epoch
 if KEYS[3] then
-  leave_note(KEYS[3], '+|' .. ARGV[4] .. '|' .. ARGV[1] .. '|' .. deadline .. '|' .. epoch)
+  leave_note(KEYS[3], note)
+end
+if ARGV[5] then
+  publish(ARGV[5], 'n|' .. note)
 end
 return epoch

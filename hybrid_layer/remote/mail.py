@@ -1,0 +1,45 @@
+"""How messages reach process-specific channels and groups: what the two ways, queues and pub/sub, have in common.
+
+Normal channels are queues either way.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Mail(Protocol):
+    """One way, for one layer in one process. Names are checked, messages encoded before."""
+
+    is_open: bool
+    """Whether the servers have heard of this process."""
+
+    async def open(self) -> None:
+        """Make the process known to the server of its inbox, and keep it so."""
+
+    def part_added(self) -> None:
+        """The process has another non-local part, ``Process.parts[-1]``."""
+
+    async def send(self, channel: str, payload: bytes) -> None:
+        """Send to a process-specific channel. A process that is gone is counted."""
+
+    def ensure(self) -> None:
+        """Somebody waits in the running loop with nothing to take."""
+
+    def relax(self) -> None:
+        """Somebody left the running loop without a message."""
+
+    async def stop(self) -> None:
+        """End what belongs to the running loop, losing nothing."""
+
+    def dispose(self) -> None:
+        """End everything, from any thread. For a layer that is garbage."""
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Make `channel` a member, or start its `group_expiry` anew."""
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """End the membership, if there is one."""
+
+    async def group_send(self, group: str, payload: bytes) -> None:
+        """Give `payload` to every member."""

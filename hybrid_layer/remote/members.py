@@ -1,0 +1,122 @@
+"""Groups as the servers keep them: memberships in sorted sets, and messages to the members by script.
+
+A membership lies on the server of the member's inbox, so a message to a group is one script on every server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.names import process_of
+from hybrid_layer.remote import scripts
+from hybrid_layer.statistics import warn_of_full_members
+
+if TYPE_CHECKING:
+    from hybrid_layer.remote.process import Process
+    from hybrid_layer.transport import Machine
+
+_GROUPS_REMEMBERED = 1000
+
+
+class Members:
+    """The groups of one layer in one process. `publishes` says that processes listen for their groups too."""
+
+    def __init__(self, process: Process, machine: Machine | None, publishes: bool) -> None:
+        self._process = process
+        self._machine = machine
+        self._publishes = publishes
+        self._life_ms = max(1, int(process.policy.group_expiry * 1000))
+        self._part_capacities: dict[str, dict[str, int]] = {}
+        """By group: the capacity of each part that was met in it. Used only when capacities differ by channel."""
+
+    async def add(self, group: str, channel: str) -> None:
+        """Make `channel` a member, and tell its process if that is another one."""
+        process = self._process
+        member = await self._name(channel)
+        if member.startswith("@"):
+            assert self._machine is not None
+            await self._machine.mark_members()
+            # The machine must be known before it has a member, or a send would take the member for dead.
+            await process.keeper.open_machine(member)
+        shard = process.shard_of(member)
+        notes, told = self._telling(channel)
+        keys = [process.keys.group(group), process.keys.epoch, *notes]
+        command = scripts.GROUP_ADD.command(keys, member, self._life_ms, "add", group, *told)
+        process.shards[shard].epoch.meet(await process.connections.run(shard, command))
+        if not self._is_foreign(channel):
+            process.keeper.remember(group, member, shard)
+        if member.startswith("@") and process.machine_reader is not None:
+            process.machine_reader.look_now()
+
+    async def discard(self, group: str, channel: str) -> None:
+        """End the membership, and tell its process if that is another one."""
+        process = self._process
+        member = await self._name(channel)
+        if not self._is_foreign(channel):
+            process.keeper.forget(group, member)
+        notes, told = self._telling(channel)
+        command = scripts.GROUP_DISCARD.command([process.keys.group(group), *notes], member, group, *told)
+        await process.connections.run(process.shard_of(member), command)
+
+    async def send(self, group: str, payload: bytes) -> None:
+        """Give `payload` to the members on every server. Raises `RemoteUnavailable` after the others were served."""
+        process = self._process
+        if len(process.shards) == 1:
+            await self._send(0, group, payload)
+            return
+        results = await asyncio.gather(
+            *(self._send(shard.number, group, payload) for shard in process.shards), return_exceptions=True
+        )
+        failures = [result for result in results if isinstance(result, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, RemoteUnavailable):
+                raise failure
+        if failures:
+            reached = len(results) - len(failures)
+            raise RemoteUnavailable(
+                f"{' '.join(map(str, failures))} Members of {group} on {reached} other server(s) got the message."
+            )
+
+    async def _send(self, shard: int, group: str, payload: bytes) -> None:
+        process, policy = self._process, self._process.policy
+        keys = [process.keys.group(group), process.keys.epoch]
+        script = scripts.GROUP_PUBLISH if self._publishes else scripts.GROUP_SEND
+        names = [group] if self._publishes else []
+        known = self._part_capacities.get(group, {})
+        while True:
+            capacities = [text for part, capacity in list(known.items()) for text in (part, capacity)]
+            capacity = policy.capacity if policy.uniform else 0
+            command = script.command(keys, payload, process.expiry_ms, capacity, process.keys.base, *names, *capacities)
+            reply = await process.connections.run(shard, command)
+            if reply[0] != -1:
+                break
+            parts = [part.decode() for part in reply[1:]]
+            if len(self._part_capacities) >= _GROUPS_REMEMBERED:
+                self._part_capacities.clear()
+            # Only what was asked for just now, and what else is known on this shard: parts of dead processes go.
+            known = {**known, **{part: policy.capacity_for(part) for part in parts}}
+            self._part_capacities[group] = known
+        process.shards[shard].epoch.meet(reply[4])
+        for key, number in zip(("sent", "full", "dead", "expired"), reply, strict=False):
+            if number:
+                process.statistics.count(key, number)
+        if reply[1]:
+            warn_of_full_members(group, reply[1])
+
+    async def _name(self, channel: str) -> str:
+        """How the servers know a member: a normal channel of a machine by the machine's inbox."""
+        if "!" in channel or self._machine is None or not self._machine.keeps(channel):
+            return channel
+        return f"@{await self._machine.id()}!{channel}"
+
+    def _is_foreign(self, channel: str) -> bool:
+        return "!" in channel and not self._process.is_own(channel)
+
+    def _telling(self, channel: str) -> tuple[list[str], list[str]]:
+        """The key, or else the argument, by which a script tells another process of its membership."""
+        if not self._is_foreign(channel):
+            return [], []
+        keys, process = self._process.keys, process_of(channel)
+        return ([], [keys.process(process)]) if self._publishes else ([keys.notes(process)], [])

@@ -1,0 +1,70 @@
+"""Tells consumers when their process cannot hear from its server, and when it can again: each once per outage.
+
+The options `on_disconnect` and `on_reconnect` say with which message. It goes to every process-specific channel that
+somebody waits on, or did within `expiry`: a consumer at work comes back for it, and after that time it would have
+expired.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hybrid_layer.remote.process import Process
+
+_SWEEP_AT = 1000
+"""Channels in the record at which those of the past are looked for first."""
+
+
+class Outages:
+    """The outages of the server of a process's inbox."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._told = process.options.on_disconnect is not None or process.options.on_reconnect is not None
+        self._lock = threading.Lock()
+        self.is_out = False
+        """Whether the process cannot hear from the server."""
+        self._seen: dict[str, float] = {}
+        """When somebody last began to wait on each channel, on `time.monotonic`; the longest ago first."""
+        self._sweep_at = _SWEEP_AT
+
+    def seen(self, channel: str) -> None:
+        """Somebody waits on `channel` from now on."""
+        if self._told:
+            with self._lock:
+                self._seen.pop(channel, None)
+                self._seen[channel] = time.monotonic()
+                if len(self._seen) >= self._sweep_at:
+                    self._forget_gone()
+                    self._sweep_at = max(_SWEEP_AT, 2 * len(self._seen))
+
+    def lost(self) -> None:
+        """Messages cannot be read from now on."""
+        self._turn(True, self._process.options.on_disconnect)
+
+    def back(self) -> None:
+        """They can."""
+        if self.is_out:
+            self._turn(False, self._process.options.on_reconnect)
+
+    def _turn(self, is_out: bool, payload: bytes | None) -> None:
+        process = self._process
+        with self._lock:
+            if self.is_out is is_out:
+                return
+            self.is_out = is_out
+            if payload is None:
+                return
+            self._forget_gone()
+            channels = list(self._seen)
+        deadline = time.monotonic() + process.policy.expiry
+        process.inbox.deliver(channels, payload, deadline, process.home.epoch.generation)
+
+    def _forget_gone(self) -> None:
+        before = time.monotonic() - self._process.policy.expiry
+        for channel, since in list(self._seen.items()):
+            if since <= before and not self._process.inbox.is_waited_on(channel):
+                del self._seen[channel]

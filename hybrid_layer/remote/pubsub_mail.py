@@ -1,0 +1,200 @@
+"""Mail by pub/sub: each message is published, and heard by the processes that listen at that moment.
+
+A process listens for its own channel and for its groups on one server, that of its inbox; a group's messages are
+published on every server. So what one sender sends, directly and to groups, comes in its order.
+
+What comes over the channel of a process: ``1|...``, an entry; ``g|GROUP|1|...``, an entry for members that somebody
+else added to a group; ``n|NOTE``, what somebody else did to a membership (``scripts/include/notes.lua``); ``m|MARK``,
+see `listener`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from hybrid_layer.names import process_of
+from hybrid_layer.remote import scripts
+from hybrid_layer.remote.entries import Entry, Note, parse_note
+from hybrid_layer.remote.listener import Listener
+from hybrid_layer.remote.listening import SUBSCRIBE, Question
+from hybrid_layer.remote.members import Members
+from hybrid_layer.remote.own_groups import OwnGroups
+from hybrid_layer.statistics import warn
+
+if TYPE_CHECKING:
+    from hybrid_layer.remote.process import Process
+    from hybrid_layer.transport import Machine
+
+
+class PubSubMail:
+    """Implements `hybrid_layer.remote.mail.Mail`."""
+
+    def __init__(self, process: Process, machine: Machine | None) -> None:
+        self._process = process
+        self._members = Members(process, machine, publishes=True)
+        self._groups = OwnGroups(lambda: process.home.epoch.generation)
+        self._listener = Listener(process, self._names, self._wants, self._take)
+        self._group_start = process.keys.group("").encode()
+        self._own_name = b""
+        self._epoch_name = process.keys.epoch.encode()
+        self._adoptions: dict[tuple[str, str], Question] = {}
+        """Memberships that somebody else began and that are not confirmed yet."""
+        self.is_open = False
+        self.ensure = self._listener.ensure
+        self.stop = self._listener.stop
+        self.dispose = self._listener.dispose
+        self.group_send = self._members.send
+
+    async def open(self) -> None:
+        process = self._process
+        self._own_name = process.keys.process(process.name).encode()
+        await self._listener.open()
+        process.keeper.settle()
+        self.is_open = True
+
+    def part_added(self) -> None:
+        """Nothing: all parts of the process share its channel."""
+
+    def relax(self) -> None:
+        """Nothing: whoever waits or not, messages are taken in."""
+
+    async def send(self, channel: str, payload: bytes) -> None:
+        process = self._process
+        keys = [process.keys.process(process_of(channel)), process.keys.epoch]
+        shard = process.shard_of(channel)
+        command = scripts.PUBLISH.command(keys, payload, channel, process.expiry_ms)
+        heard, epoch = await process.connections.run(shard, command)
+        process.shards[shard].epoch.meet(epoch)
+        process.statistics.count("sent")
+        if not heard:
+            process.statistics.count("dead")
+
+    async def group_add(self, group: str, channel: str) -> None:
+        process, groups = self._process, self._groups
+        if not process.is_own(channel):
+            await self._members.add(group, channel)
+            return
+        if groups.renew(group, channel, self._deadline()):
+            return
+        groups.join_begins(group)
+        try:
+            # Also where the process listens for the group already: the channel is to get what is sent from now on, and
+            # only the answer tells that from what was sent before.
+            await self._listener.ask(
+                (SUBSCRIBE, process.keys.group(group)), lambda: groups.add(group, channel, self._deadline())
+            )
+        finally:
+            groups.join_ended(group)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        if not self._process.is_own(channel):
+            await self._members.discard(group, channel)
+            return
+        try:
+            # Somebody else may have added it too.
+            await self._members.discard(group, channel)
+            # What was sent before is still to come.
+            await self._listener.ask(("PING", "discard"), lambda: self._remove(group, channel))
+        except BaseException:
+            self._remove(group, channel)
+            raise
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._process.policy.group_expiry
+
+    def _remove(self, group: str, channel: str) -> None:
+        self._end_adoption(group, channel)
+        self._groups.remove(group, channel)
+        if group not in self._groups:
+            self._listener.drop(self._process.keys.group(group))
+
+    # What comes
+
+    def _names(self) -> list[str]:
+        process = self._process
+        keys = process.keys
+        return [keys.process(process.name), keys.epoch, *map(keys.group, self._groups.all())]
+
+    def _wants(self, name: str) -> bool:
+        start = self._process.keys.group("")
+        return not name.startswith(start) or name[len(start) :] in self._groups
+
+    def _take(self, channel: bytes, text: bytes) -> None:
+        if channel.startswith(self._group_start):
+            self._take_for_group(channel[len(self._group_start) :].decode("ascii", "replace"), text)
+        elif channel == self._epoch_name:
+            self._process.home.epoch.meet(text)
+        elif text.startswith(b"g|"):
+            self._take_for_added(text)
+        elif text.startswith(b"n|"):
+            self._take_note(text[2:])
+        elif text.startswith(b"m|"):
+            self._listener.marked(text)
+        else:
+            entry = self._process.accept(self._process.home, text)
+            if entry is not None:
+                self._deliver(entry, entry.names)
+
+    def _take_for_group(self, group: str, text: bytes) -> None:
+        entry = self._process.accept(self._process.home, text)
+        if entry is None:
+            return
+        channels = self._groups.members(group)
+        if channels:
+            self._deliver(entry, channels)
+        elif group not in self._groups:
+            self._listener.drop(self._process.keys.group(group))
+
+    def _take_for_added(self, text: bytes) -> None:
+        fields = text.split(b"|", 2)
+        entry = self._process.accept(self._process.home, fields[-1])
+        if entry is not None:
+            group = fields[1].decode("ascii", "replace")
+            # Who is a member of its own accord, or has become one by the note, gets what is published to the group.
+            self._deliver(entry, [name for name in entry.names if not self._groups.is_member(group, name)])
+
+    def _deliver(self, entry: Entry, channels: list[str] | tuple[str, ...]) -> None:
+        process, home = self._process, self._process.home
+        deadline = home.clock.deadline(entry.stamp_ms)
+        if deadline <= time.monotonic():
+            process.statistics.count("expired", len(channels))
+        else:
+            process.inbox.deliver(channels, entry.payload, deadline, home.epoch.generation)
+
+    def _take_note(self, text: bytes) -> None:
+        home = self._process.home
+        try:
+            note = parse_note(text)
+        except ValueError:
+            warn(("note", home.host.label), f"Skipped a note on {home.host.label} that cannot be read.")
+            return
+        if note.kind == "-":
+            self._remove(note.group, note.member)
+        elif note.kind == "+" and home.epoch.meet(note.epoch) and self._process.is_own(note.member):
+            self._adopt(note)
+
+    def _adopt(self, note: Note) -> None:
+        """Keep a membership that somebody else began: the server forgets it with its data."""
+        key = note.group, note.member
+        deadline = self._process.home.clock.deadline(note.stamp_ms)
+        if key in self._adoptions or self._groups.renew(note.group, note.member, deadline):
+            return
+
+        def confirmed() -> None:
+            self._groups.add(note.group, note.member, deadline)
+            self._end_adoption(note.group, note.member)
+
+        self._groups.join_begins(note.group)
+        self._adoptions[key] = Question(
+            (SUBSCRIBE, self._process.keys.group(note.group)),
+            confirmed,
+            lambda refusal: self._end_adoption(note.group, note.member),
+        )
+        self._listener.put(self._adoptions[key])
+
+    def _end_adoption(self, group: str, channel: str) -> None:
+        adoption = self._adoptions.pop((group, channel), None)
+        if adoption is not None:
+            adoption.cancelled = True
+            self._groups.join_ended(group)

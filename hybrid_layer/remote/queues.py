@@ -1,0 +1,40 @@
+"""Storing a message in a queue on a server: that of a normal channel, or an inbox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hybrid_layer.exceptions import ChannelFull
+from hybrid_layer.names import non_local
+from hybrid_layer.remote import scripts
+
+if TYPE_CHECKING:
+    from hybrid_layer.remote.process import Process
+
+_FULL, _DEAD = 1, 2
+
+
+async def store(process: Process, channel: str, payload: bytes, keys: list[str]) -> None:
+    """Store `payload` or raise `ChannelFull`. `keys` are those of ``scripts/send.lua``."""
+    capacity = process.policy.capacity_for(channel)
+    command = scripts.SEND.command(keys, payload, channel, capacity, process.expiry_ms)
+    shard = process.shard_of(channel)
+    outcome, expired, epoch = await process.connections.run(shard, command)
+    process.shards[shard].epoch.meet(epoch)
+    if expired:
+        process.statistics.count("expired", expired)
+    if outcome == _FULL:
+        process.statistics.count("full")
+        raise ChannelFull(_full_text(channel, capacity))
+    process.statistics.count("sent")
+    if outcome == _DEAD:
+        process.statistics.count("dead")
+
+
+def _full_text(channel: str, capacity: int) -> str:
+    if "!" not in channel:
+        return f"{channel} is full: it holds {capacity} unread messages, its capacity."
+    return (
+        f"{channel} is full: the inbox {non_local(channel)}, which all its channels share, holds {capacity} unread "
+        f"messages, its capacity."
+    )

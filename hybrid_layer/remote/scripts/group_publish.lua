@@ -1,0 +1,51 @@
+-- Gives one message to the processes that listen for a group, and to the members of it that this shard keeps: normal
+-- channels have a queue, other process-specific ones hear of it on the channel of their process.
+--
+-- KEYS  1 group, which is also the name of the pub/sub channel  2 epoch
+-- ARGV  1 payload  2 expiry in ms  3 capacity, or 0: look it up  4 begin of all keys  5 group name
+--       6.. part, capacity, part, capacity...
+-- Returns {processes and members reached, members at capacity, members whose process is gone, expired entries dropped,
+--          epoch}
+--      or {-1, part...} for the parts whose capacity is asked for; then nothing was sent
+-- include: clock epoch queue members publish
+
+local epoch = current_epoch(KEYS[2])
+local now, life, base = server_ms(), tonumber(ARGV[2]), ARGV[4]
+local parts, names_of = members_by_part(KEYS[1], now)
+local capacity_of, unknown = capacities(parts, tonumber(ARGV[3]), ARGV, 6)
+if not capacity_of then
+  return unknown
+end
+
+local sent, full, dead, expired, gone, listening = 0, 0, 0, 0, {}, {}
+for _, part in ipairs(parts) do
+  local names = names_of[part]
+  if is_gone(part, base, epoch, now) then
+    gone[#gone + 1] = part
+    dead = dead + #names
+  elseif process_of(part) and string.sub(part, 1, 1) ~= '@' then
+    listening[#listening + 1] = part
+  else
+    local entry = new_entry(now + life, epoch, table.concat(names, ','), ARGV[1])
+    local room, dropped = store(part, base, capacity_of[part], entry, life, now)
+    expired = expired + dropped
+    if room then
+      sent = sent + #names
+    else
+      full = full + #names
+    end
+  end
+end
+-- After the queues, since a full server refuses the script there: then nobody gets the message.
+for _, part in ipairs(listening) do
+  local names = names_of[part]
+  local entry = new_entry(now + life, epoch, table.concat(names, ','), ARGV[1])
+  if publish(base .. 'process|' .. process_of(part), 'g|' .. ARGV[5] .. '|' .. entry) > 0 then
+    sent = sent + #names
+  else
+    dead = dead + #names
+  end
+end
+sent = sent + publish(KEYS[1], new_entry(now + life, epoch, '', ARGV[1]))
+forget_old(KEYS[1], gone, names_of, now)
+return {sent, full, dead, expired, epoch}

@@ -1,0 +1,74 @@
+-- The members of a group that this server keeps: the parts they belong to, the capacity of each, and who is gone.
+-- Needs: clock epoch queue
+
+local MACHINE_FACTOR = 100 -- a machine's inbox serves many channels, whose own capacity is checked on the machine
+
+local function process_of(part)
+  return string.match(part, '([^.]*)!$')
+end
+
+-- Returns the parts in order, and the members of each. A normal channel is a part of its own.
+local function members_by_part(group, now)
+  local parts, names_of = {}, {}
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', group, '(' .. as_text(now), '+inf')) do
+    local part = string.match(member, '^[^!]*!') or member
+    if not names_of[part] then
+      names_of[part] = {}
+      parts[#parts + 1] = part
+    end
+    table.insert(names_of[part], member)
+  end
+  return parts, names_of
+end
+
+-- Returns the capacity of each part; or nil and {-1, part...}, the parts whose capacity is asked for. `told` is a list of
+-- part, capacity, part, capacity... from `first` on.
+local function capacities(parts, capacity, told, first)
+  local capacity_of, unknown = {}, {-1}
+  if capacity == 0 then
+    for i = first, #told, 2 do
+      capacity_of[told[i]] = tonumber(told[i + 1])
+    end
+  end
+  for _, part in ipairs(parts) do
+    if capacity > 0 then
+      capacity_of[part] = capacity
+    elseif not capacity_of[part] then
+      unknown[#unknown + 1] = part
+    end
+  end
+  if #unknown > 1 then
+    return nil, unknown
+  end
+  return capacity_of
+end
+
+local function is_gone(part, base, epoch, now)
+  local process = process_of(part)
+  return process and redis.call('EXISTS', base .. 'alive|' .. process) == 0 and not may_not_have_renewed(epoch, now)
+end
+
+-- Removes the members of the parts that are gone, and those whose time is over. To be called last: a full server refuses a
+-- script at its first write that needs memory, but lets it go on after any other write.
+local function forget_old(group, gone, names_of, now)
+  for _, part in ipairs(gone) do
+    for _, name in ipairs(names_of[part]) do
+      redis.call('ZREM', group, name)
+    end
+  end
+  redis.call('ZREMRANGEBYSCORE', group, '-inf', as_text(now))
+end
+
+-- Stores an entry in the queue or inbox of a part. Returns whether there was room, and how many expired ones were dropped.
+local function store(part, base, capacity, entry, life, now)
+  local key = base .. (process_of(part) and 'inbox|' or 'queue|') .. part
+  if string.sub(part, 1, 1) == '@' then
+    capacity = capacity * MACHINE_FACTOR
+  end
+  local room, dropped = make_room(key, capacity, now)
+  if room then
+    redis.call('RPUSH', key, entry)
+    prolong(key, life)
+  end
+  return room, dropped
+end

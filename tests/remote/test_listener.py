@@ -1,0 +1,238 @@
+"""The subscribed connection moves between event loops, and nothing is lost, repeated or reordered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from hybrid_layer.remote import RedisPubSubChannelLayer
+from tests.process_main import Parent
+from tests.processes import Process
+from tests.servers import Server
+
+Make = Callable[..., Any]
+Run = Callable[..., Any]
+
+LOST, BACK = "test.lost", "test.back"
+
+
+def listener_of(layer: Any) -> Any:
+    return layer._transport._process().mail._listener
+
+
+async def moved_here(layer: Any) -> None:
+    """The connection has come to the running loop, where somebody waits."""
+    deadline = time.monotonic() + 10
+    while not ((seat := listener_of(layer)._seat) and seat.is_open() and seat.loop is asyncio.get_running_loop()):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+def back_in_thread(layer: Any) -> None:
+    deadline = time.monotonic() + 5
+    while not ((seat := listener_of(layer)._seat) and seat.is_open() and seat.in_thread):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def write(parent: Parent, options: dict[str, Any], channel: str) -> int:
+    """Send numbers until told to stop, some directly, some to the group `g`; how many."""
+    layer = RedisPubSubChannelLayer(**options)
+    told = threading.Event()
+    threading.Thread(target=lambda: (parent.receive(), told.set()), daemon=True).start()
+
+    async def main() -> int:
+        parent.ready()
+        n = 0
+        while not told.is_set():
+            await (layer.send(channel, {"n": n}) if n % 3 else layer.group_send("g", {"n": n}))
+            n += 1
+        await layer.send(channel, {"n": None})
+        return n
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
+def test_every_message_once_and_in_order_while_it_moves(
+    make_pubsub: Make, server: Server, prefix: str, spawn: Callable[..., Process], run: Run
+) -> None:
+    """Loops come and go under traffic: some end while they listen, some close the layer, some are too short to."""
+    layer = make_pubsub(capacity=100_000, on_disconnect=LOST, on_reconnect=BACK)
+    name = async_to_sync(layer.new_channel)()
+    async_to_sync(layer.group_add)("g", name)
+    got: list[Any] = []
+    writer = spawn(write, {"hosts": [server.url], "prefix": prefix, "capacity": 100_000}, name)
+    writer.ready()
+
+    async def read(move: bool, close: bool) -> None:
+        moving = asyncio.create_task(moved_here(layer)) if move else None
+        while moving is None or not moving.done():
+            got.append((await asyncio.wait_for(layer.receive(name), 10)).get("n", "a notice"))
+            if moving is None and len(got) % 50 == 0:
+                break
+        got.extend([(await asyncio.wait_for(layer.receive(name), 10)).get("n", "a notice") for _ in range(30)])
+        if close:
+            await layer.close()
+
+    for turn in range(6):
+        run(read(move=turn % 3 != 2, close=turn % 2 == 0))
+
+    async def read_rest() -> None:
+        while got[-1] is not None:
+            got.append((await asyncio.wait_for(layer.receive(name), 10)).get("n", "a notice"))
+
+    writer.send("stop")
+    run(read_rest())
+    assert got == [*range(writer.result()), None]
+
+
+def test_another_loop_takes_over_when_the_first_ends(make_pubsub: Make, run: Run) -> None:
+    layer = make_pubsub(capacity=10_000)
+    names: dict[str, str] = {}
+    second_waits, first_ended = threading.Event(), threading.Event()
+    got: list[int] = []
+
+    async def second() -> None:
+        names["second"] = await layer.new_channel()
+        second_waits.set()
+        got.extend([(await asyncio.wait_for(layer.receive(names["second"]), 10))["n"] for _ in range(200)])
+        await asyncio.to_thread(first_ended.wait, 10)
+        got.extend([(await asyncio.wait_for(layer.receive(names["second"]), 10))["n"] for _ in range(200)])
+
+    async def first() -> None:
+        names["first"] = await layer.new_channel()
+        waiting = asyncio.create_task(layer.receive(names["first"]))
+        await moved_here(layer)
+        thread.start()
+        await asyncio.to_thread(second_waits.wait, 10)
+        for n in range(200):
+            await layer.send(names["second"], {"n": n})
+        waiting.cancel()
+
+    thread = threading.Thread(target=lambda: asyncio.run(second()))
+    run(first())
+    first_ended.set()
+    for n in range(200, 400):
+        async_to_sync(layer.send)(names["second"], {"n": n})
+    thread.join(20)
+    assert got == list(range(400))
+
+
+def test_short_loops_leave_it_where_it_is(make_pubsub: Make) -> None:
+    layer = make_pubsub()
+    name = async_to_sync(layer.new_channel)()
+    seat = listener_of(layer)._seat
+    for n in range(20):
+        async_to_sync(layer.send)(name, {"n": n})
+        assert async_to_sync(layer.receive)(name) == {"n": n}
+    assert listener_of(layer)._seat is seat
+    assert seat.in_thread
+
+
+def test_a_loop_that_does_not_run_is_replaced_and_that_is_an_outage(make_pubsub: Make) -> None:
+    layer = make_pubsub(on_disconnect=LOST, on_reconnect=BACK)
+    loop = asyncio.new_event_loop()
+    name = loop.run_until_complete(layer.new_channel())
+    waiting = loop.create_task(layer.receive(name))
+    loop.run_until_complete(moved_here(layer))
+
+    async def other() -> list[Any]:
+        own = await layer.new_channel()
+        receiving = asyncio.create_task(layer.receive(own))
+        await moved_here(layer)
+        await layer.send(own, {"type": "test.one"})
+        types = [(await receiving)["type"]]
+        types += [(await asyncio.wait_for(layer.receive(own), 5))["type"] for _ in range(2)]
+        await layer.send(name, {"type": "test.two"})
+        await layer.close()
+        return types
+
+    assert asyncio.run(other()) == [LOST, BACK, "test.one"]
+    back_in_thread(layer)
+    types = [loop.run_until_complete(waiting)["type"]]
+    types += [loop.run_until_complete(layer.receive(name))["type"] for _ in range(2)]
+    assert types == [LOST, BACK, "test.two"]
+    loop.run_until_complete(layer.close())
+    loop.close()
+
+
+def test_a_loop_closed_without_notice_is_replaced_and_that_is_an_outage(make_pubsub: Make, run: Run) -> None:
+    layer = make_pubsub(on_disconnect=LOST, on_reconnect=BACK)
+    loop = asyncio.new_event_loop()
+    name = loop.run_until_complete(layer.new_channel())
+    waiting = loop.create_task(layer.receive(name))
+    loop.run_until_complete(moved_here(layer))
+    waiting.cancel()
+    loop.run_until_complete(asyncio.gather(waiting, return_exceptions=True))
+    loop.close()
+
+    async def other() -> list[Any]:
+        await layer.group_add("g", name)
+        await layer.group_send("g", {"type": "test.one"})
+        return [(await asyncio.wait_for(layer.receive(name), 5))["type"] for _ in range(3)]
+
+    assert run(other()) == [LOST, BACK, "test.one"]
+
+
+def test_a_take_over_that_fails_leaves_the_other_in_place(
+    make_pubsub: Make, new_server: Callable[..., Server], run: Run
+) -> None:
+    server = new_server("valkey")
+    layer = make_pubsub(hosts=[server.url], on_disconnect=LOST)
+
+    async def main() -> None:
+        name = await layer.new_channel()
+        await layer.group_add("g", name)
+        for _ in range(2):  # the second over a connection of this loop
+            await layer.send(name, {"n": "before"})
+            await layer.receive(name)
+        server.command("CONFIG", "SET", "maxclients", "3")  # those that are there: not one more
+        assert listener_of(layer)._seat.in_thread
+        for n in range(10):
+            waiting = asyncio.create_task(layer.receive(name))
+            await asyncio.sleep(0.05)
+            await layer.group_send("g", {"n": n})
+            assert await asyncio.wait_for(waiting, 5) == {"n": n}
+        assert listener_of(layer)._seat.in_thread
+
+    run(main())
+
+
+def fork_while_it_listens(parent: Parent, options: dict[str, Any]) -> list[Any]:
+    """Fork again and again while a child sends: the parent misses nothing, whoever of its loops listens."""
+    layer = RedisPubSubChannelLayer(**options)
+    name = async_to_sync(layer.new_channel)()
+    pids = []
+    for number in range(3):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                for n in range(10):
+                    async_to_sync(layer.send)(name, {"n": (number, n)})
+                code = 0
+            finally:
+                os._exit(code)
+        pids.append(pid)
+
+    async def read() -> list[Any]:
+        return [(await asyncio.wait_for(layer.receive(name), 10))["n"] for _ in range(30)]
+
+    got = asyncio.run(read())
+    return [*sorted(map(tuple, got)), *(os.waitpid(pid, 0)[1] for pid in pids)]
+
+
+def test_a_fork_interrupts_no_listening(server: Server, prefix: str, spawn: Callable[..., Process]) -> None:
+    options = {"hosts": [server.url], "prefix": prefix, "capacity": 1000, "on_disconnect": LOST}
+    process = spawn(
+        fork_while_it_listens, options, flags=("-X", "dev", "-W", "error", "-W", "ignore::DeprecationWarning")
+    )
+    assert process.result() == [*((number, n) for number in range(3) for n in range(10)), *[0] * 3]

@@ -1,0 +1,264 @@
+"""Pub/sub: what is stored and what is not, who is subscribed to what, and memberships that another process began."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hybrid_layer.exceptions import RemoteUnavailable
+from tests.servers import Server
+
+Make = Callable[..., Any]
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def own(new_server: Callable[..., Server]) -> Server:
+    """A server that only this test talks to."""
+    return new_server("valkey")
+
+
+def subscribed(server: Server, prefix: str) -> dict[str, int]:
+    """The pub/sub channels of `prefix` and how many listen, without the prefix."""
+    names = server.command("PUBSUB", "CHANNELS", f"{prefix}|*")
+    start = len(prefix) + 3
+    return {name.decode()[start:]: server.command("PUBSUB", "NUMSUB", name)[1] for name in names}
+
+
+async def until(condition: Callable[[], Any], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def receive(layer: Any, channel: str) -> Any:
+    return (await asyncio.wait_for(layer.receive(channel), 5))["n"]
+
+
+async def assert_silent(layer: Any, channel: str) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(layer.receive(channel), 0.1)
+
+
+def test_nothing_is_stored_and_the_oldest_go(make_pubsub: Make, server: Server, prefix: str, run: Run) -> None:
+    layer = make_pubsub(capacity=10)
+
+    async def main() -> None:
+        name, other = await layer.new_channel(), await layer.new_channel()
+        await layer.group_add("g", name)
+        for n in range(25):
+            await layer.send(name, {"n": n})
+            await layer.group_send("g", {"n": n})
+        await layer.send(other, {"n": "its own buffer"})
+        assert await receive(layer, other) == "its own buffer"
+        assert (await layer.statistics())["slow"] == 40
+        kinds = {key.split(b"|")[2] for key in server.command("KEYS", f"{prefix}|*")}
+        assert kinds == {b"alive", b"epoch"}
+        assert [await receive(layer, name) for _ in range(10)] == [n // 2 for n in range(40, 50)]
+        statistics = await layer.statistics()
+        assert (statistics["full"], statistics["dead"], statistics["slow"]) == (0, 0, 40)
+
+    run(main())
+
+
+def test_subscriptions_come_and_go_with_members(make_pubsub: Make, server: Server, prefix: str, run: Run) -> None:
+    layer, another = make_pubsub(), make_pubsub()
+
+    async def main() -> None:
+        one, two = await layer.new_channel(), await layer.new_channel("other.prefix")
+        theirs = await another.new_channel()
+        processes = {f"process|{name.partition('!')[0].rpartition('.')[2]}": 1 for name in (one, theirs)}
+        assert subscribed(server, prefix) == {**processes, "epoch|": 2}
+        for name in (one, two, one):
+            await layer.group_add("g", name)
+        await layer.group_add("h", one)
+        await another.group_add("g", theirs)
+        assert subscribed(server, prefix) == {**processes, "epoch|": 2, "group|g": 2, "group|h": 1}
+        await layer.group_discard("g", one)
+        await layer.group_discard("g", one)
+        await layer.group_discard("h", one)
+        await until(lambda: subscribed(server, prefix) == {**processes, "epoch|": 2, "group|g": 2})
+        await layer.group_discard("g", two)
+        await until(lambda: subscribed(server, prefix) == {**processes, "epoch|": 2, "group|g": 1})
+        await layer.group_add("g", two)
+        await another.group_send("g", {"n": 1})
+        assert (await receive(layer, two), await receive(another, theirs)) == (1, 1)
+
+    run(main())
+
+
+def test_what_ended_by_time_or_flush_is_not_listened_for(
+    make_pubsub: Make, server: Server, prefix: str, run: Run
+) -> None:
+    hasty, patient = make_pubsub(group_expiry=0.3, block_time=0.2), make_pubsub(block_time=0.2)
+
+    async def main() -> None:
+        await hasty.group_add("short", await hasty.new_channel())
+        await patient.group_add("long", await patient.new_channel())
+        await until(lambda: "group|short" not in subscribed(server, prefix))
+        assert "group|long" in subscribed(server, prefix)
+        await hasty.flush()
+        await until(lambda: "group|long" not in subscribed(server, prefix))
+        assert subscribed(server, prefix)["epoch|"] == 2
+
+    run(main())
+
+
+def test_a_flush_empties_what_other_processes_took_in(make_pubsub: Make, run: Run) -> None:
+    layer, other = make_pubsub(), make_pubsub()
+
+    async def main() -> None:
+        theirs = await other.new_channel()
+        await other.group_add("g", theirs)
+        await layer.send(theirs, {"n": "before"})
+        await layer.group_send("g", {"n": "before"})
+        await layer.flush()
+        await layer.group_send("g", {"n": "no member any more"})
+        await layer.send(theirs, {"n": "after"})
+        assert await receive(other, theirs) == "after"
+        await assert_silent(other, theirs)
+        await other.group_add("g", theirs)
+        await layer.group_send("g", {"n": "a member again"})
+        assert await receive(other, theirs) == "a member again"
+
+    run(main())
+
+
+def test_prefixes_are_apart(make_pubsub: Make, prefix: str, run: Run) -> None:
+    layers = [make_pubsub(), make_pubsub(prefix=prefix + ":x")]
+
+    async def main() -> None:
+        names = [await layer.new_channel() for layer in layers]
+        for layer, name in zip(layers, names, strict=True):
+            await layer.group_add("g", name)
+        await layers[0].group_send("g", {"n": 0})
+        await layers[1].send(names[0], {"n": "astray"})
+        await layers[1].group_send("g", {"n": 1})
+        assert await receive(layers[0], names[0]) == 0
+        assert await receive(layers[1], names[1]) == 1
+        await assert_silent(layers[0], names[0])
+        assert (await layers[1].statistics())["dead"] == 1
+
+    run(main())
+
+
+def test_a_member_that_another_process_added(make_pubsub: Make, run: Run) -> None:
+    """At once, once, renewed by either, ended by either; in the order of what else is sent."""
+    layer, other = make_pubsub(), make_pubsub()
+
+    async def main() -> None:
+        theirs = await other.new_channel()
+        for turn in range(30):
+            await layer.group_add("g", theirs)
+            await layer.group_send("g", {"n": 0})
+            await layer.send(theirs, {"n": 1})
+            if turn % 3 == 1:
+                await other.group_add("g", theirs)
+            if turn % 3 == 2:
+                await layer.group_add("g", theirs)
+            await layer.group_send("g", {"n": 2})
+            await (layer if turn % 2 else other).group_discard("g", theirs)
+            await layer.group_send("g", {"n": "no member"})
+            await layer.send(theirs, {"n": 3})
+            assert [await receive(other, theirs) for _ in range(4)] == [0, 1, 2, 3]
+        await assert_silent(other, theirs)
+        assert (await layer.statistics())["dead"] == 0
+
+    run(main())
+
+
+def test_a_member_that_another_process_added_outlives_the_server(
+    own: Server, make_pubsub: Make, prefix: str, run: Run
+) -> None:
+    layer, other = make_pubsub(hosts=[own.url]), make_pubsub(hosts=[own.url])
+
+    async def main() -> None:
+        theirs = await other.new_channel()
+        await layer.group_add("g", theirs)
+        await until(lambda: "group|g" in subscribed(own, prefix))
+        own.restart()
+        await until(lambda: "group|g" in subscribed(own, prefix))
+        await layer.group_send("g", {"n": 1})
+        assert await receive(other, theirs) == 1
+
+    run(main())
+
+
+def test_normal_members_have_a_capacity_of_their_own(make_pubsub: Make, run: Run) -> None:
+    layer = make_pubsub(channel_capacity={"small": 2, "large": 5})
+
+    async def main() -> None:
+        name = await layer.new_channel()
+        for channel in (name, "small", "large"):
+            await layer.group_add("g", channel)
+        for n in range(4):
+            await layer.group_send("g", {"n": n})
+        for channel, count in ((name, 4), ("small", 2), ("large", 4)):
+            assert [await receive(layer, channel) for _ in range(count)] == list(range(count))
+        assert (await layer.statistics())["full"] == 2
+
+    run(main())
+
+
+def test_a_full_server_refuses_a_groups_message_before_anybody_got_it(own: Server, make_pubsub: Make, run: Run) -> None:
+    layer = make_pubsub(hosts=[own.url])
+
+    async def main() -> None:
+        name = await layer.new_channel()
+        await layer.group_add("g", name)
+        await layer.group_add("g", "jobs")
+        own.command("CONFIG", "SET", "maxmemory", "1mb")
+        with pytest.raises(RemoteUnavailable, match="maxmemory"):
+            await layer.group_send("g", {"n": 1})
+        own.command("CONFIG", "SET", "maxmemory", "0")
+        await layer.group_send("g", {"n": 2})
+        assert (await receive(layer, name), await receive(layer, "jobs")) == (2, 2)
+
+    run(main())
+
+
+def test_who_may_not_subscribe_is_told(own: Server, make_pubsub: Make, prefix: str, run: Run) -> None:
+    own.command("ACL", "SETUSER", "site", "on", ">secret", "~*", "+@all", "resetchannels", f"&{prefix}|1|process|*")
+    layer = make_pubsub(hosts=[{"address": own.url, "username": "site", "password": "secret"}], timeout=1)
+
+    async def main() -> None:
+        with pytest.raises(RemoteUnavailable, match="permissions"):
+            await layer.new_channel()
+        own.command("ACL", "SETUSER", "site", f"&{prefix}|1|epoch|")
+        name = await layer.new_channel()
+        with pytest.raises(RemoteUnavailable, match="permissions"):
+            await layer.group_add("g", name)
+        own.command("ACL", "SETUSER", "site", f"&{prefix}|1|group|*")
+        await layer.group_add("g", name)
+        await layer.group_send("g", {"n": 1})
+        assert await receive(layer, name) == 1
+
+    run(main())
+
+
+def test_one_connection_listens_for_a_process(own: Server, make_pubsub: Make, run: Run) -> None:
+    layer = make_pubsub(hosts=[own.url])
+
+    def listening() -> int:
+        return len(own.command("CLIENT", "LIST", "TYPE", "PUBSUB").splitlines())
+
+    async def main() -> None:
+        names = [await layer.new_channel(prefix) for prefix in ("a", "b", "c")]
+        for number, name in enumerate(names):
+            await layer.group_add(f"g{number}", name)
+        waiting = [asyncio.create_task(layer.receive(name)) for name in names]
+        assert listening() == 1
+        await asyncio.sleep(0.3)  # it moves to this loop
+        assert listening() == 1
+        for number in range(3):
+            await layer.group_send(f"g{number}", {"n": number})
+        assert [(await task)["n"] for task in waiting] == [0, 1, 2]
+        await layer.close()
+        await until(lambda: listening() == 1)
+
+    run(main())
