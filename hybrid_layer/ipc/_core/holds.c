@@ -66,13 +66,19 @@ enum status hold_keep(struct handle *handle, uint32_t reference, uint32_t *hold)
     return status;
 }
 
-bool hold_read(struct handle *handle, uint32_t hold, void *to, size_t size) {
-    uint32_t first = own_hold(handle, hold)->block;
+static bool read_chain(struct handle *handle, uint32_t first, void *to, size_t size) {
     struct block *block = block_raw(handle, &handle->messages, first);
     if (block == NULL || (block->kind != KIND_MESSAGE && block->kind != KIND_PAYLOAD))
         return false;
     size_t local = block->kind == KIND_MESSAGE ? ((struct message *)block)->local_length : 0;
     return data_read(handle, &handle->messages, first, data_of(block->kind), local, to, size);
+}
+
+bool hold_read(struct handle *handle, uint32_t hold, void *to, size_t size) {
+    if (read_chain(handle, own_hold(handle, hold)->block, to, size))
+        return true;
+    atomic_store(&handle->header->damaged, 1); /* or giving it back would count blocks that are not there */
+    return false;
 }
 
 uint32_t hold_block(struct handle *handle, uint32_t hold) { return own_hold(handle, hold)->block; }

@@ -207,30 +207,31 @@ enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, 
     return OK;
 }
 
+/* An inbox of our name that is not ours. Its process may be one that we were before we lost our slot, and is cleared away. The ids
+ * of two layers are not the same by chance, so any other owner is damage: the inbox is ours, and the rebuild links it to us. */
+static enum status take_over(struct handle *handle, struct channel *channel) {
+    if (channel->owner != 0 && reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
+        return OK;
+    channel->owner_generation = handle->private->generation;
+    commit(&channel->owner, handle->private->slot + 1);
+    return DAMAGED;
+}
+
 enum status inbox_open(struct handle *handle, struct name name) {
     uint32_t reference;
-    enum status status = channel_find_or_create(handle, name, &reference);
+    enum status status = channel_find(handle, name, &reference);
+    if (status == OK && owns(handle, channel_found(handle, reference)))
+        return OK;
+    if (status == OK)
+        status = take_over(handle, channel_found(handle, reference));
+    if (status == OK || status == EMPTY)
+        status = channel_find_or_create(handle, name, &reference);
     if (status != OK)
         return status;
-    struct channel *channel = channel_found(handle, reference);
-    if (owns(handle, channel))
-        return OK;
-    if (channel->owner != 0) {
-        /* Ours from before this process lost its slot. The ids of two layers are not the same by chance: if the owner lives, it
-         * is damage that says so, and the rebuild links the inbox to us. */
-        if (!reap_if_dead(handle, channel->owner - 1, channel->owner_generation)) {
-            channel->owner_generation = handle->private->generation;
-            commit(&channel->owner, handle->private->slot + 1);
-            return DAMAGED;
-        }
-        status = channel_find_or_create(handle, name, &reference);
-        if (status != OK)
-            return status;
-        channel = channel_found(handle, reference);
-        if (channel->owner != 0)
-            return DAMAGED;
-    }
     struct slot *slot = &handle->slots[handle->private->slot];
+    struct channel *channel = channel_found(handle, reference);
+    if (channel->owner != 0)
+        return DAMAGED;
     channel->owned_next = slot->inboxes;
     channel->owner_generation = handle->private->generation;
     commit(&channel->owner, handle->private->slot + 1);

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 uint64_t seed, steps;
-extern struct handle *joined[32];
+extern struct handle *joined[64];
 
-struct handle *joined[32]; /* reachable to the end, so that none counts as leaked */
+struct handle *joined[64]; /* reachable to the end, so that none counts as leaked */
 static uint32_t number_joined;
 static const char *program;
 static _Thread_local uint64_t random_state;
@@ -54,7 +54,7 @@ int new_segment(uint64_t message_bytes, uint64_t group_bytes) {
 
 struct handle *join(int fd) {
     struct handle *handle = calloc(1, sizeof *handle);
-    joined[number_joined++ % 32] = handle;
+    joined[number_joined++ % 64] = handle;
     const char *reason;
     MUST(handle != NULL);
     MUST(segment_map(fd, fd, handle, &reason) == OK);
