@@ -166,6 +166,7 @@ static void waiters(void) {
             *channel_bucket(handle, "b", 1) = 0;
         else
             own->waiters = 0;
+        uint32_t rebuilds = handle->header->rebuilds;
         (void)push(handle, "b", "", 9);
         /* What a loop does every 250 ms: it looks by the channel's name, and at its list. */
         enum status status = EMPTY;
@@ -173,7 +174,7 @@ static void waiters(void) {
             (void)op_wait(handle, WAIT, named("b"), loop);
             (void)op_repoll(handle, WAIT, loop);
             status = op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left);
-            if (status != OK) /* a rebuild has forgotten it; then the process looks at once */
+            if (status != OK && handle->header->rebuilds != rebuilds) /* it was forgotten; then the process looks at once */
                 status = pop(handle, "b", loop) == OK ? OK : EMPTY;
         }
         MUST(status == OK);
