@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +12,9 @@ from channels.exceptions import ChannelFull
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.ipc.damaging import Users
 from tests.ipc.small_shm import small_shm
 from tests.ipc.test_memory_full import body, fill_and_read, keep_warnings
-from tests.ipc.tools import doorbells, layer_of, receive, segment_path
+from tests.ipc.tools import doorbells, layer_of, receive, segment_of, segment_path
 from tests.process_main import Parent
 from tests.processes import Process
 
@@ -191,12 +189,22 @@ async def work(parent: Parent, prefix: str) -> int:
 
 
 def test_cut_off(prefix: str, spawn: Spawn) -> None:
-    """Who does not touch it before its next look around survives even that."""
-    users = Users(spawn, prefix, 2)
-    users.await_recovery(10)
+    """Who touches nothing of it before its next look around survives even that."""
+    first, second, warnings = spawn("tests.ipc.test_dev_shm:be_cut_off", prefix).result()
+    assert (first, second) == (1, 2)
+    assert any("cut it off" in text for text in warnings)
+    assert not segment_path(prefix).exists()
+
+
+async def be_cut_off(parent: Parent, prefix: str) -> tuple[int, int, list[str]]:
+    warnings = keep_warnings()
+    layer = layer_of(prefix)
+    own = await layer.new_channel()
+    await layer.group_add("group", own)
+    await layer.send(own, {"n": 1})
+    first = await receive(layer, own)
+    await layer.close()  # no loop of ours looks at its place in what is now gone
     os.truncate(segment_path(prefix), 0)
-    time.sleep(0.6)
-    users.await_recovery(10)
-    for story in users.end():
-        assert story["unexpected"] == []
-        assert any("cut it off" in text for text in story["warnings"])
+    assert segment_of(layer).recover_if_lost()
+    await layer.group_send("group", {"n": 2})
+    return first, await receive(layer, own), warnings.texts
