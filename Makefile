@@ -27,7 +27,7 @@ chaos: build/core ## kill senders and receivers for SECONDS=60, and see that not
 
 # The core of systems other than Linux, in a copy of the tree, with shared memory as macOS has it.
 COPY := $(CURDIR)/build/portable
-LOCAL_TESTS ?= tests/ipc tests/contract tests/unit -k "ipc or hybrid-local or unit"
+LOCAL_TESTS ?= tests/ipc tests/contract -k "ipc or hybrid-local"
 .PHONY: portable
 portable: export HYBRID_LAYER_PORTABLE = 1
 portable: build/core ## test the portable core on this machine: the local half without futex and /dev/shm

@@ -198,21 +198,27 @@ def _members_of(sends: list[Sent], memberships: list[Membership]) -> Iterator[tu
 
 
 def _pauses(testimony: Testimony, report: Report) -> Iterator[str]:
+    waits = [(step.begin, step.end, step.delay) for step in testimony.steps]
+    waits += [(receipt.begin, receipt.end, receipt.delay) for receipt in testimony.receipts]
+
+    def is_pause(what: str, begin: float, end: float, delay: float) -> bool:
+        net = end - begin - delay
+        report.pause(what, end - begin, net)
+        if net <= LONGEST_PAUSE:
+            return False
+        # It waited for another process, which may have waited for a processor itself: nobody for longer than this.
+        return net > LONGEST_PAUSE + max(wait for since, until, wait in waits if since < end and until > begin)
+
     for step in testimony.steps:
-        net = step.whole - step.delay
-        report.pause(step.op.name.lower(), step.whole, net)
-        if net > LONGEST_PAUSE:
-            yield f"{step.life}: {step.op.name} took {step.whole:.2f} s, {net:.2f} s not for want of a processor"
+        if is_pause(step.op.name.lower(), step.begin, step.end, step.delay):
+            yield f"{step.life}: {step} took {step.end - step.begin:.2f} s"
     for receipt in testimony.receipts:
         sent = testimony.sends.get((receipt.sender, receipt.number))
-        if sent is None:
-            continue
-        # The message was there, and the reader waited for it.
-        whole = receipt.end - max(receipt.begin, sent.end)
-        net = whole - receipt.delay
-        report.pause("wait for a message that is there", whole, net)
-        if net > LONGEST_PAUSE:
-            yield f"{receipt} came {whole:.2f} s late ({net:.2f} s not for want of a processor): {sent}"
+        if sent is not None:
+            # From when on the message was there and its reader waited.
+            begin = max(receipt.begin, sent.end)
+            if is_pause("wait for a message that is there", begin, receipt.end, receipt.delay):
+                yield f"{receipt} came {receipt.end - begin:.2f} s late: {sent}"
     for life, record in testimony.unfinished:
         if life.killed is None or record.op in (Op.RECEIVE, Op.OWN):
             continue

@@ -28,7 +28,7 @@ from hybrid_layer.ipc.attachments import _leave_all
 from tests import django_settings
 from tests.chaos.segment import SegmentView
 from tests.chaos.zygote import die_with_parent
-from tests.ipc.tools import check, directory_path, is_clean, layer_of, segment_of, segment_path
+from tests.ipc.tools import check, directory_path, is_clean, layer_of, segment_of
 
 AT_ONCE = 4
 WARM_UP = 100
@@ -136,7 +136,7 @@ class Passing:
             pass
 
     def _sizes(self) -> dict[str, int]:
-        status = segment_path(self.prefix).stat()
+        status = os.fstat(segment_of(self.layer)._fd)
         totals = check(self.layer)
         return {
             "bytes of the segment": status.st_blocks * 512,

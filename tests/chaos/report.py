@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -23,8 +24,8 @@ class Report:
     """Messages that were sent and never read, by where the dead held them."""
     pauses: dict[str, tuple[float, float]] = field(default_factory=dict)
     """The longest of each operation: all of it, and without the time in which there was no processor for it."""
-    stall: float = 0.0
-    """How long this process, which only sleeps and kills, has slept too long."""
+    late: float = 0.0
+    """By how much this process, which only sleeps and kills, has slept too long at most."""
     kills: Counter[str] = field(default_factory=Counter)
     kills_of: Counter[str] = field(default_factory=Counter)
 
@@ -32,8 +33,11 @@ class Report:
         self.kills[doing.name.lower().replace("_", " ")] += 1
         self.kills_of[role] += 1
 
-    def heartbeat(self, late: float) -> None:
-        self.stall = max(self.stall, late)
+    def sleep(self, seconds: float) -> None:
+        """Sleep, as a measure of how long a process that is ready waits for a processor."""
+        until = time.monotonic() + seconds
+        time.sleep(seconds)
+        self.late = max(self.late, time.monotonic() - until)
 
     def pause(self, operation: str, whole: float, net: float) -> None:
         longest = self.pauses.get(operation, (0.0, 0.0))
@@ -57,6 +61,6 @@ class Report:
             (f"longest {operation}", f"{net * 1000:.1f} ms ({whole * 1000:.1f} ms with waits for a processor)")
             for operation, (whole, net) in sorted(self.pauses.items())
         ]
-        rows.append(("this process slept too long by", f"{self.stall * 1000:.1f} ms"))
+        rows.append(("this process slept too long by", f"{self.late * 1000:.1f} ms"))
         width = max(len(name) for name, _ in rows)
         return [f"{name:{width}}  {value}" for name, value in rows]

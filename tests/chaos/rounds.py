@@ -103,10 +103,8 @@ class _Round:
 
     def _kill_for(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while (now := time.monotonic()) < until and not self.found:
-            pause = self.random.expovariate(1 / self.chaos.interval)
-            time.sleep(pause)
-            self.chaos.report.heartbeat(time.monotonic() - now - pause)
+        while time.monotonic() < until and not self.found:
+            self.chaos.report.sleep(self.random.expovariate(1 / self.chaos.interval))
             number = self.random.randrange(len(SURVIVORS), len(self.seats))
             self._kill(self.seats[number])
             self.seats[number] = self._start(number, self.seats[number].seat.role)
@@ -150,7 +148,7 @@ class _Round:
             if time.monotonic() > until:
                 self.found += [f"{life} {what}, {self.arena.doing(life.seat.number).name}" for life in left]
                 return False
-            time.sleep(0.01)
+            self.chaos.report.sleep(0.01)
         return True
 
     async def _send_last(self) -> None:

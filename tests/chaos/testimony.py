@@ -37,6 +37,7 @@ class Receipt(NamedTuple):
     begin: float
     end: float
     delay: float
+    """Seconds in which there was no processor for it."""
 
 
 class Membership(NamedTuple):
@@ -59,11 +60,12 @@ class Open(NamedTuple):
 
 
 class Step(NamedTuple):
-    """How long an operation took."""
+    """An operation from its begin to its end; `delay` as in `Receipt`."""
 
     life: Life
     op: Op
-    whole: float
+    begin: float
+    end: float
     delay: float
 
 
@@ -102,7 +104,7 @@ class Testimony:
                 join = joined.pop((record.place, record.who))
                 self._add_membership(me, join, first.begin, record.end)
             if op not in (Op.RECEIVE, Op.OWN):
-                self.steps.append(Step(life, op, record.end - record.begin, record.delay / 1e6))
+                self.steps.append(Step(life, op, record.begin, record.end, record.delay / 1e6))
         self._hear_of_the_end(life, begun, joined)
 
     def _hear_of_the_end(

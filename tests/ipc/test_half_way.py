@@ -15,7 +15,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.ipc.tools import alive, check, doorbells, eventually, is_clean, layer_of, receive, segment_of, segment_path
+from tests.ipc.tools import alive, check, doorbells, eventually, is_clean, layer_of, receive, segment_of
 from tests.loops import run
 from tests.process_main import Parent
 from tests.processes import Process
@@ -112,7 +112,7 @@ def test_fifty_at_once_and_half_of_them_killed(prefix: str, spawn: Spawn) -> Non
             inodes[n] = inode
 
     asyncio.run(meet())
-    assert set(inodes.values()) == {segment_path(prefix).stat().st_ino}
+    assert set(inodes.values()) == {os.fstat(segment_of(layer)._fd).st_ino}
     assert alive(layer) == len(survivors) + 1
     check(layer)
     starter.send("end")
