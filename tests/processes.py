@@ -39,6 +39,7 @@ from tests.guardian import guardian
 ROOT = Path(__file__).parent.parent
 SECONDS = 20.0
 """The longest wait for anything that should happen at once."""
+_OPTIONS = ("loop", "flags", "environment", "under")
 
 
 class ProcessFailed(AssertionError):
@@ -52,6 +53,7 @@ class Process:
         loop: str = options.pop("loop", "asyncio")
         flags: tuple[str, ...] = options.pop("flags", ("-X", "dev", "-W", "error"))
         environment: dict[str, str] = options.pop("environment", {})
+        under: tuple[str, ...] = options.pop("under", ())
         assert not options, f"spawn() knows no {', '.join(options)}"
         self.target = target
         self._directory = Path(tempfile.mkdtemp(prefix="hybrid-layer-process-"))
@@ -62,7 +64,7 @@ class Process:
         self._ended = False
         try:
             self._child = Child(
-                [sys.executable, *flags, "-m", "tests.process_main", str(theirs.fileno()), target, loop],
+                [*under, sys.executable, *flags, "-m", "tests.process_main", str(theirs.fileno()), target, loop],
                 output=self._output,
                 environment={**os.environ, "PYTHONPATH": _path(), **environment},
                 descriptors=[theirs.fileno()],
@@ -196,12 +198,12 @@ def _path() -> str:
 def spawn(target: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Process:
     """Run `target`, a function at the top of a module or its "module:name", as `target(parent, *args, **kwargs)`.
 
-    Three names are options of the process and do not reach the function: `loop` ("asyncio" or "uvloop", for a coroutine
-    function), `flags` (the interpreter's) and `environment` (added to this one's).
+    Four names are options of the process and do not reach the function: `loop` ("asyncio" or "uvloop", for a coroutine
+    function), `flags` (the interpreter's), `environment` (added to this one's) and `under` (a command that runs it).
     """
     if not isinstance(target, str):
         target = f"{target.__module__}:{target.__qualname__}"
-    options: dict[str, Any] = {name: kwargs.pop(name) for name in ("loop", "flags", "environment") if name in kwargs}
+    options: dict[str, Any] = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
     return Process(target, args, kwargs, options)
 
 

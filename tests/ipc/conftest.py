@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from hybrid_layer.ipc import _core
+from tests.ipc.namespaces import in_its_own
+from tests.ipc.stopper import Stopper, compile_stopper
 from tests.ipc.tools import directory_path, segment_path
 
 collect_ignore = ["test_dev_shm.py"] if _core.PORTABLE else []
@@ -19,3 +22,30 @@ def prefix(prefix: str) -> Iterator[str]:
     yield prefix
     segment_path(prefix).unlink(missing_ok=True)
     shutil.rmtree(directory_path(prefix), ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stopper_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`core/stopper.c`, compiled."""
+    return compile_stopper(tmp_path_factory.mktemp("stopper"))
+
+
+@pytest.fixture
+def stopper(stopper_program: Path) -> Iterator[Callable[[str], Stopper]]:
+    """`stopper(prefix)` starts a process of that segment that can be stopped inside its lock."""
+    made: list[Stopper] = []
+
+    def make(prefix: str) -> Stopper:
+        made.append(Stopper(stopper_program, prefix))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.kill()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not in_its_own():
+        terminalreporter.section("left out")
+        text = "pid namespaces are not allowed here: their tests ran in one (tests/ipc/test_namespaces.py)"
+        terminalreporter.line(text, yellow=True)

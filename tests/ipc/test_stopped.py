@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.ipc.stopper import Stopper, compile_stopper
+from tests.ipc.stopper import Stopper
 from tests.ipc.tools import alive, check, eventually, is_clean, layer_of, receive, segment_of
 from tests.loops import run
 from tests.process_main import Parent
@@ -28,24 +27,6 @@ LONGEST = 2.0
 """Seconds that a call may cost."""
 SLACK = 1.0
 """What a busy machine may add to it."""
-
-
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_stopper(tmp_path_factory.mktemp("stopper"))
-
-
-@pytest.fixture
-def stopper(program: Path) -> Iterator[MakeStopper]:
-    made: list[Stopper] = []
-
-    def make(prefix: str) -> Stopper:
-        made.append(Stopper(program, prefix))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.kill()
 
 
 class Gaps:
