@@ -44,6 +44,9 @@ def format(
 def record_lock_pid(fd: int, /) -> int:
     """The process that holds the record lock on a file's first byte; 0: none, or one of another pid namespace."""
 
+def is_inhabited(fd: int, /) -> bool:
+    """Whether another process lives in the segment whose record locks are on this file, of any layout version."""
+
 class Segment:
     """Methods that may wake somebody return a bit for each event loop of this process that has to be woken by hand;
     loops of other processes have been rung."""

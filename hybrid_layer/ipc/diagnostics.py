@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable
+from pathlib import Path
 
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.objects import ROOT
-from hybrid_layer.ipc.patience import Contended
+from hybrid_layer.ipc.objects import ROOT, lock_bearer
+from hybrid_layer.ipc.patience import Contended, process_name
 from hybrid_layer.statistics import warn
 
 
@@ -48,6 +49,32 @@ def shm_room() -> str:
     return f"{usage.total >> 20} MiB large with {usage.free >> 20} MiB free"
 
 
+def other_sizes(core: _core.Segment, prefix: str, wanted: tuple[int, int]) -> str:
+    """Why a process that wants other sizes cannot use a segment that others use."""
+    processes = ", ".join(process_name(pid) for _, _, pid, is_alive in core.processes() if is_alive)
+    return (
+        f"The segment of prefix {prefix!r} has {_sizes(core.message_bytes, core.group_bytes)}, and is used by "
+        f"{processes}; this process is configured with {_sizes(*wanted)}. Use the same sizes, stop those processes "
+        f"first, or use another prefix."
+    )
+
+
+def warn_of_loss(core: _core.Segment, name: str, prefix: str, wanted: tuple[int, int]) -> None:
+    """Warn when a segment with unread messages has to go, since its sizes are others now."""
+    warn(
+        ("sizes", name),
+        "The segment of prefix %r, which no process uses any more, was made with %s. It is made anew with %s; what was "
+        "unread in it is lost.",
+        prefix,
+        _sizes(core.message_bytes, core.group_bytes),
+        _sizes(*wanted),
+    )
+
+
+def _sizes(message_memory: int, group_memory: int) -> str:
+    return f"message_memory={message_memory} and group_memory={group_memory}"
+
+
 def warn_of_another_project(name: str, prefix: str, theirs: str) -> None:
     """Warn when the segment was made for another Django project."""
     mine = project_of_this_process()
@@ -78,10 +105,21 @@ def warn_of_neighbours(name: str, prefix: str, digest: str) -> None:
                 prefix,
                 os.geteuid(),
             )
-        elif int(version) != _core.LAYOUT_VERSION:
+        elif int(version) != _core.LAYOUT_VERSION and _is_inhabited(lock_bearer(path.name.removesuffix(".d"))):
             warn(
                 ("version", name),
                 "Another release of hybrid_layer runs with the same prefix %r: its normal channels and this one's do "
                 "not meet. Restart the older processes.",
                 prefix,
             )
+
+
+def _is_inhabited(bearer: Path) -> bool:
+    try:
+        fd = os.open(bearer, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return _core.is_inhabited(fd)
+    finally:
+        os.close(fd)  # not a file on which this process has record locks, which would go

@@ -18,6 +18,8 @@ from hybrid_layer.transport import Settings
 
 _LOOK = 1.0
 """Seconds between two looks of a sender."""
+_FEW = 1000
+"""Memberships that nobody cares to look through."""
 
 
 class SegmentCounters:
@@ -52,6 +54,7 @@ class ProcessState:
         """Inbox name -> its poll, for `Inbox.receive`."""
         self.memberships: dict[tuple[str, str], float] = {}
         """(group, channel) -> deadline of our own channels, to be added again after a move to another segment."""
+        self._next_purge = _FEW
         self.draining = threading.Lock()
         """Draining and distributing is one step, or two loops could turn the order of two messages."""
         self.next_look = 0.0
@@ -66,6 +69,16 @@ class ProcessState:
         self.segment.pay_debts()
         if self.upheavals != self.segment.upheavals:
             self.restore()
+
+    def remember(self, group: str, channel: str, deadline: float) -> None:
+        """Keep a membership of ours, for a move. Those of consumers that never left are forgotten when they expired."""
+        self.memberships[group, channel] = deadline
+        if len(self.memberships) >= self._next_purge:
+            now = time.monotonic()
+            for membership, ends in list(self.memberships.items()):
+                if ends <= now:
+                    self.memberships.pop(membership, None)
+            self._next_purge = 2 * len(self.memberships) + _FEW
 
     def receive_on(self, part: str) -> None:
         """Make `part` receivable, whose inbox has been opened in the segment."""

@@ -25,9 +25,11 @@ from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.damage import Damage
 from hybrid_layer.ipc.diagnostics import (
     contended,
+    other_sizes,
     project_of_this_process,
     shm_room,
     warn_of_another_project,
+    warn_of_loss,
     warn_of_neighbours,
 )
 from hybrid_layer.ipc.lockfile import LockFile, is_file, is_same_file
@@ -41,7 +43,7 @@ from hybrid_layer.ipc.objects import (
     open_object,
     remove_object,
 )
-from hybrid_layer.ipc.patience import Contended, process_name
+from hybrid_layer.ipc.patience import Contended
 from hybrid_layer.ipc.station import Station
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.statistics import warn
@@ -302,9 +304,17 @@ class LocalSegment:
             return None  # its processes have moved, or are about to
         if not is_new and self._has_other_sizes(core):
             if not core.is_deserted():
-                raise ConfigurationError(self._other_sizes(core))
+                raise ConfigurationError(other_sizes(core, self.prefix, self._sizes))
+            self._warn_of_loss(core)
             return None
         return core
+
+    def _warn_of_loss(self, core: _core.Segment) -> None:
+        with contextlib.suppress(HybridLayerError, Contended, _core.Busy, _core.Damaged, _core.Retired):
+            self._join(core)
+            if core.is_needed():
+                warn_of_loss(core, self.name, self.prefix, self._sizes)
+            core.leave()
 
     def _locks_on(self, fd: int) -> int:
         return self._lock_file.fd if _core.PORTABLE else fd
@@ -369,16 +379,11 @@ class LocalSegment:
         return fd
 
     def _has_other_sizes(self, core: _core.Segment) -> bool:
-        return (core.message_bytes, core.group_bytes) != (self.message_memory, self.group_memory)
+        return (core.message_bytes, core.group_bytes) != self._sizes
 
-    def _other_sizes(self, core: _core.Segment) -> str:
-        processes = ", ".join(process_name(pid) for _, _, pid, is_alive in core.processes() if is_alive)
-        return (
-            f"The segment of prefix {self.prefix!r} has message_memory={core.message_bytes} and "
-            f"group_memory={core.group_bytes}, and is used by {processes}; this process is configured "
-            f"with message_memory={self.message_memory} and group_memory={self.group_memory}. Use the same sizes, stop "
-            f"those processes first, or use another prefix."
-        )
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        return self.message_memory, self.group_memory
 
 
 def _digest(prefix: str) -> str:

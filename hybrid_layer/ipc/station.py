@@ -74,9 +74,9 @@ class Station:
             self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
             warn(("doorbell", self._path), "Cannot make %s: %s. Polling for messages instead.", self._path, error)
-            with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
-                core.close_loop(self.number)
-            self.number = -1
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+            self._give_place_back()
             return
         status = os.fstat(self._fd)
         self._inode = (status.st_dev, status.st_ino)
@@ -97,10 +97,14 @@ class Station:
                 os.close(self._fd)
             self._fd = -1
         if self.number >= 0 and self._segment.is_own() and self._moves == self._segment.moves:
-            number = self.number
-            self._segment.owe(lambda core: core.close_loop(number) & ~(1 << number))
+            self._give_place_back()
         self._segment.wakers.pop(self.number, None)
         self.number = -1
+
+    def _give_place_back(self) -> None:
+        number, self.number = self.number, -1
+        self._segment.wakers.pop(number, None)
+        self._segment.owe(lambda core: core.close_loop(number) & ~(1 << number))
 
     def remove_doorbell(self) -> None:
         """Remove its file, unless another process has one there by now, in another segment."""

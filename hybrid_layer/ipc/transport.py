@@ -106,7 +106,7 @@ class LocalTransport:
         except _core.NoMemory as error:
             raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
         if part in process.parts or "!" not in channel:
-            process.memberships[group, channel] = time.monotonic() + self._settings.policy.group_expiry
+            process.remember(group, channel, time.monotonic() + self._settings.policy.group_expiry)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """End the membership, if there is one."""

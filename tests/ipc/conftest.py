@@ -10,7 +10,7 @@ import pytest
 
 from hybrid_layer.ipc import _core
 from tests.ipc.namespaces import in_its_own
-from tests.ipc.stopper import Stopper, compile_stopper
+from tests.ipc.programs import Stopper, compile_programs
 from tests.ipc.tools import directory_path, segment_path
 
 collect_ignore = ["test_dev_shm.py"] if _core.PORTABLE else []
@@ -25,18 +25,18 @@ def prefix(prefix: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def stopper_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`core/stopper.c`, compiled."""
-    return compile_stopper(tmp_path_factory.mktemp("stopper"))
+def c_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of `core/stopper.c` and `core/crowd.c`, compiled."""
+    return compile_programs(tmp_path_factory.mktemp("programs"))
 
 
 @pytest.fixture
-def stopper(stopper_program: Path) -> Iterator[Callable[[str], Stopper]]:
+def stopper(c_programs: Path) -> Iterator[Callable[[str], Stopper]]:
     """`stopper(prefix)` starts a process of that segment that can be stopped inside its lock."""
     made: list[Stopper] = []
 
     def make(prefix: str) -> Stopper:
-        made.append(Stopper(stopper_program, prefix))
+        made.append(Stopper(c_programs, prefix))
         return made[-1]
 
     yield make

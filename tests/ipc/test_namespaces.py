@@ -17,7 +17,7 @@ import pytest
 
 from hybrid_layer.exceptions import ConfigurationError, SegmentBusy
 from tests.ipc.namespaces import in_its_own
-from tests.ipc.stopper import Stopper
+from tests.ipc.programs import Stopper
 from tests.ipc.tools import alive, check, eventually, layer_of, receive, segment_of
 from tests.loops import run
 from tests.process_main import Parent

@@ -14,7 +14,7 @@ import pytest
 
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.ipc.stopper import Stopper
+from tests.ipc.programs import Stopper
 from tests.ipc.tools import alive, check, eventually, is_clean, layer_of, receive, segment_of
 from tests.loops import run
 from tests.process_main import Parent

@@ -139,8 +139,15 @@ static PyObject *core_record_lock_pid(PyObject *module, PyObject *argument) {
     return fd < 0 ? NULL : PyLong_FromLong(record_lock_pid(fd));
 }
 
+static PyObject *core_is_inhabited(PyObject *module, PyObject *argument) {
+    (void)module;
+    int fd = PyObject_AsFileDescriptor(argument);
+    return fd < 0 ? NULL : PyBool_FromLong(!liveness_is_alone(fd));
+}
+
 static PyMethodDef core_functions[] = {
     {"record_lock_pid", core_record_lock_pid, METH_O, NULL},
+    {"is_inhabited", core_is_inhabited, METH_O, NULL},
     {"format", core_format, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

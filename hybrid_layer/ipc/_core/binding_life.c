@@ -37,7 +37,7 @@ PyObject *segment_leave_method(Segment *self, PyObject *unused) {
 
 PyObject *segment_is_deserted_method(Segment *self, PyObject *unused) {
     (void)unused;
-    return PyBool_FromLong(liveness_is_alone(&self->handle));
+    return PyBool_FromLong(liveness_is_alone(self->handle.lock_fd));
 }
 
 PyObject *segment_is_needed_method(Segment *self, PyObject *unused) {

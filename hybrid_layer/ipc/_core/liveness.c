@@ -60,10 +60,10 @@ pid_t record_lock_pid(int fd) {
     return pid_of(fd, lock);
 }
 
-bool liveness_is_alone(struct handle *handle) {
+bool liveness_is_alone(int lock_fd) {
     struct flock lock = byte_of(0, F_WRLCK);
     lock.l_len = SLOTS;
-    return ask(handle->lock_fd, &lock) && lock.l_type == F_UNLCK;
+    return ask(lock_fd, &lock) && lock.l_type == F_UNLCK;
 }
 
 bool liveness_descriptor_is_ours(struct handle *handle, bool *linked) {

@@ -28,8 +28,9 @@ pid_t liveness_pid(struct handle *handle, uint32_t slot);
 /* The same for the first byte of any file. */
 pid_t record_lock_pid(int fd);
 
-/* Whether no other process holds any slot. When in doubt, one does. */
-bool liveness_is_alone(struct handle *handle);
+/* Whether no other process holds any slot of the segment, of any layout version, whose record locks are on this file. When in
+ * doubt, one does. */
+bool liveness_is_alone(int lock_fd);
 
 /* Whether the descriptor still is that file's, and *linked: whether the file still has a name. */
 bool liveness_descriptor_is_ours(struct handle *handle, bool *linked);

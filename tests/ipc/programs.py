@@ -1,0 +1,109 @@
+"""Processes of a segment that are written in C: `core/stopper.c` and `core/crowd.c`, compiled when first asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+
+from hybrid_layer.ipc.objects import _posix_name, lock_bearer
+from hybrid_layer.ipc.segment import segment_name
+from tests.guardian import guardian, kill_group
+from tests.ipc.tools import CORE, core_sources
+
+HERE = Path(__file__).parent / "core"
+
+
+def compile_programs(directory: Path) -> Path:
+    """The core without Python and the programs, without the checks of `test_core`, which would slow them down."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or "cc"
+    sources = [*core_sources(), *(HERE / f"{name}.c" for name in ("support", "stopper", "crowd"))]
+    objects = {source.stem: directory / f"{source.stem}.o" for source in sources}
+
+    def compile_one(source: Path) -> None:
+        command = [compiler, "-std=c11", "-pthread", f"-I{CORE}", "-c", source, "-o", objects[source.stem]]
+        subprocess.run(command, check=True, timeout=100)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(compile_one, sources))
+    programs = [objects.pop("stopper"), objects.pop("crowd")]
+    for program in programs:
+        command = [compiler, "-pthread", program, *objects.values(), "-o", program.with_suffix("")]
+        subprocess.run(command, check=True, timeout=100)
+    return directory
+
+
+class Program:
+    """A running one."""
+
+    def __init__(self, program: Path, prefix: str, *arguments: str) -> None:
+        name = segment_name(prefix, os.geteuid())
+        self._popen = subprocess.Popen(
+            [program, f"/dev/shm{_posix_name(name)}", lock_bearer(name), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            start_new_session=True,
+        )
+        self.pid = self._popen.pid
+        guardian.watch("group", self.pid)
+
+    def kill(self) -> None:
+        """End it where it is."""
+        kill_group(self.pid)
+        self._popen.communicate()
+        guardian.forget("group", self.pid)
+
+    def leave(self) -> None:
+        """End it in order."""
+        self._popen.communicate(timeout=60)
+        guardian.forget("group", self.pid)
+        assert self._popen.returncode == 0
+
+    def tell(self, line: str) -> None:
+        """Write a line to its stdin."""
+        assert self._popen.stdin is not None
+        self._popen.stdin.write(f"{line}\n")
+
+    def expect(self, line: str) -> None:
+        """Wait for its next line, which must be this."""
+        assert self._popen.stdout is not None
+        assert self._popen.stdout.readline() == f"{line}\n"
+
+
+class Stopper(Program):
+    """`stop` returns when it stands inside the lock, `go_on` when it has given the lock back."""
+
+    def __init__(self, directory: Path, prefix: str) -> None:
+        super().__init__(directory / "stopper", prefix)
+        self.expect("ready")
+
+    def stop(self) -> None:
+        """Take the lock and stop inside."""
+        self.tell("")
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+        assert psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+
+    def go_on(self) -> None:
+        """Continue, and give the lock back."""
+        self._popen.send_signal(signal.SIGCONT)
+        self.expect("gave")
+
+
+class Crowd(Program):
+    """`number` processes that have joined the segment."""
+
+    def __init__(self, directory: Path, prefix: str, number: int) -> None:
+        super().__init__(directory / "crowd", prefix, str(number))
+        self.expect(str(number))
+
+    def lose(self, how: str) -> None:
+        """One of them goes: "leave" or "kill"."""
+        self.tell(how)
+        self.expect("gone")
