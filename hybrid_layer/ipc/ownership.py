@@ -39,6 +39,11 @@ def refused(error: OSError, path: Path | str) -> ConfigurationError:
             f"{path} cannot be made: its file system takes no more files ({error.strerror}; `df -i` shows how many). "
             f"Remove what nobody needs there."
         )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return ConfigurationError(
+            f"{path} cannot be opened: no descriptor is left ({error.strerror}). Raise the limit (`ulimit -n`, "
+            f"LimitNOFILE), or find what keeps so many open."
+        )
     try:
         status = os.lstat(path)
     except OSError:
