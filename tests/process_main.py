@@ -32,7 +32,7 @@ class Parent:
         return self._connection.recv()
 
 
-def _is_about_the_program(record: logging.LogRecord) -> bool:
+def is_about_the_program(record: logging.LogRecord) -> bool:
     """In debug mode asyncio warns of callbacks that took 0.1 s, which on a loaded machine any of them may."""
     return not str(record.msg).startswith("Executing %s took")
 
@@ -41,7 +41,7 @@ def main(descriptor: str, target: str, loop: LoopKind) -> None:
     connection = Connection(int(descriptor))
     args, kwargs = connection.recv()
     django_settings.configure()
-    logging.getLogger("asyncio").addFilter(_is_about_the_program)
+    logging.getLogger("asyncio").addFilter(is_about_the_program)
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
     _import_layers(*args, *kwargs.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from hybrid_layer.ipc import IPCChannelLayer
 from tests.guardian import guardian, kill_group
 from tests.ipc.tools import alive, check, doorbells, eventually, is_clean, layer_of, receive, segment_path
 from tests.loops import run
+from tests.process_main import is_about_the_program
 from tests.processes import ROOT
 
 # The programs. Each waits in `receive`, says so on stdout, and then comes to its end.
@@ -119,6 +121,7 @@ PROGRAMS = (
 )
 
 if __name__ == "__main__":
+    logging.getLogger("asyncio").addFilter(is_about_the_program)
     {program.__name__: program for program in PROGRAMS}[sys.argv[1]](layer_of(sys.argv[2]))
     sys.exit(0)
 
@@ -216,7 +219,7 @@ def test_generations_that_end_by_a_signal_leave_one_segment(
         process.communicate(timeout=20)
         assert doorbells(prefix) == []  # the loop ended in order
         sizes.append(segment_path(prefix).stat().st_blocks)
-    assert sizes == [sizes[0]] * 4
+    assert sizes[1:] == [sizes[1]] * 3, sizes  # the first one may have made room for the later ones
     layer = layer_of(prefix)
     run(layer.new_channel())
     left = check(layer)
