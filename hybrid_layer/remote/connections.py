@@ -57,6 +57,10 @@ class LoopConnections:
         self._born = time.monotonic()
         self.calls = 0
         """Commands under way."""
+        self.hops = 0
+        """Commands under way by the I/O thread."""
+        self.landed = asyncio.Event()
+        """Set when there are none any more."""
         self.is_thread = io_thread.is_here()
         self._stays = self.is_thread
         self._ends = False
@@ -91,10 +95,19 @@ class Connections:
     async def run(self, shard: int, command: Command) -> Any:
         """The reply to `command` from the server of `shard`. Raises `RemoteUnavailable` within the timeout."""
         here = self.loops.get()
-        if here.stays() or here.is_thread:
-            return await self._run(here, shard, command, time.monotonic() + self.timeout)
         deadline = time.monotonic() + self.timeout
-        return await io_thread.current().run(lambda: self._run(self.loops.get(), shard, command, deadline))
+        if here.stays() or here.is_thread:
+            while here.hops:  # the loop has only just turned out to stay; what was called before comes first
+                await here.landed.wait()
+            return await self._run(here, shard, command, deadline)
+        here.hops += 1
+        here.landed.clear()
+        try:
+            return await io_thread.current().run(lambda: self._run(self.loops.get(), shard, command, deadline))
+        finally:
+            here.hops -= 1
+            if not here.hops:
+                here.landed.set()
 
     async def run_in_thread(self, shard: int, command: Command) -> Any:
         """As `run`, in the I/O thread, for what must not depend on the running loop."""

@@ -6,12 +6,14 @@ import asyncio
 import gc
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 
+from hybrid_layer.remote import io_thread
 from tests.remote.tools import refused
 from tests.servers import Server
 
@@ -116,6 +118,25 @@ def test_sends_of_one_turn_go_out_in_order(make_layer: Make, run: Run) -> None:
     async def main() -> None:
         await asyncio.gather(*(layer.send("normal", {"n": n}) for n in range(500)))
         assert [(await layer.receive("normal"))["n"] for _ in range(500)] == list(range(500))
+
+    run(main())
+
+
+def test_sends_keep_their_order_while_a_loop_turns_out_to_stay(make_layer: Make, run: Run) -> None:
+    """From then on it has a connection of its own, and what went by the I/O thread must not be overtaken."""
+    layer = make_layer(capacity=500)
+
+    async def main() -> None:
+        await layer.send("other", {})
+        io_thread.current().call_soon(lambda: time.sleep(0.3))
+        sends = []
+        for n in range(20):
+            sends.append(asyncio.create_task(layer.send("normal", {"n": n})))
+            if n == 10:
+                await asyncio.sleep(0)  # so far, on their way
+                await layer.receive("other")  # so it stays
+        await asyncio.gather(*sends)
+        assert [(await layer.receive("normal"))["n"] for _ in range(20)] == list(range(20))
 
     run(main())
 
