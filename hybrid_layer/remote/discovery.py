@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from redis.exceptions import RedisError
 
+from hybrid_layer import identity
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import io_thread
 from hybrid_layer.remote.options import RemoteOptions
@@ -49,6 +53,8 @@ class DiscoveredTransport:
         self._build = build
         self._found: dict[str, RemoteHalf] = {}
         """Empty or the one transport; several threads may find it at once, and the first one counts."""
+        self._serving: tuple[object, Future[None]] | None = None
+        """The process that waits to serve the machine, and what it waits with."""
 
     async def open_inbox(self, part: str) -> None:
         await (await self._transport()).open_inbox(part)
@@ -87,11 +93,8 @@ class DiscoveredTransport:
     def serve_machine(self) -> None:
         if self._found:
             self._found["found"].serve_machine()
-        else:
-            io_thread.current().submit(self._serve_machine)
-
-    async def _serve_machine(self) -> None:
-        (await self._transport(waits=True)).serve_machine()
+        elif self._serving is None or self._serving[0] is not identity.current() or self._serving[1].done():
+            self._serving = (identity.current(), io_thread.current().submit(partial(_serve_machine, weakref.ref(self))))
 
     async def _transport(self, waits: bool = False) -> RemoteHalf:
         """The transport, found by now; `waits` until it is, however long that takes."""
@@ -101,15 +104,30 @@ class DiscoveredTransport:
         services = self._options.all_services
         assert services is not None
         deadline = time.monotonic() + self._options.timeout
+        cause = "no answer in time"
         while True:
             try:
                 async with asyncio.timeout(None if waits else deadline - time.monotonic()):
                     hosts = await services.hosts()
                 break
             except (RedisError, OSError, TimeoutError) as error:
-                cause = str(error) or "no answer in time"
+                cause = str(error) or cause
                 if not waits and time.monotonic() + _PAUSE >= deadline:
                     raise RemoteUnavailable(f"The services of the Sentinels are not known: {cause}") from None
                 warn("services", f"The services of the Sentinels are not known; it is tried on: {cause}")
             await asyncio.sleep(_PAUSE)
         return self._found.setdefault("found", self._build(replace(self._options, hosts=hosts, all_services=None)))
+
+
+async def _serve_machine(transport: weakref.ref[DiscoveredTransport]) -> None:
+    """Serve it once the Sentinels are there, unless the layer is garbage by then."""
+    while True:
+        itself = transport()
+        if itself is None:
+            return
+        try:
+            (await itself._transport()).serve_machine()
+            return
+        except RemoteUnavailable:
+            del itself
+        await asyncio.sleep(_PAUSE)

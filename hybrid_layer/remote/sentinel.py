@@ -95,7 +95,7 @@ class Sentinels:
 
     def hear(self, known: dict[str, Master]) -> None:
         """Learn what a Sentinel said unasked, and leave the masters that were replaced."""
-        for name, service in self._services.items():
+        for name, service in list(self._services.items()):
             if name in known and known[name].epoch >= self._epochs.get(name, 0) and not known[name].is_down:
                 self._noted(name, known[name])
                 service.is_at(known[name])
@@ -171,6 +171,8 @@ class Service:
         known = self._known
         if known is not None and known[1] < master.epoch:
             self._known = None
+        if self._process is not identity.current():
+            return
         with self._lock:
             opened = list(self._opened.items())
         for connection, (epoch, loop) in opened:
