@@ -14,7 +14,7 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote import RedisChannelLayer
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.hosts import parse_hosts
 from hybrid_layer.remote.sentinel import Sentinels
 from hybrid_layer.remote.shards import shard_for
@@ -238,6 +238,8 @@ def test_the_end_of_loops_and_forks_are_silent(group: Group, prefix: str, spawn:
 
 # Failovers
 
+by_both_ways = pytest.mark.parametrize("layer_class", [RedisChannelLayer, RedisPubSubChannelLayer])
+
 
 class Traffic:
     """A sender and waiting receivers, over a normal channel, a process-specific one and a group."""
@@ -305,8 +307,9 @@ def has_moved(group: Group) -> Callable[[], bool]:
     return moved
 
 
-def test_failover_when_the_master_dies(own: Group, make_layer: Make, run: Run) -> None:
-    layer, other = (make_layer(hosts=[own.host()]) for _ in range(2))
+@by_both_ways
+def test_failover_when_the_master_dies(layer_class: Any, own: Group, prefix: str, run: Run) -> None:
+    layer, other = (layer_class(hosts=[own.host()], prefix=prefix) for _ in range(2))
 
     async def main() -> None:
         await exchange(layer)
@@ -317,9 +320,10 @@ def test_failover_when_the_master_dies(own: Group, make_layer: Make, run: Run) -
     run(main())
 
 
-def test_failover_while_the_old_master_goes_on(own: Group, make_layer: Make, run: Run) -> None:
+@by_both_ways
+def test_failover_while_the_old_master_goes_on(layer_class: Any, own: Group, prefix: str, run: Run) -> None:
     """Sentinels leave it a master for about ten seconds. Who stayed there would not meet those who came later."""
-    layer, other = (make_layer(hosts=[own.host()]) for _ in range(2))
+    layer, other = (layer_class(hosts=[own.host()], prefix=prefix) for _ in range(2))
 
     async def main() -> None:
         await exchange(layer)
