@@ -90,6 +90,7 @@ CONTESTANTS = (
         bare=True,
     ),
     Contestant("queued", "hybrid_layer.remote.RedisChannelLayer", _ours_with_hosts, remote=True),
+    Contestant("published", "hybrid_layer.remote.RedisPubSubChannelLayer", _ours_with_hosts, remote=True),
     Contestant("channels_redis core", "channels_redis.core.RedisChannelLayer", _channels_redis, remote=True),
     Contestant("channels_redis pubsub", "channels_redis.pubsub.RedisPubSubChannelLayer", _channels_redis, remote=True),
     Contestant(

@@ -52,6 +52,8 @@ TARGETS = (
         Target(question, "queued", "p50_us", 0.5, "channels_redis core")
         for question in ("round_trip_normal", "round_trip_specific")
     ),
+    Target("round_trip_specific", "published", "p50_us", 0.85, "channels_redis pubsub"),
+    Target("fan_out_1000", "published", "p50_ms", 0.7, "channels_redis pubsub"),
 )
 
 

@@ -20,7 +20,14 @@ class Commands:
         Column("by_scripts", "inside scripts", ".2f"),
     )
     references = ()
-    contestants = ("hybrid, hosts", "bare EVALSHA/BLPOP", "queued", "channels_redis core", "channels_redis pubsub")
+    contestants = (
+        "hybrid, hosts",
+        "bare EVALSHA/BLPOP",
+        "queued",
+        "published",
+        "channels_redis core",
+        "channels_redis pubsub",
+    )
 
     def __init__(self, key: str, channel: str | None) -> None:
         self.key = key

@@ -62,6 +62,7 @@ class OneWay:
         "hybrid, hosts",
         "bare EVALSHA/BLPOP",
         "queued",
+        "published",
         "channels_redis core",
         "channels_redis pubsub",
         "InMemory",

@@ -32,7 +32,16 @@ class RoundTrip:
         self._channel = channel
         self._pin = pin
         self.contestants = (
-            _LOCAL if pin else (*_LOCAL, "bare EVALSHA/BLPOP", "queued", "channels_redis core", "channels_redis pubsub")
+            _LOCAL
+            if pin
+            else (
+                *_LOCAL,
+                "bare EVALSHA/BLPOP",
+                "queued",
+                "published",
+                "channels_redis core",
+                "channels_redis pubsub",
+            )
         )
         self.references = ("bare pipe",) if pin else ("bare pipe", "channels_redis core")
         self.text = (

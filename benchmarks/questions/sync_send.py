@@ -43,6 +43,7 @@ class SyncSend:
         "hybrid, no hosts",
         "hybrid, hosts",
         "queued",
+        "published",
         "channels_redis core",
         "channels_redis pubsub",
     )
