@@ -69,7 +69,7 @@ def test_every_message_once_and_in_order_while_it_moves(
     name = async_to_sync(layer.new_channel)()
     async_to_sync(layer.group_add)("g", name)
     got: list[Any] = []
-    writer = spawn(write, {"hosts": [server.url], "prefix": prefix, "capacity": 100_000}, name)
+    writer = spawn(write, {"hosts": [server.url], "prefix": prefix, "capacity": 100_000}, name, flags=("-W", "error"))
     writer.ready()
 
     async def read(move: bool, close: bool) -> None:

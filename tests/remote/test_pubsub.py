@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote import io_thread
 from tests.servers import Server
 
 Make = Callable[..., Any]
@@ -143,6 +144,27 @@ def test_prefixes_are_apart(make_pubsub: Make, prefix: str, run: Run) -> None:
         assert await receive(layers[1], names[1]) == 1
         await assert_silent(layers[0], names[0])
         assert (await layers[1].statistics())["dead"] == 1
+
+    run(main())
+
+
+def test_who_joins_or_leaves_behind_a_message_that_is_still_under_way(make_pubsub: Make, run: Run) -> None:
+    layer = make_pubsub()
+
+    async def main() -> None:
+        stays, leaves, joins = [await layer.new_channel() for _ in range(3)]
+        for name in (stays, leaves):
+            await layer.group_add("g", name)
+        await layer.send(stays, {"n": 0})
+        await receive(layer, stays)  # from now on, this loop sends by itself
+        io_thread.current().call_soon(lambda: time.sleep(0.5))  # and who listens is held up
+        await layer.group_send("g", {"n": 1})
+        await asyncio.gather(layer.group_add("g", joins), layer.group_discard("g", leaves))
+        await layer.group_send("g", {"n": 2})
+        assert [await receive(layer, stays) for _ in range(2)] == [1, 2]
+        assert await receive(layer, leaves) == 1
+        assert await receive(layer, joins) == 2
+        await assert_silent(layer, leaves)
 
     run(main())
 
