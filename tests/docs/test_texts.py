@@ -80,3 +80,17 @@ def test_names_of_code_in_the_architecture() -> None:
             assert re.search(rf"def {method}\b", sources), text
         elif re.fullmatch(r"[a-z_]\w*_\w+", text):
             assert re.search(rf"\b{text}\b", sources), text
+
+
+def test_the_tests_of_the_promises() -> None:
+    """Each command of docs/reliability.rst names tests that are there."""
+    commands = [
+        literal.astext() for literal in texts.section("docs/reliability.rst", "How it is tested").findall(nodes.literal)
+    ]
+    assert len(commands) >= 20
+    for command in commands:
+        named = re.findall(r"tests[/.][\w/.]+", command)
+        assert named or command == "make portable" or command.startswith("make chaos"), command
+        for path in named:
+            module = path if path.endswith(".py") or "/" in path else path.replace(".", "/") + ".py"
+            assert (ROOT / module).exists(), path

@@ -98,6 +98,7 @@ struct header {
     uint32_t sweep_cursor;               /* DERIVED: next message bucket to look for expired messages in */
     uint32_t group_cursor;               /* DERIVED: the same for expired memberships */
     uint32_t probe_cursor;               /* DERIVED: next slot to probe */
+    uint32_t scrub_cursor;               /* DERIVED: last block of the group area that was looked at for damage */
     uint64_t next_look;                  /* DERIVED: when somebody is to look for the dead and the expired, nanoseconds */
     struct area_books messages;
     struct area_books groups;

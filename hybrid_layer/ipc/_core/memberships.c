@@ -299,3 +299,31 @@ enum status free_left(struct handle *handle, struct pair *pair, uint64_t sequenc
     }
     return OK;
 }
+
+static bool is_in_its_bucket(struct handle *handle, uint32_t reference) {
+    _Atomic uint32_t *bucket = record_bucket(handle, reference);
+    uint32_t at = bucket != NULL ? *bucket : 0;
+    for (uint32_t steps = 0; at != 0 && at != reference; steps++) {
+        struct group *other = record_at(handle, at);
+        if (other == NULL || steps >= handle->groups.blocks)
+            return false;
+        at = other->bucket_next;
+    }
+    return at != 0;
+}
+
+enum status memberships_scrub(struct handle *handle, uint32_t blocks) {
+    struct header *header = handle->header;
+    uint32_t used = handle->groups.books->fresh; /* from here on, no block has ever been a record */
+    uint32_t reference = header->scrub_cursor;
+    for (uint32_t seen = 0; seen < blocks && seen < used; seen++) {
+        reference = reference + 1 < used ? reference + 1 : 1;
+        if (record_at(handle, reference) != NULL && !is_in_its_bucket(handle, reference)) {
+            count(handle, COUNT_DAMAGED, 1);
+            atomic_fetch_add(&handle->lost, 1);
+            return DAMAGED;
+        }
+    }
+    header->scrub_cursor = reference;
+    return OK;
+}

@@ -43,6 +43,10 @@ enum status free_group_if_empty(struct handle *handle, uint32_t reference);
  * caller may be at work on it. */
 enum status free_pair_if_empty(struct handle *handle, uint32_t reference);
 
+/* Looks whether some further records are found in their buckets; DAMAGED, and counted, if not. A membership that damage has
+ * cut off from its bucket would otherwise get nothing more, and nobody would notice. */
+enum status memberships_scrub(struct handle *handle, uint32_t blocks);
+
 /* Frees memberships that left at or before `sequence`. */
 enum status free_left(struct handle *handle, struct pair *pair, uint64_t sequence);
 

@@ -4,11 +4,13 @@
 #include "groups.h"
 #include "holds.h"
 #include "liveness.h"
+#include "memberships.h"
 #include "waiters.h"
 
 #define LOOK_NS 200000000ull
 #define PROBES 128u /* all slots within 1.6 s: who has died is gone within two, however many live */
 #define SWEEP_BUCKETS 16384u
+#define SCRUB_BLOCKS 256u
 
 bool reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation) {
     if (slot == handle->private->slot && generation == handle->private->generation)
@@ -65,5 +67,7 @@ enum status look_around(struct handle *handle) {
     }
     header->probe_cursor = slot;
     enum status status = channels_sweep(handle, SWEEP_BUCKETS);
-    return status == OK ? groups_sweep(handle, SWEEP_BUCKETS) : status;
+    if (status == OK)
+        status = groups_sweep(handle, SWEEP_BUCKETS);
+    return status == OK ? memberships_scrub(handle, SCRUB_BLOCKS) : status;
 }

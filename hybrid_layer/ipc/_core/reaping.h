@@ -5,7 +5,7 @@
 #include "handle.h"
 
 /* A few times a second, whoever comes by, sender or receiver, looks for dead processes and drops expired messages and
- * memberships of some buckets. */
+ * memberships of some buckets, and looks at some memberships for damage. */
 enum status look_around(struct handle *handle);
 
 /* Frees what a dead process left, after making sure that it is dead. True if so. */
