@@ -316,7 +316,7 @@ enum status memberships_scrub(struct handle *handle, uint32_t blocks) {
     struct header *header = handle->header;
     uint32_t used = handle->groups.books->fresh; /* from here on, no block has ever been a record */
     uint32_t reference = header->scrub_cursor;
-    for (uint32_t seen = 0; seen < blocks && seen < used; seen++) {
+    for (uint32_t seen = 0; seen < blocks && seen + 1 < used; seen++) { /* block 0 is none */
         reference = reference + 1 < used ? reference + 1 : 1;
         if (record_at(handle, reference) != NULL && !is_in_its_bucket(handle, reference)) {
             count(handle, COUNT_DAMAGED, 1);
