@@ -41,8 +41,12 @@ _ELSEWHERE = (ReadOnlyError, MasterDownError)
 """The name may lead to another server by now."""
 _NOT_NOW = (*_ELSEWHERE, BusyLoadingError, ClusterDownError)
 """Nothing was executed, so the command may be sent again."""
-_IN_SCRIPT = re.compile(r"Error running script.*? -([A-Z]+) (.*)", re.DOTALL)
-_BY_CODE = {"READONLY": ReadOnlyError, "MASTERDOWN": MasterDownError, "CLUSTERDOWN": ClusterDownError}
+_REFUSAL = re.compile(r"(?:Error running script.*? -)?([A-Z]+) (.*)", re.DOTALL)
+_BY_CODE: dict[str, type[ResponseError]] = {
+    "READONLY": ReadOnlyError,
+    "MASTERDOWN": MasterDownError,
+    "CLUSTERDOWN": ClusterDownError,
+}
 
 
 class LoopConnections:
@@ -198,9 +202,11 @@ class Connections:
 
 
 def _unwrapped(error: Exception) -> Exception:
-    """The refusal that a script met: Redis before 7 makes an error of the script of it."""
-    found = _IN_SCRIPT.match(str(error))
-    return error if found is None else _BY_CODE.get(found[1], ResponseError)(found[2])
+    """The refusal behind `error`: Redis before 7 wraps those that a script meets, redis-py 5 has no class for some."""
+    found = _REFUSAL.match(str(error))
+    if found is None or type(error) is not ResponseError:
+        return error
+    return _BY_CODE.get(found[1], ResponseError)(f"{found[1]} {found[2]}")
 
 
 def _abort(state: LoopConnections) -> None:

@@ -11,6 +11,8 @@ from redis.exceptions import AskError, ClusterCrossSlotError, ConnectionError, R
 from hybrid_layer.remote import sockets
 
 Command = tuple[str | bytes | int, ...]
+_OF_CLUSTERS = ("MOVED ", "ASK ", "CROSSSLOT ")
+"""As redis-py 5 has them; later versions have classes of their own for them."""
 
 
 class WrongServer(RedisError):
@@ -19,7 +21,7 @@ class WrongServer(RedisError):
 
 def cause_of(error: object) -> str:
     """The text of `error`, or what it means where that does not tell."""
-    if isinstance(error, (AskError, ClusterCrossSlotError)):  # MOVED is one of the former
+    if str(error).startswith(_OF_CLUSTERS) or isinstance(error, (AskError, ClusterCrossSlotError)):
         return f"it is part of a Redis Cluster, which this release cannot use ({error})"
     return str(error) or type(error).__name__
 

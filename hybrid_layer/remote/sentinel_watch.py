@@ -24,6 +24,8 @@ _LISTEN = 10.0
 """Seconds after which another Sentinel is listened to: the present one may have been cut off."""
 _ANSWER = 2.0
 _PAUSE = 0.5
+_inherited: list[object] = []
+"""A parent's tasks, kept in its children: as garbage they would complain of the parent's connections."""
 _AGAIN = 1.0
 """Seconds after a failover, at which connections are open that were still being opened to the old master."""
 
@@ -49,6 +51,8 @@ class Watch:
         """Begin in the I/O thread's loop. See `io_thread.Resident`."""
         loop = asyncio.get_running_loop()
         if self._task is None or self._task.done() or self._loop is not loop:
+            if self._task is not None and not self._task.done():
+                _inherited.append(self._task)
             self._loop = loop
             self._task = loop.create_task(self._run())
 
