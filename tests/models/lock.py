@@ -425,7 +425,7 @@ class Lock:
         yield self.to(s, i, "mark_rebuild" if repair else "mark", "yes" if repair else "no", seen=FREE, takeover=repair)
 
     def mark_rebuild(self, s: State, i: int, t: Thread) -> Iterator[Next]:
-        """lock_take: stores dirty, clears damaged, before the rebuild"""
+        """lock_take: stores dirty; recovery_rebuild: clears damaged, before all else"""
         damaged = s.damaged and self.without == "damage cleared late"
         yield self.to(s._replace(dirty=True, damaged=damaged), i, "rebuild")
 

@@ -43,9 +43,6 @@ enum status lock_take(struct handle *handle, enum mode mode) {
     if (takeover || atomic_load_explicit(&header->dirty, memory_order_relaxed) ||
         atomic_load_explicit(&header->damaged, memory_order_relaxed)) {
         atomic_store(&header->dirty, 1);
-        /* Before the rebuild: what is marked from here on is found by the next owner. Somebody may still be storing who was
-         * taken for dead although it lives, and marks that only when it gives the lock back. */
-        atomic_store(&header->damaged, 0);
         if (!recovery_rebuild(handle)) {
             atomic_store(&header->damaged, 1);
             lock_give(handle);

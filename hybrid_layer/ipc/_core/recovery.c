@@ -327,6 +327,9 @@ static void rebuild_books(struct rebuild *rebuild, struct area *area, struct mar
 
 bool recovery_rebuild(struct handle *handle) {
     struct rebuild rebuild = {.handle = handle};
+    /* Cleared before anything is read: what is marked from here on is found by the next owner. Somebody may still be storing
+     * who was taken for dead although it lives, and marks that only when it gives the lock back. */
+    bool was_marked = atomic_exchange(&handle->header->damaged, 0) != 0;
     bool opened = marks_open(&rebuild.messages, handle, &handle->messages) &&
                   marks_open(&rebuild.groups, handle, &handle->groups);
     if (opened) {
@@ -352,7 +355,7 @@ bool recovery_rebuild(struct handle *handle) {
         rebuild_books(&rebuild, &handle->groups, &rebuild.groups);
         count(handle, COUNT_DAMAGED, rebuild.damaged);
         atomic_fetch_add(&handle->lost, rebuild.damaged);
-        if (rebuild.damaged != 0 || atomic_load(&handle->header->damaged) != 0)
+        if (rebuild.damaged != 0 || was_marked)
             atomic_fetch_add(&handle->repairs, 1);
         atomic_fetch_add(&handle->header->rebuilds, 1);
         atomic_store(&handle->ring_everybody, true);

@@ -250,6 +250,16 @@ static void foreign_descriptor(void) {
     fclose(file);
 }
 
+/* A mark of damage counts as a repair, also where the rebuild finds nothing to cut off, and is gone with it. */
+static void marked_as_damaged(void) {
+    struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
+    atomic_store(&handle->header->damaged, 1);
+    check(handle);
+    MUST(handle->repairs == 1 && handle->header->rebuilds == 1 && handle->header->damaged == 0);
+    check(handle);
+    MUST(handle->repairs == 1 && handle->header->rebuilds == 1);
+}
+
 /* A thread waits for its turn while another one leaves the segment: it does not go in under a slot that is no longer ours. */
 static void *push_one(void *argument) {
     struct rings rings;
@@ -293,6 +303,7 @@ int main(int argc, char **argv) {
     doorbell_gone();
     renewed_membership();
     left_without_messages();
+    marked_as_damaged();
     left_by_another_thread();
     no_inbox_to_wait_for();
     foreign_descriptor();
