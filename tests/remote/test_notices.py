@@ -207,7 +207,7 @@ def test_a_process_that_does_not_read(
 
     async def main() -> None:
         process.pause()
-        for _ in range(30):  # the kernel's buffers fill first
+        for _ in range(120):  # the kernel's buffers fill first, and they grow
             await layer.group_send("g", {"type": "flood", "text": "x" * 500_000})
         process.resume()
         got = []
