@@ -35,7 +35,7 @@ ENVIRONMENT = {
 @contextmanager
 def running_consumer(server: Server, prefix: str) -> Iterator[subprocess.Popen[str]]:
     consumer = subprocess.Popen(
-        [sys.executable, "-X", "dev", "-W", "error", FOLDER / "consumer.py", server.url, prefix],
+        [sys.executable, "-W", "error", FOLDER / "consumer.py", server.url, prefix],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
