@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hybrid_layer.ipc import IPCChannelLayer
 from tests.contract.forks import fork, wait_for
 from tests.ipc.tools import alive, check, doorbells, is_clean, layer_of, receive, segment_of
 from tests.loops import LoopKind
@@ -60,8 +63,6 @@ async def fork_while_waiting(parent: Parent, prefix: str) -> None:
             assert segment_of(layer).core.slot != slot
 
         # A thread's own loop: this one counts as running here.
-        import threading
-
         thread = threading.Thread(target=lambda: asyncio.run(main()))
         thread.start()
         thread.join()
@@ -108,6 +109,70 @@ def daemons(parent: Parent, prefix: str) -> None:
 
     asyncio.run(main())
     assert alive(layer) == 1
+
+
+def test_descriptors_that_replace_an_open_doorbell(prefix: str, spawn: Spawn) -> None:
+    """What others open under the number of a doorbell that was rung before is neither written to nor closed."""
+    other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
+    other.ready()
+    assert spawn("tests.ipc.test_fork:reuse_the_number_of_a_doorbell", prefix).result() is None
+    assert other.result() == 3
+    assert is_clean(prefix)
+
+
+async def reuse_the_number_of_a_doorbell(parent: Parent, prefix: str) -> None:
+    layer = layer_of(prefix)
+    reply = await layer.new_channel()
+    pipe = os.pipe()
+
+    async def ring(n: int) -> int:
+        await asyncio.sleep(0.05)  # the other one sleeps, and has to be rung
+        await layer.send("work", {"n": n, "reply": reply})
+        assert await receive(layer, reply) == n
+        [bell] = [int(fd) for fd in os.listdir("/proc/self/fd") if is_foreign_bell(layer, fd)]
+        return bell
+
+    bell = await ring(0)
+
+    def child() -> None:
+        """A daemon."""
+        kept = os.dup2(pipe[1], 900)
+        os.closerange(3, 900)
+        while (last := os.dup(kept)) < bell:
+            pass
+        assert last == bell
+
+        def send() -> None:
+            asyncio.run(layer.send("work", {"n": 1, "reply": reply}))
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        thread.join()
+        assert os.fstat(bell).st_ino == os.fstat(kept).st_ino
+
+    wait_for(fork(child))
+    assert await receive(layer, reply) == 1
+
+    os.dup2(pipe[1], bell)
+    assert await ring(2) != bell
+    assert os.fstat(bell).st_ino == os.fstat(pipe[1]).st_ino
+    os.set_blocking(pipe[0], False)
+    with pytest.raises(BlockingIOError):
+        os.read(pipe[0], 1)
+    for end in (bell, *pipe):
+        os.close(end)
+    await layer.send("work", {"n": 0, "reply": ""})
+
+
+def is_foreign_bell(layer: IPCChannelLayer, fd: str) -> bool:
+    """Whether it is the doorbell of another process."""
+    segment = segment_of(layer)
+    try:
+        path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+    except FileNotFoundError:  # that of the listing
+        return False
+    own = f"{segment.core.slot}."
+    return path.parent == segment.directory and path.name[0].isdigit() and not path.name.startswith(own)
 
 
 def test_child_that_does_not_use_the_layer(prefix: str, spawn: Spawn) -> None:

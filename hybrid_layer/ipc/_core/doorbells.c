@@ -17,10 +17,21 @@ bool doorbells_open(struct doorbells *doorbells, const char *directory) {
     return doorbells->directory != NULL;
 }
 
+/* Whether an open doorbell still has its descriptor: code that makes daemons closes all, and opens others under their numbers. */
+static bool is_ours(const struct doorbell *doorbell, struct stat *status) {
+    return fstat(doorbell->fd, status) == 0 && status->st_dev == doorbell->device && status->st_ino == doorbell->inode;
+}
+
+static void shut(struct doorbell *doorbell) {
+    struct stat status;
+    if (doorbell->fd >= 0 && is_ours(doorbell, &status))
+        close(doorbell->fd);
+    doorbell->fd = -1;
+}
+
 void doorbells_close(struct doorbells *doorbells) {
     for (uint32_t i = 0; i < DOORBELLS; i++)
-        if (doorbells->open[i].fd >= 0)
-            close(doorbells->open[i].fd);
+        shut(&doorbells->open[i]);
     free(doorbells->directory);
     doorbells->directory = NULL;
 }
@@ -38,59 +49,58 @@ static uint32_t place_for(struct doorbells *doorbells, const struct ring *ring) 
         if (doorbells->open[i].fd >= 0 && doorbells->open[i].slot == ring->slot) {
             if (doorbells->open[i].generation == ring->generation && doorbells->open[i].loop == ring->loop)
                 return i;
-            if (doorbells->open[i].generation != ring->generation) { /* the slot has changed hands */
-                close(doorbells->open[i].fd);
-                doorbells->open[i].fd = -1;
-            }
+            if (doorbells->open[i].generation != ring->generation) /* the slot has changed hands */
+                shut(&doorbells->open[i]);
         }
         uint64_t used = doorbells->open[i].fd < 0 ? 0 : doorbells->open[i].used;
         uint64_t least = doorbells->open[oldest].fd < 0 ? 0 : doorbells->open[oldest].used;
         if (used < least)
             oldest = i;
     }
-    if (doorbells->open[oldest].fd >= 0)
-        close(doorbells->open[oldest].fd);
-    doorbells->open[oldest].fd = -1;
+    shut(&doorbells->open[oldest]);
     return oldest;
 }
 
-/* Whether an open doorbell still is the one at its path: a loop that ended has removed its own, and the next one made anew. And
- * whether it is one at all, so that nothing else is written to. */
-static bool is_current(int fd) {
+/* Opens the doorbell at `path`, if it is one, so that nothing else is written to. */
+static bool open_doorbell(struct doorbell *doorbell, const struct ring *ring, const char *path) {
     struct stat status;
-    return fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode) && status.st_nlink > 0;
+    int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return false;
+    if (fstat(fd, &status) != 0 || !S_ISFIFO(status.st_mode) || status.st_nlink == 0) {
+        close(fd);
+        return false;
+    }
+    *doorbell = (struct doorbell){
+        .fd = fd,
+        .slot = ring->slot,
+        .generation = ring->generation,
+        .loop = ring->loop,
+        .device = status.st_dev,
+        .inode = status.st_ino,
+    };
+    return true;
 }
 
 bool doorbell_ring(struct doorbells *doorbells, const struct ring *ring) {
-    uint32_t i = place_for(doorbells, ring);
-    if (doorbells->open[i].fd >= 0 && !is_current(doorbells->open[i].fd)) {
-        close(doorbells->open[i].fd);
-        doorbells->open[i].fd = -1;
-    }
-    if (doorbells->open[i].fd < 0) {
+    struct doorbell *doorbell = &doorbells->open[place_for(doorbells, ring)];
+    struct stat status;
+    /* A loop that ended has removed its doorbell, and the next one made it anew. */
+    if (doorbell->fd >= 0 && !(is_ours(doorbell, &status) && status.st_nlink > 0))
+        shut(doorbell);
+    if (doorbell->fd < 0) {
         char path[PATH_MAX];
-        if (!doorbell_path(doorbells, ring->slot, ring->generation, ring->loop, path, sizeof path))
+        if (!doorbell_path(doorbells, ring->slot, ring->generation, ring->loop, path, sizeof path) ||
+            !open_doorbell(doorbell, ring, path))
             return false;
-        int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
-        if (fd >= 0 && !is_current(fd)) {
-            close(fd);
-            fd = -1;
-        }
-        if (fd < 0)
-            return false;
-        doorbells->open[i].slot = ring->slot;
-        doorbells->open[i].generation = ring->generation;
-        doorbells->open[i].loop = ring->loop;
-        doorbells->open[i].fd = fd;
     }
-    doorbells->open[i].used = ++doorbells->uses;
+    doorbell->used = ++doorbells->uses;
     ssize_t written;
     do
-        written = write(doorbells->open[i].fd, "", 1);
+        written = write(doorbell->fd, "", 1);
     while (written < 0 && errno == EINTR);
     if (written == 1 || errno == EAGAIN)
         return true;
-    close(doorbells->open[i].fd);
-    doorbells->open[i].fd = -1;
+    shut(doorbell);
     return false;
 }

@@ -6,17 +6,23 @@
 #ifndef HYBRID_DOORBELLS_H
 #define HYBRID_DOORBELLS_H
 
-#include "waiters.h"
+#include "waiters.h" /* before the system's: it asks for their extensions */
+
+#include <sys/types.h>
 
 #define DOORBELLS 64u
 
+struct doorbell {
+    uint32_t slot, generation, loop;
+    int fd; /* -1: free */
+    dev_t device; /* what was opened as `fd` */
+    ino_t inode;
+    uint64_t used;
+};
+
 struct doorbells {
     char *directory;
-    struct {
-        uint32_t slot, generation, loop;
-        int fd; /* -1: free */
-        uint64_t used;
-    } open[DOORBELLS];
+    struct doorbell open[DOORBELLS];
     uint64_t uses;
 };
 
