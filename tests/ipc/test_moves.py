@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hybrid_layer.exceptions import SegmentDamaged
 from hybrid_layer.ipc import _core, objects
 from tests.ipc.tools import (
     alive,
@@ -212,6 +213,49 @@ def test_descriptors_closed_by_others(prefix: str, spawn: Spawn, how: str) -> No
     run(main())
     check(layer)
     assert alive(layer) == 1
+    with flushed(layer):
+        pass
+
+
+def send_without_descriptors(parent: Parent, prefix: str) -> None:
+    import logging
+
+    logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
+    layer = layer_of(prefix, message_memory=16 << 20)
+    run(layer.send("work", {"n": 0}))
+    parent.ready()
+    parent.receive()
+    os.close(segment_of(layer)._fd)
+    sent = 0
+    while sent < 3:
+        try:
+            run(layer.send("work", {"n": 0}))
+            sent += 1
+        except SegmentDamaged:
+            continue  # this message may be lost, nobody else's
+    parent.ready()
+    parent.receive()
+
+
+def test_closed_descriptors_cost_others_nothing(prefix: str, spawn: Spawn) -> None:
+    """The segment has grown since, and who cannot ask for the new part does not repair what it cannot see."""
+    layer = layer_of(prefix, message_memory=16 << 20, capacity=2000)
+    run(layer.send("other", {"n": 0}))
+    other = spawn("tests.ipc.test_moves:send_without_descriptors", prefix)
+
+    async def main() -> None:
+        for n in range(400):
+            await layer.send("mine", {"n": n, "text": "x" * 8000})
+        other.send(None)
+        await asyncio.to_thread(other.ready)
+        other.send(None)
+        await asyncio.to_thread(other.result)
+        assert [await receive(layer, "mine") for _ in range(400)] == list(range(400))
+        assert (await layer.statistics())["damaged"] == 0
+
+    other.ready()
+    run(main())
+    check(layer)
     with flushed(layer):
         pass
 

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "exclusion.h"
+#include "liveness.h"
 #include "memory.h"
 #include "recovery.h"
 
@@ -43,6 +44,13 @@ enum status lock_take(struct handle *handle, enum mode mode) {
     if (takeover || atomic_load_explicit(&header->dirty, memory_order_relaxed) ||
         atomic_load_explicit(&header->damaged, memory_order_relaxed)) {
         atomic_store(&header->dirty, 1);
+        bool linked;
+        if (!liveness_descriptor_is_ours(handle, &linked)) {
+            /* What others have grown since cannot be asked for, so a repair would take it for damage. Somebody else repairs. */
+            atomic_store(&header->damaged, 1);
+            lock_give(handle);
+            return RETIRED; /* to this process: it has to attach anew */
+        }
         if (!recovery_rebuild(handle)) {
             atomic_store(&header->damaged, 1);
             lock_give(handle);
