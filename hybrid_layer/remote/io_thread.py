@@ -158,11 +158,11 @@ class IOThread:
         if not self._ends:
             return
         with asyncio.Runner(loop_factory=lambda: loop) as runner:  # which knows how to end a loop
-            if self._calls:
-                runner.run(self._wait_for_calls())
+            runner.run(self._wait_for_calls())
 
     async def _wait_for_calls(self) -> None:
-        await asyncio.wait(self._calls, timeout=_GRACE)
+        if self._calls:  # asked here, since some may end in the loop's first turn
+            await asyncio.wait(self._calls, timeout=_GRACE)
 
     def _end_lookups(self, loop: asyncio.AbstractEventLoop) -> None:
         """Join the threads that resolved names, but for one that hangs, and have others from now on."""

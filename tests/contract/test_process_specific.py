@@ -153,7 +153,8 @@ async def test_buffers_of_closed_consumers_expire_and_are_freed(make_layer: Laye
 
         async def freed() -> bool:
             await layer.send(living, {"keeps": "it going"})
-            return not await grown_by(before, 1_000_000) and await counted(layer, "expired") == 150
+            # More than these expire if the reader is held up for longer than the expiry.
+            return not await grown_by(before, 1_000_000) and await counted(layer, "expired") >= 150
 
         await eventually(freed)
     finally:

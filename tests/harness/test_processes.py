@@ -118,8 +118,10 @@ def test_what_goes_wrong_there_fails_here(spawn: Spawn, target: Callable[..., No
 
 
 def test_unexpected_answers_fail(spawn: Spawn) -> None:
+    process = spawn(echo, 5)
     with pytest.raises(ProcessFailed, match="gave a result where a ready was awaited: 5"):
-        spawn(echo, 5).ready()
+        process.ready()
+    process.kill()
     process = spawn(wait_forever)
     process.ready()
     with pytest.raises(ProcessFailed, match="gave no message within"):
