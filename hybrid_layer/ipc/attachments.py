@@ -30,9 +30,16 @@ def acquire(prefix: str, message_memory: int, group_memory: int) -> LocalSegment
                 f"{segment.message_memory} and {message_memory}, group_memory={segment.group_memory} and "
                 f"{group_memory}."
             )
-        if not segment.is_own():
-            segment.join()  # inherited over a fork, by a layer object that the child has made
+        # Counted first: a collection may release the last of the other layers at any moment.
         segment.users += 1
+        if _segments.get(prefix) is not segment:  # just before that
+            return acquire(prefix, message_memory, group_memory)
+        try:
+            if not segment.is_own():
+                segment.join()  # inherited over a fork, by a layer object that the child has made
+        except BaseException:
+            segment.users -= 1
+            raise
         return segment
 
 

@@ -13,6 +13,7 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.segment import LocalSegment
 from tests.ipc.tools import (
     alive,
     check,
@@ -257,3 +258,27 @@ def test_killed_processes_do_not_keep_a_segment(prefix: str, spawn: Spawn) -> No
     assert doorbells(prefix)
     assert spawn("tests.ipc.test_birth:use_and_leave", prefix, "nothing").result() is None
     assert is_clean(prefix)
+
+
+def test_layer_collected_while_another_attaches(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector may free the last of the other layer objects at any moment; the new one gets no half of it."""
+    unreachable = [layer_of(prefix)]
+    layer = layer_of(prefix)
+    run(unreachable[0].send("a", {"n": 1}))
+    own = LocalSegment.is_own
+
+    def collect_once(segment: LocalSegment) -> bool:
+        monkeypatch.undo()
+        unreachable.clear()
+        return own(segment)
+
+    async def main() -> None:
+        assert await receive(layer, "a") == 1
+        waiting = asyncio.create_task(receive(layer, "a"))
+        await asyncio.sleep(0.05)
+        await layer.send("a", {"n": 2})
+        assert await waiting == 2
+
+    monkeypatch.setattr(LocalSegment, "is_own", collect_once)
+    run(main())
+    check(layer)
