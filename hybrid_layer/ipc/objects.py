@@ -21,6 +21,16 @@ ROOT = Path("/tmp" if _core.PORTABLE else "/dev/shm")
 """Holds the directory of each segment, and on Linux its object."""
 
 
+def digest(prefix: str) -> str:
+    """What stands for a prefix in names: it may hold characters that a file name cannot."""
+    return hashlib.sha256(prefix.encode()).hexdigest()[:16]
+
+
+def segment_name(prefix: str, uid: int) -> str:
+    """The name of a user's segment for a prefix."""
+    return f"hybrid_layer.{uid}.{digest(prefix)}.{_core.LAYOUT_VERSION}"
+
+
 def directory_of(name: str) -> Path:
     """Where the doorbells and the lock file of the segment `name` are."""
     return ROOT / f"{name}.d"

@@ -12,7 +12,6 @@ process and prefix (`attachments.py`), which opens lock file and segment once.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import threading
@@ -36,12 +35,14 @@ from hybrid_layer.ipc.lockfile import LockFile, is_file, is_same_file
 from hybrid_layer.ipc.objects import (
     ROOT,
     create_object,
+    digest,
     directory_of,
     label,
     lock_bearer,
     object_exists,
     open_object,
     remove_object,
+    segment_name,
 )
 from hybrid_layer.ipc.patience import Contended
 from hybrid_layer.ipc.station import Station
@@ -71,7 +72,9 @@ class LocalSegment:
         """The machine's id: the segment's, which a new one that this process makes takes over."""
         self._has_left = False
         self._reaped = 0
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may release the last layer object at any allocation, also under it.
+        self._lock = threading.RLock()
+        self._is_moving = self._leaves_afterwards = False
         self._identity = identity.current()
         self._lock_file = LockFile(self.directory)
         self._fd = -1
@@ -117,7 +120,8 @@ class LocalSegment:
     def _give_up_inheritance(self) -> None:
         for station in self.stations.all():
             station.close()  # of the parent's loops, which do not run here: before we count as attached
-        self._lock = threading.Lock()  # the inherited one may be held by a thread that does not exist here
+        self._lock = threading.RLock()  # the inherited one may be held by a thread that does not exist here
+        self._is_moving = self._leaves_afterwards = False
         self.wakers = {}
         self._owed.clear()
         self.stations = self._new_stations()
@@ -154,20 +158,29 @@ class LocalSegment:
         with self._lock:
             if self.core is not lost or self._has_left:
                 return  # another loop was here first, or the interpreter is ending
-            old_fd = self._fd if self._has_inode() else -1
-            is_given_up = self._damage.give_up(lost, reason)
-            has_members = reason != "truncated" and lost.machine_members
-            if old_fd >= 0 and (_core.PORTABLE or not is_given_up):
-                # The file may be the same, so it has to be closed before its locks are taken: with it they would go.
-                os.close(old_fd)
-                old_fd = -1
-            with self._lock_file.held():
-                self.core = self._attach()
-            if has_members:
-                self.core.mark_members()
-            if old_fd >= 0:
-                os.close(old_fd)
-            self._has_moved()
+            self._is_moving = True
+            try:
+                self._move(lost, reason)
+            finally:
+                self._is_moving = False
+                if self._leaves_afterwards:
+                    self.leave()
+
+    def _move(self, lost: _core.Segment, reason: str) -> None:
+        old_fd = self._fd if self._has_inode() else -1
+        is_given_up = self._damage.give_up(lost, reason)
+        has_members = reason != "truncated" and lost.machine_members
+        if old_fd >= 0 and (_core.PORTABLE or not is_given_up):
+            # The file may be the same, so it has to be closed before its locks are taken: with it they would go.
+            os.close(old_fd)
+            old_fd = -1
+        with self._lock_file.held():
+            self.core = self._attach()
+        if has_members:
+            self.core.mark_members()
+        if old_fd >= 0:
+            os.close(old_fd)
+        self._has_moved()
 
     def _has_moved(self) -> None:
         self._damage.attached(self.core)
@@ -217,7 +230,8 @@ class LocalSegment:
     def leave(self) -> None:
         """Give the slot back, and remove a segment that nobody uses and nothing is left in."""
         with self._lock:
-            if self._has_left or not self.core.attached or self.core.lost() == "truncated":
+            self._leaves_afterwards = self._is_moving
+            if self._is_moving or self._has_left or not self.core.attached or self.core.lost() == "truncated":
                 return
             self._has_left = True
             for station in self.stations.all():
@@ -287,7 +301,7 @@ class LocalSegment:
             self.machine = core.machine
             if not is_new:
                 warn_of_another_project(self.name, self.prefix, core.project)
-            warn_of_neighbours(self.name, self.prefix, _digest(self.prefix))
+            warn_of_neighbours(self.name, self.prefix, digest(self.prefix))
             return core
         raise SegmentDamaged(f"{label(self.name)} cannot be made; something else writes to it.")
 
@@ -384,12 +398,3 @@ class LocalSegment:
     @property
     def _sizes(self) -> tuple[int, int]:
         return self.message_memory, self.group_memory
-
-
-def _digest(prefix: str) -> str:
-    return hashlib.sha256(prefix.encode()).hexdigest()[:16]
-
-
-def segment_name(prefix: str, uid: int) -> str:
-    """The segment's name. The prefix may hold characters that a file name cannot, hence its digest."""
-    return f"hybrid_layer.{uid}.{_digest(prefix)}.{_core.LAYOUT_VERSION}"

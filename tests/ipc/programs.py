@@ -11,8 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from hybrid_layer.ipc.objects import _posix_name, lock_bearer
-from hybrid_layer.ipc.segment import segment_name
+from hybrid_layer.ipc.objects import _posix_name, lock_bearer, segment_name
 from tests.guardian import guardian, kill_group
 from tests.ipc.tools import CORE, core_sources
 

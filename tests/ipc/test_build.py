@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from hybrid_layer.ipc import _core, objects
-from hybrid_layer.ipc.segment import segment_name
+from hybrid_layer.ipc.objects import segment_name
 
 LINUX_ONLY = {"syscall", "madvise", "posix_fallocate", "posix_fallocate64", "pthread_mutex_timedlock"}
 """What the core of Linux calls and macOS has not; the futex is asked for by `syscall`."""

@@ -217,6 +217,32 @@ def test_descriptors_closed_by_others(prefix: str, spawn: Spawn, how: str) -> No
         pass
 
 
+def collect_while_moving(parent: Parent, prefix: str) -> None:
+    import logging
+
+    logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
+    layers = [layer_of(prefix)]
+    run(layers[0].send("a", {"n": 1}))
+    segment = segment_of(layers[0])
+    give_up = segment._damage.give_up
+
+    def collect(core: _core.Segment, reason: str) -> bool:
+        layers.clear()
+        return give_up(core, reason)
+
+    segment._damage.give_up = collect  # type: ignore[method-assign]
+    remove_segment(prefix)
+    assert segment.recover_if_lost()
+    assert segment.users == 0
+    assert not segment.is_own()
+
+
+def test_layer_collected_while_moving(prefix: str, spawn: Spawn) -> None:
+    """The collector may free the last layer object at any moment, and then the segment is left after the move."""
+    assert spawn("tests.ipc.test_moves:collect_while_moving", prefix).result() is None
+    assert is_clean(prefix)
+
+
 def send_without_descriptors(parent: Parent, prefix: str) -> None:
     import logging
 

@@ -19,8 +19,7 @@ from asgiref.sync import async_to_sync
 import hybrid_layer
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.objects import ROOT, directory_of, label
-from hybrid_layer.ipc.segment import segment_name
+from hybrid_layer.ipc.objects import ROOT, directory_of, label, segment_name
 from tests.contract.peers import Warnings
 from tests.ipc.tools import directory_path, doorbells, eventually, layer_of, receive, segment_of, segment_path
 from tests.loops import run
