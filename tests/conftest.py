@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import redis
 
+from hybrid_layer import statistics
 from tests import django_settings, loops, processes
 from tests.guardian import guardian
 from tests.servers import KINDS, Kind, Server, default_kind, find_program, start_server
@@ -126,6 +127,12 @@ def spawn(request: pytest.FixtureRequest) -> Iterator[Callable[..., processes.Pr
     lived = [process for process in spawned if process.close()]
     if request.node.stash.get(HAS_PASSED, False):
         processes.refuse_left_running(lived)
+
+
+@pytest.fixture(autouse=True)
+def _calm_warnings_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier test was warned of within the last minute is no reason to be silent in this one."""
+    monkeypatch.setattr(statistics, "_process_warnings", statistics.CalmWarnings())
 
 
 @pytest.fixture
