@@ -28,7 +28,7 @@ class NoSlot(Exception):
     """All slots, or all loops of this process's slot, are taken."""
 
 class Retired(Exception):
-    """The processes of this segment have moved to another one."""
+    """The processes of this segment have moved to another one, or this one has lost its descriptor: attach anew."""
 
 def format(
     fd: int,

@@ -69,7 +69,7 @@ class LocalTransport:
         try:
             try:
                 loops = process.segment.core.push(part, name, payload, capacity, self._expiry_ns)
-            except (_core.Busy, _core.Detached, _core.Retired, OSError):  # nothing was stored, so this is no repetition
+            except (_core.Busy, _core.Detached, _core.Retired):  # nothing was stored, so this is no repetition
                 loops = await self._call(_core.Segment.push, part, name, payload, capacity, self._expiry_ns)
         except _core.Full:
             raise ChannelFull(self._channel_full(channel, part, capacity)) from None
@@ -273,7 +273,7 @@ class LocalTransport:
         except _core.Detached:
             identity.renew()  # forked by code that runs no hooks
             process = await self._join()
-        except (_core.Retired, OSError):  # OSError: some code has closed our descriptor
+        except _core.Retired:
             process.look()
         except _core.Damaged:
             # Whoever takes the lock next repairs the segment. But part of a send may have arrived, and is not repeated.
@@ -292,7 +292,7 @@ class LocalTransport:
             core = process.segment.core
             try:
                 return operation(core, *args)
-            except (_core.Damaged, _core.Retired, _core.Detached, OSError):
+            except (_core.Damaged, _core.Retired, _core.Detached):
                 raise SegmentDamaged(_MAY_BE_LOST) from None
             except _core.Busy:
                 pause = PAUSE

@@ -116,6 +116,28 @@ def test_marked_as_retired_by_mistake(prefix: str) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("kind", ["normal", "own"])
+def test_large_payload_that_cannot_be_read(prefix: str, kind: str) -> None:
+    """Its chain leads nowhere. It is counted as lost, and nothing that was taken out of the queue with it."""
+    layer = layer_of(prefix)
+
+    async def main() -> None:
+        channel = await layer.new_channel() if kind == "own" else "normal"
+        await layer.send(channel, {"n": 1})
+        await layer.send(channel, {"n": 2, "body": "y" * 100_000})
+        await layer.send(channel, {"n": 3})
+        with writable(segment_path(prefix)) as memory:
+            at = memory.find(b"y" * 30)
+            while memory[at] == ord("y"):
+                at += 1
+            memory[at : at + 4] = b"\xff" * 4  # where the next block of the message is
+        assert [await receive(layer, channel) for _ in range(2)] == [1, 3]
+        assert (await layer.statistics())["damaged"] == 1
+
+    run(main())
+    check(layer)
+
+
 # Removed
 
 

@@ -113,6 +113,7 @@ static PyObject *read_held(struct handle *handle, uint32_t hold, size_t size) {
     }
     let_go(handle, hold);
     if (payload != NULL && !read) {
+        count(handle, COUNT_DAMAGED, 1); /* its message is in no queue any more */
         Py_DECREF(payload);
         return raise_status(DAMAGED);
     }
@@ -172,6 +173,11 @@ static PyObject *drained_list(struct handle *handle, const struct taken *taken) 
         } else {
             payload = PyBytes_FromStringAndSize(taken->buffer + at, (Py_ssize_t)item.size);
             at += item.size;
+        }
+        if (payload == NULL && PyErr_ExceptionMatches(error_damaged)) { /* counted; the others are sound */
+            PyErr_Clear();
+            Py_XDECREF(names);
+            continue;
         }
         PyObject *tuple = NULL;
         if (names != NULL && payload != NULL)

@@ -17,23 +17,34 @@ static int reserve(struct handle *handle, off_t from, off_t size) {
     return memory_reserve(handle->fd, from, size);
 }
 
+/* Another process has perhaps grown the area. The number is believed only once the kernel has confirmed that memory is there:
+ * touching a hole of a full /dev/shm is SIGBUS. An errno value. */
+static int confirm(struct handle *handle, struct area *area, uint32_t known) {
+    uint32_t reserved = atomic_load_explicit(&area->books->reserved, memory_order_acquire);
+    if (reserved > area->blocks)
+        reserved = area->blocks;
+    if (reserved <= known)
+        return 0;
+    off_t from = area->file_offset + (off_t)known * (off_t)area->block_size;
+    off_t size = (off_t)(reserved - known) * (off_t)area->block_size;
+    int error = reserve(handle, from, size);
+    if (error == 0)
+        atomic_store_explicit(&area->reserved, reserved, memory_order_relaxed);
+    return error;
+}
+
 static bool is_reserved(struct handle *handle, struct area *area, uint32_t reference) {
     uint32_t known = atomic_load_explicit(&area->reserved, memory_order_relaxed);
     if (reference < known)
         return true;
-    /* Another process has grown the area. Believe the number only once the kernel has confirmed that memory is there:
-     * touching a hole of a full /dev/shm is SIGBUS. */
-    uint32_t reserved = atomic_load_explicit(&area->books->reserved, memory_order_acquire);
-    if (reserved > area->blocks)
-        reserved = area->blocks;
-    if (reference >= reserved)
-        return false;
-    off_t from = area->file_offset + (off_t)known * (off_t)area->block_size;
-    off_t size = (off_t)(reserved - known) * (off_t)area->block_size;
-    if (reserve(handle, from, size) != 0)
-        return false;
-    atomic_store_explicit(&area->reserved, reserved, memory_order_relaxed);
-    return true;
+    return confirm(handle, area, known) == 0 && reference < atomic_load_explicit(&area->reserved, memory_order_relaxed);
+}
+
+enum status area_see(struct handle *handle, struct area *area) {
+    int error = confirm(handle, area, atomic_load_explicit(&area->reserved, memory_order_relaxed));
+    if (error == EBADF)
+        return RETIRED;
+    return error == 0 || error == ENOSPC || error == EDQUOT ? OK : BUSY;
 }
 
 struct block *block_raw(struct handle *handle, struct area *area, uint32_t reference) {
@@ -235,6 +246,8 @@ enum status area_grow(struct handle *handle, struct area *area) {
     int error = reserve(handle, from, size);
     if (error == ENOSPC || error == ENOMEM || error == EDQUOT)
         return NO_SHM;
+    if (error == EBADF)
+        return RETIRED;
     if (error != 0) {
         errno = error;
         return SYSTEM_ERROR;

@@ -40,7 +40,12 @@ bool data_read(struct handle *handle, struct area *area, uint32_t first, size_t 
 /* Whether a record's data begins with these bytes. */
 bool data_equals(struct handle *handle, struct area *area, uint32_t first, size_t data, const void *bytes, size_t size);
 
-/* Reserves the area's next extent of memory. Called without the lock. NO_MEMORY, NO_GROUP_MEMORY, NO_SHM. */
+/* Reserves the area's next extent of memory. Called without the lock. NO_MEMORY, NO_GROUP_MEMORY, NO_SHM, RETIRED: to this
+ * process, which has lost its descriptor and has to attach anew. */
 enum status area_grow(struct handle *handle, struct area *area);
+
+/* Learns how far others have grown the area; what is not there after this is damage. BUSY: the kernel cannot tell now. RETIRED:
+ * as above. */
+enum status area_see(struct handle *handle, struct area *area);
 
 #endif

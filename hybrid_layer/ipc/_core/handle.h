@@ -32,7 +32,7 @@ enum status {
     GROW_GROUPS,
     DAMAGED,       /* the segment cannot be used any more */
     DETACHED,      /* this process (or this child of a fork) holds no slot: attach first */
-    RETIRED,       /* the processes of this segment have moved to another one */
+    RETIRED,       /* the processes of this segment have moved to another one, or this one has lost its descriptor */
     SYSTEM_ERROR   /* see errno */
 };
 

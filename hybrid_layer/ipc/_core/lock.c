@@ -2,8 +2,8 @@
 
 #include <time.h>
 
+#include "blocks.h"
 #include "exclusion.h"
-#include "liveness.h"
 #include "memory.h"
 #include "recovery.h"
 
@@ -44,17 +44,16 @@ enum status lock_take(struct handle *handle, enum mode mode) {
     if (takeover || atomic_load_explicit(&header->dirty, memory_order_relaxed) ||
         atomic_load_explicit(&header->damaged, memory_order_relaxed)) {
         atomic_store(&header->dirty, 1);
-        bool linked;
-        if (!liveness_descriptor_is_ours(handle, &linked)) {
-            /* What others have grown since cannot be asked for, so a repair would take it for damage. Somebody else repairs. */
+        /* A repair would take for damage what others have grown since and this process cannot see. */
+        status = area_see(handle, &handle->messages);
+        if (status == OK)
+            status = area_see(handle, &handle->groups);
+        if (status == OK && !recovery_rebuild(handle))
+            status = DAMAGED;
+        if (status != OK) {
             atomic_store(&header->damaged, 1);
             lock_give(handle);
-            return RETIRED; /* to this process: it has to attach anew */
-        }
-        if (!recovery_rebuild(handle)) {
-            atomic_store(&header->damaged, 1);
-            lock_give(handle);
-            return DAMAGED;
+            return status;
         }
     }
     atomic_store_explicit(&header->dirty, 1, memory_order_relaxed);

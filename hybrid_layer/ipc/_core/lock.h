@@ -10,7 +10,7 @@
 #include "handle.h"
 
 /* OK, BUSY (not had at once with TRY, or within 50 ms with WAIT), DETACHED, or DAMAGED when a necessary rebuild failed. A lock
- * taken from a dead owner has been repaired before this returns. */
+ * taken from a dead owner has been repaired before this returns; what this process cannot see it leaves to others: BUSY, RETIRED. */
 enum status lock_take(struct handle *handle, enum mode mode);
 
 void lock_give(struct handle *handle);
