@@ -127,18 +127,28 @@ class ProcessState:
         """
         upheavals = self.segment.upheavals
         core = self.segment.core
-        now = time.monotonic()
         try:
             for part in list(self.parts):
                 core.open_inbox(part)
-            for (group, channel), deadline in list(self.memberships.items()):
-                if deadline > now:
-                    part = non_local(channel)
-                    core.group_add(group, part, local(channel) if "!" in channel else "", int((deadline - now) * 1e9))
-                else:
-                    self.memberships.pop((group, channel), None)
+            for group, channel in list(self.memberships):
+                self._restore_membership(core, group, channel)
         except (_core.Busy, _core.Damaged, _core.Retired, _core.Detached, _core.NoMemory) as error:
             warn(("restore", self.segment.name), "Memberships are not restored yet: %s", type(error).__name__)
             return False
         self.upheavals = upheavals
         return True
+
+    def _restore_membership(self, core: _core.Segment, group: str, channel: str) -> None:
+        part, name = non_local(channel), local(channel) if "!" in channel else ""
+        deadline = self.memberships.get((group, channel))
+        while deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self.memberships.pop((group, channel), None)
+                return
+            core.group_add(group, part, name, int(left * 1e9))
+            restored, deadline = deadline, self.memberships.get((group, channel))
+            if deadline == restored:
+                return
+        # Another thread has ended it meanwhile, and perhaps before it was added here.
+        core.group_discard(group, part, name)

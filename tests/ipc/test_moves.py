@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from hybrid_layer.exceptions import SegmentDamaged
-from hybrid_layer.ipc import _core, objects
+from hybrid_layer.ipc import _core
+from hybrid_layer.names import local, non_local
 from tests.ipc.tools import (
     alive,
     check,
     directory_path,
     doorbells,
     eventually,
-    flushed,
     inode_of,
     is_clean,
     layer_of,
@@ -152,71 +151,6 @@ def test_sender_alone_notices(prefix: str) -> None:
     check(layer)
 
 
-def close_descriptors(parent: Parent, prefix: str, how: str) -> list[str]:
-    """Some code of this process closes descriptors that are not its own, once with other files opened instead."""
-    import logging
-
-    from tests.contract.peers import Warnings
-
-    warnings = Warnings()
-    logging.getLogger("hybrid_layer").addHandler(warnings)
-    layer = layer_of(prefix)
-
-    async def main() -> None:
-        own = await layer.new_channel()
-        await layer.group_add("group", own)
-        waiting = asyncio.create_task(layer.receive(own))
-        await asyncio.sleep(0.05)
-        path = str(objects.lock_bearer(segment_of(layer).name))
-        ours = [int(fd) for fd in os.listdir("/proc/self/fd") if link(fd) == path]
-        assert len(ours) == 1
-        if how == "another of the same file":
-            os.close(os.open(path, os.O_RDWR))  # takes our record locks with it
-        elif how == "replaced":
-            os.dup2(os.open("/dev/null", os.O_RDWR), ours[0])
-        else:
-            os.close(ours[0])
-        parent.ready(own)
-        await asyncio.to_thread(parent.receive)
-        assert (await asyncio.wait_for(waiting, 5))["n"] == 1
-        assert segment_of(layer).core.lost() is None
-
-    asyncio.run(main())
-    return warnings.texts
-
-
-def link(fd: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except FileNotFoundError:
-        return ""
-
-
-@pytest.mark.parametrize("how", ["closed", "replaced", "another of the same file"])
-def test_descriptors_closed_by_others(prefix: str, spawn: Spawn, how: str) -> None:
-    """The process attaches anew, to the same segment, which stays in use by the others."""
-    layer = layer_of(prefix)
-
-    async def main() -> None:
-        await layer.send("kept", {"n": "kept"})
-        other = spawn("tests.ipc.test_moves:close_descriptors", prefix, how)
-        inode = inode_of(prefix)
-        name = await asyncio.to_thread(other.ready)
-        await asyncio.sleep(0.8)
-        other.send(None)
-        await layer.send(name, {"n": 1})
-        warnings = await asyncio.to_thread(other.result)
-        assert len(warnings) == (0 if how == "another of the same file" else 1), warnings
-        assert inode_of(prefix) == inode
-        assert await receive(layer, "kept") == "kept"
-
-    run(main())
-    check(layer)
-    assert alive(layer) == 1
-    with flushed(layer):
-        pass
-
-
 def collect_while_moving(parent: Parent, prefix: str) -> None:
     import logging
 
@@ -243,68 +177,54 @@ def test_layer_collected_while_moving(prefix: str, spawn: Spawn) -> None:
     assert is_clean(prefix)
 
 
-def send_without_descriptors(parent: Parent, prefix: str) -> None:
-    import logging
+class Meanwhile:
+    """The core, with something that another thread does just before the next membership is added."""
 
-    logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
-    layer = layer_of(prefix, message_memory=16 << 20)
-    run(layer.send("work", {"n": 0}))
-    parent.ready()
-    parent.receive()
-    os.close(segment_of(layer)._fd)
-    sent = 0
-    while sent < 3:
-        try:
-            run(layer.send("work", {"n": 0}))
-            sent += 1
-        except SegmentDamaged:
-            continue  # this message may be lost, nobody else's
-    parent.ready()
-    parent.receive()
+    def __init__(self, core: _core.Segment, action: Callable[[], None]) -> None:
+        self._core = core
+        self._action: Callable[[], None] | None = action
+
+    def group_add(self, *args: Any) -> None:
+        action, self._action = self._action, None
+        if action is not None:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(action).result()
+        self._core.group_add(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
 
 
-def test_closed_descriptors_cost_others_nothing(prefix: str, spawn: Spawn) -> None:
-    """The segment has grown since, and who cannot ask for the new part does not repair what it cannot see."""
-    layer = layer_of(prefix, message_memory=16 << 20, capacity=2000)
-    run(layer.send("other", {"n": 0}))
-    other = spawn("tests.ipc.test_moves:send_without_descriptors", prefix)
+@pytest.mark.parametrize("how", ["ended", "renewed"])
+def test_membership_changed_while_it_is_restored(prefix: str, how: str) -> None:
+    """What another thread does counts, not what the restoring one has read before."""
+    layer = layer_of(prefix, group_expiry=0.5)
+    own = run(layer.new_channel())
+    run(layer.group_add("group", own))
+    process = layer._transport._process()
+    segment = segment_of(layer)
+    core = segment.core
+    membership = ("group", non_local(own), local(own))
 
-    async def main() -> None:
-        for n in range(400):
-            await layer.send("mine", {"n": n, "text": "x" * 8000})
-        other.send(None)
-        await asyncio.to_thread(other.ready)
-        other.send(None)
-        await asyncio.to_thread(other.result)
-        assert [await receive(layer, "mine") for _ in range(400)] == list(range(400))
-        assert (await layer.statistics())["damaged"] == 0
+    def change() -> None:  # as `LocalTransport` does it
+        if how == "ended":
+            process.memberships.pop(("group", own))
+            core.group_discard(*membership)
+        else:
+            core.group_add(*membership, 100 * 10**9)
+            process.remember("group", own, time.monotonic() + 100)
 
-    other.ready()
-    run(main())
-    check(layer)
-    with flushed(layer):
-        pass
-
-
-@pytest.mark.parametrize("how", ["closed", "replaced"])
-def test_lock_file_closed_by_others(prefix: str, how: str) -> None:
-    """Whoever leaves or attaches next neither stumbles over that nor closes what now has its number."""
-    layer = layer_of(prefix)
-    asyncio.run(layer.send("a", {"n": 1}))
-    assert asyncio.run(layer.receive("a")) == {"n": 1}
-    number = segment_of(layer)._lock_file.fd
-    stranger = os.open("/dev/null", os.O_RDWR)
-    if how == "replaced":
-        os.dup2(stranger, number)
+    segment.core = Meanwhile(core, change)
+    try:
+        assert process.restore()
+    finally:
+        segment.core = core
+    if how == "ended":
+        assert check(layer)["members"] == 0
     else:
-        os.close(number)
-    del layer
-    gc.collect()
-    assert _core.PORTABLE or is_clean(prefix)  # there the record locks went with it
-    if how == "replaced":
-        assert os.path.samestat(os.fstat(number), os.fstat(stranger))
-        os.close(number)
-    os.close(stranger)
+        run(asyncio.sleep(0.6))  # beyond what it had at first
+        run(layer.group_send("group", {"n": 1}))
+        assert run(receive(layer, own)) == 1
 
 
 def test_doorbell_removed(prefix: str, spawn: Spawn) -> None:

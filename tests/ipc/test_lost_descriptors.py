@@ -1,0 +1,173 @@
+"""Processes whose descriptors other code closes or replaces: they attach anew, and cost nobody anything."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+from collections.abc import Callable
+
+import pytest
+
+from hybrid_layer.exceptions import SegmentDamaged
+from hybrid_layer.ipc import _core, objects
+from tests.contract.peers import Warnings
+from tests.ipc.tools import alive, check, eventually, flushed, inode_of, is_clean, layer_of, receive, segment_of
+from tests.loops import run
+from tests.process_main import Parent
+from tests.processes import Process
+
+Spawn = Callable[..., Process]
+
+
+def close_descriptors(parent: Parent, prefix: str, how: str) -> list[str]:
+    """Some code of this process closes descriptors that are not its own, once with other files opened instead."""
+    warnings = Warnings()
+    logging.getLogger("hybrid_layer").addHandler(warnings)
+    layer = layer_of(prefix)
+
+    async def main() -> None:
+        own = await layer.new_channel()
+        await layer.group_add("group", own)
+        waiting = asyncio.create_task(layer.receive(own))
+        await asyncio.sleep(0.05)
+        path = str(objects.lock_bearer(segment_of(layer).name))
+        ours = [int(fd) for fd in os.listdir("/proc/self/fd") if link(fd) == path]
+        assert len(ours) == 1
+        if how == "another of the same file":
+            os.close(os.open(path, os.O_RDWR))  # takes our record locks with it
+        elif how == "replaced":
+            os.dup2(os.open("/dev/null", os.O_RDWR), ours[0])
+        else:
+            os.close(ours[0])
+        parent.ready(own)
+        await asyncio.to_thread(parent.receive)
+        assert (await asyncio.wait_for(waiting, 5))["n"] == 1
+        assert segment_of(layer).core.lost() is None
+
+    asyncio.run(main())
+    return warnings.texts
+
+
+def link(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        return ""
+
+
+@pytest.mark.parametrize("how", ["closed", "replaced", "another of the same file"])
+def test_descriptors_closed_by_others(prefix: str, spawn: Spawn, how: str) -> None:
+    """The process attaches anew, to the same segment, which stays in use by the others."""
+    layer = layer_of(prefix)
+
+    async def main() -> None:
+        await layer.send("kept", {"n": "kept"})
+        other = spawn("tests.ipc.test_lost_descriptors:close_descriptors", prefix, how)
+        inode = inode_of(prefix)
+        name = await asyncio.to_thread(other.ready)
+        await asyncio.sleep(0.8)
+        other.send(None)
+        await layer.send(name, {"n": 1})
+        warnings = await asyncio.to_thread(other.result)
+        assert len(warnings) == (0 if how == "another of the same file" else 1), warnings
+        assert inode_of(prefix) == inode
+        assert await receive(layer, "kept") == "kept"
+
+    run(main())
+    check(layer)
+    assert alive(layer) == 1
+    with flushed(layer):
+        pass
+
+
+def send_without_descriptors(parent: Parent, prefix: str) -> None:
+    logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
+    layer = layer_of(prefix, message_memory=16 << 20)
+    run(layer.send("work", {"n": 0}))
+    parent.ready()
+    parent.receive()
+    os.close(segment_of(layer)._fd)
+    sent = 0
+    while sent < 3:
+        try:
+            run(layer.send("work", {"n": 0}))
+            sent += 1
+        except SegmentDamaged:
+            continue  # this message may be lost, nobody else's
+    parent.ready()
+    parent.receive()
+
+
+def test_closed_descriptors_cost_others_nothing(prefix: str, spawn: Spawn) -> None:
+    """The segment has grown since, and who cannot ask for the new part does not repair what it cannot see."""
+    layer = layer_of(prefix, message_memory=16 << 20, capacity=2000)
+    run(layer.send("other", {"n": 0}))
+    other = spawn("tests.ipc.test_lost_descriptors:send_without_descriptors", prefix)
+
+    async def main() -> None:
+        for n in range(400):
+            await layer.send("mine", {"n": n, "text": "x" * 8000})
+        other.send(None)
+        await asyncio.to_thread(other.ready)
+        other.send(None)
+        await asyncio.to_thread(other.result)
+        assert [await receive(layer, "mine") for _ in range(400)] == list(range(400))
+        assert (await layer.statistics())["damaged"] == 0
+
+    other.ready()
+    run(main())
+    check(layer)
+    with flushed(layer):
+        pass
+
+
+@pytest.mark.parametrize("how", ["closed", "replaced"])
+def test_receive_without_descriptors(prefix: str, how: str) -> None:
+    """There is not even room to wait in, and none can be asked for: the process attaches anew, and nobody is told."""
+    layer = layer_of(prefix, message_memory=4 << 20)
+    channels = [f"channel.{n}" for n in range(3000)]
+
+    async def main() -> None:
+        await layer.send("kept", {"n": "kept"})
+        segment = segment_of(layer)
+        failed: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+        stranger = os.open("/dev/null", os.O_RDWR)
+        if how == "replaced":
+            os.dup2(stranger, segment._fd)
+        else:
+            os.close(segment._fd)
+        os.close(stranger)
+        waiting = [asyncio.create_task(receive(layer, channel, 20)) for channel in channels]
+        await eventually(lambda: segment.moves == 1, 5)
+        for n, channel in enumerate(channels):
+            await layer.send(channel, {"n": n})
+        assert await asyncio.gather(*waiting) == list(range(3000))
+        assert await receive(layer, "kept") == "kept"
+        assert not failed
+
+    run(main())
+    check(layer)
+
+
+@pytest.mark.parametrize("how", ["closed", "replaced"])
+def test_lock_file_closed_by_others(prefix: str, how: str) -> None:
+    """Whoever leaves or attaches next neither stumbles over that nor closes what now has its number."""
+    layer = layer_of(prefix)
+    asyncio.run(layer.send("a", {"n": 1}))
+    assert asyncio.run(layer.receive("a")) == {"n": 1}
+    number = segment_of(layer)._lock_file.fd
+    stranger = os.open("/dev/null", os.O_RDWR)
+    if how == "replaced":
+        os.dup2(stranger, number)
+    else:
+        os.close(number)
+    del layer
+    gc.collect()
+    assert _core.PORTABLE or is_clean(prefix)  # there the record locks went with it
+    if how == "replaced":
+        assert os.path.samestat(os.fstat(number), os.fstat(stranger))
+        os.close(number)
+    os.close(stranger)
