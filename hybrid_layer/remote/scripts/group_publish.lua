@@ -17,25 +17,13 @@ if not capacity_of then
   return unknown
 end
 
-local sent, full, dead, expired, gone, listening = 0, 0, 0, 0, {}, {}
-for _, part in ipairs(parts) do
-  local names = names_of[part]
-  if is_gone(part, base, epoch, now) then
-    gone[#gone + 1] = part
-    dead = dead + #names
-  elseif process_of(part) and string.sub(part, 1, 1) ~= '@' then
-    listening[#listening + 1] = part
-  else
-    local entry = new_entry(now + life, epoch, table.concat(names, ','), ARGV[1])
-    local room, dropped = store(part, base, capacity_of[part], entry, life, now)
-    expired = expired + dropped
-    if room then
-      sent = sent + #names
-    else
-      full = full + #names
-    end
-  end
+local living, gone, dead = living_and_gone(parts, names_of, base, epoch, now)
+local queued, listening = {}, {}
+for _, part in ipairs(living) do
+  local way = (process_of(part) and not is_machine(part)) and listening or queued
+  way[#way + 1] = part
 end
+local sent, full, expired = store_for_each(queued, names_of, capacity_of, base, ARGV[1], epoch, life, now)
 -- After the queues, since a full server refuses the script there: then nobody gets the message.
 for _, part in ipairs(listening) do
   local names = names_of[part]

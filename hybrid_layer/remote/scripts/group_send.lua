@@ -15,22 +15,7 @@ if not capacity_of then
   return unknown
 end
 
-local sent, full, dead, expired, gone = 0, 0, 0, 0, {}
-for _, part in ipairs(parts) do
-  local names = names_of[part]
-  if is_gone(part, base, epoch, now) then
-    gone[#gone + 1] = part
-    dead = dead + #names
-  else
-    local entry = new_entry(now + life, epoch, table.concat(names, ','), ARGV[1])
-    local room, dropped = store(part, base, capacity_of[part], entry, life, now)
-    expired = expired + dropped
-    if room then
-      sent = sent + #names
-    else
-      full = full + #names
-    end
-  end
-end
+local living, gone, dead = living_and_gone(parts, names_of, base, epoch, now)
+local sent, full, expired = store_for_each(living, names_of, capacity_of, base, ARGV[1], epoch, life, now)
 forget_old(KEYS[1], gone, names_of, now)
 return {sent, full, dead, expired, epoch}

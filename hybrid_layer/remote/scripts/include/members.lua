@@ -7,6 +7,11 @@ local function process_of(part)
   return string.match(part, '([^.]*)!$')
 end
 
+-- A machine's inbox, whose name begins with "@".
+local function is_machine(part)
+  return string.sub(part, 1, 1) == '@'
+end
+
 -- Returns the parts in order, and the members of each. A normal channel is a part of its own.
 local function members_by_part(group, now)
   local parts, names_of = {}, {}
@@ -43,9 +48,19 @@ local function capacities(parts, capacity, told, first)
   return capacity_of
 end
 
-local function is_gone(part, base, epoch, now)
-  local process = process_of(part)
-  return process and redis.call('EXISTS', base .. 'alive|' .. process) == 0 and not may_not_have_renewed(epoch, now)
+-- Returns the parts that are there, those whose process is gone, and how many members these have.
+local function living_and_gone(parts, names_of, base, epoch, now)
+  local living, gone, dead = {}, {}, 0
+  for _, part in ipairs(parts) do
+    local process = process_of(part)
+    if process and redis.call('EXISTS', base .. 'alive|' .. process) == 0 and not may_not_have_renewed(epoch, now) then
+      gone[#gone + 1] = part
+      dead = dead + #names_of[part]
+    else
+      living[#living + 1] = part
+    end
+  end
+  return living, gone, dead
 end
 
 -- Removes the members of the parts that are gone, and those whose time is over. To be called last: a full server refuses a
@@ -59,16 +74,23 @@ local function forget_old(group, gone, names_of, now)
   redis.call('ZREMRANGEBYSCORE', group, '-inf', as_text(now))
 end
 
--- Stores an entry in the queue or inbox of a part. Returns whether there was room, and how many expired ones were dropped.
-local function store(part, base, capacity, entry, life, now)
-  local key = base .. (process_of(part) and 'inbox|' or 'queue|') .. part
-  if string.sub(part, 1, 1) == '@' then
-    capacity = capacity * MACHINE_FACTOR
+-- Stores one entry in the queue or inbox of each of the parts. Returns how many members it is for, how many are at capacity,
+-- and how many expired entries were dropped.
+local function store_for_each(parts, names_of, capacity_of, base, payload, epoch, life, now)
+  local sent, full, expired = 0, 0, 0
+  for _, part in ipairs(parts) do
+    local names = names_of[part]
+    local key = base .. (process_of(part) and 'inbox|' or 'queue|') .. part
+    local capacity = capacity_of[part] * (is_machine(part) and MACHINE_FACTOR or 1)
+    local room, dropped = make_room(key, capacity, now)
+    if room then
+      redis.call('RPUSH', key, new_entry(now + life, epoch, table.concat(names, ','), payload))
+      prolong(key, life)
+      sent = sent + #names
+    else
+      full = full + #names
+    end
+    expired = expired + dropped
   end
-  local room, dropped = make_room(key, capacity, now)
-  if room then
-    redis.call('RPUSH', key, entry)
-    prolong(key, life)
-  end
-  return room, dropped
+  return sent, full, expired
 end
