@@ -15,13 +15,13 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import psutil
 
 from hybrid_layer import HybridChannelLayer
 from tests.child import Child
+from tests.closing import Closing
 from tests.guardian import guardian
 from tests.servers import HOST, free_port
 
@@ -30,7 +30,7 @@ START_SECONDS = 40.0
 STOP_SECONDS = 30.0
 
 
-class Demo:
+class Demo(Closing):
     """One running demo. As a context manager it is killed at the end of the block if it still lives."""
 
     def __init__(self, port: int | None = None, hosts: str = "") -> None:
@@ -140,14 +140,6 @@ class Demo:
             thread.submit(lambda: asyncio.run(HybridChannelLayer(prefix=self.prefix).flush())).result()
         shutil.rmtree(self._directory, ignore_errors=True)
         guardian.forget("directory", self._directory)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
 import uvloop
@@ -26,3 +27,27 @@ def run(coroutine: Coroutine[Any, Any, T], *, loop: LoopKind = "asyncio", second
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         return runner.run(bounded())
+
+
+class Turns:
+    """How many turns others were given."""
+
+    number = 0
+
+
+@contextlib.asynccontextmanager
+async def counted_turns(pause: float = 0) -> AsyncIterator[Turns]:
+    """Counts the turns that the running loop gives to others in the block, at most one in each `pause` seconds."""
+    turns = Turns()
+
+    async def count() -> None:
+        while True:
+            await asyncio.sleep(pause)
+            turns.number += 1
+
+    counting = asyncio.create_task(count())
+    try:
+        yield turns
+    finally:
+        counting.cancel()
+        await asyncio.wait([counting])

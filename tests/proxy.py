@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
+
+from tests.closing import Closing
 
 Fault = Literal["cut", "swallow", "stall"]
 """``cut``: all connections break. ``swallow``: what goes that way on this connection from there on is lost. ``stall``:
@@ -26,7 +27,7 @@ Direction = Literal["commands", "replies"]
 HOST = "127.0.0.1"
 
 
-class Proxy:
+class Proxy(Closing):
     """Forwards connections to a port of this machine. As a context manager it ends with the block."""
 
     def __init__(self, target: int) -> None:
@@ -150,11 +151,3 @@ class Proxy:
     def _break_all(self) -> None:
         for writer in self._writers:
             writer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

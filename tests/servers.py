@@ -17,14 +17,14 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.child import Child
+from tests.closing import Closing
 from tests.guardian import guardian
 
 Kind = Literal["redis", "valkey", "redis-6.2"]
@@ -69,7 +69,7 @@ def free_port() -> int:
         return port
 
 
-class Server:
+class Server(Closing):
     """One running server. As a context manager it ends with the block."""
 
     arguments: Sequence[str] = ()
@@ -215,14 +215,6 @@ class Server:
     def _credentials(self) -> str:
         password = self.config.get("requirepass")
         return f":{password}@" if password else ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<{self.kind} server {self.host}:{self.port}{'' if self.running else ', stopped'}>"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import traceback
 from collections.abc import Callable
+
+from tests.forked import run_and_exit
 
 _TRACEME, _SYSCALL, _SETOPTIONS = 0, 24, 0x4200
 _TRACESYSGOOD, _EXITKILL = 1, 0x100000
@@ -24,16 +25,7 @@ def kill_at_stop(number: int, function: Callable[[], object]) -> bool:
     """Whether it came to that stop; otherwise it ended before, which must be without an exception."""
     pid = os.fork()
     if pid == 0:
-        code = 1
-        try:
-            _ptrace(_TRACEME, 0, 0)
-            os.kill(os.getpid(), signal.SIGSTOP)
-            function()
-            code = 0
-        except BaseException:  # noqa: BLE001  # told by the exit code, too
-            traceback.print_exc()
-        finally:
-            os._exit(code)
+        run_and_exit(lambda: _be_traced(function))
     _wait_for_stop(pid)
     _ptrace(_SETOPTIONS, pid, _TRACESYSGOOD | _EXITKILL)
     stops = 0
@@ -48,6 +40,12 @@ def kill_at_stop(number: int, function: Callable[[], object]) -> bool:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return True
+
+
+def _be_traced(function: Callable[[], object]) -> None:
+    _ptrace(_TRACEME, 0, 0)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    function()
 
 
 def _wait_for_stop(pid: int) -> int | None:

@@ -17,7 +17,6 @@ import secrets
 import signal
 import sys
 import time
-import traceback
 from collections import Counter
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ from hybrid_layer.ipc.attachments import _leave_all
 from tests import django_settings
 from tests.chaos.segment import SegmentView
 from tests.chaos.zygote import die_with_parent
+from tests.forked import fork
 from tests.ipc.tools import check, directory_path, is_clean, layer_of, segment_of
 
 AT_ONCE = 4
@@ -45,16 +45,10 @@ class Stay(NamedTuple):
 
 
 def stay(layer: IPCChannelLayer, plan: Stay) -> None:
-    """In a forked process. Does not return."""
-    code = 1
-    try:
-        asyncio.run(_stay(layer, plan))
-        _leave_all()
-        code = 0
-    except BaseException:  # noqa: BLE001  # told by the exit code
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+    """In a forked process."""
+    die_with_parent()
+    asyncio.run(_stay(layer, plan))
+    _leave_all()
 
 
 async def _stay(layer: IPCChannelLayer, plan: Stay) -> None:
@@ -123,11 +117,7 @@ class Passing:
     def _fork(self, plan: Stay) -> int:
         # Half of them inherit this process's attachment; the others make a layer of their own.
         inherits = self.random.random() < 0.5
-        pid = os.fork()
-        if pid == 0:
-            die_with_parent()
-            stay(self.layer if inherits else layer_of(self.prefix), plan)
-        return pid
+        return fork(lambda: stay(self.layer if inherits else layer_of(self.prefix), plan))
 
     async def _take_what_is_left(self) -> None:
         """Messages on the normal channel, which outlive who sent them."""

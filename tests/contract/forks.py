@@ -3,48 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import multiprocessing
 import os
 import threading
-import traceback
-import warnings
-from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import HybridLayerError
 from tests.contract.peers import build
+from tests.forked import fork, quiet_forks, wait_for
 from tests.process_main import Parent
-
-
-@contextlib.contextmanager
-def quiet_forks() -> Iterator[None]:
-    """Python >= 3.12 warns of every fork of a process with threads, which is what these programs are about."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*multi-threaded", category=DeprecationWarning)
-        yield
-
-
-def fork(child: Callable[[], None]) -> int:
-    """Run `child` in a forked process; its pid."""
-    with quiet_forks():
-        pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        child()
-        code = 0
-    except BaseException:  # noqa: BLE001  # its output is looked at
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def wait_for(pid: int) -> None:
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 async def exchange(layer: Any) -> None:
@@ -128,7 +99,7 @@ def preloaded(parent: Parent, spec: dict[str, Any], workers: int, jobs: int) -> 
 
         results[index][1].send(asyncio.run(main()))
 
-    pids = [fork(lambda index=index: serve(index)) for index in range(workers)]  # type: ignore[misc]
+    pids = [fork(partial(serve, index)) for index in range(workers)]
     names = {theirs.recv() for theirs, _ in results}
     assert len(names) == workers
 
@@ -181,19 +152,8 @@ def while_waiting(parent: Parent, spec: dict[str, Any]) -> None:
 
     def child() -> None:
         # A new thread, since in this one the parent's loop is still running, as far as asyncio knows.
-        errors: list[BaseException] = []
-
-        def body() -> None:
-            try:
-                asyncio.run(exchange(layer))
-            except BaseException as error:  # noqa: BLE001  # told to the main thread
-                errors.append(error)
-
-        thread = threading.Thread(target=body)
-        thread.start()
-        thread.join()
-        if errors:
-            raise errors[0]
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(lambda: asyncio.run(exchange(layer))).result()
 
     async def main() -> None:
         channel = await layer.new_channel()
@@ -215,26 +175,20 @@ def while_threads_send(parent: Parent, spec: dict[str, Any]) -> None:
     """Forks while other threads are in the middle of calls: no lock that they hold may stay locked in the child."""
     layer = build(spec)
     done = threading.Event()
-    failures: list[BaseException] = []
 
     def send() -> None:
-        try:
-            while not done.is_set():
-                asyncio.run(exchange_some(layer))
-        except BaseException as error:  # noqa: BLE001  # told below
-            failures.append(error)
+        while not done.is_set():
+            asyncio.run(exchange_some(layer))
 
-    threads = [threading.Thread(target=send) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(15):
-            wait_for(fork(lambda: asyncio.run(exchange(layer))))
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    assert not failures, failures
+    with ThreadPoolExecutor(3) as threads:
+        sending = [threads.submit(send) for _ in range(3)]
+        try:
+            for _ in range(15):
+                wait_for(fork(lambda: asyncio.run(exchange(layer))))
+        finally:
+            done.set()
+    for each in sending:
+        each.result()
     asyncio.run(exchange(layer))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import posix_ipc
 import pytest
@@ -31,46 +32,6 @@ from tests.process_main import Parent
 from tests.processes import Process
 
 Spawn = Callable[..., Process]
-
-
-def test_fifty_processes_start_at_once(prefix: str, spawn: Spawn) -> None:
-    layer = layer_of(prefix)
-    starter = spawn("tests.ipc.test_birth:fork_fifty", prefix)
-    starter.ready()
-    numbers = [async_to_sync(receive)(layer, "started", 30) for _ in range(50)]
-    assert sorted(numbers) == list(range(50))
-    assert alive(layer) == 51
-    assert check(layer)["messages"] == 0
-    starter.send("end")
-    assert starter.result() == [0] * 50
-    assert alive(layer) == 1
-
-
-def fork_fifty(parent: Parent, prefix: str) -> list[int]:
-    """Fifty processes that have imported everything, but share nothing, and are let go at once."""
-    begin_in, begin_out = os.pipe()
-    end_in, end_out = os.pipe()
-    pids = []
-    for n in range(50):
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                os.close(begin_out)
-                os.close(end_out)
-                os.read(begin_in, 1)
-                layer = layer_of(prefix)
-                asyncio.run(layer.send("started", {"n": n}))
-                os.read(end_in, 1)
-                code = 0
-            finally:
-                os._exit(code)
-        pids.append(pid)
-    os.close(begin_out)
-    parent.ready()
-    parent.receive()
-    os.close(end_out)
-    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
 
 @pytest.mark.parametrize("made", ["nothing", "its size", "all but the magic", "all but the lock"])
@@ -224,31 +185,19 @@ def test_layers_of_one_prefix_come_and_go_in_threads(prefix: str, spawn: Spawn) 
 
 
 def come_and_go(parent: Parent, prefix: str) -> int:
-    import threading
+    """How often a segment was lost."""
 
-    failures: list[BaseException] = []
-    lost = 0
+    def work(thread: int) -> int:
+        lost = 0
+        for n in range(40):
+            layer = layer_of(prefix)
+            asyncio.run(layer.send(f"a.{thread}", {"n": n}))
+            lost += segment_of(layer).core.lost() is not None
+            assert asyncio.run(layer.receive(f"a.{thread}")) == {"n": n}
+        return lost
 
-    def work() -> None:
-        nonlocal lost
-        try:
-            for n in range(40):
-                layer = layer_of(prefix)
-                asyncio.run(layer.send(f"a.{threading.get_ident()}", {"n": n}))
-                core = segment_of(layer).core
-                lost += core.lost() is not None
-                assert asyncio.run(layer.receive(f"a.{threading.get_ident()}")) == {"n": n}
-        except BaseException as error:  # noqa: BLE001  # told below
-            failures.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return lost
+    with ThreadPoolExecutor(4) as threads:
+        return sum(threads.map(work, range(4)))
 
 
 def test_killed_processes_do_not_keep_a_segment(prefix: str, spawn: Spawn) -> None:

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.contract.forks import fork, quiet_forks, wait_for
+from tests.forked import fork, quiet_forks, wait_for
 from tests.ipc.tools import check, doorbells, is_clean, layer_of, receive, segment_of
 from tests.loops import LOOPS, LoopKind, run
 from tests.process_main import Parent
@@ -64,18 +65,8 @@ def one_loop_each(layer: IPCChannelLayer, n: int, kind: LoopKind) -> None:
 
 
 def sync_code_in_a_thread(layer: IPCChannelLayer, n: int, kind: LoopKind) -> None:
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            async_to_sync(use)(layer, n)
-        except BaseException as error:  # noqa: BLE001  # told below
-            errors.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert not errors, errors
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(async_to_sync(use), layer, n).result()
 
 
 def closed_under_a_waiter(layer: IPCChannelLayer, n: int, kind: LoopKind) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.contract.forks import fork, wait_for
+from tests.forked import fork, wait_for
 from tests.ipc.tools import alive, check, doorbells, is_clean, layer_of, receive, segment_of
 from tests.loops import LoopKind
 from tests.process_main import Parent

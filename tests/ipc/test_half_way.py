@@ -9,12 +9,13 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer
+from tests.forked import exit_code, fork
 from tests.ipc.tools import alive, check, doorbells, eventually, is_clean, layer_of, receive, segment_of
 from tests.loops import run
 from tests.process_main import Parent
@@ -98,10 +99,11 @@ async def eventually_tidy(layer: IPCChannelLayer, prefix: str) -> None:
     sending.cancel()
 
 
-def test_fifty_at_once_and_half_of_them_killed(prefix: str, spawn: Spawn) -> None:
+@pytest.mark.parametrize("number", [0, 25], ids=["no", "half"])
+def test_fifty_at_once_and_some_of_them_killed(prefix: str, spawn: Spawn, number: int) -> None:
     """Makers among them. The others meet in one segment, and nobody hangs."""
     layer = layer_of(prefix)
-    starter = spawn("tests.ipc.test_half_way:fork_fifty_and_kill", prefix, random.randrange(10**9))
+    starter = spawn("tests.ipc.test_half_way:fork_fifty_and_kill", prefix, number, random.randrange(10**9))
     killed = starter.ready()
     survivors = {n for n in range(50) if n not in killed}
     inodes: dict[int, int] = {}
@@ -113,8 +115,10 @@ def test_fifty_at_once_and_half_of_them_killed(prefix: str, spawn: Spawn) -> Non
 
     asyncio.run(meet())
     assert set(inodes.values()) == {os.fstat(segment_of(layer)._fd).st_ino}
+    assert len(survivors) == 50 - number
     assert alive(layer) == len(survivors) + 1
-    check(layer)
+    left = check(layer)
+    assert number or left["messages"] == 0  # of a killed one, perhaps
     starter.send("end")
     assert starter.result() == [0] * len(survivors)
     assert alive(layer) == 1
@@ -123,32 +127,26 @@ def test_fifty_at_once_and_half_of_them_killed(prefix: str, spawn: Spawn) -> Non
     assert is_clean(prefix), doorbells(prefix)
 
 
-def fork_fifty_and_kill(parent: Parent, prefix: str, seed: int) -> Any:
-    """Let go at once; half of them are killed while they attach."""
+def fork_fifty_and_kill(parent: Parent, prefix: str, number: int, seed: int) -> list[int]:
+    """They have imported everything, but share nothing, and are let go at once; some are killed while they attach."""
     logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
     random_ = random.Random(seed)
     begin_in, begin_out = os.pipe()
     end_in, end_out = os.pipe()
-    pids = []
-    for n in range(50):
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                os.close(begin_out)
-                os.close(end_out)
-                os.read(begin_in, 1)
-                layer = layer_of(prefix)
-                inode = os.fstat(segment_of(layer)._fd).st_ino
-                asyncio.run(layer.send("started", {"n": (n, inode)}))
-                os.read(end_in, 1)
-                segment_of(layer).leave()
-                code = 0
-            finally:
-                os._exit(code)
-        pids.append(pid)
+
+    def start(n: int) -> None:
+        os.close(begin_out)
+        os.close(end_out)
+        os.read(begin_in, 1)
+        layer = layer_of(prefix)
+        inode = os.fstat(segment_of(layer)._fd).st_ino
+        asyncio.run(layer.send("started", {"n": (n, inode)}))
+        os.read(end_in, 1)
+        segment_of(layer).leave()
+
+    pids = [fork(partial(start, n)) for n in range(50)]
     os.close(begin_out)
-    killed = set(random_.sample(range(50), 25))
+    killed = set(random_.sample(range(50), number))
     for n in killed:
         time.sleep(random_.expovariate(1000))
         os.kill(pids[n], signal.SIGKILL)
@@ -156,4 +154,4 @@ def fork_fifty_and_kill(parent: Parent, prefix: str, seed: int) -> Any:
     parent.ready(killed)
     parent.receive()
     os.close(end_out)
-    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for n, pid in enumerate(pids) if n not in killed]
+    return [exit_code(pid) for n, pid in enumerate(pids) if n not in killed]

@@ -13,7 +13,18 @@ import pytest
 from hybrid_layer.exceptions import SegmentDamaged
 from hybrid_layer.ipc import _core, objects
 from tests.contract.peers import Warnings
-from tests.ipc.tools import alive, check, eventually, flushed, inode_of, is_clean, layer_of, receive, segment_of
+from tests.ipc.tools import (
+    alive,
+    check,
+    eventually,
+    flushed,
+    inode_of,
+    is_clean,
+    layer_of,
+    receive,
+    segment_of,
+    waiting_member,
+)
 from tests.loops import run
 from tests.process_main import Parent
 from tests.processes import Process
@@ -28,10 +39,7 @@ def close_descriptors(parent: Parent, prefix: str, how: str) -> list[str]:
     layer = layer_of(prefix)
 
     async def main() -> None:
-        own = await layer.new_channel()
-        await layer.group_add("group", own)
-        waiting = asyncio.create_task(layer.receive(own))
-        await asyncio.sleep(0.05)
+        own, waiting = await waiting_member(layer)
         path = str(objects.lock_bearer(segment_of(layer).name))
         ours = [int(fd) for fd in os.listdir("/proc/self/fd") if link(fd) == path]
         assert len(ours) == 1

@@ -24,6 +24,7 @@ from tests.ipc.tools import (
     receive,
     remove_segment,
     segment_of,
+    waiting_member,
 )
 from tests.loops import run
 from tests.process_main import Parent
@@ -71,9 +72,7 @@ def test_removed_under_living_processes(prefix: str, spawn: Spawn, what: str, ca
     layer = layer_of(prefix)
 
     async def main() -> None:
-        own = await layer.new_channel()
-        await layer.group_add("group", own)
-        waiting = asyncio.create_task(layer.receive(own))
+        _, waiting = await waiting_member(layer)
         others = [spawn("tests.ipc.test_moves:serve", prefix) for _ in range(2)]
         names = [await asyncio.to_thread(other.ready) for other in others]
         await asyncio.sleep(0.05)
@@ -255,10 +254,7 @@ def test_inbox_lost_to_damage(prefix: str) -> None:
     layer = layer_of(prefix)
 
     async def main() -> None:
-        own = await layer.new_channel()
-        await layer.group_add("group", own)
-        waiting = asyncio.create_task(layer.receive(own))
-        await asyncio.sleep(0.05)
+        own, waiting = await waiting_member(layer)
         segment_of(layer).core.close_inbox(own.partition("!")[0] + "!")
         assert check(layer)["members"] == 0
         station = segment_of(layer).stations.get()

@@ -18,7 +18,7 @@ import pytest
 from hybrid_layer.exceptions import ConfigurationError, SegmentBusy
 from tests.ipc.namespaces import in_its_own
 from tests.ipc.programs import Stopper
-from tests.ipc.tools import alive, check, eventually, layer_of, receive, segment_of
+from tests.ipc.tools import alive, check, eventually, layer_of, receive, segment_of, waiting_member
 from tests.loops import run
 from tests.process_main import Parent
 from tests.processes import Process
@@ -29,10 +29,7 @@ Spawn = Callable[..., Process]
 async def relay(parent: Parent, prefix: str, channel: str) -> int:
     """Passes messages on to where they say, and tells what it sees, until it is to end."""
     layer = layer_of(prefix)
-    own = await layer.new_channel()
-    await layer.group_add("all", own)
-    waiting = asyncio.create_task(layer.receive(own))
-    await asyncio.sleep(0.02)
+    own, waiting = await waiting_member(layer, "all")
     parent.ready((own, os.getpid()))
     passed = 0
     while (message := await layer.receive(channel))["to"]:

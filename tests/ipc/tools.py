@@ -98,6 +98,15 @@ async def receive(layer: IPCChannelLayer, channel: str, seconds: float = 5) -> A
         return (await layer.receive(channel))["n"]
 
 
+async def waiting_member(layer: IPCChannelLayer, group: str = "group") -> tuple[str, asyncio.Task[Any]]:
+    """A channel of this process, in a group, and who waits on it with the loop asleep."""
+    own = await layer.new_channel()
+    await layer.group_add(group, own)
+    waiting = asyncio.create_task(layer.receive(own))
+    await asyncio.sleep(0.02)
+    return own, waiting
+
+
 @contextlib.contextmanager
 def flushed(*layers: IPCChannelLayer) -> Iterator[None]:
     """Empties the segment at the end, so that it goes with its last user."""
@@ -121,10 +130,7 @@ async def echo(parent: Parent, prefix: str, options: dict[str, Any], channel: st
     """Sends what comes on `channel` to where the message says, until it says nowhere. Prints no warnings."""
     logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
     layer = layer_of(prefix, **options)
-    own = await layer.new_channel()
-    await layer.group_add("everybody", own)
-    waiting = asyncio.create_task(layer.receive(own))
-    await asyncio.sleep(0.02)
+    own, waiting = await waiting_member(layer, "everybody")
     parent.ready((own, os.getpid()))
     number = 0
     while (message := await layer.receive(channel))["reply"]:

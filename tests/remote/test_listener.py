@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.remote import RedisPubSubChannelLayer
+from tests.forked import exit_code, fork
 from tests.process_main import Parent
 from tests.processes import Process
 from tests.servers import Server
@@ -210,29 +211,21 @@ def fork_while_it_listens(parent: Parent, options: dict[str, Any]) -> list[Any]:
     """Fork again and again while a child sends: the parent misses nothing, whoever of its loops listens."""
     layer = RedisPubSubChannelLayer(**options)
     name = async_to_sync(layer.new_channel)()
-    pids = []
-    for number in range(3):
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                for n in range(10):
-                    async_to_sync(layer.send)(name, {"n": (number, n)})
-                code = 0
-            finally:
-                os._exit(code)
-        pids.append(pid)
+
+    def send(number: int) -> None:
+        for n in range(10):
+            async_to_sync(layer.send)(name, {"n": (number, n)})
+
+    pids = [fork(partial(send, number)) for number in range(3)]
 
     async def read() -> list[Any]:
         return [(await asyncio.wait_for(layer.receive(name), 10))["n"] for _ in range(30)]
 
     got = asyncio.run(read())
-    return [*sorted(map(tuple, got)), *(os.waitpid(pid, 0)[1] for pid in pids)]
+    return [*sorted(map(tuple, got)), *map(exit_code, pids)]
 
 
 def test_a_fork_interrupts_no_listening(server: Server, prefix: str, spawn: Callable[..., Process]) -> None:
     options = {"hosts": [server.url], "prefix": prefix, "capacity": 1000, "on_disconnect": LOST}
-    process = spawn(
-        fork_while_it_listens, options, flags=("-X", "dev", "-W", "error", "-W", "ignore::DeprecationWarning")
-    )
+    process = spawn(fork_while_it_listens, options)
     assert process.result() == [*((number, n) for number in range(3) for n in range(10)), *[0] * 3]

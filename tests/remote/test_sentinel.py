@@ -20,7 +20,7 @@ from hybrid_layer.remote.sentinel import Sentinels
 from hybrid_layer.remote.shards import shard_for
 from tests.process_main import Parent
 from tests.processes import Process
-from tests.remote.tools import exchange, recovered, refused
+from tests.remote.tools import exchange, receiver_is_told, recovered, refused
 from tests.sentinels import Group, sentinel_group
 from tests.servers import HOST, Server, free_port
 
@@ -206,16 +206,7 @@ def test_sentinels_in_the_place_of_servers(
     layer = make_layer(hosts=[address(sentinel)])
     remedy = r"it is a Sentinel, .*hosts=\[\{'sentinels': \[\(host, port\), ...\], 'master_name': '...'\}\]"
     run(refused(layer, rf"{HOST}:{sentinel.port} is not available: {remedy}"))
-
-    async def wait() -> None:
-        waiting = asyncio.create_task(layer.receive("normal"))
-        async with asyncio.timeout(10):
-            while "it is a Sentinel" not in caplog.text:  # noqa: ASYNC110  # logging has no event
-                await asyncio.sleep(0.01)
-        waiting.cancel()
-        await asyncio.wait([waiting])
-
-    run(wait())
+    run(receiver_is_told(layer, "it is a Sentinel", caplog))
 
 
 # Processes

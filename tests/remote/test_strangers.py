@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
+from tests.remote.tools import receiver_is_told
 from tests.servers import Server, free_port
 
 Make = Callable[..., Any]
@@ -85,11 +86,6 @@ def test_a_node_of_a_cluster_is_refused_by_name(
                 if "down" not in str(caught.value).lower():  # it takes a moment to believe in its slots
                     break
         assert "part of a Redis Cluster, which this release cannot use" in str(caught.value)
-        waiting = asyncio.create_task(layer.receive("normal"))
-        async with asyncio.timeout(10):
-            while "part of a Redis Cluster" not in caplog.text:  # noqa: ASYNC110  # logging has no event
-                await asyncio.sleep(0.01)
-        waiting.cancel()
-        await asyncio.wait([waiting])
+        await receiver_is_told(layer, "part of a Redis Cluster", caplog)
 
     run(main())

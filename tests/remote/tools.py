@@ -36,6 +36,17 @@ async def refused(layer: Any, pattern: str) -> None:
     await layer.close()
 
 
+async def receiver_is_told(layer: Any, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Who waits for a normal channel goes on waiting, while the log says why nothing comes."""
+    waiting = asyncio.create_task(layer.receive("normal"))
+    async with asyncio.timeout(10):
+        while text not in caplog.text:  # noqa: ASYNC110  # logging has no event
+            await asyncio.sleep(0.01)
+    assert not waiting.done()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+
 async def recovered(action: Callable[[], Any], seconds: float = 5) -> Any:
     """The result of `action` once it succeeds."""
     deadline = time.monotonic() + seconds

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
-from tests.loops import run
+from tests.loops import counted_turns, run
 
 NAMES = ["p!1", "p!2", "p!3"]
 NAME = st.sampled_from(NAMES)
@@ -253,20 +253,10 @@ def test_busy_channel_gives_the_loop_its_turns() -> None:
         box = inbox(capacity=10_000)
         for _ in range(5000):
             box.deliver(["p!1"], b"x", later())
-        turns = 0
-
-        async def tick() -> None:
-            nonlocal turns
-            while True:
-                await asyncio.sleep(0)
-                turns += 1
-
-        ticking = asyncio.create_task(tick())
-        for _ in range(5000):
-            await box.receive("p!1", nothing)
-        assert turns > 100
-        ticking.cancel()
-        await asyncio.gather(ticking, return_exceptions=True)
+        async with counted_turns() as turns:
+            for _ in range(5000):
+                await box.receive("p!1", nothing)
+        assert turns.number > 100
 
     run(main())
 

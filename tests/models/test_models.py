@@ -1,0 +1,28 @@
+"""Each protocol holds in every interleaving, and each of its rules is needed: without it the model finds why.
+
+`python -m tests.models` prints what was gone through, and how each protocol without one of its rules fails.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.models.explorer import explore
+from tests.models.scenarios import PROTOCOLS
+
+
+@pytest.mark.parametrize(
+    ("protocol", "scenario"), [(name, scenario) for name, each in PROTOCOLS.items() for scenario in each.scenarios]
+)
+def test_protocol(protocol: str, scenario: str) -> None:
+    report = explore(PROTOCOLS[protocol].scenarios[scenario])
+    assert not report.wrong, report
+
+
+@pytest.mark.parametrize(
+    ("protocol", "mutant"), [(name, mutant) for name, each in PROTOCOLS.items() for mutant in each.mutants]
+)
+def test_each_rule_is_needed(protocol: str, mutant: str) -> None:
+    report = explore(PROTOCOLS[protocol].mutant(mutant))
+    assert report.wrong
+    assert report.trace
