@@ -17,7 +17,7 @@ from tests.ipc.tools import core_sources
 pytestmark = pytest.mark.timeout(300)  # to compile takes its time where others work, too
 
 CHECKS = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
-PROGRAMS = ("model", "situations", "bells", "threads", "deaths", "damage", "scribbles", "fields", "broken")
+PROGRAMS = ("model", "situations", "bells", "threads", "deaths", "damage", "scribbles", "fields", "words", "broken")
 
 
 def make(directory: Path) -> None:
@@ -44,6 +44,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("damage", 30),
         ("scribbles", 25),
         ("fields", 1),
+        ("words", 4),
         ("broken", 1),
     ],
 )

@@ -230,6 +230,8 @@ static bool walk_pair(struct walk *walk, uint32_t reference, const struct pair *
         struct member *member = block_at(walk->handle, area, at, KIND_MEMBER);
         if (member == NULL || member->pair != reference || member->previous != previous || live + gone > area->blocks)
             return fail(walk, "a list of members is broken", reference);
+        if (member->check == 0 || !member_is_sound(member))
+            return fail(walk, "a member's numbers are not those that were set", at);
         member->left == 0 ? live++ : gone++;
         if (member->joined > sequence + 1 || member->left > sequence + 1)
             return fail(walk, "a member joined or left after a group send that is yet to come", at);

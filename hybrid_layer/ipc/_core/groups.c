@@ -26,7 +26,7 @@ static enum status end_member(struct handle *handle, uint32_t reference, struct 
     if (pair->pending == 0)
         return free_member(handle, reference, member, pair);
     if (member->left == 0) {
-        member->left = handle->header->sequence + 1;
+        member_set(member, member->joined, handle->header->sequence + 1, member->deadline);
         pair->live--;
         pair->gone++;
     }
@@ -68,7 +68,6 @@ enum status group_add(struct handle *handle, struct name group_name, struct name
                              member_found(handle, member_reference)->deadline <= now_ns()))
             status = EMPTY;
         if (status == OK) {
-            member_found(handle, member_reference)->left = 0;
             pair->live++;
             pair->gone--;
         }
@@ -80,7 +79,7 @@ enum status group_add(struct handle *handle, struct name group_name, struct name
     if (status != OK)
         return status;
     struct member *member = member_found(handle, member_reference);
-    member->deadline = deadline;
+    member_set(member, member->joined, 0, deadline);
     if (deadline > pair->last_deadline || (pair->live == 1 && pair->gone == 0))
         pair->last_deadline = deadline;
     return OK;
@@ -283,11 +282,12 @@ enum status group_recipients(struct handle *handle, const struct entry *entry, c
     *members = 0;
     if (pair == NULL)
         return DAMAGED;
-    uint32_t at = pair->members;
-    for (uint32_t steps = 0; at != 0; steps++) {
+    uint32_t at = pair->members, number = 0;
+    for (; at != 0; number++) {
         struct member *member = member_at(handle, at);
         size_t length = member != NULL ? read_length(&member->name_length) : 0;
-        if (member == NULL || steps >= handle->groups.blocks || length > NAME_MAX_LENGTH ||
+        if (member == NULL || number >= handle->groups.blocks || length > NAME_MAX_LENGTH || member->pair != entry->pair ||
+            !member_is_sound(member) ||
             member->joined > handle->header->sequence + 1) /* it would wait for a message with such a number */
             return DAMAGED;
         if (member->joined <= entry->sequence && (member->left == 0 || entry->sequence < member->left) &&
@@ -302,6 +302,8 @@ enum status group_recipients(struct handle *handle, const struct entry *entry, c
         }
         at = member->next;
     }
+    if (number != pair->live + pair->gone)
+        return DAMAGED;
     return *used <= size ? OK : NO_SPACE;
 }
 

@@ -274,7 +274,7 @@ struct member {
     uint32_t chain; /* AUTHORITY: the rest of a long local name */
     uint8_t kind;
     uint8_t name_length; /* AUTHORITY */
-    uint16_t pad;
+    uint16_t check;       /* DERIVED: of the three numbers below; 0 while they change. Nothing else would tell of damage to them */
     uint32_t bucket_next; /* AUTHORITY */
     uint32_t pair;        /* AUTHORITY */
     uint32_t next, previous; /* DERIVED */

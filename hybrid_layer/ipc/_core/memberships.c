@@ -208,6 +208,25 @@ void member_link(struct handle *handle, uint32_t reference, struct member *membe
         pair->last_deadline = member->deadline;
 }
 
+static uint16_t check_of(const struct member *member) {
+    uint64_t sum = member->joined * 0x9e3779b97f4a7c15u + member->left;
+    sum = (sum * 0xd1b54a32d192ed03u + member->deadline) * 0x8cb92ba72f3d8dd7u;
+    uint16_t check = (uint16_t)(sum >> 48);
+    return check != 0 ? check : 1;
+}
+
+void member_set(struct member *member, uint64_t joined, uint64_t left, uint64_t deadline) {
+    member->check = 0; /* who dies from here on leaves old numbers and new ones, which is no damage */
+    atomic_signal_fence(memory_order_seq_cst);
+    member->joined = joined;
+    member->left = left;
+    member->deadline = deadline;
+    atomic_signal_fence(memory_order_seq_cst);
+    member->check = check_of(member);
+}
+
+bool member_is_sound(const struct member *member) { return member->check == 0 || member->check == check_of(member); }
+
 enum status create_member(struct handle *handle, uint32_t pair_reference, struct name local, uint64_t deadline) {
     uint32_t blocks = blocks_for(&handle->groups, sizeof ((struct member *)0)->name, local.length);
     uint32_t reference;
@@ -220,9 +239,7 @@ enum status create_member(struct handle *handle, uint32_t pair_reference, struct
         return DAMAGED;
     member->name_length = (uint8_t)local.length;
     member->pair = pair_reference;
-    member->joined = handle->header->sequence + 1;
-    member->left = 0;
-    member->deadline = deadline;
+    member_set(member, handle->header->sequence + 1, 0, deadline);
     if (!data_write(handle, &handle->groups, reference, MEMBER_NAME, 0, local.bytes, local.length))
         return DAMAGED;
     member->kind = KIND_MEMBER;
@@ -297,33 +314,5 @@ enum status free_left(struct handle *handle, struct pair *pair, uint64_t sequenc
             return DAMAGED;
         at = next;
     }
-    return OK;
-}
-
-static bool is_in_its_bucket(struct handle *handle, uint32_t reference) {
-    _Atomic uint32_t *bucket = record_bucket(handle, reference);
-    uint32_t at = bucket != NULL ? *bucket : 0;
-    for (uint32_t steps = 0; at != 0 && at != reference; steps++) {
-        struct group *other = record_at(handle, at);
-        if (other == NULL || steps >= handle->groups.blocks)
-            return false;
-        at = other->bucket_next;
-    }
-    return at != 0;
-}
-
-enum status memberships_scrub(struct handle *handle, uint32_t blocks) {
-    struct header *header = handle->header;
-    uint32_t used = handle->groups.books->fresh; /* from here on, no block has ever been a record */
-    uint32_t reference = header->scrub_cursor;
-    for (uint32_t seen = 0; seen < blocks && seen + 1 < used; seen++) { /* block 0 is none */
-        reference = reference + 1 < used ? reference + 1 : 1;
-        if (record_at(handle, reference) != NULL && !is_in_its_bucket(handle, reference)) {
-            count(handle, COUNT_DAMAGED, 1);
-            atomic_fetch_add(&handle->lost, 1);
-            return DAMAGED;
-        }
-    }
-    header->scrub_cursor = reference;
     return OK;
 }

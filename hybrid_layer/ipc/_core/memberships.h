@@ -36,16 +36,18 @@ enum status create_member(struct handle *handle, uint32_t pair, struct name loca
 void pair_link(struct handle *handle, uint32_t reference, struct pair *pair, struct group *group, struct channel *target);
 void member_link(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair);
 
+/* Says from when until when a member gets what is sent: by number, and by time. */
+void member_set(struct member *member, uint64_t joined, uint64_t left, uint64_t deadline);
+
+/* Whether these are as they were set. */
+bool member_is_sound(const struct member *member);
+
 enum status free_member(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair);
 enum status free_group_if_empty(struct handle *handle, uint32_t reference);
 
 /* Frees a pair that nobody is a member of and no entry names, and its group if that was the last. The target stays: the
  * caller may be at work on it. */
 enum status free_pair_if_empty(struct handle *handle, uint32_t reference);
-
-/* Looks whether some further records are found in their buckets; DAMAGED, and counted, if not. A membership that damage has
- * cut off from its bucket would otherwise get nothing more, and nobody would notice. */
-enum status memberships_scrub(struct handle *handle, uint32_t blocks);
 
 /* Frees memberships that left at or before `sequence`. */
 enum status free_left(struct handle *handle, struct pair *pair, uint64_t sequence);

@@ -4,7 +4,7 @@
 #include "groups.h"
 #include "holds.h"
 #include "liveness.h"
-#include "memberships.h"
+#include "scrub.h"
 #include "waiters.h"
 
 #define LOOK_NS 200000000ull
@@ -69,5 +69,5 @@ enum status look_around(struct handle *handle) {
     enum status status = channels_sweep(handle, SWEEP_BUCKETS);
     if (status == OK)
         status = groups_sweep(handle, SWEEP_BUCKETS);
-    return status == OK ? memberships_scrub(handle, SCRUB_BLOCKS) : status;
+    return status == OK ? scrub_groups(handle, SCRUB_BLOCKS) : status;
 }

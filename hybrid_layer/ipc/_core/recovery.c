@@ -61,19 +61,6 @@ static void rebuild_channels(struct rebuild *rebuild) {
     }
 }
 
-/* A member that seems to have joined or left at a message of the future would get nothing until then. Either number may be
- * what is wrong; now it gets what is sent from here on. */
-static void repair_numbers(struct rebuild *rebuild, struct member *member) {
-    uint64_t next = rebuild->handle->header->sequence + 1;
-    if (member->joined <= next && member->left <= next)
-        return;
-    rebuild->damaged++;
-    if (member->joined > next)
-        member->joined = next;
-    if (member->left > next)
-        member->left = next;
-}
-
 /* Second pass: the records of the group area, which lie in their buckets in any order. */
 static void rebuild_group_records(struct rebuild *rebuild) {
     struct handle *handle = rebuild->handle;
@@ -100,7 +87,6 @@ static void rebuild_group_records(struct rebuild *rebuild) {
                 sound = member->name_length <= NAME_MAX_LENGTH;
                 blocks = blocks_for(area, sizeof member->name, member->name_length);
                 member->next = member->previous = 0;
-                repair_numbers(rebuild, member);
             } else {
                 sound = false;
             }
@@ -125,11 +111,27 @@ static bool pair_has_both(struct rebuild *rebuild, uint32_t reference, struct bl
            marks_has(&rebuild->messages, pair->target);
 }
 
+/* A member that seems to have joined or left at a message of the future would get nothing until then: the number of the last
+ * message was damaged. Now it gets what is sent from here on. */
+static void repair_numbers(struct rebuild *rebuild, struct member *member) {
+    uint64_t next = rebuild->handle->header->sequence + 1;
+    if (member->joined > next || member->left > next)
+        rebuild->damaged++;
+    member_set(member, member->joined > next ? next : member->joined, member->left > next ? next : member->left,
+               member->deadline);
+}
+
+/* One whose own numbers were damaged is given up: its process, if that lives, adds it again. */
 static bool link_member(struct rebuild *rebuild, uint32_t reference, struct block *record) {
     struct member *member = (struct member *)record;
     struct pair *pair = block_at(rebuild->handle, &rebuild->handle->groups, member->pair, KIND_PAIR);
     if (pair == NULL || !marks_has(&rebuild->groups, member->pair))
         return false;
+    if (!member_is_sound(member)) {
+        rebuild->damaged++;
+        return false;
+    }
+    repair_numbers(rebuild, member);
     member_link(rebuild->handle, reference, member, pair);
     return true;
 }

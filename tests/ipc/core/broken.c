@@ -115,9 +115,16 @@ static void member_is_there_twice(void) {
     struct name name = named("y");
     MUST(create_member(handle, pair, name, 0) == OK);
 }
-static void member_of_the_future(void) { member_at(handle, member)->joined = handle->header->sequence + 2; }
-static void member_left_in_the_future(void) { member_at(handle, left_member)->left = handle->header->sequence + 2; }
-static void member_outlives_its_pair(void) { member_at(handle, member)->deadline = UINT64_MAX; }
+static void set(uint32_t reference, uint64_t joined, uint64_t left, uint64_t deadline) {
+    member_set(member_at(handle, reference), joined, left, deadline);
+}
+static void member_of_the_future(void) { set(member, handle->header->sequence + 2, 0, now_ns() + LONG); }
+static void member_left_in_the_future(void) { set(left_member, 1, handle->header->sequence + 2, now_ns() + LONG); }
+static void member_outlives_its_pair(void) { set(member, 1, 0, UINT64_MAX); }
+static void member_joined_otherwise(void) { member_at(handle, member)->joined ^= 1; }
+static void member_has_left_otherwise(void) { member_at(handle, left_member)->left ^= 1; }
+static void member_ends_otherwise(void) { member_at(handle, member)->deadline ^= 1; }
+static void member_is_being_changed(void) { member_at(handle, member)->check = 0; }
 static void live_is_wrong(void) { pair_at(handle, pair)->live++; }
 static void gone_is_wrong(void) { pair_at(handle, pair)->gone = 0; }
 static void group_chain_is_shared(void) { pair_at(handle, pair)->chain = member; }
@@ -194,6 +201,10 @@ static const struct {
     CASE(member_of_the_future, "a member joined or left after a group send that is yet to come"),
     CASE(member_left_in_the_future, "a member joined or left after a group send that is yet to come"),
     CASE(member_outlives_its_pair, "a member lives longer than its pair knows"),
+    CASE(member_joined_otherwise, "a member's numbers are not those that were set"),
+    CASE(member_has_left_otherwise, "a member's numbers are not those that were set"),
+    CASE(member_ends_otherwise, "a member's numbers are not those that were set"),
+    CASE(member_is_being_changed, "a member's numbers are not those that were set"),
     CASE(live_is_wrong, "a pair counts its members wrongly"),
     CASE(gone_is_wrong, "a pair counts its members wrongly"),
     CASE(group_chain_is_shared, "a chain is longer than its record"),

@@ -143,6 +143,29 @@ static void members_of_a_pair(void) {
     all_is_well(handle);
 }
 
+/* Who takes a message does not hand it to others than the group's members, nor to a part of them. */
+static void list_of_members(void) {
+    for (uint32_t what = 0; what < 3; what++) {
+        struct handle *handle = fresh();
+        enum status status;
+        MUST(op_group_add(handle, WAIT, named("other"), named(INBOX), named("2"), LONG) == OK);
+        struct pair *others = only_pair(handle); /* the one that came last */
+        struct pair *pair = pair_at(handle, others->target_next);
+        MUST(pair != NULL);
+        MUST(op_group_add(handle, WAIT, named("g"), named(INBOX), named("3"), LONG) == OK);
+        MUST(op_group_add(handle, WAIT, named("other"), named(INBOX), named("4"), LONG) == OK); /* as many as of "g" */
+        MUST(group_send_one(handle) == OK);
+        struct member *first = member_at(handle, pair->members);
+        if (what == 0)
+            pair->members = others->members;
+        else if (what == 1)
+            first->next = 0;
+        else
+            first->deadline = 0;
+        MUST(drain(handle, &status) == 0 && status == DAMAGED);
+    }
+}
+
 static void waiters(void) {
     for (uint32_t what = 0; what < 5; what++) {
         struct handle *handle = fresh();
@@ -326,6 +349,7 @@ int main(int argc, char **argv) {
     counts();
     sequence();
     members_of_a_pair();
+    list_of_members();
     waiters();
     sizes();
     books();
