@@ -11,9 +11,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+
+def leave_pending(task: asyncio.Task[Any]) -> None:
+    """Have asyncio not complain of `task` when it is destroyed: its loop has gone, so it can only stay pending."""
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # there is no public way
 
 
 class LoopLocal(Generic[T]):

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable
+from operator import methodcaller
 from typing import TypeVar, TypeVarTuple
 
 from channels.exceptions import ChannelFull
@@ -329,7 +330,7 @@ def _let_go(segment: LocalSegment, parts: dict[str, Callable[[], None]]) -> None
     """What a layer object that is collected leaves behind: its inboxes, and perhaps the segment."""
     if segment.is_own():
         for part in parts:
-            segment.owe(lambda core, part=part: core.close_inbox(part))  # type: ignore[misc]
+            segment.owe(methodcaller("close_inbox", part))
     release(segment)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hybrid_layer.exceptions import RemoteUnavailable
@@ -225,8 +226,8 @@ class InboxReader:
         self.ensure()
 
 
-def _call(loop: asyncio.AbstractEventLoop, callback: object) -> None:
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
     try:
-        loop.call_soon_threadsafe(callback)  # type: ignore[arg-type]
+        loop.call_soon_threadsafe(callback)
     except RuntimeError:  # the loop is closed
         pass

@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.loops import leave_pending
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ class IOThread:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._selector: selectors.BaseSelector | None = None
+        self._selector: selectors.DefaultSelector | None = None
         self._lookups: ThreadPoolExecutor | None = None
         """Where the loop resolves host names."""
         self._pauses = False
@@ -117,11 +118,11 @@ class IOThread:
         if loop is None or selector is None:
             return
         for task in asyncio.all_tasks(loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            leave_pending(task)
         if not loop.is_running():
             # The selector is shared with the parent, which would stop listening for what the child closes in it.
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            os.dup2(null, selector.fileno(), inheritable=False)  # type: ignore[attr-defined]
+            os.dup2(null, selector.fileno(), inheritable=False)
             os.close(null)
             loop.close()
         # Its coroutines must not be closed, not even when the interpreter ends: their clean-up is the parent's.

@@ -66,8 +66,8 @@ class Server:
         # repeated; it speaks RESP3, whose pushes are parsed differently; it ends a read that takes long, and readers
         # block on purpose.
         connection = self.connection_class(**self.kwargs, retry=Retry(NoBackoff(), 0), protocol=2, socket_timeout=None)
-        if self.tls is not None:
-            connection.ssl_context = self.tls  # type: ignore[union-attr]
+        if self.tls is not None and isinstance(connection, SSLConnection):
+            connection.ssl_context = self.tls
         return connection
 
 

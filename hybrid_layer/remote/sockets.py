@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Coroutine
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
+
+from hybrid_layer.loops import leave_pending
 
 _open: set[int] = set()
 _AWAITS = 5
@@ -71,7 +74,7 @@ def cut(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None)
         _cut(connection)
     for task in tasks:
         if task is not None:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            leave_pending(task)
             _end(task)
 
 
@@ -92,9 +95,11 @@ def _cut(connection: Any) -> None:
 
 def _end(task: asyncio.Task[Any]) -> None:
     """Close the coroutine of `task`, which would be closed as garbage, and then complain."""
+    coroutine = task.get_coro()
     for _ in range(_AWAITS):
         try:
-            task.get_coro().close()  # type: ignore[union-attr,unused-ignore]
+            if isinstance(coroutine, Coroutine):
+                coroutine.close()
             return
         except (RuntimeError, RedisError, OSError):
             pass  # it awaited something in its clean-up, for which there is no loop

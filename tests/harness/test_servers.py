@@ -12,7 +12,16 @@ import psutil
 import pytest
 import redis
 
-from tests.servers import KINDS, Kind, Server, ServerError, find_program, free_port, start_server
+from tests.servers import KINDS, Kind, Server, ServerError, free_port, start_server
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Each of them in turn."""
+    if request.param == "redis":
+        request.getfixturevalue("needs_redis")
+    kind: Kind = request.param
+    return kind
 
 
 def test_three_servers_answer_and_are_told_apart(servers: list[Server], hosts: list[str]) -> None:
@@ -23,10 +32,7 @@ def test_three_servers_answer_and_are_told_apart(servers: list[Server], hosts: l
         assert psutil.Process(server.pid).name() == ("valkey-server" if server.kind == "valkey" else "redis-server")
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_kinds(kind: Kind, new_server: Callable[..., Server]) -> None:
-    if find_program(kind) is None:
-        pytest.skip(f"there is no {kind} server on this machine")
     about = new_server(kind).command("INFO", "server")
     assert ("server_name" in about) is (kind == "valkey")
     assert (str(about["redis_version"]).startswith("6.2.")) is (kind == "redis-6.2")
@@ -99,10 +105,7 @@ def test_free_port_is_free() -> None:
         assert server.command("PING")
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_servers_end_with_a_run_that_is_killed(kind: Kind) -> None:
-    if find_program(kind) is None:
-        pytest.skip(f"there is no {kind} server on this machine")
     code = f"from tests.servers import *; s = start_server({kind!r}); print(s.pid, s.directory, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
         assert run.stdout is not None

@@ -52,8 +52,10 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return directory
 
 
-def run(*words: object, timeout: float = 100) -> subprocess.CompletedProcess[str]:
+def run(*words: object, timeout: float = 100, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [str(word) for word in words]
     # What is preloaded would come before a sanitizer, which wants to be first.
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, check=False, env=environment, cwd=cwd
+    )

@@ -26,7 +26,7 @@ class SmallShm:
     def __init__(self, spawn: Callable[..., Process], holder: int) -> None:
         self._spawn = spawn
         self._holder = holder
-        self.path = Path(f"/proc/{holder}/root/dev/shm")
+        self.path = Path(f"/proc/{holder}/root/dev/shm")  # as the holder sees it: by no other name is it seen from here
 
     def spawn(self, target: str, *args: Any) -> Process:
         return self._spawn("tests.ipc.small_shm:enter", self._holder, target, *args)

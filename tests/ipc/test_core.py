@@ -48,7 +48,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("broken", 1),
     ],
 )
-def test_core(programs: Path, program: str, steps: int) -> None:
+def test_core(programs: Path, tmp_path: Path, program: str, steps: int) -> None:
     seed = os.environ.get("SEED") or str(secrets.randbelow(10**9))
-    done = run(programs / program, seed, steps)
+    done = run(programs / program, seed, steps, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), f"{program} {seed} {steps}\n{done.stderr}"

@@ -16,6 +16,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer
+from hybrid_layer.loops import leave_pending
 from tests.forked import fork, quiet_forks, wait_for
 from tests.ipc.tools import check, doorbells, is_clean, layer_of, receive, segment_of
 from tests.loops import LOOPS, LoopKind, run
@@ -81,7 +82,7 @@ def closed_under_a_waiter(layer: IPCChannelLayer, n: int, kind: LoopKind) -> Non
     tasks = loop.run_until_complete(wait())
     loop.close()
     for task in tasks:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would complain, rightly
+        leave_pending(task)  # asyncio would complain, rightly
 
 
 WAYS = {

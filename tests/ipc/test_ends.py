@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer.ipc import IPCChannelLayer
+from hybrid_layer.loops import leave_pending
 from tests.guardian import guardian, kill_group
 from tests.ipc.tools import alive, check, doorbells, eventually, is_clean, layer_of, receive, segment_path
 from tests.loops import run
@@ -105,7 +106,7 @@ def loop_without_an_end(layer: IPCChannelLayer) -> None:
     loop = asyncio.new_event_loop()
     tasks = loop.run_until_complete(wait(layer))
     for task in tasks:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        leave_pending(task)
     loop.close()
 
 

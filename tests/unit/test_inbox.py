@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hybrid_layer.inbox import Inbox
+from hybrid_layer.loops import leave_pending
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
 from tests.loops import counted_turns, run
@@ -304,7 +305,7 @@ def test_reader_of_a_closed_loop_is_passed_over() -> None:
         assert await asyncio.wait_for(task, 1) == b"x"
 
     run(main())
-    waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+    leave_pending(waiting)
     waiting.get_coro().close()  # type: ignore[union-attr]
 
 

@@ -23,7 +23,7 @@ static struct handle *handle;
 static struct doorbells doorbells;
 static int segment_fd, bell_fd = -1;
 static uint32_t loop;
-static char directory[] = "/tmp/bells.XXXXXX", bytes[200];
+static char directory[] = "bells.XXXXXX", bytes[200];
 
 static void push(struct handle *sender, const char *channel, struct rings *rings) {
     enum status status;
