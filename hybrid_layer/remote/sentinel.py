@@ -48,14 +48,11 @@ class Sentinels:
     async def master(self, service: str) -> Master:
         """The living master of `service`. Raises `RedisError`."""
         self._watch.settle()
-        complaints, behind = [], []
+        complaints: list[str] = []
+        behind = []
         for sentinel in self._order:
-            try:
-                (reply,) = await self._ask(sentinel)
-                known = masters(reply)
-            except (RedisError, OSError, TimeoutError) as error:
-                complaints.append(f"{sentinel.label}: {str(error) or 'no answer in time'}")
-            else:
+            known = await self._known_to(sentinel, complaints)
+            if known is not None:
                 complaint = self._complaint(known, service)
                 if not complaint and known[service].epoch >= self._epochs.get(service, 0):
                     return self._noted(service, known[service])
@@ -70,16 +67,12 @@ class Sentinels:
 
     async def names(self) -> list[str]:
         """The names of all services, sorted. Raises `RedisError`."""
-        complaints = []
+        complaints: list[str] = []
         for sentinel in self._order:
-            try:
-                (reply,) = await self._ask(sentinel)
-                names = sorted(masters(reply))
-            except (RedisError, OSError, TimeoutError) as error:
-                complaints.append(f"{sentinel.label}: {str(error) or 'no answer in time'}")
-            else:
-                if names:
-                    return names
+            known = await self._known_to(sentinel, complaints)
+            if known:
+                return sorted(known)
+            if known is not None:
                 complaints.append(f"{sentinel.label} knows none")
             self.put_last(sentinel)
         raise ConnectionError("; ".join(complaints))
@@ -104,11 +97,16 @@ class Sentinels:
         self._epochs[service] = master.epoch
         return master
 
-    async def _ask(self, sentinel: Server) -> list[Any]:
+    async def _known_to(self, sentinel: Server, complaints: list[str]) -> dict[str, Master] | None:
+        """What `sentinel` answers; None with a complaint more if it does not."""
         connection = sentinel.new_connection()
         try:
             async with asyncio.timeout(sentinel.read_timeout or _ANSWER):
-                return await greet(connection, [QUESTION])
+                (reply,) = await greet(connection, [QUESTION])
+            return masters(reply)
+        except (RedisError, OSError, TimeoutError) as error:
+            complaints.append(f"{sentinel.label}: {str(error) or 'no answer in time'}")
+            return None
         finally:
             sockets.closing(sockets.descriptor_of(connection))
             await sockets.close(connection)

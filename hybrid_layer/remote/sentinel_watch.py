@@ -82,9 +82,11 @@ class Watch:
     async def _listen(self, sentinel: Server) -> bool:
         """Take in what `sentinel` says now; True when it tells of a failover, False when it did not for long."""
         connection = sentinel.new_connection()
+        descriptor = -1
         try:
             async with asyncio.timeout(_ANSWER):
                 known, _ = await greet(connection, [QUESTION, ("SUBSCRIBE", "+switch-master")])
+            descriptor = sockets.descriptor_of(connection)
             for pause in (_AGAIN, _LISTEN):
                 sentinels = self._sentinels()
                 if sentinels is not None:
@@ -92,11 +94,11 @@ class Watch:
                 del sentinels
                 try:
                     async with asyncio.timeout(pause):
-                        await connection.read_response(disable_decoding=True)
+                        await connection.read_response(disable_decoding=True, disconnect_on_error=False)
                         return True
                 except TimeoutError:
                     pass
             return False
         finally:
-            sockets.closing(sockets.descriptor_of(connection))
+            sockets.closing(descriptor)
             await sockets.close(connection)

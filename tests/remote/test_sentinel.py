@@ -14,7 +14,7 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, sentinel_watch, sockets
 from hybrid_layer.remote.hosts import parse_hosts
 from hybrid_layer.remote.sentinel import Sentinels
 from hybrid_layer.remote.shards import shard_for
@@ -144,14 +144,14 @@ def test_an_answer_is_used_again_for_as_long_as_the_option_says(
     group: Group, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
-    ask = Sentinels._ask
+    ask = Sentinels.master
 
-    async def counted(self: Sentinels, sentinel: Any) -> Any:
+    async def counted(self: Sentinels, service: str) -> Any:
         nonlocal asked
         asked += str(group.sentinels[0].port) in self.label  # layers of other tests may still be about
-        return await ask(self, sentinel)
+        return await ask(self, service)
 
-    monkeypatch.setattr(Sentinels, "_ask", counted)
+    monkeypatch.setattr(Sentinels, "master", counted)
 
     async def main() -> None:
         found: list[Any] = [parse_hosts([group.host()], {}, 2, None, interval) for interval in (0, 60)]
@@ -207,6 +207,29 @@ def test_sentinels_in_the_place_of_servers(
     remedy = r"it is a Sentinel, .*hosts=\[\{'sentinels': \[\(host, port\), ...\], 'master_name': '...'\}\]"
     run(refused(layer, rf"{HOST}:{sentinel.port} is not available: {remedy}"))
     run(receiver_is_told(layer, "it is a Sentinel", caplog))
+
+
+def test_a_sentinel_is_listened_to_over_one_connection(
+    group: Group, make_layer: Make, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not asked again and again, and in a fork no descriptor is touched that is not open any more."""
+    monkeypatch.setattr(sentinel_watch, "_AGAIN", 0.1)
+    layer = make_layer(hosts=[group.host()], sentinel_refresh_interval=60)
+
+    def connections() -> int:
+        statistics = [sentinel.command("INFO", "stats") for sentinel in group.sentinels]
+        return sum(each["total_connections_received"] for each in statistics)
+
+    async def main() -> None:
+        await layer.send("normal", {})
+        await asyncio.sleep(0.3)
+        before = connections()
+        await asyncio.sleep(1.5)
+        assert connections() == before + len(group.sentinels)  # those that count
+        for descriptor in sockets._open:
+            os.fstat(descriptor)
+
+    run(main())
 
 
 # Processes
