@@ -47,6 +47,10 @@ browser: build/core ## test the example site in headless Chromium
 bench: build/core ## compare the layers with others, side by side
 	$(BIN)/python -m benchmarks
 
+.PHONY: bench-quick
+bench-quick: build/core ## the same in a few minutes, less certain
+	$(BIN)/python -m benchmarks --quick
+
 # The compiler is asked with the very flags of the build, into a folder of its own.
 .PHONY: lint
 lint: build/core ## check format, style, types, warnings of the C compiler, and the texts

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="about a minute: fewer rounds, shorter, less certain")
     parser.add_argument("--rounds", type=int, help="how often each contestant runs")
+    parser.add_argument("--many", type=int, help="where a question compares few with many, the many")
     parser.add_argument("--only", nargs="+", metavar="QUESTION", help="questions whose names begin with this")
     parser.add_argument("--contestants", nargs="+", metavar="NAME", help="only those whose names contain this")
     parser.add_argument("--server", choices=KINDS, help="default: redis-server where there is one")
@@ -68,23 +70,20 @@ def main() -> None:
     options = arguments()
     questions = chosen(options)
     scale = QUICK if options.quick else WHOLE
-    if options.rounds:
-        scale = Scale(options.rounds, scale.seconds, scale.many, scale.messages)
-    here = {
-        contestant.name
-        for contestant in CONTESTANTS
-        if contestant.is_here()
-        and (not options.contestants or any(part in contestant.name for part in options.contestants))
-    }
+    scale = replace(scale, rounds=options.rounds or scale.rounds, many=options.many or scale.many)
     started = time.monotonic()
     with start_server(options.server) as server:
         observer = Observer(server.url)
         facts = {"machine": machine.machine(), "versions": machine.versions(observer.version)}
         print(", ".join(f"{key}: {value}" for key, value in facts["machine"].items()))
         print(", ".join(f"{key} {value}" for key, value in facts["versions"].items()))
-        missing = [contestant.name for contestant in CONTESTANTS if not contestant.is_here()]
+        present = [contestant.name for contestant in CONTESTANTS if contestant.is_here(observer.version)]
+        missing = [contestant.name for contestant in CONTESTANTS if contestant.name not in present]
         if missing:
-            print(f"Not installed: {', '.join(missing)}.")
+            print(f"Not installed, or not for this server: {', '.join(missing)}.")
+        here = [
+            name for name in present if not options.contestants or any(part in name for part in options.contestants)
+        ]
         pinned = f"processes pinned {options.pin}" if options.pin else "processes not pinned"
         print(f"{scale.rounds} rounds; many is {scale.many:,}; {pinned}. Load before: {machine.load()}.")
         print(report.HOW_TO_READ)

@@ -34,11 +34,15 @@ class Contestant:
     """Does it talk to the server?"""
     one_process: bool = False
     """Can it not leave its process? Then all roles of a run are tasks of one event loop."""
+    valkey: bool = False
+    """Does it need Valkey? Its scripts do not run on Redis."""
     bare: bool = False
     """No layer, but what a layer would stand on: sends and receives, no more."""
 
-    def is_here(self) -> bool:
-        """Is the package installed?"""
+    def is_here(self, server: str) -> bool:
+        """Is the package installed, and does it work with such a server?"""
+        if self.valkey and not server.startswith("valkey"):
+            return False
         try:
             self.backend_class()
         except (ImportError, AttributeError):
@@ -77,6 +81,11 @@ def _channels_redis(place: Place) -> dict[str, Any]:
     return {"hosts": hosts, "prefix": place.prefix, "capacity": CAPACITY}
 
 
+def _channels_valkey(place: Place) -> dict[str, Any]:
+    hosts = [{"address": place.url.replace("redis://", "valkey://")}]
+    return {"hosts": hosts, "prefix": place.prefix, "capacity": CAPACITY}
+
+
 CONTESTANTS = (
     Contestant("bare pipe", "benchmarks.bare.Pipes", lambda place: {"directory": place.directory}, bare=True),
     Contestant("IPC", "hybrid_layer.ipc.IPCChannelLayer", _ours),
@@ -93,6 +102,12 @@ CONTESTANTS = (
     Contestant("published", "hybrid_layer.remote.RedisPubSubChannelLayer", _ours_with_hosts, remote=True),
     Contestant("channels_redis core", "channels_redis.core.RedisChannelLayer", _channels_redis, remote=True),
     Contestant("channels_redis pubsub", "channels_redis.pubsub.RedisPubSubChannelLayer", _channels_redis, remote=True),
+    *(
+        Contestant(
+            f"channels_valkey {module}", f"channels_valkey.{module}.{name}", _channels_valkey, remote=True, valkey=True
+        )
+        for module, name in (("core", "ValkeyChannelLayer"), ("pubsub", "ValkeyPubSubChannelLayer"))
+    ),
     Contestant(
         "InMemory",
         "channels.layers.InMemoryChannelLayer",

@@ -7,7 +7,17 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-_PACKAGES = ("hybrid_layer", "channels", "channels_redis", "asgiref", "redis", "hiredis", "msgpack")
+_PACKAGES = (
+    "hybrid_layer",
+    "channels",
+    "channels_redis",
+    "channels_valkey",
+    "asgiref",
+    "redis",
+    "valkey",
+    "hiredis",
+    "msgpack",
+)
 
 
 def machine() -> dict[str, str]:

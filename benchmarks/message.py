@@ -1,4 +1,6 @@
-"""The messages that all send: about 250 bytes as msgpack, numbered; and how a reader is made ready for the first."""
+"""The messages that all send, numbered, and unless a question asks for others about 250 bytes as msgpack; and how a
+reader is made ready for the first.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,14 @@ HELLO = -1
 END = -2
 """Number of a sender's last message."""
 
-_TEXT = "In the evening the lamps along the harbour were lit one after another, and the last ferry came in. " * 2
+TEXT = "In the evening the lamps along the harbour were lit one after another, and the last ferry came in. " * 2
 # channels_redis' pub/sub layer subscribes to a normal channel in receive(): who sends earlier is not heard.
 _SUBSCRIBING_TAKES = 0.1
 
 
-def message(number: int, sender: int = 0) -> dict[str, Any]:
+def message(number: int, sender: int = 0, text: str = TEXT) -> dict[str, Any]:
     """`sender` and `number` identify it wherever it arrives."""
-    return {"type": "bench.message", "sender": sender, "number": number, "text": _TEXT}
+    return {"type": "bench.message", "sender": sender, "number": number, "text": text}
 
 
 async def listen(layer: Any, channel: str) -> asyncio.Task[Any]:

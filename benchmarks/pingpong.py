@@ -1,7 +1,7 @@
 """The two roles of a round trip, in stretches: ping, who asks and looks at the clock, and echo, who answers.
 
-`ping` must be the first role of its run and `echo` the second. They meet to tell each other their channels, then at the
-start of each stretch, then at the end of all.
+`ping` must be the first role of its run and `echo` the second; others may look on. They meet to tell each other their
+channels, then at the start of each stretch, then at the end of all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.arena import Party
-from benchmarks.message import END, HELLO, listen, message
+from benchmarks.message import END, HELLO, TEXT, listen, message
 
 _LEAST = 100
 """Round trips: on a busy machine a short stretch would be over after a few, and its median mean nothing."""
@@ -28,6 +28,7 @@ class Stretch:
 
     seconds: float
     count: int = 10**9
+    text: str = TEXT
 
 
 WARM_UP = Stretch(seconds=1, count=200)
@@ -50,7 +51,7 @@ async def ping(layer: Any, party: Party, channel: str | None, stretches: list[St
     """Round trips to echo and back. Without `channel`, on process-specific channels."""
     here = f"{channel}.ping" if channel else await layer.new_channel()
     first = await listen(layer, here)
-    _, there = await party.meet(here)
+    _, there, *_ = await party.meet(here)
     await layer.send(there, message(HELLO))
     await first
     results = []
@@ -66,7 +67,7 @@ async def _go(layer: Any, here: str, there: str, stretch: Stretch) -> Trips:
     trips = Trips()
     end = time.perf_counter() + stretch.seconds
     for number in itertools.count():
-        question = message(number)
+        question = message(number, text=stretch.text)
         asked = time.perf_counter()
         await layer.send(there, question)
         answer = await layer.receive(here)
@@ -91,7 +92,7 @@ async def echo(
     """The other side of `ping`. `before` is called with the index of each stretch, while ping waits."""
     here = f"{channel}.echo" if channel else await layer.new_channel()
     first = await listen(layer, here)
-    there, _ = await party.meet(here)
+    there, *_ = await party.meet(here)
     await layer.send(there, message(HELLO))
     await first
     for index in range(len(stretches)):

@@ -49,12 +49,20 @@ class Series:
 
         Within a round the machine was in much the same mood, over the whole benchmark it was not.
         """
-        ratios = [
-            sample.figures[key] / other.samples[number].figures[key]
-            for number, sample in self.samples.items()
-            if number in other.samples and other.samples[number].figures.get(key) and key in sample.figures
-        ]
+        ratios = [ours / theirs for ours, theirs in self._pairs(other, key) if theirs]
         return statistics.median(ratios) if ratios else None
+
+    def difference(self, other: Series, key: str) -> float | None:
+        """The same for this figure less the other's."""
+        differences = [ours - theirs for ours, theirs in self._pairs(other, key)]
+        return statistics.median(differences) if differences else None
+
+    def _pairs(self, other: Series, key: str) -> list[tuple[float, float]]:
+        return [
+            (sample.figures[key], other.samples[number].figures[key])
+            for number, sample in self.samples.items()
+            if number in other.samples and key in other.samples[number].figures and key in sample.figures
+        ]
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -46,6 +46,10 @@ class Observer:
             clients_cpu=meeting.cpu_seconds,
         )
 
+    def memory(self) -> int:
+        """Bytes that the server has allocated."""
+        return int(self._client.info("memory")["used_memory"])
+
     def empty(self) -> None:
         self._client.flushall()
 

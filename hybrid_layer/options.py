@@ -7,7 +7,6 @@ first message. What an option is for is not known here.
 import math
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from fnmatch import translate
 
 from hybrid_layer.exceptions import ConfigurationError
@@ -28,6 +27,8 @@ def refuse_unknown(unknown: Mapping[str, object], known: Iterable[str], where: s
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """A sentence, with a space before it, that offers the nearest known name; nothing if none is near."""
     # Compared without case, since CONFIG = {"CAPACITY": 10} is an easy mistake among upper-case settings.
+    from difflib import get_close_matches  # here, as it would take a tenth of the time that importing us takes
+
     by_folded = {candidate.casefold(): candidate for candidate in known}
     near = get_close_matches(str(name).casefold(), by_folded, n=1)
     return f" Did you mean {by_folded[near[0]]!r}?" if near else ""

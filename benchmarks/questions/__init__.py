@@ -7,8 +7,12 @@ from benchmarks.questions.base import Means, Question, Scale
 from benchmarks.questions.commands import Commands
 from benchmarks.questions.fan_out import FanOut
 from benchmarks.questions.idle import Idle
+from benchmarks.questions.memory import Memory
+from benchmarks.questions.neighbour import Neighbour
 from benchmarks.questions.one_way import OneWay
 from benchmarks.questions.round_trip import RoundTrip
+from benchmarks.questions.sizes import Sizes
+from benchmarks.questions.start_up import StartUp
 from benchmarks.questions.sync_send import SyncSend
 
 __all__ = ["QUESTIONS", "Means", "Question", "Scale"]
@@ -20,11 +24,16 @@ QUESTIONS: tuple[Question, ...] = (
     RoundTrip("round_trip_specific", channel=None),
     OneWay("one_way_1", pairs=1),
     OneWay("one_way_2", pairs=2),
+    OneWay("one_way_4", pairs=4),
     SyncSend("sync_send_1", threads=1),
     SyncSend("sync_send_8", threads=8),
-    FanOut("fan_out_1000", members=1000),
+    *(FanOut(f"fan_out_{members}", members) for members in (2, 10, 100, 1000, 10_000)),
     Backlog(),
     Idle(),
     Commands("commands_normal", channel="commands"),
     Commands("commands_specific", channel=None),
+    Sizes(),
+    Neighbour(),
+    Memory(),
+    StartUp(),
 )

@@ -34,6 +34,8 @@ def test_ratio_is_taken_within_a_round() -> None:
     theirs = Series({0: Sample({"us": 10}), 1: Sample({"us": 150}), 3: Sample({"us": 1})})
     assert ours.ratio(theirs, "us") == 2.5
     assert ours.ratio(Series(), "us") is None
+    assert ours.difference(theirs, "us") == (20 + 150) / 2
+    assert ours.difference(Series(), "us") is None
 
 
 def test_quantile() -> None:

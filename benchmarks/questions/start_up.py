@@ -1,0 +1,67 @@
+"""How long until a new process can send?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks.arena import Party, Role
+from benchmarks.contestants import LAYERS, Contestant
+from benchmarks.message import HELLO, listen, message
+from benchmarks.questions.base import Means
+from benchmarks.results import Column, Sample
+
+_IMPORT = "import time; begin = time.perf_counter(); import {}; print(time.perf_counter() - begin)"
+_CHANNELS = "channels.layers"
+"""What every site imports anyway."""
+
+
+class StartUp:
+    """Importing the layer's module in a fresh interpreter, and the first message of a process."""
+
+    key = "start_up"
+    columns = (
+        Column("first_ms", "first send, ms", ",.1f"),
+        Column("import_ratio", f"import / {_CHANNELS}", ".2f"),
+        Column("import_ms", "import, ms"),
+    )
+    references = ()
+    contestants = LAYERS
+    text = (
+        "How long until a new process can send? The first send() of a process, to one that waits already; and the "
+        f"import of the layer's module in a fresh interpreter, beside that of {_CHANNELS}, which every site imports."
+    )
+
+    def measure(self, means: Means, contestant: Contestant) -> Sample:
+        taken, _ = means.arena.run(contestant, [Role(send_first), Role(wait_for_it)])
+        own = _seconds_of_import(contestant.backend.rpartition(".")[0])
+        return Sample(
+            {
+                "first_ms": taken * 1e3,
+                "import_ratio": own / _seconds_of_import(_CHANNELS),
+                "import_ms": own * 1e3,
+            }
+        )
+
+
+def _seconds_of_import(module: str) -> float:
+    done = subprocess.run([sys.executable, "-c", _IMPORT.format(module)], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+async def send_first(layer: Any, party: Party) -> float:
+    """The seconds that it took."""
+    _, channel = await party.meet()
+    begin = time.perf_counter()
+    await layer.send(channel, message(HELLO))
+    return time.perf_counter() - begin
+
+
+async def wait_for_it(layer: Any, party: Party) -> None:
+    """Who is there already."""
+    channel = await layer.new_channel()
+    first = await listen(layer, channel)
+    await party.meet(channel)
+    await first
