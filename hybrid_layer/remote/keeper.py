@@ -207,21 +207,33 @@ class Keeper:
             raise
 
     async def _restore(self, shard: Shard) -> None:
+        with self._lock:
+            known = [key for key, membership in self._memberships.items() if membership.shard == shard.number]
+        for start in range(0, len(known), _AT_ONCE):
+            await self._restore_some(shard, known[start : start + _AT_ONCE])
+
+    async def _restore_some(self, shard: Shard, known: list[tuple[str, str]]) -> None:
         process, now = self._process, time.monotonic()
         with self._lock:
             missing = [
                 (group, member, int((membership.deadline - now) * 1000))
-                for (group, member), membership in self._memberships.items()
-                if membership.shard == shard.number and membership.generation == shard.epoch.generation
+                for group, member in known
+                if (membership := self._memberships.get((group, member))) is not None
+                and membership.generation == shard.epoch.generation
             ]
         commands = [
             scripts.GROUP_ADD.command([process.keys.group(group), process.keys.epoch], member, left, "restore", group)
             for group, member, left in missing
             if left > 0
         ]
-        for start in range(0, len(commands), _AT_ONCE):
-            batch = commands[start : start + _AT_ONCE]
-            await asyncio.gather(*(process.connections.run(shard.number, command) for command in batch))
+        await asyncio.gather(*(process.connections.run(shard.number, command) for command in commands))
+        with self._lock:
+            ended = [(group, member) for group, member, _ in missing if (group, member) not in self._memberships]
+        # Meanwhile, and perhaps before they were put back.
+        commands = [
+            scripts.GROUP_DISCARD.command([process.keys.group(group)], member, group) for group, member in ended
+        ]
+        await asyncio.gather(*(process.connections.run(shard.number, command) for command in commands))
 
     def _drop_old(self) -> None:
         """Forget memberships that ended, by time or by a flush."""

@@ -187,3 +187,33 @@ def test_a_restored_membership_ends_when_it_would_have(
         assert abs(time.monotonic() + deadline - (added + 1.5)) < 0.3
 
     run(main())
+
+
+def test_a_membership_that_ends_while_it_is_restored_stays_ended(
+    make_layer: Make, run: Run, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Consumers leave their groups above all when a server has failed."""
+    layer = make_layer(hosts=[server.url])
+    restored = []
+
+    async def main() -> None:
+        own = await layer.new_channel()
+        await layer.group_add("g", own)
+        process = layer._transport._process()
+        run_command = process.connections.run
+
+        async def run_after_a_discard(shard: Any, command: Any) -> Any:
+            if "restore" not in command:
+                return await run_command(shard, command)
+            await layer.group_discard("g", own)
+            restored.append(await run_command(shard, command))
+            return restored[-1]
+
+        monkeypatch.setattr(process.connections, "run", run_after_a_discard)
+        process.keeper.connection_lost(0)
+        key = process.keys.group("g")
+        await repeated(lambda: asyncio.sleep(0), lambda: bool(restored) and not server.command("ZCARD", key), SLACK)
+        await asyncio.sleep(0.1)
+        assert not server.command("ZCARD", key)
+
+    run(main())
