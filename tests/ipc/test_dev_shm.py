@@ -15,6 +15,7 @@ from hybrid_layer.ipc import IPCChannelLayer
 from tests.ipc.small_shm import small_shm
 from tests.ipc.test_memory_full import body, fill_and_read, keep_warnings
 from tests.ipc.tools import doorbells, layer_of, receive, segment_of, segment_path
+from tests.loops import run
 from tests.process_main import Parent
 from tests.processes import Process
 
@@ -208,3 +209,24 @@ async def be_cut_off(parent: Parent, prefix: str) -> tuple[int, int, list[str]]:
     assert segment_of(layer).recover_if_lost()
     await layer.group_send("group", {"n": 2})
     return first, await receive(layer, own), warnings.texts
+
+
+def test_a_segment_takes_2_mib_and_what_is_unread(prefix: str) -> None:
+    """With the sizes as they come. It grows by 256 KiB at a time."""
+    layer = IPCChannelLayer(prefix=prefix)
+
+    def size() -> int:
+        return segment_path(prefix).stat().st_blocks * 512
+
+    async def main() -> None:
+        await layer.send("a", {"n": 1})
+        first = size()
+        assert first <= 2 << 20
+        for _ in range(20):
+            await layer.send("a", {"body": "x" * 100_000})
+        grown = size() - first
+        assert grown % (256 << 10) == 0
+        assert 20 * 100_000 - (256 << 10) <= grown <= 20 * 110_000 + (256 << 10)
+        await layer.flush()
+
+    run(main())
