@@ -138,7 +138,7 @@ class LocalSegment:
             self._recover(core, reason)
         except Contended:
             return True  # others move too, or leave; the next look tries again
-        except HybridLayerError as error:
+        except (HybridLayerError, OSError) as error:
             warn(("move", self.name), "Cannot move to a new segment: %s", error)
         return True
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -192,6 +194,33 @@ class Meanwhile:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._core, name)
+
+
+def test_a_system_that_refuses_a_move_is_asked_again(
+    prefix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has no more record locks to give, say. Who waits is not told, and waits on."""
+    layer = layer_of(prefix)
+
+    async def main() -> None:
+        failed: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+        own, waiting = await waiting_member(layer)
+        segment = segment_of(layer)
+
+        def refused() -> _core.Segment:
+            monkeypatch.undo()
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr(segment, "_attach", refused)
+        remove_segment(prefix)
+        await eventually(lambda: segment.moves == 1, 5)
+        await layer.send(own, {"n": 1})
+        assert (await asyncio.wait_for(waiting, 2))["n"] == 1
+        assert not failed
+
+    run(main())
+    assert any("Cannot move" in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize("how", ["ended", "renewed"])
