@@ -50,6 +50,10 @@ class Observer:
         """Bytes that the server has allocated."""
         return int(self._client.info("memory")["used_memory"])
 
+    def connections(self) -> int:
+        """That are open."""
+        return int(self._client.info("clients")["connected_clients"])
+
     def empty(self) -> None:
         self._client.flushall()
 

@@ -20,9 +20,6 @@ _LEAST = 10
 _PATIENCE = 3
 """Seconds after which a message that has not reached everybody is given up, and the run with it."""
 
-HOMES = 2
-"""Processes that the members live in."""
-
 
 @dataclass
 class Home:
@@ -35,30 +32,32 @@ class Home:
 
 
 class FanOut:
-    """One sender, and members in two other processes, each with a coroutine that waits."""
+    """One sender, and members in some other processes, each with a coroutine that waits."""
 
     references = ("channels_redis pubsub",)
     contestants = LAYERS
 
-    def __init__(self, key: str, members: int) -> None:
-        self.key = key
+    def __init__(self, members: int, homes: int = 2) -> None:
+        """Without number of processes in its name, there are two."""
+        self.key = f"fan_out_{members}" if homes == 2 else f"fan_out_{members}_in_{homes}"
         self._members = members
+        self._homes = homes
         self.columns = (
             Column("p50_ms", "p50 ms", ",.2f"),
             Column("cpu_ms", "CPU ms/group_send", ",.2f"),
             Column("server_cpu_us", "of the server, us"),
         )
         self.text = (
-            f"How long until a group message has reached {members:,} members in {HOMES} processes? From the call of "
-            "group_send in a third process until the last member has it, one message at a time."
+            f"How long until a group message has reached {members:,} members in {homes} processes? From the call of "
+            "group_send in another process until the last member has it, one message at a time."
         )
 
     def measure(self, means: Means, contestant: Contestant) -> Sample:
         readings: list[Reading] = []
         sent, *homes = means.arena.run(
             contestant,
-            [Role(send_to_group, seconds=means.scale.seconds)]
-            + [Role(live_in_group, members=self._members // HOMES) for _ in range(HOMES)],
+            [Role(send_to_group, seconds=means.scale.seconds, homes=self._homes)]
+            + [Role(live_in_group, members=self._members // self._homes) for _ in range(self._homes)],
             at_meeting=lambda meeting: readings.append(means.observer.read(meeting)),
         )
         durations = [
@@ -73,7 +72,7 @@ class FanOut:
         return Sample(figures, lost=lost, twice=sum(home.twice for home in homes))
 
 
-async def send_to_group(layer: Any, party: Party, seconds: float) -> list[float]:
+async def send_to_group(layer: Any, party: Party, seconds: float, homes: int) -> list[float]:
     """When each message was sent."""
     here = await layer.new_channel()
     await party.meet(here)
@@ -86,7 +85,7 @@ async def send_to_group(layer: Any, party: Party, seconds: float) -> list[float]
         await layer.group_send("fan.out", news)
         try:
             async with asyncio.timeout(_PATIENCE):
-                for _ in range(HOMES):
+                for _ in range(homes):
                     await layer.receive(here)
         except TimeoutError:
             break

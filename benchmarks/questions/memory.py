@@ -25,11 +25,13 @@ _WARM, _WAITING, _MEMBERS, _MESSAGES = range(4)
 
 @dataclass(frozen=True)
 class _Taken:
-    """Bytes, at one meeting."""
+    """Bytes of all processes together, at one meeting."""
 
     shared: int
     """Of /dev/shm, in which a segment lies."""
     server: int
+    connections: int
+    """Not bytes, but how many the server has."""
 
 
 class Memory:
@@ -43,6 +45,7 @@ class Memory:
         Column("waiting", "B/waiting consumer elsewhere"),
         Column("waiting_process", "in the process"),
         Column("process_mib", "MiB/process", ",.1f"),
+        Column("connections", "connections/process"),
     )
     references = ()
     contestants = tuple(name for name in LAYERS if name != "InMemory")
@@ -55,11 +58,13 @@ class Memory:
     def measure(self, means: Means, contestant: Contestant) -> Sample:
         number = _TIMES * means.scale.many
         taken: list[_Taken] = []
+        before_all = means.observer.connections()
 
         def at_meeting(meeting: Meeting) -> None:
             status = os.statvfs("/dev/shm")  # the mount itself
             shared = (status.f_blocks - status.f_bfree) * status.f_frsize
-            taken.append(_Taken(shared, means.observer.memory() if contestant.remote else 0))
+            server = means.observer.memory() if contestant.remote else 0
+            taken.append(_Taken(shared, server, means.observer.connections() - before_all))
 
         [own] = means.arena.run(contestant, [Role(settle_in, number=number)], at_meeting=at_meeting, timeout=300)
 
@@ -78,6 +83,7 @@ class Memory:
                 "waiting": elsewhere(_WAITING),
                 "waiting_process": in_process(_WAITING),
                 "process_mib": own[_WARM] / 2**20,
+                "connections": taken[_MESSAGES].connections,
             }
         )
 
