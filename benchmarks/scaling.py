@@ -1,0 +1,184 @@
+"""``python -m benchmarks.scaling RESULTS.json``: on paper, past this machine.
+
+What a site of many machines asks of Redis, computed from the costs that ``python -m benchmarks --json`` measured on
+one. The model is small enough to doubt each line of it:
+
+- A group send costs the server a script, something for each process that has members, something for each member. These
+  come from groups of 2 to 1,000 members in two processes and of 8 in eight.
+- A message on a process-specific channel, and a job on a normal one, costs what a round trip's messages cost the
+  server. In the hybrid, jobs that stay on their machine cost it nothing.
+- Consumers are in random groups: m members in T processes are in T * (1 - (1 - 1/T)^m) of them.
+- Costs add up. A server is full when it uses one processor for 60 % of the time. Several servers share everything but
+  the script, which a group send runs on each of them; channels_redis's pub/sub publishes on one only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_FULL = 0.6
+_MOST_SHARDS = 1000
+
+
+@dataclass(frozen=True)
+class Site:
+    """What happens on a site, per second where it happens."""
+
+    name: str
+    machines: int
+    processes: int
+    """On each machine."""
+    consumers: int
+    """In each process."""
+    members: int
+    """Of each group; each consumer is in one group."""
+    group_rate: float
+    """Messages to each group."""
+    direct_rate: float
+    """Messages to each consumer on its own channel."""
+    jobs: float
+    """Messages on normal channels, from each process."""
+    jobs_at_home: float
+    """Which share of them is read on the machine that sent it."""
+
+    @property
+    def all_processes(self) -> int:
+        return self.machines * self.processes
+
+    @property
+    def all_consumers(self) -> int:
+        return self.all_processes * self.consumers
+
+    @property
+    def groups(self) -> float:
+        return self.all_consumers / self.members
+
+    @property
+    def homes(self) -> float:
+        """Processes that have a member of a group."""
+        return self.all_processes * (1 - (1 - 1 / self.all_processes) ** self.members)
+
+
+SITES = (
+    Site("one machine", 1, 8, 250, members=50, group_rate=0.5, direct_rate=0.1, jobs=20, jobs_at_home=1),
+    Site("ten machines, chat", 10, 8, 500, members=50, group_rate=0.2, direct_rate=0.05, jobs=5, jobs_at_home=0.9),
+    Site("ten machines, job queue", 10, 8, 50, members=10, group_rate=0.1, direct_rate=0.1, jobs=200, jobs_at_home=0.9),
+    Site(
+        "ten machines, broadcast", 10, 8, 500, members=10_000, group_rate=1, direct_rate=0.01, jobs=1, jobs_at_home=0.9
+    ),
+    Site("a hundred machines", 100, 8, 500, members=100, group_rate=0.2, direct_rate=0.05, jobs=20, jobs_at_home=0.9),
+)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one layer, to the server. Times in seconds."""
+
+    script: float
+    home: float
+    member: float
+    direct: float
+    job: float
+    is_local: bool
+    """Do jobs that stay on their machine cost nothing?"""
+    is_published_once: bool
+    """Does a group send concern one server only?"""
+    connections: float
+    """Of each process."""
+    member_bytes: float
+
+    @classmethod
+    def measured(cls, answers: dict[str, Any], contestant: str, is_local: bool) -> Costs:
+        """From the JSON of a benchmark. Raises KeyError for a question that was not asked."""
+
+        def figure(question: str, key: str) -> float:
+            value = answers[question]["contestants"][contestant]["medians"][key]
+            return math.nan if value is None else float(value)
+
+        def fan_out(size: str) -> float:
+            return figure(f"fan_out_{size}", "server_cpu_us") / 1e6
+
+        member = max(0.0, (fan_out("1000") - fan_out("10")) / 990)
+        home = max(0.0, (fan_out("8_in_8") - fan_out("2") - 6 * member) / 6)
+        return cls(
+            script=max(0.0, fan_out("2") - 2 * home - 2 * member),
+            home=home,
+            member=member,
+            direct=figure("round_trip_specific", "server_cpu_us") / 1e6,
+            job=figure("round_trip_normal", "server_cpu_us") / 1e6,
+            is_local=is_local,
+            is_published_once=contestant == "channels_redis pubsub",
+            connections=figure("memory", "connections"),
+            member_bytes=max(0.0, figure("memory", "member")),
+        )
+
+    def load(self, site: Site, shards: int) -> float:
+        """How busy each of so many servers is; 1 is one processor."""
+        groups = site.groups * site.group_rate
+        jobs = site.all_processes * site.jobs * (1 - site.jobs_at_home if self.is_local else 1)
+        shared = groups * (site.homes * self.home + site.members * self.member)
+        shared += site.all_consumers * site.direct_rate * self.direct + jobs * self.job
+        script = groups * self.script
+        return (script / shards if self.is_published_once else script) + shared / shards
+
+    def shards(self, site: Site) -> int | None:
+        """How many servers it takes; None if no number of them is enough."""
+        return next((shards for shards in range(1, _MOST_SHARDS) if self.load(site, shards) <= _FULL), None)
+
+
+LAYERS = {
+    "channels_redis core": ("channels_redis core", False),
+    "channels_redis pubsub": ("channels_redis pubsub", False),
+    "RedisChannelLayer": ("queued", False),
+    "RedisPubSubChannelLayer": ("published", False),
+    "hybrid, queues": ("queued", True),
+    "hybrid, pub/sub": ("published", True),
+}
+
+
+def table(site: Site, costs: dict[str, Costs]) -> str:
+    """What a site asks of the server, by layer."""
+    lines = [
+        f"{site.name}: {site.machines} x {site.processes} processes, {site.all_consumers:,} consumers",
+        f"  groups of {site.members:,}; each second {site.groups * site.group_rate:,.0f} group sends, "
+        f"{site.all_consumers * site.direct_rate:,.0f} direct messages, {site.all_processes * site.jobs:,.0f} jobs, "
+        f"{site.jobs_at_home:.0%} of them read at home",
+        f"  {'':24}{'load of one':>12}{'servers':>9}{'connections':>13}{'MiB of members':>16}",
+    ]
+    for name, cost in costs.items():
+        shards = cost.shards(site)
+        lines.append(
+            f"  {name:24}{cost.load(site, 1):>11.0%} {shards if shards else 'too many':>9}"
+            f"{cost.connections * site.all_processes * (shards or 1):>13,.0f}"
+            f"{cost.member_bytes * site.all_consumers / 2**20:>16,.0f}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scaling",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("results", type=Path, help="what `python -m benchmarks --json` wrote")
+    everything = json.loads(parser.parse_args().results.read_text())
+    costs = {
+        name: Costs.measured(everything["questions"], contestant, is_local)
+        for name, (contestant, is_local) in LAYERS.items()
+    }
+    print("Microseconds of the server: a group send's script, each process, each member; a direct message; a job")
+    for name, cost in costs.items():
+        figures = (cost.script, cost.home, cost.member, cost.direct, cost.job)
+        print(f"  {name:24}" + "".join(f"{figure * 1e6:>9.1f}" for figure in figures))
+    for site in SITES:
+        print(f"\n{table(site, costs)}")
+
+
+if __name__ == "__main__":
+    main()
