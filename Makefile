@@ -29,14 +29,13 @@ chaos: build/core ## kill senders and receivers for SECONDS=60, and see that not
 COPY := $(CURDIR)/build/portable
 LOCAL_TESTS ?= tests/ipc tests/contract -k "ipc or hybrid-local"
 .PHONY: portable
-portable: export HYBRID_LAYER_PORTABLE = 1
 portable: build/core ## test the portable core on this machine: the local half without futex and /dev/shm
 	rm -rf $(COPY) && mkdir -p $(COPY)
 	cp -R setup.py pyproject.toml README.rst LICENSE hybrid_layer benchmarks tests $(COPY)
 	rm -f $(COPY)/$(CORE).*.so
-	cd $(COPY) && $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	cd $(COPY) && HYBRID_LAYER_PORTABLE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	$(CC) -shared -fPIC -O1 -Wall -Wextra -Werror -o $(COPY)/elsewhere.so tests/ipc/core/elsewhere.c -ldl
-	cd $(COPY) && PYTHONPATH=$(COPY) LD_PRELOAD=$(COPY)/elsewhere.so \
+	cd $(COPY) && HYBRID_LAYER_PORTABLE=1 PYTHONPATH=$(COPY) LD_PRELOAD=$(COPY)/elsewhere.so \
 		$(CURDIR)/$(BIN)/python -m pytest -n 3 --dist worksteal $(LOCAL_TESTS)
 
 .PHONY: browser
