@@ -18,6 +18,7 @@ import redis
 
 from hybrid_layer import statistics
 from tests import django_settings, loops, processes
+from tests.clusters import Cluster, cluster_of
 from tests.guardian import guardian
 from tests.servers import KINDS, Kind, Server, default_kind, find_program, start_server
 
@@ -92,6 +93,23 @@ def servers(pytestconfig: pytest.Config) -> Iterator[list[Server]]:
     """
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(start_server(kind)) for kind in _kinds(pytestconfig)]
+
+
+@pytest.fixture(scope="session")
+def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """Three primaries that run for the whole session. A test that moves slots starts its own."""
+    with cluster_of(_kinds(pytestconfig)[0]) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def pubsub_cluster(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The same for pub/sub, or another one where that is of servers which lack that in clusters."""
+    if _kinds(pytestconfig)[0] != "redis-6.2":
+        yield request.getfixturevalue("cluster")
+        return
+    with cluster_of("valkey") as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

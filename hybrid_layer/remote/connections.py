@@ -2,25 +2,18 @@
 
 Two tiers. A loop that lives, since it waited in `receive()` or is older than a second, has its own `Link` per server.
 The others hand their commands to the I/O thread, whose loop has the same. So a process has at most one sending
-connection per server and living loop, and one per server for the I/O thread.
+connection per server and living loop, and one per server for the I/O thread. The shards of a cluster that are at one
+node share its links.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import (
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    NoScriptError,
-    ReadOnlyError,
-    ResponseError,
-)
+from redis.exceptions import NoScriptError, RedisError
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import LoopLocal
@@ -28,6 +21,7 @@ from hybrid_layer.remote import io_thread, scripts
 from hybrid_layer.remote.handshake import Command
 from hybrid_layer.remote.hosts import Host
 from hybrid_layer.remote.link import Link, NotConnected, unavailable
+from hybrid_layer.remote.refusals import FINAL, is_elsewhere, is_not_now, unwrapped
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.queue_reader import QueueReader
@@ -37,17 +31,6 @@ _LIVING_AGE = 1.0
 _RETRY_PAUSE = 0.1
 """Seconds between two tries with a server that says that it is not ready."""
 
-_ELSEWHERE = (ReadOnlyError, MasterDownError)
-"""The name may lead to another server by now."""
-_NOT_NOW = (*_ELSEWHERE, BusyLoadingError, ClusterDownError)
-"""Nothing was executed, so the command may be sent again."""
-_REFUSAL = re.compile(r"(?:Error running script.*? -)?([A-Z]+) (.*)", re.DOTALL)
-_BY_CODE: dict[str, type[ResponseError]] = {
-    "READONLY": ReadOnlyError,
-    "MASTERDOWN": MasterDownError,
-    "CLUSTERDOWN": ClusterDownError,
-}
-
 
 class LoopConnections:
     """What one event loop has open."""
@@ -55,6 +38,7 @@ class LoopConnections:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.links: dict[int, Link] = {}
+        """By shard; several may have the same."""
         self.readers: dict[int, QueueReader] = {}
         self.stoppers: list[Callable[[], None]] = []
         """What ends the blocking readers of the loop at once."""
@@ -128,7 +112,7 @@ class Connections:
         """Close the running loop's sending connections, after the replies under way."""
         here = self.loops.peek(asyncio.get_running_loop())
         if here is not None:
-            await asyncio.gather(*(link.close() for link in here.links.values()))
+            await asyncio.gather(*(link.close() for link in set(here.links.values())))
 
     def abandon(self) -> None:
         """Close everything, in every loop. For a layer that is garbage."""
@@ -157,56 +141,65 @@ class Connections:
         host = self.hosts[shard]
         cause: RemoteUnavailable | None = None
         while True:
-            link = self._link(here, shard)
             try:
+                link = here.links.get(shard)
+                if link is None or not link.usable:
+                    link = await self._find_link(here, shard, deadline)
                 reply = await link.call(command, deadline)
             except NotConnected as error:
                 cause = cause or error
                 if host.switch_after is None or time.monotonic() + _RETRY_PAUSE >= deadline:
                     raise RemoteUnavailable(str(cause)) from None
-                host.forget()
+                host.forget(error)
                 await asyncio.sleep(_RETRY_PAUSE)
                 continue
             if not isinstance(reply, Exception):
                 return reply
-            reply = _unwrapped(reply)
+            reply = unwrapped(reply)
             if isinstance(reply, NoScriptError) and command[0] == "EVALSHA":
                 await link.call(("SCRIPT", "LOAD", scripts.BY_SHA[str(command[1])].source), deadline)
-            elif isinstance(reply, _NOT_NOW) and time.monotonic() + _RETRY_PAUSE < deadline:
+            elif is_not_now(reply, bool(host.tag)) and time.monotonic() + _RETRY_PAUSE < deadline:
                 cause = cause or unavailable(host, reply)
-                if isinstance(reply, _ELSEWHERE) and here.links.get(shard) is link:
+                if is_elsewhere(reply, bool(host.tag)) and here.links.get(shard) is link:
                     del here.links[shard]
-                    host.forget()
+                    host.forget(reply)
                     self._on_lost(shard)
-                    await link.close()
+                    if link not in here.links.values():
+                        await link.close()
                 await asyncio.sleep(_RETRY_PAUSE)
             else:
                 raise unavailable(host, reply)
 
-    def _link(self, here: LoopConnections, shard: int) -> Link:
-        link = here.links.get(shard)
-        if link is None or not link.usable:
+    async def _find_link(self, here: LoopConnections, shard: int, deadline: float) -> Link:
+        """The link to where `shard` is now, which is opened if no other shard has it. Raises `RemoteUnavailable`."""
+        place = await self._place(shard, deadline)
+        known = next((link for link in here.links.values() if link.host is place and link.usable), None)
+        if known is None:
             if here.is_thread and not here.stays():
                 raise RemoteUnavailable("The call was cut short: the process forks or ends.")
+            known = Link(place, self.timeout, lambda link, broke: self._link_ended(here, link, broke))
+        here.links[shard] = known
+        return known
 
-            def ended(link: Link, broke: bool) -> None:
-                if here.links.get(shard) is link:
-                    del here.links[shard]
-                if link.was_cancelled:
-                    here.ends()
-                elif broke:
-                    self._on_lost(shard)
+    async def _place(self, shard: int, deadline: float) -> Host:
+        host = self.hosts[shard]
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await host.place()
+        except FINAL as error:
+            raise unavailable(host, error) from None
+        except (RedisError, OSError, TimeoutError) as error:
+            raise NotConnected(str(unavailable(host, str(error) or "no answer in time"))) from None
 
-            link = here.links[shard] = Link(self.hosts[shard], self.timeout, ended)
-        return link
-
-
-def _unwrapped(error: Exception) -> Exception:
-    """The refusal behind `error`: Redis before 7 wraps those that a script meets, redis-py 5 has no class for some."""
-    found = _REFUSAL.match(str(error))
-    if found is None or type(error) is not ResponseError:
-        return error
-    return _BY_CODE.get(found[1], ResponseError)(f"{found[1]} {found[2]}")
+    def _link_ended(self, here: LoopConnections, link: Link, broke: bool) -> None:
+        shards = [shard for shard, each in here.links.items() if each is link]
+        for shard in shards:
+            del here.links[shard]
+        if link.was_cancelled:
+            here.ends()
+        elif broke:
+            for shard in shards:
+                self._on_lost(shard)
 
 
 def _abort(state: LoopConnections) -> None:
@@ -215,5 +208,5 @@ def _abort(state: LoopConnections) -> None:
         reader.abort()
     for stop in state.stoppers:
         stop()
-    for link in list(state.links.values()):
+    for link in set(state.links.values()):
         link.abort()

@@ -19,7 +19,7 @@ _SCANNED_AT_ONCE = 1000
 
 async def flush_shard(process: Process, shard: Shard) -> None:
     """Empty `shard` for the prefix of `process`. Other prefixes are not touched."""
-    run, keys = process.connections.run, process.keys
+    run, keys = process.connections.run, shard.keys
     living: set[str] = set()
     cursor = b"0"
     while True:

@@ -6,24 +6,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio.connection import SSLConnection
-from redis.exceptions import AskError, ClusterCrossSlotError, ConnectionError, RedisError, ResponseError
+from redis.exceptions import ConnectionError, ResponseError
 
 from hybrid_layer.remote import sockets
+from hybrid_layer.remote.refusals import WrongServer
+from hybrid_layer.remote.server import Server
 
 Command = tuple[str | bytes | int, ...]
-_OF_CLUSTERS = ("MOVED ", "ASK ", "CROSSSLOT ")
-"""As redis-py 5 has them; later versions have classes of their own for them."""
 
 
-class WrongServer(RedisError):
-    """What answers there is nothing that this layer could use."""
+async def ask(server: Server, command: Command) -> Any:
+    """The reply to one command over a connection of its own; a refused command's is its `ResponseError`.
 
-
-def cause_of(error: object) -> str:
-    """The text of `error`, or what it means where that does not tell."""
-    if str(error).startswith(_OF_CLUSTERS) or isinstance(error, (AskError, ClusterCrossSlotError)):
-        return f"it is part of a Redis Cluster, which this release cannot use ({error})"
-    return str(error) or type(error).__name__
+    Raises as `greet`.
+    """
+    connection = server.new_connection()
+    try:
+        (reply,) = await greet(connection, [command])
+        return reply
+    finally:
+        sockets.closing(sockets.descriptor_of(connection))
+        await sockets.close(connection)
 
 
 async def greet(connection: Any, commands: Sequence[Command]) -> list[Any]:

@@ -6,17 +6,21 @@ Nothing here needs an event loop or opens a connection.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from redis.asyncio.connection import parse_url
 
 from hybrid_layer.exceptions import ConfigurationError
-from hybrid_layer.options import did_you_mean, positive_number, shown
+from hybrid_layer.options import did_you_mean, positive_int, positive_number, shown
+from hybrid_layer.remote.cluster import Cluster
 from hybrid_layer.remote.sentinel import AllServices, Sentinels
 from hybrid_layer.remote.server import AnyConnection, Server, refuse_unused, server
 
 DEFAULT = "redis://localhost:6379"
+_VIRTUAL_SHARDS = 16
+_MOST_VIRTUAL_SHARDS = 256
 ALL = "*"
 """As `services`: all of them."""
 
@@ -37,6 +41,10 @@ class Host(Protocol):
         """What errors and logs call it. Contains no password."""
 
     @property
+    def tag(self) -> str:
+        """The hash tag in all its keys if it is a part of a cluster, else empty."""
+
+    @property
     def read_timeout(self) -> float | None:
         """The user's `socket_timeout`, in seconds."""
 
@@ -47,11 +55,14 @@ class Host(Protocol):
         A call that was not sent yet is then tried again until its time is up.
         """
 
+    async def place(self) -> Host:
+        """What sending connections lead to; hosts whose place is the same object share them. Raises as `connection`."""
+
     async def connection(self) -> AnyConnection:
         """A new connection to the server, not opened yet. Raises `RedisError` or `OSError` if none can be found."""
 
-    def forget(self) -> None:
-        """The server that `connection` led to does not serve, or no more."""
+    def forget(self, cause: object = None) -> None:
+        """The server that `place` and `connection` led to does not serve, or no more; `cause` may be its refusal."""
 
 
 def parse_hosts(
@@ -76,7 +87,7 @@ def parse_hosts(
         if hosts is None:
             raise ConfigurationError(f"services={shown(services)} needs hosts: the Sentinels that know them.")
         return parser.services(entries, _checked_services(services))
-    found = tuple(parser.host(host, f"hosts[{index}]") for index, host in enumerate(entries))
+    found = tuple(host for index, entry in enumerate(entries) for host in parser.hosts(entry, f"hosts[{index}]"))
     refuse_unused(connection_kwargs, parser.servers)
     return found
 
@@ -131,17 +142,15 @@ class _Parser:
         self.servers: list[Server] = []
         """Those to which `defaults` were given."""
 
-    def host(self, entry: object, where: str) -> Host:
+    def hosts(self, entry: object, where: str) -> tuple[Host, ...]:
+        """What an entry leads to: one host, or those that a cluster is taken for."""
         if isinstance(entry, Mapping):
             _refuse_strange_keys(entry, where)
             if "cluster" in entry:
-                raise ConfigurationError(
-                    f"{where} names a Redis Cluster, which this release cannot use. Several servers that do not form a "
-                    f"cluster share the load too: hosts=[..., ...]."
-                )
+                return self._cluster(dict(entry), where)
             if entry.keys() & {"sentinels", "master_name"}:
-                return self._service(dict(entry), where)
-        return self._server(_server_options(entry, where), where)
+                return (self._service(dict(entry), where),)
+        return (self._server(_server_options(entry, where), where),)
 
     def services(self, sentinels: Sequence[object], names: list[str] | None) -> tuple[Host, ...] | AllServices:
         """The services of the Sentinels that stand in `hosts`; None for all of them."""
@@ -151,6 +160,24 @@ class _Parser:
         if names is None:
             return AllServices(together, options, self._refresh_interval)
         return tuple(together.service(name, options, self._refresh_interval) for name in names)
+
+    def _cluster(self, options: dict[str, Any], where: str) -> tuple[Host, ...]:
+        nodes = options.pop("cluster")
+        shards = positive_int(
+            f"{where}: virtual_shards", options.pop("virtual_shards", _VIRTUAL_SHARDS), maximum=_MOST_VIRTUAL_SHARDS
+        )
+        if not isinstance(nodes, (list, tuple)) or not nodes:
+            raise ConfigurationError(
+                f"{where} has cluster={shown(nodes)}; give a list of nodes, such as ['redis://a:6379', ...]."
+            )
+        for key in sorted(options.keys() & {"address", "host", "port", "path", "sentinels", "master_name"}):
+            raise ConfigurationError(f"{where} has cluster and {key}; the addresses of its nodes belong into the list.")
+        found = []
+        for number, entry in enumerate(nodes):
+            at = f"{where}['cluster'][{number}]"
+            found.append(self._server({**options, **_server_options(entry, at)}, at))
+            _refuse_as_node(found[-1], found[0], at)
+        return Cluster(found).shards(shards)
 
     def _service(self, options: dict[str, Any], where: str) -> Host:
         name, sentinels = options.pop("master_name", None), options.pop("sentinels", None)
@@ -175,6 +202,18 @@ class _Parser:
     def _server(self, options: Mapping[str, Any], where: str) -> Server:
         self.servers.append(server(options, self._defaults, where, self._block_time))
         return self.servers[-1]
+
+
+def _refuse_as_node(node: Server, first: Server, at: str) -> None:
+    if "path" in node.kwargs:
+        raise ConfigurationError(f"{at} is a Unix socket; the nodes of a cluster name one another by host and port.")
+    if node.kwargs.get("db") not in (None, 0, "0"):
+        raise ConfigurationError(f"{at} names the database {node.kwargs['db']}; a cluster has only the database 0.")
+    if replace(first.at(*node.address), tls=None) != replace(node, tls=None):
+        raise ConfigurationError(
+            f"{at} has other options than the first node. One set of options is for all nodes, also those that are not "
+            f"listed; write them beside 'cluster', such as {{'cluster': [...], 'password': ...}}."
+        )
 
 
 def _refuse_strange_keys(entry: Mapping[Any, Any], where: str) -> None:

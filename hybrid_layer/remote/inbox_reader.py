@@ -82,10 +82,9 @@ class InboxReader:
 
     def wake(self) -> None:
         """End the pop under way, by way of the I/O thread."""
-        process = self._process
-        process.connections.run_later(
-            process.home.number, scripts.WAKE.command([process.keys.wake(process.name)], WAKE_LIFE_MS)
-        )
+        process, home = self._process, self._process.home
+        command = scripts.WAKE.command([home.keys.wake(process.name)], WAKE_LIFE_MS)
+        process.connections.run_later(home.number, command)
 
     def parts_changed(self) -> None:
         """There is another inbox to read."""
@@ -167,21 +166,17 @@ class InboxReader:
             return True
 
     def _keys(self) -> list[str]:
-        process, parts = self._process, self._process.parts
+        process, keys, parts = self._process, self._process.home.keys, self._process.parts
         # Pops serve the first key that has anything: the parts take turns, lest a busy one starve the others.
         self._turn = (self._turn + 1) % len(parts)
         turned = parts[self._turn :] + parts[: self._turn]
-        return [
-            process.keys.wake(process.name),
-            process.keys.notes(process.name),
-            *map(process.keys.inbox, turned),
-        ]
+        return [keys.wake(process.name), keys.notes(process.name), *map(keys.inbox, turned)]
 
     def _deliver(self, key: str, elements: list[bytes]) -> None:
         process, home = self._process, self._process.home
-        if key == process.keys.wake(process.name):
+        if key == home.keys.wake(process.name):
             return
-        if key == process.keys.notes(process.name):
+        if key == home.keys.notes(process.name):
             process.keeper.take_notes(home, elements)
             return
         now = time.monotonic()

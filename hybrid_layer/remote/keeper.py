@@ -72,7 +72,7 @@ class Keeper:
     async def open_machine(self, member: str) -> None:
         """Make the machine known, of which `member` is a channel."""
         process = self._process
-        shard = process.shards[process.shard_of(member)]
+        shard = process.shard_of(member)
         await io_thread.current().run(lambda: self._renew(shard, process_of(member)))
         self.settle()
 
@@ -166,7 +166,7 @@ class Keeper:
             kept.add((process.home.number, process.name))
         machine = await self._machine_name()
         if machine is not None:
-            kept.add((process.shard_of(f"{machine}!"), machine))
+            kept.add((process.shard_of(f"{machine}!").number, machine))
         results = await asyncio.gather(
             *(self._renew(process.shards[shard], name) for shard, name in kept), return_exceptions=True
         )
@@ -187,7 +187,7 @@ class Keeper:
 
     async def _renew(self, shard: Shard, name: str) -> None:
         process = self._process
-        keys = [process.keys.alive(name), process.keys.notes(name), process.keys.epoch]
+        keys = [shard.keys.alive(name), shard.keys.notes(name), shard.keys.epoch]
         asked = time.monotonic()
         lost = shard.number in self._lost
         self._lost.discard(shard.number)
@@ -222,7 +222,7 @@ class Keeper:
                 and membership.generation == shard.epoch.generation
             ]
         commands = [
-            scripts.GROUP_ADD.command([process.keys.group(group), process.keys.epoch], member, left, "restore", group)
+            scripts.GROUP_ADD.command([shard.keys.group(group), shard.keys.epoch], member, left, "restore", group)
             for group, member, left in missing
             if left > 0
         ]
@@ -230,9 +230,7 @@ class Keeper:
         with self._lock:
             ended = [(group, member) for group, member, _ in missing if (group, member) not in self._memberships]
         # Meanwhile, and perhaps before they were put back.
-        commands = [
-            scripts.GROUP_DISCARD.command([process.keys.group(group)], member, group) for group, member in ended
-        ]
+        commands = [scripts.GROUP_DISCARD.command([shard.keys.group(group)], member, group) for group, member in ended]
         await asyncio.gather(*(process.connections.run(shard.number, command) for command in commands))
 
     def _drop_old(self) -> None:

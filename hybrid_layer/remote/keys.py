@@ -1,4 +1,4 @@
-"""Names of the keys on the servers: ``<prefix>|<version>|<kind>|<name>``.
+"""Names of the keys on the servers: ``<prefix>|<version>|<kind>|<name>``; in a cluster a tag stands before the kind.
 
 Neither prefixes nor channel names contain a ``|``, so a scan for ``<prefix>|*`` meets no other prefix.
 """
@@ -13,11 +13,12 @@ DATA_KINDS = frozenset({"queue", "inbox", "group"})
 
 
 class Keys:
-    """The keys of one prefix."""
+    """The keys of one prefix on one shard. In a cluster they share a hash tag, and so lie on one node."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, tag: str = "") -> None:
         self.prefix = prefix
-        self.base = f"{prefix}|{VERSION}|"
+        self._tag = tag
+        self.base = f"{prefix}|{VERSION}|{{{tag}}}|" if tag else f"{prefix}|{VERSION}|"
         self.epoch = f"{self.base}epoch|"
         """String: the flush epoch. Also a pub/sub channel: each new one."""
 
@@ -50,14 +51,15 @@ class Keys:
         return f"{self.base}wake|{reader}"
 
     def scan_pattern(self) -> str:
-        """A pattern for SCAN that matches every key of the prefix, and no other."""
+        """A pattern for SCAN that matches every key of the prefix on this shard, and no other."""
         escaped = "".join(f"\\{char}" if char in "*?[]^\\-" else char for char in self.prefix)
-        return f"{escaped}|*"
+        # A server that sees that a pattern is about one slot looks through that slot alone.
+        return f"{escaped}|{VERSION}|{{{self._tag}}}|*" if self._tag else f"{escaped}|*"
 
     def is_data(self, key: str) -> bool:
         """Whether a flush removes `key`."""
-        fields = key.split("|", 3)
-        return len(fields) == 4 and fields[2] in DATA_KINDS
+        fields = key.split("|")
+        return len(fields) >= 4 and fields[-2] in DATA_KINDS
 
     def process_of_alive(self, key: str) -> str | None:
         """The process that an alive key of this version stands for; None for other keys."""

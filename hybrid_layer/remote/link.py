@@ -12,15 +12,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts, sockets
-from hybrid_layer.remote.handshake import Command, WrongServer, cause_of, greet
+from hybrid_layer.remote.handshake import Command, greet
 from hybrid_layer.remote.hosts import Host
+from hybrid_layer.remote.refusals import FINAL, cause_of
 
-_FINAL = (AuthenticationError, AuthorizationError, WrongServer)
-"""Failures to connect that the next try would meet as well."""
 _LOADING_PAUSE = 0.1
 _GRACE = 0.5
 """Seconds that replies under way get when the loop ends."""
@@ -28,7 +27,7 @@ _GRACE = 0.5
 
 def unavailable(host: Host, cause: object) -> RemoteUnavailable:
     """The error for a server that failed, by name and cause."""
-    return RemoteUnavailable(f"The server {host.label} is not available: {cause_of(cause)}")
+    return RemoteUnavailable(f"The server {host.label} is not available: {cause_of(cause, bool(host.tag))}")
 
 
 class NotConnected(RemoteUnavailable):
@@ -51,7 +50,7 @@ class Link:
     """
 
     def __init__(self, host: Host, timeout: float, on_end: Callable[[Link, bool], None]) -> None:
-        self._host = host
+        self.host = host
         self._timeout = timeout
         self._open_within = timeout if host.switch_after is None else min(timeout, host.switch_after)
         self._on_end = on_end
@@ -114,11 +113,11 @@ class Link:
         except asyncio.CancelledError:
             self.was_cancelled = self._failure is None
         except (RedisError, OSError, TimeoutError) as error:
-            failure = unavailable(self._host, error)
-            is_final = self._reader is not None or isinstance(error, _FINAL)
+            failure = unavailable(self.host, error)
+            is_final = self._reader is not None or isinstance(error, FINAL)
             self._fail(failure if is_final else NotConnected(str(failure)))
         except Exception as error:
-            self._fail(unavailable(self._host, repr(error)))
+            self._fail(unavailable(self.host, repr(error)))
             raise
         finally:
             if not self._loop.is_closed():  # else this is the garbage collector, who cannot wait
@@ -128,7 +127,7 @@ class Link:
         try:
             async with asyncio.timeout(self._open_within):
                 while True:
-                    self._connection = await self._host.connection()
+                    self._connection = await self.host.connection()
                     try:
                         # All scripts at once, so that concurrent first calls need not be sent again, out of order.
                         # Where that fails, it is tried again when a script is missing, and its error shown there.
@@ -158,10 +157,10 @@ class Link:
                     continue
                 break
             except (RedisError, OSError, TimeoutError) as error:
-                self._fail(unavailable(self._host, error))
+                self._fail(unavailable(self.host, error))
                 break
             if not self._pending:
-                self._fail(unavailable(self._host, "a reply came without a command"))
+                self._fail(unavailable(self.host, "a reply came without a command"))
                 break
             call = self._pending.popleft()
             if not call.future.done():
@@ -212,7 +211,7 @@ class Link:
             return
         # What was sent may have been executed; a later reply could no longer be told from another's. So the link goes.
         if self._reader is None:
-            self._fail(NotConnected(str(unavailable(self._host, f"no connection within {self._timeout} s"))))
+            self._fail(NotConnected(str(unavailable(self.host, f"no connection within {self._timeout} s"))))
         else:
-            self._fail(unavailable(self._host, f"no answer within {self._timeout} s"))
+            self._fail(unavailable(self.host, f"no answer within {self._timeout} s"))
         self._writer.cancel()

@@ -22,7 +22,7 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import io_thread
 from hybrid_layer.remote.backoff import Backoff, ReadingLost
 from hybrid_layer.remote.link import unavailable
-from hybrid_layer.remote.listening import PUBLISH, Listening, Question
+from hybrid_layer.remote.listening import Listening, Question, verbs_of
 from hybrid_layer.remote.seat import Seat, call
 
 if TYPE_CHECKING:
@@ -281,11 +281,11 @@ class Listener:
         found = asyncio.Event()
         listening.take = lambda channel, text: found.set() if text == mark else None
         # What the other one was asked since; and one name again, since what cut that off may have cut this off too.
-        own = process.keys.process(process.name)
+        own = process.home.keys.process(process.name)
         await listening.subscribe([own, *(name for name in self._names() if name not in listening.names)])
         if previous is None or was_lost:
             return
-        await process.connections.run(process.home.number, (PUBLISH, own, mark))
+        await process.connections.run(process.home.number, (verbs_of(process.home.host).publish, own, mark))
         while not found.is_set():
             await listening.read()
         try:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.backoff import ReadingLost
-from hybrid_layer.remote.handshake import cause_of, greet
+from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host
-
-SUBSCRIBE, UNSUBSCRIBE, PUBLISH = "SUBSCRIBE", "UNSUBSCRIBE", "PUBLISH"
+from hybrid_layer.remote.refusals import cause_of, is_not_now, unwrapped
 
 _AT_ONCE = 500
 """Names in one SUBSCRIBE, so that 10,000 of them do not hold up what else the server does."""
@@ -26,6 +26,26 @@ _MARGIN = 2.0
 _LAST_CHANCE = 0.2
 _TURN = 32
 """Messages that are read without giving the event loop a turn: their consumers must run before buffers are full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """What the commands of pub/sub are called, and what comes of them."""
+
+    subscribe: str
+    unsubscribe: str
+    publish: str
+    message: bytes
+    unsubscribed: bytes
+
+
+_PLAIN = Verbs("SUBSCRIBE", "UNSUBSCRIBE", "PUBLISH", b"message", b"unsubscribe")
+_SHARDED = Verbs("SSUBSCRIBE", "SUNSUBSCRIBE", "SPUBLISH", b"smessage", b"sunsubscribe")
+
+
+def verbs_of(host: Host) -> Verbs:
+    """Those to be used with `host`. In a cluster other nodes are not to hear what is published on one."""
+    return _SHARDED if host.tag else _PLAIN
 
 
 class Question:
@@ -65,6 +85,7 @@ class Listening:
         on_look: Callable[[], None],
     ) -> None:
         self._host = host
+        self._verbs = verbs_of(host)
         self._open_within = timeout if host.switch_after is None else min(timeout, host.switch_after)
         self._silence = silence
         self._margin = _MARGIN if host.read_timeout is None else host.read_timeout - silence
@@ -77,6 +98,8 @@ class Listening:
         self.names: set[str] = set()
         """What it is subscribed to, or is about to be."""
         self._outbox: list[tuple[str, ...]] = []
+        self._left: deque[str] = deque()
+        """What it is about to be subscribed to no more, in the order of the answers."""
         self._awaited: deque[Question | None] = deque()
         """Who waits for the next answers; None for nobody."""
         self._writer: asyncio.Task[None] | None = None
@@ -93,7 +116,7 @@ class Listening:
                 self._connection = await self._host.connection()
                 await greet(self._connection, [("TIME",)])
         except (RedisError, OSError, TimeoutError) as error:
-            self._host.forget()
+            self._host.forget(error)
             raise ReadingLost(str(error) or f"no connection within {self._open_within} s") from None
         self._descriptor = sockets.descriptor_of(self._connection)
         self._timer = self._loop.call_later(self._silence, self._look)
@@ -103,13 +126,13 @@ class Listening:
         for start in range(0, len(names), _AT_ONCE):
             batch = names[start : start + _AT_ONCE]
             self.names.update(batch)
-            self._write((SUBSCRIBE, *batch), [None] * len(batch))
+            self._write((self._verbs.subscribe, *batch), [None] * len(batch))
             while self._awaited:
                 await self.read()
 
     def ask(self, question: Question) -> None:
         """Send the command of `question`."""
-        if question.command[0] == SUBSCRIBE:
+        if question.command[0] == self._verbs.subscribe:
             self.names.update(question.command[1:])
         self._write(question.command, [question])
 
@@ -118,7 +141,8 @@ class Listening:
         for start in range(0, len(names), _AT_ONCE):
             batch = names[start : start + _AT_ONCE]
             self.names.difference_update(batch)
-            self._write((UNSUBSCRIBE, *batch), [None] * len(batch))
+            self._left.extend(batch)
+            self._write((self._verbs.unsubscribe, *batch), [None] * len(batch))
 
     def unanswered(self) -> list[Question]:
         """The questions without an answer, which are somebody else's from now on."""
@@ -140,18 +164,31 @@ class Listening:
         except ResponseError as refusal:
             reply = refusal
         except (RedisError, OSError, TimeoutError) as error:
-            self._host.forget()
+            self._host.forget(error)
             raise ReadingLost(self._cause or cause_of(error)) from None
         self._heard = True
-        if isinstance(reply, list) and reply[0] == b"message":
+        if isinstance(reply, list) and reply[0] == self._verbs.message:
             self.take(reply[1], reply[2])
             return
         refused = reply if isinstance(reply, ResponseError) else None
-        if refused is not None and not any(self._awaited):
-            raise ReadingLost(cause_of(refused))  # what everybody needs
+        self._refuse_to_stay(reply, refused)
         question = self._awaited.popleft() if self._awaited else None
         if question is not None:
             question.answer(refused)
+
+    def _refuse_to_stay(self, reply: Any, refused: ResponseError | None) -> None:
+        """Raise `ReadingLost` if `reply` says that everybody is to listen elsewhere, or nobody can at all."""
+        in_cluster = bool(self._host.tag)
+        if isinstance(reply, list) and reply[0] == self._verbs.unsubscribed:
+            if self._left and self._left[0] == reply[1].decode():
+                self._left.popleft()
+                return
+            # Nobody asked for it: a node of a cluster says so that it does not own the slot any more.
+            self._host.forget()
+            raise ReadingLost("its slot moved to another node")
+        if refused is not None and (not any(self._awaited) or (in_cluster and is_not_now(unwrapped(refused), True))):
+            self._host.forget(refused)
+            raise ReadingLost(cause_of(refused, in_cluster))
 
     async def close(self) -> None:
         """Close the connection."""

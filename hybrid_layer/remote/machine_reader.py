@@ -33,7 +33,7 @@ class MachineReader:
     def __init__(self, process: Process, machine: Machine) -> None:
         self._process = process
         self._machine = machine
-        self._wake_key = process.keys.wake(identity.random_id())
+        self._wake_name = identity.random_id()
         self._shard: Shard | None = None
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -69,8 +69,8 @@ class MachineReader:
     async def _run(self) -> None:
         process = self._process
         name = await self._name()
-        shard = self._shard = process.shards[process.shard_of(name)]
-        keys = [self._wake_key, process.keys.inbox(name)]
+        shard = self._shard = process.shard_of(name)
+        keys = [shard.keys.wake(self._wake_name), shard.keys.inbox(name)]
         pops = Pops(shard.host, shard.clock, process.options.block_time, process.options.timeout, self._wake)
         try:
             while not pops.cancelled:
@@ -83,7 +83,7 @@ class MachineReader:
                 except ReadingLost as error:
                     await pops.pause(error)
                     continue
-                if answer is not None and answer[0] != self._wake_key:
+                if answer is not None and answer[0] != keys[0]:
                     for raw in answer[1]:
                         await self._deliver(shard, raw)
         finally:
@@ -131,7 +131,7 @@ class MachineReader:
         # Pops are cancelled when the thread stops; its loop still runs then, and so does its link.
         assert self._shard is not None
         assert self._loop is not None
-        command = scripts.WAKE.command([self._wake_key], WAKE_LIFE_MS)
+        command = scripts.WAKE.command([self._shard.keys.wake(self._wake_name)], WAKE_LIFE_MS)
         self._loop.create_task(self._send_wake(self._shard.number, command))
 
     async def _send_wake(self, shard: int, command: tuple[str | bytes | int, ...]) -> None:

@@ -14,7 +14,7 @@ from hybrid_layer.remote import scripts
 from hybrid_layer.statistics import warn_of_full_members
 
 if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process
+    from hybrid_layer.remote.process import Process, Shard
     from hybrid_layer.transport import Machine
 
 _GROUPS_REMEMBERED = 1000
@@ -41,12 +41,12 @@ class Members:
             # The machine must be known before it has a member, or a send would take the member for dead.
             await process.keeper.open_machine(member)
         shard = process.shard_of(member)
-        notes, told = self._telling(channel)
-        keys = [process.keys.group(group), process.keys.epoch, *notes]
+        notes, told = self._telling(shard, channel)
+        keys = [shard.keys.group(group), shard.keys.epoch, *notes]
         command = scripts.GROUP_ADD.command(keys, member, self._life_ms, "add", group, *told)
-        process.shards[shard].epoch.meet(await process.connections.run(shard, command))
+        shard.epoch.meet(await process.connections.run(shard.number, command))
         if not self._is_foreign(channel):
-            process.keeper.remember(group, member, shard)
+            process.keeper.remember(group, member, shard.number)
         if member.startswith("@") and process.machine_reader is not None:
             process.machine_reader.look_now()
 
@@ -56,18 +56,19 @@ class Members:
         member = await self._name(channel)
         if not self._is_foreign(channel):
             process.keeper.forget(group, member)
-        notes, told = self._telling(channel)
-        command = scripts.GROUP_DISCARD.command([process.keys.group(group), *notes], member, group, *told)
-        await process.connections.run(process.shard_of(member), command)
+        shard = process.shard_of(member)
+        notes, told = self._telling(shard, channel)
+        command = scripts.GROUP_DISCARD.command([shard.keys.group(group), *notes], member, group, *told)
+        await process.connections.run(shard.number, command)
 
     async def send(self, group: str, payload: bytes) -> None:
         """Give `payload` to the members on every server. Raises `RemoteUnavailable` after the others were served."""
         process = self._process
         if len(process.shards) == 1:
-            await self._send(0, group, payload)
+            await self._send(process.shards[0], group, payload)
             return
         results = await asyncio.gather(
-            *(self._send(shard.number, group, payload) for shard in process.shards), return_exceptions=True
+            *(self._send(shard, group, payload) for shard in process.shards), return_exceptions=True
         )
         failures = [result for result in results if isinstance(result, BaseException)]
         for failure in failures:
@@ -75,21 +76,20 @@ class Members:
                 raise failure
         if failures:
             reached = len(results) - len(failures)
-            raise RemoteUnavailable(
-                f"{' '.join(map(str, failures))} Members of {group} on {reached} other server(s) got the message."
-            )
+            causes = " ".join(dict.fromkeys(map(str, failures)))  # several shards may be at one node
+            raise RemoteUnavailable(f"{causes} Members of {group} on {reached} other shard(s) got the message.")
 
-    async def _send(self, shard: int, group: str, payload: bytes) -> None:
+    async def _send(self, shard: Shard, group: str, payload: bytes) -> None:
         process, policy = self._process, self._process.policy
-        keys = [process.keys.group(group), process.keys.epoch]
+        keys = [shard.keys.group(group), shard.keys.epoch]
         script = scripts.GROUP_PUBLISH if self._publishes else scripts.GROUP_SEND
         names = [group] if self._publishes else []
         known = self._part_capacities.get(group, {})
         while True:
             capacities = [text for part, capacity in list(known.items()) for text in (part, capacity)]
             capacity = policy.capacity if policy.uniform else 0
-            command = script.command(keys, payload, process.expiry_ms, capacity, process.keys.base, *names, *capacities)
-            reply = await process.connections.run(shard, command)
+            command = script.command(keys, payload, process.expiry_ms, capacity, shard.keys.base, *names, *capacities)
+            reply = await process.connections.run(shard.number, command)
             if reply[0] != -1:
                 break
             parts = [part.decode() for part in reply[1:]]
@@ -98,7 +98,7 @@ class Members:
             # Only what was asked for just now, and what else is known on this shard: parts of dead processes go.
             known = {**known, **{part: policy.capacity_for(part) for part in parts}}
             self._part_capacities[group] = known
-        process.shards[shard].epoch.meet(reply[4])
+        shard.epoch.meet(reply[4])
         for key, number in zip(("sent", "full", "dead", "expired"), reply, strict=False):
             if number:
                 process.statistics.count(key, number)
@@ -114,9 +114,9 @@ class Members:
     def _is_foreign(self, channel: str) -> bool:
         return "!" in channel and not self._process.is_own(channel)
 
-    def _telling(self, channel: str) -> tuple[list[str], list[str]]:
+    def _telling(self, shard: Shard, channel: str) -> tuple[list[str], list[str]]:
         """The key, or else the argument, by which a script tells another process of its membership."""
         if not self._is_foreign(channel):
             return [], []
-        keys, process = self._process.keys, process_of(channel)
+        keys, process = shard.keys, process_of(channel)
         return ([], [keys.process(process)]) if self._publishes else ([keys.notes(process)], [])

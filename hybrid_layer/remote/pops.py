@@ -16,8 +16,9 @@ from redis.exceptions import RedisError, ResponseError
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.backoff import Backoff, ReadingLost
 from hybrid_layer.remote.entries import Clock
-from hybrid_layer.remote.handshake import cause_of, greet
+from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host
+from hybrid_layer.remote.refusals import cause_of
 from hybrid_layer.statistics import warn
 
 _MARGIN = 2.0
@@ -66,8 +67,8 @@ class Pops:
                     raise
                 answer = await self._pop(await self._lists(keys), count)
         except (RedisError, OSError, TimeoutError) as error:
-            await self._lose()
-            raise ReadingLost(cause_of(error)) from None
+            await self._lose(error)
+            raise ReadingLost(cause_of(error, bool(self._host.tag))) from None
         # Only now: a server that takes connections may still refuse pops.
         self._backoff.succeeded()
         return answer
@@ -88,8 +89,8 @@ class Pops:
         self._descriptor = -1
         await sockets.close(connection)
 
-    async def _lose(self) -> None:
-        self._host.forget()
+    async def _lose(self, cause: Exception) -> None:
+        self._host.forget(cause)
         await self.close()
 
     async def _open(self) -> None:
@@ -101,7 +102,7 @@ class Pops:
                 self._warn_of_eviction(memory)
                 await self._measure()
         except (RedisError, OSError, TimeoutError) as error:
-            await self._lose()
+            await self._lose(error)
             raise ReadingLost(str(error) or "no connection in time") from None
         except BaseException:
             await self.close()

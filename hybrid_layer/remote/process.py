@@ -24,13 +24,14 @@ from hybrid_layer.transport import Machine, Settings
 
 
 class Shard:
-    """What a process knows of one server."""
+    """What a process knows of one shard: a server, or its part of a cluster."""
 
-    __slots__ = ("clock", "epoch", "host", "number")
+    __slots__ = ("clock", "epoch", "host", "keys", "number")
 
-    def __init__(self, number: int, host: Host) -> None:
+    def __init__(self, number: int, host: Host, prefix: str) -> None:
         self.number = number
         self.host = host
+        self.keys = Keys(prefix, host.tag)
         self.clock = Clock()
         self.epoch = Epoch()
 
@@ -43,8 +44,7 @@ class Process:
         self.policy = settings.policy
         self.options = options
         self.expiry_ms = max(1, int(settings.policy.expiry * 1000))
-        self.keys = Keys(settings.prefix)
-        self.shards = [Shard(number, host) for number, host in enumerate(options.hosts)]
+        self.shards = [Shard(number, host, settings.prefix) for number, host in enumerate(options.hosts)]
         self.statistics = Statistics()
         self.name = ""
         """``PROCESS`` of this process's channel names; empty until the first of them is made."""
@@ -62,9 +62,9 @@ class Process:
         self.mail: Mail = PubSubMail(self, machine) if options.way == "pubsub" else QueuedMail(self, machine)
         self.machine_reader = None if machine is None else MachineReader(self, machine)
 
-    def shard_of(self, name: str) -> int:
-        """The number of the shard that `name`, a channel or a member of a group, lies on."""
-        return shard_for(name, len(self.shards))
+    def shard_of(self, name: str) -> Shard:
+        """The shard that `name`, a channel or a member of a group, lies on."""
+        return self.shards[shard_for(name, len(self.shards))]
 
     def adopt(self, part: str) -> bool:
         """Note a non-local part of this process. False if it is known already."""
@@ -74,7 +74,7 @@ class Process:
         if self.name not in ("", process):
             raise ValueError(f"{part!r} is of another process than {self.name!r}")
         self.name = process
-        self.home = self.shards[self.shard_of(part)]
+        self.home = self.shard_of(part)
         self.parts = [*self.parts, part]
         return True
 

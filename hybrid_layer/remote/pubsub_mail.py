@@ -17,7 +17,7 @@ from hybrid_layer.names import process_of
 from hybrid_layer.remote import scripts
 from hybrid_layer.remote.entries import Entry, Note, parse_note
 from hybrid_layer.remote.listener import Listener
-from hybrid_layer.remote.listening import SUBSCRIBE, Question
+from hybrid_layer.remote.listening import Question, verbs_of
 from hybrid_layer.remote.members import Members
 from hybrid_layer.remote.own_groups import OwnGroups
 from hybrid_layer.statistics import warn
@@ -35,9 +35,8 @@ class PubSubMail:
         self._members = Members(process, machine, publishes=True)
         self._groups = OwnGroups(lambda: process.home.epoch.generation)
         self._listener = Listener(process, self._names, self._wants, self._take)
-        self._group_start = process.keys.group("").encode()
-        self._own_name = b""
-        self._epoch_name = process.keys.epoch.encode()
+        self._group_start = b""
+        self._epoch_name = b""
         self._adoptions: dict[tuple[str, str], Question] = {}
         """Memberships that somebody else began and that are not confirmed yet."""
         self.is_open = False
@@ -48,7 +47,8 @@ class PubSubMail:
 
     async def open(self) -> None:
         process = self._process
-        self._own_name = process.keys.process(process.name).encode()
+        self._group_start = process.home.keys.group("").encode()
+        self._epoch_name = process.home.keys.epoch.encode()
         await self._listener.open()
         process.keeper.settle()
         self.is_open = True
@@ -61,11 +61,11 @@ class PubSubMail:
 
     async def send(self, channel: str, payload: bytes) -> None:
         process = self._process
-        keys = [process.keys.process(process_of(channel)), process.keys.epoch]
         shard = process.shard_of(channel)
+        keys = [shard.keys.process(process_of(channel)), shard.keys.epoch]
         command = scripts.PUBLISH.command(keys, payload, channel, process.expiry_ms)
-        heard, epoch = await process.connections.run(shard, command)
-        process.shards[shard].epoch.meet(epoch)
+        heard, epoch = await process.connections.run(shard.number, command)
+        shard.epoch.meet(epoch)
         process.statistics.count("sent")
         if not heard:
             process.statistics.count("dead")
@@ -81,9 +81,7 @@ class PubSubMail:
         try:
             # Also where the process listens for the group already: the channel is to get what is sent from now on, and
             # only the answer tells that from what was sent before.
-            await self._listener.ask(
-                (SUBSCRIBE, process.keys.group(group)), lambda: groups.add(group, channel, self._deadline())
-            )
+            await self._listener.ask(self._subscribe_to(group), lambda: groups.add(group, channel, self._deadline()))
         finally:
             groups.join_ended(group)
 
@@ -100,6 +98,10 @@ class PubSubMail:
             self._remove(group, channel)
             raise
 
+    def _subscribe_to(self, group: str) -> tuple[str, str]:
+        home = self._process.home
+        return verbs_of(home.host).subscribe, home.keys.group(group)
+
     def _deadline(self) -> float:
         return time.monotonic() + self._process.policy.group_expiry
 
@@ -107,17 +109,17 @@ class PubSubMail:
         self._end_adoption(group, channel)
         self._groups.remove(group, channel)
         if group not in self._groups:
-            self._listener.drop(self._process.keys.group(group))
+            self._listener.drop(self._process.home.keys.group(group))
 
     # What comes
 
     def _names(self) -> list[str]:
         process = self._process
-        keys = process.keys
+        keys = process.home.keys
         return [keys.process(process.name), keys.epoch, *map(keys.group, self._groups.all())]
 
     def _wants(self, name: str) -> bool:
-        start = self._process.keys.group("")
+        start = self._process.home.keys.group("")
         return not name.startswith(start) or name[len(start) :] in self._groups
 
     def _take(self, channel: bytes, text: bytes) -> None:
@@ -144,7 +146,7 @@ class PubSubMail:
         if channels:
             self._deliver(entry, channels)
         elif group not in self._groups:
-            self._listener.drop(self._process.keys.group(group))
+            self._listener.drop(self._process.home.keys.group(group))
 
     def _take_for_added(self, text: bytes) -> None:
         fields = text.split(b"|", 2)
@@ -187,7 +189,7 @@ class PubSubMail:
 
         self._groups.join_begins(note.group)
         self._adoptions[key] = Question(
-            (SUBSCRIBE, self._process.keys.group(note.group)),
+            self._subscribe_to(note.group),
             confirmed,
             lambda refusal: self._end_adoption(note.group, note.member),
         )

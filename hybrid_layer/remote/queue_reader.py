@@ -52,7 +52,7 @@ class QueueReader:
         self._process = process
         self._shard = shard
         self._loop = asyncio.get_running_loop()
-        self._wake_key = process.keys.wake(identity.random_id())
+        self._wake_key = shard.keys.wake(identity.random_id())
         self._queues: dict[str, _Queue] = {}
         """In the order in which they are asked for; a channel that was served goes to the end."""
         self._popping: frozenset[str] = frozenset()
@@ -188,7 +188,7 @@ class QueueReader:
                     continue
                 self._popping = frozenset(wanted)
                 try:
-                    answer = await pops.pop([self._wake_key, *map(self._process.keys.queue, wanted)], 1)
+                    answer = await pops.pop([self._wake_key, *map(self._shard.keys.queue, wanted)], 1)
                 except ReadingLost as error:
                     self._popping = frozenset()
                     self._give_up_unwanted()
@@ -220,7 +220,7 @@ class QueueReader:
         queue.waiters.wake_next()
 
     def _put_back(self, channel: str, raws: list[bytes], epochs: list[bytes]) -> None:
-        keys = [self._process.keys.queue(channel), self._process.keys.epoch]
+        keys = [self._shard.keys.queue(channel), self._shard.keys.epoch]
         commands = [scripts.PUT_BACK.command(keys, raw, epoch) for raw, epoch in zip(raws, epochs, strict=True)]
         process, shard = self._process, self._shard
 

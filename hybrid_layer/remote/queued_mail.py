@@ -35,9 +35,11 @@ class QueuedMail:
         self.is_open = True
 
     async def send(self, channel: str, payload: bytes) -> None:
-        keys = self._process.keys
+        shard = self._process.shard_of(channel)
+        keys = shard.keys
         await store(
             self._process,
+            shard,
             channel,
             payload,
             [keys.inbox(non_local(channel)), keys.epoch, keys.alive(process_of(channel))],

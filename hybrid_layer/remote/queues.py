@@ -9,18 +9,17 @@ from hybrid_layer.names import non_local
 from hybrid_layer.remote import scripts
 
 if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process
+    from hybrid_layer.remote.process import Process, Shard
 
 _FULL, _DEAD = 1, 2
 
 
-async def store(process: Process, channel: str, payload: bytes, keys: list[str]) -> None:
-    """Store `payload` or raise `ChannelFull`. `keys` are those of ``scripts/send.lua``."""
+async def store(process: Process, shard: Shard, channel: str, payload: bytes, keys: list[str]) -> None:
+    """Store `payload` on `shard` or raise `ChannelFull`. `keys` are those of ``scripts/send.lua``."""
     capacity = process.policy.capacity_for(channel)
     command = scripts.SEND.command(keys, payload, channel, capacity, process.expiry_ms)
-    shard = process.shard_of(channel)
-    outcome, expired, epoch = await process.connections.run(shard, command)
-    process.shards[shard].epoch.meet(epoch)
+    outcome, expired, epoch = await process.connections.run(shard.number, command)
+    shard.epoch.meet(epoch)
     if expired:
         process.statistics.count("expired", expired)
     if outcome == _FULL:

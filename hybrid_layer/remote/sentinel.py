@@ -18,15 +18,13 @@ from redis.exceptions import ConnectionError, RedisError
 
 from hybrid_layer import identity
 from hybrid_layer.remote import sockets
-from hybrid_layer.remote.handshake import greet
+from hybrid_layer.remote.handshake import ask
 from hybrid_layer.remote.sentinel_answers import QUESTION, Master, masters
 from hybrid_layer.remote.sentinel_watch import Watch
-from hybrid_layer.remote.server import AnyConnection, Server
+from hybrid_layer.remote.server import SWITCH_AFTER, AnyConnection, Server
 
 _ANSWER = 0.5
 """Seconds that a Sentinel gets to answer, unless its own `socket_timeout` says otherwise."""
-_SWITCH_AFTER = 1.0
-"""Seconds after which a master that does not answer is asked for anew: it may have been replaced."""
 
 
 class Sentinels:
@@ -99,17 +97,12 @@ class Sentinels:
 
     async def _known_to(self, sentinel: Server, complaints: list[str]) -> dict[str, Master] | None:
         """What `sentinel` answers; None with a complaint more if it does not."""
-        connection = sentinel.new_connection()
         try:
             async with asyncio.timeout(sentinel.read_timeout or _ANSWER):
-                (reply,) = await greet(connection, [QUESTION])
-            return masters(reply)
+                return masters(await ask(sentinel, QUESTION))
         except (RedisError, OSError, TimeoutError) as error:
             complaints.append(f"{sentinel.label}: {str(error) or 'no answer in time'}")
             return None
-        finally:
-            sockets.closing(sockets.descriptor_of(connection))
-            await sockets.close(connection)
 
     def _complaint(self, known: dict[str, Master], service: str) -> str:
         if service not in known:
@@ -125,7 +118,8 @@ class Sentinels:
 class Service:
     """A host (`hosts.Host`) that is found by asking Sentinels."""
 
-    switch_after: float | None = _SWITCH_AFTER
+    tag = ""
+    switch_after: float | None = SWITCH_AFTER
 
     def __init__(self, name: str, sentinels: Sentinels, options: Server, refresh_interval: float) -> None:
         self.label = f"{name} (Sentinels {sentinels.label})"
@@ -156,7 +150,11 @@ class Service:
             self._opened[connection] = (known[1], asyncio.get_running_loop())
         return connection
 
-    def forget(self) -> None:
+    async def place(self) -> Service:
+        """See `hosts.Host`."""
+        return self
+
+    def forget(self, cause: object = None) -> None:
         """See `hosts.Host`."""
         self._known = None
         self._sentinels.put_last(self._sentinels.first)

@@ -27,6 +27,9 @@ _OWN_OPTIONS = frozenset({"parser_class", "encoder_class", "redis_connect_func",
 """Options of redis-py's connections that would change what this layer reads."""
 _FILE_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
+SWITCH_AFTER = 1.0
+"""Seconds after which a server that does not answer is given up where another one may have taken its place."""
+
 AnyConnection = Connection | UnixDomainSocketConnection
 
 
@@ -43,16 +46,28 @@ class Server:
     tls: Any = None
     """redis-py's object for the TLS context, shared by all connections: to read the certificates takes long."""
 
+    switch_after: float | None = None
+    """See `hosts.Host`."""
+
     @property
-    def switch_after(self) -> float | None:
+    def tag(self) -> str:
         """See `hosts.Host`."""
-        return None
+        return ""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port, where it has them."""
+        return self.kwargs["host"], self.kwargs["port"]
+
+    async def place(self) -> Server:
+        """See `hosts.Host`."""
+        return self
 
     async def connection(self) -> AnyConnection:
         """See `hosts.Host`."""
         return self.new_connection()
 
-    def forget(self) -> None:
+    def forget(self, cause: object = None) -> None:
         """See `hosts.Host`."""
 
     def at(self, host: str, port: int) -> Server:

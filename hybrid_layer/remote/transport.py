@@ -47,7 +47,8 @@ class RemoteTransport:
         if "!" in channel:
             await process.mail.send(channel, payload)
         else:
-            await store(process, channel, payload, [process.keys.queue(channel), process.keys.epoch])
+            shard = process.shard_of(channel)
+            await store(process, shard, channel, payload, [shard.keys.queue(channel), shard.keys.epoch])
 
     async def receive(self, channel: str) -> bytes:
         process = self._process()
@@ -64,9 +65,9 @@ class RemoteTransport:
                 raise
         else:
             shard = process.shard_of(channel)
-            reader = here.readers.get(shard)
+            reader = here.readers.get(shard.number)
             if reader is None:
-                reader = here.readers[shard] = QueueReader(process, process.shards[shard])
+                reader = here.readers[shard.number] = QueueReader(process, shard)
             payload = await reader.receive(channel)
         process.statistics.count("received")
         return payload

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.crc import key_slot
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.remote import RedisChannelLayer
+from hybrid_layer.remote.cluster import hash_tags
 from hybrid_layer.remote.hosts import parse_hosts
 
 
@@ -71,6 +73,24 @@ def test_connection_kwargs_are_for_every_host_and_the_hosts_own_options_win() ->
     assert [(host.kwargs["db"], host.kwargs["username"]) for host in hosts] == [(1, "u"), (3, "u")]
 
 
+def test_options_of_a_cluster_are_for_all_its_nodes() -> None:
+    entry = {"cluster": ["rediss://b:7000", {"host": "c"}], "ssl": True, "username": "u", "virtual_shards": 3}
+    hosts: Any = parse_hosts([entry, "redis://a"], {"password": "p"}, 2)
+    assert [host.tag for host in hosts] == [*hash_tags(3), ""]
+    known = hosts[0]._cluster._at("elsewhere", 7001)
+    assert known.label == "elsewhere:7001 (cluster b:7000, c:6379)"
+    assert (known.kwargs["username"], known.kwargs["password"]) == ("u", "p")
+    assert known.connection_class is SSLConnection
+    assert known.new_connection().ssl_context is known.tls
+
+
+def test_the_tags_of_a_cluster_never_change_and_are_spread_evenly() -> None:
+    assert hash_tags(4) == ["3", "2", "1", "0"]
+    for count in (1, 16, 256):
+        slots = [key_slot(tag.encode()) for tag in hash_tags(count)]
+        assert [slot * count // 16384 for slot in slots] == list(range(count))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -105,7 +125,21 @@ def test_connection_kwargs_are_for_every_host_and_the_hosts_own_options_win() ->
         ({"hosts": [{"sentinels": [("a", 1)], "master_name": "m", "pasword": "x"}]}, "Did you mean 'password'"),
         ({"hosts": [{"sentinels": [("a", 1)], "master_name": "m", "sentinel_kwargs": 1}]}, "sentinel_kwargs=1"),
         ({"hosts": [{"sentinels": [("a", 1)], "master_name": "m", "sentinel_kwargs": {"usernam": 1}}]}, "'username'"),
-        ({"hosts": [{"cluster": ["redis://a", "redis://b"]}]}, "hosts[0] names a Redis Cluster"),
+        ({"hosts": [{"cluster": "redis://a"}]}, "hosts[0] has cluster='redis://a'"),
+        ({"hosts": [{"cluster": []}]}, "hosts[0] has cluster=[]"),
+        ({"hosts": [{"cluster": ["a:1"]}]}, "hosts[0]['cluster'][0] is no URI"),
+        ({"hosts": [{"cluster": [("a", 0)]}]}, "hosts[0]['cluster'][0] has port=0"),
+        ({"hosts": [{"cluster": ["unix:///a"]}]}, "hosts[0]['cluster'][0] is a Unix socket"),
+        ({"hosts": [{"cluster": ["redis://a/1"]}]}, "a cluster has only the database 0"),
+        ({"hosts": [{"cluster": [("a", 1)], "db": 1}]}, "a cluster has only the database 0"),
+        ({"hosts": [{"cluster": [("a", 1)]}], "connection_kwargs": {"db": 1}}, "a cluster has only the database 0"),
+        ({"hosts": [{"cluster": [("a", 1)], "host": "a"}]}, "cluster and host"),
+        ({"hosts": [{"cluster": [("a", 1)], "master_name": "a"}]}, "cluster and master_name"),
+        ({"hosts": [{"cluster": [("a", 1)], "pasword": "x"}]}, "Did you mean 'password'"),
+        ({"hosts": [{"cluster": ["redis://:x@a", "redis://b"]}]}, "hosts[0]['cluster'][1] has other options"),
+        ({"hosts": [{"cluster": ["redis://a", "rediss://b"]}]}, "hosts[0]['cluster'][1] has other options"),
+        ({"hosts": [{"cluster": [("a", 1)], "virtual_shards": 0}]}, "hosts[0]: virtual_shards=0"),
+        ({"hosts": [{"cluster": [("a", 1)], "virtual_shards": 257}]}, "at most 256"),
         ({"services": ["m"]}, "services=['m'] needs hosts"),
         ({"services": "*"}, "services='*' needs hosts"),
         ({"hosts": [("a", 1)], "services": "m"}, "services='m'"),

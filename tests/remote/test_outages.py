@@ -149,7 +149,7 @@ def test_an_unreachable_shard_is_named_and_the_others_deliver(
         with pytest.raises(RemoteUnavailable) as caught:
             await layer.group_send("g", {"n": 1})
         assert str(servers[1].port) in str(caught.value)
-        assert "1 other server(s) got the message" in str(caught.value)
+        assert "1 other shard(s) got the message" in str(caught.value)
         assert await asyncio.wait_for(layer.receive(names[0]), 5) == {"n": 1}
 
     run(main())

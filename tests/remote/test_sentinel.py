@@ -20,15 +20,13 @@ from hybrid_layer.remote.sentinel import Sentinels
 from hybrid_layer.remote.shards import shard_for
 from tests.process_main import Parent
 from tests.processes import Process
-from tests.remote.tools import exchange, receiver_is_told, recovered, refused
+from tests.remote.tools import exchange, receiver_is_told, refused
+from tests.remote.traffic import Traffic
 from tests.sentinels import Group, sentinel_group
 from tests.servers import HOST, Server, free_port
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
-
-RESUMES_WITHIN = 3.0
-"""Seconds from the promotion to the first message. A second on an idle machine; tests run on busy ones."""
 
 
 @pytest.fixture(scope="module")
@@ -255,58 +253,6 @@ def test_the_end_of_loops_and_forks_are_silent(group: Group, prefix: str, spawn:
 by_both_ways = pytest.mark.parametrize("layer_class", [RedisChannelLayer, RedisPubSubChannelLayer])
 
 
-class Traffic:
-    """A sender and waiting receivers, over a normal channel, a process-specific one and a group."""
-
-    def __init__(self, layer: Any, other: Any) -> None:
-        self._layer = layer
-        self._other = other
-        self._sender = layer
-        self.received: list[tuple[str, int]] = []
-        self.last = 0.0
-        self._number = 0
-
-    async def run(self, until: Callable[[], bool]) -> None:
-        """Send until `until()`, and then with the other layer until a message of each kind has come from it."""
-        name = await recovered(self._layer.new_channel, 20)
-        await recovered(lambda: self._layer.group_add("g", name), 20)
-        receivers = [asyncio.create_task(self._receive(channel)) for channel in ("normal", name)]
-        try:
-            async with asyncio.timeout(60):
-                while not until():
-                    await self._send(name)
-                    await asyncio.sleep(0.02)
-                self._sender = self._other
-                first, began = self._number + 1, time.monotonic()
-                while {kind for kind, number in self.received if number >= first} < {"normal", "direct", "group"}:
-                    await self._send(name)
-                    await asyncio.sleep(0.02)
-                assert time.monotonic() - began < RESUMES_WITHIN
-        finally:
-            for task in receivers:
-                task.cancel()
-            await asyncio.wait(receivers)
-        assert len(set(self.received)) == len(self.received), "something came twice"
-
-    async def _send(self, name: str) -> None:
-        self._number += 1
-        for send, to, kind in (
-            (self._sender.send, "normal", "normal"),
-            (self._sender.send, name, "direct"),
-            (self._sender.group_send, "g", "group"),
-        ):
-            try:
-                await send(to, {"kind": kind, "n": self._number})
-            except RemoteUnavailable as error:
-                if "mymaster" not in str(error):
-                    raise
-
-    async def _receive(self, channel: str) -> None:
-        while True:
-            message = await self._layer.receive(channel)
-            self.received.append((message["kind"], message["n"]))
-
-
 def has_moved(group: Group) -> Callable[[], bool]:
     """Whether the Sentinels agree on a new master; asked at most each 0.1 s."""
     before, asked = group.announced(), time.monotonic()
@@ -329,7 +275,7 @@ def test_failover_when_the_master_dies(layer_class: Any, own: Group, prefix: str
         await exchange(layer)
         moved = has_moved(own)
         own.services[0].of_role(b"master").kill()
-        await Traffic(layer, other).run(moved)
+        await Traffic(layer, other, "mymaster").run(moved)
 
     run(main())
 
@@ -343,7 +289,7 @@ def test_failover_while_the_old_master_goes_on(layer_class: Any, own: Group, pre
         await exchange(layer)
         moved = has_moved(own)
         own.sentinels[0].command("SENTINEL", "FAILOVER", "mymaster")
-        await Traffic(layer, other).run(moved)
+        await Traffic(layer, other, "mymaster").run(moved)
         assert [server.command("ROLE")[0] for server in own.services[0].servers] == [b"master", b"master"]
 
     run(main())

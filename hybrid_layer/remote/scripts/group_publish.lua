@@ -9,6 +9,10 @@
 --      or {-1, part...} for the parts whose capacity is asked for; then nothing was sent
 -- include: clock epoch queue members publish
 
+local refusal = refusal_while_moving(ARGV[4])
+if refusal then
+  return refusal
+end
 local epoch = current_epoch(KEYS[2])
 local now, life, base = server_ms(), tonumber(ARGV[2]), ARGV[4]
 local parts, names_of = members_by_part(KEYS[1], now)

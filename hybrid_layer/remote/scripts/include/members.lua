@@ -12,6 +12,14 @@ local function is_machine(part)
   return string.sub(part, 1, 1) == '@'
 end
 
+-- In a cluster: nil, or the refusal of a script while its slot moves to another node, where some of the keys may be that
+-- it derives from the members. A key that is nowhere is looked for; a server refuses that as long as the slot moves.
+local function refusal_while_moving(base)
+  if string.find(base, '{', 1, true) and type(redis.pcall('EXISTS', base .. 'nobody')) == 'table' then
+    return redis.error_reply('TRYAGAIN the slot moves to another node')
+  end
+end
+
 -- Returns the parts in order, and the members of each. A normal channel is a part of its own.
 local function members_by_part(group, now)
   local parts, names_of = {}, {}

@@ -1,0 +1,253 @@
+"""Redis Cluster: slots that move to another node, and primaries that are replaced, under traffic."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote.cluster import hash_tags
+from tests.clusters import Cluster, cluster_of, info, slot_of, wait
+from tests.remote.tools import exchange, recovered
+from tests.remote.traffic import Traffic
+from tests.servers import Server
+
+Run = Callable[..., Any]
+
+(TAG,) = hash_tags(1)
+SLOT = slot_of(TAG)
+LABEL = "cluster"
+by_both_ways = pytest.mark.parametrize("layer_class", [RedisChannelLayer, RedisPubSubChannelLayer])
+
+
+def kind_for(layer_class: Any, servers: list[Server]) -> Any:
+    """The kind of server that is tested, unless it lacks pub/sub in clusters."""
+    kind = servers[0].kind
+    return "valkey" if kind == "redis-6.2" and layer_class is RedisPubSubChannelLayer else kind
+
+
+@pytest.fixture(scope="module")
+def movable(servers: list[Server]) -> Iterator[Callable[[Any], Cluster]]:
+    """`movable(layer_class)`: a cluster whose slots tests may move."""
+    clusters: dict[str, Any] = {}
+    with contextlib.ExitStack() as stack:
+
+        def cluster(layer_class: Any) -> Cluster:
+            kind = kind_for(layer_class, servers)
+            if kind not in clusters:
+                clusters[kind] = stack.enter_context(cluster_of(kind))
+            found: Cluster = clusters[kind]
+            return found
+
+        yield cluster
+
+
+def elsewhere(cluster: Cluster) -> Server:
+    """A primary that does not own the slot."""
+    return next(node for node in cluster.primaries if node is not cluster.owner(SLOT))
+
+
+# Slots
+
+
+@by_both_ways
+def test_a_slot_moves_under_traffic(layer_class: Any, movable: Any, prefix: str, run: Run) -> None:
+    cluster = movable(layer_class)
+    hosts = [cluster.host(virtual_shards=1)]
+    layer, other = (layer_class(hosts=hosts, prefix=prefix) for _ in range(2))
+    traffic = Traffic(layer, other, LABEL)
+
+    async def move() -> None:
+        await asyncio.sleep(0.3)
+        for _ in range(3):
+            target = elsewhere(cluster)
+            source = cluster.begin_move(SLOT, target)
+            await asyncio.sleep(0.3)  # calls wait for the end
+            while cluster.move_keys(SLOT, source, target):
+                pass
+            cluster.end_move(SLOT, source, target)
+            await asyncio.sleep(0.5)
+
+    async def main() -> None:
+        await exchange(layer)
+        moving = asyncio.create_task(move())
+        await traffic.run(moving.done)
+        await moving
+        for each in (layer, other):
+            await each.close()
+
+    run(main())
+    assert not traffic.failures
+    lost = set(traffic.sent[:-3]) - set(traffic.received)
+    kept = {"normal"} if layer_class is RedisPubSubChannelLayer else {"normal", "direct", "group"}
+    assert not {each for each in lost if each[0] in kept}
+    assert all(each in traffic.sent for each in traffic.received)
+    for kind in kept:
+        numbers = [number for each, number in traffic.received if each == kind]
+        assert numbers == sorted(numbers)
+
+
+@by_both_ways
+def test_a_slot_that_is_on_its_way_for_longer_than_the_timeout(
+    layer_class: Any, movable: Any, prefix: str, run: Run
+) -> None:
+    cluster = movable(layer_class)
+    layer, other = (
+        layer_class(hosts=[cluster.host(virtual_shards=1)], prefix=prefix, timeout=0.5, on_disconnect="disconnected")
+        for _ in range(2)
+    )
+
+    async def main() -> None:
+        name = await layer.new_channel()
+        await layer.group_add("g", name)
+        await other.group_add("g", "normal")
+        await other.send("normal", {"n": 1})
+        target = elsewhere(cluster)
+        source = cluster.begin_move(SLOT, target)
+        for when in ("before", "after"):
+            for call in (
+                lambda: other.send("empty", {}),
+                lambda: other.send(name, {}),
+                lambda: other.group_send("g", {}),
+            ):
+                began = time.monotonic()
+                with pytest.raises(RemoteUnavailable, match="the slot of its keys moves to another node"):
+                    await call()
+                assert 0.3 < time.monotonic() - began < 3, when
+            cluster.move_keys(SLOT, source, target)
+        cluster.end_move(SLOT, source, target)
+        assert await layer.receive("normal") == {"n": 1}
+        await recovered(lambda: other.group_send("g", {"n": 2}))
+        # Nobody took the members for dead, and what was refused was not given to some of them.
+        assert await layer.receive("normal") == {"n": 2}
+        if layer_class is RedisChannelLayer:
+            assert await layer.receive(name) == {"n": 2}
+            assert (await other.statistics())["dead"] == 0
+        for each in (layer, other):
+            await each.close()
+
+    run(main())
+
+
+# Primaries
+
+
+@pytest.fixture
+def own(servers: list[Server]) -> Iterator[Callable[[Any], Cluster]]:
+    """`own(layer_class)`: a cluster with replicas, for one test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda layer_class: stack.enter_context(cluster_of(kind_for(layer_class, servers), 3, 3))
+
+
+def replica_of(cluster: Cluster, primary: Server) -> Server:
+    return cluster.replicas[cluster.primaries.index(primary)]
+
+
+def is_promoted(replica: Server) -> Callable[[], bool]:
+    """Whether `replica` is a primary; asked at most each 0.05 s."""
+    asked = 0.0
+
+    def promoted() -> bool:
+        nonlocal asked
+        if time.monotonic() - asked < 0.05:
+            return False
+        asked = time.monotonic()
+        return bool(replica.command("ROLE")[0] == b"master")
+
+    return promoted
+
+
+@by_both_ways
+def test_a_primary_dies_under_traffic(layer_class: Any, own: Any, prefix: str, run: Run) -> None:
+    cluster = own(layer_class)
+    layer, other = (layer_class(hosts=[cluster.host(virtual_shards=1)], prefix=prefix) for _ in range(2))
+    traffic = Traffic(layer, other, LABEL)
+    primary = cluster.owner(SLOT)
+    replica = replica_of(cluster, primary)
+
+    async def main() -> None:
+        await exchange(layer)
+        await other.send("kept", {"n": 1})
+        wait(lambda: bool(primary.command("WAIT", 1, 1000)))
+        primary.kill()
+        await traffic.run(is_promoted(replica))
+        assert await layer.receive("kept") == {"n": 1}
+        for each in (layer, other):
+            await each.close()
+
+    run(main())
+
+
+@by_both_ways
+def test_a_primary_is_replaced_in_order_under_traffic(layer_class: Any, own: Any, prefix: str, run: Run) -> None:
+    """As before an update of its machine: the replica has everything, and nothing is lost."""
+    cluster = own(layer_class)
+    layer, other = (layer_class(hosts=[cluster.host(virtual_shards=1)], prefix=prefix) for _ in range(2))
+    traffic = Traffic(layer, other, LABEL)
+    replica = replica_of(cluster, cluster.owner(SLOT))
+
+    async def main() -> None:
+        await exchange(layer)
+        running = asyncio.create_task(traffic.run(is_promoted(replica)))
+        await asyncio.sleep(0.5)
+        replica.command("CLUSTER", "FAILOVER")
+        await running
+        for each in (layer, other):
+            await each.close()
+
+    run(main())
+    assert not traffic.failures
+    lost = {each for each in traffic.sent[:-3] if each not in traffic.received}
+    assert not lost or layer_class is RedisPubSubChannelLayer
+    assert not any(kind == "normal" for kind, _ in lost)
+
+
+def test_a_primary_that_stops_is_given_up(own: Any, prefix: str, run: Run) -> None:
+    cluster = own(RedisChannelLayer)
+    layer = RedisChannelLayer(hosts=[cluster.host(virtual_shards=1)], prefix=prefix, timeout=1, block_time=0.3)
+    primary = cluster.owner(SLOT)
+
+    async def main() -> None:
+        name = await layer.new_channel()
+        waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
+        await asyncio.sleep(0.2)
+        primary.pause()
+        for channel in ("normal", name):
+            await recovered(lambda channel=channel: layer.send(channel, {"n": channel}), 20)  # type: ignore[misc]
+        async with asyncio.timeout(20):
+            assert [(await task)["n"] for task in waiting] == ["normal", name]
+        await layer.close()
+
+    try:
+        run(main())
+    finally:
+        primary.resume()
+
+
+def test_with_a_node_gone_the_others_serve(servers: list[Server], prefix: str, run: Run) -> None:
+    with cluster_of(servers[0].kind, 3, cluster_require_full_coverage="no") as cluster:
+        layer = RedisChannelLayer(hosts=[cluster.host()], prefix=prefix, timeout=1)
+        channels = [f"queue.{n}" for n in range(64)]
+
+        async def main() -> None:
+            for channel in channels:
+                await layer.group_add("g", channel)
+            gone = cluster.primaries[2]
+            gone.kill()
+            wait(lambda: "cluster_slots_fail:0" not in info(cluster.primaries[0]))
+            with pytest.raises(RemoteUnavailable, match=rf":{gone.port} .*on 1[01] other shard\(s\) got the message"):
+                await layer.group_send("g", {"n": 1})
+            results = await asyncio.gather(*(layer.send(channel, {}) for channel in channels), return_exceptions=True)
+            failed = [channel for channel, result in zip(channels, results, strict=True) if result is not None]
+            assert 10 < len(failed) < 40
+            for channel in set(channels) - set(failed):
+                assert await layer.receive(channel) == {"n": 1}
+            await layer.close()
+
+        run(main())

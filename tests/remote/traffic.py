@@ -1,0 +1,73 @@
+"""Messages under way while servers change their roles."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hybrid_layer.exceptions import RemoteUnavailable
+from tests.remote.tools import recovered
+
+RESUMES_WITHIN = 3.0
+"""Seconds from the promotion to the first message. A second on an idle machine; tests run on busy ones."""
+
+
+class Traffic:
+    """A sender and waiting receivers, over a normal channel, a process-specific one and a group."""
+
+    def __init__(self, layer: Any, other: Any, label: str) -> None:
+        self._layer = layer
+        self._other = other
+        self._label = label
+        self._sender = layer
+        self.received: list[tuple[str, int]] = []
+        self.last = 0.0
+        self.sent: list[tuple[str, int]] = []
+        """What was acknowledged."""
+        self.failures: list[str] = []
+        """What the sends said that were not; each names the server by `label`."""
+        self._number = 0
+
+    async def run(self, until: Callable[[], bool]) -> None:
+        """Send until `until()`, and then with the other layer until a message of each kind has come from it."""
+        name = await recovered(self._layer.new_channel, 20)
+        await recovered(lambda: self._layer.group_add("g", name), 20)
+        receivers = [asyncio.create_task(self._receive(channel)) for channel in ("normal", name)]
+        try:
+            async with asyncio.timeout(60):
+                while not until():
+                    await self._send(name)
+                    await asyncio.sleep(0.02)
+                self._sender = self._other
+                first, began = self._number + 1, time.monotonic()
+                while {kind for kind, number in self.received if number >= first} < {"normal", "direct", "group"}:
+                    await self._send(name)
+                    await asyncio.sleep(0.02)
+                assert time.monotonic() - began < RESUMES_WITHIN
+        finally:
+            for task in receivers:
+                task.cancel()
+            await asyncio.wait(receivers)
+        assert len(set(self.received)) == len(self.received), "something came twice"
+
+    async def _send(self, name: str) -> None:
+        self._number += 1
+        for send, to, kind in (
+            (self._sender.send, "normal", "normal"),
+            (self._sender.send, name, "direct"),
+            (self._sender.group_send, "g", "group"),
+        ):
+            try:
+                await send(to, {"kind": kind, "n": self._number})
+                self.sent.append((kind, self._number))
+            except RemoteUnavailable as error:
+                if self._label not in str(error):
+                    raise
+                self.failures.append(str(error))
+
+    async def _receive(self, channel: str) -> None:
+        while True:
+            message = await self._layer.receive(channel)
+            self.received.append((message["kind"], message["n"]))
