@@ -206,7 +206,7 @@ def _abort(state: LoopConnections) -> None:
     state.ends()
     for reader in state.readers.values():
         reader.abort()
-    for stop in state.stoppers:
+    for stop in list(state.stoppers):
         stop()
     for link in set(state.links.values()):
         link.abort()

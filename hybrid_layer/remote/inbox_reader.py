@@ -110,8 +110,10 @@ class InboxReader:
         process, home = self._process, self._process.home
         pops = Pops(home.host, home.clock, process.options.block_time, process.options.timeout, self.wake)
         reading = self._reading = _Reading(loop, pops)
+        stoppers, stop = process.connections.loops.get().stoppers, lambda: self._abort(reading)
+        stoppers.append(stop)
         reading.task = loop.create_task(self._run(reading))
-        process.connections.loops.get().stoppers.append(lambda: self._abort(reading))
+        reading.task.add_done_callback(lambda _: stoppers.remove(stop))
 
     async def _run(self, reading: _Reading) -> None:
         process = self._process

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from tests.process_main import Parent
 from tests.processes import Process
+from tests.remote.tools import recovered
 from tests.servers import Server
 
 Run = Callable[..., Any]
@@ -43,17 +45,6 @@ async def receive(layer: Any, channel: str) -> Any:
     return await asyncio.wait_for(layer.receive(channel), 10)
 
 
-async def sent(call: Callable[[], Any]) -> None:
-    """Try until the sender, too, has found the server again."""
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            return await call()
-        except RemoteUnavailable:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
-
-
 @ways
 def test_a_server_that_restarts(way: str, make: Callable[..., tuple[Any, Server]], run: Run) -> None:
     layer, server = make()
@@ -78,7 +69,7 @@ def test_a_server_that_restarts(way: str, make: Callable[..., tuple[Any, Server]
             assert time.monotonic() - began < 5  # within one where the machine has nothing else to do
             waiting = asyncio.create_task(receive(layer, waits))
             assert [await receive(layer, works) for _ in range(2)] == [LOST, BACK]
-        await sent(lambda: layer.group_send("g", {"type": "a member still"}))
+        await recovered(lambda: layer.group_send("g", {"type": "a member still"}), 10)
         assert await waiting == {"type": "a member still"}
         assert await receive(layer, works) == {"type": "a member still"}
         await layer.close()
@@ -99,7 +90,7 @@ def test_a_connection_that_is_cut(way: str, make: Callable[..., tuple[Any, Serve
             await asyncio.sleep(0.2)
             server.command("CLIENT", "KILL", *kinds)
             assert [await waiting, await receive(layer, name)] == [LOST, BACK]
-            await sent(lambda: layer.group_send("g", {"type": "on"}))
+            await recovered(lambda: layer.group_send("g", {"type": "on"}), 10)
             assert await receive(layer, name) == {"type": "on"}
         await layer.close()
 
@@ -120,7 +111,7 @@ def test_a_server_that_does_not_answer(way: str, make: Callable[..., tuple[Any, 
         await asyncio.sleep(0.5)
         server.resume()
         assert await waiting == BACK
-        await sent(lambda: layer.send(name, {"type": "on"}))
+        await recovered(lambda: layer.send(name, {"type": "on"}), 10)
         assert await receive(layer, name) == {"type": "on"}
         await layer.close()
 
@@ -239,7 +230,7 @@ def test_ten_thousand_groups_are_listened_for_again(
         assert await receive(layer, name) == BACK
         assert len(server.command("PUBSUB", "CHANNELS")) == 10_002
         for n in (0, 4_999, 9_999):
-            await sent(lambda n=n: layer.group_send(f"g.{n}", {"n": n}))  # type: ignore[misc]
+            await recovered(partial(layer.group_send, f"g.{n}", {"n": n}), 10)
             assert await receive(layer, name) == {"n": n}
         await layer.close()
 
@@ -260,7 +251,7 @@ def test_an_outage_does_not_prolong_memberships(
         server.kill()
         await asyncio.sleep(0.3)
         server.restart()
-        await sent(lambda: layer.send("other", {}))
+        await recovered(lambda: layer.send("other", {}), 10)
         await asyncio.sleep(began + 2.2 - time.monotonic())
         await layer.group_send("g", {"n": 1})
         for channel in (name, "jobs"):
@@ -293,9 +284,9 @@ def test_calls_during_an_outage_end_in_time_and_work_afterwards(
         assert all(isinstance(result, RemoteUnavailable) and str(server.port) in str(result) for result in results)
         assert await layer.new_channel()
         server.restart()
-        await sent(lambda: layer.group_add("h", name))
-        await sent(lambda: layer.group_send("g", {"n": "nobody"}))
-        await sent(lambda: layer.group_send("h", {"n": 1}))
+        await recovered(lambda: layer.group_add("h", name), 10)
+        await recovered(lambda: layer.group_send("g", {"n": "nobody"}), 10)
+        await recovered(lambda: layer.group_send("h", {"n": 1}), 10)
         assert await receive(layer, name) == {"n": 1}
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(layer.receive(leaves), 0.2)

@@ -287,3 +287,28 @@ def test_an_idle_receiver_outlives_the_clients_default_timeout(make_layer: Make,
         await layer.close()
 
     run(main())
+
+
+@pytest.mark.parametrize("make", ["make_layer", "make_pubsub"])
+def test_readers_that_come_and_go_leave_nothing_in_their_loop(
+    request: pytest.FixtureRequest, make: str, run: Run
+) -> None:
+    """While another receiver keeps the loop's connections open."""
+    layer = request.getfixturevalue(make)()
+
+    async def main() -> None:
+        name = await layer.new_channel()
+        waiting = asyncio.create_task(layer.receive("normal"))
+        for n in range(10):
+            own = asyncio.create_task(layer.receive(name))
+            await asyncio.sleep(0.01)
+            await layer.send(name, {"n": n})
+            assert await own == {"n": n}
+            await layer.close()
+        await asyncio.sleep(0)
+        assert len(layer._transport._process().connections.loops.get().stoppers) <= 1
+        await layer.send("normal", {})
+        await waiting
+        await layer.close()
+
+    run(main())

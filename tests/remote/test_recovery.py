@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -90,6 +91,9 @@ def test_outage(make_layer: Make, run: Run, new_server: Callable[..., Server], o
             while True:
                 got[channel].append((await layer.receive(channel))["id"])
 
+        def has_come(channel: str, id_: int) -> bool:
+            return id_ in got[channel]
+
         readers = [asyncio.create_task(read(channel)) for channel in got]
         await asyncio.sleep(0.1)
         outage.begin(server, healthy)
@@ -107,21 +111,14 @@ def test_outage(make_layer: Make, run: Run, new_server: Callable[..., Server], o
             assert f"{server.host}:{server.port}" in str(error)
             assert outage.cause in str(error).lower() or outage.cause in str(error), str(error)
         await other.send(elsewhere, {"id": 1})
-        await repeated(lambda: asyncio.sleep(0), lambda: got[elsewhere] == [1], SLACK)
+        await repeated(lambda: asyncio.sleep(0), partial(has_come, elsewhere, 1), SLACK)
 
         outage.end(server, healthy)
         limit = 1 + SLACK
-        for channel, send in {
-            normal: lambda: other.send(normal, {"id": 2}),
-            own: lambda: other.send(own, {"id": 3}),
-        }.items():
-            await repeated(send, lambda channel=channel: {2, 3} & set(got[channel]), limit)  # type: ignore[misc]
+        for channel, id_ in ((normal, 2), (own, 3)):
+            await repeated(partial(other.send, channel, {"id": id_}), partial(has_come, channel, id_), limit)
         for group, id_ in (("mine", 4), ("added.by.another", 5)):
-            await repeated(
-                lambda group=group, id_=id_: other.group_send(group, {"id": id_}),  # type: ignore[misc]
-                lambda id_=id_: id_ in got[own],  # type: ignore[misc]
-                limit,
-            )
+            await repeated(partial(other.group_send, group, {"id": id_}), partial(has_come, own, id_), limit)
         assert all(not reader.done() for reader in readers)
         for ids in got.values():
             assert ids.count("doubtful") <= 2, "a send and a group_send"
