@@ -14,7 +14,7 @@ from functools import lru_cache
 from re import Pattern
 
 from hybrid_layer.exceptions import ConfigurationError
-from hybrid_layer.options import compiled_pattern, did_you_mean, shown
+from hybrid_layer.options import compiled_pattern, one_of, shown
 
 
 class Route(Enum):
@@ -66,7 +66,4 @@ def _normal_only(pattern: str | Pattern[str]) -> Pattern[str]:
 
 
 def _route(pattern: object, value: object) -> Route:
-    if not isinstance(value, str) or value not in ("local", "remote"):
-        hint = did_you_mean(value, ["local", "remote"])
-        raise ConfigurationError(f"routes[{shown(pattern)}] is {shown(value)}; give 'local' or 'remote'.{hint}")
-    return Route(value)
+    return Route(one_of(f"routes[{shown(pattern)}]", value, tuple(route.value for route in Route)))
