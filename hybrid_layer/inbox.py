@@ -74,12 +74,13 @@ class Inbox:
     def deliver(self, channels: Iterable[str], payload: bytes, deadline: float, epoch: int = 0) -> None:
         """Buffer one payload for each of `channels`. `deadline` is on the clock of `time.monotonic`, in seconds."""
         with self._lock:
+            self._arrivals += 1
+            message = (self._arrivals, deadline, epoch, payload)
             for name in channels:
                 channel = self._channels.get(name)
                 if channel is None:
                     channel = self._channels[name] = _Channel()
-                self._arrivals += 1
-                channel.messages.append((self._arrivals, deadline, epoch, payload))
+                channel.messages.append(message)
                 if len(channel.messages) > 1:
                     self._bound(name, channel)
                 self._wake(name, channel)
@@ -164,46 +165,44 @@ class Inbox:
                 if not waiter.woken:
                     poll()
                 await waiter.future
-                payload = self._take_or_rearm(name, waiter)
+                payload = self._take_and_leave(name, waiter)
                 if payload is not None:
                     return payload
                 # What woke us has expired, was flushed or taken: ask the source again, which believed us served.
-        finally:
-            self._leave(name, waiter)
+        except BaseException:
+            self._give_up(name, waiter)
+            raise
 
     def take(self, name: str) -> bytes | None:
         """The next payload that is neither expired nor flushed, or None."""
         with self._lock:
-            if not name.endswith("!"):
-                return self._take_from(name)
             while True:
-                source = self._oldest(name)
+                source = self._oldest(name) if name.endswith("!") else name
                 channel = self._channels.get(source)
                 if channel is None or not channel.messages:
                     return None
-                payload = self._take_from(source)  # or a buffer was emptied of expired ones: look at the next
+                payload = self._take_from(channel)
+                self._forget_if_idle(source, channel)
                 if payload is not None:
                     return payload
+                # Its messages had expired. Among several channels, another one may have one that has not.
 
-    def _take_from(self, name: str) -> bytes | None:
-        channel = self._channels.get(name)
-        if channel is None:
-            return None
-        payload = None
-        while channel.messages and payload is None:
-            _, deadline, epoch, payload = channel.messages.popleft()
+    def _take_from(self, channel: _Channel) -> bytes | None:
+        messages = channel.messages
+        while messages:
+            _, deadline, epoch, payload = messages.popleft()
             if epoch != self._epoch():
-                payload = None
-            elif deadline <= time.monotonic():
-                self._statistics.count("expired")
-                payload = None
-        self._forget_if_idle(name, channel)
-        return payload
+                continue
+            if deadline > time.monotonic():
+                return payload
+            self._statistics.count("expired")
+        return None
 
     def _take_or_join(self, name: str) -> tuple[bytes | None, Waiter | None]:
         with self._lock:
             channel = self._channels.get(name)
-            if self._turns > 0 and (channel is None or not channel.waiters):
+            is_whole = name.endswith("!")
+            if self._turns > 0 and (is_whole if channel is None else not channel.waiters):
                 payload = self.take(name)
                 if payload is not None:
                     self._turns -= 1
@@ -217,7 +216,7 @@ class Inbox:
                 counts = self._add_loop(loop)
             waiter = channel.waiters.join(loop)
             counts.waiting += 1
-            if len(channel.messages) >= len(channel.waiters) or (self._turns <= 0 and name.endswith("!")):
+            if len(channel.messages) >= len(channel.waiters) or (self._turns <= 0 and is_whole):
                 # There is one for it, but it gives the loop a turn first: a channel that is never empty would otherwise
                 # keep its consumer, and so the loop, busy for ever.
                 waiter.woken = True
@@ -227,35 +226,40 @@ class Inbox:
             self._turns = _TURNS
             return None, waiter
 
-    def _take_or_rearm(self, name: str, waiter: Waiter) -> bytes | None:
+    def _take_and_leave(self, name: str, waiter: Waiter) -> bytes | None:
         # One step for everybody else: a message that came between the look and the re-arming would find the waiter
         # still marked as woken, wake nobody, and stay.
         with self._lock:
-            payload = self.take(name)
+            channel = self._channels[name]  # kept for us
+            payload = self.take(name) if name.endswith("!") else self._take_from(channel)
             if payload is None:
                 waiter.rearm()
                 self._count_unserved(waiter.loop, 1)
+            else:
+                self._leave(name, channel, waiter)
             return payload
 
-    def _leave(self, name: str, waiter: Waiter) -> None:
+    def _give_up(self, name: str, waiter: Waiter) -> None:
         with self._lock:
-            counts = self._loops.get(waiter.loop)
-            if counts is not None:
-                counts.waiting -= 1
-                if not waiter.woken:
-                    counts.unserved -= 1
-                if counts.waiting <= 0:
-                    del self._loops[waiter.loop]
-            channel = self._channels.get(name)
-            if channel is None:  # its loop was closed without notice, and the place given up for it
-                return
-            channel.waiters.leave(waiter)
-            # A wake is one message's; who leaves with more to take, or without having taken, passes it on.
-            if channel.messages:
-                self._wake(name, channel)
-            elif name.endswith("!") and self._oldest(name) != name:
-                self._wake(self._oldest(name), self._channels[self._oldest(name)])
-            self._forget_if_idle(name, channel)
+            self._leave(name, self._channels.get(name), waiter)
+
+    def _leave(self, name: str, channel: _Channel | None, waiter: Waiter) -> None:
+        counts = self._loops.get(waiter.loop)
+        if counts is not None:
+            counts.waiting -= 1
+            if not waiter.woken:
+                counts.unserved -= 1
+            if counts.waiting <= 0:
+                del self._loops[waiter.loop]
+        if channel is None:  # its loop was closed without notice, and the place given up for it
+            return
+        channel.waiters.leave(waiter)
+        # A wake is one message's; who leaves with more to take, or without having taken, passes it on.
+        if channel.messages:
+            self._wake(name, channel)
+        elif name.endswith("!") and self._oldest(name) != name:
+            self._wake(self._oldest(name), self._channels[self._oldest(name)])
+        self._forget_if_idle(name, channel)
 
     # Steps
 

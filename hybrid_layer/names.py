@@ -41,6 +41,7 @@ def is_process_specific(name: str) -> bool:
     return "!" in name
 
 
+@lru_cache(maxsize=8192)
 def non_local(name: str) -> str:
     """The part up to and including ``!``; the whole name of a normal channel."""
     head, mark, _ = name.partition("!")
@@ -52,6 +53,7 @@ def local(name: str) -> str:
     return name.partition("!")[2]
 
 
+@lru_cache(maxsize=8192)
 def process_of(name: str) -> str:
     """``PROCESS`` of ``prefix.PROCESS!local``; without a dot, all that stands before the ``!``."""
     return name.partition("!")[0].rpartition(".")[2]

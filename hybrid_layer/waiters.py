@@ -26,7 +26,8 @@ class Waiter:
         """Wake the coroutine, from any thread. False: its loop is gone, so wake another."""
         self.woken = True
         if asyncio._get_running_loop() is self.loop:
-            _set(self.future)
+            if not self.future.done():
+                self.future.set_result(None)
             return True
         try:
             self.loop.call_soon_threadsafe(_set, self.future)
@@ -45,40 +46,34 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class WaitQueue:
+class WaitQueue(deque[Waiter]):
     """Waiters in the order of their arrival."""
 
-    __slots__ = ("_waiters",)
-
-    def __init__(self) -> None:
-        self._waiters: deque[Waiter] = deque()
-
-    def __len__(self) -> int:
-        return len(self._waiters)
+    __slots__ = ()
 
     def join(self, loop: asyncio.AbstractEventLoop) -> Waiter:
         """Take a place behind all others."""
         # Who waits in a loop that was closed without notice never leaves by itself, and would be in front for ever.
-        while self._waiters and self._waiters[0].loop.is_closed():
-            self._waiters.popleft()
+        while self and self[0].loop.is_closed():
+            self.popleft()
         waiter = Waiter(loop)
-        self._waiters.append(waiter)
+        self.append(waiter)
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
         """Give the place up."""
-        if self._waiters and self._waiters[0] is waiter:  # nearly always: the oldest is served first
-            self._waiters.popleft()
-        elif waiter in self._waiters:
-            self._waiters.remove(waiter)
+        if self and self[0] is waiter:  # nearly always: the oldest is served first
+            self.popleft()
+        elif waiter in self:
+            self.remove(waiter)
 
     def wake_next(self) -> Waiter | None:
         """Wake the oldest waiter that was not woken yet, and tell which. None when there is none."""
-        for waiter in self._waiters:
+        for waiter in self:
             if not waiter.woken and waiter.wake():
                 return waiter
         return None
 
     def is_first(self, waiter: Waiter) -> bool:
         """Whether nobody has waited longer."""
-        return self._waiters[0] is waiter
+        return self[0] is waiter

@@ -88,9 +88,11 @@ class LocalTransport:
         if "!" not in channel:
             return await process.segment.stations.get().receive(channel)
         part = non_local(channel)
-        if part not in process.parts:
+        poll = process.parts.get(part)
+        if poll is None:
             await self.open_inbox(part)
-        payload = await process.inbox.receive(channel, process.parts[part])
+            poll = process.parts[part]
+        payload = await process.inbox.receive(channel, poll)
         process.segment.core.count(_RECEIVED, 1)
         return payload
 
