@@ -1,8 +1,9 @@
 """One event loop at the shared segment: its doorbell, its sleep, and who waits in it for normal channels.
 
-The loop is asleep in the segment's eyes only after it has said so, in one step with a last look (`_settle`). Until
-then nobody rings it, which is half of the throughput; what comes for it meanwhile is on its ready list. So whatever
-wakes the loop or takes a message schedules a `_settle` behind the coroutines that now run.
+The loop is asleep in the segment's eyes only after it has said so, in one step with a last look: a pop that finds
+nothing (`_pop`), or `_settle`. Until then nobody rings it, which is half of the throughput; what comes for it meanwhile
+is on its ready list. So whatever wakes the loop or takes a message schedules a `_settle` behind the coroutines that now
+run.
 
 All methods but `wake` are called in the station's own loop.
 """
@@ -48,6 +49,8 @@ class Station:
         """Inboxes that were empty when the segment was last asked, and have announced nothing since."""
         self._turns = _TURNS
         self._settling = False
+        self._asleep = False
+        """The segment has the loop asleep, and nobody has woken it since: there is nothing to be collected."""
         self._timer: asyncio.TimerHandle | None = None
         self._retries: dict[Hashable, Callable[[], None]] = {}
         self._open()
@@ -57,6 +60,7 @@ class Station:
         core = self._segment.core
         self._moves = self._segment.moves
         self._rebuilds = core.rebuilds
+        self._asleep = False
         self._fd = -1
         self._inode = (0, 0)
         self._path = ""
@@ -132,6 +136,7 @@ class Station:
                     self._turns -= 1
                     return payload
             queue = self._queues[channel] = WaitQueue()
+            self._stale.discard(channel)
         waiter = queue.join(self.loop)
         self._start_timer()
         try:
@@ -159,17 +164,19 @@ class Station:
 
     def _pop(self, channel: str) -> bytes | None:
         try:
-            payload, loops = self._segment.core.pop(channel, self.number)
+            payload, loops, asleep = self._segment.core.pop(channel, self.number)
         except (_core.Busy, _core.Damaged, _core.Retired, _core.NoMemory):
             # Not registered, with NoMemory because not even a block for a waiter is left: look again by ourselves.
             self.retry_soon("wake", self._wake_all)
             return None
         except _core.Detached:
             return None  # the interpreter is ending
-        if loops:
-            self._segment.wake_loops(loops)
         if payload is None:
-            self.settle_soon()
+            self._asleep = asleep
+            if not asleep:
+                self.settle_soon()
+        if loops:
+            self._segment.wake_loops(loops)  # perhaps this one, so not before its sleep is noted
         return payload
 
     # Inboxes
@@ -185,10 +192,15 @@ class Station:
     def wake(self) -> None:
         """Look for what has come. From any thread."""
         if asyncio._get_running_loop() is self.loop:
-            self.settle_soon()
+            self._get_up()
         else:
+            # Not before what the loop now does: that may be a pop that finds nothing, and then notes that it sleeps.
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self.loop.call_soon_threadsafe(self.settle_soon)
+                self.loop.call_soon_threadsafe(self._get_up)
+
+    def _get_up(self) -> None:
+        self._asleep = False
+        self.settle_soon()
 
     def settle_soon(self) -> None:
         """Look for what has come, and else go to sleep, when the coroutines that can run now have run."""
@@ -209,20 +221,28 @@ class Station:
             callback()
 
     def _on_ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             os.read(self._fd, 4096)
+        except BlockingIOError:
+            pass  # emptied by other code
+        self._asleep = False
         self._settle()
 
     def _settle(self) -> None:
         self._settling = False
+        core = self._segment.core
+        if self._asleep and not self._stale and self._rebuilds == core.rebuilds and self._moves == self._segment.moves:
+            return  # what comes from now on rings
         if not self._segment.is_own():
             return
-        core = self._segment.core
         if self._moves != self._segment.moves:
             self._reopen()
         try:
             self._unwait_stale()
-            ready = core.collect(self.number, True) if self.number >= 0 else None
+            ready = None
+            if self.number >= 0 and not self._asleep:
+                ready = core.collect(self.number, True)
+                self._asleep = ready is None
             if self._rebuilds != core.rebuilds:
                 self._rebuilds = core.rebuilds
                 self._register_anew()
@@ -273,7 +293,7 @@ class Station:
         self.watched.clear()
         self._take_in_all()
         self._wake_all()
-        self.settle_soon()
+        self._get_up()
 
     def _take_in_all(self) -> None:
         for take_in, _ in list(self._inboxes.values()):
@@ -321,7 +341,7 @@ class Station:
             return  # the next round tries again
         self._segment.tidy_up_after_the_dead()
         self._segment.warn_of_unread()
-        self.settle_soon()
+        self._get_up()
 
     def _look(self, core: _core.Segment) -> None:
         """Look at each channel by its name: damage may have cut off the list in which this loop waits."""

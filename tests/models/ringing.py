@@ -35,6 +35,8 @@ MUTANTS = {
     "no look around": "a sleeping loop does not look for itself",
     "own rings only": "after a rebuild only who has somebody to ring rings everybody",
     "rebuild unnoticed": "a loop does not compare the number of rebuilds",
+    "sleeps over it": "a pop that finds nothing goes to sleep although another channel is ready",
+    "own wake unheard": "a loop that sleeps, and is woken by its own process, does not look",
     "two steps": "a pop reads the head in one critical section and takes it in another",
 }
 
@@ -55,6 +57,7 @@ class Actor(NamedTuple):
     head: int = 0  # what the mutant "two steps" has read
     # of a reader: its station
     settling: bool = False
+    asleep: bool = False  # it has gone to sleep, and was not woken since
     stale: frozenset[int] = frozenset()
     rebuilds: int = 0
     # of a reader: its loop's place in the segment, which stays when the process dies
@@ -86,7 +89,7 @@ def put(items: tuple[Any, ...], index: int, item: object) -> tuple[Any, ...]:
 class Ringing:
     """`readers`: for each its consumers as (channel, messages); `writers`: for each what it does.
 
-    Without the `clock` no time-out ever helps.
+    Without the `clock` no time-out ever helps. With `mortal` only that reader may die, and not under the lock.
     """
 
     def __init__(
@@ -96,18 +99,20 @@ class Ringing:
         deaths: int = 0,
         cancels: int = 0,
         clock: bool = True,
+        mortal: int | None = None,
     ) -> None:
         self.without = ""
         self.readers = readers
         self.writers = writers
         self.deaths = deaths
+        self.mortal = mortal
         self.clock = clock
         self.cancels = cancels
         self.channels = sorted({channel for consumers in readers for channel, _ in consumers})
         alone, helped = frozenset({"time", "death", "cancel", "push"}), frozenset({"death", "cancel", "push"})
         self.hopes = (
             Hope("nobody died, and a message lies there while its reader sleeps", _nobody_died, is_served, alone),
-            Hope("a message lies there for longer than 250 ms", lambda s: True, is_served, helped),
+            Hope("a message lies there for longer than 250 ms", lambda s: clock, is_served, helped),
             Hope(
                 "a writer died, and the next one's message does not wake the reader",
                 self._more_will_come,
@@ -174,7 +179,7 @@ class Ringing:
             name = f"reader {n}" if is_reader else f"writer {n - len(self.readers)}"
             for what, kind, state in self._next(s, n, a):
                 yield Step(f"{name} {what}", kind, state)
-            if s.dead_readers + s.dead_writers < self.deaths and not _is_over(a):
+            if s.dead_readers + s.dead_writers < self.deaths and self.mortal in (None, n) and not _is_over(a):
                 yield Step(f"{name} dies", "death", self._dies(s, n))
             if a.state == RUNG and not a.is_void and self.clock:
                 yield Step(f"{name}: its mark is older than 20 ms", "time", self.change(s, n, is_void=True))
@@ -187,6 +192,9 @@ class Ringing:
                 yield from self.push(s, n, a)
         else:
             yield from self._turn(s, n, a)
+
+    def _may_die_inside(self, s: State) -> bool:
+        return self.mortal is None and s.dead_readers + s.dead_writers < self.deaths
 
     def _dies(self, s: State, n: int) -> State:
         a = s.actors[n]
@@ -228,9 +236,11 @@ class Ringing:
         a = s.actors[best]
         if channel not in a.ready:
             s = self.change(s, best, ready=(*a.ready, channel))
-        # A loop of one's own process is woken without its doorbell: it settles anyway after what it does now.
-        if (a.state == ASLEEP or best_rank == 1) and best != n:
-            s = self.change(s, n, rings=(*s.actors[n].rings, (best, True)))
+        if a.state == ASLEEP or best_rank == 1:
+            if best != n:
+                s = self.change(s, n, rings=(*s.actors[n].rings, (best, True)))
+            elif self.without != "own wake unheard":
+                s = self.change(s, n, asleep=False, settling=True)  # wake_loops, without its doorbell
         return s
 
     def rank(self, a: Actor, channel: int) -> int:
@@ -246,7 +256,7 @@ class Ringing:
     def push(self, s: State, n: int, a: Actor) -> Iterator[tuple[str, str, State]]:
         what, todo = a.todo[0], a.todo[1:]
         inside = self.change(self.enter(s, n, rings=bool(what)), n, todo=todo)
-        dies = s.dead_readers + s.dead_writers < self.deaths
+        dies = self._may_die_inside(s)
         if dies:
             state = self._dies(inside, n)._replace(dirty=True)
             yield "dies in op_push, before its commit" if what else "dies under the lock", "death", state
@@ -299,10 +309,12 @@ class Ringing:
             if consumer.at in ("waits", "woken") and s.cancels < self.cancels:
                 state = self.leave(s._replace(cancels=s.cancels + 1), n, i, is_cancelled=True)
                 yield f"consumer {i} is cancelled", "cancel", state
-        if a.settling:
+        if a.settling and a.asleep and not a.stale and a.rebuilds == s.rebuilds:
+            yield "_settle: it is asleep", "", self.change(s, n, settling=False)
+        elif a.settling:
             yield from self.unwait(self.change(s, n, settling=False), n, a)
         if a.bell:
-            yield "_on_ring: empties its doorbell", "", self.change(s, n, bell=False, at="unwait")
+            yield "_on_ring: empties its doorbell", "", self.change(s, n, bell=False, asleep=False, at="unwait")
         if (
             any(consumer.at in ("waits", "woken") for consumer in a.consumers)
             and self.clock
@@ -313,7 +325,7 @@ class Ringing:
             found = [
                 c for c, waiters in enumerate(state.waiters) if n in waiters and state.queues[c] and c not in b.ready
             ]
-            looked = self.change(state, n, ready=(*b.ready, *found), settling=True)
+            looked = self.change(state, n, ready=(*b.ready, *found), asleep=False, settling=True)
             if looked != s:
                 yield "_repoll: 250 ms are over", "time", self.out(looked, n)
 
@@ -350,15 +362,20 @@ class Ringing:
             yield f"consumer {i} joins those who wait", "", joined
             return
         inside = self.enter(s, n)
-        if s.dead_readers + s.dead_writers < self.deaths:
+        if self._may_die_inside(s):
             yield "dies in op_pop, before its commit", "death", self._dies(inside, n)._replace(dirty=True)
         queue = inside.queues[channel]
         if not queue:
             waiters = inside.waiters[channel]
             if n not in waiters:
                 inside = inside._replace(waiters=put(inside.waiters, channel, (*waiters, n)))
-            state = self.change(self.set_consumer(inside, n, i, at="waits"), n, settling=True)
-            yield f"consumer {i}: op_pop: nothing there, its loop is registered", "", self.out(state, n)
+            state = self.set_consumer(inside, n, i, at="waits")
+            if inside.actors[n].ready and self.without != "sleeps over it":
+                state = self.change(state, n, asleep=False, settling=True)
+                yield f"consumer {i}: op_pop: nothing there, its loop is registered", "", self.out(state, n)
+            else:
+                state = self.fall_asleep(state, n)
+                yield f"consumer {i}: op_pop: nothing there, its loop is registered and ASLEEP", "", self.out(state, n)
             return
         if self.without == "two steps":
             state = self.change(inside, n, at="pop_second", head=queue[0] * 10 + i)
@@ -375,7 +392,7 @@ class Ringing:
         channel = consumer.channel
         left = s.queues[channel][1:]
         s = s._replace(queues=put(s.queues, channel, left), taken=(*s.taken, number))
-        if s.dead_readers + s.dead_writers < self.deaths:
+        if self._may_die_inside(s):
             yield "dies in op_pop, after its commit", "death", self._dies(s, n)._replace(dirty=True)
         if left and self.without != "no next":
             s = self.wake_waiter(s, n, channel)
@@ -408,6 +425,9 @@ class Ringing:
 
     def collect(self, s: State, n: int, a: Actor) -> Iterator[tuple[str, str, State]]:
         """loop_collect, with sleep"""
+        if s.actors[n].asleep:
+            yield "_settle: it is still asleep", "", self.compare(s, n)
+            return
         state = self.enter(s, n, rings=False)
         a = state.actors[n]
         look = self.without not in ("no last look", "last look before")
@@ -423,26 +443,29 @@ class Ringing:
 
     def sleep(self, s: State, n: int, a: Actor) -> Iterator[tuple[str, str, State]]:
         """loop_collect: ASLEEP"""
-        if self.without == "asleep stays" and a.state != AWAKE:
-            yield "loop_collect: nothing there", "", self.compare(s, n)
-            return
+        yield "loop_collect: nothing there, ASLEEP", "", self.compare(self.fall_asleep(s, n), n)
+
+    def fall_asleep(self, s: State, n: int) -> State:
+        """loop_sleep, and what the station notes of it"""
+        s = self.change(s, n, asleep=True)
+        if self.without == "asleep stays" and s.actors[n].state != AWAKE:
+            return s
         # Instead of a number for each sleep, which would have no end: who rings for an older one knows it.
         for m, b in enumerate(s.actors):
             if (n, True) in b.rings:
                 s = self.change(s, m, rings=tuple((r, same and r != n) for r, same in b.rings))
-        state = self.change(s, n, state=ASLEEP, is_void=False)
-        yield "loop_collect: nothing there, ASLEEP", "", self.compare(state, n)
+        return self.change(s, n, state=ASLEEP, is_void=False)
 
     def compare(self, s: State, n: int) -> State:
         """The number of rebuilds is read after the critical section: a step of its own where there can be rebuilds."""
-        return self.change(s, n, at="compared") if self.deaths else self.out(s, n)
+        return self.change(s, n, at="compared") if self.deaths and self.mortal is None else self.out(s, n)
 
     def compared(self, s: State, n: int, a: Actor) -> Iterator[tuple[str, str, State]]:
         state = self.out(s, n)
         if a.rebuilds == s.rebuilds or self.without == "rebuild unnoticed":
             yield "_settle: no rebuild since", "", state
             return
-        state = self.change(state, n, rebuilds=s.rebuilds, stale=frozenset(), settling=True)
+        state = self.change(state, n, rebuilds=s.rebuilds, stale=frozenset(), asleep=False, settling=True)
         for channel in range(len(self.channels)):
             state = self.wake_consumer(state, n, channel)
         yield "_register_anew: there was a rebuild", "", state

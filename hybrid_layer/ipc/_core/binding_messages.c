@@ -155,7 +155,7 @@ PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_
     unsigned long own = ring_all(self, &rings);
     if (payload == NULL)
         return PyErr_Occurred() ? NULL : raise_status(status);
-    return Py_BuildValue("(Nk)", payload, own);
+    return Py_BuildValue("(NkO)", payload, own, taken.asleep ? Py_True : Py_False);
 }
 
 static PyObject *drained_list(struct handle *handle, const struct taken *taken) {

@@ -83,6 +83,7 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     struct source source;
     taken->hold = NO_HOLD;
     taken->used = 0;
+    taken->asleep = false;
     enum status status = channel_find(handle, name, &reference);
     if (status == OK) {
         struct channel *channel = channel_found(handle, reference);
@@ -92,8 +93,10 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
         if (channel->head == 0)
             status = loop == NO_LOOP && channel_release(handle, reference) != OK ? DAMAGED : EMPTY;
     }
-    if (status == EMPTY)
-        return loop == NO_LOOP ? EMPTY : queue_wait(handle, name, loop);
+    if (status == EMPTY && loop != NO_LOOP) {
+        status = queue_wait(handle, name, loop);
+        taken->asleep = status == EMPTY && loop_sleep(handle, loop);
+    }
     if (status != OK)
         return status;
     struct channel *channel = channel_found(handle, reference);

@@ -18,10 +18,11 @@ struct taken {
     uint32_t hold; /* NO_HOLD, or where the payload is */
     size_t held;   /* its size in bytes */
     bool left;     /* more is waiting */
+    bool asleep;   /* of a pop: nothing is there, and the loop sleeps from now on */
 };
 
-/* One message of a normal channel. EMPTY: nothing there; the loop is now registered as a waiter, unless it is NO_LOOP. Wakes
- * another waiter if messages are left. */
+/* One message of a normal channel. EMPTY: nothing there; the loop is now registered as a waiter, unless it is NO_LOOP, and
+ * asleep, unless another of its channels is ready. Wakes another waiter if messages are left. */
 enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken, struct rings *rings);
 
 /* Registers the loop as a waiter of a channel that may not exist yet. EMPTY: done. GONE: no such inbox. */

@@ -330,6 +330,17 @@ enum status loop_close(struct handle *handle, uint32_t number, struct rings *rin
     return status;
 }
 
+bool loop_sleep(struct handle *handle, uint32_t number) {
+    struct loop_slot *loop = own_loop(handle, number);
+    if (loop == NULL || loop->ready != 0)
+        return false;
+    /* A new sleep also for who was ASLEEP or RUNG: it has answered its bell. A mark that stayed, or that a late ringer sets,
+     * would silence the next ones. */
+    uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
+    atomic_store(&loop->state, STATE_WORD(LOOP_ASLEEP, SLEEP_OF(state) + 1, 0));
+    return true;
+}
+
 enum status loop_collect(struct handle *handle, uint32_t number, bool sleep, char *names, size_t size, size_t *used,
                          bool *left) {
     struct loop_slot *loop = own_loop(handle, number);
@@ -338,12 +349,8 @@ enum status loop_collect(struct handle *handle, uint32_t number, bool sleep, cha
     uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
     *used = 0;
     *left = false;
-    if (sleep && loop->ready == 0) {
-        /* A new sleep also for who was ASLEEP or RUNG: it has answered its bell. A mark that stayed, or that a late ringer
-         * sets, would silence the next ones. */
-        atomic_store(&loop->state, STATE_WORD(LOOP_ASLEEP, SLEEP_OF(state) + 1, 0));
+    if (sleep && loop_sleep(handle, number))
         return EMPTY;
-    }
     if (STATE_OF(state) != LOOP_AWAKE)
         atomic_store(&loop->state, STATE_WORD(LOOP_AWAKE, SLEEP_OF(state), 0));
     for (uint32_t steps = 0; loop->ready != 0; steps++) {

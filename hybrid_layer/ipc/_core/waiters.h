@@ -54,6 +54,9 @@ enum status ring_failed(struct handle *handle, const struct ring *ring, struct r
 enum status loop_open(struct handle *handle, uint32_t *loop); /* NO_SLOT: more than LOOPS loops wait */
 enum status loop_close(struct handle *handle, uint32_t loop, struct rings *rings);
 
+/* Puts the loop to sleep. False: something is ready for it. */
+bool loop_sleep(struct handle *handle, uint32_t loop);
+
 /* Makes the loop AWAKE and writes the names of its ready channels into `names` as length and bytes each; *left tells that
  * more are ready than fitted. With `sleep` and nothing ready the loop is ASLEEP instead, and the result EMPTY. */
 enum status loop_collect(struct handle *handle, uint32_t loop, bool sleep, char *names, size_t size, size_t *used,

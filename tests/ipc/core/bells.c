@@ -23,6 +23,7 @@ static struct handle *handle;
 static struct doorbells doorbells;
 static int segment_fd, bell_fd = -1;
 static uint32_t loop;
+static bool fell_asleep; /* in the last pop */
 static char directory[] = "bells.XXXXXX", bytes[200];
 
 static void push(struct handle *sender, const char *channel, struct rings *rings) {
@@ -35,7 +36,7 @@ static void push(struct handle *sender, const char *channel, struct rings *rings
     MUST(status == OK);
 }
 
-/* As a station does: with nothing there, the loop is the channel's waiter. */
+/* As a station does: with nothing there, the loop is the channel's waiter, and asleep if nothing else is ready. */
 static bool pop(const char *channel) {
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
     struct rings rings;
@@ -44,6 +45,7 @@ static bool pop(const char *channel) {
     PATIENTLY(status, op_pop(handle, WAIT, named(channel), loop, &taken, &rings));
     MUST(status == OK || status == EMPTY);
     rings_close(&rings);
+    fell_asleep = taken.asleep;
     return status == OK;
 }
 
@@ -231,16 +233,34 @@ static void rung_late(void) {
     end_waiting();
 }
 
-/* A message comes between the last pop and going to sleep: the loop does not sleep. */
+/* A message comes between the last pop that found something and going to sleep: the loop does not sleep. */
 static void last_look(void) {
     struct rings rings;
     begin_to_wait();
     push(handle, "x", &rings);
     ring(&rings);
-    MUST(is_rung() && collect() == 1 && pop("x") && !pop("x"));
+    MUST(is_rung() && collect() == 1 && pop("x"));
     push(handle, "x", &rings);
     MUST(rings.count == 0); /* it is awake, and will look */
     MUST(collect() == 1 && STATE_OF(state_of_loop()) == LOOP_AWAKE && pop("x"));
+    end_waiting();
+}
+
+/* A pop that finds nothing goes to sleep: the next message rings. Not with another channel ready, of which it was not told. */
+static void sleeps_after_a_pop(void) {
+    struct rings rings;
+    begin_to_wait();
+    push(handle, "x", &rings);
+    ring(&rings);
+    MUST(is_rung() && collect() == 1 && pop("x") && STATE_OF(state_of_loop()) == LOOP_AWAKE);
+    MUST(!pop("x") && fell_asleep && STATE_OF(state_of_loop()) == LOOP_ASLEEP);
+    push(handle, "x", &rings);
+    MUST(rings.count == 1);
+    ring(&rings);
+    MUST(is_rung() && collect() == 1 && pop("x"));
+    push(handle, "y", &rings);
+    MUST(rings.count == 0 && !pop("x") && !fell_asleep && STATE_OF(state_of_loop()) == LOOP_AWAKE);
+    MUST(collect() == 1 && pop("y"));
     end_waiting();
 }
 
@@ -269,6 +289,7 @@ int main(int argc, char **argv) {
     rung_for_nothing();
     rung_late();
     last_look();
+    sleeps_after_a_pop();
     messages_are_left();
     MUST(rmdir(directory) == 0);
     return 0;
