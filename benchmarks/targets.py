@@ -60,10 +60,17 @@ TARGETS = (
     *(Target("start_up", name, "import_ratio", 1.3) for name in _LOCAL),
     *(Target(question, "queued", "by_clients", 2) for question in ("commands_normal", "commands_specific")),
     *(
-        Target(question, "queued", "p50_us", limit, reference)
+        Target(question, "queued", figure, limit, reference)
         for question in ("round_trip_normal", "round_trip_specific")
-        for limit, reference in ((0.45, "channels_redis core"), (1.3, "bare EVALSHA/BLPOP"))
+        for figure, limit, reference in (
+            ("p50_us", 0.45, "channels_redis core"),
+            ("p50_us", 1.3, "bare EVALSHA/BLPOP"),
+            ("server_cpu_us", 0.4, "channels_redis core"),
+        )
     ),
+    Target("senders_normal", "queued", "server_cpu_us", 0.3, "channels_redis core"),
+    Target("senders_specific", "queued", "server_cpu_us", 0.15, "channels_redis core"),
+    Target("head", "queued", "growth", 1.2),
     Target("round_trip_specific", "published", "p50_us", 0.85, "channels_redis pubsub"),
     Target("fan_out_1000", "queued", "p50_ms", 0.15, "channels_redis core"),
     Target("fan_out_1000", "published", "p50_ms", 0.7, "channels_redis pubsub"),

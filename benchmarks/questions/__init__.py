@@ -6,6 +6,7 @@ from benchmarks.questions.backlog import Backlog
 from benchmarks.questions.base import Means, Question, Scale
 from benchmarks.questions.commands import Commands
 from benchmarks.questions.fan_out import FanOut
+from benchmarks.questions.head import Head
 from benchmarks.questions.idle import Idle
 from benchmarks.questions.memory import Memory
 from benchmarks.questions.neighbour import Neighbour
@@ -25,11 +26,14 @@ QUESTIONS: tuple[Question, ...] = (
     OneWay("one_way_1", pairs=1),
     OneWay("one_way_2", pairs=2),
     OneWay("one_way_4", pairs=4),
+    OneWay("senders_normal", tasks=8),
+    OneWay("senders_specific", tasks=8, channel=None),
     SyncSend("sync_send_1", threads=1),
     SyncSend("sync_send_8", threads=8),
     *(FanOut(members) for members in (2, 10, 100, 1000, 10_000)),
     FanOut(8, homes=8),
     Backlog(),
+    Head(),
     Idle(),
     Commands("commands_normal", channel="commands"),
     Commands("commands_specific", channel=None),

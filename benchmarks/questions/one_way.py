@@ -12,7 +12,7 @@ from typing import Any
 from channels.exceptions import ChannelFull
 
 from benchmarks.arena import Party, Role
-from benchmarks.contestants import Contestant
+from benchmarks.contestants import REMOTE_LAYERS, Contestant
 from benchmarks.message import HELLO, listen, message
 from benchmarks.questions.base import Means
 from benchmarks.results import Column, Sample, Tally
@@ -32,8 +32,9 @@ class Sent:
 
     began: float
     """time.monotonic(), the same clock in all processes."""
-    count: int
-    full: int
+    counts: list[int]
+    """By coroutine."""
+    full: int = 0
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Got:
 
 
 class OneWay:
-    """Senders that send as fast as they can, and receivers, all in processes of their own, on one normal channel."""
+    """Senders that send as fast as they can, and receivers, all in processes of their own, on one channel."""
 
     columns = (
         Column("per_second", "messages/s"),
@@ -54,7 +55,7 @@ class OneWay:
         Column("cpu_us", "CPU us/message", ",.1f"),
         Column("server_cpu_us", "of the server"),
     )
-    references = ("bare pipe", "channels_redis core", "channels_redis pubsub")
+    references: tuple[str, ...] = ("bare pipe", "channels_redis core", "channels_redis pubsub")
     contestants: tuple[str, ...] = (
         "bare pipe",
         "IPC",
@@ -68,32 +69,46 @@ class OneWay:
         "InMemory",
     )
 
-    def __init__(self, key: str, pairs: int) -> None:
+    def __init__(self, key: str, pairs: int = 1, tasks: int = 1, channel: str | None = "one.way") -> None:
+        """`tasks`: coroutines of each sending process. Without `channel`, to a process-specific one; then one pair."""
         self.key = key
         self._pairs = pairs
+        self._tasks = tasks
+        self._channel = channel
+        each = f"{tasks} coroutines of the sender each await" if tasks > 1 else "each sender awaits"
         self.text = (
-            f"How many messages a second go one way? {pairs} sending and {pairs} receiving processes on one normal "
-            "channel of capacity 20,000; each sender awaits one send after the other, and sleeps 1 ms when it is full."
+            f"How many messages a second go one way? {pairs} sending and {pairs} receiving processes on one "
+            f"{'normal' if channel else 'process-specific'} channel of capacity 20,000; {each} one send after the "
+            "other, and sleep 1 ms when it is full."
         )
         if pairs > 1:
             # A pipe cannot share out messages, and one process is one pair.
             self.contestants = tuple(name for name in self.contestants if name not in ("bare pipe", "InMemory"))
+        if tasks > 1:
+            self.contestants, self.references = REMOTE_LAYERS, ("channels_redis core", "channels_redis pubsub")
 
     def measure(self, means: Means, contestant: Contestant) -> Sample:
         readings: list[Reading] = []
         results = means.arena.run(
             contestant,
-            [Role(send, channel="one.way", number=number, seconds=means.scale.seconds) for number in range(self._pairs)]
-            + [Role(receive, channel="one.way") for _ in range(self._pairs)],
+            [
+                Role(send, number=number * self._tasks, tasks=self._tasks, seconds=means.scale.seconds)
+                for number in range(self._pairs)
+            ]
+            + [Role(receive, channel=self._channel) for _ in range(self._pairs)],
             at_meeting=lambda meeting: readings.append(means.observer.read(meeting)),
         )
         sent: list[Sent] = results[: self._pairs]
         got: list[Got] = results[self._pairs :]
         tally = Tally().compare(
-            ((sender, number) for sender, account in enumerate(sent) for number in range(account.count)),
+            (
+                (sender, number)
+                for sender, count in enumerate(count for account in sent for count in account.counts)
+                for number in range(count)
+            ),
             [list(zip(account.senders, account.numbers, strict=True)) for account in got],
         )
-        count = sum(account.count for account in sent)
+        count = sum(sum(account.counts) for account in sent)
         duration = max(account.last for account in got) - min(account.began for account in sent)
         figures = {
             "per_second": (count - tally.lost) / duration,
@@ -106,30 +121,38 @@ class OneWay:
         return Sample(figures, lost=tally.lost, twice=tally.twice, disorder=tally.disorder)
 
 
-async def send(layer: Any, party: Party, channel: str, number: int, seconds: float) -> Sent:
-    await party.meet()
+async def send(layer: Any, party: Party, number: int, tasks: int, seconds: float) -> Sent:
+    """Coroutines that send; the first one's number as a sender is `number`."""
+    *_, channel = await party.meet()
     await layer.send(channel, message(HELLO))
     await party.meet()
-    sent = Sent(began=time.monotonic(), count=0, full=0)
+    sent = Sent(began=time.monotonic(), counts=[0] * tasks)
     end = sent.began + seconds
-    while True:
-        try:
-            await layer.send(channel, message(sent.count, number))
-            sent.count += 1
-        except ChannelFull:
-            sent.full += 1
-            await asyncio.sleep(_FULL_PAUSE)
-        if sent.count % _LOOKS_AT_CLOCK == 0 and time.monotonic() > end:
-            break
+
+    async def go(task: int) -> None:
+        count = 0
+        while True:
+            try:
+                await layer.send(channel, message(count, number + task))
+                count += 1
+            except ChannelFull:
+                sent.full += 1
+                await asyncio.sleep(_FULL_PAUSE)
+            if count % _LOOKS_AT_CLOCK == 0 and time.monotonic() > end:
+                break
+        sent.counts[task] = count
+
+    await asyncio.gather(*map(go, range(tasks)))
     await party.meet()
     await party.meet()
     return sent
 
 
-async def receive(layer: Any, party: Party, channel: str) -> Got:
+async def receive(layer: Any, party: Party, channel: str | None) -> Got:
     """Take messages until the senders have stopped and nothing comes any more."""
+    channel = channel or await layer.new_channel()
     first = await listen(layer, channel)
-    await party.meet()
+    await party.meet(channel)
     await first
     await party.meet()
     got = Got(array("q"), array("q"), last=time.monotonic())
