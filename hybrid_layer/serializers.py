@@ -4,6 +4,8 @@ The Codec is what the layer classes use. Every receiver decodes the bytes for it
 sender either, ever share a dict.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import hashlib
@@ -136,6 +138,8 @@ class Codec:
         self._serializer = _serializers[serializer_format]
         self._max_message_size = positive_int("max_message_size", max_message_size)
         self._cipher = None if not symmetric_encryption_keys else _cipher(symmetric_encryption_keys)
+        self._decrypted: tuple[bytes | None, bytes] = None, b""
+        """The last payload and what was in it. One tuple, so that threads find the two that belong together."""
 
     def encode(self, message: dict[str, Any], where: str) -> bytes:
         """The payload for ``message``; ``where``, the receiver, is for the text of errors only."""
@@ -152,10 +156,7 @@ class Codec:
     def decode(self, payload: bytes) -> dict[str, Any]:
         """The message in ``payload``, or Undecodable."""
         if self._cipher is not None:
-            try:
-                payload = self._cipher.decrypt(payload)
-            except Exception as error:
-                raise Undecodable("none of symmetric_encryption_keys decrypts it") from error
+            payload = self._decrypt(payload, self._cipher)
         # Whatever a damaged or foreign payload makes a serializer raise, readers must go on.
         try:
             message = self._serializer.loads(payload)
@@ -164,6 +165,17 @@ class Codec:
         if type(message) is not dict:
             raise Undecodable(f"as {self._format} it is a {type(message).__name__}, not a dict")
         return message
+
+    def _decrypt(self, payload: bytes, cipher: _Cipher) -> bytes:
+        # The members of a group in one process get the same bytes object, one after the other.
+        known, text = self._decrypted
+        if known is not payload:
+            try:
+                text = cipher.decrypt(payload)
+            except Exception as error:
+                raise Undecodable("none of symmetric_encryption_keys decrypts it") from error
+            self._decrypted = payload, text
+        return text
 
     def _dumps(self, message: dict[str, Any], where: str) -> bytes:
         try:

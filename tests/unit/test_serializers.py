@@ -223,6 +223,27 @@ def test_rotation() -> None:
             reader.decode(writer.encode(message, "a"))
 
 
+def test_members_of_a_group_have_the_payload_decrypted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They get the same bytes object one after the other. Each gets a message of its own."""
+    both = codec(keys=["one", "other"])
+    first, second = both.encode({"a": [1]}, "a"), both.encode({"a": [2]}, "a")
+    decrypted: list[bytes] = []
+    decrypt = type(both._cipher).decrypt
+
+    def noted(cipher: Any, payload: bytes) -> bytes:
+        decrypted.append(payload)
+        return decrypt(cipher, payload)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(type(both._cipher), "decrypt", noted)
+    ours = [both.decode(payload) for payload in (first, first, second, second, first)]
+    assert [message["a"] for message in ours] == [[1], [1], [2], [2], [1]]
+    assert ours[0]["a"] is not ours[1]["a"]
+    assert decrypted == [first, second, first]
+    for _ in range(2):
+        with pytest.raises(Undecodable, match="none of symmetric_encryption_keys decrypts it"):
+            both.decode(b"")
+
+
 def test_plain_and_encrypted_layers_do_not_read_each_other() -> None:
     plain, encrypted = codec(), codec(keys=["secret"])
     with pytest.raises(Undecodable):
