@@ -7,14 +7,15 @@ it is not known; a refusal (MOVED) tells it too.
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ConnectionError, RedisError
 
+from hybrid_layer.remote import io_thread
 from hybrid_layer.remote.handshake import ask
 from hybrid_layer.remote.refusals import FINAL, MovedError, WrongServer, unwrapped
 from hybrid_layer.remote.server import SWITCH_AFTER, AnyConnection, Server
@@ -36,9 +37,8 @@ class Cluster:
         """The primaries of the slots, as far as known. One object per node, by which connections are shared."""
         self._order = self._seeds
         """The nodes, in the order in which they are asked."""
-        self._asking: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._question: tuple[io_thread.IOThread, Future[None]] | None = None
+        """The last one to the nodes, and the thread that asks it."""
 
     def shards(self, count: int) -> tuple[VirtualShard, ...]:
         """The cluster as `count` hosts."""
@@ -53,12 +53,7 @@ class Cluster:
     async def owner(self, slot: int) -> Server:
         """The node that owns `slot`. Raises `RedisError` if no node tells."""
         if slot not in self._owners:
-            loop = asyncio.get_running_loop()
-            task = self._asking.get(loop)
-            if task is None or task.done():
-                task = self._asking[loop] = loop.create_task(self._learn())
-                task.add_done_callback(lambda done: None if done.cancelled() else done.exception() and None)
-            await asyncio.shield(task)
+            await asyncio.shield(asyncio.wrap_future(self._asked()))
         owner = self._owners.get(slot)
         if owner is None:
             raise ConnectionError(f"no node owns slot {slot}")
@@ -70,6 +65,13 @@ class Cluster:
         owner = self._owners.pop(slot, None)
         if isinstance(refusal, MovedError) and owner is not None:
             self._owners[slot] = self._at(refusal.host or owner.address[0], refusal.port)
+
+    def _asked(self) -> Future[None]:
+        """One question for all who wait, of whatever loop. It is asked in a thread whose loop outlives theirs."""
+        thread = io_thread.current()  # another one in a forked child
+        if self._question is None or self._question[0] is not thread or self._question[1].done():
+            self._question = thread, thread.submit(self._learn)
+        return self._question[1]
 
     async def _learn(self) -> None:
         complaints = []

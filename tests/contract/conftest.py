@@ -36,6 +36,8 @@ class Configuration:
     hosts: int = 0
     remote: str = "queue"
     """How process-specific channels and groups travel over servers."""
+    on_cluster: bool = False
+    """Whether the one host is a Redis Cluster."""
 
     @property
     def specific_is_remote(self) -> bool:
@@ -72,6 +74,8 @@ CONFIGURATIONS = {
         Configuration("queue-3", QUEUE, 3),
         Configuration("pubsub-1", PUBSUB, 1, "pubsub"),
         Configuration("hybrid-pubsub-3", HYBRID, 3, "pubsub"),
+        Configuration("queue-cluster", QUEUE, 1, on_cluster=True),
+        Configuration("pubsub-cluster", PUBSUB, 1, "pubsub", on_cluster=True),
     )
 }
 FAMILIES = {
@@ -82,6 +86,8 @@ FAMILIES = {
     "pubsub": ["pubsub-1", "hybrid-pubsub-3"],
     "each-path": ["ipc", "hybrid-3", "queue-1", "pubsub-1"],
 }
+ON_CLUSTERS = ("test_groups", "test_flush_close")
+"""The files that run on clusters too: what is different there is which keys and channels lie together."""
 ON_UVLOOP = FAMILIES["each-path"]
 """Each piece of code that waits or wakes is in one of these."""
 
@@ -91,7 +97,7 @@ class LayerMaker:
     """Builds layers of one configuration, and knows how another process would build the same."""
 
     configuration: Configuration
-    hosts: list[str]
+    hosts: list[Any]
     prefix: str = field(default_factory=lambda: "test-" + secrets.token_hex(6))
     layers: list[Any] = field(default_factory=list)
 
@@ -130,6 +136,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("configurations")
     wanted = mark.args if mark else list(CONFIGURATIONS)
     names = [name for entry in wanted for name in FAMILIES.get(entry, [entry])]
+    if not metafunc.module.__name__.endswith(ON_CLUSTERS):
+        names = [name for name in names if not CONFIGURATIONS[name].on_cluster]
     if not inspect.iscoroutinefunction(metafunc.function):
         if "configuration" in metafunc.fixturenames:
             metafunc.parametrize("configuration", names, indirect=True, scope="session")
@@ -186,6 +194,8 @@ def configuration(request: pytest.FixtureRequest) -> Configuration:
 @pytest.fixture
 def make_layer(configuration: Configuration, request: pytest.FixtureRequest) -> Iterator[LayerMaker]:
     hosts = request.getfixturevalue("hosts")[: configuration.hosts] if configuration.hosts else []
+    if configuration.on_cluster:
+        hosts = [request.getfixturevalue("pubsub_cluster" if configuration.remote == "pubsub" else "cluster").host()]
     maker = LayerMaker(configuration, hosts)
     yield maker
     if maker.layers:

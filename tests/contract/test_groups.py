@@ -227,9 +227,9 @@ async def test_a_normal_channel_that_joins_later(make_layer: LayerMaker) -> None
 async def test_membership_ends_with_group_expiry_and_not_before(make_layer: LayerMaker) -> None:
     layer = make_layer(group_expiry=1.0)
     assert layer.group_expiry == 1.0
-    started = time.monotonic()
     channel, renewed = await members(layer, 2)
     await layer.group_add("group", A_NORMAL_CHANNEL)
+    started = time.monotonic()
     await layer.group_send("group", {"n": 1})
     for member in (channel, renewed, A_NORMAL_CHANNEL):
         assert (await receive(layer, member))["n"] == 1

@@ -65,14 +65,14 @@ def test_a_slot_moves_under_traffic(layer_class: Any, movable: Any, prefix: str,
 
     async def move() -> None:
         await asyncio.sleep(0.3)
-        for _ in range(3):
+        for _ in range(2):
             target = elsewhere(cluster)
             source = cluster.begin_move(SLOT, target)
-            await asyncio.sleep(0.3)  # calls wait for the end
+            await asyncio.sleep(0.2)  # calls wait for the end
             while cluster.move_keys(SLOT, source, target):
                 pass
             cluster.end_move(SLOT, source, target)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.3)
 
     async def main() -> None:
         await exchange(layer)

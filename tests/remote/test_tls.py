@@ -15,10 +15,11 @@ from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.loops import leave_pending
 from hybrid_layer.remote import RedisChannelLayer
 from tests.certificates import Authority
+from tests.clusters import info, wait
 from tests.process_main import Parent
 from tests.processes import Process
 from tests.remote.tools import exchange, refused
-from tests.servers import HOST, Server
+from tests.servers import HOST, Server, free_port
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -63,6 +64,18 @@ def test_forms(
     server = new_tls_server()
     host, connection_kwargs = forms(server.tls_port, authority.ca)[form]
     run(exchange(make_layer(hosts=[host], connection_kwargs=connection_kwargs)))
+
+
+def test_a_cluster(
+    new_tls_server: Callable[..., Server], authority: Authority, make_layer: Make, make_pubsub: Make, run: Run
+) -> None:
+    """Its nodes name one another by the ports at which they speak TLS."""
+    node = new_tls_server(cluster_enabled="yes", tls_cluster="yes", cluster_port=free_port())
+    node.command("CLUSTER", "ADDSLOTS", *range(16384))
+    wait(lambda: "cluster_state:ok" in info(node))
+    entry = {"cluster": [f"rediss://{HOST}:{node.tls_port}"], "ssl_ca_certs": authority.ca}
+    for make in (make_layer, make_pubsub):
+        run(exchange(make(hosts=[entry])))
 
 
 def test_options_for_tls_do_not_bother_hosts_without(
