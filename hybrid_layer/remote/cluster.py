@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError, RedisError
 from hybrid_layer.remote import io_thread
 from hybrid_layer.remote.handshake import ask
 from hybrid_layer.remote.refusals import FINAL, MovedError, WrongServer, unwrapped
+from hybrid_layer.remote.seat import call
 from hybrid_layer.remote.server import SWITCH_AFTER, AnyConnection, Server
 
 QUESTION = ("CLUSTER", "SLOTS")
@@ -53,7 +54,10 @@ class Cluster:
     async def owner(self, slot: int) -> Server:
         """The node that owns `slot`. Raises `RedisError` if no node tells."""
         if slot not in self._owners:
-            await asyncio.shield(asyncio.wrap_future(self._asked()))
+            loop, answered, question = asyncio.get_running_loop(), asyncio.Event(), self._asked()
+            question.add_done_callback(lambda done: call(loop, answered.set))
+            await answered.wait()
+            question.result()
         owner = self._owners.get(slot)
         if owner is None:
             raise ConnectionError(f"no node owns slot {slot}")

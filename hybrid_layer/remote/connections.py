@@ -30,6 +30,8 @@ _LIVING_AGE = 1.0
 """Seconds after which a loop is taken for one that stays."""
 _RETRY_PAUSE = 0.1
 """Seconds between two tries with a server that says that it is not ready."""
+_FOR_AN_ANSWER = 0.1
+"""Seconds that must be left for another try: one whose answer does not come in time costs the link, and is doubtful."""
 
 
 class LoopConnections:
@@ -158,7 +160,7 @@ class Connections:
             reply = unwrapped(reply)
             if isinstance(reply, NoScriptError) and command[0] == "EVALSHA":
                 await link.call(("SCRIPT", "LOAD", scripts.BY_SHA[str(command[1])].source), deadline)
-            elif is_not_now(reply, bool(host.tag)) and time.monotonic() + _RETRY_PAUSE < deadline:
+            elif is_not_now(reply, bool(host.tag)) and time.monotonic() + _RETRY_PAUSE + _FOR_AN_ANSWER < deadline:
                 cause = cause or unavailable(host, reply)
                 if is_elsewhere(reply, bool(host.tag)) and here.links.get(shard) is link:
                     del here.links[shard]
