@@ -86,6 +86,7 @@ def test_options_of_a_cluster_are_for_all_its_nodes() -> None:
 
 def test_the_tags_of_a_cluster_never_change_and_are_spread_evenly() -> None:
     assert hash_tags(4) == ["3", "2", "1", "0"]
+    assert " ".join(hash_tags(16)) == "10 3 61 43 11 2 60 42 12 1 63 41 13 0 62 40"  # as docs/wire_format.rst has it
     for count in (1, 16, 256):
         slots = [key_slot(tag.encode()) for tag in hash_tags(count)]
         assert [slot * count // 16384 for slot in slots] == list(range(count))
