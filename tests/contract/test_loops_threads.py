@@ -185,7 +185,7 @@ async def test_loops_of_two_threads_wait_on_one_channel(make_layer: LayerMaker, 
         async def all_read() -> bool:
             return sum(map(len, shares.values())) == 500
 
-        await eventually(all_read)
+        await eventually(all_read, 20)  # on a busy machine each change of threads takes its 5 ms
         done.set()
         await elsewhere
         await cancel(here)
@@ -261,8 +261,15 @@ def test_loop_that_ended_without_farewell(make_layer: LayerMaker, kind: str) -> 
     layer = make_layer()
     channel = run(new_channel(layer, kind))
     abandoned = []
+
+    async def send_and_receive() -> None:
+        await layer.send(channel, {"n": "first"})
+        assert await layer.receive(channel) == {"n": "first"}
+
     for n in range(3):
         loop = asyncio.new_event_loop()
+        # Its connections are open then: asyncio itself complains of one that is just being opened.
+        loop.run_until_complete(send_and_receive())
         task = loop.create_task(layer.receive(channel))
         loop.run_until_complete(asyncio.sleep(0.02))
         loop.close()
