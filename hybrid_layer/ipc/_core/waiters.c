@@ -1,37 +1,8 @@
 #include "waiters.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "blocks.h"
 #include "liveness.h"
 #include "reaping.h"
-
-void rings_open(struct rings *rings) {
-    rings->items = rings->few;
-    rings->count = 0;
-    rings->capacity = LOOPS;
-}
-
-void rings_close(struct rings *rings) {
-    if (rings->items != rings->few)
-        free(rings->items);
-}
-
-void rings_add_loop(struct rings *rings, uint32_t slot, uint32_t generation, uint32_t loop, uint64_t state) {
-    if (slot >= SLOTS || loop >= LOOPS)
-        return;
-    if (rings->count == rings->capacity) {
-        struct ring *items = malloc(2 * rings->capacity * sizeof *items);
-        if (items == NULL)
-            return; /* not rung: it finds its message when it looks around */
-        memcpy(items, rings->items, rings->count * sizeof *items);
-        rings_close(rings);
-        rings->items = items;
-        rings->capacity *= 2;
-    }
-    rings->items[rings->count++] = (struct ring){slot, generation, loop, SLEEP_OF(state)};
-}
 
 static void rings_add(struct rings *rings, const struct waiter *waiter, uint64_t state) {
     rings_add_loop(rings, waiter->slot, waiter->generation, waiter->loop, state);

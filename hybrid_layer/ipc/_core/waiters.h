@@ -14,24 +14,10 @@
 #define HYBRID_WAITERS_H
 
 #include "channels.h"
+#include "rings.h"
 
 #define HINT_MS 20u
 #define SUSPICIOUS_MS 250u
-
-struct ring {
-    uint32_t slot, generation, loop, sleep;
-};
-
-/* Loops to ring once the lock is given back. */
-struct rings {
-    struct ring *items; /* `few` or allocated */
-    uint32_t count, capacity;
-    struct ring few[LOOPS];
-};
-
-void rings_open(struct rings *rings);
-void rings_close(struct rings *rings);
-void rings_add_loop(struct rings *rings, uint32_t slot, uint32_t generation, uint32_t loop, uint64_t state);
 
 /* Registers the calling process's `loop` for a channel; again is fine. */
 enum status waiters_add(struct handle *handle, uint32_t channel, uint32_t loop);
