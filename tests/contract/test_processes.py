@@ -79,7 +79,7 @@ def share_10_000_messages(make_layer: LayerMaker, spawn: Spawn, workers: int, lo
         await layer.close()
 
     asyncio.run(send_all())
-    shares = [process.result() for process in readers]
+    shares = [process.result(50) for process in readers]  # 10,000 blocking pops take 10 s of a processor
     assert sorted(n for share in shares for n in share) == list(range(count))
     for share in shares:
         assert share == sorted(share)
