@@ -22,10 +22,13 @@ class Waiter:
         self.future: asyncio.Future[None] = loop.create_future()
         self.woken = False
 
-    def wake(self) -> bool:
-        """Wake the coroutine, from any thread. False: its loop is gone, so wake another."""
+    def wake(self, behind: bool = False) -> bool:
+        """Wake the coroutine, from any thread. False: its loop is gone, so wake another.
+
+        With `behind`, after those that other threads have woken and the loop has not yet seen.
+        """
         self.woken = True
-        if asyncio._get_running_loop() is self.loop:
+        if not behind and asyncio._get_running_loop() is self.loop:
             if not self.future.done():
                 self.future.set_result(None)
             return True
@@ -69,8 +72,11 @@ class WaitQueue(deque[Waiter]):
 
     def wake_next(self) -> Waiter | None:
         """Wake the oldest waiter that was not woken yet, and tell which. None when there is none."""
+        behind = False
         for waiter in self:
-            if not waiter.woken and waiter.wake():
+            if waiter.woken:
+                behind = behind or not waiter.future.done()
+            elif waiter.wake(behind):
                 return waiter
         return None
 

@@ -80,7 +80,7 @@ class _Grinder:
 
     def _pop(self, loop: int) -> None:
         for number, channel in enumerate(CHANNELS):
-            payload, _ = self.core.pop(channel, loop)
+            payload, *_ = self.core.pop(channel, loop)
             if payload is not None:
                 self._taken(number, payload)
 

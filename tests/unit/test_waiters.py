@@ -44,6 +44,32 @@ def test_wakes_from_another_thread() -> None:
     run(main())
 
 
+def test_who_was_woken_from_another_thread_comes_before_who_was_woken_after_it() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        queue = WaitQueue()
+        order = []
+
+        async def wait(number: int) -> None:
+            waiter = queue.join(loop)
+            await waiter.future
+            queue.leave(waiter)
+            order.append(number)
+
+        tasks = [asyncio.create_task(wait(number)) for number in range(3)]
+        await asyncio.sleep(0)
+        queue.wake_next()
+        await asyncio.sleep(0)
+        thread = threading.Thread(target=queue.wake_next)
+        thread.start()
+        thread.join()  # the loop does not see that before it has a turn
+        queue.wake_next()
+        await asyncio.gather(*tasks)
+        assert order == [0, 1, 2]
+
+    run(main())
+
+
 def test_wake_of_a_cancelled_waiter_is_harmless() -> None:
     async def main() -> None:
         waiter = Waiter(asyncio.get_running_loop())
