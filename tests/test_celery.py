@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,13 +35,20 @@ def worker(request: pytest.FixtureRequest, config: dict[str, Any], tmp_path: Pat
         "LAYER_CONFIG": json.dumps(config),
         "QUEUE": str(tmp_path / "queue"),
     }
-    celery = [sys.executable, "-m", "celery", "-A", request.param, "worker", "--concurrency", "2", "--without-gossip"]
-    child = Child([*celery, "--without-mingle"], output=tmp_path / "log", environment=environment)
+    celery = [sys.executable, "-m", "celery", "-A", request.param, "worker", "--concurrency", "2", "--loglevel", "INFO"]
+    log = tmp_path / "log"
+    child = Child([*celery, "--without-gossip", "--without-mingle"], output=log, environment=environment)
+    # Two who declare a queue at once damage each other's files: this broker is for examples.
+    until = time.monotonic() + 60
+    while " ready." not in (log.read_text() if log.exists() else ""):
+        assert child.running, log.read_text()
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(0.05)
     yield environment
     child.signal(signal.SIGKILL)  # its own way to end takes seven seconds
     child.wait(20)
     child.end_group()
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert "Traceback" not in log.read_text()
 
 
 def test_reports_of_two_children(

@@ -173,7 +173,7 @@ class Station:
             return None  # the interpreter is ending
         if payload is None:
             self._asleep = asleep
-            if not asleep:
+            if not asleep or self._rebuilds != self._segment.core.rebuilds:  # a repair has forgotten who waits here
                 self.settle_soon()
         if loops:
             self._segment.wake_loops(loops)  # perhaps this one, so not before its sleep is noted

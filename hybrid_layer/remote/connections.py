@@ -159,8 +159,11 @@ class Connections:
                 return reply
             reply = unwrapped(reply)
             if isinstance(reply, NoScriptError) and command[0] == "EVALSHA":
-                await link.call(("SCRIPT", "LOAD", scripts.BY_SHA[str(command[1])].source), deadline)
-            elif is_not_now(reply, bool(host.tag)) and time.monotonic() + _RETRY_PAUSE + _FOR_AN_ANSWER < deadline:
+                reply = await link.call(("SCRIPT", "LOAD", scripts.BY_SHA[str(command[1])].source), deadline)
+                if not isinstance(reply, Exception):
+                    continue
+                reply = unwrapped(reply)
+            if is_not_now(reply, bool(host.tag)) and time.monotonic() + _RETRY_PAUSE + _FOR_AN_ANSWER < deadline:
                 cause = cause or unavailable(host, reply)
                 if is_elsewhere(reply, bool(host.tag)) and here.links.get(shard) is link:
                     del here.links[shard]
@@ -175,6 +178,9 @@ class Connections:
     async def _find_link(self, here: LoopConnections, shard: int, deadline: float) -> Link:
         """The link to where `shard` is now, which is opened if no other shard has it. Raises `RemoteUnavailable`."""
         place = await self._place(shard, deadline)
+        found = here.links.get(shard)
+        if found is not None and found.usable:  # another call was quicker, perhaps with another answer
+            return found
         known = next((link for link in here.links.values() if link.host is place and link.usable), None)
         if known is None:
             if here.is_thread and not here.stays():

@@ -22,6 +22,10 @@ async def flush_shard(process: Process, shard: Shard) -> None:
     run, keys = process.connections.run, shard.keys
     living: set[str] = set()
     cursor = b"0"
+    process.keeper.forget_all(shard.number)  # first, so that none of them is put back meanwhile
+    if shard.host.tag:
+        # SCAN names no key, so a node that has lost the slot would answer it, with nothing.
+        await run(shard.number, ("EXISTS", f"{keys.base}nobody"))
     while True:
         cursor, found = await run(
             shard.number, ("SCAN", cursor, "MATCH", keys.scan_pattern(), "COUNT", _SCANNED_AT_ONCE)

@@ -130,6 +130,9 @@ class IOThread:
 
     def _post(self, callback: Callable[[], object]) -> None:
         """Call something in the thread, which is started if it does not run. Does not wait for it."""
+        if is_here():  # who forks or ends the process has the lock, and waits for us
+            asyncio.get_running_loop().call_soon(callback)
+            return
         with self._lock:
             loop = self._loop or self._open()
             self._ensure_thread(loop)

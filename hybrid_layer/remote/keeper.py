@@ -103,6 +103,12 @@ class Keeper:
         with self._lock:
             self._memberships.pop((group, member), None)
 
+    def forget_all(self, shard: int) -> None:
+        """All memberships on a server end."""
+        with self._lock:
+            for key in [key for key, membership in self._memberships.items() if membership.shard == shard]:
+                del self._memberships[key]
+
     def look_now(self) -> None:
         """Renew at once, from any thread."""
         io_thread.current().call_soon(self._news.set)

@@ -169,7 +169,7 @@ async def test_loops_of_two_threads_wait_on_one_channel(make_layer: LayerMaker, 
 
     async def stoppable(me: str) -> None:
         task = asyncio.create_task(reader(me))
-        await asyncio.to_thread(done.wait, 10)
+        await asyncio.to_thread(done.wait, 60)
         await cancel(task)
 
     done = threading.Event()

@@ -93,6 +93,28 @@ def test_a_slot_moves_under_traffic(layer_class: Any, movable: Any, prefix: str,
         assert numbers == sorted(numbers)
 
 
+def test_flush_after_a_slot_has_moved(movable: Any, prefix: str, run: Run) -> None:
+    """SCAN names no key, so the node that had the slot answers it: there is nothing."""
+    cluster = movable(RedisChannelLayer)
+    layer, other = (RedisChannelLayer(hosts=[cluster.host(virtual_shards=1)], prefix=prefix) for _ in range(2))
+
+    async def main() -> None:
+        await layer.group_add("g", "normal")
+        await layer.send("normal", {"n": "before"})
+        await asyncio.sleep(1.1)  # the loop has connections of its own from then on, which have not met the move
+        await layer.send("normal", {"n": "before"})
+        await asyncio.to_thread(cluster.move, SLOT, elsewhere(cluster))
+        await layer.flush()
+        await other.group_send("g", {"n": "to nobody"})
+        await other.send("normal", {"n": "after"})
+        async with asyncio.timeout(10):
+            assert await other.receive("normal") == {"n": "after"}
+        for each in (layer, other):
+            await each.close()
+
+    run(main())
+
+
 @by_both_ways
 def test_a_slot_that_is_on_its_way_for_longer_than_the_timeout(
     layer_class: Any, movable: Any, prefix: str, run: Run

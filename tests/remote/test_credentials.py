@@ -84,6 +84,15 @@ def test_a_receiver_outlives_a_password_that_is_wrong_for_a_while(locked: Server
     run(main())
 
 
+def test_a_user_who_may_not_load_scripts(new_server: Callable[..., Server], make_layer: Make, run: Run) -> None:
+    server = new_server()
+    server.command("ACL", "SETUSER", "site", "on", ">secret", "~*", "&*", "+@all", "-script")
+    layer = make_layer(hosts=[f"redis://site:secret@{server.host}:{server.port}"])
+    run(refused(layer, "[Nn]o permissions to run the 'script"))
+    stats = server.command("INFO", "commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] < 10  # it is not tried again and again
+
+
 def test_a_user_with_the_least_rights(
     new_server: Callable[..., Server], prefix: str, make_layer: Make, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -153,3 +154,19 @@ def test_a_layer_that_is_garbage_ends_its_keeping(server: Server, prefix: str, r
     del layer
     run(asyncio.sleep(1.5))
     assert server.command("EXISTS", key) == 0
+
+
+def test_what_runs_in_the_io_thread_does_not_wait_for_who_ends_it() -> None:
+    """A fork and the end of the process hold the lock while they wait for the thread."""
+    thread = io_thread.current()
+    is_held, is_done = threading.Event(), threading.Event()
+
+    async def call() -> None:
+        await asyncio.to_thread(is_held.wait, 10)
+        thread.call_soon(is_done.set)
+
+    future = thread.submit(call)
+    with thread._lock:
+        is_held.set()
+        assert is_done.wait(5)
+    future.result(5)
