@@ -230,6 +230,10 @@ static bool purge_everywhere(struct handle *handle, struct channel *channel, uin
 }
 
 enum status queue_make_room(struct handle *handle, struct channel *channel, uint32_t capacity, uint64_t now) {
+    /* Who takes a message would find a wrong count, but from an empty queue nobody ever does. */
+    bool is_empty = channel->head == 0;
+    if ((channel->count == 0) != is_empty || (channel->tail == 0) != is_empty)
+        return DAMAGED;
     if (channel->count < capacity)
         return OK;
     if (!queue_purge(handle, channel, now, UINT32_MAX))

@@ -116,6 +116,19 @@ static void counts(void) {
             (void)drain(handle, &status);
         MUST(push(handle, INBOX, "1", 5) == OK);
         all_is_well(handle);
+        /* The same in queues that are empty: nobody would ever take anything from them. */
+        while (drain(handle, &status) != 0 || pop(handle, "a", NO_LOOP) == OK)
+            ;
+        MUST(op_group_add(handle, WAIT, named("g"), named("a"), named(""), LONG) == OK); /* keeps the channel */
+        channel_named(handle, INBOX)->count = channel_named(handle, "a")->count = values[i];
+        all_is_well(handle);
+        status = push(handle, "a", "", 5);
+        MUST(status == OK || (status == DAMAGED && push(handle, "a", "", 5) == OK));
+        MUST(pop(handle, "a", NO_LOOP) == OK);
+        channel_named(handle, "a")->tail = channel_named(handle, INBOX)->head; /* of another queue, or of none */
+        status = push(handle, "a", "", 5);
+        MUST(status == OK || (status == DAMAGED && push(handle, "a", "", 5) == OK));
+        MUST(pop(handle, "a", NO_LOOP) == OK);
     }
 }
 
