@@ -13,7 +13,7 @@ from tests.ipc.namespaces import in_its_own
 from tests.ipc.programs import Stopper, compile_programs
 from tests.ipc.tools import directory_path, segment_path
 
-collect_ignore = ["test_dev_shm.py"] if _core.PORTABLE else []
+collect_ignore = ["test_dev_shm.py", "test_system_calls.py"] if _core.PORTABLE else []
 
 
 @pytest.fixture

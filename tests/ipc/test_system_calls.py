@@ -1,0 +1,54 @@
+"""How many system calls a send makes. Not of the portable core, which takes its lock by system calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.ipc.sleeper import Sleeper
+from tests.ipc.tools import check, layer_of, segment_of
+from tests.loops import run
+from tests.process_main import Parent
+from tests.processes import Process
+from tests.stepping import count_calls
+
+Spawn = Callable[..., Process]
+MANY = 60
+
+
+def count_calls_of_senders(parent: Parent, prefix: str) -> tuple[list[int], list[int]]:
+    """System calls of each send to somebody who sleeps, and of each to somebody who has been rung and is on the way."""
+    layer = layer_of(prefix)
+    run(layer.send("x", {"type": "x"}))  # imports what is imported late
+    sleeper = Sleeper(segment_of(layer).core, "x")
+
+    def send(mark: Callable[[], object]) -> None:
+        async def send_all() -> None:
+            await layer.send("x", {"type": "x"})  # a forked process attaches first
+            for _ in range(MANY):
+                mark()
+                await layer.send("x", {"type": "x"})
+            mark()
+
+        run(send_all())
+
+    def fall_asleep() -> None:
+        sleeper.is_rung()
+        sleeper.sleep()
+
+    to_sleeper = count_calls(send, fall_asleep)
+    fall_asleep()
+    to_rung = count_calls(send, sleeper.is_rung)
+    fall_asleep()
+    check(layer)
+    run(layer.flush())
+    return to_sleeper, to_rung
+
+
+def test_system_calls_of_a_send(prefix: str, spawn: Spawn) -> None:
+    """None to who is awake; two to who sleeps: fstat, as other code may have closed the doorbell and opened a file with
+    its number, and write. Some more in the first, and in those that look around, a few times a second.
+    """
+    to_sleeper, to_rung = spawn("tests.ipc.test_system_calls:count_calls_of_senders", prefix, flags=()).result(100)
+    assert len(to_sleeper) == len(to_rung) == MANY
+    assert to_sleeper.count(2) >= MANY - 10, to_sleeper
+    assert to_rung.count(0) >= MANY - 10, to_rung
