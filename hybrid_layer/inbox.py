@@ -30,11 +30,15 @@ _TURNS = 16
 
 
 class _Channel:
-    """Buffer and waiters of one full name. Kept only while it has either."""
+    """Buffer and waiters of one full name.
 
-    __slots__ = ("messages", "waiters")
+    One that has neither stays until the next sweep: its consumer is likely to come back at once.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("is_whole", "messages", "waiters")
+
+    def __init__(self, name: str) -> None:
+        self.is_whole = name.endswith("!")
         self.messages: deque[tuple[int, float, int, bytes]] = deque()
         """(arrival number, deadline, epoch, payload), oldest first."""
         self.waiters = WaitQueue()
@@ -76,12 +80,12 @@ class Inbox:
         with self._lock:
             self._arrivals += 1
             message = (self._arrivals, deadline, epoch, payload)
+            known = self._channels
             for name in channels:
-                channel = self._channels.get(name)
-                if channel is None:
-                    channel = self._channels[name] = _Channel()
-                channel.messages.append(message)
-                if len(channel.messages) > 1:
+                channel = known.get(name) or self._add_channel(name)
+                messages = channel.messages
+                messages.append(message)
+                if len(messages) > 1:
                     self._bound(name, channel)
                 self._wake(name, channel)
         if time.monotonic() >= self._next_sweep:
@@ -110,12 +114,11 @@ class Inbox:
     def clear(self) -> None:
         """Forget every message; who waits goes on waiting."""
         with self._lock:
-            for name, channel in list(self._channels.items()):
+            for channel in self._channels.values():
                 channel.messages.clear()
-                self._forget_if_idle(name, channel)
 
     def sweep(self) -> None:
-        """Free what expired unread, so that a closed consumer's messages do not stay for ever."""
+        """Free what expired unread, so that a closed consumer's messages do not stay for ever, and what is idle."""
         now = time.monotonic()
         with self._lock:
             self._next_sweep = now + _SWEEP_INTERVAL
@@ -123,7 +126,8 @@ class Inbox:
                 while channel.messages and channel.messages[0][1] <= now:
                     channel.messages.popleft()
                     self._statistics.count("expired")
-                self._forget_if_idle(name, channel)
+                if not channel.messages and not channel.waiters:
+                    del self._channels[name]
 
     def _bound(self, name: str, channel: _Channel) -> None:
         capacity = self._policy.capacity_for(name)
@@ -139,14 +143,16 @@ class Inbox:
 
     def _wake(self, name: str, channel: _Channel) -> None:
         """Wake who has waited longest for `name`, else who waits for its whole part."""
-        waiter = channel.waiters.wake_next()
+        waiter = channel.waiters.wake_next() if channel.waiters else None
         if waiter is None:
             whole = self._channels.get(non_local(name))
-            if whole is None:
+            if whole is None or not whole.waiters:
                 return
             waiter = whole.waiters.wake_next()
         if waiter is not None:
-            self._count_unserved(waiter.loop, -1)
+            counts = self._loops.get(waiter.loop)
+            if counts is not None:
+                counts.unserved -= 1
 
     # The consumer's side
 
@@ -157,35 +163,36 @@ class Inbox:
         sleeps, when it counts as unserved already, so a source that looks at `unserved_loop` cannot miss it.
         """
         payload, waiter = self._take_or_join(name)
-        if waiter is None:
-            assert payload is not None  # one of the two
-            return payload
-        try:
-            while True:
-                if not waiter.woken:
-                    poll()
-                await waiter.future
-                payload = self._take_and_leave(name, waiter)
-                if payload is not None:
-                    return payload
-                # What woke us has expired, was flushed or taken: ask the source again, which believed us served.
-        except BaseException:
-            self._give_up(name, waiter)
-            raise
+        if waiter is not None:
+            try:
+                while payload is None:
+                    # If what woke us has expired, was flushed or taken: the source is asked again, which believed us
+                    # served.
+                    if not waiter.woken:
+                        poll()
+                    await waiter.future
+                    payload = self._take_and_leave(name, waiter)
+            except BaseException:
+                self._give_up(name, waiter)
+                raise
+        assert payload is not None  # one of the two
+        self._statistics.count("received")
+        return payload
 
     def take(self, name: str) -> bytes | None:
         """The next payload that is neither expired nor flushed, or None."""
         with self._lock:
+            channel = self._channels.get(name)
+            if not name.endswith("!"):
+                return self._take_from(channel) if channel is not None and channel.messages else None
             while True:
-                source = self._oldest(name) if name.endswith("!") else name
-                channel = self._channels.get(source)
+                channel = self._channels.get(self._oldest(name))
                 if channel is None or not channel.messages:
                     return None
                 payload = self._take_from(channel)
-                self._forget_if_idle(source, channel)
                 if payload is not None:
                     return payload
-                # Its messages had expired. Among several channels, another one may have one that has not.
+                # Its messages had expired. Another channel may have one that has not.
 
     def _take_from(self, channel: _Channel) -> bytes | None:
         messages = channel.messages
@@ -200,23 +207,18 @@ class Inbox:
 
     def _take_or_join(self, name: str) -> tuple[bytes | None, Waiter | None]:
         with self._lock:
-            channel = self._channels.get(name)
-            is_whole = name.endswith("!")
-            if self._turns > 0 and (is_whole if channel is None else not channel.waiters):
+            channel = self._channels.get(name) or self._add_channel(name)
+            waiters = channel.waiters
+            if self._turns > 0 and not waiters and (channel.messages or channel.is_whole):
                 payload = self.take(name)
                 if payload is not None:
                     self._turns -= 1
                     return payload, None
-                channel = self._channels.get(name)
-            if channel is None:
-                channel = self._channels[name] = _Channel()
             loop = asyncio.get_running_loop()
-            counts = self._loops.get(loop)
-            if counts is None:
-                counts = self._add_loop(loop)
-            waiter = channel.waiters.join(loop)
+            counts = self._loops.get(loop) or self._add_loop(loop)
+            waiter = waiters.join(loop)
             counts.waiting += 1
-            if len(channel.messages) >= len(channel.waiters) or (self._turns <= 0 and is_whole):
+            if len(channel.messages) >= len(waiters) or (self._turns <= 0 and channel.is_whole):
                 # There is one for it, but it gives the loop a turn first: a channel that is never empty would otherwise
                 # keep its consumer, and so the loop, busy for ever.
                 waiter.woken = True
@@ -231,10 +233,12 @@ class Inbox:
         # still marked as woken, wake nobody, and stay.
         with self._lock:
             channel = self._channels[name]  # kept for us
-            payload = self.take(name) if name.endswith("!") else self._take_from(channel)
+            payload = self.take(name) if channel.is_whole else self._take_from(channel)
             if payload is None:
                 waiter.rearm()
-                self._count_unserved(waiter.loop, 1)
+                counts = self._loops.get(waiter.loop)
+                if counts is not None:
+                    counts.unserved += 1
             else:
                 self._leave(name, channel, waiter)
             return payload
@@ -257,9 +261,8 @@ class Inbox:
         # A wake is one message's; who leaves with more to take, or without having taken, passes it on.
         if channel.messages:
             self._wake(name, channel)
-        elif name.endswith("!") and self._oldest(name) != name:
+        elif channel.is_whole and self._oldest(name) != name:
             self._wake(self._oldest(name), self._channels[self._oldest(name)])
-        self._forget_if_idle(name, channel)
 
     # Steps
 
@@ -271,17 +274,14 @@ class Inbox:
                 best, best_arrival = name, channel.messages[0][0]
         return best
 
-    def _forget_if_idle(self, name: str, channel: _Channel) -> None:
-        if not channel.messages and not channel.waiters:
-            self._channels.pop(name, None)
+    def _add_channel(self, name: str) -> _Channel:
+        if time.monotonic() >= self._next_sweep:
+            self.sweep()
+        channel = self._channels[name] = _Channel(name)
+        return channel
 
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> _Loop:
         for other in [other for other in self._loops if other.is_closed()]:
             del self._loops[other]  # closed under its waiters, which will never leave
         counts = self._loops[loop] = _Loop()
         return counts
-
-    def _count_unserved(self, loop: asyncio.AbstractEventLoop, change: int) -> None:
-        counts = self._loops.get(loop)
-        if counts is not None:
-            counts.unserved += change

@@ -9,6 +9,7 @@ A queue does no locking: its owner calls it either from one loop only or under a
 from __future__ import annotations
 
 import asyncio
+from asyncio import _get_running_loop
 from collections import deque
 
 
@@ -28,7 +29,7 @@ class Waiter:
         With `behind`, after those that other threads have woken and the loop has not yet seen.
         """
         self.woken = True
-        if not behind and asyncio._get_running_loop() is self.loop:
+        if not behind and _get_running_loop() is self.loop:
             if not self.future.done():
                 self.future.set_result(None)
             return True

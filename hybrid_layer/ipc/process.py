@@ -16,6 +16,7 @@ from hybrid_layer.names import local, non_local
 from hybrid_layer.statistics import KEYS, warn
 from hybrid_layer.transport import Settings
 
+_NUMBERS = {key: number for number, key in enumerate(KEYS)}
 _LOOK = 1.0
 """Seconds between two looks of a sender."""
 _FEW = 1000
@@ -30,7 +31,7 @@ class SegmentCounters:
 
     def count(self, key: str, n: int = 1) -> None:
         """Add `n` to the counter `key`, one of KEYS."""
-        self._segment.core.count(KEYS.index(key), n)
+        self._segment.core.count(_NUMBERS[key], n)
 
     def as_dict(self) -> dict[str, int]:
         """All counters, also those at 0."""

@@ -59,16 +59,15 @@ class RemoteTransport:
                 await self.open_inbox(non_local(channel))
             process.outages.seen(channel)
             try:
-                payload = await process.inbox.receive(channel, process.mail.ensure)
+                return await process.inbox.receive(channel, process.mail.ensure)
             except asyncio.CancelledError:
                 process.mail.relax()
                 raise
-        else:
-            shard = process.shard_of(channel)
-            reader = here.readers.get(shard.number)
-            if reader is None:
-                reader = here.readers[shard.number] = QueueReader(process, shard)
-            payload = await reader.receive(channel)
+        shard = process.shard_of(channel)
+        reader = here.readers.get(shard.number)
+        if reader is None:
+            reader = here.readers[shard.number] = QueueReader(process, shard)
+        payload = await reader.receive(channel)
         process.statistics.count("received")
         return payload
 

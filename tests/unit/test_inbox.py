@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -149,8 +150,9 @@ class InboxMachine(RuleBasedStateMachine):
         # Nothing lost, nothing made up.
         unfetched = sum(len(names) for names, _, _ in self.source.waiting)
         assert len(self.received) + buffered + unfetched + counts["slow"] + counts["expired"] == self.expected
-        if not self.tasks and not buffered:
-            assert not self.inbox._channels
+        # What is idle goes with the next sweep.
+        self.inbox.sweep()
+        assert all(channel.messages or channel.waiters for channel in self.inbox._channels.values())
 
     @invariant()
     def order(self) -> None:
@@ -307,6 +309,30 @@ def test_reader_of_a_closed_loop_is_passed_over() -> None:
     run(main())
     leave_pending(waiting)
     waiting.get_coro().close()  # type: ignore[union-attr]
+
+
+def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:
+    """Also where no message comes: who opens another one sees to it."""
+
+    async def main() -> None:
+        box = inbox()
+        box._next_sweep = math.inf
+        for n in range(1000):
+            reading = asyncio.create_task(box.receive(f"p!{n}", nothing))
+            await asyncio.sleep(0)
+            if n % 2:
+                box.deliver([f"p!{n}"], b"x", later())
+                await reading
+            else:
+                reading.cancel()
+                await asyncio.wait([reading])
+        box._next_sweep = 0
+        reading = asyncio.create_task(box.receive("p!new", nothing))
+        await asyncio.sleep(0)
+        assert list(box._channels) == ["p!new"]
+        reading.cancel()
+
+    run(main())
 
 
 def test_sweep_frees_what_expired_unread() -> None:
