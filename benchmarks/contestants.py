@@ -117,5 +117,11 @@ CONTESTANTS = (
     Contestant("empty coroutine", "benchmarks.bare.Nothing", lambda place: {}, one_process=True, bare=True),
 )
 BY_NAME = {contestant.name: contestant for contestant in CONTESTANTS}
-LAYERS = tuple(contestant.name for contestant in CONTESTANTS if not contestant.bare)
-REMOTE_LAYERS = tuple(contestant.name for contestant in CONTESTANTS if contestant.remote and not contestant.bare)
+
+# Who takes part in what.
+LAYERS = tuple(each.name for each in CONTESTANTS if not each.bare)
+SHARED_LAYERS = tuple(each.name for each in CONTESTANTS if not each.bare and not each.one_process)
+REMOTE_LAYERS = tuple(each.name for each in CONTESTANTS if each.remote and not each.bare)
+REMOTE = tuple(each.name for each in CONTESTANTS if each.remote)
+CARRIERS = tuple(each.name for each in CONTESTANTS if not (each.bare and each.one_process))
+"""All that bring messages to somebody."""

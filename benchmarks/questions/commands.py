@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.arena import Meeting, Role
-from benchmarks.contestants import Contestant
+from benchmarks.contestants import REMOTE, Contestant
 from benchmarks.pingpong import WARM_UP, Stretch, echo, ping
 from benchmarks.questions.base import Means
 from benchmarks.results import Column, Sample
@@ -20,14 +20,7 @@ class Commands:
         Column("by_scripts", "inside scripts", ".2f"),
     )
     references = ()
-    contestants = (
-        "hybrid, hosts",
-        "bare EVALSHA/BLPOP",
-        "queued",
-        "published",
-        "channels_redis core",
-        "channels_redis pubsub",
-    )
+    contestants = REMOTE
 
     def __init__(self, key: str, channel: str | None) -> None:
         self.key = key

@@ -11,7 +11,7 @@ import msgpack
 import psutil
 
 from benchmarks.arena import Meeting, Party, Role
-from benchmarks.contestants import LAYERS, Contestant
+from benchmarks.contestants import SHARED_LAYERS, Contestant
 from benchmarks.message import message
 from benchmarks.questions.base import Means
 from benchmarks.results import Column, Sample
@@ -48,7 +48,7 @@ class Memory:
         Column("connections", "connections/process"),
     )
     references = ()
-    contestants = tuple(name for name in LAYERS if name != "InMemory")
+    contestants = SHARED_LAYERS
     text = (
         "How much memory does a site take? For each unread message, beyond its own bytes as msgpack, each group member "
         "and each waiting consumer on a channel of its own: bytes in the process itself, with the consumer's task, and "

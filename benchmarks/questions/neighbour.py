@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 from benchmarks.arena import Party, Role
-from benchmarks.contestants import LAYERS, Contestant
+from benchmarks.contestants import SHARED_LAYERS, Contestant
 from benchmarks.message import HELLO, listen, message
 from benchmarks.pingpong import WARM_UP, Stretch, echo, ping
 from benchmarks.questions.base import Means
@@ -31,7 +31,7 @@ class Neighbour:
         Column("busy_p50_us", "p50 us, busy"),
     )
     references = ()
-    contestants = tuple(name for name in LAYERS if name != "InMemory")
+    contestants = SHARED_LAYERS
     text = (
         "A process of the site computes without a pause: what do the others feel? Round trips of two processes on one "
         "processor; a third, on another one where there is one, waits for messages too, and computes in a thread "

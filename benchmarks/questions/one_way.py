@@ -12,7 +12,7 @@ from typing import Any
 from channels.exceptions import ChannelFull
 
 from benchmarks.arena import Party, Role
-from benchmarks.contestants import REMOTE_LAYERS, Contestant
+from benchmarks.contestants import CARRIERS, REMOTE_LAYERS, Contestant
 from benchmarks.message import HELLO, listen, message
 from benchmarks.questions.base import Means
 from benchmarks.results import Column, Sample, Tally
@@ -56,18 +56,7 @@ class OneWay:
         Column("server_cpu_us", "of the server"),
     )
     references: tuple[str, ...] = ("bare pipe", "channels_redis core", "channels_redis pubsub")
-    contestants: tuple[str, ...] = (
-        "bare pipe",
-        "IPC",
-        "hybrid, no hosts",
-        "hybrid, hosts",
-        "bare EVALSHA/BLPOP",
-        "queued",
-        "published",
-        "channels_redis core",
-        "channels_redis pubsub",
-        "InMemory",
-    )
+    contestants = CARRIERS
 
     def __init__(self, key: str, pairs: int = 1, tasks: int = 1, channel: str | None = "one.way") -> None:
         """`tasks`: coroutines of each sending process. Without `channel`, to a process-specific one; then one pair."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.arena import Role
-from benchmarks.contestants import LAYERS, Contestant
+from benchmarks.contestants import SHARED_LAYERS, Contestant
 from benchmarks.pingpong import WARM_UP, Stretch, echo, ping
 from benchmarks.questions.base import Means
 from benchmarks.results import Column, Sample, quantile
@@ -18,7 +18,7 @@ class Sizes:
     key = "sizes"
     columns = tuple(Column(f"us_{size}", f"{name}, us") for name, size in _SIZES.items())
     references = ("channels_redis core",)
-    contestants = tuple(name for name in LAYERS if name != "InMemory")
+    contestants = SHARED_LAYERS
     text = (
         "What does a larger message cost? Round trips on a normal channel with text of 100 bytes to 1 MiB; p50, two "
         "processes, one message under way at a time. The ratios are those of 1 MiB."

@@ -65,6 +65,11 @@ class Host(Protocol):
         """The server that `place` and `connection` led to does not serve, or no more; `cause` may be its refusal."""
 
 
+def open_within(host: Host, timeout: float) -> float:
+    """Seconds that a try to connect may take, of a call that may take `timeout`."""
+    return timeout if host.switch_after is None else min(timeout, host.switch_after)
+
+
 def parse_hosts(
     hosts: object,
     connection_kwargs: object,

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts
 from hybrid_layer.remote.backoff import ReadingLost
 from hybrid_layer.remote.pops import Pops
+from hybrid_layer.remote.seat import call
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process
@@ -144,7 +144,7 @@ class InboxReader:
             await reading.pops.close()
             waiting = process.inbox.unserved_loop(reading.loop)
             if waiting is not None and not (waiting is reading.loop and reading.pops.cancelled):
-                _call(waiting, self.ensure)
+                call(waiting, self.ensure)
 
     async def _end_outage(self) -> None:
         """Pops are answered again. What the server may have lost is put back before consumers are told."""
@@ -196,7 +196,7 @@ class InboxReader:
         reading.retired = True
         if self._reading is reading:
             self._reading = None
-        _call(reading.loop, reading.news.set)
+        call(reading.loop, reading.news.set)
 
     def _abort(self, reading: _Reading) -> None:
         if reading.task is None or reading.task.done():
@@ -221,10 +221,3 @@ class InboxReader:
     def _watched(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watches.pop(loop, None)
         self.ensure()
-
-
-def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    try:
-        loop.call_soon_threadsafe(callback)
-    except RuntimeError:  # the loop is closed
-        pass

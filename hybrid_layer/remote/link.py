@@ -17,7 +17,7 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts, sockets
 from hybrid_layer.remote.handshake import Command, greet
-from hybrid_layer.remote.hosts import Host
+from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import FINAL, cause_of
 
 _LOADING_PAUSE = 0.1
@@ -52,7 +52,7 @@ class Link:
     def __init__(self, host: Host, timeout: float, on_end: Callable[[Link, bool], None]) -> None:
         self.host = host
         self._timeout = timeout
-        self._open_within = timeout if host.switch_after is None else min(timeout, host.switch_after)
+        self._open_within = open_within(host, timeout)
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._connection: Any = None

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.backoff import ReadingLost
 from hybrid_layer.remote.handshake import greet
-from hybrid_layer.remote.hosts import Host
+from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import cause_of, is_not_now, unwrapped
 
 _AT_ONCE = 500
@@ -86,7 +86,7 @@ class Listening:
     ) -> None:
         self._host = host
         self._verbs = verbs_of(host)
-        self._open_within = timeout if host.switch_after is None else min(timeout, host.switch_after)
+        self._open_within = open_within(host, timeout)
         self._silence = silence
         self._margin = _MARGIN if host.read_timeout is None else host.read_timeout - silence
         self.take = take

@@ -17,7 +17,7 @@ from hybrid_layer.remote import sockets
 from hybrid_layer.remote.backoff import Backoff, ReadingLost
 from hybrid_layer.remote.entries import Clock
 from hybrid_layer.remote.handshake import greet
-from hybrid_layer.remote.hosts import Host
+from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import cause_of
 from hybrid_layer.statistics import warn
 
@@ -37,7 +37,7 @@ class Pops:
         # Above the block time, whatever the client's default is: that one ends every idle pop.
         self._read_timeout = host.read_timeout or block_time + _MARGIN
         self._timeout = timeout
-        self._open_within = timeout if host.switch_after is None else min(timeout, host.switch_after)
+        self._open_within = open_within(host, timeout)
         self._wake = wake
         self._connection: Any = None
         self._descriptor = -1

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -165,9 +166,9 @@ def collect_while_moving(parent: Parent, prefix: str) -> None:
         layers.clear()
         return give_up(core, reason)
 
-    segment._damage.give_up = collect  # type: ignore[method-assign]
     remove_segment(prefix)
-    assert segment.recover_if_lost()
+    with mock.patch.object(segment._damage, "give_up", collect):
+        assert segment.recover_if_lost()
     assert segment.users == 0
     assert not segment.is_own()
 

@@ -14,7 +14,7 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.cluster import hash_tags
 from tests.clusters import Cluster, cluster_of, info, slot_of, wait
-from tests.remote.tools import exchange, recovered
+from tests.remote.tools import exchange, recovered, resumes
 from tests.remote.traffic import Traffic
 from tests.servers import Server
 
@@ -235,19 +235,8 @@ def test_a_primary_that_stops_is_given_up(own: Any, prefix: str, run: Run) -> No
     layer = RedisChannelLayer(hosts=[cluster.host(virtual_shards=1)], prefix=prefix, timeout=1, block_time=0.3)
     primary = cluster.owner(SLOT)
 
-    async def main() -> None:
-        name = await layer.new_channel()
-        waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
-        await asyncio.sleep(0.2)
-        primary.pause()
-        for channel in ("normal", name):
-            await recovered(lambda channel=channel: layer.send(channel, {"n": channel}), 20)  # type: ignore[misc]
-        async with asyncio.timeout(20):
-            assert [(await task)["n"] for task in waiting] == ["normal", name]
-        await layer.close()
-
     try:
-        run(main())
+        run(resumes(layer, primary.pause))
     finally:
         primary.resume()
 

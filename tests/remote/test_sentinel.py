@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 
 from hybrid_layer import HybridChannelLayer
-from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, sentinel_watch, sockets
 from hybrid_layer.remote.hosts import parse_hosts
 from hybrid_layer.remote.sentinel import Sentinels
 from hybrid_layer.remote.shards import shard_for
 from tests.process_main import Parent
 from tests.processes import Process
-from tests.remote.tools import exchange, receiver_is_told, refused
+from tests.remote.tools import exchange, receiver_is_told, refused, resumes
 from tests.remote.traffic import Traffic
 from tests.sentinels import Group, sentinel_group
 from tests.servers import HOST, Server, free_port
@@ -305,24 +304,8 @@ def test_receivers_leave_a_master_that_stopped(own: Group, make_layer: Make, run
     layer = make_layer(hosts=[own.host()], block_time=0.3, timeout=1)
     master = own.services[0].of_role(b"master")
 
-    async def main() -> None:
-        name = await layer.new_channel()
-        waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
-        await asyncio.sleep(0.2)
-        master.pause()
-        for channel in ("normal", name):
-            while True:
-                try:
-                    await layer.send(channel, {"n": channel})
-                    break
-                except RemoteUnavailable:
-                    await asyncio.sleep(0.05)
-        async with asyncio.timeout(20):
-            assert [(await task)["n"] for task in waiting] == ["normal", name]
-        await layer.close()
-
     try:
-        run(main())
+        run(resumes(layer, master.pause))
     finally:
         master.resume()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -45,6 +46,19 @@ async def receiver_is_told(layer: Any, text: str, caplog: pytest.LogCaptureFixtu
     assert not waiting.done()
     waiting.cancel()
     await asyncio.wait([waiting])
+
+
+async def resumes(layer: Any, stop: Callable[[], None]) -> None:
+    """What is sent after `stop`, as soon as it is taken, reaches who waits for a normal channel and for an own one."""
+    name = await layer.new_channel()
+    waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
+    await asyncio.sleep(0.2)
+    stop()
+    for channel in ("normal", name):
+        await recovered(partial(layer.send, channel, {"n": channel}), 20)
+    async with asyncio.timeout(20):
+        assert [(await task)["n"] for task in waiting] == ["normal", name]
+    await layer.close()
 
 
 async def recovered(action: Callable[[], Any], seconds: float = 5) -> Any:
