@@ -217,6 +217,8 @@ class Inbox:
             loop = asyncio.get_running_loop()
             counts = self._loops.get(loop) or self._add_loop(loop)
             waiter = waiters.join(loop)
+            # Put back: the collector may just have closed a coroutine that was abandoned here, which gave the place up.
+            self._channels[name] = channel
             counts.waiting += 1
             if len(channel.messages) >= len(waiters) or (self._turns <= 0 and channel.is_whole):
                 # There is one for it, but it gives the loop a turn first: a channel that is never empty would otherwise
@@ -245,7 +247,11 @@ class Inbox:
 
     def _give_up(self, name: str, waiter: Waiter) -> None:
         with self._lock:
-            self._leave(name, self._channels.get(name), waiter)
+            channel = self._channels.get(name)
+            self._leave(name, channel, waiter)
+            # Who is cancelled is likely to be gone for good.
+            if channel is not None and not channel.messages and not channel.waiters:
+                del self._channels[name]
 
     def _leave(self, name: str, channel: _Channel | None, waiter: Waiter) -> None:
         counts = self._loops.get(waiter.loop)

@@ -18,6 +18,7 @@ from hybrid_layer.inbox import Inbox
 from hybrid_layer.loops import leave_pending
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
+from hybrid_layer.waiters import Waiter, WaitQueue
 from tests.loops import counted_turns, run
 
 NAMES = ["p!1", "p!2", "p!3"]
@@ -341,3 +342,25 @@ def test_sweep_frees_what_expired_unread() -> None:
     box.sweep()
     assert not box._channels
     assert box._statistics.as_dict()["expired"] == 2  # type: ignore[attr-defined]
+
+
+def test_channel_is_kept_when_the_collector_closes_its_last_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An abandoned receive() is closed at any allocation, also at one that another receive() on its channel makes."""
+
+    async def main() -> None:
+        box = inbox()
+        abandoned = box.receive("p!1", nothing)
+        abandoned.send(None)
+        join = WaitQueue.join
+
+        def close_and_join(queue: WaitQueue, loop: asyncio.AbstractEventLoop) -> Waiter:
+            abandoned.close()
+            return join(queue, loop)
+
+        monkeypatch.setattr(WaitQueue, "join", close_and_join)
+        reading = asyncio.create_task(box.receive("p!1", nothing))
+        await asyncio.sleep(0)
+        box.deliver(["p!1"], b"x", later())
+        assert await asyncio.wait_for(reading, 1) == b"x"
+
+    run(main())
