@@ -22,6 +22,7 @@ from hybrid_layer.statistics import warn
 from hybrid_layer.transport import Settings, Transport
 
 MIB = 1024 * 1024
+_MOST_READABLE = 8192
 
 
 class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no types
@@ -79,6 +80,9 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         self.channel_capacity = channel_capacity or {}
         self._process_ids: dict[identity.Identity, str] = {}
         self._counter = itertools.count(1)
+        self._readable: set[str] = set()
+        """Channels that were found right to receive on in the process `_readable_in`, so that it is not asked again."""
+        self._readable_in = identity.current()
 
     def _transport_for(self, channel: str) -> Transport:
         """The half that carries `channel`."""
@@ -105,12 +109,10 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
         A process-specific name is read only by the layer that made it; with another one's, `InvalidName` is raised.
         """
-        channel = check_channel(channel)
-        if "!" in channel and process_of(channel) != self._process_id():
-            raise exceptions.InvalidName(
-                f"Cannot receive on {channel!r}: it belongs to another process or layer object; only the one whose "
-                f"new_channel() made the name reads it."
-            )
+        is_known = type(channel) is str and channel in self._readable and self._readable_in is identity.current()
+        if not is_known:
+            channel = check_channel(channel)
+            self._note_readable(channel)
         transport = self._transport_for(channel)
         while True:
             payload = await transport.receive(channel)
@@ -119,6 +121,18 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
             except exceptions.Undecodable as error:
                 transport.count("undecodable")
                 warn(("undecodable", channel), f"Dropped a message on {channel} that cannot be read: {error}")
+
+    def _note_readable(self, channel: str) -> None:
+        """Raise `InvalidName` unless this process and layer object may receive on `channel`, a checked name."""
+        if "!" in channel and process_of(channel) != self._process_id():
+            raise exceptions.InvalidName(
+                f"Cannot receive on {channel!r}: it belongs to another process or layer object; only the one whose "
+                f"new_channel() made the name reads it."
+            )
+        if self._readable_in is not identity.current() or len(self._readable) >= _MOST_READABLE:
+            self._readable = set()
+            self._readable_in = identity.current()
+        self._readable.add(channel)
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """A new name that only this process receives on: ``prefix.PROCESS!n``."""
