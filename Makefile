@@ -43,11 +43,11 @@ browser: build/core ## test the example site in headless Chromium
 	$(BIN)/python -m pytest tests/browser
 
 .PHONY: bench
-bench: build/core ## compare the layers with others, side by side
+bench: build/core ## compare the layers with others, side by side: about 10 minutes
 	$(BIN)/python -m benchmarks
 
 .PHONY: bench-quick
-bench-quick: build/core ## the same in a few minutes, less certain
+bench-quick: build/core ## some of it, in a minute
 	$(BIN)/python -m benchmarks --quick
 
 # The compiler is asked with the very flags of the build, into a folder of its own.

@@ -36,6 +36,8 @@ class Contestant:
     """Can it not leave its process? Then all roles of a run are tasks of one event loop."""
     valkey: bool = False
     """Does it need Valkey? Its scripts do not run on Redis."""
+    twin: bool = False
+    """Does it do what another one does, but for the way to it? It takes part where that way may be felt."""
     bare: bool = False
     """No layer, but what a layer would stand on: sends and receives, no more."""
 
@@ -89,7 +91,7 @@ def _channels_valkey(place: Place) -> dict[str, Any]:
 CONTESTANTS = (
     Contestant("bare pipe", "benchmarks.bare.Pipes", lambda place: {"directory": place.directory}, bare=True),
     Contestant("IPC", "hybrid_layer.ipc.IPCChannelLayer", _ours),
-    Contestant("hybrid, no hosts", "hybrid_layer.HybridChannelLayer", _ours),
+    Contestant("hybrid, no hosts", "hybrid_layer.HybridChannelLayer", _ours, twin=True),
     Contestant("hybrid, hosts", "hybrid_layer.HybridChannelLayer", _ours_with_hosts, remote=True),
     Contestant(
         "bare EVALSHA/BLPOP",
@@ -119,9 +121,10 @@ CONTESTANTS = (
 BY_NAME = {contestant.name: contestant for contestant in CONTESTANTS}
 
 # Who takes part in what.
-LAYERS = tuple(each.name for each in CONTESTANTS if not each.bare)
-SHARED_LAYERS = tuple(each.name for each in CONTESTANTS if not each.bare and not each.one_process)
+LAYERS = tuple(each.name for each in CONTESTANTS if not each.bare and not each.twin)
+ALL_LAYERS = tuple(each.name for each in CONTESTANTS if not each.bare)
+SHARED_LAYERS = tuple(each.name for each in CONTESTANTS if not each.bare and not each.twin and not each.one_process)
 REMOTE_LAYERS = tuple(each.name for each in CONTESTANTS if each.remote and not each.bare)
 REMOTE = tuple(each.name for each in CONTESTANTS if each.remote)
-CARRIERS = tuple(each.name for each in CONTESTANTS if not (each.bare and each.one_process))
+CARRIERS = tuple(each.name for each in CONTESTANTS if not (each.twin or (each.bare and each.one_process)))
 """All that bring messages to somebody."""

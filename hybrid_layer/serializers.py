@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -216,7 +215,9 @@ def _cipher(keys: Sequence[str | bytes]) -> _Cipher:
             )
         secrets.append(key.encode() if isinstance(key, str) else key)
     try:
-        # Only here: who sets no keys need not have it installed.
+        # Only here: who sets no keys need not have it installed, nor wait for their import.
+        import hashlib
+
         from cryptography.fernet import Fernet, MultiFernet
     except ImportError as error:
         raise ConfigurationError(

@@ -16,7 +16,7 @@ from benchmarks.questions.sizes import Sizes
 from benchmarks.questions.start_up import StartUp
 from benchmarks.questions.sync_send import SyncSend
 
-__all__ = ["QUESTIONS", "Means", "Question", "Scale"]
+__all__ = ["QUESTIONS", "QUICK", "Means", "Question", "Scale"]
 
 QUESTIONS: tuple[Question, ...] = (
     RoundTrip("round_trip_normal", channel="round.trip"),
@@ -42,3 +42,5 @@ QUESTIONS: tuple[Question, ...] = (
     Memory(),
     StartUp(),
 )
+QUICK = ("round_trip_normal", "round_trip_specific", "one_way_1", "sync_send_1", "fan_out_100", "fan_out_1000")
+"""What `--quick` asks."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.arena import Party, Role
-from benchmarks.contestants import LAYERS, Contestant
+from benchmarks.contestants import LAYERS, SHARED_LAYERS, Contestant
 from benchmarks.message import message
 from benchmarks.questions.base import Means
 from benchmarks.results import Column, Sample, quantile
@@ -17,6 +17,10 @@ from benchmarks.server import Reading
 _WARM_UP = 3
 _LEAST = 10
 """Messages that are measured even if that takes longer than a stretch should."""
+_MOST_IN_MEMORY = 1000
+"""Members up to which InMemory takes part: it needs 200 ms for a thousand, and seconds for ten times as many."""
+_SETTLED = 0.4
+"""Seconds until all members wait and connections lie where they stay."""
 _PATIENCE = 3
 """Seconds after which a message that has not reached everybody is given up, and the run with it."""
 
@@ -35,11 +39,11 @@ class FanOut:
     """One sender, and members in some other processes, each with a coroutine that waits."""
 
     references = ("channels_redis pubsub",)
-    contestants = LAYERS
 
     def __init__(self, members: int, homes: int = 2) -> None:
         """Without number of processes in its name, there are two."""
         self.key = f"fan_out_{members}" if homes == 2 else f"fan_out_{members}_in_{homes}"
+        self.contestants = LAYERS if members <= _MOST_IN_MEMORY else SHARED_LAYERS
         self._members = members
         self._homes = homes
         self.columns = (
@@ -120,7 +124,7 @@ async def live_in_group(layer: Any, party: Party, members: int) -> Home:
         channel = await layer.new_channel()
         await layer.group_add("fan.out", channel)
         tasks.append(asyncio.create_task(live(channel)))
-    await asyncio.sleep(0.2)  # until all of them wait
+    await asyncio.sleep(_SETTLED)
     await party.meet()
     ended = asyncio.create_task(party.meet())
     await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)

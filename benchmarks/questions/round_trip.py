@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from benchmarks.arena import Role
-from benchmarks.contestants import CARRIERS, Contestant
+from benchmarks.contestants import REMOTE, Contestant
 from benchmarks.pingpong import WARM_UP, Stretch, echo, ping
 from benchmarks.questions.base import Means
 from benchmarks.results import Column, Sample, quantile
@@ -31,7 +31,7 @@ class RoundTrip:
         self.key = key
         self._channel = channel
         self._pin = pin
-        self.contestants = _LOCAL if pin else tuple(name for name in CARRIERS if name != "InMemory")
+        self.contestants = _LOCAL if pin else tuple(dict.fromkeys([*_LOCAL, *REMOTE]))
         self.references = ("bare pipe",) if pin else ("bare pipe", "channels_redis core")
         self.text = (
             "How long does a message take to another process and back, on "

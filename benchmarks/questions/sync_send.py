@@ -11,7 +11,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 
 from benchmarks.arena import Party, Role
-from benchmarks.contestants import LAYERS, Contestant
+from benchmarks.contestants import ALL_LAYERS, Contestant
 from benchmarks.message import END, HELLO, listen, message
 from benchmarks.questions.base import Means
 from benchmarks.results import Column, Sample, Tally
@@ -36,7 +36,7 @@ class SyncSend:
         Column("connections", "new connections per call", ".3f"),
     )
     references = ("empty coroutine", "InMemory")
-    contestants = ("empty coroutine", *LAYERS)
+    contestants = ("empty coroutine", *ALL_LAYERS)
 
     def __init__(self, key: str, threads: int) -> None:
         self.key = key
