@@ -58,7 +58,7 @@ lint: build/core ## check format, style, types, warnings of the C compiler, and 
 	$(BIN)/mypy --strict hybrid_layer
 	CFLAGS='$(CFLAGS) -Werror' $(BIN)/python setup.py --quiet build_ext --force \
 		--build-lib build/lint --build-temp build/lint
-	for text in *.rst $(wildcard docs/*.rst); do $(BIN)/docutils --strict "$$text" > /dev/null || exit 1; done
+	for text in *.rst $(wildcard docs/*.rst benchmarks/*.rst); do $(BIN)/docutils --strict "$$text" > /dev/null || exit 1; done
 
 .PHONY: wheel
 wheel: build/core ## build dist/*.tar.gz, and from it dist/*.whl

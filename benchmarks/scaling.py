@@ -17,12 +17,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 _FULL = 0.6
 _MOST_SHARDS = 1000
+_MOST_MACHINES = 100_000
+_SERVERS = (1, 10, 100)
+"""For which it is told how many machines they serve."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,17 @@ class Costs:
         script = groups * self.script
         return (script / shards if self.is_published_once else script) + shared / shards
 
+    def reach(self, site: Site, shards: int) -> int:
+        """The most machines, each like those of `site`, for which so many servers are enough."""
+        least, most = 0, _MOST_MACHINES
+        while least < most:
+            middle = (least + most + 1) // 2
+            if self.load(replace(site, machines=middle), shards) <= _FULL:
+                least = middle
+            else:
+                most = middle - 1
+        return least
+
     def shards(self, site: Site) -> int | None:
         """How many servers it takes; None if no number of them is enough."""
         return next((shards for shards in range(1, _MOST_SHARDS) if self.load(site, shards) <= _FULL), None)
@@ -160,6 +174,16 @@ def table(site: Site, costs: dict[str, Costs]) -> str:
     return "\n".join(lines)
 
 
+def reaches(site: Site, costs: dict[str, Costs]) -> str:
+    """With how many machines so many servers end."""
+    lines = [f"machines like those of {site.name!r} that so many servers are enough for"]
+    lines.append(f"  {'':24}" + "".join(f"{servers:>9}" for servers in _SERVERS))
+    for name, cost in costs.items():
+        most = (cost.reach(site, servers) for servers in _SERVERS)
+        lines.append(f"  {name:24}" + "".join(f"{'any' if m >= _MOST_MACHINES else m:>9}" for m in most))
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scaling",
@@ -178,6 +202,8 @@ def main() -> None:
         print(f"  {name:24}" + "".join(f"{figure * 1e6:>9.1f}" for figure in figures))
     for site in SITES:
         print(f"\n{table(site, costs)}")
+    for site in SITES[1:3]:
+        print(f"\n{reaches(site, costs)}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class Head:
         Column("large_us", "us behind a large one"),
     )
     references = ()
-    contestants = ("IPC", "hybrid, no hosts", "hybrid, hosts", "queued", "published", "channels_redis core")
+    contestants = ("IPC", "hybrid, hosts", "queued", "published", "channels_redis core")
     text = (
         "Does it cost more to send when the oldest waiting message is large? A process sends to two normal channels in "
         "turn, behind a message of 1 MiB and behind a small one; medians of a call. Then it reads them empty."

@@ -16,6 +16,7 @@ TEXTS = [
     "README.rst",
     "CONTRIBUTING.rst",
     "CHANGELOG.rst",
+    "benchmarks/README.rst",
     *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.rst")),
 ]
 ARCHITECTURE = "docs/architecture.rst"

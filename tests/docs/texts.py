@@ -18,7 +18,11 @@ def tree(name: str) -> nodes.document:
     """The document tree of a text, by its path in the project."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # docutils announces changes of its own to those who write extensions
-        return publish_doctree((ROOT / name).read_text(), settings_overrides={"halt_level": 2, "report_level": 2})
+        return publish_doctree(
+            (ROOT / name).read_text(),
+            source_path=str(ROOT / name),  # what a text includes lies beside it
+            settings_overrides={"halt_level": 2, "report_level": 2},
+        )
 
 
 def sections(name: str) -> Iterator[tuple[str, nodes.section]]:

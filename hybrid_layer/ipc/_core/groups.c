@@ -187,6 +187,8 @@ static enum status make_sure_of_memory(struct handle *handle, struct group *grou
     return needed <= (size_t)books->free_count + untouched ? OK : GROW_MESSAGES;
 }
 
+/* One payload for all, and an entry for each pair of group and inbox, not for each member: who drains the inbox finds the members.
+ * The number of the message against those of joining and leaving says who was one when it was sent (`group_recipients`). */
 enum status group_send(struct handle *handle, struct group_send *send, struct rings *rings) {
     uint32_t group_reference, payload;
     uint64_t now = now_ns();

@@ -64,6 +64,8 @@ static bool again(struct handle *handle, enum mode mode, enum status *status, bo
     } while (again(handle, mode, &status, &swept));                                                                        \
     return status
 
+/* The path of every message. Storing it and looking for who waits are one step for others, as are a last look and going to
+ * sleep (`queue_pop`, `loop_collect`): so whoever is not found asleep here finds the message, and need not be rung. */
 static enum status push_and_wake(struct handle *handle, struct push *push, struct rings *rings) {
     uint32_t channel;
     enum status status = queue_push(handle, push, &channel);

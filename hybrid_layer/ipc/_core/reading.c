@@ -78,6 +78,8 @@ enum status queue_wait(struct handle *handle, struct name name, uint32_t loop) {
     return channel_release(handle, reference) == OK ? status : DAMAGED;
 }
 
+/* The path of every message that is read. Small payloads are copied to the caller's buffer under the lock, so that their blocks
+ * can be free when it is given; for large ones a hold keeps the blocks, and they are copied after it. */
 enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken, struct rings *rings) {
     uint32_t reference;
     struct source source;
@@ -175,6 +177,8 @@ static enum status drain_head(struct handle *handle, struct channel *channel, st
     return OK;
 }
 
+/* Only the owner drains, so what it finds comes in the order of the queue; and that it found nothing and is registered as waiting
+ * is one step, so what comes next announces itself to the loop. */
 enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, struct taken *taken) {
     uint32_t reference;
     taken->hold = NO_HOLD;
