@@ -18,7 +18,7 @@ from benchmarks.results import Series
 from benchmarks.server import Observer
 from tests.servers import KINDS, start_server
 
-WHOLE = Scale(rounds=3, seconds=0.4, many=10_000, messages=500)
+WHOLE = Scale(rounds=2, seconds=0.3, many=5_000, messages=300)
 SHORT = Scale(rounds=1, seconds=0.2, many=2_000, messages=200)
 
 

@@ -32,7 +32,7 @@
 #define EXTENT (256u * 1024u)
 #define LARGE (64u * 1024u) /* payloads above this many bytes are copied outside the lock */
 
-#define MESSAGE_BLOCK 128u
+#define MESSAGE_BLOCK 64u
 #define GROUP_BLOCK 64u
 
 /* No small number, nor all zeros or ones: one damaged byte must not send all processes away. */

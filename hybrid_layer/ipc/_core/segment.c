@@ -18,10 +18,10 @@
 
 static size_t page_up(size_t size) { return (size + PAGE - 1) & ~(size_t)(PAGE - 1); }
 
-/* One bucket for four blocks, as a record takes at least one: chains stay short even in a full area. */
-static uint32_t buckets_for(uint32_t blocks) {
+/* Chains stay short even in a full area. */
+static uint32_t buckets_for(uint32_t records) {
     uint32_t buckets = 1024;
-    while (buckets < blocks / 4 && buckets < (1u << 24))
+    while (buckets < records / 4 && buckets < (1u << 24))
         buckets *= 2;
     return buckets;
 }
@@ -29,7 +29,7 @@ static uint32_t buckets_for(uint32_t blocks) {
 void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geometry *geometry) {
     geometry->message_blocks = (uint32_t)(message_bytes / MESSAGE_BLOCK) + 1;
     geometry->group_blocks = (uint32_t)(group_bytes / GROUP_BLOCK) + 1;
-    geometry->message_buckets = buckets_for(geometry->message_blocks);
+    geometry->message_buckets = buckets_for(geometry->message_blocks / 2); /* a channel is there for something */
     geometry->group_buckets = buckets_for(geometry->group_blocks);
     geometry->slots_offset = PAGE;
     geometry->message_buckets_offset = page_up(geometry->slots_offset + SLOTS * sizeof(struct slot));
