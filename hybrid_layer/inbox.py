@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from hybrid_layer.loops import running
 from hybrid_layer.names import non_local
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Counters
@@ -81,13 +82,14 @@ class Inbox:
             self._arrivals += 1
             message = (self._arrivals, deadline, epoch, payload)
             known = self._channels
+            here = running()
             for name in channels:
                 channel = known.get(name) or self._add_channel(name)
                 messages = channel.messages
                 messages.append(message)
                 if len(messages) > 1:
                     self._bound(name, channel)
-                self._wake(name, channel)
+                self._wake(name, channel, here)
         if time.monotonic() >= self._next_sweep:
             self.sweep()
 
@@ -141,14 +143,14 @@ class Inbox:
             f"Its capacity is {capacity}; raise it with channel_capacity, or send less.",
         )
 
-    def _wake(self, name: str, channel: _Channel) -> None:
+    def _wake(self, name: str, channel: _Channel, here: asyncio.AbstractEventLoop | None) -> None:
         """Wake who has waited longest for `name`, else who waits for its whole part."""
-        waiter = channel.waiters.wake_next() if channel.waiters else None
+        waiter = channel.waiters.wake_next(here) if channel.waiters else None
         if waiter is None:
             whole = self._channels.get(non_local(name))
             if whole is None or not whole.waiters:
                 return
-            waiter = whole.waiters.wake_next()
+            waiter = whole.waiters.wake_next(here)
         if waiter is not None:
             counts = self._loops.get(waiter.loop)
             if counts is not None:
@@ -156,20 +158,22 @@ class Inbox:
 
     # The consumer's side
 
-    async def receive(self, name: str, poll: Callable[[], None]) -> bytes:
-        """Wait for the next payload of `name`; with a name that ends in ``!``, of any channel of that part.
+    async def receive(
+        self, name: str, poll: Callable[[asyncio.AbstractEventLoop], None], loop: asyncio.AbstractEventLoop
+    ) -> bytes:
+        """Wait in `loop`, which runs here, for the next payload of `name`; of ``part!``, for that of any of its channels.
 
         `poll` pulls from the source what is there and may call `deliver`. It is called each time before this coroutine
         sleeps, when it counts as unserved already, so a source that looks at `unserved_loop` cannot miss it.
         """
-        payload, waiter = self._take_or_join(name)
+        payload, waiter = self._take_or_join(name, loop)
         if waiter is not None:
             try:
                 while payload is None:
                     # If what woke us has expired, was flushed or taken: the source is asked again, which believed us
                     # served.
                     if not waiter.woken:
-                        poll()
+                        poll(loop)
                     await waiter.future
                     payload = self._take_and_leave(name, waiter)
             except BaseException:
@@ -205,7 +209,7 @@ class Inbox:
             self._statistics.count("expired")
         return None
 
-    def _take_or_join(self, name: str) -> tuple[bytes | None, Waiter | None]:
+    def _take_or_join(self, name: str, loop: asyncio.AbstractEventLoop) -> tuple[bytes | None, Waiter | None]:
         with self._lock:
             channel = self._channels.get(name) or self._add_channel(name)
             waiters = channel.waiters
@@ -214,7 +218,6 @@ class Inbox:
                 if payload is not None:
                     self._turns -= 1
                     return payload, None
-            loop = asyncio.get_running_loop()
             counts = self._loops.get(loop) or self._add_loop(loop)
             waiter = waiters.join(loop)
             # Put back: the collector may just have closed a coroutine that was abandoned here, which gave the place up.
@@ -224,7 +227,7 @@ class Inbox:
                 # There is one for it, but it gives the loop a turn first: a channel that is never empty would otherwise
                 # keep its consumer, and so the loop, busy for ever.
                 waiter.woken = True
-                loop.call_soon(waiter.wake)
+                loop.call_soon(waiter.wake, loop)
             else:
                 counts.unserved += 1
             self._turns = _TURNS
@@ -266,9 +269,9 @@ class Inbox:
         channel.waiters.leave(waiter)
         # A wake is one message's; who leaves with more to take, or without having taken, passes it on.
         if channel.messages:
-            self._wake(name, channel)
+            self._wake(name, channel, running())
         elif channel.is_whole and self._oldest(name) != name:
-            self._wake(self._oldest(name), self._channels[self._oldest(name)])
+            self._wake(self._oldest(name), self._channels[self._oldest(name)], running())
 
     # Steps
 

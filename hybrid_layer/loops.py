@@ -16,6 +16,11 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
+def running() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs in this thread, or None."""
+    return asyncio._get_running_loop()
+
+
 def leave_pending(task: asyncio.Task[Any]) -> None:
     """Have asyncio not complain of `task` when it is destroyed: its loop has gone, so it can only stay pending."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # there is no public way
@@ -34,9 +39,12 @@ class LoopLocal(Generic[T]):
         self._states: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None, None]]] = {}
         self._lock = threading.Lock()
 
-    def get(self) -> T:
-        """The running loop's state. Raises `RuntimeError` when no loop is running."""
-        loop = asyncio.get_running_loop()
+    def get(self, loop: asyncio.AbstractEventLoop | None = None) -> T:
+        """The running loop's state; `loop` is that loop, if the caller has asked already.
+
+        Raises `RuntimeError` when no loop is running.
+        """
+        loop = loop or asyncio.get_running_loop()
         entry = self._states.get(loop)
         return entry[0] if entry is not None else self._open(loop)
 

@@ -3,13 +3,14 @@
 A wake is a hint and hands nothing over: the woken coroutine looks for itself and takes what it finds synchronously,
 just before it returns. So a cancellation between wake and look has nothing to put back; it only passes the wake on.
 
+Which loop runs is asked once for many wakes, by who wakes: until Python 3.12 the answer takes a system call.
+
 A queue does no locking: its owner calls it either from one loop only or under a lock of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-from asyncio import _get_running_loop
 from collections import deque
 
 
@@ -23,13 +24,13 @@ class Waiter:
         self.future: asyncio.Future[None] = loop.create_future()
         self.woken = False
 
-    def wake(self, behind: bool = False) -> bool:
-        """Wake the coroutine, from any thread. False: its loop is gone, so wake another.
+    def wake(self, here: asyncio.AbstractEventLoop | None, behind: bool = False) -> bool:
+        """Wake the coroutine, from any thread, in which `here` runs. False: its loop is gone, so wake another.
 
         With `behind`, after those that other threads have woken and the loop has not yet seen.
         """
         self.woken = True
-        if not behind and _get_running_loop() is self.loop:
+        if not behind and here is self.loop:
             if not self.future.done():
                 self.future.set_result(None)
             return True
@@ -71,13 +72,16 @@ class WaitQueue(deque[Waiter]):
         elif waiter in self:
             self.remove(waiter)
 
-    def wake_next(self) -> Waiter | None:
-        """Wake the oldest waiter that was not woken yet, and tell which. None when there is none."""
+    def wake_next(self, here: asyncio.AbstractEventLoop | None) -> Waiter | None:
+        """Wake the oldest waiter that was not woken yet, and tell which. None when there is none.
+
+        `here` is the loop that runs in this thread, if one does.
+        """
         behind = False
         for waiter in self:
             if waiter.woken:
                 behind = behind or not waiter.future.done()
-            elif waiter.wake(behind):
+            elif waiter.wake(here, behind):
                 return waiter
         return None
 

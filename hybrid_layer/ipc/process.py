@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -51,7 +52,7 @@ class ProcessState:
         self.upheavals = segment.upheavals
         self.counters = SegmentCounters(segment)
         self.inbox = Inbox(settings.policy, self.counters, epoch=lambda: segment.core.epoch)
-        self.parts: dict[str, Callable[[], None]] = {}
+        self.parts: dict[str, Callable[[asyncio.AbstractEventLoop], None]] = {}
         """Inbox name -> its poll, for `Inbox.receive`."""
         self.memberships: dict[tuple[str, str], float] = {}
         """(group, channel) -> deadline of our own channels, to be added again after a move to another segment."""
@@ -85,8 +86,8 @@ class ProcessState:
         """Make `part` receivable, whose inbox has been opened in the segment."""
         self.parts[part] = partial(self._poll, part)
 
-    def _poll(self, part: str) -> None:
-        station = self.segment.stations.get()
+    def _poll(self, part: str, loop: asyncio.AbstractEventLoop) -> None:
+        station = self.segment.stations.get(loop)
         if part not in station.watched:
             station.attend(part, partial(self.take_in, part, station), partial(self.inbox.is_awaited, station.loop))
             self.take_in(part, station)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.lockfile import is_file, is_same_file
 from hybrid_layer.ipc.patience import PAUSE
+from hybrid_layer.loops import running
 from hybrid_layer.statistics import warn
 from hybrid_layer.waiters import WaitQueue
 
@@ -142,7 +143,7 @@ class Station:
         try:
             if self._turns <= 0:
                 # A channel that is never empty would otherwise keep its consumer, and so the loop, busy for ever.
-                self.loop.call_soon(waiter.wake)
+                self.loop.call_soon(waiter.wake, self.loop)
             self._turns = _TURNS
             while True:
                 # Here the channel was found empty with this loop as its waiter, or somebody waits who came earlier.
@@ -159,7 +160,7 @@ class Station:
                 del self._queues[channel]
                 self._stale.add(channel)
             elif waiter.woken:
-                queue.wake_next()  # the wake was not used
+                queue.wake_next(running())  # the wake was not used
             self.settle_soon()
 
     def _pop(self, channel: str) -> bytes | None:
@@ -191,7 +192,7 @@ class Station:
 
     def wake(self) -> None:
         """Look for what has come. From any thread."""
-        if asyncio._get_running_loop() is self.loop:
+        if running() is self.loop:
             self._get_up()
         else:
             # Not before what the loop now does: that may be a pop that finds nothing, and then notes that it sleeps.
@@ -266,7 +267,7 @@ class Station:
             return
         queue = self._queues.get(name)
         if queue is not None:
-            queue.wake_next()
+            queue.wake_next(self.loop)
 
     def _unwait_stale(self) -> None:
         """Nobody here waits for these any more; who is woken for them must be somebody else."""
@@ -301,7 +302,7 @@ class Station:
 
     def _wake_all(self) -> None:
         for queue in self._queues.values():
-            queue.wake_next()
+            queue.wake_next(self.loop)
 
     def _reopen(self) -> None:
         """Take a place and a doorbell anew: the process may have taken another slot, or another segment."""

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from operator import methodcaller
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -90,8 +90,10 @@ class LocalTransport:
             return process.segment.stations.get().receive(channel)
         part = non_local(channel)
         poll = process.parts.get(part)
-        # What can be waited for at once is: one coroutine less for each message.
-        return self._receive_first(channel) if poll is None else process.inbox.receive(channel, poll)
+        if poll is None:
+            return self._receive_first(channel)
+        # No coroutine of its own, which would be one more for each message.
+        return process.inbox.receive(channel, poll, asyncio.get_running_loop())
 
     async def _receive_first(self, channel: str) -> bytes:
         if self._current() is None:
@@ -332,7 +334,7 @@ class LocalTransport:
         return f"No room for {what}: {why}"
 
 
-def _let_go(segment: LocalSegment, parts: dict[str, Callable[[], None]]) -> None:
+def _let_go(segment: LocalSegment, parts: Iterable[str]) -> None:
     """What a layer object that is collected leaves behind: its inboxes, and perhaps the segment."""
     if segment.is_own():
         for part in parts:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hybrid_layer.exceptions import RemoteUnavailable
@@ -57,9 +58,8 @@ class InboxReader:
         self._batch = min(BATCH, policy.capacity, *policy.channel_capacity.values())
         self._turn = 0
 
-    def ensure(self) -> None:
-        """Read, if somebody waits in vain. Called in a loop where somebody waits."""
-        loop = asyncio.get_running_loop()
+    def ensure(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read, if somebody waits in vain. Called in `loop`, where somebody waits."""
         with self._lock:
             if self._process.inbox.unserved_loop(loop) is not loop:
                 return
@@ -144,7 +144,7 @@ class InboxReader:
             await reading.pops.close()
             waiting = process.inbox.unserved_loop(reading.loop)
             if waiting is not None and not (waiting is reading.loop and reading.pops.cancelled):
-                call(waiting, self.ensure)
+                call(waiting, partial(self.ensure, waiting))
 
     async def _end_outage(self) -> None:
         """Pops are answered again. What the server may have lost is put back before consumers are told."""
@@ -220,4 +220,4 @@ class InboxReader:
 
     def _watched(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watches.pop(loop, None)
-        self.ensure()
+        self.ensure(loop)

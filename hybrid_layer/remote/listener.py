@@ -116,9 +116,8 @@ class Listener:
         if seat is not None and seat.is_open():
             call(seat.loop, lambda: self._drop_now(seat, name))
 
-    def ensure(self) -> None:
-        """Somebody waits in the running loop: perhaps the connection should live there."""
-        loop = asyncio.get_running_loop()
+    def ensure(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Somebody waits in `loop`, which runs here: perhaps the connection should live there."""
         seat = self._seat
         if (seat is None or seat.loop is not loop) and loop not in self._watches:
             for other in [other for other in self._watches if other.is_closed()]:

@@ -5,6 +5,7 @@ Normal channels are queues either way.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 
@@ -23,8 +24,8 @@ class Mail(Protocol):
     async def send(self, channel: str, payload: bytes) -> None:
         """Send to a process-specific channel. A process that is gone is counted."""
 
-    def ensure(self) -> None:
-        """Somebody waits in the running loop with nothing to take."""
+    def ensure(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Somebody waits in `loop`, which runs here, with nothing to take."""
 
     def relax(self) -> None:
         """Somebody left the running loop without a message."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from hybrid_layer import identity
 from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.loops import running
 from hybrid_layer.remote import io_thread, scripts
 from hybrid_layer.remote.backoff import ReadingLost
 from hybrid_layer.remote.entries import Entry
@@ -136,7 +137,7 @@ class QueueReader:
     def _left(self, channel: str, queue: _Queue) -> None:
         if queue.waiters:
             if queue.held:
-                queue.waiters.wake_next()
+                queue.waiters.wake_next(running())
             return
         if channel not in self._popping or self._loop.is_closed():
             self._give_up(channel, queue)
@@ -217,7 +218,7 @@ class QueueReader:
             return
         self._queues[channel] = queue
         queue.held.append(_Held(entry, raw, deadline, self._shard.epoch.generation))
-        queue.waiters.wake_next()
+        queue.waiters.wake_next(self._loop)
 
     def _put_back(self, channel: str, raws: list[bytes], epochs: list[bytes]) -> None:
         keys = [self._shard.keys.queue(channel), self._shard.keys.epoch]

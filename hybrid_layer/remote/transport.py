@@ -59,7 +59,7 @@ class RemoteTransport:
                 await self.open_inbox(non_local(channel))
             process.outages.seen(channel)
             try:
-                return await process.inbox.receive(channel, process.mail.ensure)
+                return await process.inbox.receive(channel, process.mail.ensure, here.loop)
             except asyncio.CancelledError:
                 process.mail.relax()
                 raise

@@ -48,8 +48,8 @@ class Source:
                 return
             self.inbox.deliver(*self.waiting.popleft(), self.epoch)
 
-    def poll(self) -> None:
-        self.take_in(asyncio.get_running_loop())
+    def poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.take_in(loop)
 
 
 class InboxMachine(RuleBasedStateMachine):
@@ -81,7 +81,7 @@ class InboxMachine(RuleBasedStateMachine):
         return str(self.number).encode()
 
     async def read(self, name: str) -> None:
-        payload = await self.inbox.receive(name, self.source.poll)
+        payload = await self.inbox.receive(name, self.source.poll, self.loop)
         self.received.append((name, int(payload)))
 
     @rule(names=st.lists(NAME, min_size=1, max_size=3, unique=True), lives=st.booleans(), times=st.integers(1, 6))
@@ -181,7 +181,7 @@ def later() -> float:
     return time.monotonic() + 100
 
 
-def nothing() -> None:
+def nothing(loop: asyncio.AbstractEventLoop) -> None:
     pass
 
 
@@ -191,7 +191,7 @@ def test_oldest_waiter_is_served_first() -> None:
         order: list[int] = []
 
         async def read(n: int) -> None:
-            await box.receive("p!1", nothing)
+            await box.receive("p!1", nothing, asyncio.get_running_loop())
             order.append(n)
 
         tasks = [asyncio.create_task(read(n)) for n in range(5)]
@@ -210,8 +210,8 @@ def test_cancelled_waiter_passes_its_message_on(late: bool) -> None:
 
     async def main() -> None:
         box = inbox()
-        first = asyncio.create_task(box.receive("p!1", nothing))
-        second = asyncio.create_task(box.receive("p!1", nothing))
+        first = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
+        second = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
         await asyncio.sleep(0)
         if late:
             box.deliver(["p!1"], b"x", later())
@@ -259,7 +259,7 @@ def test_busy_channel_gives_the_loop_its_turns() -> None:
             box.deliver(["p!1"], b"x", later())
         async with counted_turns() as turns:
             for _ in range(5000):
-                await box.receive("p!1", nothing)
+                await box.receive("p!1", nothing, asyncio.get_running_loop())
         assert turns.number > 100
 
     run(main())
@@ -271,7 +271,7 @@ def test_readers_in_several_loops_and_deliveries_from_threads() -> None:
     number, readers = 3000, 3
 
     async def read() -> None:
-        while (payload := await box.receive("p!1", nothing)) != b"end":
+        while (payload := await box.receive("p!1", nothing, asyncio.get_running_loop())) != b"end":
             got.append(payload)
 
     def deliver(payloads: Iterable[bytes]) -> None:
@@ -297,12 +297,12 @@ def test_readers_in_several_loops_and_deliveries_from_threads() -> None:
 def test_reader_of_a_closed_loop_is_passed_over() -> None:
     box = inbox()
     loop = asyncio.new_event_loop()
-    waiting = loop.create_task(box.receive("p!1", nothing))
+    waiting = loop.create_task(box.receive("p!1", nothing, loop))
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
 
     async def main() -> None:
-        task = asyncio.create_task(box.receive("p!1", nothing))
+        task = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
         await asyncio.sleep(0)
         box.deliver(["p!1"], b"x", later())
         assert await asyncio.wait_for(task, 1) == b"x"
@@ -319,7 +319,7 @@ def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:
         box = inbox()
         box._next_sweep = math.inf
         for n in range(1000):
-            reading = asyncio.create_task(box.receive(f"p!{n}", nothing))
+            reading = asyncio.create_task(box.receive(f"p!{n}", nothing, asyncio.get_running_loop()))
             await asyncio.sleep(0)
             if n % 2:
                 box.deliver([f"p!{n}"], b"x", later())
@@ -328,7 +328,7 @@ def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:
                 reading.cancel()
                 await asyncio.wait([reading])
         box._next_sweep = 0
-        reading = asyncio.create_task(box.receive("p!new", nothing))
+        reading = asyncio.create_task(box.receive("p!new", nothing, asyncio.get_running_loop()))
         await asyncio.sleep(0)
         assert list(box._channels) == ["p!new"]
         reading.cancel()
@@ -349,7 +349,7 @@ def test_channel_is_kept_when_the_collector_closes_its_last_reader(monkeypatch: 
 
     async def main() -> None:
         box = inbox()
-        abandoned = box.receive("p!1", nothing)
+        abandoned = box.receive("p!1", nothing, asyncio.get_running_loop())
         abandoned.send(None)
         join = WaitQueue.join
 
@@ -358,7 +358,7 @@ def test_channel_is_kept_when_the_collector_closes_its_last_reader(monkeypatch: 
             return join(queue, loop)
 
         monkeypatch.setattr(WaitQueue, "join", close_and_join)
-        reading = asyncio.create_task(box.receive("p!1", nothing))
+        reading = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
         await asyncio.sleep(0)
         box.deliver(["p!1"], b"x", later())
         assert await asyncio.wait_for(reading, 1) == b"x"

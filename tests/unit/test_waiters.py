@@ -9,6 +9,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybrid_layer.loops import running
 from hybrid_layer.waiters import Waiter, WaitQueue
 from tests.loops import run
 
@@ -18,11 +19,11 @@ def test_wakes_the_oldest_that_was_not_woken() -> None:
         loop = asyncio.get_running_loop()
         queue = WaitQueue()
         waiters = [queue.join(loop) for _ in range(3)]
-        assert [queue.wake_next() for _ in range(4)] == [*waiters, None]
+        assert [queue.wake_next(running()) for _ in range(4)] == [*waiters, None]
         assert all(waiter.future.done() for waiter in waiters)
         waiters[1].rearm()
         assert not waiters[1].future.done()
-        assert queue.wake_next() is waiters[1]
+        assert queue.wake_next(running()) is waiters[1]
         queue.leave(waiters[0])
         queue.leave(waiters[0])
         assert len(queue) == 2
@@ -35,7 +36,7 @@ def test_wakes_from_another_thread() -> None:
     async def main() -> None:
         queue = WaitQueue()
         waiter = queue.join(asyncio.get_running_loop())
-        thread = threading.Thread(target=queue.wake_next)
+        thread = threading.Thread(target=queue.wake_next, args=(None,))
         thread.start()
         await asyncio.wait_for(waiter.future, 2)
         thread.join()
@@ -58,12 +59,12 @@ def test_who_was_woken_from_another_thread_comes_before_who_was_woken_after_it()
 
         tasks = [asyncio.create_task(wait(number)) for number in range(3)]
         await asyncio.sleep(0)
-        queue.wake_next()
+        queue.wake_next(running())
         await asyncio.sleep(0)
-        thread = threading.Thread(target=queue.wake_next)
+        thread = threading.Thread(target=queue.wake_next, args=(None,))
         thread.start()
         thread.join()  # the loop does not see that before it has a turn
-        queue.wake_next()
+        queue.wake_next(running())
         await asyncio.gather(*tasks)
         assert order == [0, 1, 2]
 
@@ -74,7 +75,7 @@ def test_wake_of_a_cancelled_waiter_is_harmless() -> None:
     async def main() -> None:
         waiter = Waiter(asyncio.get_running_loop())
         waiter.future.cancel()
-        assert waiter.wake()
+        assert waiter.wake(running())
         assert waiter.future.cancelled()
 
     run(main())
@@ -87,11 +88,11 @@ def test_loop_that_is_gone_is_passed_over() -> None:
     loop.close()
 
     async def main() -> None:
-        assert not gone.wake()
+        assert not gone.wake(running())
         gone.woken = False
         waiter = queue.join(asyncio.get_running_loop())
         assert len(queue) == 1
-        assert queue.wake_next() is waiter
+        assert queue.wake_next(running()) is waiter
 
     run(main())
 
@@ -107,7 +108,7 @@ def test_model(steps: list[tuple[str, int]]) -> None:
                 model.append(queue.join(loop))
             elif step == "wake":
                 expected = next((waiter for waiter in model if not waiter.woken), None)
-                assert queue.wake_next() is expected
+                assert queue.wake_next(running()) is expected
             elif model:
                 waiter = model[number % len(model)]
                 if step == "rearm":
