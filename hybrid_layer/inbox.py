@@ -161,7 +161,7 @@ class Inbox:
     async def receive(
         self, name: str, poll: Callable[[asyncio.AbstractEventLoop], None], loop: asyncio.AbstractEventLoop
     ) -> bytes:
-        """Wait in `loop`, which runs here, for the next payload of `name`; of ``part!``, for that of any of its channels.
+        """Wait in `loop`, which runs here, for the next payload of `name`, or of any channel of a part (``part!``).
 
         `poll` pulls from the source what is there and may call `deliver`. It is called each time before this coroutine
         sleeps, when it counts as unserved already, so a source that looks at `unserved_loop` cannot miss it.
