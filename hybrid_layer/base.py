@@ -109,7 +109,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
         A process-specific name is read only by the layer that made it; with another one's, `InvalidName` is raised.
         """
-        is_known = type(channel) is str and channel in self._readable and self._readable_in is identity.current()
+        is_known = self._readable_in is identity.current() and type(channel) is str and channel in self._readable
         if not is_known:
             channel = check_channel(channel)
             self._note_readable(channel)

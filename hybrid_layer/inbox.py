@@ -26,6 +26,8 @@ from hybrid_layer.waiters import Waiter, WaitQueue
 
 _SWEEP_INTERVAL = 1.0
 """Seconds between two looks for expired messages that nobody receives."""
+_FEW = 64
+"""Idle channels that nobody cares to look through."""
 _TURNS = 16
 """Messages that `receive()` hands out without giving the event loop a turn."""
 
@@ -73,6 +75,8 @@ class Inbox:
         self._arrivals = 0
         self._next_sweep = 0.0
         self._turns = _TURNS
+        self._most = _FEW
+        """Channels, from which on another one is a reason to look for those that are idle."""
 
     # The source's side
 
@@ -83,13 +87,17 @@ class Inbox:
             message = (self._arrivals, deadline, epoch, payload)
             known = self._channels
             here = running()
+            slow = []
             for name in channels:
                 channel = known.get(name) or self._add_channel(name)
                 messages = channel.messages
                 messages.append(message)
-                if len(messages) > 1:
-                    self._bound(name, channel)
+                if len(messages) > 1 and len(messages) > self._policy.capacity_for(name):
+                    messages.popleft()
+                    slow.append(name)
                 self._wake(name, channel, here)
+        for name in slow:  # not under the lock, which a thread inside a handler of the log may be waiting for
+            self._tell_slow(name)
         if time.monotonic() >= self._next_sweep:
             self.sweep()
 
@@ -99,7 +107,7 @@ class Inbox:
             counts = self._loops.get(preferred)
             if counts is not None and counts.unserved > 0:
                 return preferred
-            for loop, counts in self._loops.items():
+            for loop, counts in list(self._loops.items()):
                 if counts.unserved > 0 and not loop.is_closed():
                     return loop
             return None
@@ -116,7 +124,7 @@ class Inbox:
     def clear(self) -> None:
         """Forget every message; who waits goes on waiting."""
         with self._lock:
-            for channel in self._channels.values():
+            for channel in list(self._channels.values()):
                 channel.messages.clear()
 
     def sweep(self) -> None:
@@ -124,23 +132,23 @@ class Inbox:
         now = time.monotonic()
         with self._lock:
             self._next_sweep = now + _SWEEP_INTERVAL
-            for name, channel in list(self._channels.items()):
+            # Nothing else forgets a channel. What the collector runs in between may leave it, but not take it from
+            # somebody who has it in hand.
+            for name in list(self._channels):
+                channel = self._channels[name]
                 while channel.messages and channel.messages[0][1] <= now:
                     channel.messages.popleft()
                     self._statistics.count("expired")
                 if not channel.messages and not channel.waiters:
                     del self._channels[name]
+            self._most = 2 * len(self._channels) + _FEW
 
-    def _bound(self, name: str, channel: _Channel) -> None:
-        capacity = self._policy.capacity_for(name)
-        if len(channel.messages) <= capacity:
-            return
-        channel.messages.popleft()
+    def _tell_slow(self, name: str) -> None:
         self._statistics.count("slow")
         self._statistics.warn(
             ("slow", name),
             f"The consumer of {name} reads more slowly than messages arrive: its oldest unread message was dropped. "
-            f"Its capacity is {capacity}; raise it with channel_capacity, or send less.",
+            f"Its capacity is {self._policy.capacity_for(name)}; raise it with channel_capacity, or send less.",
         )
 
     def _wake(self, name: str, channel: _Channel, here: asyncio.AbstractEventLoop | None) -> None:
@@ -220,8 +228,8 @@ class Inbox:
                     return payload, None
             counts = self._loops.get(loop) or self._add_loop(loop)
             waiter = waiters.join(loop)
-            # Put back: the collector may just have closed a coroutine that was abandoned here, which gave the place up.
-            self._channels[name] = channel
+            # Put back: the collector may just have closed a coroutine that was abandoned in this loop, as its last one.
+            self._loops[loop] = counts
             counts.waiting += 1
             if len(channel.messages) >= len(waiters) or (self._turns <= 0 and channel.is_whole):
                 # There is one for it, but it gives the loop a turn first: a channel that is never empty would otherwise
@@ -250,11 +258,7 @@ class Inbox:
 
     def _give_up(self, name: str, waiter: Waiter) -> None:
         with self._lock:
-            channel = self._channels.get(name)
-            self._leave(name, channel, waiter)
-            # Who is cancelled is likely to be gone for good.
-            if channel is not None and not channel.messages and not channel.waiters:
-                del self._channels[name]
+            self._leave(name, self._channels.get(name), waiter)
 
     def _leave(self, name: str, channel: _Channel | None, waiter: Waiter) -> None:
         counts = self._loops.get(waiter.loop)
@@ -284,13 +288,14 @@ class Inbox:
         return best
 
     def _add_channel(self, name: str) -> _Channel:
-        if time.monotonic() >= self._next_sweep:
+        if time.monotonic() >= self._next_sweep or len(self._channels) >= self._most:
             self.sweep()
         channel = self._channels[name] = _Channel(name)
         return channel
 
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> _Loop:
-        for other in [other for other in self._loops if other.is_closed()]:
-            del self._loops[other]  # closed under its waiters, which will never leave
+        for other in list(self._loops):
+            if other.is_closed():
+                self._loops.pop(other, None)  # closed under its waiters, which will never leave
         counts = self._loops[loop] = _Loop()
         return counts

@@ -7,7 +7,8 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -360,7 +361,40 @@ def test_channel_is_kept_when_the_collector_closes_its_last_reader(monkeypatch: 
         monkeypatch.setattr(WaitQueue, "join", close_and_join)
         reading = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
         await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        assert box.unserved_loop(loop) is loop
         box.deliver(["p!1"], b"x", later())
         assert await asyncio.wait_for(reading, 1) == b"x"
+
+    run(main())
+
+
+class Collecting(Statistics):
+    """Closes a coroutine whenever something is counted, as the collector may at any allocation."""
+
+    def __init__(self, abandoned: list[Coroutine[Any, Any, bytes]]) -> None:
+        super().__init__()
+        self.abandoned = abandoned
+
+    def count(self, key: str, n: int = 1) -> None:
+        if self.abandoned:
+            self.abandoned.pop().close()
+        super().count(key, n)
+
+
+def test_readers_that_the_collector_closes_during_a_sweep() -> None:
+    async def main() -> None:
+        abandoned: list[Coroutine[Any, Any, bytes]] = []
+        box = Inbox(Policy(), Collecting(abandoned))
+        for n in range(10):
+            if n % 2:
+                abandoned.append(box.receive(f"p!{n}", nothing, asyncio.get_running_loop()))
+                abandoned[-1].send(None)
+            else:
+                box.deliver([f"p!{n}"], b"old", time.monotonic() - 1)
+        box._next_sweep = 0
+        box.deliver(["p!1", "p!new", "p!9"], b"x", later())
+        assert not abandoned
+        assert [box.take(f"p!{name}") for name in (1, "new", 9)] == [b"x"] * 3
 
     run(main())
