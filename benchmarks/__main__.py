@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import machine, report, targets
 from benchmarks.arena import Arena, RunFailed
-from benchmarks.contestants import BY_NAME, CONTESTANTS
+from benchmarks.contestants import BY_NAME, CAPACITY, CONTESTANTS
 from benchmarks.questions import QUESTIONS, QUICK, Means, Question, Scale
 from benchmarks.results import Series
 from benchmarks.server import Observer
@@ -89,7 +89,7 @@ def main() -> None:
         pinned = f"processes pinned {options.pin}" if options.pin else "processes not pinned"
         print(f"{scale.rounds} rounds; many is {scale.many:,}; {pinned}. Load before: {machine.load()}.")
         print(report.HOW_TO_READ)
-        means = Means(Arena(server.url, options.pin), observer, scale)
+        means = Means(Arena(server.url, options.pin, max(CAPACITY, scale.many + 1000)), observer, scale)
         answers = {}
         for question in questions:
             names = [name for name in question.contestants if name in here]

@@ -90,8 +90,9 @@ class Party:
 class Arena:
     """Places for runs, on one server."""
 
-    def __init__(self, url: str, pin: Pin = None) -> None:
+    def __init__(self, url: str, pin: Pin, capacity: int) -> None:
         self.url = url
+        self._capacity = capacity
         self._pin = pin
         self._runs = 0
 
@@ -110,7 +111,7 @@ class Arena:
         """
         self._runs += 1
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
-            place = Place(url=self.url, prefix=f"benchmarks-{os.getpid()}-{self._runs}", directory=directory)
+            place = Place(self.url, f"benchmarks-{os.getpid()}-{self._runs}", directory, self._capacity)
             recipe = Recipe(contestant.backend, contestant.config(place))
             run = _Run(recipe, [roles] if contestant.one_process else [[role] for role in roles], pin or self._pin)
             try:

@@ -20,6 +20,8 @@ class Place:
     prefix: str
     directory: str
     """Empty, for FIFOs."""
+    capacity: int
+    """Of every layer's channels."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Recipe:
 
 
 def _ours(place: Place) -> dict[str, Any]:
-    return {"prefix": place.prefix, "capacity": CAPACITY}
+    return {"prefix": place.prefix, "capacity": place.capacity}
 
 
 def _ours_with_hosts(place: Place) -> dict[str, Any]:
@@ -80,12 +82,12 @@ def _channels_redis(place: Place) -> dict[str, Any]:
     # channels_redis 4.3 leaves the socket timeout to redis-py, whose version 8 made it 5 s: as long as the blocking pop
     # of an idle receive(), which then dies of a TimeoutError. Without a timeout it does what was meant.
     hosts = [{"address": place.url, "socket_timeout": None}]
-    return {"hosts": hosts, "prefix": place.prefix, "capacity": CAPACITY}
+    return {"hosts": hosts, "prefix": place.prefix, "capacity": place.capacity}
 
 
 def _channels_valkey(place: Place) -> dict[str, Any]:
     hosts = [{"address": place.url.replace("redis://", "valkey://")}]
-    return {"hosts": hosts, "prefix": place.prefix, "capacity": CAPACITY}
+    return {"hosts": hosts, "prefix": place.prefix, "capacity": place.capacity}
 
 
 CONTESTANTS = (
@@ -113,7 +115,7 @@ CONTESTANTS = (
     Contestant(
         "InMemory",
         "channels.layers.InMemoryChannelLayer",
-        lambda place: {"capacity": CAPACITY},
+        lambda place: {"capacity": place.capacity},
         one_process=True,
     ),
     Contestant("empty coroutine", "benchmarks.bare.Nothing", lambda place: {}, one_process=True, bare=True),
