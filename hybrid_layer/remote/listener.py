@@ -19,6 +19,7 @@ from redis.exceptions import ResponseError
 
 from hybrid_layer import identity
 from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.loops import running
 from hybrid_layer.remote import io_thread
 from hybrid_layer.remote.backoff import Backoff, ReadingLost
 from hybrid_layer.remote.link import unavailable
@@ -105,7 +106,7 @@ class Listener:
             if seat is None or not seat.is_open():
                 self._unasked[question] = None
                 return
-        if seat.loop is asyncio._get_running_loop():
+        if seat.loop is running():
             self._ask_now(seat, question)
         else:
             call(seat.loop, lambda: self._ask_now(seat, question))

@@ -7,6 +7,7 @@ import concurrent.futures
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hybrid_layer.loops import running
 from hybrid_layer.remote import io_thread
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Seat:
 def call(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
     """Call something in `loop` soon. False if it is closed."""
     try:
-        if loop is asyncio._get_running_loop():
+        if loop is running():
             loop.call_soon(callback)
         else:
             loop.call_soon_threadsafe(callback)

@@ -39,6 +39,9 @@ def directly(parent: Parent, spec: dict[str, Any], used: str) -> None:
     elif used == "by sync code":
         async_to_sync(exchange)(layer)
     mine = async_to_sync(layer.new_channel)() if used != "only built" else None
+    if mine is not None:  # that we may read it is remembered, by us
+        async_to_sync(layer.send)(mine, {"n": 0})
+        assert async_to_sync(layer.receive)(mine) == {"n": 0}
 
     def child() -> None:
         async def main() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.questions import QUESTIONS, QUICK
 from benchmarks.results import Sample, Series, Tally, quantile
+from benchmarks.targets import TARGETS
 
 SENT = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -41,3 +43,13 @@ def test_ratio_is_taken_within_a_round() -> None:
 def test_quantile() -> None:
     assert quantile([3, 1, 2], 0.5) == 2
     assert quantile([3, 1, 2], 0.99) == 3
+
+
+def test_targets_and_quick_questions_are_asked() -> None:
+    """One of which a name is wrong would never be judged, and nobody would see it."""
+    asked = {question.key: question for question in QUESTIONS}
+    assert set(QUICK) <= set(asked)
+    for target in TARGETS:
+        question = asked[target.question]
+        assert {target.contestant, target.reference or target.contestant} <= set(question.contestants), target
+        assert target.figure in {column.key for column in question.columns}, target
