@@ -1,6 +1,6 @@
 """What the servers hold per message, and what a flush and a clock make of it.
 
-The scripts write entries, the readers parse them.
+The scripts write entries, the readers parse them. With pub/sub, who sends to a process writes the entry himself.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _VERSION = b"1"
+_CLOCK_LIFE = 30.0
+"""Seconds for which a measured clock is good enough to stamp messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +65,41 @@ def parse_note(raw: bytes) -> Note:
     return Note(kind.decode("ascii"))
 
 
-class Clock:
-    """A server's clock, as its distance from `time.monotonic`."""
+def published_entry(stamp_ms: int, channel: str, payload: bytes) -> bytes:
+    """An entry without an epoch: its place in the stream of what is published tells whether a flush came after it."""
+    return b"%s|%d||%s|%s" % (_VERSION, stamp_ms, channel.encode("ascii"), payload)
 
-    __slots__ = ("_offset",)
+
+class Clock:
+    """A server's clock, as its distance from `time.monotonic`. Any thread may use it."""
+
+    __slots__ = ("_measured_at", "_offset")
 
     def __init__(self) -> None:
         self._offset: float | None = None
+        self._measured_at = 0.0
 
     def measured(self, reply: list[bytes], asked: float, answered: float) -> None:
         """Take the reply to a TIME command, which was asked and answered at these times of `time.monotonic`."""
         self._offset = int(reply[0]) + int(reply[1]) / 1e6 - (asked + answered) / 2
+        self._measured_at = answered
 
     def deadline(self, stamp_ms: int) -> float:
         """When `stamp_ms` is reached, on `time.monotonic`."""
         if self._offset is None:
             return time.monotonic()
         return stamp_ms / 1000 - self._offset
+
+    def stamp(self, life_ms: int) -> int | None:
+        """What the server's clock shows after another `life_ms`, or None: it is to be measured first."""
+        now = time.monotonic()
+        if self._offset is None or now - self._measured_at > _CLOCK_LIFE:
+            return None
+        return int((now + self._offset) * 1000) + life_ms
+
+    def doubt(self) -> None:
+        """It may be another server's by now."""
+        self._measured_at = float("-inf")
 
 
 class Epoch:

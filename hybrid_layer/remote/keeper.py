@@ -116,6 +116,7 @@ class Keeper:
     def connection_lost(self, shard: int) -> None:
         """A connection broke, so the server may have lost its data."""
         self._lost.add(shard)
+        self._process.shards[shard].clock.doubt()
         self.look_now()
 
     def take_notes(self, shard: Shard, notes: list[bytes]) -> None:

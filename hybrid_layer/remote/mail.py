@@ -44,3 +44,6 @@ class Mail(Protocol):
 
     async def group_send(self, group: str, payload: bytes) -> None:
         """Give `payload` to every member."""
+
+    async def flushed(self) -> None:
+        """The servers were flushed: nothing that this process is sent and has not read yet is older from now on."""

@@ -45,5 +45,8 @@ class QueuedMail:
             [keys.inbox(non_local(channel)), keys.epoch, keys.alive(process_of(channel))],
         )
 
+    async def flushed(self) -> None:
+        """Nothing: the epoch of each message tells."""
+
     def dispose(self) -> None:
         """Nothing: the reading belongs to loops, and ends with what they have open."""

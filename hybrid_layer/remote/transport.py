@@ -100,6 +100,7 @@ class RemoteTransport:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+        await process.mail.flushed()
 
     async def close(self) -> None:
         process = self._state

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import pytest
@@ -80,6 +82,21 @@ def test_a_script_is_printed_whole(script: scripts.Script) -> None:
 
 
 # The page
+
+
+def test_the_publishing_of_the_page(make_pubsub: Callable[..., Any], server: Server, run: Callable[..., Any]) -> None:
+    layer = make_pubsub()
+
+    async def main() -> None:
+        channel = await layer.new_channel()
+        seconds, micros = server.command("TIME")
+        stamp = 1000 * seconds + micros // 1000 + 5000
+        process = channel.partition("!")[0].rpartition(".")[2]
+        entry = b"1|%d||%s|%s" % (stamp, channel.encode(), msgpack.packb({"type": "say"}))
+        assert server.command("PUBLISH", f"{layer.prefix}|1|process|{process}", entry) == 1
+        assert await asyncio.wait_for(layer.receive(channel), 5) == {"type": "say"}
+
+    run(main())
 
 
 def test_the_keys_of_the_page() -> None:

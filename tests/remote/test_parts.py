@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from hybrid_layer.remote import scripts
-from hybrid_layer.remote.entries import Clock, Epoch, parse
+from hybrid_layer.remote.entries import Clock, Entry, Epoch, parse, published_entry
 from hybrid_layer.remote.keys import Keys
 from hybrid_layer.remote.shards import shard_for
 
@@ -72,6 +72,31 @@ def test_clock_is_the_servers() -> None:
     clock.measured([b"1000", b"500000"], now - 1, now + 1)
     assert clock.deadline(1_000_500) == pytest.approx(now)
     assert clock.deadline(1_002_500) == pytest.approx(now + 2)
+
+
+def test_clock_stamps_only_when_it_was_measured_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 5000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = Clock()
+    assert clock.stamp(60_000) is None
+    clock.measured([b"1000", b"500000"], now - 1, now + 1)
+    now += 4
+    assert clock.stamp(60_000) == 1_064_500
+    clock.doubt()
+    assert clock.stamp(60_000) is None
+    assert clock.deadline(1_002_500) == 5002  # what was sent by it is still judged by it
+    clock.measured([b"2000", b"0"], now, now)
+    now += 30.1
+    assert clock.stamp(60_000) is None
+
+
+def test_published_entry_reads_as_one_of_now() -> None:
+    entry = parse(published_entry(1_700_000_000_000, "a.B!1", b"pay|load"))
+    assert entry == Entry(1_700_000_000_000, b"", ["a.B!1"], b"pay|load")
+    epoch = Epoch()
+    epoch.meet(b"a:3")
+    assert epoch.meet(entry.epoch)
+    assert epoch.generation == 0
 
 
 def test_epoch_moves_with_a_flush_only() -> None:

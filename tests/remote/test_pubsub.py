@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote import io_thread
+from hybrid_layer.remote import io_thread, scripts
+from hybrid_layer.remote.entries import published_entry
 from tests.servers import Server
 
 Make = Callable[..., Any]
@@ -110,6 +111,79 @@ def test_what_ended_by_time_or_flush_is_not_listened_for(
     run(main())
 
 
+def test_a_message_to_a_process_is_one_publish(make_pubsub: Make, own: Server, run: Run) -> None:
+    layer, other = make_pubsub(hosts=[own.url]), make_pubsub(hosts=[own.url], capacity=1000)
+
+    async def main() -> None:
+        theirs = await other.new_channel()
+        await layer.send(theirs, {"n": 0})
+        own.command("CONFIG", "RESETSTAT")
+        for n in range(1, 101):
+            await layer.send(theirs, {"n": n})
+        assert [await receive(other, theirs) for _ in range(101)] == list(range(101))
+        # Others than these are of the servers' own watch.
+        calls = {name: calls_of(own, name) for name in ("publish", "evalsha", "time")}
+        assert calls == {"publish": 100, "evalsha": 0, "time": 0}
+        # Perhaps another server answers from now on, with another clock.
+        own.command("CLIENT", "KILL", "TYPE", "normal")
+        await until(lambda: process(layer).home.clock.stamp(0) is None)
+        await layer.send(theirs, {"n": "measured anew"})
+        assert process(layer).home.clock.stamp(0) is not None
+        assert await receive(other, theirs) == "measured anew"
+
+    run(main())
+
+
+def calls_of(server: Server, command: str) -> int:
+    return server.command("INFO", "commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
+
+
+def test_what_was_sent_before_ones_own_flush_does_not_come_after(make_pubsub: Make, run: Run) -> None:
+    layer = make_pubsub(capacity=1000)
+
+    async def main() -> None:
+        mine = await layer.new_channel()
+        await hold_up_listener(layer, mine)
+        for n in range(500):
+            await layer.send(mine, {"n": n})
+        await layer.flush()
+        await layer.send(mine, {"n": "after"})
+        assert await receive(layer, mine) == "after"
+
+    run(main())
+
+
+def test_what_was_sent_before_a_flush_that_is_known_does_not_come_after(
+    make_pubsub: Make, server: Server, run: Run
+) -> None:
+    layer = make_pubsub()
+
+    async def main() -> None:
+        name = await layer.new_channel()
+        await layer.group_add("g", name)
+        home = process(layer).home
+        entry = published_entry(home.clock.stamp(5000), name, b"\x81\xa1n\xa6before")
+        await hold_up_listener(layer, name)
+        server.command("PUBLISH", home.keys.process(process(layer).name), entry)
+        flush = scripts.FLUSH.command([home.keys.epoch], home.keys.epoch)
+        home.epoch.meet(server.command("EVAL", scripts.FLUSH.source, *flush[2:]))
+        await layer.send(name, {"n": "after"})
+        assert await receive(layer, name) == "after"
+
+    run(main())
+
+
+async def hold_up_listener(layer: Any, name: str) -> None:
+    """Nobody has waited for long, so the I/O thread listens; the running loop sends for itself."""
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(layer.receive(name), 0.01)
+    io_thread.current().call_soon(lambda: time.sleep(0.5))
+
+
+def process(layer: Any) -> Any:
+    return layer._transports()[-1]._process()
+
+
 def test_a_flush_empties_what_other_processes_took_in(make_pubsub: Make, run: Run) -> None:
     layer, other = make_pubsub(), make_pubsub()
 
@@ -197,7 +271,7 @@ def test_a_member_that_another_process_added(make_pubsub: Make, run: Run) -> Non
 def test_a_member_that_another_process_added_outlives_the_server(
     own: Server, make_pubsub: Make, prefix: str, run: Run
 ) -> None:
-    layer, other = make_pubsub(hosts=[own.url]), make_pubsub(hosts=[own.url])
+    layer, other = make_pubsub(hosts=[own.url]), make_pubsub(hosts=[own.url], capacity=1000)
 
     async def main() -> None:
         theirs = await other.new_channel()
