@@ -63,7 +63,10 @@ class PubSubMail:
         shard = process.shard_of(channel)
         # Not by a script, which costs the server as much again as all else: so the stamp is made here, and a flush is
         # told from its place among the messages.
-        entry = published_entry(await self._stamp(shard), channel, payload)
+        stamp = shard.clock.stamp(process.expiry_ms)
+        if stamp is None:
+            stamp = await self._stamp_anew(shard)
+        entry = published_entry(stamp, channel, payload)
         command = verbs_of(shard.host).publish, shard.keys.process(process_of(channel)), entry
         heard = await process.connections.run(shard.number, command)
         process.statistics.count("sent")
@@ -103,14 +106,16 @@ class PubSubMail:
             # The flush was published; what stands before it has been dropped when the answer comes.
             await self._listener.ask(("PING", "flush"), lambda: None)
 
-    async def _stamp(self, shard: Shard) -> int:
-        """When a message expires that is sent now, by the clock of the server."""
-        life = self._process.expiry_ms
-        while (stamp := shard.clock.stamp(life)) is None:
+    async def _stamp_anew(self, shard: Shard) -> int:
+        """When a message expires that is sent now, after a look at the clock of the server."""
+        process = self._process
+        while True:
             asked = time.monotonic()
-            reply = await self._process.connections.run(shard.number, ("TIME",))
+            reply = await process.connections.run(shard.number, ("TIME",))
             shard.clock.measured(reply, asked, time.monotonic())
-        return stamp
+            stamp = shard.clock.stamp(process.expiry_ms)
+            if stamp is not None:
+                return stamp
 
     def _subscribe_to(self, group: str) -> tuple[str, str]:
         home = self._process.home

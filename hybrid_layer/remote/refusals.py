@@ -30,7 +30,9 @@ _BY_CODE: dict[str, type[ResponseError]] = {
     "ASK": AskError,
 }
 _OF_CLUSTERS = (AskError, ClusterCrossSlotError)  # a MovedError is an AskError
-_NO_SHARDED_PUBSUB = re.compile(r"unknown command.*\bSSUBSCRIBE\b|Unknown Redis command called from", re.IGNORECASE)
+_NO_SHARDED_PUBSUB = re.compile(
+    r"unknown command.*\bS(?:SUBSCRIBE|PUBLISH)\b|Unknown Redis command called from", re.IGNORECASE
+)
 
 
 class WrongServer(RedisError):
@@ -79,5 +81,6 @@ def cause_of(error: object, in_cluster: bool = False) -> str:
     if isinstance(plain, AskError | TryAgainError):
         return f"the slot of its keys moves to another node ({type(plain).__name__}: {text})"
     if in_cluster and _NO_SHARDED_PUBSUB.search(text):
+        text = text.partition(", with args")[0]  # those may be a message
         return f"pub/sub in a cluster needs Redis 7 or Valkey; with this server choose remote='queue' ({text})"
     return text

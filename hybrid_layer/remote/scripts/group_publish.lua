@@ -15,6 +15,9 @@ if refusal then
 end
 local epoch = current_epoch(KEYS[2])
 local now, life, base = server_ms(), tonumber(ARGV[2]), ARGV[4]
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  return {publish(KEYS[1], new_entry(now + life, epoch, '', ARGV[1])), 0, 0, 0, epoch}
+end
 local parts, names_of = members_by_part(KEYS[1], now)
 local capacity_of, unknown = capacities(parts, tonumber(ARGV[3]), ARGV, 6)
 if not capacity_of then

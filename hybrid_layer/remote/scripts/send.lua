@@ -15,6 +15,5 @@ local room, dropped = make_room(KEYS[1], tonumber(ARGV[3]), now)
 if not room then
   return {1, dropped, epoch}
 end
-redis.call('RPUSH', KEYS[1], new_entry(now + life, epoch, ARGV[2], ARGV[1]))
-prolong(KEYS[1], life)
+append(KEYS[1], new_entry(now + life, epoch, ARGV[2], ARGV[1]), life)
 return {0, dropped, epoch}

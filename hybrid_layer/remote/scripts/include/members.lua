@@ -92,8 +92,7 @@ local function store_for_each(parts, names_of, capacity_of, base, payload, epoch
     local capacity = capacity_of[part] * (is_machine(part) and MACHINE_FACTOR or 1)
     local room, dropped = make_room(key, capacity, now)
     if room then
-      redis.call('RPUSH', key, new_entry(now + life, epoch, table.concat(names, ','), payload))
-      prolong(key, life)
+      append(key, new_entry(now + life, epoch, table.concat(names, ','), payload), life)
       sent = sent + #names
     else
       full = full + #names

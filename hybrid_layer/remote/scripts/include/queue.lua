@@ -34,3 +34,12 @@ local function prolong(key, life)
     redis.call('PEXPIRE', key, life)
   end
 end
+
+local function append(key, entry, life)
+  -- A queue that was empty is a new key, whose life need not be asked for.
+  if redis.call('RPUSH', key, entry) == 1 then
+    redis.call('PEXPIRE', key, 2 * life + 1000)
+  else
+    prolong(key, life)
+  end
+end
