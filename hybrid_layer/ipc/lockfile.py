@@ -140,10 +140,10 @@ class LockFile:
             check_ours(os.lstat(self.directory), self.directory, "directory")
 
 
-def is_file(fd: int, inode: tuple[int, int]) -> bool:
-    """Whether a descriptor is open, and that of the file with these numbers (device, inode)."""
+def is_file(what: int | str, inode: tuple[int, int]) -> bool:
+    """Whether a descriptor is open, or a path there, and that of the file with these numbers (device, inode)."""
     try:
-        status = os.fstat(fd)
+        status = os.stat(what) if isinstance(what, int) else os.lstat(what)
     except OSError:
         return False
     return (status.st_dev, status.st_ino) == inode

@@ -14,11 +14,10 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Hashable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.lockfile import is_file, is_same_file
+from hybrid_layer.ipc.lockfile import is_file
 from hybrid_layer.ipc.patience import PAUSE
 from hybrid_layer.loops import running
 from hybrid_layer.statistics import warn
@@ -72,7 +71,8 @@ class Station:
             return
         self._path = core.doorbell(self.number)
         try:
-            Path(self._path).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
             os.mkfifo(self._path, 0o600)
             # Opened for writing, too: with reading alone it would be at its end, and readable for ever, once the last
             # ringer has closed it.
@@ -119,7 +119,7 @@ class Station:
 
     def _has_doorbell(self) -> bool:
         """Whether our FIFO is what others find at its path."""
-        return is_file(self._fd, self._inode) and is_same_file(self._fd, Path(self._path))
+        return is_file(self._fd, self._inode) and is_file(self._path, self._inode)
 
     def is_in_use(self) -> bool:
         """Whether a coroutine of this loop waits."""
@@ -342,7 +342,8 @@ class Station:
             return  # the next round tries again
         self._segment.tidy_up_after_the_dead()
         self._segment.warn_of_unread()
-        self._get_up()
+        self._asleep = False
+        self._settle()  # at once: to be called back costs as much again
 
     def _look(self, core: _core.Segment) -> None:
         """Look at each channel by its name: damage may have cut off the list in which this loop waits."""

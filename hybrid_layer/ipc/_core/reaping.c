@@ -9,7 +9,7 @@
 
 #define LOOK_NS 200000000ull
 #define PROBES 128u /* all slots within 1.6 s: who has died is gone within two, however many live */
-#define SWEEP_BUCKETS 16384u
+#define SWEEP_BUCKETS 4096u /* 16 KiB that are not in any cache */
 #define SCRUB_BLOCKS 256u
 
 bool reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation) {
@@ -60,6 +60,12 @@ enum status look_around(struct handle *handle) {
     uint32_t slot = header->probe_cursor % SLOTS;
     uint32_t probes = 0;
     for (uint32_t seen = 0; seen < SLOTS && probes < PROBES; seen++, slot = (slot + 1) % SLOTS) {
+        if (!handle->slots[slot].published && atomic_load(&handle->slots[slot].generation) == 0) {
+            /* Never claimed, so none behind it was: the lowest free one is. Most segments have a few of a thousand. */
+            seen += SLOTS - 1 - slot;
+            slot = SLOTS - 1;
+            continue;
+        }
         if (!handle->slots[slot].published || slot == handle->private->slot)
             continue;
         probes++;
