@@ -118,6 +118,7 @@ CONTESTANTS = (
         lambda place: {"capacity": place.capacity},
         one_process=True,
     ),
+    Contestant("empty timer", "benchmarks.bare.Timer", lambda place: {}, one_process=True, bare=True),
     Contestant("empty coroutine", "benchmarks.bare.Nothing", lambda place: {}, one_process=True, bare=True),
 )
 BY_NAME = {contestant.name: contestant for contestant in CONTESTANTS}

@@ -58,6 +58,7 @@ TARGETS = (
     *(Target("neighbour", name, "growth", 2) for name in _LOCAL),
     *(Target("memory", name, "message", 100) for name in _LOCAL),
     Target("memory", "IPC", "member", 64),  # in the segment; in the hybrid they are the servers'
+    *(Target("waiting", "IPC", figure, 0.1) for figure in ("web_percent", "worker_percent")),
     *(Target("start_up", name, "first_ms", 5) for name in _BOTH_WAYS[:2]),
     *(Target("start_up", name, "import_ratio", 1.3) for name in _BOTH_WAYS),
     *(Target(question, "queued", "by_clients", 2) for question in ("commands_normal", "commands_specific")),

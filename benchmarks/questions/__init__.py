@@ -15,6 +15,7 @@ from benchmarks.questions.round_trip import RoundTrip
 from benchmarks.questions.sizes import Sizes
 from benchmarks.questions.start_up import StartUp
 from benchmarks.questions.sync_send import SyncSend
+from benchmarks.questions.waiting import Waiting
 
 __all__ = ["QUESTIONS", "QUICK", "Means", "Question", "Scale"]
 
@@ -40,6 +41,7 @@ QUESTIONS: tuple[Question, ...] = (
     Sizes(),
     Neighbour(),
     Memory(),
+    Waiting(),
     StartUp(),
 )
 QUICK = ("round_trip_normal", "round_trip_specific", "one_way_1", "sync_send_1", "fan_out_100", "fan_out_1000")

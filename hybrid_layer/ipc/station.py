@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from hybrid_layer.ipc.segment import LocalSegment
 
 REPOLL = 0.25
-"""Seconds after which a sleeping loop looks for itself: a sender may have died before it rang."""
+"""Seconds after which a loop that waits for normal channels looks for itself: what is there may have been announced to
+another process, which is busy, stopped or dead."""
+_INBOX_REPOLL = 1.0
+"""The same for a loop that waits only for inboxes, which nobody else reads: a sender may have died before it rang."""
 _UNRUNG_REPOLL = 0.005
 """The same for a loop that got no doorbell, as the process has more loops than its slot has places for."""
 _TURNS = 16
@@ -52,6 +55,8 @@ class Station:
         self._asleep = False
         """The segment has the loop asleep, and nobody has woken it since: there is nothing to be collected."""
         self._timer: asyncio.TimerHandle | None = None
+        self._is_timer_slow = False
+        """It runs for longer than a wait for a normal channel may take."""
         self._retries: dict[Hashable, Callable[[], None]] = {}
         self._open()
 
@@ -139,7 +144,8 @@ class Station:
             queue = self._queues[channel] = WaitQueue()
             self._stale.discard(channel)
         waiter = queue.join(self.loop)
-        self._start_timer()
+        if self._timer is None or self._is_timer_slow:
+            self._start_timer()
         try:
             if self._turns <= 0:
                 # A channel that is never empty would otherwise keep its consumer, and so the loop, busy for ever.
@@ -185,7 +191,8 @@ class Station:
     def attend(self, inbox: str, take_in: Callable[[], None], is_awaited: Callable[[], bool]) -> None:
         """Call `take_in` whenever the inbox may have got something, as long as `is_awaited`."""
         self._inboxes[inbox] = (take_in, is_awaited)
-        self._start_timer()
+        if self._timer is None:
+            self._start_timer()
         self.settle_soon()
 
     # Sleeping and waking
@@ -316,11 +323,11 @@ class Station:
     # Looking around
 
     def _start_timer(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(self._interval(), self._repoll)
-
-    def _interval(self) -> float:
-        return REPOLL if self.number >= 0 else _UNRUNG_REPOLL
+        if self._timer is not None:
+            self._timer.cancel()
+        self._is_timer_slow = self.number >= 0 and not self._queues
+        fast = REPOLL if self.number >= 0 else _UNRUNG_REPOLL
+        self._timer = self.loop.call_later(_INBOX_REPOLL if self._is_timer_slow else fast, self._repoll)
 
     def _repoll(self) -> None:
         self._timer = None

@@ -75,7 +75,7 @@ def test_descriptors_closed_by_others(prefix: str, spawn: Spawn, how: str) -> No
         other = spawn("tests.ipc.test_lost_descriptors:close_descriptors", prefix, how)
         inode = inode_of(prefix)
         name = await asyncio.to_thread(other.ready)
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(1.5)
         other.send(None)
         await layer.send(name, {"n": 1})
         warnings = await asyncio.to_thread(other.result)
