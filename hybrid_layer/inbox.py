@@ -139,6 +139,7 @@ class Inbox:
                 while channel.messages and channel.messages[0][1] <= now:
                     channel.messages.popleft()
                     self._statistics.count("expired")
+                channel.waiters.forget_closed()
                 if not channel.messages and not channel.waiters:
                     del self._channels[name]
             self._most = 2 * len(self._channels) + _FEW

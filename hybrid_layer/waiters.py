@@ -58,12 +58,15 @@ class WaitQueue(deque[Waiter]):
 
     def join(self, loop: asyncio.AbstractEventLoop) -> Waiter:
         """Take a place behind all others."""
-        # Who waits in a loop that was closed without notice never leaves by itself, and would be in front for ever.
-        while self and self[0].loop.is_closed():
-            self.popleft()
+        self.forget_closed()
         waiter = Waiter(loop)
         self.append(waiter)
         return waiter
+
+    def forget_closed(self) -> None:
+        """Drop who waits in front in a loop that was closed without notice: such a one never leaves by itself."""
+        while self and self[0].loop.is_closed():
+            self.popleft()
 
     def leave(self, waiter: Waiter) -> None:
         """Give the place up."""
@@ -78,7 +81,7 @@ class WaitQueue(deque[Waiter]):
         `here` is the loop that runs in this thread, if one does.
         """
         behind = False
-        for waiter in self:
+        for waiter in tuple(self):  # in between, the collector may close a coroutine, which then leaves
             if waiter.woken:
                 behind = behind or not waiter.future.done()
             elif waiter.wake(here, behind):

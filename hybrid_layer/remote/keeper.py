@@ -239,6 +239,8 @@ class Keeper:
         # Meanwhile, and perhaps before they were put back.
         commands = [scripts.GROUP_DISCARD.command([shard.keys.group(group)], member, group) for group, member in ended]
         await asyncio.gather(*(process.connections.run(shard.number, command) for command in commands))
+        if ended:  # and what was ended may just have been begun anew: the next round looks
+            self._lost.add(shard.number)
 
     def _drop_old(self) -> None:
         """Forget memberships that ended, by time or by a flush."""

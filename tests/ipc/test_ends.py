@@ -130,6 +130,8 @@ if __name__ == "__main__":
 @pytest.fixture
 def start(prefix: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
+    # A shell has its background jobs ignore it, and all that they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(program: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -147,6 +149,7 @@ def start(prefix: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         return process
 
     yield start
+    signal.signal(signal.SIGINT, before)
     for process in started:
         kill_group(process.pid)
         process.communicate()

@@ -314,6 +314,21 @@ def test_reader_of_a_closed_loop_is_passed_over() -> None:
     waiting.get_coro().close()  # type: ignore[union-attr]
 
 
+def test_channel_that_is_only_awaited_in_a_closed_loop_is_forgotten() -> None:
+    box = inbox()
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(box.receive("p!1", nothing, loop))
+    loop.run_until_complete(asyncio.sleep(0))
+    box.sweep()
+    assert list(box._channels) == ["p!1"]
+    loop.close()
+    box.sweep()
+    assert not box._channels
+    leave_pending(waiting)
+    waiting.get_coro().close()  # type: ignore[union-attr]
+    assert box.take("p!1") is None
+
+
 def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:
     """Also where no message comes: who opens another one sees to it."""
 

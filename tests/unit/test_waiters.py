@@ -120,3 +120,26 @@ def test_model(steps: list[tuple[str, int]]) -> None:
             assert all(queue.is_first(waiter) == (waiter is model[0]) for waiter in model)
 
     run(main())
+
+
+def test_one_that_the_collector_closes_while_another_is_looked_for() -> None:
+    """In a loop that was closed without notice, so that the search goes on behind it."""
+    queue = WaitQueue()
+    loops = [asyncio.new_event_loop() for _ in range(2)]
+    closed, leaving = (queue.join(loop) for loop in loops)
+
+    class Closing(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *args: object, **kwargs: object) -> asyncio.Handle:
+            queue.leave(leaving)
+            raise RuntimeError("Event loop is closed")
+
+    other = Closing()
+    closed.loop = other
+
+    async def main() -> None:
+        waiter = queue.join(asyncio.get_running_loop())
+        assert queue.wake_next(running()) in (leaving, waiter)
+
+    run(main())
+    for loop in (*loops, other):
+        loop.close()

@@ -37,24 +37,30 @@ static void let_go(struct handle *handle, uint32_t hold) {
         hold_abandon(handle, hold);
 }
 
+static bool payload_of(PyObject *argument, const void **payload, size_t *size) {
+    char *bytes;
+    Py_ssize_t length;
+    if (PyBytes_AsStringAndSize(argument, &bytes, &length) < 0)
+        return false;
+    if ((uint64_t)length > UINT32_MAX / 2) {
+        PyErr_SetString(PyExc_ValueError, "a payload of more than 2 GiB");
+        return false;
+    }
+    *payload = bytes;
+    *size = (size_t)length;
+    return true;
+}
+
 PyObject *segment_push(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     struct handle *handle = &self->handle;
     struct push push;
-    char *payload;
-    Py_ssize_t size;
     if (!wants("push", count_of_args, 5) || !channel_of(args[0], &push.channel) ||
-        !name_of(args[1], &push.local, NAME_MAX_LENGTH) || PyBytes_AsStringAndSize(args[2], &payload, &size) < 0 ||
+        !name_of(args[1], &push.local, NAME_MAX_LENGTH) || !payload_of(args[2], &push.payload, &push.size) ||
         !u32_of(args[3], &push.capacity) || !u64_of(args[4], &push.expiry_ns))
         return NULL;
-    if ((uint64_t)size > UINT32_MAX / 2) {
-        PyErr_SetString(PyExc_ValueError, "a payload of more than 2 GiB");
-        return NULL;
-    }
-    push.payload = payload;
-    push.size = (size_t)size;
     uint32_t hold;
     struct rings rings;
-    enum status status = hold_large(handle, push.local, payload, push.size, false, &hold);
+    enum status status = hold_large(handle, push.local, push.payload, push.size, false, &hold);
     rings_open(&rings);
     if (status == OK) {
         push.held = hold;
@@ -71,15 +77,12 @@ PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t co
     struct handle *handle = &self->handle;
     struct group_send send;
     struct capacity_of *others = NULL;
-    char *payload;
-    Py_ssize_t size, position = 0, number;
+    Py_ssize_t position = 0, number;
     PyObject *key, *value;
     if (!wants("group_send", count_of_args, 5) || !channel_of(args[0], &send.group) ||
-        PyBytes_AsStringAndSize(args[1], &payload, &size) < 0 || !u32_of(args[2], &send.capacity) ||
+        !payload_of(args[1], &send.payload, &send.size) || !u32_of(args[2], &send.capacity) ||
         !u64_of(args[4], &send.expiry_ns) || (number = PyDict_Size(args[3])) < 0)
         return NULL;
-    send.payload = payload;
-    send.size = (size_t)size;
     if (number > 0 && (others = malloc((size_t)number * sizeof *others)) == NULL)
         return PyErr_NoMemory();
     for (send.others_count = 0; PyDict_Next(args[3], &position, &key, &value); send.others_count++)
@@ -91,7 +94,7 @@ PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t co
     struct name no_local = {"", 0};
     struct rings rings;
     rings_open(&rings);
-    enum status status = hold_large(handle, no_local, payload, send.size, true, &send.held);
+    enum status status = hold_large(handle, no_local, send.payload, send.size, true, &send.held);
     uint32_t hold = send.held;
     if (status == OK)
         RUN(op_group_send, &send, &rings);
