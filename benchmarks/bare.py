@@ -145,11 +145,18 @@ class Timer:
         return "specific.timer!1"
 
     async def receive(self, channel: str) -> Any:
-        self._tick()
-        await asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
 
-    def _tick(self) -> None:
-        asyncio.get_running_loop().call_later(1, self._tick)
+        def tick() -> None:
+            nonlocal timer
+            timer = loop.call_later(1, tick)
+
+        tick()
+        try:
+            await loop.create_future()
+        finally:
+            timer.cancel()
 
 
 class Nothing:

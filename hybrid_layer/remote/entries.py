@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _VERSION = b"1"
-_CLOCK_LIFE = 30.0
+_STAMPS_FOR = 10.0
 """Seconds for which a measured clock is good enough to stamp messages."""
+_GOOD_WITHIN = 0.1
+"""Seconds that a measurement for that may take: the clock is known no better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +75,21 @@ def published_entry(stamp_ms: int, channel: str, payload: bytes) -> bytes:
 class Clock:
     """A server's clock, as its distance from `time.monotonic`. Any thread may use it."""
 
-    __slots__ = ("_measured_at", "_offset")
+    __slots__ = ("_offset", "_stamping")
 
     def __init__(self) -> None:
         self._offset: float | None = None
-        self._measured_at = 0.0
+        self._stamping = 0.0, float("-inf")
+        """The greatest distance that the clock may have, and until when on `time.monotonic` that is used."""
 
     def measured(self, reply: list[bytes], asked: float, answered: float) -> None:
         """Take the reply to a TIME command, which was asked and answered at these times of `time.monotonic`."""
         self._offset = int(reply[0]) + int(reply[1]) / 1e6 - (asked + answered) / 2
-        self._measured_at = answered
+
+    def measured_for_stamps(self, reply: list[bytes], asked: float, answered: float) -> None:
+        """The same, for `stamp` alone. A measurement that took long is of no use there."""
+        if answered - asked <= _GOOD_WITHIN:
+            self._stamping = int(reply[0]) + int(reply[1]) / 1e6 - asked, answered + _STAMPS_FOR
 
     def deadline(self, stamp_ms: int) -> float:
         """When `stamp_ms` is reached, on `time.monotonic`."""
@@ -91,15 +98,14 @@ class Clock:
         return stamp_ms / 1000 - self._offset
 
     def stamp(self, life_ms: int) -> int | None:
-        """What the server's clock shows after another `life_ms`, or None: it is to be measured first."""
+        """What the server's clock shows after another `life_ms`, never too early. None: ask the server."""
         now = time.monotonic()
-        if self._offset is None or now - self._measured_at > _CLOCK_LIFE:
-            return None
-        return int((now + self._offset) * 1000) + life_ms
+        offset, until = self._stamping
+        return int((now + offset) * 1000) + life_ms if now < until else None
 
     def doubt(self) -> None:
         """It may be another server's by now."""
-        self._measured_at = float("-inf")
+        self._stamping = 0.0, float("-inf")
 
 
 class Epoch:
@@ -112,6 +118,14 @@ class Epoch:
         self._flushes = 0
         self.generation = 0
         """Moves with every flush that this process learns of."""
+
+    def heard(self, epoch: bytes) -> bool:
+        """Learn of an epoch that was just published. False: it is of another database of the server, or unreadable."""
+        incarnation, _, flushes = epoch.rpartition(b":")
+        if incarnation != self._incarnation or not flushes.isdigit():
+            return False
+        self.meet(epoch)
+        return True
 
     def meet(self, epoch: bytes) -> bool:
         """Learn of an epoch. False: it is older than the last flush, so what carries it is to be dropped."""

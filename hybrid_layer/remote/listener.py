@@ -40,15 +40,24 @@ Take = Callable[[bytes, bytes], None]
 
 
 class Listener:
-    """One per process and layer. `names` are to be subscribed, `wants` tells of one of them, `take` gets messages."""
+    """One per process and layer. `names` are to be subscribed, `wants` tells of one of them, `take` gets messages.
+
+    `begins` is called when another connection has been subscribed to them.
+    """
 
     def __init__(
-        self, process: Process, names: Callable[[], list[str]], wants: Callable[[str], bool], take: Take
+        self,
+        process: Process,
+        names: Callable[[], list[str]],
+        wants: Callable[[str], bool],
+        take: Take,
+        begins: Callable[[], None],
     ) -> None:
         self._process = process
         self._names = names
         self._wants = wants
         self._take = take
+        self._begins = begins
         self._lock = threading.RLock()
         self._seat: Seat | None = None
         self._next: Seat | None = None
@@ -267,6 +276,7 @@ class Listener:
             if self._next is seat:
                 self._next = None
         listening.take = self._take
+        self._begins()
         self._ask_all(seat)
         self._process.outages.back()
 

@@ -45,5 +45,8 @@ class Mail(Protocol):
     async def group_send(self, group: str, payload: bytes) -> None:
         """Give `payload` to every member."""
 
-    async def flushed(self) -> None:
-        """The servers were flushed: nothing that this process is sent and has not read yet is older from now on."""
+    def flush_begins(self) -> None:
+        """This process is about to flush the servers: what it was sent before that is not to come any more."""
+
+    def flush_failed(self) -> None:
+        """It did not."""

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hybrid_layer.names import process_of
+from hybrid_layer.remote import scripts
 from hybrid_layer.remote.entries import Entry, Note, parse_note, published_entry
 from hybrid_layer.remote.listener import Listener
 from hybrid_layer.remote.listening import Question, verbs_of
@@ -22,7 +23,7 @@ from hybrid_layer.remote.own_groups import OwnGroups
 from hybrid_layer.statistics import warn
 
 if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process, Shard
+    from hybrid_layer.remote.process import Process
     from hybrid_layer.transport import Machine
 
 
@@ -33,11 +34,13 @@ class PubSubMail:
         self._process = process
         self._members = Members(process, machine, publishes=True)
         self._groups = OwnGroups(lambda: process.home.epoch.generation)
-        self._listener = Listener(process, self._names, self._wants, self._take)
+        self._listener = Listener(process, self._names, self._wants, self._take, self._begins)
         self._group_start = b""
         self._epoch_name = b""
         self._adoptions: dict[tuple[str, str], Question] = {}
         """Memberships that somebody else began and that are not confirmed yet."""
+        self._flushing = False
+        """This process flushes: what comes without an epoch before that is heard of is older."""
         self.is_open = False
         self.ensure = self._listener.ensure
         self.stop = self._listener.stop
@@ -61,14 +64,20 @@ class PubSubMail:
     async def send(self, channel: str, payload: bytes) -> None:
         process = self._process
         shard = process.shard_of(channel)
-        # Not by a script, which costs the server as much again as all else: so the stamp is made here, and a flush is
-        # told from its place among the messages.
-        stamp = shard.clock.stamp(process.expiry_ms)
-        if stamp is None:
-            stamp = await self._stamp_anew(shard)
-        entry = published_entry(stamp, channel, payload)
-        command = verbs_of(shard.host).publish, shard.keys.process(process_of(channel)), entry
-        heard = await process.connections.run(shard.number, command)
+        # Most go without a script, which costs the server as much again as all else. Then the stamp is made here, and a
+        # flush is told from its place among the messages. Not in a cluster: a node that was replaced publishes, too,
+        # but to nobody, where it refuses a script.
+        stamp = None if shard.host.tag else shard.clock.stamp(process.expiry_ms)
+        key = shard.keys.process(process_of(channel))
+        if stamp is not None:
+            entry = published_entry(stamp, channel, payload)
+            heard = await process.connections.run(shard.number, ("PUBLISH", key, entry))
+        else:
+            asked = time.monotonic()
+            command = scripts.PUBLISH.command([key, shard.keys.epoch], payload, channel, process.expiry_ms)
+            heard, epoch, *now = await process.connections.run(shard.number, command)
+            shard.epoch.meet(epoch)
+            shard.clock.measured_for_stamps(now, asked, time.monotonic())
         process.statistics.count("sent")
         if not heard:
             process.statistics.count("dead")
@@ -101,21 +110,11 @@ class PubSubMail:
             self._remove(group, channel)
             raise
 
-    async def flushed(self) -> None:
-        if self.is_open:
-            # The flush was published; what stands before it has been dropped when the answer comes.
-            await self._listener.ask(("PING", "flush"), lambda: None)
+    def flush_begins(self) -> None:
+        self._flushing = True
 
-    async def _stamp_anew(self, shard: Shard) -> int:
-        """When a message expires that is sent now, after a look at the clock of the server."""
-        process = self._process
-        while True:
-            asked = time.monotonic()
-            reply = await process.connections.run(shard.number, ("TIME",))
-            shard.clock.measured(reply, asked, time.monotonic())
-            stamp = shard.clock.stamp(process.expiry_ms)
-            if stamp is not None:
-                return stamp
+    def flush_failed(self) -> None:
+        self._flushing = False
 
     def _subscribe_to(self, group: str) -> tuple[str, str]:
         home = self._process.home
@@ -132,6 +131,9 @@ class PubSubMail:
 
     # What comes
 
+    def _begins(self) -> None:
+        self._flushing = False  # the flush may have been published before
+
     def _names(self) -> list[str]:
         process = self._process
         keys = process.home.keys
@@ -145,8 +147,9 @@ class PubSubMail:
         if channel.startswith(self._group_start):
             self._take_for_group(channel[len(self._group_start) :].decode("ascii", "replace"), text)
         elif channel == self._epoch_name:
-            self._process.home.epoch.meet(text)
-            self._process.inbox.clear()  # also if the epoch was heard of before: what came since may be older
+            if self._process.home.epoch.heard(text):
+                self._process.inbox.clear()  # also if it was known before: what came since may be older
+                self._flushing = False
         elif text.startswith(b"g|"):
             self._take_for_added(text)
         elif text.startswith(b"n|"):
@@ -155,7 +158,7 @@ class PubSubMail:
             self._listener.marked(text)
         else:
             entry = self._process.accept(self._process.home, text)
-            if entry is not None:
+            if entry is not None and (entry.epoch or not self._flushing):
                 self._deliver(entry, entry.names)
 
     def _take_for_group(self, group: str, text: bytes) -> None:

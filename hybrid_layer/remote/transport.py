@@ -93,14 +93,18 @@ class RemoteTransport:
 
     async def flush(self) -> None:
         process = self._process()
-        results = await asyncio.gather(
-            *(flush_shard(process, shard) for shard in process.shards), return_exceptions=True
-        )
-        process.inbox.clear()
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        await process.mail.flushed()
+        process.mail.flush_begins()
+        try:
+            results = await asyncio.gather(
+                *(flush_shard(process, shard) for shard in process.shards), return_exceptions=True
+            )
+            process.inbox.clear()
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+        except BaseException:
+            process.mail.flush_failed()
+            raise
 
     async def close(self) -> None:
         process = self._state

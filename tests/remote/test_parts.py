@@ -78,15 +78,19 @@ def test_clock_stamps_only_when_it_was_measured_lately(monkeypatch: pytest.Monke
     now = 5000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     clock = Clock()
+    clock.measured([b"1000", b"0"], now, now)
     assert clock.stamp(60_000) is None
-    clock.measured([b"1000", b"500000"], now - 1, now + 1)
+    clock.measured_for_stamps([b"1000", b"500000"], now - 0.05, now)
     now += 4
-    assert clock.stamp(60_000) == 1_064_500
+    assert clock.stamp(60_000) == 1_064_550, "not earlier than the server would have it"
+    assert clock.deadline(1_002_000) == 5002, "is not judged by it"
     clock.doubt()
     assert clock.stamp(60_000) is None
-    assert clock.deadline(1_002_500) == 5002  # what was sent by it is still judged by it
-    clock.measured([b"2000", b"0"], now, now)
-    now += 30.1
+    clock.measured_for_stamps([b"2000", b"0"], now - 3, now)
+    assert clock.stamp(60_000) is None, "it took too long"
+    clock.measured_for_stamps([b"2000", b"0"], now, now)
+    assert clock.stamp(60_000) is not None
+    now += 10.1
     assert clock.stamp(60_000) is None
 
 
@@ -97,6 +101,18 @@ def test_published_entry_reads_as_one_of_now() -> None:
     epoch.meet(b"a:3")
     assert epoch.meet(entry.epoch)
     assert epoch.generation == 0
+
+
+def test_epoch_of_another_database_is_not_heard() -> None:
+    epoch = Epoch()
+    epoch.meet(b"a:3")
+    assert not epoch.heard(b"b:9")
+    assert not epoch.heard(b"a:x")
+    assert epoch.generation == 0
+    assert epoch.heard(b"a:3")
+    assert epoch.generation == 0
+    assert epoch.heard(b"a:4")
+    assert epoch.generation == 1
 
 
 def test_epoch_moves_with_a_flush_only() -> None:

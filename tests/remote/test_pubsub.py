@@ -121,17 +121,81 @@ def test_a_message_to_a_process_is_one_publish(make_pubsub: Make, own: Server, r
         for n in range(1, 101):
             await layer.send(theirs, {"n": n})
         assert [await receive(other, theirs) for _ in range(101)] == list(range(101))
-        # Others than these are of the servers' own watch.
-        calls = {name: calls_of(own, name) for name in ("publish", "evalsha", "time")}
-        assert calls == {"publish": 100, "evalsha": 0, "time": 0}
+        calls = {name: calls_of(own, name) for name in ("publish", "evalsha")}
+        assert calls == {"publish": 100, "evalsha": 0}
         # Perhaps another server answers from now on, with another clock.
         own.command("CLIENT", "KILL", "TYPE", "normal")
         await until(lambda: process(layer).home.clock.stamp(0) is None)
-        await layer.send(theirs, {"n": "measured anew"})
+        await layer.send(theirs, {"n": "measured anew"})  # by the script
         assert process(layer).home.clock.stamp(0) is not None
         assert await receive(other, theirs) == "measured anew"
 
     run(main())
+
+
+def test_calls_go_out_in_their_order_whatever_is_known_of_the_clock(make_pubsub: Make, run: Run) -> None:
+    layer, other = make_pubsub(), make_pubsub(capacity=1000)
+
+    async def main() -> None:
+        theirs = await other.new_channel()
+        await other.group_add("g", theirs)
+        await layer.send(theirs, {"n": -1})
+        assert await receive(other, theirs) == -1
+        await asyncio.sleep(1.1)  # from then on the loop has a connection of its own
+        for _ in range(20):
+            process(layer).home.clock.doubt()
+            calls = []
+            for n in range(50):
+                call = layer.group_send("g", {"n": n}) if n % 7 == 3 else layer.send(theirs, {"n": n})
+                calls.append(asyncio.create_task(call))
+                if n % 10 == 0:
+                    await asyncio.sleep(0.0002)
+            await asyncio.gather(*calls)
+            assert [await receive(other, theirs) for _ in range(50)] == list(range(50))
+
+    run(main())
+
+
+def test_a_flush_of_another_database_is_not_ours(make_pubsub: Make, own: Server, run: Run) -> None:
+    layer, other = make_pubsub(hosts=[own.url]), make_pubsub(hosts=[f"{own.url}/1"])
+
+    async def main() -> None:
+        mine = await layer.new_channel()
+        for n in range(3):
+            await layer.send(mine, {"n": n})
+        await other.new_channel()
+        await other.flush()
+        assert [await receive(layer, mine) for _ in range(3)] == [0, 1, 2]
+
+    run(main())
+
+
+def test_a_flush_that_fails_costs_nothing_later(make_pubsub: Make, own: Server, run: Run) -> None:
+    layer = make_pubsub(hosts=[own.url], timeout=0.5)
+
+    async def main() -> None:
+        mine = await layer.new_channel()
+        await layer.send(mine, {"n": 0})
+        assert await receive(layer, mine) == 0
+        own.pause()
+        with pytest.raises(RemoteUnavailable):
+            await layer.flush()
+        own.resume()
+        await until_sent(layer, mine)
+        assert await receive(layer, mine) == "again"
+
+    run(main())
+
+
+async def until_sent(layer: Any, channel: str) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await layer.send(channel, {"n": "again"})
+            except RemoteUnavailable:
+                await asyncio.sleep(0.1)
+            else:
+                return
 
 
 def calls_of(server: Server, command: str) -> int:
@@ -162,7 +226,8 @@ def test_what_was_sent_before_a_flush_that_is_known_does_not_come_after(
         name = await layer.new_channel()
         await layer.group_add("g", name)
         home = process(layer).home
-        entry = published_entry(home.clock.stamp(5000), name, b"\x81\xa1n\xa6before")
+        stamp = int(server.command("TIME")[0]) * 1000 + 5000
+        entry = published_entry(stamp, name, b"\x81\xa1n\xa6before")
         await hold_up_listener(layer, name)
         server.command("PUBLISH", home.keys.process(process(layer).name), entry)
         flush = scripts.FLUSH.command([home.keys.epoch], home.keys.epoch)

@@ -99,6 +99,7 @@ struct header {
     uint32_t group_cursor;               /* DERIVED: the same for expired memberships */
     uint32_t probe_cursor;               /* DERIVED: next slot to probe */
     uint32_t scrub_cursor;               /* DERIVED: last block of the group area that was looked at for damage */
+    uint32_t slots_used;                 /* DERIVED: slots from here on were never published */
     uint64_t next_look;                  /* DERIVED: when somebody is to look for the dead and the expired, nanoseconds */
     struct area_books messages;
     struct area_books groups;

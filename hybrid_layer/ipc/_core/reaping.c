@@ -8,7 +8,7 @@
 #include "waiters.h"
 
 #define LOOK_NS 200000000ull
-#define PROBES 128u /* all slots within 1.6 s: who has died is gone within two, however many live */
+#define PROBES 128u /* for each of these: all slots within 1.6 s, so who has died is gone within two, however many live */
 #define SWEEP_BUCKETS 4096u /* 16 KiB that are not in any cache */
 #define SCRUB_BLOCKS 256u
 
@@ -56,16 +56,17 @@ enum status look_around(struct handle *handle) {
     uint64_t now = now_ns();
     if (now < header->next_look && header->next_look - now <= LOOK_NS)
         return OK;
+    /* Where few processes are awake, looks are rarer. */
+    uint64_t late = now > header->next_look ? (now - header->next_look) / LOOK_NS : 0;
+    uint32_t most = PROBES * (1 + (uint32_t)(late < SLOTS / PROBES ? late : SLOTS / PROBES));
     header->next_look = now + LOOK_NS;
-    uint32_t slot = header->probe_cursor % SLOTS;
+    /* Most segments have a few processes, and each slot that is looked at is not in any cache. */
+    uint32_t used = header->slots_used;
+    if (used <= handle->private->slot || used > SLOTS)
+        used = SLOTS;
+    uint32_t slot = header->probe_cursor % used;
     uint32_t probes = 0;
-    for (uint32_t seen = 0; seen < SLOTS && probes < PROBES; seen++, slot = (slot + 1) % SLOTS) {
-        if (!handle->slots[slot].published && atomic_load(&handle->slots[slot].generation) == 0) {
-            /* Never claimed, so none behind it was: the lowest free one is. Most segments have a few of a thousand. */
-            seen += SLOTS - 1 - slot;
-            slot = SLOTS - 1;
-            continue;
-        }
+    for (uint32_t seen = 0; seen < used && probes < most; seen++, slot = (slot + 1) % used) {
         if (!handle->slots[slot].published || slot == handle->private->slot)
             continue;
         probes++;

@@ -335,6 +335,7 @@ bool recovery_rebuild(struct handle *handle) {
     bool opened = marks_open(&rebuild.messages, handle, &handle->messages) &&
                   marks_open(&rebuild.groups, handle, &handle->groups);
     if (opened) {
+        handle->header->slots_used = SLOTS;
         for (uint32_t slot = 0; slot < SLOTS; slot++) {
             handle->slots[slot].inboxes = 0;
             for (uint32_t loop = 0; loop < LOOPS; loop++) {

@@ -213,6 +213,8 @@ static enum status publish(struct handle *handle, uint32_t slot) {
         return status;
     status = slot_clear(handle, slot);
     if (status == OK) {
+        if (handle->header->slots_used <= slot)
+            handle->header->slots_used = slot + 1;
         handle->slots[slot].published = handle->private->generation + 1;
     } else {
         atomic_store(&handle->header->damaged, 1);

@@ -42,11 +42,12 @@ PUT_BACK = _load("put_back")
 GROUP_ADD = _load("group_add")
 GROUP_DISCARD = _load("group_discard")
 GROUP_SEND = _load("group_send")
+PUBLISH = _load("publish")
 GROUP_PUBLISH = _load("group_publish")
 RENEW = _load("renew")
 FLUSH = _load("flush")
 NOTE = _load("note")
 WAKE = _load("wake")
 
-ALL = (SEND, PUT_BACK, GROUP_ADD, GROUP_DISCARD, GROUP_SEND, GROUP_PUBLISH, RENEW, FLUSH, NOTE, WAKE)
+ALL = (SEND, PUT_BACK, GROUP_ADD, GROUP_DISCARD, GROUP_SEND, PUBLISH, GROUP_PUBLISH, RENEW, FLUSH, NOTE, WAKE)
 BY_SHA = {script.sha: script for script in ALL}

@@ -1,8 +1,11 @@
 -- The server's clock: the only one that decides about expiry.
 
+local function as_ms(time)
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
 local function server_ms()
-  local now = redis.call('TIME')
-  return now[1] * 1000 + math.floor(now[2] / 1000)
+  return as_ms(redis.call('TIME'))
 end
 
 local function as_text(ms)

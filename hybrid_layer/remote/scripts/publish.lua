@@ -1,0 +1,10 @@
+-- Gives one message to the process of a process-specific channel, if it listens, and tells the time and the epoch.
+--
+-- KEYS  1 the pub/sub channel of the process  2 epoch
+-- ARGV  1 payload  2 full channel name  3 expiry in ms
+-- Returns {how many connections heard it, epoch, seconds and microseconds of the server's clock}
+-- include: clock epoch queue publish
+
+local epoch, now = current_epoch(KEYS[2]), redis.call('TIME')
+local entry = new_entry(as_ms(now) + tonumber(ARGV[3]), epoch, ARGV[2], ARGV[1])
+return {publish(KEYS[1], entry), epoch, now[1], now[2]}
