@@ -43,7 +43,7 @@ browser: build/core ## test the example site in headless Chromium
 	$(BIN)/python -m pytest tests/browser
 
 .PHONY: bench
-bench: build/core ## compare the layers with others, side by side: about 10 minutes
+bench: build/core ## compare the layers with others, side by side: about 12 minutes
 	$(BIN)/python -m benchmarks
 
 .PHONY: bench-quick
