@@ -188,10 +188,23 @@ def damage(path: Path, rng: random.Random) -> str:
         return f"{how} at {at} ({where})"
 
 
+def _opened(path: Path) -> int:
+    """Processes that move to a new segment remove the old one first, and give the new one its size last."""
+    until = time.monotonic() + 5
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            if os.fstat(fd).st_size > 0:
+                return fd
+            os.close(fd)
+        assert time.monotonic() < until, path
+        time.sleep(0.002)
+
+
 @contextlib.contextmanager
 def writable(path: Path) -> Iterator[mmap.mmap]:
     """The bytes of a segment."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = _opened(path)
     try:
         with mmap.mmap(fd, os.fstat(fd).st_size) as memory:
             yield memory
