@@ -72,6 +72,10 @@ def published_entry(stamp_ms: int, channel: str, payload: bytes) -> bytes:
     return b"%s|%d||%s|%s" % (_VERSION, stamp_ms, channel.encode("ascii"), payload)
 
 
+def _seconds(reply: list[bytes]) -> float:
+    return int(reply[0]) + int(reply[1]) / 1e6
+
+
 class Clock:
     """A server's clock, as its distance from `time.monotonic`. Any thread may use it."""
 
@@ -84,12 +88,12 @@ class Clock:
 
     def measured(self, reply: list[bytes], asked: float, answered: float) -> None:
         """Take the reply to a TIME command, which was asked and answered at these times of `time.monotonic`."""
-        self._offset = int(reply[0]) + int(reply[1]) / 1e6 - (asked + answered) / 2
+        self._offset = _seconds(reply) - (asked + answered) / 2
 
     def measured_for_stamps(self, reply: list[bytes], asked: float, answered: float) -> None:
         """The same, for `stamp` alone. A measurement that took long is of no use there."""
         if answered - asked <= _GOOD_WITHIN:
-            self._stamping = int(reply[0]) + int(reply[1]) / 1e6 - asked, answered + _STAMPS_FOR
+            self._stamping = _seconds(reply) - asked, answered + _STAMPS_FOR
 
     def deadline(self, stamp_ms: int) -> float:
         """When `stamp_ms` is reached, on `time.monotonic`."""

@@ -63,6 +63,43 @@ def test_the_dead_are_found_by_who_only_sends(prefix: str, spawn: Spawn) -> None
         time.sleep(0.05)
 
 
+def be_many(parent: Parent, prefix: str, number: int) -> None:
+    """Children that each have an inbox, and are killed when it is said."""
+    pids = []
+    for _ in range(number):
+        pid = os.fork()
+        if pid == 0:
+            layer = layer_of(prefix)  # kept: a process whose layer is collected leaves
+            async_to_sync(layer.new_channel)()
+            signal.pause()
+            os._exit(0)
+        pids.append(pid)
+    parent.ready()
+    parent.receive()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    parent.ready()
+
+
+def test_many_dead_are_gone_within_two_seconds_beside_one_who_seldom_looks(prefix: str, spawn: Spawn) -> None:
+    layer = layer_of(prefix)
+
+    async def main() -> None:
+        waiting = asyncio.create_task(layer.receive(await layer.new_channel()))
+        others = spawn("tests.ipc.test_death:be_many", prefix, 400)
+        await asyncio.to_thread(others.ready)
+        await eventually(lambda: alive(layer) == 401, 20)
+        others.send(None)
+        await asyncio.to_thread(others.ready)
+        await eventually(lambda: len(segment_of(layer).core.processes()) == 1, 2.2)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    run(main())
+
+
 @pytest.mark.parametrize("how", ["waits", "waits on its own channel", "sends", "sends to groups", "sends without loop"])
 def test_all_of_the_dead_goes_within_two_seconds(prefix: str, spawn: Spawn, how: str) -> None:
     """Whatever the only other process does. This one does nothing but look."""

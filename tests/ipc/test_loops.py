@@ -90,6 +90,40 @@ def test_unrung_loop_takes_a_place_that_becomes_free(prefix: str) -> None:
         thread.join()
 
 
+def test_looks_are_rarer_where_only_inboxes_are_awaited(prefix: str) -> None:
+    """What is in an inbox is announced to nobody else, who could be busy."""
+    layer = layer_of(prefix)
+
+    async def main() -> None:
+        own = asyncio.create_task(layer.receive(await layer.new_channel()))
+        await asyncio.sleep(0.05)
+        looks = counted(segment_of(layer).stations.get())
+        await asyncio.sleep(2.2)
+        before = len(looks)
+        assert 1 <= before <= 2
+        normal = asyncio.create_task(layer.receive("normal"))
+        await asyncio.sleep(0.9)
+        assert 2 <= len(looks) - before <= 4
+        for waiting in (own, normal):
+            waiting.cancel()
+        await asyncio.gather(own, normal, return_exceptions=True)
+
+    run(main())
+
+
+def counted(station: Any) -> list[float]:
+    """When it looks around, from now on."""
+    looks: list[float] = []
+    look = station._look
+
+    def look_and_count(core: _core.Segment) -> None:
+        looks.append(time.monotonic())
+        look(core)
+
+    station._look = look_and_count
+    return looks
+
+
 def test_one_loop_after_another_is_rung(prefix: str, spawn: Spawn) -> None:
     """Each loop has a doorbell of its own at the same path; a sender must not go on ringing the last one's."""
     layer = layer_of(prefix)

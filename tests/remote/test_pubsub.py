@@ -12,6 +12,7 @@ import pytest
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import io_thread, scripts
 from hybrid_layer.remote.entries import published_entry
+from tests.remote.tools import recovered
 from tests.servers import Server
 
 Make = Callable[..., Any]
@@ -181,21 +182,10 @@ def test_a_flush_that_fails_costs_nothing_later(make_pubsub: Make, own: Server, 
         with pytest.raises(RemoteUnavailable):
             await layer.flush()
         own.resume()
-        await until_sent(layer, mine)
+        await recovered(lambda: layer.send(mine, {"n": "again"}))
         assert await receive(layer, mine) == "again"
 
     run(main())
-
-
-async def until_sent(layer: Any, channel: str) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                await layer.send(channel, {"n": "again"})
-            except RemoteUnavailable:
-                await asyncio.sleep(0.1)
-            else:
-                return
 
 
 def calls_of(server: Server, command: str) -> int:
@@ -336,7 +326,7 @@ def test_a_member_that_another_process_added(make_pubsub: Make, run: Run) -> Non
 def test_a_member_that_another_process_added_outlives_the_server(
     own: Server, make_pubsub: Make, prefix: str, run: Run
 ) -> None:
-    layer, other = make_pubsub(hosts=[own.url]), make_pubsub(hosts=[own.url], capacity=1000)
+    layer, other = make_pubsub(hosts=[own.url]), make_pubsub(hosts=[own.url])
 
     async def main() -> None:
         theirs = await other.new_channel()

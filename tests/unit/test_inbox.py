@@ -7,7 +7,8 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import hypothesis.strategies as st
@@ -296,37 +297,39 @@ def test_readers_in_several_loops_and_deliveries_from_threads() -> None:
     assert sorted(got) == sorted(f"{part}.{n}".encode() for part in range(2) for n in range(number))
 
 
-def test_reader_of_a_closed_loop_is_passed_over() -> None:
-    box = inbox()
+@contextmanager
+def awaited_in_a_loop_that_closes(box: Inbox, name: str) -> Iterator[asyncio.AbstractEventLoop]:
+    """Without notice: the one who waits there never leaves by itself."""
     loop = asyncio.new_event_loop()
-    waiting = loop.create_task(box.receive("p!1", nothing, loop))
+    receiving = box.receive(name, nothing, loop)
+    waiting = loop.create_task(receiving)
     loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
+    yield loop
+    leave_pending(waiting)
+    receiving.close()
 
+
+def test_reader_of_a_closed_loop_is_passed_over() -> None:
     async def main() -> None:
         task = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
         await asyncio.sleep(0)
         box.deliver(["p!1"], b"x", later())
         assert await asyncio.wait_for(task, 1) == b"x"
 
-    run(main())
-    leave_pending(waiting)
-    waiting.get_coro().close()  # type: ignore[union-attr]
+    box = inbox()
+    with awaited_in_a_loop_that_closes(box, "p!1") as loop:
+        loop.close()
+        run(main())
 
 
 def test_channel_that_is_only_awaited_in_a_closed_loop_is_forgotten() -> None:
     box = inbox()
-    loop = asyncio.new_event_loop()
-    waiting = loop.create_task(box.receive("p!1", nothing, loop))
-    loop.run_until_complete(asyncio.sleep(0))
-    box.sweep()
-    assert list(box._channels) == ["p!1"]
-    loop.close()
-    box.sweep()
-    assert not box._channels
-    leave_pending(waiting)
-    waiting.get_coro().close()  # type: ignore[union-attr]
-    assert box.take("p!1") is None
+    with awaited_in_a_loop_that_closes(box, "p!1") as loop:
+        box.sweep()
+        assert list(box._channels) == ["p!1"]
+        loop.close()
+        box.sweep()
+        assert not box._channels
 
 
 def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:

@@ -63,7 +63,7 @@ enum status look_around(struct handle *handle) {
     /* Most segments have a few processes, and each slot that is looked at is not in any cache. */
     uint32_t used = header->slots_used;
     if (used <= handle->private->slot || used > SLOTS)
-        used = SLOTS;
+        used = header->slots_used = SLOTS; /* somebody has written there */
     uint32_t slot = header->probe_cursor % used;
     uint32_t probes = 0;
     for (uint32_t seen = 0; seen < used && probes < most; seen++, slot = (slot + 1) % used) {

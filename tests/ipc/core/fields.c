@@ -204,7 +204,7 @@ static void waiters(void) {
             own->waiters = 0;
         uint32_t rebuilds = handle->header->rebuilds;
         (void)push(handle, "b", "", 9);
-        /* What a loop does every 250 ms: it looks by the channel's name, and at its list. */
+        /* What a loop does when it looks around: it looks by the channel's name, and at its list. */
         enum status status = EMPTY;
         for (uint32_t tries = 0; tries < 3 && status != OK; tries++) {
             (void)op_wait(handle, WAIT, named("b"), loop);
