@@ -149,7 +149,7 @@ class PubSubMail:
         elif channel == self._epoch_name:
             if self._process.home.epoch.heard(text):
                 self._process.inbox.clear()  # also if it was known before: what came since may be older
-                self._flushing = False
+            self._flushing = False  # whatever epoch it is: one that is not known was made anew
         elif text.startswith(b"g|"):
             self._take_for_added(text)
         elif text.startswith(b"n|"):

@@ -188,6 +188,22 @@ def test_a_flush_that_fails_costs_nothing_later(make_pubsub: Make, own: Server, 
     run(main())
 
 
+def test_a_flush_of_a_server_that_was_emptied_costs_nothing_later(make_pubsub: Make, own: Server, run: Run) -> None:
+    """By somebody else, so that the flush makes an epoch which this process has not heard of."""
+    layer = make_pubsub(hosts=[own.url])
+
+    async def main() -> None:
+        mine = await layer.new_channel()
+        for n in range(20):
+            own.command("FLUSHALL")
+            await layer.flush()
+            for _ in range(2):  # by the script, and without it
+                await layer.send(mine, {"n": n})
+                assert await receive(layer, mine) == n
+
+    run(main())
+
+
 def calls_of(server: Server, command: str) -> int:
     return server.command("INFO", "commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
 
