@@ -16,6 +16,8 @@ _STAMPS_FOR = 10.0
 """Seconds for which a measured clock is good enough to stamp messages."""
 _GOOD_WITHIN = 0.1
 """Seconds that a measurement for that may take: the clock is known no better."""
+_ANNOUNCED_WITHIN = 2.0
+"""Seconds that a flush's announcement may need. One that never comes was refused to whoever flushed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +115,56 @@ class Clock:
 
 
 class Epoch:
-    """How often a shard was flushed, as far as this process knows. Any thread may use it."""
+    """How often a shard was flushed, as far as this process knows. Any thread may use it.
+
+    With pub/sub, a flush is announced among the messages. A process may learn of it from an answer first: until the
+    announcement is heard, what comes without an epoch was sent before the flush.
+    """
 
     def __init__(self, on_news: Callable[[int, int], None] | None = None) -> None:
         self._on_news = on_news
         self._lock = threading.Lock()
         self._incarnation = b""
         self._flushes = 0
+        self._heard = b"", 0
+        """The announcement that was heard last."""
+        self._awaited_until = float("-inf")
         self.generation = 0
         """Moves with every flush that this process learns of."""
 
     def heard(self, epoch: bytes) -> bool:
-        """Learn of an epoch that was just published. False: it is of another database of the server, or unreadable."""
+        """Learn of an epoch that was just announced. False: it is of another database of the server, or unreadable."""
         incarnation, _, flushes = epoch.rpartition(b":")
-        if incarnation != self._incarnation or not flushes.isdigit():
+        if not flushes.isdigit():
             return False
+        with self._lock:
+            self._heard = incarnation, int(flushes)
+            if incarnation != self._incarnation:
+                return False
+            if int(flushes) >= self._flushes:
+                self.await_no_more()
         self.meet(epoch)
         return True
+
+    def flushed(self, epoch: bytes) -> None:
+        """Learn of the epoch that this process made by a flush: news, even if it is of an unknown incarnation."""
+        incarnation, _, flushes = epoch.rpartition(b":")
+        with self._lock:
+            if incarnation != self._incarnation:
+                self._await(incarnation, int(flushes))
+        self.meet(epoch)
+
+    def _await(self, incarnation: bytes, flushes: int) -> None:
+        if self._heard[0] != incarnation or self._heard[1] < flushes:
+            self._awaited_until = time.monotonic() + _ANNOUNCED_WITHIN
+
+    def await_no_more(self) -> None:
+        """Wait for no announcement: it may have been made before anybody listened."""
+        self._awaited_until = float("-inf")
+
+    def is_awaited(self) -> bool:
+        """Whether a flush is known whose announcement is still to come."""
+        return time.monotonic() < self._awaited_until
 
     def meet(self, epoch: bytes) -> bool:
         """Learn of an epoch. False: it is older than the last flush, so what carries it is to be dropped."""
@@ -146,5 +181,6 @@ class Epoch:
                 self._incarnation, self._flushes = incarnation, count
             elif count > self._flushes:
                 self._flushes = count
+                self._await(incarnation, count)  # before the generation moves, which others read first
                 self.generation += 1
             return count >= self._flushes

@@ -39,6 +39,6 @@ async def flush_shard(process: Process, shard: Shard) -> None:
             break
     told = [keys.epoch] if process.options.way == "pubsub" else []
     epoch = await run(shard.number, scripts.FLUSH.command([keys.epoch], *told))
-    shard.epoch.meet(epoch)
+    shard.epoch.flushed(epoch)
     note = b"f|" + epoch
     await asyncio.gather(*(run(shard.number, scripts.NOTE.command([keys.notes(name)], note)) for name in living))

@@ -44,9 +44,3 @@ class Mail(Protocol):
 
     async def group_send(self, group: str, payload: bytes) -> None:
         """Give `payload` to every member."""
-
-    def flush_begins(self) -> None:
-        """This process is about to flush the servers: what it was sent before that is not to come any more."""
-
-    def flush_failed(self) -> None:
-        """It did not."""

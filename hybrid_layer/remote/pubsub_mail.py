@@ -39,8 +39,6 @@ class PubSubMail:
         self._epoch_name = b""
         self._adoptions: dict[tuple[str, str], Question] = {}
         """Memberships that somebody else began and that are not confirmed yet."""
-        self._flushing = False
-        """This process flushes: what comes without an epoch before that is heard of is older."""
         self.is_open = False
         self.ensure = self._listener.ensure
         self.stop = self._listener.stop
@@ -110,12 +108,6 @@ class PubSubMail:
             self._remove(group, channel)
             raise
 
-    def flush_begins(self) -> None:
-        self._flushing = True
-
-    def flush_failed(self) -> None:
-        self._flushing = False
-
     def _subscribe_to(self, group: str) -> tuple[str, str]:
         home = self._process.home
         return verbs_of(home.host).subscribe, home.keys.group(group)
@@ -132,7 +124,7 @@ class PubSubMail:
     # What comes
 
     def _begins(self) -> None:
-        self._flushing = False  # the flush may have been published before
+        self._process.home.epoch.await_no_more()
 
     def _names(self) -> list[str]:
         process = self._process
@@ -149,7 +141,6 @@ class PubSubMail:
         elif channel == self._epoch_name:
             if self._process.home.epoch.heard(text):
                 self._process.inbox.clear()  # also if it was known before: what came since may be older
-            self._flushing = False  # whatever epoch it is: one that is not known was made anew
         elif text.startswith(b"g|"):
             self._take_for_added(text)
         elif text.startswith(b"n|"):
@@ -157,9 +148,18 @@ class PubSubMail:
         elif text.startswith(b"m|"):
             self._listener.marked(text)
         else:
-            entry = self._process.accept(self._process.home, text)
-            if entry is not None and (entry.epoch or not self._flushing):
-                self._deliver(entry, entry.names)
+            self._take_direct(text)
+
+    def _take_direct(self, text: bytes) -> None:
+        epoch = self._process.home.epoch
+        generation = epoch.generation  # before it is asked for flushes: one that is learnt of later drops this message
+        entry = self._process.accept(self._process.home, text)
+        if entry is None:
+            return
+        if entry.epoch:
+            self._deliver(entry, entry.names, epoch.generation)
+        elif not epoch.is_awaited():
+            self._deliver(entry, entry.names, generation)
 
     def _take_for_group(self, group: str, text: bytes) -> None:
         entry = self._process.accept(self._process.home, text)
@@ -167,7 +167,7 @@ class PubSubMail:
             return
         channels = self._groups.members(group)
         if channels:
-            self._deliver(entry, channels)
+            self._deliver(entry, channels, self._process.home.epoch.generation)
         elif group not in self._groups:
             self._listener.drop(self._process.home.keys.group(group))
 
@@ -177,15 +177,16 @@ class PubSubMail:
         if entry is not None:
             group = fields[1].decode("ascii", "replace")
             # Who is a member of its own accord, or has become one by the note, gets what is published to the group.
-            self._deliver(entry, [name for name in entry.names if not self._groups.is_member(group, name)])
+            others = [name for name in entry.names if not self._groups.is_member(group, name)]
+            self._deliver(entry, others, self._process.home.epoch.generation)
 
-    def _deliver(self, entry: Entry, channels: list[str] | tuple[str, ...]) -> None:
+    def _deliver(self, entry: Entry, channels: list[str] | tuple[str, ...], generation: int) -> None:
         process, home = self._process, self._process.home
         deadline = home.clock.deadline(entry.stamp_ms)
         if deadline <= time.monotonic():
             process.statistics.count("expired", len(channels))
         else:
-            process.inbox.deliver(channels, entry.payload, deadline, home.epoch.generation)
+            process.inbox.deliver(channels, entry.payload, deadline, generation)
 
     def _take_note(self, text: bytes) -> None:
         home = self._process.home

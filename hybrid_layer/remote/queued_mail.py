@@ -45,11 +45,5 @@ class QueuedMail:
             [keys.inbox(non_local(channel)), keys.epoch, keys.alive(process_of(channel))],
         )
 
-    def flush_begins(self) -> None:
-        """Nothing: the epoch of each message tells."""
-
-    def flush_failed(self) -> None:
-        """Nothing."""
-
     def dispose(self) -> None:
         """Nothing: the reading belongs to loops, and ends with what they have open."""

@@ -93,18 +93,13 @@ class RemoteTransport:
 
     async def flush(self) -> None:
         process = self._process()
-        process.mail.flush_begins()
-        try:
-            results = await asyncio.gather(
-                *(flush_shard(process, shard) for shard in process.shards), return_exceptions=True
-            )
-            process.inbox.clear()
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
-        except BaseException:
-            process.mail.flush_failed()
-            raise
+        results = await asyncio.gather(
+            *(flush_shard(process, shard) for shard in process.shards), return_exceptions=True
+        )
+        process.inbox.clear()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def close(self) -> None:
         process = self._state

@@ -115,6 +115,43 @@ def test_epoch_of_another_database_is_not_heard() -> None:
     assert epoch.generation == 1
 
 
+def test_announcement_of_a_flush_that_is_known_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    epoch = Epoch()
+    epoch.meet(b"a:3")
+    assert not epoch.is_awaited(), "the first contact is no news of a flush"
+    epoch.meet(b"a:5")
+    assert epoch.is_awaited()
+    epoch.heard(b"a:4")
+    epoch.heard(b"b:9")
+    assert epoch.is_awaited()
+    epoch.heard(b"a:5")
+    assert not epoch.is_awaited()
+    epoch.meet(b"a:6")
+    epoch.await_no_more()
+    assert not epoch.is_awaited()
+    epoch.meet(b"a:7")
+    now += 2.1
+    assert not epoch.is_awaited(), "somebody may have flushed who must not publish"
+
+
+def test_announcement_of_ones_own_flush_is_awaited_once() -> None:
+    epoch = Epoch()
+    epoch.meet(b"a:3")
+    epoch.flushed(b"b:1")  # of a server that was emptied meanwhile
+    assert epoch.is_awaited()
+    assert epoch.heard(b"b:1")
+    assert not epoch.is_awaited()
+    epoch.heard(b"b:2")
+    epoch.heard(b"z:7")
+    epoch.flushed(b"b:2")
+    assert not epoch.is_awaited()
+    epoch.heard(b"c:1")
+    epoch.flushed(b"c:1")
+    assert not epoch.is_awaited()
+
+
 def test_epoch_moves_with_a_flush_only() -> None:
     epoch = Epoch()
     assert epoch.meet(b"a:0")

@@ -226,18 +226,21 @@ def test_what_was_sent_before_ones_own_flush_does_not_come_after(make_pubsub: Ma
 def test_what_was_sent_before_a_flush_that_is_known_does_not_come_after(
     make_pubsub: Make, server: Server, run: Run
 ) -> None:
+    """The answer of a script tells of another process's flush before its announcement comes."""
     layer = make_pubsub()
 
     async def main() -> None:
         name = await layer.new_channel()
         await layer.group_add("g", name)
         home = process(layer).home
+        flush = scripts.FLUSH.command([home.keys.epoch])
+        epoch = server.command("EVAL", scripts.FLUSH.source, *flush[2:])
+        home.epoch.meet(epoch)
         stamp = int(server.command("TIME")[0]) * 1000 + 5000
         entry = published_entry(stamp, name, b"\x81\xa1n\xa6before")
-        await hold_up_listener(layer, name)
         server.command("PUBLISH", home.keys.process(process(layer).name), entry)
-        flush = scripts.FLUSH.command([home.keys.epoch], home.keys.epoch)
-        home.epoch.meet(server.command("EVAL", scripts.FLUSH.source, *flush[2:]))
+        await assert_silent(layer, name)
+        server.command("PUBLISH", home.keys.epoch, epoch)
         await layer.send(name, {"n": "after"})
         assert await receive(layer, name) == "after"
 
