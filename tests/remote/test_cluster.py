@@ -204,7 +204,7 @@ def test_users_passwords_and_slots_that_no_node_owns(
         if node.kind != "redis-6.2":
             node.command("ACL", "SETUSER", "site", f"&{prefix}|*", "+spublish", "+ssubscribe", "+sunsubscribe")
             run(exchange(make_pubsub(hosts=[{**entry, "username": "site", "password": "secret"}])))
-        assert not caplog.records
+        assert str(node.port) not in caplog.text
         slot = slot_of(hash_tags(2)[0])
         node.command("CLUSTER", "DELSLOTS", slot)
         layer = make_layer(hosts=[{**entry, "password": "hush"}], timeout=0.5)

@@ -200,8 +200,8 @@ def test_eviction_is_warned_of(
 
     with caplog.at_level(logging.WARNING, "hybrid_layer"):
         run(main())
-    assert [str(server.port) in record.getMessage() for record in caplog.records] == [True]
-    assert "noeviction" in caplog.text
+    (text,) = [text for text in caplog.messages if str(server.port) in text]  # others may be told of other servers
+    assert "noeviction" in text
 
 
 def be_member(parent: Parent, options: dict[str, Any]) -> None:
