@@ -7,6 +7,9 @@ takes it. One slow consumer so costs only itself: beyond its capacity its own ol
 A waiter is *unserved* while nothing was delivered for it. A source fetches only while somebody is: for waiters who have
 something to take it would only fill the buffers.
 
+A wake is a hint and hands nothing over: who is woken takes what is first then, just before it returns. So a
+cancellation between wake and look has nothing to put back, and moves no message behind a later one.
+
 Thread-safe: consumers may live in several event loops, and sources may deliver from any thread.
 """
 
@@ -17,12 +20,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from hybrid_layer.loops import running
 from hybrid_layer.names import non_local
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Counters
-from hybrid_layer.waiters import Waiter, WaitQueue
 
 _SWEEP_INTERVAL = 1.0
 """Seconds between two looks for expired messages that nobody receives."""
@@ -32,19 +35,51 @@ _TURNS = 16
 """Messages that `receive()` hands out without giving the event loop a turn."""
 
 
+class Source(Protocol):
+    """Where the messages come from."""
+
+    def poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Pull what is there, perhaps by calls of `deliver`, if somebody is unserved.
+
+        Called each time before a consumer in `loop`, which runs here, sleeps, when it counts as unserved already: so a
+        source that looks at `unserved_loop` cannot miss it.
+        """
+
+    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A consumer in `loop`, which runs here, was cancelled."""
+
+
 class _Channel:
     """Buffer and waiters of one full name.
 
     One that has neither stays until the next sweep: its consumer is likely to come back at once.
     """
 
-    __slots__ = ("is_whole", "messages", "waiters")
+    __slots__ = ("is_whole", "messages", "waiters", "woken")
 
     def __init__(self, name: str) -> None:
         self.is_whole = name.endswith("!")
         self.messages: deque[tuple[int, float, int, bytes]] = deque()
         """(arrival number, deadline, epoch, payload), oldest first."""
-        self.waiters = WaitQueue()
+        # Lists, although they are taken from in front: there is hardly ever more than one waiter, and an empty deque
+        # has ten times the size.
+        self.waiters: list[asyncio.Future[None]] = []
+        """Who waits with nothing to take, oldest first."""
+        self.woken: list[asyncio.Future[None]] = []
+        """Who was woken, each for one message, and has not looked yet. They stand behind nobody in `waiters`."""
+
+    def is_awaited(self) -> bool:
+        return bool(self.waiters or self.woken)
+
+    def has_more_than_promised(self) -> bool:
+        """Whether there is a message for which nobody was woken."""
+        return len(self.messages) > len(self.woken)
+
+    def forget_closed(self) -> None:
+        """Drop who waits in front in a loop that was closed without notice: such a one never leaves by itself."""
+        for queue in (self.waiters, self.woken):
+            while queue and queue[0].get_loop().is_closed():
+                queue.pop(0)
 
 
 class _Loop:
@@ -55,6 +90,21 @@ class _Loop:
     def __init__(self) -> None:
         self.waiting = 0
         self.unserved = 0
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _remove(queue: list[asyncio.Future[None]], future: asyncio.Future[None]) -> bool:
+    if queue and queue[0] is future:  # nearly always: the oldest is served first
+        queue.pop(0)
+        return True
+    if future in queue:
+        queue.remove(future)
+        return True
+    return False
 
 
 class Inbox:
@@ -95,7 +145,7 @@ class Inbox:
                 if len(messages) > 1 and len(messages) > self._policy.capacity_for(name):
                     messages.popleft()
                     slow.append(name)
-                self._wake(name, channel, here)
+                self._wake(channel if channel.waiters else known.get(non_local(name)), here)
         for name in slow:  # not under the lock, which a thread inside a handler of the log may be waiting for
             self._tell_slow(name)
         if time.monotonic() >= self._next_sweep:
@@ -114,12 +164,13 @@ class Inbox:
 
     def is_awaited(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether a coroutine of `loop` waits for any channel."""
-        return loop in self._loops
+        counts = self._loops.get(loop)
+        return counts is not None and counts.waiting > 0
 
     def is_waited_on(self, name: str) -> bool:
         """Whether a coroutine waits for the channel `name`."""
         channel = self._channels.get(name)
-        return channel is not None and len(channel.waiters) > 0
+        return channel is not None and channel.is_awaited()
 
     def clear(self) -> None:
         """Forget every message; who waits goes on waiting."""
@@ -139,10 +190,11 @@ class Inbox:
                 while channel.messages and channel.messages[0][1] <= now:
                     channel.messages.popleft()
                     self._statistics.count("expired")
-                channel.waiters.forget_closed()
-                if not channel.messages and not channel.waiters:
+                channel.forget_closed()
+                if not channel.messages and not channel.is_awaited():
                     del self._channels[name]
             self._most = 2 * len(self._channels) + _FEW
+            self._forget_closed()
 
     def _tell_slow(self, name: str) -> None:
         self._statistics.count("slow")
@@ -152,43 +204,64 @@ class Inbox:
             f"Its capacity is {self._policy.capacity_for(name)}; raise it with channel_capacity, or send less.",
         )
 
-    def _wake(self, name: str, channel: _Channel, here: asyncio.AbstractEventLoop | None) -> None:
-        """Wake who has waited longest for `name`, else who waits for its whole part."""
-        waiter = channel.waiters.wake_next(here) if channel.waiters else None
-        if waiter is None:
-            whole = self._channels.get(non_local(name))
-            if whole is None or not whole.waiters:
-                return
-            waiter = whole.waiters.wake_next(here)
-        if waiter is not None:
-            counts = self._loops.get(waiter.loop)
+    def _wake(self, channel: _Channel | None, here: asyncio.AbstractEventLoop | None) -> None:
+        """Wake who has waited longest for `channel`, if somebody does. `here` runs in this thread."""
+        if channel is None:
+            return
+        waiters, woken = channel.waiters, channel.woken
+        while waiters:
+            future = waiters.pop(0)
+            # Behind those that other threads have woken and their loop has not yet seen.
+            is_behind = bool(woken) and not woken[-1].done()
+            woken.append(future)
+            loop = future.get_loop()
+            counts = self._loops.get(loop)
             if counts is not None:
                 counts.unserved -= 1
+            if loop is here and not is_behind:
+                _set(future)
+                return
+            try:
+                loop.call_soon_threadsafe(_set, future)
+                return
+            except RuntimeError:  # the loop is closed
+                woken.remove(future)
 
     # The consumer's side
 
-    async def receive(
-        self, name: str, poll: Callable[[asyncio.AbstractEventLoop], None], loop: asyncio.AbstractEventLoop
-    ) -> bytes:
-        """Wait in `loop`, which runs here, for the next payload of `name`, or of any channel of a part (``part!``).
-
-        `poll` pulls from the source what is there and may call `deliver`. It is called each time before this coroutine
-        sleeps, when it counts as unserved already, so a source that looks at `unserved_loop` cannot miss it.
-        """
-        payload, waiter = self._take_or_join(name, loop)
-        if waiter is not None:
+    async def receive(self, name: str, source: Source, loop: asyncio.AbstractEventLoop) -> bytes:
+        """Wait in `loop`, which runs here, for the next payload of `name`, or of any channel of a part (``part!``)."""
+        with self._lock:
+            channel = self._channels.get(name) or self._add_channel(name)
+            payload = self._take_now(name, channel) if channel.messages or channel.is_whole else None
+            if payload is None:
+                counts = self._loops.get(loop) or self._add_loop(loop)
+                future = self._join(channel, counts, loop)
+        while payload is None:
             try:
-                while payload is None:
-                    # If what woke us has expired, was flushed or taken: the source is asked again, which believed us
-                    # served.
-                    if not waiter.woken:
-                        poll(loop)
-                    await waiter.future
-                    payload = self._take_and_leave(name, waiter)
-            except BaseException:
-                self._give_up(name, waiter)
+                if not future.done():
+                    source.poll(loop)
+                await future
+            except BaseException as error:
+                self._give_up(name, channel, counts, future)
+                if isinstance(error, asyncio.CancelledError):
+                    source.relax(loop)
                 raise
-        assert payload is not None  # one of the two
+            # One step for everybody else: a message that came between the look and the waiting anew would wake nobody,
+            # and stay.
+            with self._lock:
+                _remove(channel.woken, future)
+                payload = self.take(name) if channel.is_whole else self._take_from(channel)
+                if payload is None:
+                    # What woke us has expired, was flushed or taken. The source is asked again, which believed us
+                    # served.
+                    future = loop.create_future()
+                    channel.waiters.insert(0, future)
+                    counts.unserved += 1
+                else:
+                    counts.waiting -= 1
+                    if channel.is_whole:
+                        self._pass_on(name, channel)
         self._statistics.count("received")
         return payload
 
@@ -218,65 +291,48 @@ class Inbox:
             self._statistics.count("expired")
         return None
 
-    def _take_or_join(self, name: str, loop: asyncio.AbstractEventLoop) -> tuple[bytes | None, Waiter | None]:
-        with self._lock:
-            channel = self._channels.get(name) or self._add_channel(name)
-            waiters = channel.waiters
-            if self._turns > 0 and not waiters and (channel.messages or channel.is_whole):
-                payload = self.take(name)
-                if payload is not None:
-                    self._turns -= 1
-                    return payload, None
-            counts = self._loops.get(loop) or self._add_loop(loop)
-            waiter = waiters.join(loop)
-            # Put back: the collector may just have closed a coroutine that was abandoned in this loop, as its last one.
-            self._loops[loop] = counts
-            counts.waiting += 1
-            if len(channel.messages) >= len(waiters) or (self._turns <= 0 and channel.is_whole):
-                # There is one for it, but it gives the loop a turn first: a channel that is never empty would otherwise
-                # keep its consumer, and so the loop, busy for ever.
-                waiter.woken = True
-                loop.call_soon(waiter.wake, loop)
-            else:
-                counts.unserved += 1
-            self._turns = _TURNS
-            return None, waiter
+    def _take_now(self, name: str, channel: _Channel) -> bytes | None:
+        """What nobody was woken for, if this consumer need not give the loop a turn first."""
+        channel.forget_closed()
+        if self._turns <= 0:
+            return None
+        if channel.is_whole:
+            payload = None if channel.is_awaited() else self.take(name)
+        else:
+            payload = self._take_from(channel) if channel.has_more_than_promised() else None
+        if payload is not None:
+            self._turns -= 1
+        return payload
 
-    def _take_and_leave(self, name: str, waiter: Waiter) -> bytes | None:
-        # One step for everybody else: a message that came between the look and the re-arming would find the waiter
-        # still marked as woken, wake nobody, and stay.
-        with self._lock:
-            channel = self._channels[name]  # kept for us
-            payload = self.take(name) if channel.is_whole else self._take_from(channel)
-            if payload is None:
-                waiter.rearm()
-                counts = self._loops.get(waiter.loop)
-                if counts is not None:
-                    counts.unserved += 1
-            else:
-                self._leave(name, channel, waiter)
-            return payload
+    def _join(self, channel: _Channel, counts: _Loop, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = loop.create_future()
+        counts.waiting += 1
+        if channel.has_more_than_promised() or (self._turns <= 0 and channel.is_whole):
+            # There is one for it, but it gives the loop a turn first: a channel that is never empty would otherwise
+            # keep its consumer, and so the loop, busy for ever.
+            channel.woken.append(future)
+            loop.call_soon(_set, future)
+        else:
+            channel.waiters.append(future)
+            counts.unserved += 1
+        self._turns = _TURNS
+        return future
 
-    def _give_up(self, name: str, waiter: Waiter) -> None:
+    def _give_up(self, name: str, channel: _Channel, counts: _Loop, future: asyncio.Future[None]) -> None:
         with self._lock:
-            self._leave(name, self._channels.get(name), waiter)
-
-    def _leave(self, name: str, channel: _Channel | None, waiter: Waiter) -> None:
-        counts = self._loops.get(waiter.loop)
-        if counts is not None:
             counts.waiting -= 1
-            if not waiter.woken:
+            if _remove(channel.waiters, future):
                 counts.unserved -= 1
-            if counts.waiting <= 0:
-                del self._loops[waiter.loop]
-        if channel is None:  # its loop was closed without notice, and the place given up for it
-            return
-        channel.waiters.leave(waiter)
-        # A wake is one message's; who leaves with more to take, or without having taken, passes it on.
-        if channel.messages:
-            self._wake(name, channel, running())
-        elif channel.is_whole and self._oldest(name) != name:
-            self._wake(self._oldest(name), self._channels[self._oldest(name)], running())
+                return
+            _remove(channel.woken, future)
+            self._pass_on(name, channel)
+
+    def _pass_on(self, name: str, channel: _Channel) -> None:
+        """Wake another one if there is a message that nobody was woken for."""
+        if channel.has_more_than_promised():
+            self._wake(channel if channel.waiters else self._channels.get(non_local(name)), running())
+        elif channel.waiters and channel.is_whole and self._oldest(name) != name:
+            self._wake(channel, running())
 
     # Steps
 
@@ -295,8 +351,11 @@ class Inbox:
         return channel
 
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> _Loop:
-        for other in list(self._loops):
-            if other.is_closed():
-                self._loops.pop(other, None)  # closed under its waiters, which will never leave
+        self._forget_closed()
         counts = self._loops[loop] = _Loop()
         return counts
+
+    def _forget_closed(self) -> None:
+        for loop in list(self._loops):
+            if loop.is_closed():  # perhaps under its waiters, which will never leave
+                self._loops.pop(loop, None)

@@ -100,6 +100,9 @@ def _unescaped(value: Any) -> Any:
     return value
 
 
+_FLAT = frozenset({str, int, float, bytes, bool, type(None)})
+"""Types of values that cannot be changed, so that messages may share them."""
+
 _serializers: dict[str, Serializer] = {"msgpack": MsgpackSerializer(), "json": JSONSerializer()}
 
 
@@ -137,8 +140,12 @@ class Codec:
         self._serializer = _serializers[serializer_format]
         self._max_message_size = positive_int("max_message_size", max_message_size)
         self._cipher = None if not symmetric_encryption_keys else _cipher(symmetric_encryption_keys)
+        # The members of a group in one process get the same bytes object, one after the other. What follows is kept in
+        # tuples, so that threads find together what belongs together.
         self._decrypted: tuple[bytes | None, bytes] = None, b""
-        """The last payload and what was in it. One tuple, so that threads find the two that belong together."""
+        """The last payload and what was in it."""
+        self._decoded: tuple[bytes | None, dict[str, Any] | None] = None, None
+        """The last payload, and once it came twice its message, if a shallow copy of that shares nothing."""
 
     def encode(self, message: dict[str, Any], where: str) -> bytes:
         """The payload for ``message``; ``where``, the receiver, is for the text of errors only."""
@@ -154,6 +161,19 @@ class Codec:
 
     def decode(self, payload: bytes) -> dict[str, Any]:
         """The message in ``payload``, or Undecodable."""
+        known, message = self._decoded
+        if known is not payload:
+            message = self._load(payload)
+            self._decoded = payload, None
+            return message
+        if message is not None:
+            return message.copy()
+        message = self._load(payload)
+        if _FLAT.issuperset(map(type, message.values())):
+            self._decoded = payload, message.copy()
+        return message
+
+    def _load(self, payload: bytes) -> dict[str, Any]:
         if self._cipher is not None:
             payload = self._decrypt(payload, self._cipher)
         # Whatever a damaged or foreign payload makes a serializer raise, readers must go on.
@@ -166,7 +186,6 @@ class Codec:
         return message
 
     def _decrypt(self, payload: bytes, cipher: _Cipher) -> bytes:
-        # The members of a group in one process get the same bytes object, one after the other.
         known, text = self._decrypted
         if known is not payload:
             try:

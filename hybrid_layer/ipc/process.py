@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from functools import partial
 
 from hybrid_layer import identity
@@ -52,7 +52,7 @@ class ProcessState:
         self.upheavals = segment.upheavals
         self.counters = SegmentCounters(segment)
         self.inbox = Inbox(settings.policy, self.counters, epoch=lambda: segment.core.epoch)
-        self.parts: dict[str, Callable[[asyncio.AbstractEventLoop], None]] = {}
+        self.parts: dict[str, Part] = {}
         """Inbox name -> its poll, for `Inbox.receive`."""
         self.memberships: dict[tuple[str, str], float] = {}
         """(group, channel) -> deadline of our own channels, to be added again after a move to another segment."""
@@ -84,13 +84,7 @@ class ProcessState:
 
     def receive_on(self, part: str) -> None:
         """Make `part` receivable, whose inbox has been opened in the segment."""
-        self.parts[part] = partial(self._poll, part)
-
-    def _poll(self, part: str, loop: asyncio.AbstractEventLoop) -> None:
-        station = self.segment.stations.get(loop)
-        if part not in station.watched:
-            station.attend(part, partial(self.take_in, part, station), partial(self.inbox.is_awaited, station.loop))
-            self.take_in(part, station)
+        self.parts[part] = Part(self, part)
 
     def take_in(self, part: str, station: Station) -> None:
         """Move messages of an inbox into the buffers of their channels, while somebody in this loop waits for one."""
@@ -154,3 +148,23 @@ class ProcessState:
                 return
         # Another thread has ended it meanwhile, and perhaps before it was added here.
         core.group_discard(group, part, name)
+
+
+class Part:
+    """One non-local part of a process: its inbox in the segment, as the source of its channels' messages."""
+
+    def __init__(self, process: ProcessState, name: str) -> None:
+        self._process = process
+        self._name = name
+
+    def poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take in what is there, unless the segment announces to this loop whatever comes."""
+        name, process = self._name, self._process
+        station = process.segment.stations.get(loop)
+        if name not in station.watched:
+            take_in = partial(process.take_in, name, station)
+            station.attend(name, take_in, partial(process.inbox.is_awaited, loop))
+            take_in()
+
+    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Nothing: what nobody waits for stays in the segment."""

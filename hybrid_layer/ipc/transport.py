@@ -88,12 +88,11 @@ class LocalTransport:
             return self._receive_first(channel)
         if "!" not in channel:
             return process.segment.stations.get().receive(channel)
-        part = non_local(channel)
-        poll = process.parts.get(part)
-        if poll is None:
+        part = process.parts.get(non_local(channel))
+        if part is None:
             return self._receive_first(channel)
         # No coroutine of its own, which would be one more for each message.
-        return process.inbox.receive(channel, poll, asyncio.get_running_loop())
+        return process.inbox.receive(channel, part, asyncio.get_running_loop())
 
     async def _receive_first(self, channel: str) -> bytes:
         if self._current() is None:

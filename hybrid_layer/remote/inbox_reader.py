@@ -74,11 +74,11 @@ class InboxReader:
                 self._retire(reading)
             self._begin(loop)
 
-    def relax(self) -> None:
-        """Somebody left without a message. A pop for nobody would take messages out of their queue."""
+    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Somebody was cancelled in `loop`, which runs here. A pop for nobody would take what nobody waits for."""
         reading = self._reading
         if reading is not None and reading.popping and self._process.inbox.unserved_loop(reading.loop) is None:
-            asyncio.get_running_loop().call_later(LINGER, self._wake_if_idle, reading)
+            loop.call_later(LINGER, self._wake_if_idle, reading)
 
     def wake(self) -> None:
         """End the pop under way, by way of the I/O thread."""

@@ -5,11 +5,12 @@ Normal channels are queues either way.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Protocol
 
+from hybrid_layer.inbox import Source
 
-class Mail(Protocol):
+
+class Mail(Source, Protocol):
     """One way, for one layer in one process. Names are checked, messages encoded before."""
 
     is_open: bool
@@ -23,12 +24,6 @@ class Mail(Protocol):
 
     async def send(self, channel: str, payload: bytes) -> None:
         """Send to a process-specific channel. A process that is gone is counted."""
-
-    def ensure(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Somebody waits in `loop`, which runs here, with nothing to take."""
-
-    def relax(self) -> None:
-        """Somebody left the running loop without a message."""
 
     async def stop(self) -> None:
         """End what belongs to the running loop, losing nothing."""

@@ -10,6 +10,7 @@ see `listener`.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ class PubSubMail:
         self._adoptions: dict[tuple[str, str], Question] = {}
         """Memberships that somebody else began and that are not confirmed yet."""
         self.is_open = False
-        self.ensure = self._listener.ensure
+        self.poll = self._listener.ensure
         self.stop = self._listener.stop
         self.dispose = self._listener.dispose
         self.group_send = self._members.send
@@ -56,7 +57,7 @@ class PubSubMail:
     def part_added(self) -> None:
         """Nothing: all parts of the process share its channel."""
 
-    def relax(self) -> None:
+    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
         """Nothing: whoever waits or not, messages are taken in."""
 
     async def send(self, channel: str, payload: bytes) -> None:

@@ -22,7 +22,7 @@ class QueuedMail:
         self._members = Members(process, machine, publishes=False)
         self._reader = InboxReader(process)
         self.is_open = False
-        self.ensure = self._reader.ensure
+        self.poll = self._reader.ensure
         self.relax = self._reader.relax
         self.part_added = self._reader.parts_changed
         self.stop = self._reader.stop

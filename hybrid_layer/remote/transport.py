@@ -9,9 +9,12 @@ import asyncio
 import os
 import threading
 import weakref
+from collections.abc import Coroutine
+from typing import Any
 
 from hybrid_layer import identity
 from hybrid_layer.names import non_local
+from hybrid_layer.remote.connections import LoopConnections
 from hybrid_layer.remote.flush import flush_shard
 from hybrid_layer.remote.options import RemoteOptions
 from hybrid_layer.remote.process import Process, inherited
@@ -50,19 +53,24 @@ class RemoteTransport:
             shard = process.shard_of(channel)
             await store(process, shard, channel, payload, [shard.keys.queue(channel), shard.keys.epoch])
 
-    async def receive(self, channel: str) -> bytes:
+    def receive(self, channel: str) -> Coroutine[Any, Any, bytes]:
+        """Wait for the next payload. A cancellation at any point loses nothing."""
         process = self._process()
         here = process.connections.loops.get()
         here.will_stay()
-        if "!" in channel:
-            if non_local(channel) not in process.parts:
-                await self.open_inbox(non_local(channel))
-            process.outages.seen(channel)
-            try:
-                return await process.inbox.receive(channel, process.mail.ensure, here.loop)
-            except asyncio.CancelledError:
-                process.mail.relax()
-                raise
+        if "!" not in channel:
+            return self._receive_normal(process, here, channel)
+        if non_local(channel) not in process.parts:
+            return self._receive_first(channel)
+        process.outages.seen(channel)
+        # No coroutine of its own, which would be one more for each message.
+        return process.inbox.receive(channel, process.mail, here.loop)
+
+    async def _receive_first(self, channel: str) -> bytes:
+        await self.open_inbox(non_local(channel))
+        return await self.receive(channel)
+
+    async def _receive_normal(self, process: Process, here: LoopConnections, channel: str) -> bytes:
         shard = process.shard_of(channel)
         reader = here.readers.get(shard.number)
         if reader is None:

@@ -20,7 +20,6 @@ from hybrid_layer.inbox import Inbox
 from hybrid_layer.loops import leave_pending
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
-from hybrid_layer.waiters import Waiter, WaitQueue
 from tests.loops import counted_turns, run
 
 NAMES = ["p!1", "p!2", "p!3"]
@@ -53,6 +52,9 @@ class Source:
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
         self.take_in(loop)
 
+    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
+        pass
+
 
 class InboxMachine(RuleBasedStateMachine):
     @initialize()
@@ -83,7 +85,7 @@ class InboxMachine(RuleBasedStateMachine):
         return str(self.number).encode()
 
     async def read(self, name: str) -> None:
-        payload = await self.inbox.receive(name, self.source.poll, self.loop)
+        payload = await self.inbox.receive(name, self.source, self.loop)
         self.received.append((name, int(payload)))
 
     @rule(names=st.lists(NAME, min_size=1, max_size=3, unique=True), lives=st.booleans(), times=st.integers(1, 6))
@@ -140,16 +142,16 @@ class InboxMachine(RuleBasedStateMachine):
             if channel is not None:
                 now = time.monotonic()
                 live = [message for message in channel.messages if message[1] > now]
-                assert not (live and channel.waiters)
+                assert not (live and channel.is_awaited())
                 whole = self.inbox._channels.get("p!")
-                assert not (live and whole is not None and whole.waiters)
+                assert not (live and whole is not None and whole.is_awaited())
         if self.tasks:
             assert self.inbox.unserved_loop(self.loop) is self.loop
             assert not self.source.waiting
             assert self.inbox.is_awaited(self.loop)
         else:
             assert self.inbox.unserved_loop(self.loop) is None
-            assert not self.inbox._loops
+            assert not self.inbox.is_awaited(self.loop)
         # Nothing lost, nothing made up.
         unfetched = sum(len(names) for names, _, _ in self.source.waiting)
         assert len(self.received) + buffered + unfetched + counts["slow"] + counts["expired"] == self.expected
@@ -184,8 +186,18 @@ def later() -> float:
     return time.monotonic() + 100
 
 
-def nothing(loop: asyncio.AbstractEventLoop) -> None:
-    pass
+class Nothing:
+    def __init__(self) -> None:
+        self.relaxed = 0
+
+    def poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        pass
+
+    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.relaxed += 1
+
+
+nothing = Nothing()
 
 
 def test_oldest_waiter_is_served_first() -> None:
@@ -369,15 +381,10 @@ def test_channel_is_kept_when_the_collector_closes_its_last_reader(monkeypatch: 
 
     async def main() -> None:
         box = inbox()
+        join = box._join
         abandoned = box.receive("p!1", nothing, asyncio.get_running_loop())
         abandoned.send(None)
-        join = WaitQueue.join
-
-        def close_and_join(queue: WaitQueue, loop: asyncio.AbstractEventLoop) -> Waiter:
-            abandoned.close()
-            return join(queue, loop)
-
-        monkeypatch.setattr(WaitQueue, "join", close_and_join)
+        monkeypatch.setattr(box, "_join", lambda *args: (abandoned.close(), join(*args))[1])
         reading = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
         await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
