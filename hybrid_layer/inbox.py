@@ -66,7 +66,7 @@ class _Channel:
         self.waiters: list[asyncio.Future[None]] = []
         """Who waits with nothing to take, oldest first."""
         self.woken: list[asyncio.Future[None]] = []
-        """Who was woken, each for one message, and has not looked yet. They stand behind nobody in `waiters`."""
+        """Who was woken, each for one message, and has not looked yet. All came before those in `waiters`."""
 
     def is_awaited(self) -> bool:
         return bool(self.waiters or self.woken)
@@ -292,14 +292,11 @@ class Inbox:
         return None
 
     def _take_now(self, name: str, channel: _Channel) -> bytes | None:
-        """What nobody was woken for, if this consumer need not give the loop a turn first."""
+        """The next payload, if nobody else waits and this consumer need not give the loop a turn first."""
         channel.forget_closed()
-        if self._turns <= 0:
+        if self._turns <= 0 or channel.is_awaited():  # who came earlier takes first
             return None
-        if channel.is_whole:
-            payload = None if channel.is_awaited() else self.take(name)
-        else:
-            payload = self._take_from(channel) if channel.has_more_than_promised() else None
+        payload = self.take(name)
         if payload is not None:
             self._turns -= 1
         return payload
@@ -307,7 +304,7 @@ class Inbox:
     def _join(self, channel: _Channel, counts: _Loop, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         future: asyncio.Future[None] = loop.create_future()
         counts.waiting += 1
-        if channel.has_more_than_promised() or (self._turns <= 0 and channel.is_whole):
+        if channel.has_more_than_promised() or (self._turns <= 0 and channel.is_whole and not channel.waiters):
             # There is one for it, but it gives the loop a turn first: a channel that is never empty would otherwise
             # keep its consumer, and so the loop, busy for ever.
             channel.woken.append(future)

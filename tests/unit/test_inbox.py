@@ -234,8 +234,10 @@ def test_cancelled_waiter_passes_its_message_on(late: bool) -> None:
         else:
             first.cancel()
             box.deliver(["p!1"], b"x", later())
+        relaxed = nothing.relaxed
         assert await asyncio.wait_for(second, 1) == b"x"
         assert first.cancelled()
+        assert nothing.relaxed == relaxed + 1, "the source was not told"
 
     run(main())
 

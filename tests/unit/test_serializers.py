@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -242,6 +243,30 @@ def test_members_of_a_group_have_the_payload_decrypted_once(monkeypatch: pytest.
     for _ in range(2):
         with pytest.raises(Undecodable, match="none of symmetric_encryption_keys decrypts it"):
             both.decode(b"")
+
+
+@formats
+@pytest.mark.parametrize("keys", [None, ["secret"]])
+@pytest.mark.parametrize("value", ["x", 1, None, 1.5, True, b"x", [1], {"b": [1]}])
+def test_members_of_a_group_share_nothing_that_can_be_changed(
+    serializer_format: str, keys: Any, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message whose values cannot be changed is decoded for the first two members, and copied for the others."""
+    one = codec(serializer_format, keys)
+    loads, loaded = one._serializer.loads, []
+    monkeypatch.setattr(one, "_serializer", SimpleNamespace(loads=lambda text: loaded.append(text) or loads(text)))
+    payload, other = (codec(serializer_format, keys).encode({"a": value, "n": n}, "a") for n in range(2))
+    for payload_now, n in [(payload, 0), (other, 1)]:
+        for member in range(5):
+            message = one.decode(payload_now)
+            assert message == {"a": value, "n": n}
+            if type(value) is dict:
+                message["a"]["b"].append("changed")
+            elif type(value) is list:
+                message["a"].append("changed")
+            message["more"] = member
+        assert len(loaded) == (5 if type(value) in (list, dict) else 2)
+        loaded.clear()
 
 
 def test_plain_and_encrypted_layers_do_not_read_each_other() -> None:
