@@ -37,13 +37,21 @@ _TURNS = 16
 """Messages that `receive` hands out without giving the event loop a turn."""
 
 
+class _Queue(WaitQueue):
+    """Who waits here for one normal channel."""
+
+    __slots__ = ("is_registered",)
+    is_registered: bool
+    """The segment has this loop as a waiter of the channel. Otherwise somebody here is about to look at it anyway."""
+
+
 class Station:
     """What `loop` needs to wait at `segment`. Made in the loop, ended by `close`."""
 
     def __init__(self, segment: LocalSegment, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._segment = segment
-        self._queues: dict[str, WaitQueue] = {}
+        self._queues: dict[str, _Queue] = {}
         self._stale: set[str] = set()
         """Channels and inboxes that the segment may have this loop as a waiter of, although nobody waits here now."""
         self._inboxes: dict[str, tuple[Callable[[], None], Callable[[], bool]]] = {}
@@ -141,8 +149,10 @@ class Station:
                 if payload is not None:
                     self._turns -= 1
                     return payload
-            queue = self._queues[channel] = WaitQueue()
-            self._stale.discard(channel)
+            queue = self._queues[channel] = _Queue()
+            queue.is_registered = self._turns > 0
+            if queue.is_registered:
+                self._stale.discard(channel)
         waiter = queue.join(self.loop)
         if self._timer is None or self._is_timer_slow:
             self._start_timer()
@@ -152,22 +162,28 @@ class Station:
                 self.loop.call_soon(waiter.wake, self.loop)
             self._turns = _TURNS
             while True:
-                # Here the channel was found empty with this loop as its waiter, or somebody waits who came earlier.
+                # Here the channel was found empty with this loop as its waiter, or is to be looked at in a moment, or
+                # somebody waits who came earlier.
                 await waiter.future
                 # Taken in one step with the return: a cancellation has nothing to put back.
                 payload = self._pop(channel)
                 if payload is not None:
                     waiter.woken = False
                     return payload
+                queue.is_registered = True
+                self._stale.discard(channel)
                 waiter.rearm()
         finally:
             queue.leave(waiter)
-            if not queue:
+            if queue:
+                if waiter.woken or not queue.is_registered:
+                    queue.wake_next(running())  # the wake was not used, or the segment will wake nobody
+                self.settle_soon()
+            else:
                 del self._queues[channel]
-                self._stale.add(channel)
-            elif waiter.woken:
-                queue.wake_next(running())  # the wake was not used
-            self.settle_soon()
+                if queue.is_registered:
+                    self._stale.add(channel)
+                    self.settle_soon()
 
     def _pop(self, channel: str) -> bytes | None:
         try:
@@ -285,7 +301,8 @@ class Station:
                 self._stale.add(name)
         while self._stale:
             name = self._stale.pop()
-            if name in self._queues or name in self._inboxes or self.number < 0:
+            queue = self._queues.get(name)
+            if (queue is not None and queue.is_registered) or name in self._inboxes or self.number < 0:
                 continue
             try:
                 loops = self._segment.core.unwait(name, self.number)
@@ -354,7 +371,9 @@ class Station:
 
     def _look(self, core: _core.Segment) -> None:
         """Look at each channel by its name: damage may have cut off the list in which this loop waits."""
-        for channel in list(self._queues):
+        for channel, queue in list(self._queues.items()):
+            queue.is_registered = True
+            self._stale.discard(channel)
             core.wait(channel, self.number)
         core.repoll(self.number)
         self._take_in_all()

@@ -1,0 +1,113 @@
+"""Readers that come, go and give their loop its turns, where nobody looks around for what was missed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+
+import pytest
+
+from hybrid_layer.ipc import IPCChannelLayer, station
+from tests.ipc.tools import eventually, flushed, layer_of
+from tests.loops import run
+
+
+@pytest.fixture(autouse=True)
+def unaided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wake that is missing stays missing."""
+    monkeypatch.setattr(station, "REPOLL", 60.0)
+    monkeypatch.setattr(station, "_INBOX_REPOLL", 60.0)
+
+
+@pytest.mark.parametrize("kind", ["normal", "specific"])
+@pytest.mark.parametrize("readers", [2, 5])
+def test_readers_of_one_backlog(prefix: str, kind: str, readers: int) -> None:
+    """Each leaves to the others what it did not take."""
+    layer = layer_of(prefix, capacity=400)
+
+    async def main() -> None:
+        name = await layer.new_channel() if kind == "specific" else "work"
+        for n in range(400):
+            await layer.send(name, {"n": n})
+        got: list[int] = []
+
+        async def read() -> None:
+            while True:
+                got.append((await layer.receive(name))["n"])
+
+        reading = [asyncio.create_task(read()) for _ in range(readers)]
+        await eventually(lambda: len(got) == 400, 10)
+        assert got == list(range(400))
+        for task in reading:
+            task.cancel()
+
+    with flushed(layer):
+        run(main())
+
+
+class Crowd:
+    """Readers of two channels in two loops, cancelled at any moment."""
+
+    def __init__(self, layer: IPCChannelLayer, seed: int) -> None:
+        self.layer = layer
+        self.dice = random.Random(seed)
+        self.sent = {"a": 0, "b": 0}
+        self.got: dict[str, list[int]] = {"a": [], "b": []}
+        self.goes = threading.Event()
+
+    async def send(self, name: str) -> None:
+        await self.layer.send(name, {"n": self.sent[name]})
+        self.sent[name] += 1
+
+    async def read(self, name: str, times: int) -> None:
+        for _ in range(times):
+            self.got[name].append((await self.layer.receive(name))["n"])
+            if self.dice.random() < 0.05:
+                await asyncio.sleep(0)
+
+    async def come_and_go(self) -> None:
+        dice = self.dice
+        reading: list[asyncio.Task[None]] = []
+        while not self.goes.is_set():
+            reading = [task for task in reading if not task.done()]
+            if len(reading) < 6:
+                reading.append(asyncio.create_task(self.read(dice.choice("ab"), dice.randrange(1, 60))))
+            if dice.random() < 0.3:
+                dice.choice(reading).cancel()
+            await asyncio.sleep(dice.choice([0, 0, 0, 0.001]))
+        for task in reading:
+            task.cancel()
+
+    def has_all(self) -> bool:
+        return all(sorted(self.got[name]) == list(range(self.sent[name])) for name in "ab")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_readers_that_come_and_go(prefix: str, seed: int) -> None:
+    """The channels are full at one time and empty at another."""
+    layer = layer_of(prefix, capacity=3000)
+    crowd = Crowd(layer, seed)
+
+    async def main() -> None:
+        other = threading.Thread(target=lambda: asyncio.run(crowd.come_and_go()))
+        other.start()
+        coming = asyncio.create_task(crowd.come_and_go())
+        for _ in range(60):
+            name = crowd.dice.choice("ab")
+            for _ in range(crowd.dice.choice([1, 1, 40])):
+                await crowd.send(name)
+            await asyncio.sleep(crowd.dice.choice([0, 0.001]))
+        crowd.goes.set()
+        await coming
+        await asyncio.to_thread(other.join)
+        staying = [asyncio.create_task(crowd.read(name, 10_000)) for name in "ab" for _ in range(3)]
+        await eventually(crowd.has_all, 10)
+        for name in "ab":
+            await crowd.send(name)
+        await eventually(crowd.has_all, 10)
+        for task in staying:
+            task.cancel()
+
+    with flushed(layer):
+        run(main())
