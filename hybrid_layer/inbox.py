@@ -7,9 +7,6 @@ takes it. One slow consumer so costs only itself: beyond its capacity its own ol
 A waiter is *unserved* while nothing was delivered for it. A source fetches only while somebody is: for waiters who have
 something to take it would only fill the buffers.
 
-A wake is a hint and hands nothing over: who is woken takes what is first then, just before it returns. So a
-cancellation between wake and look has nothing to put back, and moves no message behind a later one.
-
 Thread-safe: consumers may live in several event loops, and sources may deliver from any thread.
 """
 
@@ -26,6 +23,7 @@ from hybrid_layer.loops import running
 from hybrid_layer.names import non_local
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Counters
+from hybrid_layer.waiters import Waiter, WaitQueue
 
 _SWEEP_INTERVAL = 1.0
 """Seconds between two looks for expired messages that nobody receives."""
@@ -55,31 +53,13 @@ class _Channel:
     One that has neither stays until the next sweep: its consumer is likely to come back at once.
     """
 
-    __slots__ = ("is_whole", "messages", "waiters", "woken")
+    __slots__ = ("is_whole", "messages", "waiters")
 
     def __init__(self, name: str) -> None:
         self.is_whole = name.endswith("!")
         self.messages: deque[tuple[int, float, int, bytes]] = deque()
         """(arrival number, deadline, epoch, payload), oldest first."""
-        # Lists, although they are taken from in front: there is hardly ever more than one waiter, and an empty deque
-        # has ten times the size.
-        self.waiters: list[asyncio.Future[None]] = []
-        """Who waits with nothing to take, oldest first."""
-        self.woken: list[asyncio.Future[None]] = []
-        """Who was woken, each for one message, and has not looked yet. All came before those in `waiters`."""
-
-    def is_awaited(self) -> bool:
-        return bool(self.waiters or self.woken)
-
-    def has_more_than_promised(self) -> bool:
-        """Whether there is a message for which nobody was woken."""
-        return len(self.messages) > len(self.woken)
-
-    def forget_closed(self) -> None:
-        """Drop who waits in front in a loop that was closed without notice: such a one never leaves by itself."""
-        for queue in (self.waiters, self.woken):
-            while queue and queue[0].get_loop().is_closed():
-                queue.pop(0)
+        self.waiters = WaitQueue()
 
 
 class _Loop:
@@ -90,21 +70,6 @@ class _Loop:
     def __init__(self) -> None:
         self.waiting = 0
         self.unserved = 0
-
-
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _remove(queue: list[asyncio.Future[None]], future: asyncio.Future[None]) -> bool:
-    if queue and queue[0] is future:  # nearly always: the oldest is served first
-        queue.pop(0)
-        return True
-    if future in queue:
-        queue.remove(future)
-        return True
-    return False
 
 
 class Inbox:
@@ -145,7 +110,7 @@ class Inbox:
                 if len(messages) > 1 and len(messages) > self._policy.capacity_for(name):
                     messages.popleft()
                     slow.append(name)
-                self._wake(channel if channel.waiters else known.get(non_local(name)), here)
+                self._wake(name, channel, here)
         for name in slow:  # not under the lock, which a thread inside a handler of the log may be waiting for
             self._tell_slow(name)
         if time.monotonic() >= self._next_sweep:
@@ -170,7 +135,7 @@ class Inbox:
     def is_waited_on(self, name: str) -> bool:
         """Whether a coroutine waits for the channel `name`."""
         channel = self._channels.get(name)
-        return channel is not None and channel.is_awaited()
+        return channel is not None and len(channel.waiters) > 0
 
     def clear(self) -> None:
         """Forget every message; who waits goes on waiting."""
@@ -190,9 +155,11 @@ class Inbox:
                 while channel.messages and channel.messages[0][1] <= now:
                     channel.messages.popleft()
                     self._statistics.count("expired")
-                channel.forget_closed()
-                if not channel.messages and not channel.is_awaited():
+                channel.waiters.forget_closed()
+                if not channel.messages and not channel.waiters:
                     del self._channels[name]
+                elif channel.messages:
+                    self._wake(name, channel, running())  # a message's waiter may just have been forgotten
             self._most = 2 * len(self._channels) + _FEW
             self._forget_closed()
 
@@ -204,28 +171,21 @@ class Inbox:
             f"Its capacity is {self._policy.capacity_for(name)}; raise it with channel_capacity, or send less.",
         )
 
-    def _wake(self, channel: _Channel | None, here: asyncio.AbstractEventLoop | None) -> None:
-        """Wake who has waited longest for `channel`, if somebody does. `here` runs in this thread."""
-        if channel is None:
-            return
-        waiters, woken = channel.waiters, channel.woken
-        while waiters:
-            future = waiters.pop(0)
-            # Behind those that other threads have woken and their loop has not yet seen.
-            is_behind = bool(woken) and not woken[-1].done()
-            woken.append(future)
-            loop = future.get_loop()
-            counts = self._loops.get(loop)
-            if counts is not None:
-                counts.unserved -= 1
-            if loop is here and not is_behind:
-                _set(future)
-                return
-            try:
-                loop.call_soon_threadsafe(_set, future)
-                return
-            except RuntimeError:  # the loop is closed
-                woken.remove(future)
+    def _wake(self, name: str, channel: _Channel, here: asyncio.AbstractEventLoop | None) -> None:
+        """Wake who has waited longest for `name`, else who waits for its whole part. `here` runs in this thread."""
+        if not channel.waiters or not self._wake_next(channel, here):
+            whole = self._channels.get(non_local(name))
+            if whole is not None and whole.waiters:
+                self._wake_next(whole, here)
+
+    def _wake_next(self, channel: _Channel, here: asyncio.AbstractEventLoop | None) -> bool:
+        waiter = channel.waiters.wake_next(here)
+        if waiter is None:
+            return False
+        counts = self._loops.get(waiter.loop)
+        if counts is not None:
+            counts.unserved -= 1
+        return True
 
     # The consumer's side
 
@@ -236,32 +196,32 @@ class Inbox:
             payload = self._take_now(name, channel) if channel.messages or channel.is_whole else None
             if payload is None:
                 counts = self._loops.get(loop) or self._add_loop(loop)
-                future = self._join(channel, counts, loop)
+                waiter = self._join(channel, counts, loop)
         while payload is None:
             try:
-                if not future.done():
+                # If what woke us has expired, was flushed or taken, the source is asked again: it believed us served.
+                if not waiter.woken:
                     source.poll(loop)
-                await future
+                await waiter.future
             except BaseException as error:
-                self._give_up(name, channel, counts, future)
+                with self._lock:
+                    counts.waiting -= 1
+                    if not waiter.woken:
+                        counts.unserved -= 1
+                    self._leave(name, channel, waiter)
                 if isinstance(error, asyncio.CancelledError):
                     source.relax(loop)
                 raise
-            # One step for everybody else: a message that came between the look and the waiting anew would wake nobody,
-            # and stay.
+            # One step for everybody else: a message that came between the look and the re-arming would find the waiter
+            # still marked as woken, wake nobody, and stay.
             with self._lock:
-                _remove(channel.woken, future)
                 payload = self.take(name) if channel.is_whole else self._take_from(channel)
                 if payload is None:
-                    # What woke us has expired, was flushed or taken. The source is asked again, which believed us
-                    # served.
-                    future = loop.create_future()
-                    channel.waiters.insert(0, future)
+                    waiter.rearm()
                     counts.unserved += 1
                 else:
                     counts.waiting -= 1
-                    if channel.is_whole:
-                        self._pass_on(name, channel)
+                    self._leave(name, channel, waiter)
         self._statistics.count("received")
         return payload
 
@@ -293,43 +253,34 @@ class Inbox:
 
     def _take_now(self, name: str, channel: _Channel) -> bytes | None:
         """The next payload, if nobody else waits and this consumer need not give the loop a turn first."""
-        channel.forget_closed()
-        if self._turns <= 0 or channel.is_awaited():  # who came earlier takes first
+        if self._turns <= 0 or channel.waiters:
             return None
         payload = self.take(name)
         if payload is not None:
             self._turns -= 1
         return payload
 
-    def _join(self, channel: _Channel, counts: _Loop, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = loop.create_future()
+    def _join(self, channel: _Channel, counts: _Loop, loop: asyncio.AbstractEventLoop) -> Waiter:
+        waiters = channel.waiters
+        waiter = waiters.join(loop)
         counts.waiting += 1
-        if channel.has_more_than_promised() or (self._turns <= 0 and channel.is_whole and not channel.waiters):
+        if len(channel.messages) >= len(waiters) or (self._turns <= 0 and channel.is_whole):
             # There is one for it, but it gives the loop a turn first: a channel that is never empty would otherwise
             # keep its consumer, and so the loop, busy for ever.
-            channel.woken.append(future)
-            loop.call_soon(_set, future)
+            waiter.woken = True
+            loop.call_soon(waiter.wake, loop)
         else:
-            channel.waiters.append(future)
             counts.unserved += 1
         self._turns = _TURNS
-        return future
+        return waiter
 
-    def _give_up(self, name: str, channel: _Channel, counts: _Loop, future: asyncio.Future[None]) -> None:
-        with self._lock:
-            counts.waiting -= 1
-            if _remove(channel.waiters, future):
-                counts.unserved -= 1
-                return
-            _remove(channel.woken, future)
-            self._pass_on(name, channel)
-
-    def _pass_on(self, name: str, channel: _Channel) -> None:
-        """Wake another one if there is a message that nobody was woken for."""
-        if channel.has_more_than_promised():
-            self._wake(channel if channel.waiters else self._channels.get(non_local(name)), running())
-        elif channel.waiters and channel.is_whole and self._oldest(name) != name:
-            self._wake(channel, running())
+    def _leave(self, name: str, channel: _Channel, waiter: Waiter) -> None:
+        channel.waiters.leave(waiter)
+        # A wake is one message's; who leaves with more to take, or without having taken, passes it on.
+        if channel.messages:
+            self._wake(name, channel, running())
+        elif channel.is_whole and channel.waiters and self._oldest(name) != name:
+            self._wake_next(channel, running())
 
     # Steps
 

@@ -1,7 +1,7 @@
 """Messages to bytes and back: MessagePack, JSON, or a serializer of the user's, and encryption around them.
 
-The Codec is what the layer classes use. Every receiver decodes the bytes for itself, so no two of them, and not the
-sender either, ever share a dict.
+The Codec is what the layer classes use. Every receiver gets a message of its own, so no two of them, and not the sender
+either, ever share what can be changed.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ A queue does no locking: its owner calls it either from one loop only or under a
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 
 class Waiter:
@@ -21,8 +20,8 @@ class Waiter:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.future: asyncio.Future[None] = loop.create_future()
         self.woken = False
+        self.future: asyncio.Future[None] = loop.create_future()
 
     def wake(self, here: asyncio.AbstractEventLoop | None, behind: bool = False) -> bool:
         """Wake the coroutine, from any thread, in which `here` runs. False: its loop is gone, so wake another.
@@ -51,27 +50,32 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class WaitQueue(deque[Waiter]):
-    """Waiters in the order of their arrival."""
+class WaitQueue(list[Waiter]):
+    """Waiters in the order of their arrival.
+
+    A list, although it is taken from in front: there is hardly ever more than one, and an empty deque has ten times the
+    size.
+    """
 
     __slots__ = ()
 
     def join(self, loop: asyncio.AbstractEventLoop) -> Waiter:
         """Take a place behind all others."""
-        self.forget_closed()
+        if self:
+            self.forget_closed()
         waiter = Waiter(loop)
         self.append(waiter)
         return waiter
 
     def forget_closed(self) -> None:
         """Drop who waits in front in a loop that was closed without notice: such a one never leaves by itself."""
-        while self and self[0].loop.is_closed():
-            self.popleft()
+        while self and (first := self[0]).loop.is_closed():
+            self.leave(first)  # who may have left meanwhile, if the collector closed its coroutine
 
     def leave(self, waiter: Waiter) -> None:
         """Give the place up."""
         if self and self[0] is waiter:  # nearly always: the oldest is served first
-            self.popleft()
+            del self[0]
         elif waiter in self:
             self.remove(waiter)
 
@@ -84,7 +88,7 @@ class WaitQueue(deque[Waiter]):
         for waiter in tuple(self):  # in between, the collector may close a coroutine, which then leaves
             if waiter.woken:
                 behind = behind or not waiter.future.done()
-            elif waiter.wake(here, behind):
+            elif waiter in self and waiter.wake(here, behind):
                 return waiter
         return None
 

@@ -53,7 +53,7 @@ class ProcessState:
         self.counters = SegmentCounters(segment)
         self.inbox = Inbox(settings.policy, self.counters, epoch=lambda: segment.core.epoch)
         self.parts: dict[str, Part] = {}
-        """Inbox name -> its poll, for `Inbox.receive`."""
+        """By name, those whose inbox is open."""
         self.memberships: dict[tuple[str, str], float] = {}
         """(group, channel) -> deadline of our own channels, to be added again after a move to another segment."""
         self._next_purge = _FEW

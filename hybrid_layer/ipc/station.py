@@ -59,6 +59,8 @@ class Station:
         self.watched: set[str] = set()
         """Inboxes that were empty when the segment was last asked, and have announced nothing since."""
         self._turns = _TURNS
+        self._has_registered = False
+        """The last pop has made this loop a waiter of its channel."""
         self._settling = False
         self._asleep = False
         """The segment has the loop asleep, and nobody has woken it since: there is nothing to be collected."""
@@ -150,14 +152,14 @@ class Station:
                     self._turns -= 1
                     return payload
             queue = self._queues[channel] = _Queue()
-            queue.is_registered = self._turns > 0
-            if queue.is_registered:
-                self._stale.discard(channel)
+            queue.is_registered = False
+            if self._turns > 0:
+                self._note_registered(channel, queue)
         waiter = queue.join(self.loop)
         if self._timer is None or self._is_timer_slow:
             self._start_timer()
         try:
-            if self._turns <= 0:
+            if self._turns <= 0 and queue.is_first(waiter):
                 # A channel that is never empty would otherwise keep its consumer, and so the loop, busy for ever.
                 self.loop.call_soon(waiter.wake, self.loop)
             self._turns = _TURNS
@@ -170,8 +172,7 @@ class Station:
                 if payload is not None:
                     waiter.woken = False
                     return payload
-                queue.is_registered = True
-                self._stale.discard(channel)
+                self._note_registered(channel, queue)
                 waiter.rearm()
         finally:
             queue.leave(waiter)
@@ -185,7 +186,14 @@ class Station:
                     self._stale.add(channel)
                     self.settle_soon()
 
+    def _note_registered(self, channel: str, queue: _Queue) -> None:
+        """A pop for `queue` has just found nothing."""
+        if self._has_registered:
+            queue.is_registered = True
+            self._stale.discard(channel)
+
     def _pop(self, channel: str) -> bytes | None:
+        self._has_registered = False
         try:
             payload, loops, asleep = self._segment.core.pop(channel, self.number)
         except (_core.Busy, _core.Damaged, _core.Retired, _core.NoMemory):
@@ -195,6 +203,7 @@ class Station:
         except _core.Detached:
             return None  # the interpreter is ending
         if payload is None:
+            self._has_registered = True
             self._asleep = asleep
             if not asleep or self._rebuilds != self._segment.core.rebuilds:  # a repair has forgotten who waits here
                 self.settle_soon()
@@ -372,8 +381,8 @@ class Station:
     def _look(self, core: _core.Segment) -> None:
         """Look at each channel by its name: damage may have cut off the list in which this loop waits."""
         for channel, queue in list(self._queues.items()):
+            core.wait(channel, self.number)
             queue.is_registered = True
             self._stale.discard(channel)
-            core.wait(channel, self.number)
         core.repoll(self.number)
         self._take_in_all()

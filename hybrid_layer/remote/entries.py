@@ -18,6 +18,7 @@ _GOOD_WITHIN = 0.1
 """Seconds that a measurement for that may take: the clock is known no better."""
 _ANNOUNCED_WITHIN = 2.0
 """Seconds that a flush's announcement may need. One that never comes was refused to whoever flushed."""
+_MOST_LEFT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,8 @@ class Epoch:
         self._heard = b"", 0
         """The announcement that was heard last."""
         self._awaited_until = float("-inf")
+        self._left: dict[bytes, int] = {}
+        """Incarnations that are over, and the generation in which that was learnt."""
         self.generation = 0
         """Moves with every flush that this process learns of."""
 
@@ -150,9 +153,24 @@ class Epoch:
         """Learn of the epoch that this process made by a flush: news, even if it is of an unknown incarnation."""
         incarnation, _, flushes = epoch.rpartition(b":")
         with self._lock:
-            if incarnation != self._incarnation:
+            is_new = incarnation != self._incarnation
+            if is_new:
                 self._await(incarnation, int(flushes))
         self.meet(epoch)
+        if is_new:
+            with self._lock:
+                self.generation += 1
+
+    def admits(self, epoch: bytes) -> bool:
+        """Whether what carries `epoch` is to be taken in, and learn from it. It may have been on its way for long.
+
+        False: it is from before a flush. An unknown incarnation is good, but only an answer tells that it is today's.
+        """
+        incarnation, _, _ = epoch.rpartition(b":")
+        with self._lock:
+            if incarnation != self._incarnation:
+                return self._left.get(incarnation, self.generation) == self.generation
+        return self.meet(epoch)
 
     def _await(self, incarnation: bytes, flushes: int) -> None:
         if self._heard[0] != incarnation or self._heard[1] < flushes:
@@ -167,7 +185,7 @@ class Epoch:
         return time.monotonic() < self._awaited_until
 
     def meet(self, epoch: bytes) -> bool:
-        """Learn of an epoch. False: it is older than the last flush, so what carries it is to be dropped."""
+        """Learn of an epoch from an answer of the server. False: it is older than the last flush."""
         incarnation, _, flushes = epoch.rpartition(b":")
         try:
             count = int(flushes)
@@ -178,6 +196,11 @@ class Epoch:
         with self._lock:
             if incarnation != self._incarnation:
                 # First contact, or the server lost its data: that is no flush, so what is in hand stays good.
+                if self._incarnation:
+                    if len(self._left) >= _MOST_LEFT:
+                        self._left.clear()
+                    self._left[self._incarnation] = self.generation
+                self._left.pop(incarnation, None)  # the server was restored from an older copy
                 self._incarnation, self._flushes = incarnation, count
             elif count > self._flushes:
                 self._flushes = count

@@ -129,7 +129,7 @@ class Keeper:
 
     def _take_note(self, shard: Shard, note: Note) -> None:
         if note.epoch:
-            shard.epoch.meet(note.epoch)
+            shard.epoch.admits(note.epoch)
         if note.kind == "+":
             deadline = shard.clock.deadline(note.stamp_ms)
             with self._lock:

@@ -93,7 +93,7 @@ class Process:
                 f"one prefix must run adjacent releases.",
             )
             return None
-        return entry if shard.epoch.meet(entry.epoch) else None
+        return entry if shard.epoch.admits(entry.epoch) else None
 
     def dispose(self) -> None:
         """End everything, from any thread. For a layer that is garbage."""

@@ -198,7 +198,7 @@ class PubSubMail:
             return
         if note.kind == "-":
             self._remove(note.group, note.member)
-        elif note.kind == "+" and home.epoch.meet(note.epoch) and self._process.is_own(note.member):
+        elif note.kind == "+" and home.epoch.admits(note.epoch) and self._process.is_own(note.member):
             self._adopt(note)
 
     def _adopt(self, note: Note) -> None:

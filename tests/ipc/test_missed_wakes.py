@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from unittest.mock import Mock
 
+import msgpack
 import pytest
 
-from hybrid_layer.ipc import IPCChannelLayer, station
-from tests.ipc.tools import eventually, flushed, layer_of
+from hybrid_layer.ipc import IPCChannelLayer, _core, station
+from tests.ipc.tools import eventually, flushed, layer_of, segment_of
 from tests.loops import run
 
 
@@ -41,6 +43,56 @@ def test_readers_of_one_backlog(prefix: str, kind: str, readers: int) -> None:
         assert got == list(range(400))
         for task in reading:
             task.cancel()
+
+    with flushed(layer):
+        run(main())
+
+
+def test_who_comes_later_does_not_overtake(prefix: str) -> None:
+    """Also if it comes when it is the loop's turn, after many messages of another channel."""
+    layer = layer_of(prefix)
+
+    async def main() -> None:
+        older = asyncio.create_task(layer.receive("work"))
+        await asyncio.sleep(0.05)
+        for n in range(station._TURNS):
+            await layer.send("other", {"n": n})
+            await layer.receive("other")
+        newer = asyncio.create_task(layer.receive("work"))
+        await asyncio.sleep(0)
+        for n in range(2):
+            await layer.send("work", {"n": n})
+        assert [await asyncio.wait_for(task, 5) for task in (older, newer)] == [{"n": 0}, {"n": 1}]
+
+    with flushed(layer):
+        run(main())
+
+
+def test_a_busy_segment_is_no_promise_to_wake(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who could not look is not registered, and wakes the next one itself."""
+    layer = layer_of(prefix)
+    monkeypatch.setattr(station, "PAUSE", 0.05)
+
+    async def main() -> None:
+        await layer.send("other", {"n": 0})
+        await layer.receive("other")
+        segment = segment_of(layer)
+        core = segment.core
+        refusals = [None]
+
+        def pop(*args: object) -> object:
+            if refusals:
+                refusals.pop()
+                raise _core.Busy
+            return core.pop(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(segment, "core", Mock(wraps=core, pop=pop, rebuilds=core.rebuilds))
+        readers = [asyncio.create_task(layer.receive("work")) for _ in range(2)]
+        await asyncio.sleep(0)
+        for n in range(2):
+            core.push("work", "", msgpack.packb({"n": n}), 10, 10**10)
+        assert [await asyncio.wait_for(reader, 5) for reader in readers] == [{"n": 0}, {"n": 1}]
+        monkeypatch.undo()
 
     with flushed(layer):
         run(main())

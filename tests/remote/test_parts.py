@@ -152,6 +152,33 @@ def test_announcement_of_ones_own_flush_is_awaited_once() -> None:
     assert not epoch.is_awaited()
 
 
+def test_messages_of_an_incarnation_that_is_over() -> None:
+    epoch = Epoch()
+    assert epoch.admits(b"a:0")
+    epoch.meet(b"a:0")
+    assert epoch.admits(b"a:1")
+    assert not epoch.admits(b"a:0")
+    epoch.meet(b"b:0")  # the server lost its data: what is on its way stays good
+    assert epoch.admits(b"a:1")
+    assert epoch.admits(b"c:0"), "the next one, which no answer has told of"
+    epoch.flushed(b"d:1")
+    assert not epoch.admits(b"a:1")
+    assert not epoch.admits(b"b:0")
+    assert epoch.admits(b"c:0")
+    assert epoch.admits(b"d:1")
+    assert not epoch.admits(b"d:0")
+    assert epoch.admits(b""), "published without one"
+    epoch.meet(b"b:0")  # restored from a copy
+    assert epoch.admits(b"b:0")
+
+
+def test_incarnations_that_are_over_are_forgotten_in_time() -> None:
+    epoch = Epoch()
+    for n in range(1000):
+        epoch.meet(b"%d:0" % n)
+    assert len(epoch._left) < 100
+
+
 def test_epoch_moves_with_a_flush_only() -> None:
     epoch = Epoch()
     assert epoch.meet(b"a:0")

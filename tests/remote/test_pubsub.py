@@ -204,6 +204,31 @@ def test_a_flush_of_a_server_that_was_emptied_costs_nothing_later(make_pubsub: M
     run(main())
 
 
+def test_what_was_sent_before_a_server_was_emptied_and_flushed_does_not_come_after(
+    make_pubsub: Make, own: Server, run: Run
+) -> None:
+    """It carries the epoch of data that are gone, which does not come back with it."""
+    layer = make_pubsub(hosts=[own.url])
+
+    async def main() -> None:
+        mine = await layer.new_channel()
+        await layer.group_add("g", mine)
+        await layer.send(mine, {"n": "first"})
+        assert await receive(layer, mine) == "first"
+        await hold_up_listener(layer, mine)
+        process(layer).home.clock.doubt()  # so that it goes by the script
+        await layer.send(mine, {"n": "before"})
+        own.command("FLUSHALL")
+        await layer.flush()
+        await layer.group_send("g", {"n": "no member any more"})
+        for n in range(5):
+            await layer.send(mine, {"n": n})
+            assert await receive(layer, mine) == n
+        await assert_silent(layer, mine)
+
+    run(main())
+
+
 def calls_of(server: Server, command: str) -> int:
     return server.command("INFO", "commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
 

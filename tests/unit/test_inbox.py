@@ -142,9 +142,9 @@ class InboxMachine(RuleBasedStateMachine):
             if channel is not None:
                 now = time.monotonic()
                 live = [message for message in channel.messages if message[1] > now]
-                assert not (live and channel.is_awaited())
+                assert not (live and channel.waiters)
                 whole = self.inbox._channels.get("p!")
-                assert not (live and whole is not None and whole.is_awaited())
+                assert not (live and whole is not None and whole.waiters)
         if self.tasks:
             assert self.inbox.unserved_loop(self.loop) is self.loop
             assert not self.source.waiting
@@ -215,6 +215,29 @@ def test_oldest_waiter_is_served_first() -> None:
             box.deliver(["p!1"], b"x", later())
         await asyncio.gather(*tasks)
         assert order == [0, 1, 2, 3, 4]
+
+    run(main())
+
+
+def test_those_woken_in_vain_keep_their_places() -> None:
+    async def main() -> None:
+        box = inbox()
+        order: list[int] = []
+
+        async def read(n: int) -> None:
+            await box.receive("p!1", nothing, asyncio.get_running_loop())
+            order.append(n)
+
+        tasks = [asyncio.create_task(read(n)) for n in range(3)]
+        await asyncio.sleep(0)
+        for _ in tasks:
+            box.deliver(["p!1"], b"x", later())
+        box.clear()
+        for _ in tasks:
+            await asyncio.sleep(0)
+            box.deliver(["p!1"], b"x", later())
+        await asyncio.gather(*tasks)
+        assert order == [0, 1, 2]
 
     run(main())
 
@@ -334,6 +357,27 @@ def test_reader_of_a_closed_loop_is_passed_over() -> None:
     with awaited_in_a_loop_that_closes(box, "p!1") as loop:
         loop.close()
         run(main())
+
+
+def test_reader_of_a_closed_loop_hides_nobody() -> None:
+    """Not the reader of the whole part, nor the one behind it, if it was woken before its loop was closed."""
+
+    async def main(loop: asyncio.AbstractEventLoop, woken: bool) -> None:
+        here = asyncio.get_running_loop()
+        tasks = [asyncio.create_task(box.receive(name, nothing, here)) for name in (["p!1"] if woken else ["p!"])]
+        await asyncio.sleep(0)
+        if not woken:
+            loop.close()
+        box.deliver(["p!1"], b"x", later())
+        if woken:
+            loop.close()
+            box.sweep()
+        assert await asyncio.wait_for(tasks[0], 1) == b"x"
+
+    for woken in (False, True):
+        box = inbox()
+        with awaited_in_a_loop_that_closes(box, "p!1") as loop:
+            run(main(loop, woken))
 
 
 def test_channel_that_is_only_awaited_in_a_closed_loop_is_forgotten() -> None:
