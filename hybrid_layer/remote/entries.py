@@ -162,14 +162,14 @@ class Epoch:
                 self.generation += 1
 
     def admits(self, epoch: bytes) -> bool:
-        """Whether what carries `epoch` is to be taken in, and learn from it. It may have been on its way for long.
-
-        False: it is from before a flush. An unknown incarnation is good, but only an answer tells that it is today's.
+        """Whether what carries `epoch` is to be taken in. It may have been on its way for long. False: it is older than
+        the last flush.
         """
         incarnation, _, _ = epoch.rpartition(b":")
         with self._lock:
-            if incarnation != self._incarnation:
-                return self._left.get(incarnation, self.generation) == self.generation
+            left = self._left.get(incarnation)
+            if left is not None:  # not today's again because of a message
+                return left == self.generation
         return self.meet(epoch)
 
     def _await(self, incarnation: bytes, flushes: int) -> None:
@@ -185,7 +185,7 @@ class Epoch:
         return time.monotonic() < self._awaited_until
 
     def meet(self, epoch: bytes) -> bool:
-        """Learn of an epoch from an answer of the server. False: it is older than the last flush."""
+        """Learn of an epoch. False: it is older than the last flush."""
         incarnation, _, flushes = epoch.rpartition(b":")
         try:
             count = int(flushes)

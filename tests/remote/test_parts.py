@@ -160,11 +160,14 @@ def test_messages_of_an_incarnation_that_is_over() -> None:
     assert not epoch.admits(b"a:0")
     epoch.meet(b"b:0")  # the server lost its data: what is on its way stays good
     assert epoch.admits(b"a:1")
-    assert epoch.admits(b"c:0"), "the next one, which no answer has told of"
+    assert epoch.admits(b"c:0"), "the next one, of which a message tells first"
+    assert epoch.generation == 1
+    assert epoch.admits(b"b:0")
+    assert epoch.admits(b"c:1")
+    assert not epoch.admits(b"b:0"), "there was a flush since"
     epoch.flushed(b"d:1")
     assert not epoch.admits(b"a:1")
-    assert not epoch.admits(b"b:0")
-    assert epoch.admits(b"c:0")
+    assert not epoch.admits(b"c:1")
     assert epoch.admits(b"d:1")
     assert not epoch.admits(b"d:0")
     assert epoch.admits(b""), "published without one"
