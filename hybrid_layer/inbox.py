@@ -215,7 +215,7 @@ class Inbox:
             # One step for everybody else: a message that came between the look and the re-arming would find the waiter
             # still marked as woken, wake nobody, and stay.
             with self._lock:
-                payload = self.take(name) if channel.is_whole else self._take_from(channel)
+                payload = self._take_one(name, channel)
                 if payload is None:
                     waiter.rearm()
                     counts.unserved += 1
@@ -240,6 +240,9 @@ class Inbox:
                     return payload
                 # Its messages had expired. Another channel may have one that has not.
 
+    def _take_one(self, name: str, channel: _Channel) -> bytes | None:
+        return self.take(name) if channel.is_whole else self._take_from(channel)
+
     def _take_from(self, channel: _Channel) -> bytes | None:
         messages = channel.messages
         while messages:
@@ -255,7 +258,7 @@ class Inbox:
         """The next payload, if nobody else waits and this consumer need not give the loop a turn first."""
         if self._turns <= 0 or channel.waiters:
             return None
-        payload = self.take(name)
+        payload = self._take_one(name, channel)
         if payload is not None:
             self._turns -= 1
         return payload

@@ -37,30 +37,22 @@ _TURNS = 16
 """Messages that `receive` hands out without giving the event loop a turn."""
 
 
-class _Queue(WaitQueue):
-    """Who waits here for one normal channel."""
-
-    __slots__ = ("is_registered",)
-    is_registered: bool
-    """The segment has this loop as a waiter of the channel. Otherwise somebody here is about to look at it anyway."""
-
-
 class Station:
     """What `loop` needs to wait at `segment`. Made in the loop, ended by `close`."""
 
     def __init__(self, segment: LocalSegment, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._segment = segment
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, WaitQueue] = {}
+        self._registered: set[str] = set()
+        """Channels that the segment has this loop as a waiter of. In other queues somebody is about to look anyway."""
         self._stale: set[str] = set()
-        """Channels and inboxes that the segment may have this loop as a waiter of, although nobody waits here now."""
+        """Other channels, and inboxes, that the segment may have this loop as a waiter of: nobody waits here now."""
         self._inboxes: dict[str, tuple[Callable[[], None], Callable[[], bool]]] = {}
         """Inbox -> (take in what is there, whether somebody of this loop waits for it)."""
         self.watched: set[str] = set()
         """Inboxes that were empty when the segment was last asked, and have announced nothing since."""
         self._turns = _TURNS
-        self._has_registered = False
-        """The last pop has made this loop a waiter of its channel."""
         self._settling = False
         self._asleep = False
         """The segment has the loop asleep, and nobody has woken it since: there is nothing to be collected."""
@@ -151,10 +143,7 @@ class Station:
                 if payload is not None:
                     self._turns -= 1
                     return payload
-            queue = self._queues[channel] = _Queue()
-            queue.is_registered = False
-            if self._turns > 0:
-                self._note_registered(channel, queue)
+            queue = self._queues[channel] = WaitQueue()
         waiter = queue.join(self.loop)
         if self._timer is None or self._is_timer_slow:
             self._start_timer()
@@ -172,28 +161,25 @@ class Station:
                 if payload is not None:
                     waiter.woken = False
                     return payload
-                self._note_registered(channel, queue)
                 waiter.rearm()
         finally:
             queue.leave(waiter)
             if queue:
-                if waiter.woken or not queue.is_registered:
+                if waiter.woken or channel not in self._registered:
                     queue.wake_next(running())  # the wake was not used, or the segment will wake nobody
                 self.settle_soon()
             else:
                 del self._queues[channel]
-                if queue.is_registered:
+                if channel in self._registered:
+                    self._registered.remove(channel)
                     self._stale.add(channel)
                     self.settle_soon()
 
-    def _note_registered(self, channel: str, queue: _Queue) -> None:
-        """A pop for `queue` has just found nothing."""
-        if self._has_registered:
-            queue.is_registered = True
-            self._stale.discard(channel)
+    def _note_registered(self, channel: str) -> None:
+        self._registered.add(channel)
+        self._stale.discard(channel)
 
     def _pop(self, channel: str) -> bytes | None:
-        self._has_registered = False
         try:
             payload, loops, asleep = self._segment.core.pop(channel, self.number)
         except (_core.Busy, _core.Damaged, _core.Retired, _core.NoMemory):
@@ -203,7 +189,7 @@ class Station:
         except _core.Detached:
             return None  # the interpreter is ending
         if payload is None:
-            self._has_registered = True
+            self._note_registered(channel)
             self._asleep = asleep
             if not asleep or self._rebuilds != self._segment.core.rebuilds:  # a repair has forgotten who waits here
                 self.settle_soon()
@@ -310,8 +296,7 @@ class Station:
                 self._stale.add(name)
         while self._stale:
             name = self._stale.pop()
-            queue = self._queues.get(name)
-            if (queue is not None and queue.is_registered) or name in self._inboxes or self.number < 0:
+            if name in self._inboxes or self.number < 0:
                 continue
             try:
                 loops = self._segment.core.unwait(name, self.number)
@@ -323,6 +308,7 @@ class Station:
 
     def _register_anew(self) -> None:
         """The segment has forgotten who waits: it was repaired, or this is another one."""
+        self._registered.clear()
         self._stale.clear()
         self.watched.clear()
         self._take_in_all()
@@ -380,9 +366,8 @@ class Station:
 
     def _look(self, core: _core.Segment) -> None:
         """Look at each channel by its name: damage may have cut off the list in which this loop waits."""
-        for channel, queue in list(self._queues.items()):
+        for channel in list(self._queues):
             core.wait(channel, self.number)
-            queue.is_registered = True
-            self._stale.discard(channel)
+            self._note_registered(channel)
         core.repoll(self.number)
         self._take_in_all()

@@ -19,6 +19,7 @@ _GOOD_WITHIN = 0.1
 _ANNOUNCED_WITHIN = 2.0
 """Seconds that a flush's announcement may need. One that never comes was refused to whoever flushed."""
 _MOST_LEFT = 16
+"""Incarnations that are remembered as over. A message is not on its way for as long as so many take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +163,11 @@ class Epoch:
                 self.generation += 1
 
     def admits(self, epoch: bytes) -> bool:
-        """Whether what carries `epoch` is to be taken in. It may have been on its way for long. False: it is older than
-        the last flush.
-        """
-        incarnation, _, _ = epoch.rpartition(b":")
-        with self._lock:
-            left = self._left.get(incarnation)
+        """Whether what carries `epoch` is to be taken in, however long it was on its way; without one, it is."""
+        if not epoch:
+            return True
+        if self._left:  # hardly ever
+            left = self._left.get(epoch.rpartition(b":")[0])
             if left is not None:  # not today's again because of a message
                 return left == self.generation
         return self.meet(epoch)

@@ -80,11 +80,11 @@ def test_a_busy_segment_is_no_promise_to_wake(prefix: str, monkeypatch: pytest.M
         core = segment.core
         refusals = [None]
 
-        def pop(*args: object) -> object:
+        def pop(channel: str, loop: int) -> object:
             if refusals:
                 refusals.pop()
                 raise _core.Busy
-            return core.pop(*args)  # type: ignore[arg-type]
+            return core.pop(channel, loop)
 
         monkeypatch.setattr(segment, "core", Mock(wraps=core, pop=pop, rebuilds=core.rebuilds))
         readers = [asyncio.create_task(layer.receive("work")) for _ in range(2)]

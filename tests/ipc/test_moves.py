@@ -91,7 +91,7 @@ def test_removed_under_living_processes(prefix: str, spawn: Spawn, what: str, ca
             old = inode_of(prefix)
             remove_segment(prefix, also=what)
             await eventually(lambda old=old: inode_of(prefix) not in (0, old) and alive(layer) == 3, 3)
-        await eventually(lambda: members(layer) == 3, 5)
+        await eventually(lambda: members(layer) == 3, 2)
         await layer.group_send("group", {"n": "to all"})
         assert (await asyncio.wait_for(waiting, 2))["n"] == "to all"
         for other, name in zip(others, names, strict=True):

@@ -15,7 +15,7 @@ from hybrid_layer.remote import RedisChannelLayer
 from hybrid_layer.remote.shards import shard_for
 from tests.process_main import Parent
 from tests.processes import Process
-from tests.remote.tools import recovered
+from tests.remote.tools import recovered, told
 from tests.servers import Server
 
 Make = Callable[..., Any]
@@ -200,7 +200,8 @@ def test_eviction_is_warned_of(
 
     with caplog.at_level(logging.WARNING, "hybrid_layer"):
         run(main())
-    (text,) = [text for text in caplog.messages if str(server.port) in text]  # others may be told of other servers
+    (text,) = told(caplog, server)
+    assert str(server.port) in text
     assert "noeviction" in text
 
 

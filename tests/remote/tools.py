@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
+from tests.servers import HOST
 
 
 async def exchange(layer: Any) -> None:
@@ -70,3 +71,9 @@ async def recovered(action: Callable[[], Any], seconds: float = 5) -> Any:
         except RemoteUnavailable:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
+
+
+def told(caplog: pytest.LogCaptureFixture, *servers: Any) -> list[str]:
+    """What was logged, but for what names the servers of other tests only, whose layers may still be there."""
+    own = [f":{server.port}" for server in servers]
+    return [text for text in caplog.messages if f"{HOST}:" not in text or any(port in text for port in own)]

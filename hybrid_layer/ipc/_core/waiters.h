@@ -48,7 +48,8 @@ bool loop_sleep(struct handle *handle, uint32_t loop);
 enum status loop_collect(struct handle *handle, uint32_t loop, bool sleep, char *names, size_t size, size_t *used,
                          bool *left);
 
-/* Each time that the loop looks around: puts all channels of the loop that have messages on its ready list. GONE: the loop has lost its place. */
+/* Each time that the loop looks around: puts all its channels that have messages on its ready list. GONE: it has lost its
+ * place. */
 enum status loop_repoll(struct handle *handle, uint32_t loop);
 
 /* Drops the waiters of a loop. With `rings`, finds others for the messages that these were to take. */
