@@ -23,7 +23,7 @@ from hybrid_layer.loops import running
 from hybrid_layer.names import non_local
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Counters
-from hybrid_layer.waiters import Waiter, WaitQueue
+from hybrid_layer.waiters import Waiter, WaitQueue, Waker
 
 _SWEEP_INTERVAL = 1.0
 """Seconds between two looks for expired messages that nobody receives."""
@@ -101,7 +101,7 @@ class Inbox:
             self._arrivals += 1
             message = (self._arrivals, deadline, epoch, payload)
             known = self._channels
-            here = running()
+            waker = Waker(running())
             slow = []
             for name in channels:
                 channel = known.get(name) or self._add_channel(name)
@@ -110,7 +110,7 @@ class Inbox:
                 if len(messages) > 1 and len(messages) > self._policy.capacity_for(name):
                     messages.popleft()
                     slow.append(name)
-                self._wake(name, channel, here)
+                self._wake(name, channel, waker)
         for name in slow:  # not under the lock, which a thread inside a handler of the log may be waiting for
             self._tell_slow(name)
         if time.monotonic() >= self._next_sweep:
@@ -147,6 +147,7 @@ class Inbox:
         """Free what expired unread, so that a closed consumer's messages do not stay for ever, and what is idle."""
         now = time.monotonic()
         with self._lock:
+            waker = Waker(running())
             self._next_sweep = now + _SWEEP_INTERVAL
             # Nothing else forgets a channel. What the collector runs in between may leave it, but not take it from
             # somebody who has it in hand.
@@ -159,7 +160,7 @@ class Inbox:
                 if not channel.messages and not channel.waiters:
                     del self._channels[name]
                 elif channel.messages:
-                    self._wake(name, channel, running())  # a message's waiter may just have been forgotten
+                    self._wake(name, channel, waker)  # a message's waiter may just have been forgotten
             self._most = 2 * len(self._channels) + _FEW
             self._forget_closed()
 
@@ -171,15 +172,15 @@ class Inbox:
             f"Its capacity is {self._policy.capacity_for(name)}; raise it with channel_capacity, or send less.",
         )
 
-    def _wake(self, name: str, channel: _Channel, here: asyncio.AbstractEventLoop | None) -> None:
-        """Wake who has waited longest for `name`, else who waits for its whole part. `here` runs in this thread."""
-        if not channel.waiters or not self._wake_next(channel, here):
+    def _wake(self, name: str, channel: _Channel, waker: Waker) -> None:
+        """Wake who has waited longest for `name`, else who waits for its whole part."""
+        if not channel.waiters or not self._wake_next(channel, waker):
             whole = self._channels.get(non_local(name))
             if whole is not None and whole.waiters:
-                self._wake_next(whole, here)
+                self._wake_next(whole, waker)
 
-    def _wake_next(self, channel: _Channel, here: asyncio.AbstractEventLoop | None) -> bool:
-        waiter = channel.waiters.wake_next(here)
+    def _wake_next(self, channel: _Channel, waker: Waker) -> bool:
+        waiter = channel.waiters.wake_next(waker)
         if waiter is None:
             return False
         counts = self._loops.get(waiter.loop)
@@ -202,7 +203,7 @@ class Inbox:
                 # If what woke us has expired, was flushed or taken, the source is asked again: it believed us served.
                 if not waiter.woken:
                     source.poll(loop)
-                await waiter.future
+                await waiter
             except BaseException as error:
                 with self._lock:
                     counts.waiting -= 1
@@ -270,8 +271,7 @@ class Inbox:
         if len(channel.messages) >= len(waiters) or (self._turns <= 0 and channel.is_whole):
             # There is one for it, but it gives the loop a turn first: a channel that is never empty would otherwise
             # keep its consumer, and so the loop, busy for ever.
-            waiter.woken = True
-            loop.call_soon(waiter.wake, loop)
+            waiter.wake_later()
         else:
             counts.unserved += 1
         self._turns = _TURNS
@@ -281,9 +281,9 @@ class Inbox:
         channel.waiters.leave(waiter)
         # A wake is one message's; who leaves with more to take, or without having taken, passes it on.
         if channel.messages:
-            self._wake(name, channel, running())
+            self._wake(name, channel, Waker(running()))
         elif channel.is_whole and channel.waiters and self._oldest(name) != name:
-            self._wake_next(channel, running())
+            self._wake_next(channel, Waker(running()))
 
     # Steps
 

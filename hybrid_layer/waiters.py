@@ -3,7 +3,9 @@
 A wake is a hint and hands nothing over: the woken coroutine looks for itself and takes what it finds synchronously,
 just before it returns. So a cancellation between wake and look has nothing to put back; it only passes the wake on.
 
-Which loop runs is asked once for many wakes, by who wakes: until Python 3.12 the answer takes a system call.
+A waiter is awaited in place of an `asyncio.Future`, by the protocol that tasks speak with any future-like object (see
+`asyncio.isfuture`). So a message to many members takes one callback of the loop, which resumes all of them, where
+futures take one each: to make those costs more than everything else about a wake.
 
 A queue does no locking: its owner calls it either from one loop only or under a lock of its own.
 """
@@ -11,87 +13,181 @@ A queue does no locking: its owner calls it either from one loop only or under a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Generator
+from contextvars import Context, copy_context
 
 
 class Waiter:
     """One coroutine in a `receive()`."""
 
-    __slots__ = ("future", "loop", "woken")
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_callback",
+        "_cancelled",
+        "_context",
+        "_further",
+        "_message",
+        "loop",
+        "ready",
+        "woken",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.woken = False
-        self.future: asyncio.Future[None] = loop.create_future()
+        """Somebody has woken it, perhaps in another thread."""
+        self.ready = False
+        """It goes on as soon as its loop comes to it: woken, and the loop knows, or cancelled."""
+        self._cancelled = False
+        self._message: object = None
+        # A task adds one callback. A list for it would keep the collector busier than all else here.
+        self._callback: Callable[[Waiter], object] | None = None
+        self._context: Context | None = None
+        self._further: list[tuple[Callable[[Waiter], object], Context]] | None = None
+        self._asyncio_future_blocking = False
 
-    def wake(self, here: asyncio.AbstractEventLoop | None, behind: bool = False) -> bool:
-        """Wake the coroutine, from any thread, in which `here` runs. False: its loop is gone, so wake another.
+    def wake_later(self) -> None:
+        """Wake it after the loop has had a turn. Called in the loop."""
+        self.woken = True
+        self.loop.call_soon(self.seen)
+
+    def rearm(self) -> None:
+        """Wait again, in the old place, after a wake that led to nothing."""
+        self.woken = self.ready = False
+
+    def seen(self) -> None:
+        """Go on: the loop has seen the wake."""
+        self.ready = True
+        self.resume()
+
+    def resume(self) -> None:
+        """Go on, if it is ready and has not. Called by the loop."""
+        callback, context, further = self._callback, self._context, self._further
+        if self.ready and callback is not None and context is not None:
+            self._callback = self._further = None
+            context.run(callback, self)
+            if further is not None:
+                for callback, context in further:
+                    context.run(callback, self)
+
+    # What a task wants of a future. It is awaited by one task at a time, in its own loop.
+
+    def __await__(self) -> Generator[Waiter, None, None]:
+        if not self.ready:
+            self._asyncio_future_blocking = True
+            yield self
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self.loop
+
+    def add_done_callback(self, callback: Callable[[Waiter], object], *, context: Context | None = None) -> None:
+        if context is None:
+            context = copy_context()
+        if self._callback is None:
+            self._callback, self._context = callback, context
+        else:
+            self._further = [*(self._further or ()), (callback, context)]
+
+    def cancel(self, msg: object = None) -> bool:
+        if self.ready:
+            return False
+        self.ready = self._cancelled = True
+        self._message = msg
+        self.loop.call_soon(self.resume)
+        return True
+
+    def result(self) -> None:
+        if self._cancelled:
+            raise asyncio.CancelledError() if self._message is None else asyncio.CancelledError(self._message)
+
+
+class Waker:
+    """Wakes any number of waiters at one moment, from any thread.
+
+    Those of the loop that runs there go on together. Which one that is, is asked once: until Python 3.12 the answer
+    takes a system call.
+    """
+
+    __slots__ = ("_here", "_together")
+
+    def __init__(self, here: asyncio.AbstractEventLoop | None) -> None:
+        self._here = here
+        self._together: list[Waiter] = []
+
+    def wake(self, waiter: Waiter, behind: bool = False) -> bool:
+        """Wake `waiter`. False: its loop is gone, so wake another.
 
         With `behind`, after those that other threads have woken and the loop has not yet seen.
         """
-        self.woken = True
-        if not behind and here is self.loop:
-            if not self.future.done():
-                self.future.set_result(None)
+        loop = waiter.loop
+        waiter.woken = True
+        if not behind and loop is self._here:
+            if not waiter.ready:
+                waiter.ready = True
+                if not self._together:
+                    loop.call_soon(self._resume)
+                self._together.append(waiter)
             return True
         try:
-            self.loop.call_soon_threadsafe(_set, self.future)
+            loop.call_soon_threadsafe(waiter.seen)
         except RuntimeError:  # the loop is closed
             return False
         return True
 
-    def rearm(self) -> None:
-        """Wait again, in the old place, after a wake that led to nothing."""
-        self.future = self.loop.create_future()
-        self.woken = False
+    def _resume(self) -> None:
+        waiters, self._together = iter(self._together), []
+        try:
+            for waiter in waiters:
+                waiter.resume()
+        finally:
+            for waiter in waiters:  # a task let KeyboardInterrupt or SystemExit through, and the loop may run again
+                waiter.loop.call_soon(waiter.resume)
 
 
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+class WaitQueue:
+    """Waiters in the order of their arrival."""
 
+    __slots__ = ("_waiters",)
 
-class WaitQueue(list[Waiter]):
-    """Waiters in the order of their arrival.
+    def __init__(self) -> None:
+        # A list, although it is taken from in front: there is hardly ever more than one, and an empty deque has ten
+        # times the size.
+        self._waiters: list[Waiter] = []
 
-    A list, although it is taken from in front: there is hardly ever more than one, and an empty deque has ten times the
-    size.
-    """
-
-    __slots__ = ()
+    def __len__(self) -> int:
+        return len(self._waiters)
 
     def join(self, loop: asyncio.AbstractEventLoop) -> Waiter:
         """Take a place behind all others."""
-        if self:
+        if self._waiters:
             self.forget_closed()
         waiter = Waiter(loop)
-        self.append(waiter)
+        self._waiters.append(waiter)
         return waiter
 
     def forget_closed(self) -> None:
         """Drop who waits in front in a loop that was closed without notice: such a one never leaves by itself."""
-        while self and (first := self[0]).loop.is_closed():
+        while self._waiters and (first := self._waiters[0]).loop.is_closed():
             self.leave(first)  # who may have left meanwhile, if the collector closed its coroutine
 
     def leave(self, waiter: Waiter) -> None:
         """Give the place up."""
-        if self and self[0] is waiter:  # nearly always: the oldest is served first
-            del self[0]
-        elif waiter in self:
-            self.remove(waiter)
+        waiters = self._waiters
+        if waiters and waiters[0] is waiter:  # nearly always: the oldest is served first
+            del waiters[0]
+        elif waiter in waiters:
+            waiters.remove(waiter)
 
-    def wake_next(self, here: asyncio.AbstractEventLoop | None) -> Waiter | None:
-        """Wake the oldest waiter that was not woken yet, and tell which. None when there is none.
-
-        `here` is the loop that runs in this thread, if one does.
-        """
+    def wake_next(self, waker: Waker) -> Waiter | None:
+        """Wake the oldest waiter that was not woken yet, and tell which. None when there is none."""
         behind = False
-        for waiter in tuple(self):  # in between, the collector may close a coroutine, which then leaves
+        for waiter in tuple(self._waiters):  # in between, the collector may close a coroutine, which then leaves
             if waiter.woken:
-                behind = behind or not waiter.future.done()
-            elif waiter in self and waiter.wake(here, behind):
+                behind = behind or not waiter.ready
+            elif waiter in self._waiters and waker.wake(waiter, behind):
                 return waiter
         return None
 
     def is_first(self, waiter: Waiter) -> bool:
         """Whether nobody has waited longer."""
-        return self[0] is waiter
+        return self._waiters[0] is waiter

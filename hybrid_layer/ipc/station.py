@@ -21,7 +21,7 @@ from hybrid_layer.ipc.lockfile import is_file
 from hybrid_layer.ipc.patience import PAUSE
 from hybrid_layer.loops import running
 from hybrid_layer.statistics import warn
-from hybrid_layer.waiters import WaitQueue
+from hybrid_layer.waiters import WaitQueue, Waker
 
 if TYPE_CHECKING:
     from hybrid_layer.ipc.segment import LocalSegment
@@ -150,12 +150,12 @@ class Station:
         try:
             if self._turns <= 0 and queue.is_first(waiter):
                 # A channel that is never empty would otherwise keep its consumer, and so the loop, busy for ever.
-                self.loop.call_soon(waiter.wake, self.loop)
+                waiter.wake_later()
             self._turns = _TURNS
             while True:
                 # Here the channel was found empty with this loop as its waiter, or is to be looked at in a moment, or
                 # somebody waits who came earlier.
-                await waiter.future
+                await waiter
                 # Taken in one step with the return: a cancellation has nothing to put back.
                 payload = self._pop(channel)
                 if payload is not None:
@@ -166,7 +166,7 @@ class Station:
             queue.leave(waiter)
             if queue:
                 if waiter.woken or channel not in self._registered:
-                    queue.wake_next(running())  # the wake was not used, or the segment will wake nobody
+                    queue.wake_next(Waker(running()))  # the wake was not used, or the segment will wake nobody
                 self.settle_soon()
             else:
                 del self._queues[channel]
@@ -285,7 +285,7 @@ class Station:
             return
         queue = self._queues.get(name)
         if queue is not None:
-            queue.wake_next(self.loop)
+            queue.wake_next(Waker(self.loop))
 
     def _unwait_stale(self) -> None:
         """Nobody here waits for these any more; who is woken for them must be somebody else."""
@@ -321,7 +321,7 @@ class Station:
 
     def _wake_all(self) -> None:
         for queue in self._queues.values():
-            queue.wake_next(self.loop)
+            queue.wake_next(Waker(self.loop))
 
     def _reopen(self) -> None:
         """Take a place and a doorbell anew: the process may have taken another slot, or another segment."""

@@ -22,7 +22,7 @@ from hybrid_layer.remote.entries import Entry
 from hybrid_layer.remote.inbox_reader import LINGER, WAKE_LIFE_MS
 from hybrid_layer.remote.pops import Pops
 from hybrid_layer.statistics import warn
-from hybrid_layer.waiters import Waiter, WaitQueue
+from hybrid_layer.waiters import Waiter, WaitQueue, Waker
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process, Shard
@@ -75,7 +75,7 @@ class QueueReader:
                 if payload is not None:
                     return payload
                 self._read(channel)
-                await waiter.future
+                await waiter
         finally:
             queue.waiters.leave(waiter)
             self._left(channel, queue)
@@ -111,7 +111,7 @@ class QueueReader:
 
     def _take(self, queue: _Queue, waiter: Waiter) -> bytes | None:
         may_take = waiter.woken or queue.waiters.is_first(waiter)
-        if waiter.future.done():
+        if waiter.ready:
             waiter.rearm()
         while may_take and queue.held:
             held = queue.held.popleft()
@@ -137,7 +137,7 @@ class QueueReader:
     def _left(self, channel: str, queue: _Queue) -> None:
         if queue.waiters:
             if queue.held:
-                queue.waiters.wake_next(running())
+                queue.waiters.wake_next(Waker(running()))
             return
         if channel not in self._popping or self._loop.is_closed():
             self._give_up(channel, queue)
@@ -218,7 +218,7 @@ class QueueReader:
             return
         self._queues[channel] = queue
         queue.held.append(_Held(entry, raw, deadline, self._shard.epoch.generation))
-        queue.waiters.wake_next(self._loop)
+        queue.waiters.wake_next(Waker(self._loop))
 
     def _put_back(self, channel: str, raws: list[bytes], epochs: list[bytes]) -> None:
         keys = [self._shard.keys.queue(channel), self._shard.keys.epoch]

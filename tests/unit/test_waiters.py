@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from contextvars import ContextVar
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_layer.loops import running
-from hybrid_layer.waiters import Waiter, WaitQueue
+from hybrid_layer.waiters import Waiter, WaitQueue, Waker
 from tests.loops import run
 
 
@@ -19,11 +21,11 @@ def test_wakes_the_oldest_that_was_not_woken() -> None:
         loop = asyncio.get_running_loop()
         queue = WaitQueue()
         waiters = [queue.join(loop) for _ in range(3)]
-        assert [queue.wake_next(running()) for _ in range(4)] == [*waiters, None]
-        assert all(waiter.future.done() for waiter in waiters)
+        assert [queue.wake_next(Waker(running())) for _ in range(4)] == [*waiters, None]
+        assert all(waiter.ready for waiter in waiters)
         waiters[1].rearm()
-        assert not waiters[1].future.done()
-        assert queue.wake_next(running()) is waiters[1]
+        assert not waiters[1].ready
+        assert queue.wake_next(Waker(running())) is waiters[1]
         queue.leave(waiters[0])
         queue.leave(waiters[0])
         assert len(queue) == 2
@@ -36,9 +38,10 @@ def test_wakes_from_another_thread() -> None:
     async def main() -> None:
         queue = WaitQueue()
         waiter = queue.join(asyncio.get_running_loop())
-        thread = threading.Thread(target=queue.wake_next, args=(None,))
+        thread = threading.Thread(target=queue.wake_next, args=(Waker(None),))
         thread.start()
-        await asyncio.wait_for(waiter.future, 2)
+        async with asyncio.timeout(2):
+            await waiter
         thread.join()
         assert waiter.woken
 
@@ -53,18 +56,18 @@ def test_who_was_woken_from_another_thread_comes_before_who_was_woken_after_it()
 
         async def wait(number: int) -> None:
             waiter = queue.join(loop)
-            await waiter.future
+            await waiter
             queue.leave(waiter)
             order.append(number)
 
         tasks = [asyncio.create_task(wait(number)) for number in range(3)]
         await asyncio.sleep(0)
-        queue.wake_next(running())
+        queue.wake_next(Waker(running()))
         await asyncio.sleep(0)
-        thread = threading.Thread(target=queue.wake_next, args=(None,))
+        thread = threading.Thread(target=queue.wake_next, args=(Waker(None),))
         thread.start()
         thread.join()  # the loop does not see that before it has a turn
-        queue.wake_next(running())
+        queue.wake_next(Waker(running()))
         await asyncio.gather(*tasks)
         assert order == [0, 1, 2]
 
@@ -74,9 +77,10 @@ def test_who_was_woken_from_another_thread_comes_before_who_was_woken_after_it()
 def test_wake_of_a_cancelled_waiter_is_harmless() -> None:
     async def main() -> None:
         waiter = Waiter(asyncio.get_running_loop())
-        waiter.future.cancel()
-        assert waiter.wake(running())
-        assert waiter.future.cancelled()
+        waiter.cancel()
+        assert Waker(running()).wake(waiter)
+        with pytest.raises(asyncio.CancelledError):
+            waiter.result()
 
     run(main())
 
@@ -88,13 +92,150 @@ def test_loop_that_is_gone_is_passed_over() -> None:
     loop.close()
 
     async def main() -> None:
-        assert not gone.wake(running())
+        assert not Waker(running()).wake(gone)
         gone.woken = False
         waiter = queue.join(asyncio.get_running_loop())
         assert len(queue) == 1
-        assert queue.wake_next(running()) is waiter
+        assert queue.wake_next(Waker(running())) is waiter
 
     run(main())
+
+
+def test_those_of_one_loop_go_on_in_one_callback() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        queue = WaitQueue()
+        order = []
+
+        async def wait(number: int) -> None:
+            await queue.join(loop)
+            order.append(number)
+
+        tasks = [asyncio.create_task(wait(number)) for number in range(10)]
+        await asyncio.sleep(0)
+        waker = Waker(running())
+        ready = len(loop._ready)  # type: ignore[attr-defined]
+        while queue.wake_next(waker) is not None:
+            pass
+        assert len(loop._ready) == ready + 1  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        assert order == list(range(10))
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())  # uvloop does not show what is ready
+
+
+def test_who_is_woken_before_it_waits_does_not_wait() -> None:
+    async def main() -> None:
+        waiter = Waiter(asyncio.get_running_loop())
+        Waker(running()).wake(waiter)
+        coroutine = waiter.__await__()
+        with pytest.raises(StopIteration):
+            next(coroutine)
+        waiter.rearm()
+        assert next(waiter.__await__()) is waiter
+
+    run(main())
+
+
+def test_one_that_waits_again_is_not_resumed_by_an_old_wake() -> None:
+    async def main() -> None:
+        waiter = Waiter(asyncio.get_running_loop())
+        Waker(running()).wake(waiter)
+        await waiter
+        waiter.rearm()
+        task = asyncio.create_task(go_on(waiter))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not task.done()
+        waiter.wake_later()
+        assert waiter.woken
+        assert not waiter.ready
+        await task
+
+    async def go_on(waiter: Waiter) -> None:
+        await waiter
+
+    run(main())
+
+
+@pytest.mark.parametrize("task_type", [asyncio.Task, asyncio.tasks._PyTask])  # type: ignore[attr-defined]
+@pytest.mark.parametrize("when", ["waiting", "woken", "woken elsewhere"])
+def test_cancellation_reaches_the_coroutine_with_its_message(task_type: type[asyncio.Task[None]], when: str) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        waiter = Waiter(loop)
+        seen = []
+
+        async def wait() -> None:
+            try:
+                await waiter
+            except asyncio.CancelledError as error:
+                seen.append(error.args)
+                raise
+
+        task = task_type(wait(), loop=loop)
+        await asyncio.sleep(0)
+        if when != "waiting":
+            Waker(loop if when == "woken" else None).wake(waiter)
+        task.cancel("enough")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert seen == [("enough",)]
+        assert waiter.woken == (when != "waiting")
+
+    asyncio.run(main())
+
+
+def test_coroutine_goes_on_in_its_own_context() -> None:
+    name: ContextVar[str] = ContextVar("name")
+
+    async def main() -> None:
+        waiter = Waiter(asyncio.get_running_loop())
+
+        async def wait() -> str:
+            name.set("mine")
+            await waiter
+            return name.get()
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        name.set("another")
+        Waker(running()).wake(waiter)
+        assert await task == "mine"
+
+    run(main())
+
+
+def test_the_others_go_on_after_one_has_stopped_the_loop() -> None:
+    loop = asyncio.new_event_loop()
+    queue = WaitQueue()
+    order = []
+
+    async def wait(number: int) -> None:
+        await queue.join(loop)
+        order.append(number)
+        if number == 1:
+            raise KeyboardInterrupt
+
+    async def wake() -> None:
+        waker = Waker(running())
+        while queue.wake_next(waker) is not None:
+            pass
+        await asyncio.sleep(1)
+
+    tasks = [loop.create_task(wait(number)) for number in range(4)]
+    loop.run_until_complete(asyncio.sleep(0))
+    waking = loop.create_task(wake())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(waking)
+    assert order == [0, 1]
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    assert order == [0, 1, 2, 3]
+    waking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(waking)
+    loop.close()
 
 
 @given(st.lists(st.tuples(st.sampled_from(["join", "leave", "wake", "rearm"]), st.integers(0, 9)), max_size=60))
@@ -108,7 +249,7 @@ def test_model(steps: list[tuple[str, int]]) -> None:
                 model.append(queue.join(loop))
             elif step == "wake":
                 expected = next((waiter for waiter in model if not waiter.woken), None)
-                assert queue.wake_next(running()) is expected
+                assert queue.wake_next(Waker(running())) is expected
             elif model:
                 waiter = model[number % len(model)]
                 if step == "rearm":
@@ -138,7 +279,7 @@ def test_one_that_the_collector_closes_while_another_is_looked_for() -> None:
 
     async def main() -> None:
         waiter = queue.join(asyncio.get_running_loop())
-        assert queue.wake_next(running()) in (leaving, waiter)
+        assert queue.wake_next(Waker(running())) in (leaving, waiter)
 
     run(main())
     for loop in (*loops, other):
