@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CORE := hybrid_layer/ipc/_core
+COMPILED := hybrid_layer/inbox.py hybrid_layer/waiters.py
 TESTS ?= tests --ignore=tests/browser
 SECONDS ?= 60
 
@@ -25,17 +26,18 @@ test: build/core ## run all tests but the browser's; TESTS=tests/unit/test_names
 chaos: build/core ## kill senders and receivers for SECONDS=60, and see that nothing else goes wrong; SEED=... as printed
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-# The core of systems other than Linux, in a copy of the tree, with shared memory as macOS has it.
+# The core of systems other than Linux, in a copy of the tree, with shared memory as macOS has it. There nothing is compiled
+# of what is written in Python, either.
 COPY := $(CURDIR)/build/portable
-LOCAL_TESTS ?= tests/ipc tests/contract -k "ipc or hybrid-local"
+LOCAL_TESTS ?= tests/ipc tests/contract $(COMPILED:hybrid_layer/%=tests/unit/test_%) -k "ipc or hybrid-local or unit"
 .PHONY: portable
-portable: build/core ## test the portable core on this machine: the local half without futex and /dev/shm
+portable: build/core ## test the portable core on this machine: the local half without futex, /dev/shm and mypyc
 	rm -rf $(COPY) && mkdir -p $(COPY)
 	cp -R setup.py pyproject.toml README.rst LICENSE hybrid_layer benchmarks tests $(COPY)
-	rm -f $(COPY)/$(CORE).*.so
-	cd $(COPY) && HYBRID_LAYER_PORTABLE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	find $(COPY)/hybrid_layer -name '*.so' -delete
+	cd $(COPY) && HYBRID_LAYER_PORTABLE=1 HYBRID_LAYER_INTERPRETED=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	$(CC) -shared -fPIC -O1 -Wall -Wextra -Werror -o $(COPY)/elsewhere.so tests/ipc/core/elsewhere.c -ldl
-	cd $(COPY) && HYBRID_LAYER_PORTABLE=1 PYTHONPATH=$(COPY) LD_PRELOAD=$(COPY)/elsewhere.so \
+	cd $(COPY) && HYBRID_LAYER_PORTABLE=1 HYBRID_LAYER_INTERPRETED=1 PYTHONPATH=$(COPY) LD_PRELOAD=$(COPY)/elsewhere.so \
 		$(CURDIR)/$(BIN)/python -m pytest -n 3 --dist worksteal $(LOCAL_TESTS)
 
 .PHONY: browser
@@ -69,7 +71,7 @@ wheel: build/core ## build dist/*.tar.gz, and from it dist/*.whl
 clean: ## remove what was built, except .venv
 	rm -rf build dist hybrid_layer.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find hybrid_layer tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
-	rm -f hybrid_layer/ipc/_core.*.so
+	find hybrid_layer -name '*.so' -delete
 
 # The rules below run when what they depend on has changed: the environment, then the C core in place.
 
@@ -80,6 +82,6 @@ clean: ## remove what was built, except .venv
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-build/core: .venv/ready $(wildcard $(CORE)/*.c $(CORE)/*.h $(CORE)/*/*.c)
+build/core: .venv/ready $(wildcard $(CORE)/*.c $(CORE)/*.h $(CORE)/*/*.c) $(COMPILED)
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	@mkdir -p build && touch $@

