@@ -38,9 +38,17 @@ def parse(raw: bytes) -> Entry | None:
     if len(fields) != 5 or fields[0] != _VERSION:
         return None
     try:
-        return Entry(int(fields[1]), fields[2], fields[3].decode("ascii").split(","), fields[4])
+        return Entry(int(fields[1]), fields[2], _names(fields[3].decode("ascii")), fields[4])
     except ValueError:
         return None
+
+
+def _names(text: str) -> list[str]:
+    part, mark, rest = text.partition("!")
+    if "," not in rest:
+        return [text]
+    part += mark
+    return [part + name for name in rest.split(",")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,7 +220,7 @@ class Keeper:
             await self._restore_some(shard, known[start : start + _AT_ONCE])
 
     async def _restore_some(self, shard: Shard, known: list[tuple[str, str]]) -> None:
-        process, now = self._process, time.monotonic()
+        process, keys, now = self._process, shard.keys, time.monotonic()
         with self._lock:
             missing = [
                 (group, member, int((membership.deadline - now) * 1000))
@@ -229,7 +229,9 @@ class Keeper:
                 and membership.generation == shard.epoch.generation
             ]
         commands = [
-            scripts.GROUP_ADD.command([shard.keys.group(group), shard.keys.epoch], member, left, "restore", group)
+            scripts.GROUP_ADD.command(
+                [keys.group(group), keys.epoch, keys.parts(group)], member, left, "restore", group
+            )
             for group, member, left in missing
             if left > 0
         ]
@@ -237,7 +239,10 @@ class Keeper:
         with self._lock:
             ended = [(group, member) for group, member, _ in missing if (group, member) not in self._memberships]
         # Meanwhile, and perhaps before they were put back.
-        commands = [scripts.GROUP_DISCARD.command([shard.keys.group(group)], member, group) for group, member in ended]
+        commands = [
+            scripts.GROUP_DISCARD.command([keys.group(group), keys.parts(group)], member, group)
+            for group, member in ended
+        ]
         await asyncio.gather(*(process.connections.run(shard.number, command) for command in commands))
         if ended:  # and what was ended may just have been begun anew: the next round looks
             self._lost.add(shard.number)

@@ -8,7 +8,7 @@ from __future__ import annotations
 VERSION = "1"
 """Of the keys and of what they hold. Two versions that cannot read each other share nothing but the prefix."""
 
-DATA_KINDS = frozenset({"queue", "inbox", "group"})
+DATA_KINDS = frozenset({"queue", "inbox", "group", "parts"})
 """What a flush removes. The rest tells which processes live, and that there was a flush."""
 
 
@@ -33,6 +33,10 @@ class Keys:
     def group(self, group: str) -> str:
         """Sorted set: members by the time at which their membership ends. Also a pub/sub channel: messages to it."""
         return f"{self.base}group|{group}"
+
+    def parts(self, group: str) -> str:
+        """Hash: the members of a group by part, kept for its next message. See ``scripts/include/members.lua``."""
+        return f"{self.base}parts|{group}"
 
     def alive(self, process: str) -> str:
         """Exists while the process lives."""

@@ -42,7 +42,7 @@ class Members:
             await process.keeper.open_machine(member)
         shard = process.shard_of(member)
         notes, told = self._telling(shard, channel)
-        keys = [shard.keys.group(group), shard.keys.epoch, *notes]
+        keys = [shard.keys.group(group), shard.keys.epoch, shard.keys.parts(group), *notes]
         command = scripts.GROUP_ADD.command(keys, member, self._life_ms, "add", group, *told)
         shard.epoch.meet(await process.connections.run(shard.number, command))
         if not self._is_foreign(channel):
@@ -58,7 +58,8 @@ class Members:
             process.keeper.forget(group, member)
         shard = process.shard_of(member)
         notes, told = self._telling(shard, channel)
-        command = scripts.GROUP_DISCARD.command([shard.keys.group(group), *notes], member, group, *told)
+        keys = [shard.keys.group(group), shard.keys.parts(group), *notes]
+        command = scripts.GROUP_DISCARD.command(keys, member, group, *told)
         await process.connections.run(shard.number, command)
 
     async def send(self, group: str, payload: bytes) -> None:

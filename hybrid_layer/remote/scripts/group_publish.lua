@@ -18,29 +18,28 @@ local now, life, base = server_ms(), tonumber(ARGV[2]), ARGV[4]
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return {publish(KEYS[1], new_entry(now + life, epoch, '', ARGV[1])), 0, 0, 0, epoch}
 end
-local parts, names_of = members_by_part(KEYS[1], now)
-local capacity_of, unknown = capacities(parts, tonumber(ARGV[3]), ARGV, 6)
+local members = members_by_part(KEYS[1], base, epoch, now)
+local capacity_of, unknown = capacities(members.parts, tonumber(ARGV[3]), ARGV, 6)
 if not capacity_of then
   return unknown
 end
 
-local living, gone, dead = living_and_gone(parts, names_of, base, epoch, now)
+local living, gone, dead = living_and_gone(members, base, epoch, now)
 local queued, listening = {}, {}
 for _, part in ipairs(living) do
   local way = (process_of(part) and not is_machine(part)) and listening or queued
   way[#way + 1] = part
 end
-local sent, full, expired = store_for_each(queued, names_of, capacity_of, base, ARGV[1], epoch, life, now)
+local sent, full, expired = store_for_each(queued, members, capacity_of, base, ARGV[1], epoch, life, now)
 -- After the queues, since a full server refuses the script there: then nobody gets the message.
 for _, part in ipairs(listening) do
-  local names = names_of[part]
-  local entry = new_entry(now + life, epoch, table.concat(names, ','), ARGV[1])
+  local entry = new_entry(now + life, epoch, members.names_of[part], ARGV[1])
   if publish(base .. 'process|' .. process_of(part), 'g|' .. ARGV[5] .. '|' .. entry) > 0 then
-    sent = sent + #names
+    sent = sent + members.count_of[part]
   else
-    dead = dead + #names
+    dead = dead + members.count_of[part]
   end
 end
 sent = sent + publish(KEYS[1], new_entry(now + life, epoch, '', ARGV[1]))
-forget_old(KEYS[1], gone, names_of, now)
+tidy_up(KEYS[1], base, members, gone, epoch, now)
 return {sent, full, dead, expired, epoch}

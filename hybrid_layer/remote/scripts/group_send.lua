@@ -1,5 +1,6 @@
 -- Gives one message to every member of a group whose inbox lies on this shard: one entry per inbox or normal channel.
--- The keys of the inboxes are derived from the members, which by construction share the shard.
+-- The keys of the inboxes are derived from the members, which by construction share the shard; the key of the members by
+-- part, from that of the group.
 --
 -- KEYS  1 group  2 epoch
 -- ARGV  1 payload  2 expiry in ms  3 capacity, or 0: look it up  4 begin of all keys  5.. part, capacity, part, capacity...
@@ -13,13 +14,13 @@ if refusal then
 end
 local epoch = current_epoch(KEYS[2])
 local now, life, base = server_ms(), tonumber(ARGV[2]), ARGV[4]
-local parts, names_of = members_by_part(KEYS[1], now)
-local capacity_of, unknown = capacities(parts, tonumber(ARGV[3]), ARGV, 5)
+local members = members_by_part(KEYS[1], base, epoch, now)
+local capacity_of, unknown = capacities(members.parts, tonumber(ARGV[3]), ARGV, 5)
 if not capacity_of then
   return unknown
 end
 
-local living, gone, dead = living_and_gone(parts, names_of, base, epoch, now)
-local sent, full, expired = store_for_each(living, names_of, capacity_of, base, ARGV[1], epoch, life, now)
-forget_old(KEYS[1], gone, names_of, now)
+local living, gone, dead = living_and_gone(members, base, epoch, now)
+local sent, full, expired = store_for_each(living, members, capacity_of, base, ARGV[1], epoch, life, now)
+tidy_up(KEYS[1], base, members, gone, epoch, now)
 return {sent, full, dead, expired, epoch}

@@ -20,18 +20,80 @@ local function refusal_while_moving(base)
   end
 end
 
--- Returns the parts in order, and the members of each. A normal channel is a part of its own.
-local function members_by_part(group, now)
-  local parts, names_of = {}, {}
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', group, '(' .. as_text(now), '+inf')) do
-    local part = string.match(member, '^[^!]*!') or member
-    if not names_of[part] then
-      names_of[part] = {}
+-- The members by part: {parts = the parts, names_of = the names of each as an entry has them, count_of = how many they are,
+-- number = all of them, is_kept}. A normal channel is a part of its own.
+--
+-- To sort the members costs the server a microsecond for each. So with many of them to a part the result is kept, in a hash
+-- with a field for each part, until a member comes or goes, the first membership ends, or there is a flush; and never for
+-- long, in case somebody removes the group itself.
+local KEPT_FROM, KEPT_TO_A_PART, KEPT_MS = 16, 4, 60000
+
+local function parts_key(group, base)
+  return base .. 'parts|' .. string.sub(group, #base + #'group|' + 1)
+end
+
+local function sorted_members(group, now)
+  local parts, lists, names_of, count_of = {}, {}, {}, {}
+  local all = redis.call('ZRANGEBYSCORE', group, '(' .. as_text(now), '+inf')
+  for _, member in ipairs(all) do
+    local mark = string.find(member, '!', 1, true) or #member
+    local part = string.sub(member, 1, mark)
+    local list = lists[part]
+    if not list then
+      list = {}
+      lists[part] = list
       parts[#parts + 1] = part
     end
-    table.insert(names_of[part], member)
+    list[#list + 1] = string.sub(member, mark + 1)
   end
-  return parts, names_of
+  for part, list in pairs(lists) do
+    names_of[part], count_of[part] = part .. table.concat(list, ','), #list
+  end
+  return {parts = parts, names_of = names_of, count_of = count_of, number = #all}
+end
+
+local function members_by_part(group, base, epoch, now)
+  local members = {parts = {}, names_of = {}, count_of = {}, number = 0}
+  local parts, names_of, count_of = members.parts, members.names_of, members.count_of
+  local kept = redis.call('HGETALL', parts_key(group, base))
+  for i = 1, #kept, 2 do
+    local part, text = kept[i], kept[i + 1]
+    if part == '' then
+      members.is_kept = text == epoch
+    else
+      local bar = string.find(text, '|', 1, true)
+      parts[#parts + 1], names_of[part] = part, string.sub(text, bar + 1)
+      count_of[part] = tonumber(string.sub(text, 1, bar - 1))
+      members.number = members.number + count_of[part]
+    end
+  end
+  if members.is_kept then
+    return members
+  end
+  return sorted_members(group, now)
+end
+
+local function keep_members(group, base, members, epoch, now)
+  if members.is_kept or members.number < math.max(KEPT_FROM, KEPT_TO_A_PART * #members.parts) then
+    return
+  end
+  local first = redis.call('ZRANGE', group, 0, 0, 'WITHSCORES')[2]
+  local life = math.min((tonumber(first) or 0) - now - 1, KEPT_MS)
+  if life <= 0 then
+    return
+  end
+  local key = parts_key(group, base)
+  redis.call('DEL', key)
+  local fields = {'', epoch}
+  for i, part in ipairs(members.parts) do
+    fields[#fields + 1] = part
+    fields[#fields + 1] = members.count_of[part] .. '|' .. members.names_of[part]
+    if i % 1000 == 0 or i == #members.parts then
+      redis.pcall('HSET', key, unpack(fields)) -- which a full server may refuse: nothing depends on it
+      fields = {}
+    end
+  end
+  redis.call('PEXPIRE', key, life)
 end
 
 -- Returns the capacity of each part; or nil and {-1, part...}, the parts whose capacity is asked for. `told` is a list of
@@ -57,13 +119,13 @@ local function capacities(parts, capacity, told, first)
 end
 
 -- Returns the parts that are there, those whose process is gone, and how many members these have.
-local function living_and_gone(parts, names_of, base, epoch, now)
+local function living_and_gone(members, base, epoch, now)
   local living, gone, dead = {}, {}, 0
-  for _, part in ipairs(parts) do
+  for _, part in ipairs(members.parts) do
     local process = process_of(part)
     if process and redis.call('EXISTS', base .. 'alive|' .. process) == 0 and not may_not_have_renewed(epoch, now) then
       gone[#gone + 1] = part
-      dead = dead + #names_of[part]
+      dead = dead + members.count_of[part]
     else
       living[#living + 1] = part
     end
@@ -71,31 +133,36 @@ local function living_and_gone(parts, names_of, base, epoch, now)
   return living, gone, dead
 end
 
--- Removes the members of the parts that are gone, and those whose time is over. To be called last: a full server refuses a
--- script at its first write that needs memory, but lets it go on after any other write.
-local function forget_old(group, gone, names_of, now)
+-- Removes the members of the parts that are gone, and those whose time is over; what is left may be kept by part. To be called
+-- last: a full server refuses a script at its first write that needs memory, but lets it go on after any other write.
+local function tidy_up(group, base, members, gone, epoch, now)
   for _, part in ipairs(gone) do
-    for _, name in ipairs(names_of[part]) do
-      redis.call('ZREM', group, name)
+    for name in string.gmatch(string.sub(members.names_of[part], #part + 1), '[^,]+') do
+      redis.call('ZREM', group, part .. name)
     end
   end
   redis.call('ZREMRANGEBYSCORE', group, '-inf', as_text(now))
+  if #gone > 0 then
+    redis.call('DEL', parts_key(group, base))
+  else
+    keep_members(group, base, members, epoch, now)
+  end
 end
 
--- Stores one entry in the queue or inbox of each of the parts. Returns how many members it is for, how many are at capacity,
--- and how many expired entries were dropped.
-local function store_for_each(parts, names_of, capacity_of, base, payload, epoch, life, now)
+-- Stores one entry in the queue or inbox of each of `parts`. Returns how many members it is for, how many are at capacity, and
+-- how many expired entries were dropped.
+local function store_for_each(parts, members, capacity_of, base, payload, epoch, life, now)
   local sent, full, expired = 0, 0, 0
   for _, part in ipairs(parts) do
-    local names = names_of[part]
+    local count = members.count_of[part]
     local key = base .. (process_of(part) and 'inbox|' or 'queue|') .. part
     local capacity = capacity_of[part] * (is_machine(part) and MACHINE_FACTOR or 1)
     local room, dropped = make_room(key, capacity, now)
     if room then
-      append(key, new_entry(now + life, epoch, table.concat(names, ','), payload), life)
-      sent = sent + #names
+      append(key, new_entry(now + life, epoch, members.names_of[part], payload), life)
+      sent = sent + count
     else
-      full = full + #names
+      full = full + count
     end
     expired = expired + dropped
   end

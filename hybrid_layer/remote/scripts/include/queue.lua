@@ -1,5 +1,5 @@
--- One list per queue. An entry is "1|<expiry stamp, ms>|<epoch>|<channel names, comma>|<payload>"; the first field is the
--- version of this format.
+-- One list per queue. An entry is "1|<expiry stamp, ms>|<epoch>|<names>|<payload>"; the first field is the version of this
+-- format. The names are those of several channels of one process, "specific.GV7Q2M4XKA!1,2,3", or of one channel.
 
 local function new_entry(stamp, epoch, names, payload)
   return '1|' .. as_text(stamp) .. '|' .. epoch .. '|' .. names .. '|' .. payload
