@@ -17,18 +17,14 @@ class Identity:
     __slots__ = ()
 
 
-_current = Identity()
-
-
-def current() -> Identity:
-    """The identity of the calling process."""
-    return _current
+current = Identity()
+"""The identity of this process. After a fork it is another one: to be read as ``identity.current``, never imported."""
 
 
 def renew() -> None:
     """Take a new identity. Called in a child after a fork, by the hook below or by who finds out that no hook ran."""
-    global _current
-    _current = Identity()
+    global current
+    current = Identity()
 
 
 def random_id() -> str:

@@ -47,7 +47,7 @@ class ProcessState:
     """What one layer object has in one process. A forked child makes its own and touches no lock of this one."""
 
     def __init__(self, settings: Settings, segment: LocalSegment) -> None:
-        self.identity = identity.current()
+        self.identity = identity.current
         self.segment = segment
         self.upheavals = segment.upheavals
         self.counters = SegmentCounters(segment)

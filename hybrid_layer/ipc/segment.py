@@ -75,7 +75,7 @@ class LocalSegment:
         # Reentrant: the garbage collector may release the last layer object at any allocation, also under it.
         self._lock = threading.RLock()
         self._is_moving = self._leaves_afterwards = False
-        self._identity = identity.current()
+        self._identity = identity.current
         self._lock_file = LockFile(self.directory)
         self._fd = -1
         """Bears our record locks: the object's descriptor, or in the portable build the lock file's."""
@@ -95,18 +95,18 @@ class LocalSegment:
 
     def is_own(self) -> bool:
         """Whether this process, not a parent of it, has attached, and has not left."""
-        return self._identity is identity.current() and not self._has_left
+        return self._identity is identity.current and not self._has_left
 
     def join(self) -> None:
         """Take a slot in a forked child, which has inherited everything but that. Called when an operation says so.
 
         Raises what `acquire` raises, and may then be called again.
         """
-        if self._identity is identity.current():
+        if self._identity is identity.current:
             identity.renew()  # forked by code that runs no hooks
-        if self._heir is not identity.current():
+        if self._heir is not identity.current:
             self._give_up_inheritance()
-            self._heir = identity.current()
+            self._heir = identity.current
         with self._lock_file.held():
             # The parent's descriptors carry no lock of ours and stay open: closing one would drop those that we take
             # now. Code that makes daemons may have closed them, and opened other files under their numbers.
@@ -114,7 +114,7 @@ class LocalSegment:
                 self._join(self.core)
             else:
                 self.core = self._attach()
-        self._identity = identity.current()
+        self._identity = identity.current
         self._has_moved()
 
     def _give_up_inheritance(self) -> None:

@@ -163,7 +163,7 @@ class LocalTransport:
 
     async def close(self) -> None:
         """Give back the running loop's doorbell, unless somebody waits there."""
-        if self._own is not None and self._own.identity is identity.current():
+        if self._own is not None and self._own.identity is identity.current:
             stations = self._own.segment.stations
             station = stations.peek(asyncio.get_running_loop())
             if station is not None and not station.is_in_use():
@@ -214,7 +214,7 @@ class LocalTransport:
     def _current(self) -> ProcessState | None:
         """None: this process has not attached yet."""
         process = self._own
-        if process is None or process.identity is not identity.current():
+        if process is None or process.identity is not identity.current:
             return None
         if process.upheavals != process.segment.upheavals:
             process.restore()
@@ -256,7 +256,7 @@ class LocalTransport:
     def _start(self) -> ProcessState:
         with _starting:
             process = self._own
-            if process is not None and process.identity is identity.current():
+            if process is not None and process.identity is identity.current:
                 return process
             segment = self._attach(process)
             self._stuck = None

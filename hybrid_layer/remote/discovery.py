@@ -93,8 +93,8 @@ class DiscoveredTransport:
     def serve_machine(self) -> None:
         if self._found:
             self._found["found"].serve_machine()
-        elif self._serving is None or self._serving[0] is not identity.current() or self._serving[1].done():
-            self._serving = (identity.current(), io_thread.current().submit(partial(_serve_machine, weakref.ref(self))))
+        elif self._serving is None or self._serving[0] is not identity.current or self._serving[1].done():
+            self._serving = (identity.current, io_thread.current().submit(partial(_serve_machine, weakref.ref(self))))
 
     async def _transport(self, waits: bool = False) -> RemoteHalf:
         """The transport, found by now; `waits` until it is, however long that takes."""

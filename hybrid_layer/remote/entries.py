@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 _VERSION = b"1"
 _STAMPS_FOR = 10.0
@@ -28,7 +29,7 @@ class Entry:
 
     stamp_ms: int
     epoch: bytes
-    names: list[str]
+    names: Sequence[str]
     payload: bytes
 
 
@@ -38,17 +39,20 @@ def parse(raw: bytes) -> Entry | None:
     if len(fields) != 5 or fields[0] != _VERSION:
         return None
     try:
-        return Entry(int(fields[1]), fields[2], _names(fields[3].decode("ascii")), fields[4])
+        return Entry(int(fields[1]), fields[2], _names(fields[3]), fields[4])
     except ValueError:
         return None
 
 
-def _names(text: str) -> list[str]:
-    part, mark, rest = text.partition("!")
-    if "," not in rest:
-        return [text]
+def _names(text: bytes) -> Sequence[str]:
+    return _several(text) if b"," in text else [text.decode("ascii")]
+
+
+@lru_cache(maxsize=16)  # a group's next message is likely to be for the same members
+def _several(text: bytes) -> tuple[str, ...]:
+    part, mark, rest = text.decode("ascii").partition("!")
     part += mark
-    return [part + name for name in rest.split(",")]
+    return tuple(part + name for name in rest.split(","))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hybrid_layer.names import process_of
@@ -181,7 +182,7 @@ class PubSubMail:
             others = [name for name in entry.names if not self._groups.is_member(group, name)]
             self._deliver(entry, others, self._process.home.epoch.generation)
 
-    def _deliver(self, entry: Entry, channels: list[str] | tuple[str, ...], generation: int) -> None:
+    def _deliver(self, entry: Entry, channels: Sequence[str], generation: int) -> None:
         process, home = self._process, self._process.home
         deadline = home.clock.deadline(entry.stamp_ms)
         if deadline <= time.monotonic():

@@ -130,7 +130,7 @@ class Service:
         self._refresh_interval = refresh_interval
         self._known: tuple[Server, int, float] | None = None
         """The master, the epoch of the answer that named it, and the time of that."""
-        self._process = identity.current()
+        self._process = identity.current
         self._lock = threading.Lock()
         self._opened: weakref.WeakKeyDictionary[Any, tuple[int, asyncio.AbstractEventLoop]] = (
             weakref.WeakKeyDictionary()
@@ -144,8 +144,8 @@ class Service:
             master = await self._sentinels.master(self._name)
             known = self._known = (self._options.at(master.host, master.port), master.epoch, time.monotonic())
         connection = known[0].new_connection()
-        if self._process is not identity.current():  # a forked child leaves its parent's alone
-            self._process, self._lock, self._opened = identity.current(), threading.Lock(), weakref.WeakKeyDictionary()
+        if self._process is not identity.current:  # a forked child leaves its parent's alone
+            self._process, self._lock, self._opened = identity.current, threading.Lock(), weakref.WeakKeyDictionary()
         with self._lock:
             self._opened[connection] = (known[1], asyncio.get_running_loop())
         return connection
@@ -167,7 +167,7 @@ class Service:
         known = self._known
         if known is not None and known[1] < master.epoch:
             self._known = None
-        if self._process is not identity.current():
+        if self._process is not identity.current:
             return
         with self._lock:
             opened = list(self._opened.items())

@@ -111,7 +111,7 @@ class RemoteTransport:
 
     async def close(self) -> None:
         process = self._state
-        if process is None or process.identity is not identity.current():
+        if process is None or process.identity is not identity.current:
             return
         loop = asyncio.get_running_loop()
         if not process.inbox.is_awaited(loop):
@@ -132,7 +132,7 @@ class RemoteTransport:
 
     def _process(self) -> Process:
         process = self._state
-        if process is None or process.identity is not identity.current():
+        if process is None or process.identity is not identity.current:
             with _lock:
                 return self._entered()
         return process
@@ -140,7 +140,7 @@ class RemoteTransport:
     def _entered(self) -> Process:
         """This process's state, made anew after a fork."""
         process = self._state
-        if process is None or process.identity is not identity.current():
+        if process is None or process.identity is not identity.current:
             if process is not None:
                 inherited.append(process)
             process = self._state = Process(self._settings, self._options, self._machine)
