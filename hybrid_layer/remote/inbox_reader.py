@@ -60,13 +60,17 @@ class InboxReader:
 
     def ensure(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read, if somebody waits in vain. Called in `loop`, where somebody waits."""
+        reading = self._reading
+        if reading is not None and reading.loop is loop and reading.task is not None and not reading.task.done():
+            # Nearly always. No lock: the task runs in this thread and so not now, and if it ends, even because of another
+            # thread, it looks once more for who waits.
+            if not reading.popping:
+                reading.news.set()
+            return
         with self._lock:
             if self._process.inbox.unserved_loop(loop) is not loop:
                 return
             reading = self._reading
-            if reading is not None and reading.loop is loop and reading.task is not None and not reading.task.done():
-                reading.news.set()
-                return
             if reading is not None and reading.loop is not loop and reading.popping and reading.loop.is_running():
                 self._watch(loop)
                 return
