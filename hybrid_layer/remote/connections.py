@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from hybrid_layer.remote.queue_reader import QueueReader
 
 _LIVING_AGE = 1.0
-"""Seconds after which a loop is taken for one that stays."""
+_LIVING_CALLS = 20
+"""Seconds and commands after either of which a loop is taken for one that stays. A connection costs as much as so many
+detours by the I/O thread.
+"""
 _RETRY_PAUSE = 0.1
 """Seconds between two tries with a server that says that it is not ready."""
 _FOR_AN_ANSWER = 0.1
@@ -45,6 +48,7 @@ class LoopConnections:
         self.stoppers: list[Callable[[], None]] = []
         """What ends the blocking readers of the loop at once."""
         self._born = time.monotonic()
+        self._detours = 0
         self.calls = 0
         """Commands under way."""
         self.hops = 0
@@ -56,11 +60,12 @@ class LoopConnections:
         self._ends = False
 
     def stays(self) -> bool:
-        """Whether the loop lives long enough for connections of its own."""
+        """Whether the loop is worth connections of its own. Asked before each command."""
         if self._ends:
             return False
         if not self._stays:
-            self._stays = time.monotonic() - self._born > _LIVING_AGE
+            self._detours += 1
+            self._stays = self._detours > _LIVING_CALLS or time.monotonic() - self._born > _LIVING_AGE
         return self._stays
 
     def will_stay(self) -> None:

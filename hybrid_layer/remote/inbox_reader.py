@@ -62,8 +62,8 @@ class InboxReader:
         """Read, if somebody waits in vain. Called in `loop`, where somebody waits."""
         reading = self._reading
         if reading is not None and reading.loop is loop and reading.task is not None and not reading.task.done():
-            # Nearly always. No lock: the task runs in this thread and so not now, and if it ends, even because of another
-            # thread, it looks once more for who waits.
+            # Nearly always. No lock: the task runs in this thread and so not now, and if it ends, even because of
+            # another thread, it looks once more for who waits.
             if not reading.popping:
                 reading.news.set()
             return

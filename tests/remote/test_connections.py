@@ -54,6 +54,21 @@ def test_no_connection_per_async_to_sync_call(own: Server, make_layer: Make) -> 
     assert connected(own) == 1
 
 
+def test_a_loop_that_sends_often_gets_a_connection_of_its_own(own: Server, make_layer: Make, run: Run) -> None:
+    layer = make_layer(hosts=[own.url])
+
+    async def main() -> None:
+        for n in range(15):
+            await layer.send("jobs", {"n": n})
+        assert connected(own) == 1
+        for n in range(15, 30):
+            await layer.send("jobs", {"n": n})
+        assert connected(own) == 2
+
+    run(main())
+    assert connected(own) == 1
+
+
 def test_bound_of_a_process(own: Server, make_layer: Make, run: Run) -> None:
     """A living loop: a sender and a reader of normal channels. The process: one inbox reader, one of the I/O thread."""
     layer = make_layer(hosts=[own.url], capacity=1000)

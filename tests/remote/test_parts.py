@@ -60,10 +60,27 @@ def test_unknown_entries(raw: bytes) -> None:
 
 
 def test_entry() -> None:
-    entry = parse(b"1|1700000000000|17-5:2|a.B!1,a.B!2|pay|load")
+    entry = parse(b"1|1700000000000|17-5:2|a.B!1,2|pay|load")
     assert entry is not None
-    assert (entry.stamp_ms, entry.epoch, entry.names) == (1700000000000, b"17-5:2", ["a.B!1", "a.B!2"])
+    assert (entry.stamp_ms, entry.epoch, list(entry.names)) == (1700000000000, b"17-5:2", ["a.B!1", "a.B!2"])
     assert entry.payload == b"pay|load"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (b"", [""]),
+        (b"normal", ["normal"]),
+        (b"a.B!1", ["a.B!1"]),
+        (b"a.B!", ["a.B!"]),
+        (b"a.B!,", ["a.B!", "a.B!"]),
+        (b"@machine!jobs,mails.all", ["@machine!jobs", "@machine!mails.all"]),
+    ],
+)
+def test_names_of_an_entry(text: bytes, names: list[str]) -> None:
+    entry = parse(b"1|1||" + text + b"|")
+    assert entry is not None
+    assert list(entry.names) == names
 
 
 def test_clock_is_the_servers() -> None:
