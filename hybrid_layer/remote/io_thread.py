@@ -40,16 +40,40 @@ class Resident(Protocol):
         """Called in the thread's loop, of which there is another one after the thread was stopped."""
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Of this kind whatever the policy says: it can be stopped and run again by another thread, and its selector is at
+    hand in a child.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        super().__init__(selector)
+        self._have_lookups()
+
+    def end_lookups(self) -> None:
+        """Join the threads that resolved host names, but for one that hangs, and have others from now on."""
+        ending = threading.Thread(target=self._lookups.shutdown, daemon=True)
+        ending.start()
+        ending.join(_JOIN)
+        self._have_lookups()
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        # asyncio joins these threads by another one. Python 3.12 starts none while the interpreter ends, which joins
+        # them anyway.
+        self._lookups.shutdown(wait=False)
+
+    def _have_lookups(self) -> None:
+        self._lookups = ThreadPoolExecutor(thread_name_prefix="hybrid_layer-lookup")
+        self.set_default_executor(self._lookups)
+
+
 class IOThread:
     """The thread of one process, and its event loop, which outlives the thread over a fork."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: _Loop | None = None
         self._selector: selectors.DefaultSelector | None = None
-        self._lookups: ThreadPoolExecutor | None = None
-        """Where the loop resolves host names."""
         self._pauses = False
         self._ends = False
         self._calls: set[asyncio.Task[Any]] = set()
@@ -103,7 +127,7 @@ class IOThread:
             self._pauses = True
             loop.call_soon_threadsafe(loop.stop)
             thread.join(_JOIN)
-            self._end_lookups(loop)
+            loop.end_lookups()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
@@ -138,12 +162,9 @@ class IOThread:
             self._ensure_thread(loop)
             loop.call_soon_threadsafe(callback)
 
-    def _open(self) -> asyncio.AbstractEventLoop:
-        # Of this kind whatever the policy says: it can be stopped and run again by another thread, and its selector is
-        # at hand in a child.
+    def _open(self) -> _Loop:
         self._selector = selectors.DefaultSelector()
-        loop = self._loop = asyncio.SelectorEventLoop(self._selector)
-        self._end_lookups(loop)
+        loop = self._loop = _Loop(self._selector)
         self._calls = set()
         self._ends = self._pauses = False
         for resident in list(self._residents):
@@ -167,15 +188,6 @@ class IOThread:
     async def _wait_for_calls(self) -> None:
         if self._calls:  # asked here, since some may end in the loop's first turn
             await asyncio.wait(self._calls, timeout=_GRACE)
-
-    def _end_lookups(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Join the threads that resolved names, but for one that hangs, and have others from now on."""
-        old, self._lookups = self._lookups, ThreadPoolExecutor(thread_name_prefix="hybrid_layer-lookup")
-        loop.set_default_executor(self._lookups)
-        if old is not None:
-            ending = threading.Thread(target=old.shutdown, daemon=True)
-            ending.start()
-            ending.join(_JOIN)
 
     def _begin(self, work: Callable[[], Coroutine[Any, Any, T]], future: concurrent.futures.Future[T]) -> None:
         if future.cancelled():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import socket
 import sys
@@ -112,6 +113,16 @@ def exit_inside(parent: Parent, spec: dict[str, Any]) -> None:
         asyncio.run(main())
     except SystemExit:
         return
+
+
+def no_thread_starts_at_the_end(parent: Parent, spec: dict[str, Any]) -> None:
+    """As with Python 3.12, from the moment on when the interpreter ends."""
+    asyncio.run(use(build(spec)))
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    atexit.register(setattr, threading.Thread, "start", refuse)
 
 
 def layers_come_and_go(parent: Parent, spec: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ def test_silent_end(make_layer: LayerMaker, spawn: Spawn, close: bool) -> None:
 
 def test_silent_end_without_close(make_layer: LayerMaker, spawn: Spawn) -> None:
     programs = [exits.never_used, exits.layer_kept_in_a_global, exits.exit_inside, exits.layers_come_and_go]
+    programs.append(exits.no_thread_starts_at_the_end)
     for process in [spawn(program, own_spec(make_layer)) for program in programs]:
         assert process.result() is None
 

@@ -106,6 +106,7 @@ def test_the_keys_of_the_page() -> None:
         keys.queue("CHANNEL"),
         keys.inbox("PART"),
         keys.group("GROUP"),
+        keys.parts("GROUP"),
         keys.alive("PROCESS"),
         keys.notes("PROCESS"),
         keys.epoch,
@@ -118,7 +119,7 @@ def test_the_entry_of_the_page() -> None:
     entry = parse(example.encode().decode("unicode_escape").encode("latin-1"))
     assert entry is not None
     assert msgpack.unpackb(entry.payload) == {"type": "say", "text": "Good morning"}
-    assert entry.names == ["specific.GV7Q2M4XKA!1", "specific.GV7Q2M4XKA!2"]
+    assert list(entry.names) == ["specific.GV7Q2M4XKA!1", "specific.GV7Q2M4XKA!2"]
 
 
 def test_the_servers_of_the_page() -> None:

@@ -127,6 +127,8 @@ def test_a_message_to_a_process_is_one_publish(make_pubsub: Make, own: Server, r
         # Perhaps another server answers from now on, with another clock.
         own.command("CLIENT", "KILL", "TYPE", "normal")
         await until(lambda: process(layer).home.clock.stamp(0) is None)
+        links = process(layer).connections.loops.get().links.values()
+        await until(lambda: not any(link.usable for link in links))
         await layer.send(theirs, {"n": "measured anew"})  # by the script
         assert process(layer).home.clock.stamp(0) is not None
         assert await receive(other, theirs) == "measured anew"
