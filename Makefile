@@ -29,8 +29,8 @@ test: build/core ## run all tests but the browser's; TESTS=tests/unit/test_names
 chaos: build/core ## kill senders and receivers for SECONDS=60, and see that nothing else goes wrong; SEED=... as printed
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-# The core of systems other than Linux, in a copy of the tree, with shared memory as macOS has it. There nothing is compiled
-# of what is written in Python, either.
+# The core of systems other than Linux, in a copy of the tree, with shared memory as macOS has it. And with
+# nothing compiled that is written in Python.
 COPY := $(CURDIR)/build/portable
 LOCAL_TESTS ?= tests/ipc tests/contract $(COMPILED:hybrid_layer/%=tests/unit/test_%) -k "ipc or hybrid-local or unit"
 .PHONY: portable
@@ -74,7 +74,7 @@ wheel: build/core ## build dist/*.tar.gz, and from it dist/*.whl
 clean: ## remove what was built, except .venv
 	rm -rf build dist hybrid_layer.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find hybrid_layer tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
-	find hybrid_layer -name '*.so' -delete
+	find . -maxdepth 3 -path ./.venv -prune -o -name '*.so' -exec rm {} +
 
 # The rules below run when what they depend on has changed: the environment, then the C core in place.
 

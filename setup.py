@@ -22,8 +22,8 @@ CORE = "hybrid_layer/ipc/_core"
 
 COMPILED = ("inbox", "waiters")
 """Modules of what runs for each member that a group's message reaches."""
-LIBRARY = "hybrid_layer._compiled"
-"""What they share."""
+LIBRARY = "hybrid_layer"
+"""What they share, with ``__mypyc`` behind it. Beside the package, as mypyc takes the modules' paths from its own."""
 
 COMPILER_NEEDED = f"""\
 hybrid_layer cannot be built here: {{problem}}.
@@ -61,6 +61,16 @@ class Build(build_ext):
     def finalize_options(self) -> None:
         super().finalize_options()
         self.force = True  # what is there may be the other of the two builds, and looks up to date
+
+    def run(self) -> None:
+        # Left over from another build, these would be taken for this one's, although the source has changed or nothing
+        # is to be compiled.
+        for extension in (f"{LIBRARY}__mypyc", *(f"hybrid_layer.{module}" for module in COMPILED)):
+            file = self.get_ext_filename(extension)
+            Path(self.build_lib, file).unlink(missing_ok=True)
+            if self.inplace:
+                Path(file).unlink(missing_ok=True)
+        super().run()
 
     def build_extensions(self) -> None:
         with tempfile.TemporaryDirectory() as directory:

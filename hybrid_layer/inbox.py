@@ -94,8 +94,8 @@ class Inbox:
         self._policy = policy
         self._statistics = statistics
         self._epoch = epoch
-        # Reentrant: the garbage collector may close a coroutine that was abandoned in receive() at any allocation, also
-        # at one made under this lock, and its clean-up takes the lock again.
+        # Reentrant: the garbage collector may close a coroutine that was abandoned in a receive() at any allocation,
+        # also at one made under this lock, and its clean-up takes the lock again.
         self._lock = threading.RLock()
         self._channels: dict[str, _Channel] = {}
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
@@ -203,7 +203,11 @@ class Inbox:
     # The consumer's side
 
     async def receive(self, name: str, source: Source, loop: asyncio.AbstractEventLoop) -> bytes:
-        """Wait in `loop`, which runs here, for the next payload of `name`, or of any channel of a part (``part!``)."""
+        """Wait in `loop`, which runs here, for the next payload of `name`, or of any channel of a part (``part!``).
+
+        To be awaited by an interpreted coroutine. A compiled one has no finalizer: abandoned, it gives its place up
+        because the one that awaits it is closed by the collector, and closes it.
+        """
         with self._lock:
             channel = self._channels.get(name) or self._add_channel(name)
             payload = self._take_now(name, channel) if channel.messages or channel.is_whole else None

@@ -46,6 +46,10 @@ class Waiter:
         self._further: list[tuple[Callable[[Waiter], object], Context]] | None = None
         self._asyncio_future_blocking = False
 
+    def __repr__(self) -> str:
+        state = "cancelled" if self._cancelled else "ready" if self.ready else "woken" if self.woken else "waiting"
+        return f"<Waiter {state}>"
+
     def wake_later(self) -> None:
         """Wake it after the loop has had a turn. Called in the loop."""
         self.woken = True

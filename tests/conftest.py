@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sysconfig
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
@@ -38,9 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for compiled in PACKAGE.glob("*.so"):
-        source = PACKAGE / f"{compiled.name.partition('.')[0]}.py"
-        if source.exists() and source.stat().st_mtime > compiled.stat().st_mtime:
+    for source in (PACKAGE / "inbox.py", PACKAGE / "waiters.py"):
+        compiled = source.with_suffix(str(sysconfig.get_config_var("EXT_SUFFIX")))
+        used = compiled if compiled.exists() else source
+        if source.stat().st_mtime > used.stat().st_mtime:
             raise pytest.UsageError(f"{source} has changed since it was compiled: make build")
     for kind in ("valkey", "redis-6.2"):
         if find_program(kind) is None:

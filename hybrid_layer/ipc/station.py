@@ -320,8 +320,9 @@ class Station:
             take_in()
 
     def _wake_all(self) -> None:
+        waker = Waker(self.loop)
         for queue in self._queues.values():
-            queue.wake_next(Waker(self.loop))
+            queue.wake_next(waker)
 
     def _reopen(self) -> None:
         """Take a place and a doorbell anew: the process may have taken another slot, or another segment."""

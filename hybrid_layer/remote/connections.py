@@ -1,6 +1,7 @@
 """Which connection a command travels on, and what happens to answers that mean "not now".
 
-Two tiers. A loop that lives, since it waited in `receive()` or is older than a second, has its own `Link` per server.
+Two tiers. A loop that lives, since it waited in `receive()`, is older than a second or has made twenty calls, has its
+own `Link` per server.
 The others hand their commands to the I/O thread, whose loop has the same. So a process has at most one sending
 connection per server and living loop, and one per server for the I/O thread. The shards of a cluster that are at one
 node share its links.
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
     from hybrid_layer.remote.queue_reader import QueueReader
 
 _LIVING_AGE = 1.0
+"""Seconds after which a loop is taken for one that stays."""
 _LIVING_CALLS = 20
-"""Seconds and commands after either of which a loop is taken for one that stays. A connection costs as much as so many
-detours by the I/O thread.
-"""
+"""Commands after which it is, too. So many detours by the I/O thread cost about as much as a connection."""
 _RETRY_PAUSE = 0.1
 """Seconds between two tries with a server that says that it is not ready."""
 _FOR_AN_ANSWER = 0.1
@@ -48,7 +48,8 @@ class LoopConnections:
         self.stoppers: list[Callable[[], None]] = []
         """What ends the blocking readers of the loop at once."""
         self._born = time.monotonic()
-        self._detours = 0
+        self.detours = 0
+        """Commands that went by the I/O thread."""
         self.calls = 0
         """Commands under way."""
         self.hops = 0
@@ -60,12 +61,11 @@ class LoopConnections:
         self._ends = False
 
     def stays(self) -> bool:
-        """Whether the loop is worth connections of its own. Asked before each command."""
+        """Whether the loop is worth connections of its own."""
         if self._ends:
             return False
         if not self._stays:
-            self._detours += 1
-            self._stays = self._detours > _LIVING_CALLS or time.monotonic() - self._born > _LIVING_AGE
+            self._stays = self.detours >= _LIVING_CALLS or time.monotonic() - self._born > _LIVING_AGE
         return self._stays
 
     def will_stay(self) -> None:
@@ -95,6 +95,7 @@ class Connections:
             while here.hops:  # the loop has only just turned out to stay; what was called before comes first
                 await here.landed.wait()
             return await self._run(here, shard, command, deadline)
+        here.detours += 1
         here.hops += 1
         here.landed.clear()
         try:

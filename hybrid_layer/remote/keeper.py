@@ -240,7 +240,7 @@ class Keeper:
             ended = [(group, member) for group, member, _ in missing if (group, member) not in self._memberships]
         # Meanwhile, and perhaps before they were put back.
         commands = [
-            scripts.GROUP_DISCARD.command([keys.group(group), keys.parts(group)], member, group)
+            scripts.GROUP_DISCARD.command([keys.group(group)], member, group, keys.parts(group))
             for group, member in ended
         ]
         await asyncio.gather(*(process.connections.run(shard.number, command) for command in commands))

@@ -58,8 +58,9 @@ class Members:
             process.keeper.forget(group, member)
         shard = process.shard_of(member)
         notes, told = self._telling(shard, channel)
-        keys = [shard.keys.group(group), shard.keys.parts(group), *notes]
-        command = scripts.GROUP_DISCARD.command(keys, member, group, *told)
+        command = scripts.GROUP_DISCARD.command(
+            [shard.keys.group(group), *notes], member, group, shard.keys.parts(group), *told
+        )
         await process.connections.run(shard.number, command)
 
     async def send(self, group: str, payload: bytes) -> None:

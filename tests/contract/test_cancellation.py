@@ -7,6 +7,7 @@ after k turns of the event loop; cancel after a random time, as `asyncio.wait_fo
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 
 import pytest
@@ -180,3 +181,18 @@ async def test_waiters_leave_nothing_behind(make_layer: LayerMaker, kind: str) -
         return len(asyncio.all_tasks()) < 10
 
     await eventually(few_tasks)
+
+
+@kinds
+async def test_one_that_is_abandoned_takes_no_message(make_layer: LayerMaker, kind: str) -> None:
+    """Its coroutine is closed by the collector, and must give its place up even where it is compiled."""
+    layer = make_layer()
+    channel = await new_channel(layer, kind)
+    await layer.send(channel, {"n": 0})
+    assert (await receive(layer, channel))["n"] == 0
+    abandoned = layer.receive(channel)
+    abandoned.send(None)
+    del abandoned
+    gc.collect()
+    await layer.send(channel, {"n": 1})
+    assert (await receive(layer, channel))["n"] == 1

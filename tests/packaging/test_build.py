@@ -118,6 +118,18 @@ def test_a_compiler_without_headers_is_the_same_sentence(tmp_path: Path) -> None
     assert "the headers of the C library\nand those of Python" in answer
 
 
+def test_nothing_compiled_is_left_over_where_nothing_is_to_be_compiled(tmp_path: Path) -> None:
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    built = f"build/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+    copy = copy_sources(tmp_path)
+    left = [copy / place / f"hybrid_layer/inbox{suffix}" for place in ("", built)]
+    for file in left:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    build(tmp_path, CC="no-such-compiler")
+    assert not any(file.exists() for file in left)
+
+
 def test_no_mypy_is_a_sentence_that_names_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "mypyc").mkdir()
     (tmp_path / "mypyc/__init__.py").write_text("raise ImportError('there is none')")

@@ -21,6 +21,7 @@ def test_wakes_the_oldest_that_was_not_woken() -> None:
         loop = asyncio.get_running_loop()
         queue = WaitQueue()
         waiters = [queue.join(loop) for _ in range(3)]
+        assert repr(waiters[0]) == "<Waiter waiting>"
         assert [queue.wake_next(Waker(running())) for _ in range(4)] == [*waiters, None]
         assert all(waiter.ready for waiter in waiters)
         waiters[1].rearm()
@@ -48,28 +49,53 @@ def test_wakes_from_another_thread() -> None:
     run(main())
 
 
-def test_who_was_woken_from_another_thread_comes_before_who_was_woken_after_it() -> None:
+def test_who_was_woken_from_another_thread_comes_before_who_is_woken_before_it_waits() -> None:
+    """That one would go on at once, without a turn of the loop."""
+
     async def main() -> None:
         loop = asyncio.get_running_loop()
         queue = WaitQueue()
         order = []
 
-        async def wait(number: int) -> None:
+        async def wait(number: int, wakes_itself: bool) -> None:
             waiter = queue.join(loop)
+            if wakes_itself:
+                queue.wake_next(Waker(running()))
             await waiter
             queue.leave(waiter)
             order.append(number)
 
-        tasks = [asyncio.create_task(wait(number)) for number in range(3)]
-        await asyncio.sleep(0)
-        queue.wake_next(Waker(running()))
+        first = asyncio.create_task(wait(0, False))
         await asyncio.sleep(0)
         thread = threading.Thread(target=queue.wake_next, args=(Waker(None),))
         thread.start()
         thread.join()  # the loop does not see that before it has a turn
-        queue.wake_next(Waker(running()))
-        await asyncio.gather(*tasks)
-        assert order == [0, 1, 2]
+        await wait(1, True)
+        await first
+        assert order == [0, 1]
+
+    run(main())
+
+
+def test_somebody_else_may_want_to_be_called_too() -> None:
+    """A debugger, or a test that wraps what is awaited."""
+    name: ContextVar[str] = ContextVar("name")
+
+    async def main() -> None:
+        waiter = Waiter(asyncio.get_running_loop())
+        called = []
+        name.set("mine")
+        waiter.add_done_callback(lambda done: called.append((name.get(), done)))
+        name.set("another")
+        task = asyncio.create_task(wait(waiter))
+        await asyncio.sleep(0)
+        waiter.add_done_callback(lambda done: called.append((name.get(), done)))
+        Waker(running()).wake(waiter)
+        await task
+        assert called == [("mine", waiter), ("another", waiter)]
+
+    async def wait(waiter: Waiter) -> None:
+        await waiter
 
     run(main())
 

@@ -1,6 +1,7 @@
 -- Makes a channel a member of a group until now + ARGV[2], on the shard of the member.
 --
--- KEYS  1 group  2 epoch  3 the members by part (members.lua)  4 the notes of the member's process; absent when the caller itself keeps the membership
+-- KEYS  1 group  2 epoch  3 the members by part (members.lua)
+--       4 the notes of the member's process; absent when the caller itself keeps the membership
 -- ARGV  1 member  2 life in ms  3 "add" | "restore" (only if it is missing)  4 group name
 --       5 the pub/sub channel of the member's process, if it is told that way
 -- Returns the epoch

@@ -1,16 +1,19 @@
 -- Ends a membership, on the shard of the member.
 --
--- KEYS  1 group  2 the members by part (members.lua)  3 the notes of the member's process; absent when the caller itself keeps the membership
--- ARGV  1 member  2 group name  3 the pub/sub channel of the member's process, if it is told that way
+-- KEYS  1 group  2 the notes of the member's process; absent when the caller itself keeps the membership
+-- ARGV  1 member  2 group name  3 key of the members by part (members.lua)
+--       4 the pub/sub channel of the member's process, if it is told that way
 -- Returns the number of memberships that were there: 0 | 1
 -- include: notes publish
 
 local note = '-|' .. ARGV[2] .. '|' .. ARGV[1]
-if KEYS[3] then
-  leave_note(KEYS[3], note)
+if KEYS[2] then
+  leave_note(KEYS[2], note)
 end
-if ARGV[3] then
-  publish(ARGV[3], 'n|' .. note)
+if ARGV[4] then
+  publish(ARGV[4], 'n|' .. note)
 end
-redis.call('DEL', KEYS[2])
+-- Not among the keys, or nobody could leave while a slot of a cluster moves. If it has moved already, the message may go
+-- on to the member for a minute.
+redis.pcall('DEL', ARGV[3])
 return redis.call('ZREM', KEYS[1], ARGV[1])

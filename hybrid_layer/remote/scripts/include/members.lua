@@ -26,7 +26,7 @@ end
 -- To sort the members costs the server a microsecond for each. So with many of them to a part the result is kept, in a hash
 -- with a field for each part, until a member comes or goes, the first membership ends, or there is a flush; and never for
 -- long, in case somebody removes the group itself.
-local KEPT_FROM, KEPT_TO_A_PART, KEPT_MS = 16, 4, 60000
+local KEPT_FROM, KEPT_TO_A_PART, KEPT_MS = 32, 16, 60000
 
 local function parts_key(group, base)
   return base .. 'parts|' .. string.sub(group, #base + #'group|' + 1)
@@ -137,7 +137,7 @@ end
 -- last: a full server refuses a script at its first write that needs memory, but lets it go on after any other write.
 local function tidy_up(group, base, members, gone, epoch, now)
   for _, part in ipairs(gone) do
-    for name in string.gmatch(string.sub(members.names_of[part], #part + 1), '[^,]+') do
+    for name in string.gmatch(string.sub(members.names_of[part], #part + 1) .. ',', '([^,]*),') do -- one may be empty
       redis.call('ZREM', group, part .. name)
     end
   end
