@@ -95,6 +95,7 @@ def test_many_dead_are_gone_within_two_seconds_beside_one_who_seldom_looks(prefi
         await asyncio.to_thread(others.ready)
         # Room for a busy machine: with as many probes as where looks are frequent it would be more than three.
         await eventually(lambda: len(segment_of(layer).core.processes()) == 1, 2.9)
+        assert await asyncio.to_thread(others.result) is None
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
 
