@@ -22,8 +22,8 @@ CORE = "hybrid_layer/ipc/_core"
 
 COMPILED = ("inbox", "waiters")
 """Modules of what runs for each member that a group's message reaches."""
-LIBRARY = "hybrid_layer"
-"""What they share, with ``__mypyc`` behind it. Beside the package, as mypyc takes the modules' paths from its own."""
+GROUP = "hybrid_layer"
+"""Names what they share, ``hybrid_layer__mypyc``. Beside the package, as mypyc takes the modules' paths from there."""
 
 COMPILER_NEEDED = f"""\
 hybrid_layer cannot be built here: {{problem}}.
@@ -65,8 +65,8 @@ class Build(build_ext):
     def run(self) -> None:
         # Left over from another build, these would be taken for this one's, although the source has changed or nothing
         # is to be compiled.
-        for extension in (f"{LIBRARY}__mypyc", *(f"hybrid_layer.{module}" for module in COMPILED)):
-            file = self.get_ext_filename(extension)
+        for extension in compiled():
+            file = self.get_ext_filename(extension.name)
             Path(self.build_lib, file).unlink(missing_ok=True)
             if self.inplace:
                 Path(file).unlink(missing_ok=True)
@@ -98,7 +98,7 @@ class Build(build_ext):
             opt_level="2",
             debug_level="0",
             target_dir=self.build_temp,
-            group_name=LIBRARY,
+            group_name=GROUP,
         )
         made = {extension.name: extension for extension in translated}
         for extension in self.extensions:
@@ -146,16 +146,13 @@ def source_of(module: str) -> str:
 
 def compiled() -> list[Extension]:
     """By the names that mypyc will give them."""
-    if not COMPILES:
-        return []
-    sources = list(map(source_of, COMPILED))
     modules = [Extension(f"hybrid_layer.{module}", [source_of(module)]) for module in COMPILED]
-    return [Extension(f"{LIBRARY}__mypyc", sources), *modules]
+    return [Extension(f"{GROUP}__mypyc", list(map(source_of, COMPILED))), *modules]
 
 
 setup(
     # On Windows the package installs without its local half, and the remote classes work.
-    ext_modules=[] if sys.platform == "win32" else [core(), *compiled()],
+    ext_modules=[] if sys.platform == "win32" else [core(), *(compiled() if COMPILES else [])],
     cmdclass={"build_ext": Build},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE_ABI and not COMPILES else {},
 )

@@ -232,7 +232,7 @@ class Inbox:
             # One step for everybody else: a message that came between the look and the re-arming would find the waiter
             # still marked as woken, wake nobody, and stay.
             with self._lock:
-                payload = self._take_one(name, channel)
+                payload = self._take(name, channel)
                 if payload is None:
                     waiter.rearm()
                     counts.unserved += 1
@@ -242,23 +242,18 @@ class Inbox:
         self._statistics.count("received")
         return payload
 
-    def take(self, name: str) -> bytes | None:
+    def _take(self, name: str, channel: _Channel) -> bytes | None:
         """The next payload that is neither expired nor flushed, or None."""
-        with self._lock:
-            channel = self._channels.get(name)
-            if not name.endswith("!"):
-                return self._take_from(channel) if channel is not None and channel.messages else None
-            while True:
-                channel = self._channels.get(self._oldest(name))
-                if channel is None or not channel.messages:
-                    return None
-                payload = self._take_from(channel)
-                if payload is not None:
-                    return payload
-                # Its messages had expired. Another channel may have one that has not.
-
-    def _take_one(self, name: str, channel: _Channel) -> bytes | None:
-        return self.take(name) if channel.is_whole else self._take_from(channel)
+        if not channel.is_whole:
+            return self._take_from(channel)
+        while True:
+            oldest = self._channels.get(self._oldest(name))
+            if oldest is None or not oldest.messages:
+                return None
+            payload = self._take_from(oldest)
+            if payload is not None:
+                return payload
+            # Its messages had expired. Another channel may have one that has not.
 
     def _take_from(self, channel: _Channel) -> bytes | None:
         messages = channel.messages
@@ -275,7 +270,7 @@ class Inbox:
         """The next payload, if nobody else waits and this consumer need not give the loop a turn first."""
         if self._turns <= 0 or channel.waiters:
             return None
-        payload = self._take_one(name, channel)
+        payload = self._take(name, channel)
         if payload is not None:
             self._turns -= 1
         return payload

@@ -39,10 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for source in (PACKAGE / "inbox.py", PACKAGE / "waiters.py"):
-        compiled = source.with_suffix(str(sysconfig.get_config_var("EXT_SUFFIX")))
-        used = compiled if compiled.exists() else source
-        if source.stat().st_mtime > used.stat().st_mtime:
+    suffix = str(sysconfig.get_config_var("EXT_SUFFIX"))
+    for compiled in PACKAGE.glob(f"*{suffix}"):
+        source = PACKAGE / f"{compiled.name.removesuffix(suffix)}.py"
+        if source.stat().st_mtime > compiled.stat().st_mtime:
             raise pytest.UsageError(f"{source} has changed since it was compiled: make build")
     for kind in ("valkey", "redis-6.2"):
         if find_program(kind) is None:

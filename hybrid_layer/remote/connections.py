@@ -1,10 +1,9 @@
 """Which connection a command travels on, and what happens to answers that mean "not now".
 
 Two tiers. A loop that lives, since it waited in `receive()`, is older than a second or has made twenty calls, has its
-own `Link` per server.
-The others hand their commands to the I/O thread, whose loop has the same. So a process has at most one sending
-connection per server and living loop, and one per server for the I/O thread. The shards of a cluster that are at one
-node share its links.
+own `Link` per server. The others hand their commands to the I/O thread, whose loop has the same. So a process has at
+most one sending connection per server and living loop, and one per server for the I/O thread. The shards of a cluster
+that are at one node share its links.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 _LIVING_AGE = 1.0
 """Seconds after which a loop is taken for one that stays."""
 _LIVING_CALLS = 20
-"""Commands after which it is, too. So many detours by the I/O thread cost about as much as a connection."""
+"""Commands after which it is, too. By the I/O thread, so many take about as long as to open a connection."""
 _RETRY_PAUSE = 0.1
 """Seconds between two tries with a server that says that it is not ready."""
 _FOR_AN_ANSWER = 0.1
@@ -48,8 +47,8 @@ class LoopConnections:
         self.stoppers: list[Callable[[], None]] = []
         """What ends the blocking readers of the loop at once."""
         self._born = time.monotonic()
-        self.detours = 0
-        """Commands that went by the I/O thread."""
+        self.hopped = 0
+        """Commands that went by the I/O thread, so far."""
         self.calls = 0
         """Commands under way."""
         self.hops = 0
@@ -65,7 +64,7 @@ class LoopConnections:
         if self._ends:
             return False
         if not self._stays:
-            self._stays = self.detours >= _LIVING_CALLS or time.monotonic() - self._born > _LIVING_AGE
+            self._stays = self.hopped >= _LIVING_CALLS or time.monotonic() - self._born > _LIVING_AGE
         return self._stays
 
     def will_stay(self) -> None:
@@ -95,7 +94,7 @@ class Connections:
             while here.hops:  # the loop has only just turned out to stay; what was called before comes first
                 await here.landed.wait()
             return await self._run(here, shard, command, deadline)
-        here.detours += 1
+        here.hopped += 1
         here.hops += 1
         here.landed.clear()
         try:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -127,9 +128,16 @@ def test_loop_that_is_gone_is_passed_over() -> None:
     run(main())
 
 
+class CountingLoop(asyncio.SelectorEventLoop):
+    callbacks = 0
+
+    def call_soon(self, *args: Any, **kwargs: Any) -> asyncio.Handle:
+        self.callbacks += 1
+        return super().call_soon(*args, **kwargs)
+
+
 def test_those_of_one_loop_go_on_in_one_callback() -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
+    async def main(loop: CountingLoop) -> None:
         queue = WaitQueue()
         order = []
 
@@ -140,15 +148,18 @@ def test_those_of_one_loop_go_on_in_one_callback() -> None:
         tasks = [asyncio.create_task(wait(number)) for number in range(10)]
         await asyncio.sleep(0)
         waker = Waker(running())
-        ready = len(loop._ready)  # type: ignore[attr-defined]
+        loop.callbacks = 0
         while queue.wake_next(waker) is not None:
             pass
-        assert len(loop._ready) == ready + 1  # type: ignore[attr-defined]
+        assert loop.callbacks == 1
         await asyncio.sleep(0)
         assert order == list(range(10))
         await asyncio.gather(*tasks)
 
-    asyncio.run(main())  # uvloop does not show what is ready
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, CountingLoop)
+        runner.run(main(loop))
 
 
 def test_who_is_woken_before_it_waits_does_not_wait() -> None:
