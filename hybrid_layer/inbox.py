@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.loops import running
 from hybrid_layer.names import non_local
 from hybrid_layer.policy import Policy
@@ -108,7 +108,7 @@ class Inbox:
     # The source's side
 
     def deliver(self, channels: Iterable[str], payload: bytes, deadline: float, epoch: int = 0) -> None:
-        """Buffer one payload for each of `channels`. `deadline` is on the clock of `time.monotonic`, in seconds."""
+        """Buffer one payload for each of `channels`. `deadline` is on the clock of `hybrid_layer.clock`, in seconds."""
         with self._lock:
             self._arrivals += 1
             message = _Message(self._arrivals, deadline, epoch, payload)
@@ -125,7 +125,7 @@ class Inbox:
                 self._wake(name, channel, waker)
         for name in slow:  # not under the lock, which a thread inside a handler of the log may be waiting for
             self._tell_slow(name)
-        if time.monotonic() >= self._next_sweep:
+        if monotonic() >= self._next_sweep:
             self.sweep()
 
     def unserved_loop(self, preferred: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop | None:
@@ -157,7 +157,7 @@ class Inbox:
 
     def sweep(self) -> None:
         """Free what expired unread, so that a closed consumer's messages do not stay for ever, and what is idle."""
-        now = time.monotonic()
+        now = monotonic()
         with self._lock:
             waker = Waker(running())
             self._next_sweep = now + _SWEEP_INTERVAL
@@ -261,7 +261,7 @@ class Inbox:
             message = messages.popleft()
             if message.epoch != self._epoch():
                 continue
-            if message.deadline > time.monotonic():
+            if message.deadline > monotonic():
                 return message.payload
             self._statistics.count("expired")
         return None
@@ -307,7 +307,7 @@ class Inbox:
         return best
 
     def _add_channel(self, name: str) -> _Channel:
-        if time.monotonic() >= self._next_sweep or len(self._channels) >= self._most:
+        if monotonic() >= self._next_sweep or len(self._channels) >= self._most:
             self.sweep()
         channel = self._channels[name] = _Channel(name)
         return channel

@@ -5,10 +5,11 @@ warns once in a while, naming the remedy.
 """
 
 import logging
-import time
 from collections.abc import Callable, Hashable
 from threading import get_ident
 from typing import Protocol
+
+from hybrid_layer.clock import monotonic
 
 KEYS = ("sent", "received", "full", "expired", "dead", "slow", "memory", "damaged", "undecodable")
 
@@ -21,7 +22,7 @@ logger = logging.getLogger("hybrid_layer")
 class CalmWarnings:
     """Logs at most one warning a minute for each key, of which it remembers a bounded number."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._by_key: dict[Hashable, _Warned] = {}
 
@@ -76,7 +77,7 @@ class Counters(Protocol):
 class Statistics:
     """Counters and calm warnings of one layer object in one process. Any thread may call any method."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         # Counts by thread, each written by its own thread only. A lock would do as well but for two cases in which it
         # stays locked forever: a fork while another thread holds it, and a finalizer that counts while we hold it.
         # Thread ids are used again, so there are no more entries than threads that lived at one time.

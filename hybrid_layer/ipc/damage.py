@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.ipc import _core
 from hybrid_layer.statistics import KEYS, warn
 
@@ -62,7 +62,7 @@ class Damage:
             self._prefix,
             lost,
         )
-        now = time.monotonic()
+        now = monotonic()
         self._met.extend([now] * min(repairs, _MOST))
         return "repairs" if len(self._met) == _MOST and now - self._met[0] < _WITHIN else None
 

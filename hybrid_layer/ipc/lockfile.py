@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.ownership import check_ours, refused
@@ -38,13 +39,13 @@ class LockFile:
         Raises `Contended` if it is not had within 50 ms; patiently, as long as those who hold it go on, `SegmentBusy`.
         """
         patience = Patience()
-        until = time.monotonic() + PAUSE
+        until = monotonic() + PAUSE
         while not self._try():
             if patiently:
                 contended = self._contended()
                 if patience.is_over(contended.holder):
                     raise contended.busy()
-            elif time.monotonic() > until:
+            elif monotonic() > until:
                 raise self._contended()
             time.sleep(_NAP)
         try:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import SegmentBusy
 
 PAUSE = 0.05
@@ -40,11 +40,11 @@ class Patience:
     def __init__(self) -> None:
         self._seen: set[Hashable] = set()
         self._waited = 0.0
-        self._last = time.monotonic()
+        self._last = monotonic()
 
     def is_over(self, holder: Hashable) -> bool:
         """Whether nobody who was not seen before has held the lock for long. Called after each try that failed."""
-        now = time.monotonic()
+        now = monotonic()
         # A caller that was stopped itself, or whose event loop was busy, has not waited all that time.
         self._waited += min(now - self._last, 2 * PAUSE)
         self._last = now

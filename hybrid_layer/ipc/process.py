@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Hashable
 from functools import partial
 
 from hybrid_layer import identity
+from hybrid_layer.clock import monotonic
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.segment import LocalSegment
@@ -64,7 +64,7 @@ class ProcessState:
 
     def look(self) -> None:
         """Move if the segment was lost, and tidy up: in a process that only sends, nobody else does."""
-        self.next_look = time.monotonic() + _LOOK
+        self.next_look = monotonic() + _LOOK
         self.segment.recover_if_lost()
         self.segment.tidy_up_after_the_dead()
         self.segment.warn_of_unread()
@@ -76,7 +76,7 @@ class ProcessState:
         """Keep a membership of ours, for a move. Those of consumers that never left are forgotten when they expired."""
         self.memberships[group, channel] = deadline
         if len(self.memberships) >= self._next_purge:
-            now = time.monotonic()
+            now = monotonic()
             for membership, ends in list(self.memberships.items()):
                 if ends <= now:
                     self.memberships.pop(membership, None)
@@ -138,7 +138,7 @@ class ProcessState:
         part, name = non_local(channel), local(channel) if "!" in channel else ""
         deadline = self.memberships.get((group, channel))
         while deadline is not None:
-            left = deadline - time.monotonic()
+            left = deadline - monotonic()
             if left <= 0:
                 self.memberships.pop((group, channel), None)
                 return

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, TypeVarTuple
 from channels.exceptions import ChannelFull
 
 from hybrid_layer import identity
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError, SegmentDamaged
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.attachments import acquire, release
@@ -62,7 +63,7 @@ class LocalTransport:
     async def send(self, channel: str, payload: bytes) -> None:
         """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`; then nothing was stored."""
         process = self._current() or await self._join()
-        if time.monotonic() >= process.next_look:
+        if monotonic() >= process.next_look:
             process.look()
         part, name = (non_local(channel), local(channel)) if "!" in channel else (channel, "")
         capacity = self._settings.policy.capacity_for(channel)
@@ -114,7 +115,7 @@ class LocalTransport:
         except _core.NoMemory as error:
             raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
         if part in process.parts or "!" not in channel:
-            process.remember(group, channel, time.monotonic() + self._settings.policy.group_expiry)
+            process.remember(group, channel, monotonic() + self._settings.policy.group_expiry)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """End the membership, if there is one."""
@@ -127,7 +128,7 @@ class LocalTransport:
     async def group_send(self, group: str, payload: bytes) -> None:
         """Give `payload` to every member; who is at capacity misses it, which is counted."""
         process = self._current() or await self._join()
-        if time.monotonic() >= process.next_look:
+        if monotonic() >= process.next_look:
             process.look()
         policy = self._settings.policy
         capacities: dict[str, int] = {}
@@ -236,11 +237,11 @@ class LocalTransport:
         patience = Patience()
         while True:
             # A try holds up its event loop: among many callers, one at a time is enough.
-            if self._contended is None or time.monotonic() >= self._next_try:
+            if self._contended is None or monotonic() >= self._next_try:
                 try:
                     return self._start()
                 except Contended as met:
-                    self._next_try = time.monotonic() + PAUSE
+                    self._next_try = monotonic() + PAUSE
                     if met.holder == self._stuck:
                         raise met.busy() from None
                     is_over = patience.is_over(met.holder)

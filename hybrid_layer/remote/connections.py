@@ -9,12 +9,12 @@ that are at one node share its links.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError, RedisError
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.remote import io_thread, scripts
@@ -46,7 +46,7 @@ class LoopConnections:
         self.readers: dict[int, QueueReader] = {}
         self.stoppers: list[Callable[[], None]] = []
         """What ends the blocking readers of the loop at once."""
-        self._born = time.monotonic()
+        self._born = monotonic()
         self.hopped = 0
         """Commands that went by the I/O thread, so far."""
         self.calls = 0
@@ -64,7 +64,7 @@ class LoopConnections:
         if self._ends:
             return False
         if not self._stays:
-            self._stays = self.hopped >= _LIVING_CALLS or time.monotonic() - self._born > _LIVING_AGE
+            self._stays = self.hopped >= _LIVING_CALLS or monotonic() - self._born > _LIVING_AGE
         return self._stays
 
     def will_stay(self) -> None:
@@ -89,7 +89,7 @@ class Connections:
     async def run(self, shard: int, command: Command) -> Any:
         """The reply to `command` from the server of `shard`. Raises `RemoteUnavailable` within the timeout."""
         here = self.loops.get()
-        deadline = time.monotonic() + self.timeout
+        deadline = monotonic() + self.timeout
         if here.stays() or here.is_thread:
             while here.hops:  # the loop has only just turned out to stay; what was called before comes first
                 await here.landed.wait()
@@ -106,12 +106,12 @@ class Connections:
 
     async def run_in_thread(self, shard: int, command: Command) -> Any:
         """As `run`, in the I/O thread, for what must not depend on the running loop."""
-        deadline = time.monotonic() + self.timeout
+        deadline = monotonic() + self.timeout
         return await io_thread.current().run(lambda: self._run(self.loops.get(), shard, command, deadline))
 
     def run_later(self, shard: int, command: Command) -> None:
         """Have the I/O thread run `command`; nobody looks at its reply."""
-        deadline = time.monotonic() + self.timeout
+        deadline = monotonic() + self.timeout
         future = io_thread.current().submit(lambda: self._run(self.loops.get(), shard, command, deadline))
         future.add_done_callback(lambda done: None if done.cancelled() else done.exception() and None)
 
@@ -155,7 +155,7 @@ class Connections:
                 reply = await link.call(command, deadline)
             except NotConnected as error:
                 cause = cause or error
-                if host.switch_after is None or time.monotonic() + _RETRY_PAUSE >= deadline:
+                if host.switch_after is None or monotonic() + _RETRY_PAUSE >= deadline:
                     raise RemoteUnavailable(str(cause)) from None
                 host.forget(error)
                 await asyncio.sleep(_RETRY_PAUSE)
@@ -168,7 +168,7 @@ class Connections:
                 if not isinstance(reply, Exception):
                     continue
                 reply = unwrapped(reply)
-            if is_not_now(reply, bool(host.tag)) and time.monotonic() + _RETRY_PAUSE + _FOR_AN_ANSWER < deadline:
+            if is_not_now(reply, bool(host.tag)) and monotonic() + _RETRY_PAUSE + _FOR_AN_ANSWER < deadline:
                 cause = cause or unavailable(host, reply)
                 if is_elsewhere(reply, bool(host.tag)) and here.links.get(shard) is link:
                     del here.links[shard]
@@ -197,7 +197,7 @@ class Connections:
     async def _place(self, shard: int, deadline: float) -> Host:
         host = self.hosts[shard]
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
+            async with asyncio.timeout(deadline - monotonic()):
                 return await host.place()
         except FINAL as error:
             raise unavailable(host, error) from None

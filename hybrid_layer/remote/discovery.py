@@ -7,7 +7,6 @@ restart.
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,6 +17,7 @@ from typing import Protocol
 from redis.exceptions import RedisError
 
 from hybrid_layer import identity
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import io_thread
 from hybrid_layer.remote.options import RemoteOptions
@@ -103,16 +103,16 @@ class DiscoveredTransport:
             return found
         services = self._options.all_services
         assert services is not None
-        deadline = time.monotonic() + self._options.timeout
+        deadline = monotonic() + self._options.timeout
         cause = "no answer in time"
         while True:
             try:
-                async with asyncio.timeout(None if waits else deadline - time.monotonic()):
+                async with asyncio.timeout(None if waits else deadline - monotonic()):
                     hosts = await services.hosts()
                 break
             except (RedisError, OSError, TimeoutError) as error:
                 cause = str(error) or cause
-                if not waits and time.monotonic() + _PAUSE >= deadline:
+                if not waits and monotonic() + _PAUSE >= deadline:
                     raise RemoteUnavailable(f"The services of the Sentinels are not known: {cause}") from None
                 warn("services", f"The services of the Sentinels are not known; it is tried on: {cause}")
             await asyncio.sleep(_PAUSE)

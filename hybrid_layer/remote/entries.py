@@ -6,11 +6,12 @@ The scripts write entries, the readers parse them. With pub/sub, who sends to a 
 from __future__ import annotations
 
 import threading
-import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+
+from hybrid_layer.clock import monotonic
 
 _VERSION = b"1"
 _STAMPS_FOR = 10.0
@@ -93,17 +94,17 @@ def _seconds(reply: list[bytes]) -> float:
 
 
 class Clock:
-    """A server's clock, as its distance from `time.monotonic`. Any thread may use it."""
+    """A server's clock, as its distance from `hybrid_layer.clock`. Any thread may use it."""
 
     __slots__ = ("_offset", "_stamping")
 
     def __init__(self) -> None:
         self._offset: float | None = None
         self._stamping = 0.0, float("-inf")
-        """The greatest distance that the clock may have, and until when on `time.monotonic` that is used."""
+        """The greatest distance that the clock may have, and until when on `hybrid_layer.clock` that is used."""
 
     def measured(self, reply: list[bytes], asked: float, answered: float) -> None:
-        """Take the reply to a TIME command, which was asked and answered at these times of `time.monotonic`."""
+        """Take the reply to a TIME command, which was asked and answered at these times of `hybrid_layer.clock`."""
         self._offset = _seconds(reply) - (asked + answered) / 2
 
     def measured_for_stamps(self, reply: list[bytes], asked: float, answered: float) -> None:
@@ -112,14 +113,14 @@ class Clock:
             self._stamping = _seconds(reply) - asked, answered + _STAMPS_FOR
 
     def deadline(self, stamp_ms: int) -> float:
-        """When `stamp_ms` is reached, on `time.monotonic`."""
+        """When `stamp_ms` is reached, on `hybrid_layer.clock`."""
         if self._offset is None:
-            return time.monotonic()
+            return monotonic()
         return stamp_ms / 1000 - self._offset
 
     def stamp(self, life_ms: int) -> int | None:
         """What the server's clock shows after another `life_ms`, never too early. None: ask the server."""
-        now = time.monotonic()
+        now = monotonic()
         offset, until = self._stamping
         return int((now + offset) * 1000) + life_ms if now < until else None
 
@@ -186,7 +187,7 @@ class Epoch:
 
     def _await(self, incarnation: bytes, flushes: int) -> None:
         if self._heard[0] != incarnation or self._heard[1] < flushes:
-            self._awaited_until = time.monotonic() + _ANNOUNCED_WITHIN
+            self._awaited_until = monotonic() + _ANNOUNCED_WITHIN
 
     def await_no_more(self) -> None:
         """Wait for no announcement: it may have been made before anybody listened."""
@@ -194,7 +195,7 @@ class Epoch:
 
     def is_awaited(self) -> bool:
         """Whether a flush is known whose announcement is still to come."""
-        return time.monotonic() < self._awaited_until
+        return monotonic() < self._awaited_until
 
     def meet(self, epoch: bytes) -> bool:
         """Learn of an epoch. False: it is older than the last flush."""

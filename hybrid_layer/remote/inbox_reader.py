@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts
 from hybrid_layer.remote.backoff import ReadingLost
@@ -185,7 +185,7 @@ class InboxReader:
         if key == home.keys.notes(process.name):
             process.keeper.take_notes(home, elements)
             return
-        now = time.monotonic()
+        now = monotonic()
         for element in elements:
             entry = process.accept(home, element)
             if entry is None:

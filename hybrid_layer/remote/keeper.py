@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hybrid_layer import identity
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
 from hybrid_layer.names import process_of
 from hybrid_layer.remote import io_thread, scripts
@@ -93,7 +93,7 @@ class Keeper:
     def remember(self, group: str, member: str, shard: int) -> None:
         """`member` was made one of `group`; put that back when the server forgets it."""
         generation = self._process.shards[shard].epoch.generation
-        deadline = time.monotonic() + self._process.policy.group_expiry
+        deadline = monotonic() + self._process.policy.group_expiry
         with self._lock:
             self._memberships[group, member] = _Membership(shard, deadline, generation)
         self.settle()
@@ -195,7 +195,7 @@ class Keeper:
     async def _renew(self, shard: Shard, name: str) -> None:
         process = self._process
         keys = [shard.keys.alive(name), shard.keys.notes(name), shard.keys.epoch]
-        asked = time.monotonic()
+        asked = monotonic()
         lost = shard.number in self._lost
         self._lost.discard(shard.number)
         try:
@@ -204,7 +204,7 @@ class Keeper:
             reply = await process.connections.run(shard.number, command)
             self._known.add(shard.number)
             gone, epoch, seconds, micros, *notes = reply
-            shard.clock.measured([seconds, micros], asked, time.monotonic())
+            shard.clock.measured([seconds, micros], asked, monotonic())
             shard.epoch.meet(epoch)
             self.take_notes(shard, notes)
             if gone or lost:
@@ -220,7 +220,7 @@ class Keeper:
             await self._restore_some(shard, known[start : start + _AT_ONCE])
 
     async def _restore_some(self, shard: Shard, known: list[tuple[str, str]]) -> None:
-        process, keys, now = self._process, shard.keys, time.monotonic()
+        process, keys, now = self._process, shard.keys, monotonic()
         with self._lock:
             missing = [
                 (group, member, int((membership.deadline - now) * 1000))
@@ -249,7 +249,7 @@ class Keeper:
 
     def _drop_old(self) -> None:
         """Forget memberships that ended, by time or by a flush."""
-        now = time.monotonic()
+        now = monotonic()
         with self._lock:
             for key, membership in list(self._memberships.items()):
                 if (

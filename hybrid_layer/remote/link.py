@@ -7,13 +7,13 @@ breaks, every call that may have reached the server fails.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts, sockets
 from hybrid_layer.remote.handshake import Command, greet
@@ -78,7 +78,7 @@ class Link:
         self._outbox.append(call)
         self._news.set()
         if self._timer is None:
-            self._timer = self._loop.call_at(self._loop.time() + deadline - time.monotonic(), self._look_at_deadlines)
+            self._timer = self._loop.call_at(self._loop.time() + deadline - monotonic(), self._look_at_deadlines)
         return call.future
 
     async def close(self) -> None:
@@ -201,7 +201,7 @@ class Link:
 
     def _look_at_deadlines(self) -> None:
         self._timer = None
-        now = time.monotonic()
+        now = monotonic()
         waiting = [call for call in (*self._pending, *self._outbox) if not call.future.done()]
         if not waiting:
             return

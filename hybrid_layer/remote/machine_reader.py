@@ -6,10 +6,10 @@ Lives in the I/O thread. Every process of the machine that uses its remote half 
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 from hybrid_layer import identity
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError
 from hybrid_layer.names import local
 from hybrid_layer.remote import io_thread, scripts
@@ -116,7 +116,7 @@ class MachineReader:
         entry = self._process.accept(shard, raw)
         if entry is None:
             return
-        if shard.clock.deadline(entry.stamp_ms) <= time.monotonic():
+        if shard.clock.deadline(entry.stamp_ms) <= monotonic():
             self._process.statistics.count("expired", len(entry.names))
             return
         for name in entry.names:

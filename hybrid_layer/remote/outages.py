@@ -8,8 +8,9 @@ expired.
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING
+
+from hybrid_layer.clock import monotonic
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process
@@ -28,7 +29,7 @@ class Outages:
         self.is_out = False
         """Whether the process cannot hear from the server."""
         self._seen: dict[str, float] = {}
-        """When somebody last began to wait on each channel, on `time.monotonic`; the longest ago first."""
+        """When somebody last began to wait on each channel, on `hybrid_layer.clock`; the longest ago first."""
         self._sweep_at = _SWEEP_AT
 
     def seen(self, channel: str) -> None:
@@ -36,7 +37,7 @@ class Outages:
         if self._told:
             with self._lock:
                 self._seen.pop(channel, None)
-                self._seen[channel] = time.monotonic()
+                self._seen[channel] = monotonic()
                 if len(self._seen) >= self._sweep_at:
                     self._forget_gone()
                     self._sweep_at = max(_SWEEP_AT, 2 * len(self._seen))
@@ -60,11 +61,11 @@ class Outages:
                 return
             self._forget_gone()
             channels = list(self._seen)
-        deadline = time.monotonic() + process.policy.expiry
+        deadline = monotonic() + process.policy.expiry
         process.inbox.deliver(channels, payload, deadline, process.home.epoch.generation)
 
     def _forget_gone(self) -> None:
-        before = time.monotonic() - self._process.policy.expiry
+        before = monotonic() - self._process.policy.expiry
         for channel, since in list(self._seen.items()):
             if since <= before and not self._process.inbox.is_waited_on(channel):
                 del self._seen[channel]

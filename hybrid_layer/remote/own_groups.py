@@ -6,8 +6,9 @@ With pub/sub the process itself knows: the server only knows that it listens for
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
+
+from hybrid_layer.clock import monotonic
 
 
 class _Group:
@@ -17,7 +18,7 @@ class _Group:
 
     def __init__(self) -> None:
         self.members: dict[str, float] = {}
-        """Channels by the end of their membership, on `time.monotonic`."""
+        """Channels by the end of their membership, on `hybrid_layer.clock`."""
         self.joining = 0
         self.channels: tuple[str, ...] | None = ()
         """The names in `members`; None when they have changed."""
@@ -60,7 +61,7 @@ class OwnGroups:
         with self._lock:
             self._end_if_flushed()
             found = self._groups.get(group)
-            if found is None or found.members.get(channel, 0.0) <= time.monotonic():
+            if found is None or found.members.get(channel, 0.0) <= monotonic():
                 return False
             found.members[channel] = deadline
             found.first_end = min(found.first_end, deadline)
@@ -81,7 +82,7 @@ class OwnGroups:
             found = self._groups.get(group)
             if found is None:
                 return ()
-            if time.monotonic() >= found.first_end:
+            if monotonic() >= found.first_end:
                 self._end_old(group, found)
             if found.channels is None:
                 found.channels = tuple(found.members)
@@ -92,11 +93,11 @@ class OwnGroups:
         with self._lock:
             self._end_if_flushed()
             found = self._groups.get(group)
-            return found is not None and found.members.get(channel, 0.0) > time.monotonic()
+            return found is not None and found.members.get(channel, 0.0) > monotonic()
 
     def all(self) -> list[str]:
         """The groups to listen for, after those whose memberships all ended were forgotten."""
-        now = time.monotonic()
+        now = monotonic()
         with self._lock:
             self._end_if_flushed()
             for group, found in list(self._groups.items()):
@@ -115,7 +116,7 @@ class OwnGroups:
         return found
 
     def _end_old(self, group: str, found: _Group) -> None:
-        now = time.monotonic()
+        now = monotonic()
         found.members = {channel: deadline for channel, deadline in found.members.items() if deadline > now}
         found.first_end = min(found.members.values(), default=float("inf"))
         found.channels = None

@@ -7,12 +7,12 @@ stop it: it asks for a wake, a push to a key that the pop waits on as well, and 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.backoff import Backoff, ReadingLost
 from hybrid_layer.remote.entries import Clock
@@ -145,14 +145,14 @@ class Pops:
 
     async def _answer(self, command: tuple[Any, ...]) -> Any:
         connection = self._connection
-        asked = time.monotonic()
+        asked = monotonic()
         await connection.send_packed_command(connection.pack_command(*command), check_health=False)
         while True:
             try:
                 reply = await connection.read_response(
                     disable_decoding=True, timeout=self._read_timeout, disconnect_on_error=False
                 )
-                if reply is None and time.monotonic() - asked >= self._read_timeout:
+                if reply is None and monotonic() - asked >= self._read_timeout:
                     raise TimeoutError(f"no answer within {self._read_timeout} s")
                 return reply
             except asyncio.CancelledError:
@@ -176,10 +176,10 @@ class Pops:
         return await connection.read_response(disable_decoding=True)
 
     async def _measure(self) -> None:
-        asked = time.monotonic()
+        asked = monotonic()
         async with asyncio.timeout(self._timeout):
             reply = await self._ask("TIME")
-        self._clock.measured(reply, asked, time.monotonic())
+        self._clock.measured(reply, asked, monotonic())
 
     def _warn_of_eviction(self, memory: object) -> None:
         if not isinstance(memory, bytes):

@@ -11,10 +11,10 @@ see `listener`.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.names import process_of
 from hybrid_layer.remote import scripts
 from hybrid_layer.remote.entries import Entry, Note, parse_note, published_entry
@@ -73,11 +73,11 @@ class PubSubMail:
             entry = published_entry(stamp, channel, payload)
             heard = await process.connections.run(shard.number, ("PUBLISH", key, entry))
         else:
-            asked = time.monotonic()
+            asked = monotonic()
             command = scripts.PUBLISH.command([key, shard.keys.epoch], payload, channel, process.expiry_ms)
             heard, epoch, *now = await process.connections.run(shard.number, command)
             shard.epoch.meet(epoch)
-            shard.clock.measured_for_stamps(now, asked, time.monotonic())
+            shard.clock.measured_for_stamps(now, asked, monotonic())
         process.statistics.count("sent")
         if not heard:
             process.statistics.count("dead")
@@ -115,7 +115,7 @@ class PubSubMail:
         return verbs_of(home.host).subscribe, home.keys.group(group)
 
     def _deadline(self) -> float:
-        return time.monotonic() + self._process.policy.group_expiry
+        return monotonic() + self._process.policy.group_expiry
 
     def _remove(self, group: str, channel: str) -> None:
         self._end_adoption(group, channel)
@@ -185,7 +185,7 @@ class PubSubMail:
     def _deliver(self, entry: Entry, channels: Sequence[str], generation: int) -> None:
         process, home = self._process, self._process.home
         deadline = home.clock.deadline(entry.stamp_ms)
-        if deadline <= time.monotonic():
+        if deadline <= monotonic():
             process.statistics.count("expired", len(channels))
         else:
             process.inbox.deliver(channels, entry.payload, deadline, generation)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hybrid_layer import identity
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import running
 from hybrid_layer.remote import io_thread, scripts
@@ -117,7 +117,7 @@ class QueueReader:
             held = queue.held.popleft()
             if held.generation != self._shard.epoch.generation:
                 continue
-            if held.deadline <= time.monotonic():
+            if held.deadline <= monotonic():
                 self._process.statistics.count("expired")
                 continue
             return held.entry.payload
@@ -209,7 +209,7 @@ class QueueReader:
         if entry is None:
             return
         deadline = self._shard.clock.deadline(entry.stamp_ms)
-        if deadline <= time.monotonic():
+        if deadline <= monotonic():
             self._process.statistics.count("expired")
             return
         queue = self._queues.pop(channel, None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from redis.exceptions import ConnectionError, RedisError
 
 from hybrid_layer import identity
+from hybrid_layer.clock import monotonic
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.handshake import ask
 from hybrid_layer.remote.sentinel_answers import QUESTION, Master, masters
@@ -140,9 +140,9 @@ class Service:
     async def connection(self) -> AnyConnection:
         """See `hosts.Host`."""
         known = self._known
-        if known is None or time.monotonic() - known[2] >= self._refresh_interval:
+        if known is None or monotonic() - known[2] >= self._refresh_interval:
             master = await self._sentinels.master(self._name)
-            known = self._known = (self._options.at(master.host, master.port), master.epoch, time.monotonic())
+            known = self._known = (self._options.at(master.host, master.port), master.epoch, monotonic())
         connection = known[0].new_connection()
         if self._process is not identity.current:  # a forked child leaves its parent's alone
             self._process, self._lock, self._opened = identity.current, threading.Lock(), weakref.WeakKeyDictionary()

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from hybrid_layer.remote import scripts
+from hybrid_layer.remote import entries, scripts
 from hybrid_layer.remote.entries import Clock, Entry, Epoch, parse, published_entry
 from hybrid_layer.remote.keys import Keys
 from hybrid_layer.remote.shards import shard_for
@@ -93,7 +93,7 @@ def test_clock_is_the_servers() -> None:
 
 def test_clock_stamps_only_when_it_was_measured_lately(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 5000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(entries, "monotonic", lambda: now)
     clock = Clock()
     clock.measured([b"1000", b"0"], now, now)
     assert clock.stamp(60_000) is None
@@ -134,7 +134,7 @@ def test_epoch_of_another_database_is_not_heard() -> None:
 
 def test_announcement_of_a_flush_that_is_known_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(entries, "monotonic", lambda: now)
     epoch = Epoch()
     epoch.meet(b"a:3")
     assert not epoch.is_awaited(), "the first contact is no news of a flush"
