@@ -11,7 +11,7 @@ from typing import Protocol
 
 from hybrid_layer.clock import monotonic
 
-KEYS = ("sent", "received", "full", "expired", "dead", "slow", "memory", "damaged", "undecodable")
+KEYS = ("sent", "received", "full", "expired", "dead", "slow", "memory", "damaged", "undecodable", "errors")
 
 WARN_INTERVAL_S = 60
 MAX_WARN_KEYS = 200
@@ -26,8 +26,11 @@ class CalmWarnings:
         self._clock = clock
         self._by_key: dict[Hashable, _Warned] = {}
 
-    def warn(self, key: Hashable, text: str, *args: object) -> None:
-        """Log ``text % args`` unless a warning with this key was logged within the last minute."""
+    def warn(self, key: Hashable, text: str, *args: object, error: BaseException | None = None) -> None:
+        """Log ``text % args`` unless a warning with this key was logged within the last minute.
+
+        With `error`, its traceback too.
+        """
         now = self._clock()
         warned = self._by_key.get(key)
         if warned is None and len(self._by_key) >= MAX_WARN_KEYS:
@@ -42,7 +45,7 @@ class CalmWarnings:
         if warned is not None and warned.held_back:
             text += f" ({warned.held_back} more such warnings were held back since the last one.)"
         self._by_key[key] = _Warned(now)
-        logger.warning(text, *args)
+        logger.warning(text, *args, exc_info=error)
 
     def _forget_old(self, now: float) -> None:
         # list() copies in one step; other threads may warn meanwhile.
@@ -106,9 +109,12 @@ class Statistics:
 _process_warnings = CalmWarnings()
 
 
-def warn(key: Hashable, text: str, *args: object) -> None:
-    """As `Statistics.warn`, but once a minute for the whole process: for what is not one layer object's affair."""
-    _process_warnings.warn(key, text, *args)
+def warn(key: Hashable, text: str, *args: object, error: BaseException | None = None) -> None:
+    """As `Statistics.warn`, but once a minute for the whole process: for what is not one layer object's affair.
+
+    With `error`, its traceback is logged too.
+    """
+    _process_warnings.warn(key, text, *args, error=error)
 
 
 def warn_of_full_members(group: str, dropped: int) -> None:

@@ -18,6 +18,7 @@ from hybrid_layer.remote import scripts
 from hybrid_layer.remote.backoff import ReadingLost
 from hybrid_layer.remote.pops import Pops
 from hybrid_layer.remote.seat import call
+from hybrid_layer.supervision import Guard, apart, keep_going, start_task
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process
@@ -27,6 +28,7 @@ BATCH = 64
 LINGER = 0.05
 """Seconds that a pop goes on after its last waiter left."""
 WAKE_LIFE_MS = 60_000
+_WHAT = "the reader of inboxes"
 _WATCH = 1.0
 """Seconds between two looks of a waiting loop whether the reader's loop still runs."""
 
@@ -57,6 +59,7 @@ class InboxReader:
         policy = process.policy
         self._batch = min(BATCH, policy.capacity, *policy.channel_capacity.values())
         self._turn = 0
+        self._guard = Guard(_WHAT, process.statistics.count)
 
     def ensure(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read, if somebody waits in vain. Called in `loop`, where somebody waits."""
@@ -82,7 +85,7 @@ class InboxReader:
         """Somebody was cancelled in `loop`, which runs here. A pop for nobody would take what nobody waits for."""
         reading = self._reading
         if reading is not None and reading.popping and self._process.inbox.unserved_loop(reading.loop) is None:
-            loop.call_later(LINGER, self._wake_if_idle, reading)
+            apart(loop.call_later, LINGER, self._wake_if_idle, reading)
 
     def wake(self) -> None:
         """End the pop under way, by way of the I/O thread."""
@@ -116,10 +119,22 @@ class InboxReader:
         reading = self._reading = _Reading(loop, pops)
         stoppers, stop = process.connections.loops.get().stoppers, lambda: self._abort(reading)
         stoppers.append(stop)
-        reading.task = loop.create_task(self._run(reading))
+        reading.task = start_task(loop, self._run(reading))
         reading.task.add_done_callback(lambda _: stoppers.remove(stop))
 
     async def _run(self, reading: _Reading) -> None:
+        process = self._process
+        try:
+            await keep_going(_WHAT, partial(self._read, reading), process.statistics.count)
+        finally:
+            with self._lock:
+                self._retire(reading)
+            await reading.pops.close()
+            waiting = process.inbox.unserved_loop(reading.loop)
+            if waiting is not None and not (waiting is reading.loop and reading.pops.cancelled):
+                call(waiting, partial(self.ensure, waiting))
+
+    async def _read(self, reading: _Reading) -> None:
         process = self._process
         try:
             while self._goes_on(reading):
@@ -142,13 +157,9 @@ class InboxReader:
                     break
                 if process.outages.is_out:
                     await self._end_outage()
-        finally:
-            with self._lock:
-                self._retire(reading)
-            await reading.pops.close()
-            waiting = process.inbox.unserved_loop(reading.loop)
-            if waiting is not None and not (waiting is reading.loop and reading.pops.cancelled):
-                call(waiting, partial(self.ensure, waiting))
+        except Exception:
+            await reading.pops.close()  # what it may still bring belongs to nobody
+            raise
 
     async def _end_outage(self) -> None:
         """Pops are answered again. What the server may have lost is put back before consumers are told."""
@@ -187,14 +198,19 @@ class InboxReader:
             return
         now = monotonic()
         for element in elements:
-            entry = process.accept(home, element)
-            if entry is None:
-                continue
-            deadline = home.clock.deadline(entry.stamp_ms)
-            if deadline <= now:
-                process.statistics.count("expired", len(entry.names))
-            else:
-                process.inbox.deliver(entry.names, entry.payload, deadline, home.epoch.generation)
+            with self._guard:  # this message may be lost, the rest of the batch need not be
+                self._deliver_one(element, now)
+
+    def _deliver_one(self, element: bytes, now: float) -> None:
+        process, home = self._process, self._process.home
+        entry = process.accept(home, element)
+        if entry is None:
+            return
+        deadline = home.clock.deadline(entry.stamp_ms)
+        if deadline <= now:
+            process.statistics.count("expired", len(entry.names))
+        else:
+            process.inbox.deliver(entry.names, entry.payload, deadline, home.epoch.generation)
 
     def _retire(self, reading: _Reading) -> None:
         reading.retired = True
@@ -220,8 +236,9 @@ class InboxReader:
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop not in self._watches:
-            self._watches[loop] = loop.call_later(_WATCH, self._watched, loop)
+            self._watches[loop] = apart(loop.call_later, _WATCH, self._watched, loop)
 
     def _watched(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watches.pop(loop, None)
-        self.ensure(loop)
+        with Guard(_WHAT, self._process.statistics.count, lambda error: self._watch(loop)):
+            self.ensure(loop)

@@ -19,6 +19,7 @@ from hybrid_layer.names import process_of
 from hybrid_layer.remote import io_thread, scripts
 from hybrid_layer.remote.entries import Note, parse_note
 from hybrid_layer.statistics import warn
+from hybrid_layer.supervision import keep_going, start_task
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process, Shard
@@ -145,7 +146,8 @@ class Keeper:
         if self._task is None or self._task.done() or self._loop is not loop:
             self._loop = loop
             self._news = asyncio.Event()
-            self._task = loop.create_task(self._run())
+            count = self._process.statistics.count
+            self._task = start_task(loop, keep_going("the keeper", self._run, count, last_pause=self._life / 3))
 
     async def _run(self) -> None:
         failures = 0

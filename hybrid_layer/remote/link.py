@@ -19,7 +19,9 @@ from hybrid_layer.remote import scripts, sockets
 from hybrid_layer.remote.handshake import Command, greet
 from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import FINAL, cause_of
+from hybrid_layer.supervision import Guard, apart, start_task
 
+_WHAT = "a sending connection"
 _LOADING_PAUSE = 0.1
 _GRACE = 0.5
 """Seconds that replies under way get when the loop ends."""
@@ -67,7 +69,8 @@ class Link:
         self.usable = True
         self.was_cancelled = False
         """The loop's tasks are being cancelled: it ends, and must not open another connection."""
-        self._writer = self._loop.create_task(self._run())
+        self._guard = Guard(_WHAT, None, lambda error: self._fail(unavailable(host, repr(error))))
+        self._writer = start_task(self._loop, self._run())
 
     def call(self, command: Command, deadline: float) -> asyncio.Future[Any]:
         """Send `command`. The future gets the reply, which may be a `ResponseError`, or raises `RemoteUnavailable`.
@@ -78,7 +81,8 @@ class Link:
         self._outbox.append(call)
         self._news.set()
         if self._timer is None:
-            self._timer = self._loop.call_at(self._loop.time() + deadline - monotonic(), self._look_at_deadlines)
+            due = self._loop.time() + deadline - monotonic()
+            self._timer = apart(self._loop.call_at, due, self._look_at_deadlines)
         return call.future
 
     async def close(self) -> None:
@@ -98,8 +102,16 @@ class Link:
 
     async def _run(self) -> None:
         try:
+            with self._guard:
+                await self._serve()
+        finally:
+            if not self._loop.is_closed():  # else this is the garbage collector, who cannot wait
+                await self._end()
+
+    async def _serve(self) -> None:
+        try:
             await self._open()
-            self._reader = self._loop.create_task(self._read())
+            self._reader = start_task(self._loop, self._read_all())
             while self.usable or self._outbox:
                 if not self._outbox:
                     self._news.clear()
@@ -116,12 +128,6 @@ class Link:
             failure = unavailable(self.host, error)
             is_final = self._reader is not None or isinstance(error, FINAL)
             self._fail(failure if is_final else NotConnected(str(failure)))
-        except Exception as error:
-            self._fail(unavailable(self.host, repr(error)))
-            raise
-        finally:
-            if not self._loop.is_closed():  # else this is the garbage collector, who cannot wait
-                await self._end()
 
     async def _open(self) -> None:
         try:
@@ -140,6 +146,10 @@ class Link:
         except TimeoutError:
             raise TimeoutError(f"no connection within {self._open_within} s") from None
 
+    async def _read_all(self) -> None:
+        with self._guard:
+            await self._read()
+
     async def _read(self) -> None:
         while self.usable or self._pending:
             try:
@@ -153,7 +163,8 @@ class Link:
                 self.usable = False
                 self.was_cancelled = True
                 if self._pending:
-                    self._loop.call_later(_GRACE, self._fail, RemoteUnavailable("The event loop ended."))
+                    ended = RemoteUnavailable("The event loop ended.")
+                    apart(self._loop.call_later, _GRACE, self._fail, ended)
                     continue
                 break
             except (RedisError, OSError, TimeoutError) as error:
@@ -201,6 +212,10 @@ class Link:
 
     def _look_at_deadlines(self) -> None:
         self._timer = None
+        with self._guard:
+            self._fail_what_is_due()
+
+    def _fail_what_is_due(self) -> None:
         now = monotonic()
         waiting = [call for call in (*self._pending, *self._outbox) if not call.future.done()]
         if not waiting:

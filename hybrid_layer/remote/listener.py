@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
@@ -25,6 +26,7 @@ from hybrid_layer.remote.backoff import Backoff, ReadingLost
 from hybrid_layer.remote.link import unavailable
 from hybrid_layer.remote.listening import Listening, Question, verbs_of
 from hybrid_layer.remote.seat import Seat, call
+from hybrid_layer.supervision import Guard, apart, keep_going, report, start_task
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process
@@ -35,6 +37,8 @@ _WATCH = 1.0
 """Seconds between two looks of a waiting loop whether the listening loop still runs."""
 _PATIENCE = 1.0
 """Seconds that both sides of a hand-over wait for each other."""
+
+_WHAT = "the listener of pub/sub"
 
 Take = Callable[[bytes, bytes], None]
 
@@ -132,7 +136,7 @@ class Listener:
         if (seat is None or seat.loop is not loop) and loop not in self._watches:
             for other in [other for other in self._watches if other.is_closed()]:
                 self._watches.pop(other, None)
-            self._watches[loop] = loop.call_later(_SETTLE, self._look, loop)
+            self._watches[loop] = apart(loop.call_later, _SETTLE, self._look, loop)
 
     async def stop(self) -> None:
         """Hand over from the running loop to the I/O thread, if it listens here."""
@@ -203,6 +207,13 @@ class Listener:
         self._watches.pop(loop, None)
         if not self._process.inbox.is_awaited(loop):
             return
+        with Guard(_WHAT, self._process.statistics.count):
+            if self._is_served(loop):
+                return
+        self._watches[loop] = apart(loop.call_later, _WATCH, self._look, loop)
+
+    def _is_served(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether the connection lives in `loop`, the running one. It begins to, if it should."""
         with self._lock:
             seat = self._seat
             if seat is not None and seat.is_stuck():
@@ -211,9 +222,9 @@ class Listener:
             if self._next is None and not self._disposed:
                 if seat is None or (seat.in_thread and seat.is_open()):
                     self._begin()
-                elif seat.loop is loop:
-                    return
-            self._watches[loop] = loop.call_later(_WATCH, self._look, loop)
+                else:
+                    return seat.loop is loop
+            return False
 
     def _begin(self) -> None:
         """Listen in the running loop: at once, or after whoever listens now."""
@@ -223,29 +234,36 @@ class Listener:
             self._next = seat
         else:
             self._seat = seat
-        seat.task = loop.create_task(self._run(seat))
+        seat.task = start_task(loop, self._run(seat))
 
     async def _run(self, seat: Seat) -> None:
         process = self._process
         stoppers, stop = process.connections.loops.get().stoppers, lambda: self._abort(seat)
         stoppers.append(stop)
-        backoff = Backoff(process.home.host.label)
         try:
-            while True:
-                lost = await self._listen(seat, backoff)
-                if lost is None or not self._stays(seat, lost):
-                    return
-                await backoff.pause(lost)
+            await keep_going(_WHAT, partial(self._listen_on, seat), process.statistics.count)
         finally:
             stoppers.remove(stop)
             self._vacate(seat)
 
+    async def _listen_on(self, seat: Seat) -> None:
+        """Over one connection after the other, until another seat takes over."""
+        backoff = Backoff(self._process.home.host.label)
+        while True:
+            try:
+                lost = await self._listen(seat, backoff)
+            except Exception as error:
+                if not self._stays(seat, ReadingLost(f"an unexpected error: {error!r}")):
+                    return report(_WHAT, error, self._process.statistics.count)
+                raise
+            if lost is None or not self._stays(seat, lost):
+                return
+            await backoff.pause(lost)
+
     async def _listen(self, seat: Seat, backoff: Backoff) -> ReadingLost | None:
         """Over one connection. Returns how it was lost, or None if it was handed over."""
-        host, options = self._process.home.host, self._process.options
-        listening = seat.listening = Listening(
-            host, options.timeout, options.block_time, self._take, lambda: self._tidy(seat)
-        )
+        home, options, look = self._process.home, self._process.options, partial(self._tidy, seat)
+        listening = seat.listening = Listening(home.host, options.timeout, options.block_time, self._take, look)
         try:
             await self._join(seat, listening)
             backoff.succeeded()
@@ -312,7 +330,7 @@ class Listener:
                 if seat.given_up or seat.leaving or seat.in_thread:
                     raise
                 seat.leaving = True
-                seat.loop.call_later(_PATIENCE, self._end, seat)
+                apart(seat.loop.call_later, _PATIENCE, self._end, seat)
                 io_thread.current().settle(self)
 
     def _retire(self, seat: Seat) -> None:

@@ -18,11 +18,13 @@ from hybrid_layer.remote.backoff import ReadingLost
 from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import cause_of, is_not_now, unwrapped
+from hybrid_layer.supervision import Guard, apart, start_task
 
 _AT_ONCE = 500
 """Names in one SUBSCRIBE, so that 10,000 of them do not hold up what else the server does."""
 _MARGIN = 2.0
 """Seconds that a server which sent nothing has for the answer to a PING."""
+_WHAT = "a connection of pub/sub"
 _LAST_CHANCE = 0.2
 _TURN = 32
 """Messages that are read without giving the event loop a turn: their consumers must run before buffers are full."""
@@ -108,6 +110,7 @@ class Listening:
         self._chances = 2
         self._turn = _TURN
         self._cause = ""
+        self._guard = Guard(_WHAT, None, lambda error: self._hang_up(repr(error)))
 
     async def open(self) -> None:
         """Connect. Raises `ReadingLost`."""
@@ -119,7 +122,7 @@ class Listening:
             self._host.forget(error)
             raise ReadingLost(str(error) or f"no connection within {self._open_within} s") from None
         self._descriptor = sockets.descriptor_of(self._connection)
-        self._timer = self._loop.call_later(self._silence, self._look)
+        self._timer = apart(self._loop.call_later, self._silence, self._look)
 
     async def subscribe(self, names: Sequence[str]) -> None:
         """Subscribe to all of `names`, while reading. Raises `ReadingLost`."""
@@ -210,9 +213,13 @@ class Listening:
         self._awaited.extend(awaited)
         self._outbox.append(command)
         if self._writer is None or self._writer.done():
-            self._writer = self._loop.create_task(self._write_out())
+            self._writer = start_task(self._loop, self._write_out())
 
     async def _write_out(self) -> None:
+        with self._guard:
+            await self._write_all()
+
+    async def _write_all(self) -> None:
         while self._outbox:
             commands, self._outbox = self._outbox, []
             try:
@@ -224,20 +231,27 @@ class Listening:
 
     def _look(self) -> None:
         """A server that sends nothing is asked; one that does not answer, or whose connection was cut, is lost."""
+        with self._guard:
+            pause = self._ask_if_silent()
+            if pause is not None:
+                self._timer = apart(self._loop.call_later, pause, self._look)
+
+    def _ask_if_silent(self) -> float | None:
+        """Seconds until the next look; None if the connection is lost."""
         self._on_look()
         if self._heard:
             self._heard, self._chances = False, 2
-            pause = self._silence
-        elif self._chances == 2:
+            return self._silence
+        if self._chances == 2:
             self._write(("PING", "silence"), [None])
-            self._chances, pause = 1, self._margin
-        elif self._chances == 1:
+            self._chances = 1
+            return self._margin
+        if self._chances == 1:
             # Where the loop was busy all the time, the answer may be here and only the reading is still to come.
-            self._chances, pause = 0, _LAST_CHANCE
-        else:
-            self._hang_up(f"no answer within {self._silence + self._margin} s")
-            return
-        self._timer = self._loop.call_later(pause, self._look)
+            self._chances = 0
+            return _LAST_CHANCE
+        self._hang_up(f"no answer within {self._silence + self._margin} s")
+        return None
 
     def _hang_up(self, cause: str) -> None:
         self._cause = cause

@@ -17,6 +17,7 @@ from hybrid_layer.remote.backoff import ReadingLost
 from hybrid_layer.remote.inbox_reader import WAKE_LIFE_MS
 from hybrid_layer.remote.pops import Pops
 from hybrid_layer.statistics import warn
+from hybrid_layer.supervision import Guard, keep_going, start_task
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process, Shard
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _LOOK_INTERVAL = 1.0
 """Seconds between two looks whether the machine has members."""
 _BATCH = 16
+_WHAT = "the reader of the machine's inbox"
 
 
 class MachineReader:
@@ -33,6 +35,7 @@ class MachineReader:
     def __init__(self, process: Process, machine: Machine) -> None:
         self._process = process
         self._machine = machine
+        self._guard = Guard(_WHAT, process.statistics.count)
         self._wake_name = identity.random_id()
         self._shard: Shard | None = None
         self._news = asyncio.Event()
@@ -64,7 +67,7 @@ class MachineReader:
         if self._task is None or self._task.done() or self._loop is not loop:
             self._loop = loop
             self._news = asyncio.Event()
-            self._task = loop.create_task(self._run())
+            self._task = start_task(loop, keep_going(_WHAT, self._run, self._process.statistics.count))
 
     async def _run(self) -> None:
         process = self._process
@@ -85,7 +88,8 @@ class MachineReader:
                     continue
                 if answer is not None and answer[0] != keys[0]:
                     for raw in answer[1]:
-                        await self._deliver(shard, raw)
+                        with self._guard:  # this message may be lost, the rest of the batch need not be
+                            await self._deliver(shard, raw)
         finally:
             await pops.close()
 
@@ -132,7 +136,7 @@ class MachineReader:
         assert self._shard is not None
         assert self._loop is not None
         command = scripts.WAKE.command([self._shard.keys.wake(self._wake_name)], WAKE_LIFE_MS)
-        self._loop.create_task(self._send_wake(self._shard.number, command))
+        start_task(self._loop, self._send_wake(self._shard.number, command))
 
     async def _send_wake(self, shard: int, command: tuple[str | bytes | int, ...]) -> None:
         try:

@@ -20,6 +20,7 @@ from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import cause_of
 from hybrid_layer.statistics import warn
+from hybrid_layer.supervision import apart
 
 _MARGIN = 2.0
 """Seconds beyond the block time after which an answer is given up."""
@@ -160,7 +161,7 @@ class Pops:
                 if self._given_up:
                     raise
                 if not self.cancelled:
-                    asyncio.get_running_loop().call_later(_WAKE_PATIENCE, self._run_out, _this_task())
+                    apart(asyncio.get_running_loop().call_later, _WAKE_PATIENCE, self._run_out, _this_task())
                     self._wake()
                 self.cancelled = True
 

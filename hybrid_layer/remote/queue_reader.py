@@ -22,10 +22,14 @@ from hybrid_layer.remote.entries import Entry
 from hybrid_layer.remote.inbox_reader import LINGER, WAKE_LIFE_MS
 from hybrid_layer.remote.pops import Pops
 from hybrid_layer.statistics import warn
+from hybrid_layer.supervision import Guard, apart, keep_going, start_task
 from hybrid_layer.waiters import Waiter, WaitQueue, Waker
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process, Shard
+
+
+_WHAT = "the reader of normal channels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class QueueReader:
         self._returns: set[concurrent.futures.Future[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._guard = Guard(_WHAT, process.statistics.count)
         self._pops = self._new_pops()
 
     async def receive(self, channel: str) -> bytes:
@@ -127,7 +132,7 @@ class QueueReader:
         if self._task is None or self._task.done():
             self._stopping = False
             self._pops = self._new_pops()
-            self._task = self._loop.create_task(self._run())
+            self._task = start_task(self._loop, keep_going(_WHAT, self._run, self._process.statistics.count))
         elif self._popping:
             if channel not in self._popping:
                 self._wake()
@@ -145,7 +150,7 @@ class QueueReader:
             # What the pop brings comes behind these, so they go back together; and put back now, they would be popped.
             self._wake()
         else:
-            self._loop.call_later(LINGER, self._wake_if_unwanted, channel)
+            apart(self._loop.call_later, LINGER, self._wake_if_unwanted, channel)
 
     def _wake_if_unwanted(self, channel: str) -> None:
         queue = self._queues.get(channel)
@@ -197,7 +202,8 @@ class QueueReader:
                     continue
                 self._popping = frozenset()
                 if answer is not None and answer[0] != self._wake_key:
-                    self._accept(answer[0].rpartition("|")[2], answer[1][0])
+                    with self._guard:  # this message may be lost, its successors need not wait
+                        self._accept(answer[0].rpartition("|")[2], answer[1][0])
                 self._give_up_unwanted()
         finally:
             self._popping = frozenset()

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from hybrid_layer.remote import io_thread, sockets
 from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.sentinel_answers import QUESTION, masters
+from hybrid_layer.supervision import keep_going, start_task
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.sentinel import Sentinels
@@ -54,7 +55,7 @@ class Watch:
             if self._task is not None and not self._task.done():
                 _inherited.append(self._task)
             self._loop = loop
-            self._task = loop.create_task(self._run())
+            self._task = start_task(loop, keep_going("the watch over Sentinels", self._run, None))
 
     def _stop(self) -> None:
         thread, task = self._thread, self._task

@@ -14,7 +14,7 @@ REAPED_WITHIN = 2.0
 SWEPT_WITHIN = 10.0
 """A look around sweeps only part of the segment for what has expired."""
 _TOTALS = ("channels", "messages", "waiters", "groups", "pairs", "members", "blocks", "free blocks")
-_MUST_BE_ZERO = ("slow", "memory", "damaged", "undecodable")
+_MUST_BE_ZERO = ("slow", "memory", "damaged", "undecodable", "errors")
 
 
 class SegmentView:

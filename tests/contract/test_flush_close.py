@@ -109,7 +109,7 @@ async def test_prefixes_are_apart(make_layer: LayerMaker) -> None:
     assert (await receive(layer, mine))["n"] == 2
 
 
-KEYS = {"sent", "received", "full", "expired", "dead", "slow", "memory", "damaged", "undecodable"}
+KEYS = {"sent", "received", "full", "expired", "dead", "slow", "memory", "damaged", "undecodable", "errors"}
 
 
 async def test_statistics(make_layer: LayerMaker) -> None:

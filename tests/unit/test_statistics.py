@@ -24,7 +24,7 @@ def clock() -> Clock:
 
 def test_every_key_is_always_there() -> None:
     assert Statistics().as_dict() == dict.fromkeys(KEYS, 0)
-    reasons = {"full", "expired", "dead", "slow", "memory", "damaged", "undecodable"}
+    reasons = {"full", "expired", "dead", "slow", "memory", "damaged", "undecodable", "errors"}
     assert set(KEYS) == {"sent", "received", *reasons}
 
 

@@ -28,7 +28,7 @@ SHARED = {
         "policy",
         "serializers",
     ),
-    *("statistics", "transport", "waiters"),
+    *("statistics", "supervision", "transport", "waiters"),
 }
 """What both halves may use. None of it knows a half, or the router."""
 

@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LAYOUT_VERSION 3u
+#define LAYOUT_VERSION 4u
 #define LAYOUT_MAGIC "hybrid\x01\n"
 
 #define PAGE 4096u
@@ -55,6 +55,7 @@ enum counter {
     COUNT_MEMORY,
     COUNT_DAMAGED,
     COUNT_UNDECODABLE,
+    COUNT_ERRORS,
     COUNT_REAPED, /* processes that were found dead */
     COUNTERS
 };
