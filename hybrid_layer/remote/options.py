@@ -10,7 +10,9 @@ from typing import Any
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import one_of, positive_number, shown
 from hybrid_layer.remote.hosts import Host, parse_hosts
+from hybrid_layer.remote.named_host import NamedHost, may_move
 from hybrid_layer.remote.sentinel import AllServices
+from hybrid_layer.remote.server import Server
 from hybrid_layer.statistics import warn
 
 _MESSAGE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
@@ -73,7 +75,7 @@ def remote_options(
         return encode({"type": message_type}, name)
 
     return RemoteOptions(
-        () if isinstance(found, AllServices) else found,
+        () if isinstance(found, AllServices) else tuple(_watched(host, timeout) for host in found),
         timeout,
         block_time,
         one_of("remote", remote, ("queue", "pubsub")),
@@ -81,3 +83,7 @@ def remote_options(
         notice("on_reconnect", on_reconnect),
         found if isinstance(found, AllServices) else None,
     )
+
+
+def _watched(host: Host, timeout: float) -> Host:
+    return NamedHost(host, timeout) if isinstance(host, Server) and may_move(host) else host

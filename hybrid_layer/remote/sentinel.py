@@ -8,17 +8,14 @@ failover.
 from __future__ import annotations
 
 import asyncio
-import threading
-import weakref
 from collections.abc import Sequence
-from typing import Any
 
 from redis.exceptions import ConnectionError, RedisError
 
-from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.handshake import ask
+from hybrid_layer.remote.opened import Opened
 from hybrid_layer.remote.sentinel_answers import QUESTION, Master, masters
 from hybrid_layer.remote.sentinel_watch import Watch
 from hybrid_layer.remote.server import SWITCH_AFTER, AnyConnection, Server
@@ -130,12 +127,8 @@ class Service:
         self._refresh_interval = refresh_interval
         self._known: tuple[Server, int, float] | None = None
         """The master, the epoch of the answer that named it, and the time of that."""
-        self._process = identity.current
-        self._lock = threading.Lock()
-        self._opened: weakref.WeakKeyDictionary[Any, tuple[int, asyncio.AbstractEventLoop]] = (
-            weakref.WeakKeyDictionary()
-        )
-        """Connections, by the epoch in which they were made."""
+        self._opened: Opened[int] = Opened()
+        """Connections, with the epoch in which they were made."""
 
     async def connection(self) -> AnyConnection:
         """See `hosts.Host`."""
@@ -144,10 +137,7 @@ class Service:
             master = await self._sentinels.master(self._name)
             known = self._known = (self._options.at(master.host, master.port), master.epoch, monotonic())
         connection = known[0].new_connection()
-        if self._process is not identity.current:  # a forked child leaves its parent's alone
-            self._process, self._lock, self._opened = identity.current, threading.Lock(), weakref.WeakKeyDictionary()
-        with self._lock:
-            self._opened[connection] = (known[1], asyncio.get_running_loop())
+        self._opened.add(connection, known[1])
         return connection
 
     async def place(self) -> Service:
@@ -167,11 +157,7 @@ class Service:
         known = self._known
         if known is not None and known[1] < master.epoch:
             self._known = None
-        if self._process is not identity.current:
-            return
-        with self._lock:
-            opened = list(self._opened.items())
-        for connection, (epoch, loop) in opened:
+        for connection, loop, epoch in self._opened.all():
             if epoch < master.epoch:
                 sockets.abort(connection, loop)
 

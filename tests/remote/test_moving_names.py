@@ -1,0 +1,253 @@
+"""Servers behind a host name that moves, while what it led to before goes on answering."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybrid_layer import HybridChannelLayer
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote.hosts import parse_hosts
+from hybrid_layer.remote.named_host import may_move
+from tests.moving_names import MovingName
+from tests.process_main import Parent
+from tests.processes import Process
+from tests.remote.tools import recovered
+from tests.servers import Server
+
+Run = Callable[..., Any]
+NewServer = Callable[..., Server]
+
+TIMEOUT = 3.0
+SLACK = 2.0
+"""Seconds more than promised, for a machine that is busy with other things."""
+NOTICES = {"on_disconnect": "layer.lost", "on_reconnect": "layer.back"}
+LAYERS: dict[str, Callable[..., Any]] = {
+    "queue": RedisChannelLayer,
+    "pubsub": RedisPubSubChannelLayer,
+    "hybrid": lambda **options: HybridChannelLayer(remote="pubsub", routes={"*": "remote"}, **options),
+}
+
+
+@pytest.fixture
+def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MovingName:
+    name = MovingName(tmp_path / "name")
+    monkeypatch.setattr(socket, "getaddrinfo", name.resolve)
+    return name
+
+
+def build(name: MovingName, prefix: str, **options: Any) -> dict[str, Any]:
+    return {
+        way: make(hosts=[name.url], prefix=f"{prefix}-{way}", timeout=TIMEOUT, **options)
+        for way, make in LAYERS.items()
+    }
+
+
+async def resident(parent: Parent, file: Path, prefix: str) -> None:
+    """With each layer: be a member of a group, and answer whatever comes to whom it names and to another group."""
+    name = MovingName(file)
+    name.install()
+
+    async def serve(way: str, layer: Any, channel: str) -> None:
+        while (message := await layer.receive(channel))["type"] != "over":
+            if message["type"].startswith("layer."):
+                parent.send((way, message["type"]))
+            else:
+                await recovered(lambda: layer.send(message["to"], {"type": "answer"}), 20)
+                await recovered(lambda: layer.group_send("answers", {"type": "group answer"}), 20)
+
+    layers = build(name, prefix, **NOTICES)
+    names = {way: await layer.new_channel() for way, layer in layers.items()}
+    for way, layer in layers.items():
+        await layer.group_add("questions", names[way])
+    serving = [
+        asyncio.create_task(serve(way, layer, channel))
+        for way, layer in layers.items()
+        for channel in ("jobs", names[way])
+    ]
+    await asyncio.sleep(0.3)
+    parent.ready(names)
+    await asyncio.gather(*serving)
+    for layer in layers.values():
+        await layer.close()
+
+
+async def ask_until_all_is_heard(layer: Any, theirs: str) -> None:
+    """Ask over each kind of channel until an answer of each kind is there."""
+    own = await recovered(layer.new_channel)
+    await recovered(lambda: layer.group_add("answers", own))
+    question = {"type": "question", "to": own}
+    asks: list[Callable[[], Any]] = [
+        lambda: layer.send("jobs", question),
+        lambda: layer.send(theirs, question),
+        lambda: layer.group_send("questions", question),
+    ]
+    for ask in asks:
+        missing = {"answer", "group answer"}
+        while missing:
+            await recovered(ask)
+            try:
+                async with asyncio.timeout(0.2):
+                    while missing:
+                        missing.discard((await layer.receive(own))["type"])
+            except TimeoutError:
+                pass
+        await asyncio.sleep(0.1)  # answers to questions that were asked again
+        while True:
+            try:
+                await asyncio.wait_for(layer.receive(own), 0.1)
+            except TimeoutError:
+                break
+
+
+@pytest.mark.parametrize("old", ["replica", "primary"])
+def test_old_and_new_processes_meet_at_the_new_server(
+    old: str, name: MovingName, new_server: NewServer, spawn: Callable[..., Process], prefix: str, run: Run
+) -> None:
+    first = new_server()
+    second = new_server(
+        repl_diskless_sync_delay=0, **({"replicaof": [first.host, first.port]} if old == "replica" else {})
+    )
+    name.leads_to(first)
+    process = spawn(resident, name.file, prefix)
+    theirs = process.ready()
+    if old == "replica":
+        second.command("REPLICAOF", "NO", "ONE")
+        first.command("REPLICAOF", second.host, second.port)
+    name.leads_to(second)
+    began = time.monotonic()
+    layers = build(name, prefix)
+
+    async def main() -> None:
+        await asyncio.gather(*(ask_until_all_is_heard(layer, theirs[way]) for way, layer in layers.items()))
+        assert time.monotonic() - began < TIMEOUT + SLACK
+        told: dict[str, list[str]] = {way: [] for way in LAYERS}
+        while process.has_news():
+            way, notice = process.receive()
+            told[way].append(notice)
+        assert told == {way: ["layer.lost", "layer.back"] for way in LAYERS}
+        for way, layer in layers.items():
+            await layer.send("jobs", {"type": "over"})
+            await layer.send(theirs[way], {"type": "over"})
+        await asyncio.to_thread(process.result)
+        for layer in layers.values():
+            await layer.close()
+
+    run(main(), seconds=60)
+    clients = first.command("CLIENT", "LIST")
+    assert not [each for each in clients if "blpop" in str(each) or "evalsha" in str(each)]
+
+
+def test_who_only_sends_follows(name: MovingName, new_server: NewServer, prefix: str, run: Run) -> None:
+    first, second = new_server(), new_server()
+    name.leads_to(first)
+    layer = RedisChannelLayer(hosts=[name.url], prefix=prefix, timeout=1)
+    reader = RedisChannelLayer(hosts=[second.url], prefix=prefix)
+
+    async def main() -> None:
+        await asyncio.sleep(0.1)
+        await layer.send("jobs", {"n": "old"})
+        name.leads_to(second)
+        waiting = asyncio.create_task(reader.receive("jobs"))
+        async with asyncio.timeout(1 + SLACK):
+            while not waiting.done():
+                await recovered(lambda: layer.send("jobs", {"n": "new"}))
+                await asyncio.sleep(0.05)
+        assert await waiting == {"n": "new"}
+        await layer.close()
+        await reader.close()
+
+    run(main())
+
+
+def test_a_server_is_not_left_before_another_answers(
+    name: MovingName, new_server: NewServer, prefix: str, run: Run
+) -> None:
+    first, gone = new_server(), new_server()
+    gone.stop()
+    name.leads_to(first)
+    layer = RedisPubSubChannelLayer(hosts=[name.url], prefix=prefix, timeout=1, **NOTICES)
+
+    async def works() -> None:
+        channel = await layer.new_channel()
+        await layer.send(channel, {"n": 1})
+        assert await layer.receive(channel) == {"n": 1}
+
+    async def main() -> None:
+        waits = await layer.new_channel()
+        waiting = asyncio.create_task(layer.receive(waits))
+        for _ in range(2):  # the loop has a connection of its own now
+            await works()
+        name.file.write_text("")
+        await looked(name, 3)
+        name.leads_to(gone)
+        await looked(name, 3)
+        await works()
+        assert not waiting.done()
+        gone.restart()
+        assert (await waiting)["type"] == "layer.lost"
+        assert (await layer.receive(waits))["type"] == "layer.back"
+        await works()
+        await layer.close()
+
+    run(main())
+
+
+def test_a_server_with_several_addresses_is_not_left(
+    name: MovingName, new_server: NewServer, prefix: str, run: Run, servers: list[Server]
+) -> None:
+    """Resolvers may name others of them each time."""
+    server = new_server(bind=["127.0.0.1", "127.0.0.2"])
+    other = type("Other", (), {"host": "127.0.0.2", "port": server.port})
+    name.leads_to(server)
+    layer = RedisPubSubChannelLayer(hosts=[name.url], prefix=prefix, timeout=1, **NOTICES)
+
+    async def main() -> None:
+        channel = await layer.new_channel()
+        waiting = asyncio.create_task(layer.receive(channel))
+        host = layer._transport._process().home.host
+        for place in (server, other, server, other):
+            name.leads_to(place)
+            async with asyncio.timeout(20):
+                while host._addresses != {(place.host, place.port)}:  # noqa: ASYNC110  # nobody tells
+                    await asyncio.sleep(0.02)
+        assert not waiting.done()
+        probes = int(server.command("INFO", "stats")["total_connections_received"])
+        await looked(name, 3)
+        assert int(server.command("INFO", "stats")["total_connections_received"]) == probes + 1  # that of INFO
+        await layer.send(channel, {"n": 1})
+        assert await waiting == {"n": 1}
+        await layer.close()
+
+    run(main())
+
+
+async def looked(name: MovingName, times: int) -> None:
+    """Wait until the name has been looked up `times` times more."""
+    until = name.lookups + times
+    async with asyncio.timeout(20):
+        while name.lookups < until:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("host", "moves"),
+    [
+        ("redis://cache.example", True),
+        ("rediss://cache.example:1", True),
+        ("redis://localhost", False),
+        ("redis://127.0.0.1", False),
+        ("redis://[::1]", False),
+        (("fe80::1%eth0", 6379), False),
+        ("unix:///run/redis.sock", False),
+    ],
+)
+def test_what_may_move(host: Any, moves: bool) -> None:
+    (found,) = parse_hosts([host], {}, 2)  # type: ignore[misc]
+    assert may_move(found) is moves  # type: ignore[arg-type]
