@@ -21,6 +21,7 @@ from hybrid_layer.ipc.lockfile import is_file
 from hybrid_layer.ipc.patience import PAUSE
 from hybrid_layer.loops import running
 from hybrid_layer.statistics import warn
+from hybrid_layer.supervision import apart
 from hybrid_layer.waiters import WaitQueue, Waker
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Station:
             return
         status = os.fstat(self._fd)
         self._inode = (status.st_dev, status.st_ino)
-        self.loop.add_reader(self._fd, self._on_ring)
+        apart(self.loop.add_reader, self._fd, self._on_ring)
         self._segment.wakers[self.number] = self.wake
 
     def close(self) -> None:
@@ -231,7 +232,7 @@ class Station:
     def retry_soon(self, key: Hashable, callback: Callable[[], None]) -> None:
         """Call back when the segment's lock may be had again; once for each key, however often it was asked for."""
         if not self._retries:
-            self.loop.call_later(PAUSE, self._retry)
+            apart(self.loop.call_later, PAUSE, self._retry)
         self._retries[key] = callback
 
     def _retry(self) -> None:
@@ -340,7 +341,8 @@ class Station:
             self._timer.cancel()
         self._is_timer_slow = self.number >= 0 and not self._queues
         fast = REPOLL if self.number >= 0 else _UNRUNG_REPOLL
-        self._timer = self.loop.call_later(_INBOX_REPOLL if self._is_timer_slow else fast, self._repoll)
+        pause = _INBOX_REPOLL if self._is_timer_slow else fast
+        self._timer = apart(self.loop.call_later, pause, self._repoll)
 
     def _repoll(self) -> None:
         self._timer = None

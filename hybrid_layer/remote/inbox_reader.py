@@ -120,7 +120,7 @@ class InboxReader:
         stoppers, stop = process.connections.loops.get().stoppers, lambda: self._abort(reading)
         stoppers.append(stop)
         reading.task = start_task(loop, self._run(reading))
-        reading.task.add_done_callback(lambda _: stoppers.remove(stop))
+        apart(reading.task.add_done_callback, lambda _: stoppers.remove(stop))
 
     async def _run(self, reading: _Reading) -> None:
         process = self._process

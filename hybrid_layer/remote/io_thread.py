@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import leave_pending
+from hybrid_layer.supervision import apart
 
 T = TypeVar("T")
 
@@ -94,7 +95,7 @@ class IOThread:
         loop = self._loop
         if loop is not None:
             try:
-                loop.call_soon_threadsafe(callback)
+                apart(loop.call_soon_threadsafe, callback)
             except RuntimeError:  # it has just ended
                 pass
 
@@ -155,26 +156,26 @@ class IOThread:
     def _post(self, callback: Callable[[], object]) -> None:
         """Call something in the thread, which is started if it does not run. Does not wait for it."""
         if is_here():  # who forks or ends the process has the lock, and waits for us
-            asyncio.get_running_loop().call_soon(callback)
+            apart(asyncio.get_running_loop().call_soon, callback)
             return
         with self._lock:
             loop = self._loop or self._open()
             self._ensure_thread(loop)
-            loop.call_soon_threadsafe(callback)
+            apart(loop.call_soon_threadsafe, callback)
 
     def _open(self) -> _Loop:
         self._selector = selectors.DefaultSelector()
-        loop = self._loop = _Loop(self._selector)
+        loop = self._loop = apart(_Loop, self._selector)
         self._calls = set()
         self._ends = self._pauses = False
         for resident in list(self._residents):
-            loop.call_soon_threadsafe(resident.start)
+            apart(loop.call_soon_threadsafe, resident.start)
         return loop
 
     def _ensure_thread(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._main, args=[loop], name="hybrid_layer-io", daemon=True)
-            self._thread.start()
+            apart(self._thread.start)
 
     def _main(self, loop: asyncio.AbstractEventLoop) -> None:
         _here.is_io_thread = True

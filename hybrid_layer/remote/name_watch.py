@@ -7,6 +7,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from hybrid_layer.remote import io_thread
+from hybrid_layer.supervision import keep_going, start_task
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.named_host import NamedHost
@@ -50,7 +51,7 @@ class NameWatch:
                 _inherited.append(self._task)
             self._loop, self._news = loop, asyncio.Event()
             self._news.set()  # soon, to know whom the first connections lead to
-            self._task = loop.create_task(self._run())
+            self._task = start_task(loop, keep_going("the watch over a host name", self._run, None))
 
     def _stop(self) -> None:
         thread, task = self._thread, self._task

@@ -1,0 +1,95 @@
+"""Whoever uses a layer first is not kept: its context variables go with it, while others go on using the layer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import threading
+import weakref
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from tests.contract.conftest import LayerMaker
+
+belonging: contextvars.ContextVar[Any] = contextvars.ContextVar("belonging")
+
+
+class Belonging:
+    """What only a context variable of one user refers to."""
+
+
+async def use(layer: Any) -> None:
+    """Everything that a consumer does. Without `asyncio.timeout`, whose cancelled timer would keep the context."""
+    name = await layer.new_channel()
+    await layer.group_add("first", name)
+    for channel, send in ((name, layer.send), ("normal", layer.send), (name, layer.group_send)):
+        await send("first" if send == layer.group_send else channel, {"type": "job"})
+        assert await layer.receive(channel) == {"type": "job"}
+    waiting = asyncio.create_task(layer.receive(name))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await layer.group_add("first", "normal")
+    await layer.group_send("first", {"type": "job"})
+    assert await layer.receive("normal") == {"type": "job"}
+    await layer.group_discard("first", name)
+    await layer.group_discard("first", "normal")
+    await layer.statistics()
+
+
+async def gone(kept: list[weakref.ref[Belonging]]) -> None:
+    """Wait until all of them are."""
+    async with asyncio.timeout(10):
+        while [each for each in kept if each() is not None]:  # what ends soon may keep them
+            await asyncio.sleep(0.05)
+            gc.collect()
+
+
+@pytest.mark.configurations("each-path")
+async def test_the_first_users_of_a_layer_are_not_kept(make_layer: LayerMaker) -> None:
+    # asyncio keeps the timer of `asyncio.timeout` until its time has come, also when it was cancelled.
+    layer, kept = make_layer(**({"timeout": 1} if make_layer.configuration.hosts else {})), []
+
+    async def first() -> None:
+        belonging.set(Belonging())
+        kept.append(weakref.ref(belonging.get()))
+        await use(layer)
+
+    def job() -> None:
+        belonging.set(Belonging())
+        kept.append(weakref.ref(belonging.get()))
+        for _ in range(2):
+            async_to_sync(layer.send)("job", {"type": "job"})
+        async_to_sync(layer.group_send)("nobody", {"type": "job"})
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    await asyncio.to_thread(thread.join)
+    await asyncio.create_task(first())
+    name = await layer.new_channel()
+    waiting = [asyncio.create_task(layer.receive(channel)) for channel in (name, "normal")]
+    await gone(kept)
+    for task, channel in zip(waiting, (name, "normal"), strict=True):
+        await layer.send(channel, {"type": "on"})
+        assert await task == {"type": "on"}
+
+
+@pytest.mark.configurations("each-path")
+async def test_who_waits_goes_on_in_its_own_context(make_layer: LayerMaker) -> None:
+    layer = make_layer()
+    name = await layer.new_channel()
+
+    async def consumer(channel: str) -> Any:
+        belonging.set(channel)
+        await layer.receive(channel)
+        return belonging.get()
+
+    channels = [name, "normal"]
+    tasks = [asyncio.create_task(consumer(channel)) for channel in channels]
+    await asyncio.sleep(0.05)
+    for channel in channels:
+        await layer.send(channel, {"type": "on"})
+    assert [await task for task in tasks] == channels
