@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError, RedisError
 from hybrid_layer.remote import io_thread
 from hybrid_layer.remote.handshake import ask
 from hybrid_layer.remote.refusals import FINAL, MovedError, WrongServer, unwrapped
+from hybrid_layer.remote.replies import OddReply
 from hybrid_layer.remote.seat import call
 from hybrid_layer.remote.server import SWITCH_AFTER, AnyConnection, Server
 
@@ -86,8 +87,10 @@ class Cluster:
                 async with asyncio.timeout(_ANSWER):
                     reply = await ask(node, QUESTION)
                 if isinstance(reply, list):
-                    self._note(reply, node)
-                    return
+                    try:
+                        return self._note(reply, node)
+                    except (TypeError, AttributeError, LookupError, ValueError):
+                        raise OddReply("CLUSTER SLOTS", reply) from None
                 if "cluster support disabled" in str(reply):
                     raise WrongServer("it is no node of a cluster. Leave 'cluster' out: hosts=['redis://...'].")
                 complaints.append(f"{_address(node)}: {reply}")

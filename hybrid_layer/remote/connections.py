@@ -22,6 +22,7 @@ from hybrid_layer.remote.handshake import Command
 from hybrid_layer.remote.hosts import Host
 from hybrid_layer.remote.link import Link, NotConnected, unavailable
 from hybrid_layer.remote.refusals import FINAL, is_elsewhere, is_not_now, unwrapped
+from hybrid_layer.remote.replies import OddReply, Shape
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.queue_reader import QueueReader
@@ -86,19 +87,22 @@ class Connections:
         self._abandoned = False
         self.loops: LoopLocal[LoopConnections] = LoopLocal(LoopConnections, _abort)
 
-    async def run(self, shard: int, command: Command) -> Any:
-        """The reply to `command` from the server of `shard`. Raises `RemoteUnavailable` within the timeout."""
+    async def run(self, shard: int, command: Command, shape: Shape | None = None) -> Any:
+        """The reply to `command` from the server of `shard`. Raises `RemoteUnavailable` within the timeout.
+
+        `shape` says which replies can be used; any other is an error of the server.
+        """
         here = self.loops.get()
         deadline = monotonic() + self.timeout
         if here.stays() or here.is_thread:
             while here.hops:  # the loop has only just turned out to stay; what was called before comes first
                 await here.landed.wait()
-            return await self._run(here, shard, command, deadline)
+            return await self._run(here, shard, command, deadline, shape)
         here.hopped += 1
         here.hops += 1
         here.landed.clear()
         try:
-            return await io_thread.current().run(lambda: self._run(self.loops.get(), shard, command, deadline))
+            return await io_thread.current().run(lambda: self._run(self.loops.get(), shard, command, deadline, shape))
         finally:
             here.hops -= 1
             if not here.hops:
@@ -130,10 +134,15 @@ class Connections:
             except RuntimeError:  # the loop is closed
                 pass
 
-    async def _run(self, here: LoopConnections, shard: int, command: Command, deadline: float) -> Any:
+    async def _run(
+        self, here: LoopConnections, shard: int, command: Command, deadline: float, shape: Shape | None = None
+    ) -> Any:
         here.calls += 1
         try:
-            return await self._try(here, shard, command, deadline)
+            reply = await self._try(here, shard, command, deadline)
+            if shape is not None and not shape(reply):
+                raise unavailable(self.hosts[shard], OddReply(scripts.name_of(command), reply))
+            return reply
         finally:
             here.calls -= 1
             if self._abandoned:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from hybrid_layer.clock import monotonic
+from hybrid_layer.remote.replies import number_in
 
 _VERSION = b"1"
 _STAMPS_FOR = 10.0
@@ -20,6 +21,8 @@ _GOOD_WITHIN = 0.1
 """Seconds that a measurement for that may take: the clock is known no better."""
 _ANNOUNCED_WITHIN = 2.0
 """Seconds that a flush's announcement may need. One that never comes was refused to whoever flushed."""
+_MOST_MISSED = 1_000_000
+"""Flushes that a process may not have heard of."""
 _MOST_LEFT = 16
 """Incarnations that are remembered as over. A message is not on its way for as long as so many take."""
 
@@ -35,14 +38,25 @@ class Entry:
 
 
 def parse(raw: bytes) -> Entry | None:
-    """None for an entry of a version that this release does not know."""
-    fields = raw.split(b"|", 4)
+    """None for an entry of a version that this release does not know, or that is none at all."""
+    fields = raw.split(b"|", 4) if isinstance(raw, bytes) else ()
     if len(fields) != 5 or fields[0] != _VERSION:
         return None
+    stamp_ms = number_in(fields[1])
+    if stamp_ms is None or (fields[2] and read_epoch(fields[2]) is None):
+        return None
     try:
-        return Entry(int(fields[1]), fields[2], _names(fields[3]), fields[4])
+        return Entry(stamp_ms, fields[2], _names(fields[3]), fields[4])
     except ValueError:
         return None
+
+
+@lru_cache(maxsize=16)
+def read_epoch(epoch: bytes) -> tuple[bytes, int] | None:
+    """The incarnation and the number of flushes in ``<incarnation>:<flushes>``, or None."""
+    incarnation, mark, flushes = epoch.rpartition(b":")
+    count = number_in(flushes)
+    return None if count is None or not mark else (incarnation, count)
 
 
 def _names(text: bytes) -> Sequence[str]:
@@ -73,13 +87,18 @@ def parse_note(raw: bytes) -> Note:
     """Raises `ValueError` for a note that cannot be read."""
     kind, *fields = raw.split(b"|")
     if kind == b"+":
-        group, member, stamp_ms, epoch = fields
-        return Note("+", group.decode("ascii"), member.decode("ascii"), int(stamp_ms), epoch)
+        group, member, stamp, epoch = fields
+        stamp_ms = number_in(stamp)
+        if stamp_ms is None or read_epoch(epoch) is None:
+            raise ValueError("no stamp, or no epoch")
+        return Note("+", group.decode("ascii"), member.decode("ascii"), stamp_ms, epoch)
     if kind == b"-":
         group, member = fields
         return Note("-", group.decode("ascii"), member.decode("ascii"))
     if kind == b"f":
         (epoch,) = fields
+        if read_epoch(epoch) is None:
+            raise ValueError("no epoch")
         return Note("f", epoch=epoch)
     return Note(kind.decode("ascii"))
 
@@ -151,29 +170,34 @@ class Epoch:
 
     def heard(self, epoch: bytes) -> bool:
         """Learn of an epoch that was just announced. False: it is of another database of the server, or unreadable."""
-        incarnation, _, flushes = epoch.rpartition(b":")
-        if not flushes.isdigit():
+        read = read_epoch(epoch)
+        if read is None or self.is_absurd(epoch):
             return False
         with self._lock:
-            self._heard = incarnation, int(flushes)
+            incarnation, flushes = self._heard = read
             if incarnation != self._incarnation:
                 return False
-            if int(flushes) >= self._flushes:
+            if flushes >= self._flushes:
                 self.await_no_more()
         self.meet(epoch)
         return True
 
     def flushed(self, epoch: bytes) -> None:
         """Learn of the epoch that this process made by a flush: news, even if it is of an unknown incarnation."""
-        incarnation, _, flushes = epoch.rpartition(b":")
+        incarnation, flushes = read_epoch(epoch) or (self._incarnation, 0)
         with self._lock:
             is_new = incarnation != self._incarnation
             if is_new:
-                self._await(incarnation, int(flushes))
+                self._await(incarnation, flushes)
         self.meet(epoch)
         if is_new:
             with self._lock:
                 self.generation += 1
+
+    def is_absurd(self, epoch: bytes) -> bool:
+        """Whether so many flushes cannot have been missed. To believe it would be to drop all that is sent from now."""
+        read = read_epoch(epoch)
+        return read is not None and read[0] == self._incarnation and read[1] > self._flushes + _MOST_MISSED
 
     def admits(self, epoch: bytes) -> bool:
         """Whether what carries `epoch` is to be taken in, however long it was on its way; without one, it is."""
@@ -199,11 +223,10 @@ class Epoch:
 
     def meet(self, epoch: bytes) -> bool:
         """Learn of an epoch. False: it is older than the last flush."""
-        incarnation, _, flushes = epoch.rpartition(b":")
-        try:
-            count = int(flushes)
-        except ValueError:
+        read = read_epoch(epoch)
+        if read is None:
             return True
+        incarnation, count = read
         if self._on_news is not None and (incarnation != self._incarnation or count > self._flushes):
             self._on_news(zlib.crc32(incarnation), count)
         with self._lock:

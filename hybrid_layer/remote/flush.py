@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from hybrid_layer.remote import scripts
+from hybrid_layer.remote import replies, scripts
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process, Shard
@@ -27,9 +27,8 @@ async def flush_shard(process: Process, shard: Shard) -> None:
         # SCAN names no key, so a node that has lost the slot would answer it, with nothing.
         await run(shard.number, ("EXISTS", f"{keys.base}nobody"))
     while True:
-        cursor, found = await run(
-            shard.number, ("SCAN", cursor, "MATCH", keys.scan_pattern(), "COUNT", _SCANNED_AT_ONCE)
-        )
+        command = ("SCAN", cursor, "MATCH", keys.scan_pattern(), "COUNT", _SCANNED_AT_ONCE)
+        cursor, found = await run(shard.number, command, replies.is_scan)
         names = [name.decode("ascii", "replace") for name in found]
         living.update(filter(None, map(keys.process_of_alive, names)))
         doomed = [name for name in names if keys.is_data(name)]
@@ -38,7 +37,7 @@ async def flush_shard(process: Process, shard: Shard) -> None:
         if cursor == b"0":
             break
     told = [keys.epoch] if process.options.way == "pubsub" else []
-    epoch = await run(shard.number, scripts.FLUSH.command([keys.epoch], *told))
+    epoch = await run(shard.number, scripts.FLUSH.command([keys.epoch], *told), replies.is_text)
     shard.epoch.flushed(epoch)
     note = b"f|" + epoch
     await asyncio.gather(*(run(shard.number, scripts.NOTE.command([keys.notes(name)], note)) for name in living))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio.connection import SSLConnection
-from redis.exceptions import ConnectionError, ResponseError
+from redis.exceptions import ConnectionError, InvalidResponse, ResponseError
 
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.refusals import WrongServer
@@ -70,6 +70,8 @@ async def _reply(connection: Any) -> Any:
         return await connection.read_response(disable_decoding=True)
     except ResponseError as error:
         return error
+    except (ValueError, RecursionError) as error:  # redis-py meets bytes that are not of the protocol
+        raise InvalidResponse(f"it does not speak the protocol of Redis: {error}") from None
 
 
 async def _refuse_sentinel(connection: Any) -> None:

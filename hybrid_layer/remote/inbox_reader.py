@@ -203,7 +203,7 @@ class InboxReader:
 
     def _deliver_one(self, element: bytes, now: float) -> None:
         process, home = self._process, self._process.home
-        entry = process.accept(home, element)
+        entry = process.accept_own(element)
         if entry is None:
             return
         deadline = home.clock.deadline(entry.stamp_ms)

@@ -16,7 +16,7 @@ from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
 from hybrid_layer.names import process_of
-from hybrid_layer.remote import io_thread, scripts
+from hybrid_layer.remote import io_thread, replies, scripts
 from hybrid_layer.remote.entries import Note, parse_note
 from hybrid_layer.statistics import warn
 from hybrid_layer.supervision import keep_going, start_task
@@ -29,6 +29,8 @@ _LEAST_LIFE = 1.0
 """Seconds that an alive key lives, even if messages expire sooner."""
 _BACKOFF = (0.05, 0.5)
 """First and last pause between two tries with a server that does not answer, in seconds."""
+_LONGEST = 1e9
+"""Seconds that a membership may last by a note. Servers refuse to keep a key for ever so long."""
 _AT_ONCE = 200
 """Memberships that are put back in one pipeline."""
 
@@ -126,13 +128,15 @@ class Keeper:
             try:
                 self._take_note(shard, parse_note(note))
             except ValueError:
-                warn(("note", shard.host.label), f"Skipped a note on {shard.host.label} that cannot be read.")
+                self._process.undecodable(shard, "a note")
 
     def _take_note(self, shard: Shard, note: Note) -> None:
+        if shard.epoch.is_absurd(note.epoch) or (note.member and not self._process.is_own(note.member)):
+            raise ValueError("an epoch that cannot be, or a channel of another process")
         if note.epoch:
             shard.epoch.admits(note.epoch)
         if note.kind == "+":
-            deadline = shard.clock.deadline(note.stamp_ms)
+            deadline = min(shard.clock.deadline(note.stamp_ms), monotonic() + _LONGEST)
             with self._lock:
                 self._memberships[note.group, note.member] = _Membership(shard.number, deadline, shard.epoch.generation)
         elif note.kind == "-":
@@ -203,7 +207,7 @@ class Keeper:
         try:
             was_known = "1" if shard.number in self._known else "0"
             command = scripts.RENEW.command(keys, int(self._life * 1000), was_known)
-            reply = await process.connections.run(shard.number, command)
+            reply = await process.connections.run(shard.number, command, replies.is_renewal)
             self._known.add(shard.number)
             gone, epoch, seconds, micros, *notes = reply
             shard.clock.measured([seconds, micros], asked, monotonic())

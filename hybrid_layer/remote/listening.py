@@ -18,6 +18,7 @@ from hybrid_layer.remote.backoff import ReadingLost
 from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import cause_of, is_not_now, unwrapped
+from hybrid_layer.remote.replies import OddReply, are_texts, is_number, is_text
 from hybrid_layer.supervision import Guard, apart, start_task
 
 _AT_ONCE = 500
@@ -170,20 +171,30 @@ class Listening:
             self._host.forget(error)
             raise ReadingLost(self._cause or cause_of(error)) from None
         self._heard = True
-        if isinstance(reply, list) and reply[0] == self._verbs.message:
+        if isinstance(reply, list) and reply[:1] == [self._verbs.message] and are_texts(reply) and len(reply) == 3:
             self.take(reply[1], reply[2])
             return
         refused = reply if isinstance(reply, ResponseError) else None
+        if refused is None and not self._is_answer(reply):
+            self._host.forget()
+            raise ReadingLost(str(OddReply("a subscription", reply)))
         self._refuse_to_stay(reply, refused)
         question = self._awaited.popleft() if self._awaited else None
         if question is not None:
             question.answer(refused)
 
+    def _is_answer(self, reply: object) -> bool:
+        """Whether it can be the answer to a subscription, to its end, or to a PING."""
+        kinds = (self._verbs.subscribe.lower().encode(), self._verbs.unsubscribed)
+        if isinstance(reply, list) and len(reply) == 3 and reply[0] in kinds:
+            return is_text(reply[1]) and is_number(reply[2])
+        return is_text(reply) or (are_texts(reply) and reply[:1] == [b"pong"])
+
     def _refuse_to_stay(self, reply: Any, refused: ResponseError | None) -> None:
         """Raise `ReadingLost` if `reply` says that everybody is to listen elsewhere, or nobody can at all."""
         in_cluster = bool(self._host.tag)
         if isinstance(reply, list) and reply[0] == self._verbs.unsubscribed:
-            if self._left and self._left[0] == reply[1].decode():
+            if self._left and self._left[0].encode() == reply[1]:
                 self._left.popleft()
                 return
             # Nobody asked for it: a node of a cluster says so that it does not own the slot any more.

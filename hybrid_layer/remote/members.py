@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.names import process_of
-from hybrid_layer.remote import scripts
+from hybrid_layer.remote import replies, scripts
 from hybrid_layer.statistics import warn_of_full_members
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Members:
         notes, told = self._telling(shard, channel)
         keys = [shard.keys.group(group), shard.keys.epoch, shard.keys.parts(group), *notes]
         command = scripts.GROUP_ADD.command(keys, member, self._life_ms, "add", group, *told)
-        shard.epoch.meet(await process.connections.run(shard.number, command))
+        shard.epoch.meet(await process.connections.run(shard.number, command, replies.is_text))
         if not self._is_foreign(channel):
             process.keeper.remember(group, member, shard.number)
         if member.startswith("@") and process.machine_reader is not None:
@@ -91,7 +91,7 @@ class Members:
             capacities = [text for part, capacity in list(known.items()) for text in (part, capacity)]
             capacity = policy.capacity if policy.uniform else 0
             command = script.command(keys, payload, process.expiry_ms, capacity, shard.keys.base, *names, *capacities)
-            reply = await process.connections.run(shard.number, command)
+            reply = await process.connections.run(shard.number, command, replies.is_group_outcome)
             if reply[0] != -1:
                 break
             parts = [part.decode() for part in reply[1:]]

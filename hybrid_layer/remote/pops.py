@@ -19,6 +19,7 @@ from hybrid_layer.remote.entries import Clock
 from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import cause_of
+from hybrid_layer.remote.replies import OddReply, are_texts, is_text, is_time
 from hybrid_layer.statistics import warn
 from hybrid_layer.supervision import apart
 
@@ -114,13 +115,16 @@ class Pops:
         found = []
         for key in keys:
             kind = await self._ask("TYPE", key)
+            if not is_text(kind):
+                raise OddReply("TYPE", kind)
             if kind in (b"list", b"none"):
                 found.append(key)
             else:
                 warn(
                     ("type", key),
-                    f"The key {key} on {self._host.label} holds a {kind.decode()} that is not of hybrid_layer; nothing "
-                    f"can be received there until it is removed. Who else writes keys with this prefix?",
+                    f"The key {key} on {self._host.label} holds a {kind.decode('ascii', 'replace')} that is not of "
+                    f"hybrid_layer; nothing can be received there until it is removed. Who else writes keys with this "
+                    f"prefix?",
                 )
         return found
 
@@ -135,14 +139,25 @@ class Pops:
                 self._has_blmpop = False  # Redis before 7
                 return await self._pop(keys, count)
             if reply is not None:
-                return reply[0].decode(), reply[1]
+                return self._popped("BLMPOP", keys, reply)
         else:
             reply = await self._answer(("BLPOP", *keys, self._block_time))
             if reply is not None:
-                return reply[0].decode(), [reply[1]]
+                return self._popped(
+                    "BLPOP", keys, [reply[0], reply[1:]] if isinstance(reply, list) and reply else reply
+                )
         if not self.cancelled:
             await self._measure()
         return None
+
+    @staticmethod
+    def _popped(command: str, keys: list[str], reply: object) -> tuple[str, list[bytes]]:
+        if not (isinstance(reply, list) and len(reply) == 2 and is_text(reply[0]) and are_texts(reply[1])):
+            raise OddReply(command, reply)
+        key = reply[0].decode("utf-8", "replace")
+        if key not in keys:
+            raise OddReply(command, reply)
+        return key, reply[1]
 
     async def _answer(self, command: tuple[Any, ...]) -> Any:
         connection = self._connection
@@ -180,6 +195,8 @@ class Pops:
         asked = monotonic()
         async with asyncio.timeout(self._timeout):
             reply = await self._ask("TIME")
+        if not is_time(reply):
+            raise OddReply("TIME", reply)
         self._clock.measured(reply, asked, monotonic())
 
     def _warn_of_eviction(self, memory: object) -> None:

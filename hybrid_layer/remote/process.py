@@ -85,15 +85,27 @@ class Process:
     def accept(self, shard: Shard, raw: bytes) -> Entry | None:
         """A popped entry, or None if it is to be dropped."""
         entry = parse(raw)
-        if entry is None:
-            self.statistics.count("undecodable")
-            warn(
-                ("entry", shard.host.label),
-                f"Dropped an entry on {shard.host.label} that this release of hybrid_layer cannot read. Processes of "
-                f"one prefix must run adjacent releases.",
-            )
+        if entry is None or shard.epoch.is_absurd(entry.epoch):
+            self.undecodable(shard, "an entry")
             return None
         return entry if shard.epoch.admits(entry.epoch) else None
+
+    def accept_own(self, raw: bytes) -> Entry | None:
+        """The same for one from the server of this process's inboxes, which must be for channels of this process."""
+        entry = self.accept(self.home, raw)
+        if entry is not None and not self.is_own(entry.names[0]):
+            self.undecodable(self.home, "an entry")
+            return None
+        return entry
+
+    def undecodable(self, shard: Shard, what: str) -> None:
+        """Count and warn of something on `shard` that cannot be read."""
+        self.statistics.count("undecodable")
+        warn(
+            (what, shard.host.label),
+            f"Dropped {what} on {shard.host.label} that this release of hybrid_layer cannot read. Processes of one "
+            f"prefix must run adjacent releases, and nothing else may write keys with it.",
+        )
 
     def dispose(self) -> None:
         """End everything, from any thread. For a layer that is garbage."""

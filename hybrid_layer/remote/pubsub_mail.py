@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.names import process_of
-from hybrid_layer.remote import scripts
-from hybrid_layer.remote.entries import Entry, Note, parse_note, published_entry
+from hybrid_layer.remote import replies, scripts
+from hybrid_layer.remote.entries import Entry, Note, parse_note, published_entry, read_epoch
 from hybrid_layer.remote.listener import Listener
 from hybrid_layer.remote.listening import Question, verbs_of
 from hybrid_layer.remote.members import Members
 from hybrid_layer.remote.own_groups import OwnGroups
-from hybrid_layer.statistics import warn
+from hybrid_layer.supervision import Guard
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process
@@ -37,6 +37,7 @@ class PubSubMail:
         self._members = Members(process, machine, publishes=True)
         self._groups = OwnGroups(lambda: process.home.epoch.generation)
         self._listener = Listener(process, self._names, self._wants, self._take, self._begins)
+        self._guard = Guard("the listener of pub/sub", process.statistics.count)
         self._group_start = b""
         self._epoch_name = b""
         self._adoptions: dict[tuple[str, str], Question] = {}
@@ -71,11 +72,11 @@ class PubSubMail:
         key = shard.keys.process(process_of(channel))
         if stamp is not None:
             entry = published_entry(stamp, channel, payload)
-            heard = await process.connections.run(shard.number, ("PUBLISH", key, entry))
+            heard = await process.connections.run(shard.number, ("PUBLISH", key, entry), replies.is_number)
         else:
             asked = monotonic()
             command = scripts.PUBLISH.command([key, shard.keys.epoch], payload, channel, process.expiry_ms)
-            heard, epoch, *now = await process.connections.run(shard.number, command)
+            heard, epoch, *now = await process.connections.run(shard.number, command, replies.is_published)
             shard.epoch.meet(epoch)
             shard.clock.measured_for_stamps(now, asked, monotonic())
         process.statistics.count("sent")
@@ -138,10 +139,16 @@ class PubSubMail:
         return not name.startswith(start) or name[len(start) :] in self._groups
 
     def _take(self, channel: bytes, text: bytes) -> None:
+        with self._guard:  # this message may be lost, the next one need not be
+            self._take_any(channel, text)
+
+    def _take_any(self, channel: bytes, text: bytes) -> None:
         if channel.startswith(self._group_start):
             self._take_for_group(channel[len(self._group_start) :].decode("ascii", "replace"), text)
         elif channel == self._epoch_name:
-            if self._process.home.epoch.heard(text):
+            if read_epoch(text) is None:
+                self._process.undecodable(self._process.home, "a flush's announcement")
+            elif self._process.home.epoch.heard(text):
                 self._process.inbox.clear()  # also if it was known before: what came since may be older
         elif text.startswith(b"g|"):
             self._take_for_added(text)
@@ -155,7 +162,7 @@ class PubSubMail:
     def _take_direct(self, text: bytes) -> None:
         epoch = self._process.home.epoch
         generation = epoch.generation  # before it is asked for flushes: one that is learnt of later drops this message
-        entry = self._process.accept(self._process.home, text)
+        entry = self._process.accept_own(text)
         if entry is None:
             return
         if entry.epoch:
@@ -175,7 +182,7 @@ class PubSubMail:
 
     def _take_for_added(self, text: bytes) -> None:
         fields = text.split(b"|", 2)
-        entry = self._process.accept(self._process.home, fields[-1])
+        entry = self._process.accept_own(fields[-1])
         if entry is not None:
             group = fields[1].decode("ascii", "replace")
             # Who is a member of its own accord, or has become one by the note, gets what is published to the group.
@@ -195,7 +202,7 @@ class PubSubMail:
         try:
             note = parse_note(text)
         except ValueError:
-            warn(("note", home.host.label), f"Skipped a note on {home.host.label} that cannot be read.")
+            self._process.undecodable(home, "a note")
             return
         if note.kind == "-":
             self._remove(note.group, note.member)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hybrid_layer.exceptions import ChannelFull
 from hybrid_layer.names import non_local
-from hybrid_layer.remote import scripts
+from hybrid_layer.remote import replies, scripts
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process, Shard
@@ -18,7 +18,7 @@ async def store(process: Process, shard: Shard, channel: str, payload: bytes, ke
     """Store `payload` on `shard` or raise `ChannelFull`. `keys` are those of ``scripts/send.lua``."""
     capacity = process.policy.capacity_for(channel)
     command = scripts.SEND.command(keys, payload, channel, capacity, process.expiry_ms)
-    outcome, expired, epoch = await process.connections.run(shard.number, command)
+    outcome, expired, epoch = await process.connections.run(shard.number, command, replies.is_outcome)
     shard.epoch.meet(epoch)
     if expired:
         process.statistics.count("expired", expired)

@@ -50,7 +50,10 @@ def unwrapped(error: Exception) -> Exception:
         return error
     kind = _BY_CODE.get(found[1], ResponseError)
     # Its other classes keep the code in their text, these two read an address from what follows it.
-    return kind(found[2] if issubclass(kind, AskError) else f"{found[1]} {found[2]}")
+    try:
+        return kind(found[2] if issubclass(kind, AskError) else f"{found[1]} {found[2]}")
+    except (ValueError, IndexError):  # there is none
+        return error
 
 
 def is_not_now(error: Exception, in_cluster: bool) -> bool:

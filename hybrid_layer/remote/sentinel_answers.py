@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from redis.exceptions import ConnectionError
 
+from hybrid_layer.remote.replies import OddReply
+
 QUESTION = ("SENTINEL", "MASTERS")
 
 
@@ -26,13 +28,16 @@ def masters(reply: object) -> dict[str, Master]:
         raise ConnectionError(f"it is no Sentinel: {reply}")
     found = {}
     for fields in reply:
-        texts = [field.decode("utf-8", "replace") for field in fields]
-        master = dict(zip(texts[::2], texts[1::2], strict=False))
-        found[master["name"]] = Master(
-            master["ip"],
-            int(master["port"]),
-            int(master.get("config-epoch", 0)),
-            "down" in master["flags"],  # s_down: it says so; o_down: others too
-            int(master.get("num-other-sentinels", 0)),
-        )
+        try:
+            texts = [field.decode("utf-8", "replace") for field in fields]
+            master = dict(zip(texts[::2], texts[1::2], strict=False))
+            found[master["name"]] = Master(
+                master["ip"],
+                int(master["port"]),
+                int(master.get("config-epoch", 0)),
+                "down" in master["flags"],  # s_down: it says so; o_down: others too
+                int(master.get("num-other-sentinels", 0)),
+            )
+        except (TypeError, AttributeError, KeyError, ValueError):
+            raise OddReply("SENTINEL MASTERS", fields) from None
     return found

@@ -51,3 +51,8 @@ WAKE = _load("wake")
 
 ALL = (SEND, PUT_BACK, GROUP_ADD, GROUP_DISCARD, GROUP_SEND, PUBLISH, GROUP_PUBLISH, RENEW, FLUSH, NOTE, WAKE)
 BY_SHA = {script.sha: script for script in ALL}
+
+
+def name_of(command: tuple[str | bytes | int, ...]) -> str:
+    """What `command` is called among people."""
+    return f"the script {BY_SHA[str(command[1])].name}" if command[0] == "EVALSHA" else str(command[0])

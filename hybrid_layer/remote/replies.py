@@ -1,0 +1,85 @@
+"""What servers answer, by shape. A reply of another one is an error of that server, not of whoever asked.
+
+A broken server, a proxy, or another program at the address may answer anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeGuard
+
+from redis.exceptions import RedisError
+
+Shape = Callable[[object], bool]
+"""Whether a reply is one that can be used."""
+
+_MOST_DIGITS = 15
+"""Of a number in a text. More are no time and no count, and Python refuses some thousands of them."""
+
+
+class OddReply(RedisError):
+    """A server answered with something that cannot be an answer to the command."""
+
+    def __init__(self, command: object, reply: object) -> None:
+        super().__init__(
+            f"its answer to {command} is none that Redis or Valkey gives: {repr(reply)[:100]}. Is something else at "
+            f"this address, or a proxy between?"
+        )
+
+
+def number_in(text: object) -> int | None:
+    """The number that `text` is: ASCII digits, and not absurdly many."""
+    if isinstance(text, bytes) and len(text) <= _MOST_DIGITS and text.isdigit():
+        return int(text)
+    return None
+
+
+def is_number(reply: object) -> bool:
+    """An integer."""
+    return isinstance(reply, int)
+
+
+def is_text(reply: object) -> bool:
+    """A string, which is bytes here."""
+    return isinstance(reply, bytes)
+
+
+def is_time(reply: object) -> bool:
+    """The answer to TIME."""
+    return isinstance(reply, list) and len(reply) == 2 and number_in(reply[0]) is not None is not number_in(reply[1])
+
+
+def are_texts(reply: object) -> TypeGuard[list[bytes]]:
+    """Strings, however many."""
+    return isinstance(reply, list) and all(map(is_text, reply))
+
+
+def is_outcome(reply: object) -> bool:
+    """What ``scripts/send.lua`` returns."""
+    return _is_record(reply, (int, int, bytes))
+
+
+def is_published(reply: object) -> bool:
+    """What ``scripts/publish.lua`` returns."""
+    return _is_record(reply, (int, bytes, bytes, bytes)) and is_time(reply[2:])
+
+
+def is_renewal(reply: object) -> bool:
+    """What ``scripts/renew.lua`` returns."""
+    return isinstance(reply, list) and is_published(reply[:4])
+
+
+def is_group_outcome(reply: object) -> bool:
+    """What ``scripts/group_send.lua`` returns, and ``scripts/group_publish.lua``."""
+    if isinstance(reply, list) and reply[:1] == [-1]:
+        return are_texts(reply[1:])
+    return _is_record(reply, (int, int, int, int, bytes))
+
+
+def is_scan(reply: object) -> bool:
+    """The answer to SCAN."""
+    return isinstance(reply, list) and len(reply) == 2 and is_text(reply[0]) and are_texts(reply[1])
+
+
+def _is_record(reply: object, kinds: tuple[type, ...]) -> TypeGuard[list[Any]]:
+    return isinstance(reply, list) and len(reply) == len(kinds) and all(map(isinstance, reply, kinds))
