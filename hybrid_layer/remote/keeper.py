@@ -17,7 +17,7 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
 from hybrid_layer.names import process_of
 from hybrid_layer.remote import io_thread, replies, scripts
-from hybrid_layer.remote.entries import Note, parse_note
+from hybrid_layer.remote.entries import Note
 from hybrid_layer.statistics import warn
 from hybrid_layer.supervision import keep_going, start_task
 
@@ -125,14 +125,11 @@ class Keeper:
     def take_notes(self, shard: Shard, notes: list[bytes]) -> None:
         """Read what other processes did: see ``scripts/include/notes.lua``."""
         for note in notes:
-            try:
-                self._take_note(shard, parse_note(note))
-            except ValueError:
-                self._process.undecodable(shard, "a note")
+            known = self._process.accept_note(shard, note)
+            if known is not None:
+                self._take_note(shard, known)
 
     def _take_note(self, shard: Shard, note: Note) -> None:
-        if shard.epoch.is_absurd(note.epoch) or (note.member and not self._process.is_own(note.member)):
-            raise ValueError("an epoch that cannot be, or a channel of another process")
         if note.epoch:
             shard.epoch.admits(note.epoch)
         if note.kind == "+":

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
-from hybrid_layer.exceptions import HybridLayerError
-from hybrid_layer.names import local
+from hybrid_layer.exceptions import HybridLayerError, InvalidName
+from hybrid_layer.names import check_channel, local
 from hybrid_layer.remote import io_thread, scripts
 from hybrid_layer.remote.backoff import ReadingLost
 from hybrid_layer.remote.inbox_reader import WAKE_LIFE_MS
@@ -124,7 +124,11 @@ class MachineReader:
             self._process.statistics.count("expired", len(entry.names))
             return
         for name in entry.names:
-            channel = local(name)
+            try:
+                channel = check_channel(local(name))
+            except InvalidName:
+                self._process.undecodable(shard, "an entry")
+                continue
             try:
                 await self._machine.deliver(channel, entry.payload)
             except HybridLayerError as error:

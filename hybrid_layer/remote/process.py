@@ -8,7 +8,7 @@ from hybrid_layer import identity
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.names import process_of
 from hybrid_layer.remote.connections import Connections
-from hybrid_layer.remote.entries import Clock, Entry, Epoch, parse
+from hybrid_layer.remote.entries import Clock, Entry, Epoch, Note, parse, parse_note
 from hybrid_layer.remote.hosts import Host
 from hybrid_layer.remote.keeper import Keeper
 from hybrid_layer.remote.keys import Keys
@@ -97,6 +97,17 @@ class Process:
             self.undecodable(self.home, "an entry")
             return None
         return entry
+
+    def accept_note(self, shard: Shard, raw: bytes) -> Note | None:
+        """What somebody did to a membership of this process, or None if that cannot be."""
+        try:
+            note = parse_note(raw)
+        except ValueError:
+            note = None
+        if note is None or shard.epoch.is_absurd(note.epoch) or (note.member and not self.is_own(note.member)):
+            self.undecodable(shard, "a note")
+            return None
+        return note
 
     def undecodable(self, shard: Shard, what: str) -> None:
         """Count and warn of something on `shard` that cannot be read."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from hybrid_layer.clock import monotonic
 from hybrid_layer.names import process_of
 from hybrid_layer.remote import replies, scripts
-from hybrid_layer.remote.entries import Entry, Note, parse_note, published_entry, read_epoch
+from hybrid_layer.remote.entries import Entry, Note, published_entry, read_epoch
 from hybrid_layer.remote.listener import Listener
 from hybrid_layer.remote.listening import Question, verbs_of
 from hybrid_layer.remote.members import Members
@@ -199,14 +199,12 @@ class PubSubMail:
 
     def _take_note(self, text: bytes) -> None:
         home = self._process.home
-        try:
-            note = parse_note(text)
-        except ValueError:
-            self._process.undecodable(home, "a note")
+        note = self._process.accept_note(home, text)
+        if note is None:
             return
         if note.kind == "-":
             self._remove(note.group, note.member)
-        elif note.kind == "+" and home.epoch.admits(note.epoch) and self._process.is_own(note.member):
+        elif note.kind == "+" and home.epoch.admits(note.epoch):
             self._adopt(note)
 
     def _adopt(self, note: Note) -> None:

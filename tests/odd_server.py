@@ -1,0 +1,119 @@
+"""A server that speaks the protocol of Redis and answers what a test says, for instance nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hybrid_layer.remote import scripts
+from tests.closing import Closing
+from tests.servers import HOST
+
+Answer = Callable[[Sequence[bytes]], Any]
+EPOCH = b"1-1:0"
+
+
+def encoded(reply: Any) -> bytes:
+    """`reply` as the protocol has it; an `Exception` is an error, a `bytearray` goes out as it is."""
+    match reply:
+        case None:
+            return b"*-1\r\n"
+        case bytearray():
+            return bytes(reply)
+        case bool() | int():
+            return b":%d\r\n" % reply
+        case bytes():
+            return b"$%d\r\n%s\r\n" % (len(reply), reply)
+        case Exception():
+            return b"-%s\r\n" % str(reply).encode()
+        case _:
+            return b"*%d\r\n" % len(reply) + b"".join(map(encoded, reply))
+
+
+def time_reply() -> list[bytes]:
+    seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
+    return [b"%d" % seconds, b"%d" % micros]
+
+
+def usual(command: Sequence[bytes]) -> Any:
+    """What a server would answer to a command of this layer, as far as its callers look."""
+    match command[0].upper():
+        case b"TIME":
+            return time_reply()
+        case b"SCAN":
+            return [b"0", []]
+        case b"PUBLISH":
+            return 1
+        case b"EVALSHA":
+            return {
+                "send": [0, 0, EPOCH],
+                "publish": [1, EPOCH, *time_reply()],
+                "renew": [0, EPOCH, *time_reply()],
+                "group_send": [0, 0, 0, 0, EPOCH],
+                "group_publish": [0, 0, 0, 0, EPOCH],
+                "group_add": EPOCH,
+                "flush": EPOCH,
+            }.get(script_of(command), 1)
+    return b"OK"
+
+
+def script_of(command: Sequence[bytes]) -> str:
+    """The name of the script that a command runs; empty for other commands."""
+    return scripts.BY_SHA[command[1].decode()].name if command[0].upper() == b"EVALSHA" else ""
+
+
+class OddServer(Closing):
+    """Answers by `answer`, which is called in a thread of the server and may block nobody else."""
+
+    def __init__(self, answer: Answer = usual) -> None:
+        self.answer = answer
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._server: asyncio.Server = asyncio.run_coroutine_threadsafe(
+            asyncio.start_server(self._serve, HOST, 0), self._loop
+        ).result(10)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        """As an entry of `hosts`."""
+        return f"redis://{HOST}:{self.port}"
+
+    def close(self) -> None:
+        """Break everything and end."""
+
+        async def end() -> None:
+            self._server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                while line := await reader.readline():
+                    command = []
+                    for _ in range(int(line[1:])):
+                        length = int((await reader.readline())[1:])
+                        command.append((await reader.readexactly(length + 2))[:-2])
+                    reply = self.answer(command)
+                    if asyncio.iscoroutine(reply):
+                        reply = await reply
+                    writer.write(encoded(reply))
+        finally:
+            self._tasks.discard(task)
+            writer.close()

@@ -1,0 +1,130 @@
+"""Malformed data of any shape, on real servers: each is one undecodable message, and the next good one arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hybrid_layer import HybridChannelLayer
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from tests.remote.malformed import entries, epochs, notes
+from tests.servers import Server
+
+Make = Callable[..., Any]
+Run = Callable[..., Any]
+
+LAYERS: dict[str, Callable[..., Any]] = {
+    "queue": RedisChannelLayer,
+    "pubsub": RedisPubSubChannelLayer,
+    "hybrid-queue": lambda **options: HybridChannelLayer(remote="queue", **options),
+    "hybrid-pubsub": lambda **options: HybridChannelLayer(remote="pubsub", **options),
+}
+
+
+@pytest.fixture(params=LAYERS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def layer(kind: str, server: Server, prefix: str, run: Run) -> Any:
+    routes = {"routes": {"remote": "remote"}} if kind.startswith("hybrid") else {}
+    return LAYERS[kind](hosts=[server.url], prefix=prefix, expiry=10, block_time=0.5, capacity=5000, **routes)
+
+
+class Stranger:
+    """Whoever writes to the server what is not of this layer."""
+
+    def __init__(self, server: Server, prefix: str) -> None:
+        self._server = server
+        self._base = f"{prefix}|1|"
+        self.epoch: bytes = server.command("GET", f"{self._base}epoch|")
+        self.stamp = b"%d" % int((time.time() + 5) * 1000)
+
+    def push(self, kind: str, name: str, elements: list[bytes]) -> None:
+        self._server.command("RPUSH", f"{self._base}{kind}|{name}", *elements)
+
+    def machine(self) -> str:
+        """The name of the one machine that is known to the server."""
+        (key,) = self._server.command("KEYS", f"{self._base}alive|@*")
+        return str(key.rpartition(b"|")[2].decode())
+
+    def publish(self, kind: str, name: str, texts: list[bytes]) -> None:
+        script = "for i = 2, #ARGV do redis.call('PUBLISH', ARGV[1], ARGV[i]) end"
+        self._server.command("EVAL", script, 0, f"{self._base}{kind}|{name}", *texts)
+
+
+async def until_undecodable(layer: Any, count: int) -> None:
+    async with asyncio.timeout(10):
+        while (await layer.statistics())["undecodable"] < count:  # noqa: ASYNC110  # counters have no event
+            await asyncio.sleep(0.01)
+
+
+def test_everywhere(
+    layer: Any, kind: str, server: Server, prefix: str, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        own = await layer.new_channel()
+        await layer.group_add("g", own)
+        if kind.startswith("hybrid"):
+            await layer.group_add("m", "local")
+        await layer.send("remote", {"n": 0})
+        assert await layer.receive("remote") == {"n": 0}
+        stranger = Stranger(server, prefix)
+        part = own.partition("!")[0] + "!"
+        process = part.rpartition(".")[2][:-1]
+        bad = entries(stranger.epoch, own.encode(), stranger.stamp)
+        bad_own = bad + entries(stranger.epoch, b"specific.OTHER!1", stranger.stamp)[:20]
+        bad_notes = notes(stranger.epoch, own.encode(), stranger.stamp)
+        assert len(bad) > 200
+        expected = (await layer.statistics())["undecodable"]
+        for number in (1, 2):
+            waiting = [asyncio.create_task(layer.receive(name)) for name in ("remote", own)]
+            if number > 1:
+                await asyncio.sleep(0.3)  # pub/sub listens in this loop by then
+            stranger.push("queue", "remote", bad)
+            expected += len(bad)
+            if "pubsub" in kind:
+                stranger.publish("process", process, [text for text in bad_own if not text.startswith((b"g|", b"n|"))])
+                stranger.publish("process", process, [b"g|g|" + text for text in bad_own])
+                stranger.publish("process", process, [b"n|" + text for text in bad_notes])
+                stranger.publish("group", "g", bad)
+                stranger.publish("epoch", "", epochs(stranger.epoch))
+            else:
+                stranger.push("inbox", part, bad)
+                stranger.push("notes", process, bad_notes)
+            await layer.send("remote", {"n": number})
+            await layer.send(own, {"n": number})
+            if kind.startswith("hybrid"):
+                machine = stranger.machine()
+                stranger.push(
+                    "inbox", f"{machine}!", entries(stranger.epoch, f"{machine}!local".encode(), stranger.stamp)
+                )
+                stranger.push(
+                    "inbox", f"{machine}!", [b"1|%s||%s|x" % (stranger.stamp, name) for name in (b"", b"@!!")]
+                )
+                expected += len(bad) + 2
+                await layer.group_send("m", {"n": number})
+                assert await asyncio.wait_for(layer.receive("local"), 10) == {"n": number}
+            async with asyncio.timeout(10):
+                assert [await task for task in waiting] == [{"n": number}] * 2
+                await layer.group_send("g", {"n": -number})
+                assert await layer.receive(own) == {"n": -number}
+        await until_undecodable(layer, expected)
+        statistics = await layer.statistics()
+        assert {key: statistics[key] for key in ("dead", "errors", "expired", "slow")} == {
+            "dead": 0,
+            "errors": 0,
+            "expired": 0,
+            "slow": 0,
+        }
+        assert server.command("EXISTS", f"{prefix}|1|alive|{process}") or "pubsub" in kind
+        await layer.close()
+
+    run(main(), seconds=60)
+    warnings = [text for text in caplog.messages if "cannot read" in text]
+    assert 1 <= len(warnings) <= 4
