@@ -14,8 +14,48 @@ import psutil
 from tests.guardian import guardian, kill_group
 
 
-class Child:
-    """A started program. Whoever starts one calls `wait`, or `kill` and then `wait`."""
+class Started:
+    """A process that a test started, in a group of its own. Whoever starts one calls `wait`, perhaps after a signal."""
+
+    pid: int
+
+    @property
+    def running(self) -> bool:
+        """Whether it lives; paused counts."""
+        raise NotImplementedError
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; nothing happens if it has ended."""
+        raise NotImplementedError
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code, negative for a signal; `subprocess.TimeoutExpired` if it takes longer."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """Stop it where it is (SIGSTOP), and return when it stands."""
+        self.signal(signal.SIGSTOP)
+        try:
+            process = psutil.Process(self.pid)
+            while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+                time.sleep(0.001)
+        except psutil.NoSuchProcess:  # it has just ended, and somebody else was its parent
+            pass
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self.signal(signal.SIGCONT)
+
+    def end_group(self) -> list[int]:
+        """After the end: kill the processes that it forked and left behind, and return their numbers."""
+        left = _living_members(self.pid)
+        kill_group(self.pid)
+        guardian.forget("group", self.pid)
+        return left
+
+
+class Child(Started):
+    """A started program."""
 
     def __init__(
         self,
@@ -41,34 +81,13 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether it lives; paused counts."""
         return self._popen.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; nothing happens if it has ended."""
         self._popen.send_signal(number)
 
-    def pause(self) -> None:
-        """Stop it where it is (SIGSTOP), and return when it stands."""
-        self.signal(signal.SIGSTOP)
-        process = psutil.Process(self.pid)
-        while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
-            time.sleep(0.001)
-
-    def resume(self) -> None:
-        """Go on after `pause`."""
-        self.signal(signal.SIGCONT)
-
     def wait(self, seconds: float) -> int:
-        """Its exit code, negative for a signal; `subprocess.TimeoutExpired` if it takes longer."""
         return self._popen.wait(seconds)
-
-    def end_group(self) -> list[int]:
-        """After the end: kill the processes that it forked and left behind, and return their numbers."""
-        left = _living_members(self.pid)
-        kill_group(self.pid)
-        guardian.forget("group", self.pid)
-        return left
 
 
 def _living_members(group: int) -> list[int]:

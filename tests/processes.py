@@ -16,6 +16,9 @@
 
 The process runs with `-X dev` and warnings as errors, and must print nothing. What is passed either way may be anything
 that pickle takes. Every wait is bounded. `tests/process_main.py` is the other end.
+
+The process is a fork of one that has imported what layers need (`tests/zygote.py`). One that is given flags, variables
+or a command is a new interpreter.
 """
 
 from __future__ import annotations
@@ -28,16 +31,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from multiprocessing import Pipe
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.child import Child
+from tests.child import Child, Started
 from tests.guardian import guardian
+from tests.zygote import FLAGS, Zygote
 
 ROOT = Path(__file__).parent.parent
-SECONDS = 20.0
+SECONDS = 60.0
 """The longest wait for anything that should happen at once."""
 _OPTIONS = ("loop", "flags", "environment", "under")
 
@@ -51,7 +56,8 @@ class Process:
 
     def __init__(self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]) -> None:
         loop: str = options.pop("loop", "asyncio")
-        flags: tuple[str, ...] = options.pop("flags", ("-X", "dev", "-W", "error"))
+        command = options.keys() & {"flags", "environment", "under"}
+        flags: tuple[str, ...] = options.pop("flags", FLAGS)
         environment: dict[str, str] = options.pop("environment", {})
         under: tuple[str, ...] = options.pop("under", ())
         assert not options, f"spawn() knows no {', '.join(options)}"
@@ -63,12 +69,16 @@ class Process:
         self._result: tuple[Any] | None = None
         self._ended = False
         try:
-            self._child = Child(
-                [*under, sys.executable, *flags, "-m", "tests.process_main", str(theirs.fileno()), target, loop],
-                output=self._output,
-                environment={**os.environ, "PYTHONPATH": _path(), **environment},
-                descriptors=[theirs.fileno()],
-            )
+            self._child: Started
+            if command:
+                self._child = Child(
+                    [*under, sys.executable, *flags, "-m", "tests.process_main", str(theirs.fileno()), target, loop],
+                    output=self._output,
+                    environment={**os.environ, "PYTHONPATH": _path(), **environment},
+                    descriptors=[theirs.fileno()],
+                )
+            else:
+                self._child = _zygote().fork(target, loop, os.environ, self._output, theirs.fileno())
         finally:
             theirs.close()
         self.send((args, kwargs))
@@ -193,6 +203,11 @@ class Process:
 def _path() -> str:
     # The run itself may have been given another redis-py by its PYTHONPATH.
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
+
+@cache
+def _zygote() -> Zygote:
+    return Zygote(ROOT, _path())
 
 
 def spawn(target: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Process:
