@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CORE := hybrid_layer/ipc/_core
-COMPILED := hybrid_layer/inbox.py hybrid_layer/waiters.py
+INBOX := hybrid_layer/_inbox
 TESTS ?= tests --ignore=tests/browser
 SECONDS ?= 60
 
@@ -19,7 +19,7 @@ demo: build/core ## run the example site on http://127.0.0.1:8000; HOSTS=redis:/
 	@$(if $(HOSTS),HYBRID_LAYER_HOSTS='$(HOSTS)') $(BIN)/python examples/chat/run.py
 
 .PHONY: build
-build: build/core ## compile what has changed: the C core, and two modules of Python
+build: build/core ## compile what has changed: the C core and the inbox
 
 .PHONY: test
 test: build/core ## run all tests but the browser's; TESTS=tests/unit/test_names.py runs these, SERVER=valkey on Valkey
@@ -29,16 +29,16 @@ test: build/core ## run all tests but the browser's; TESTS=tests/unit/test_names
 chaos: build/core ## kill senders and receivers for SECONDS=60, and see that nothing else goes wrong; SEED=... as printed
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-# The core of systems other than Linux, in a copy of the tree, with shared memory as macOS has it. And with
-# nothing compiled that is written in Python.
+# The core of systems other than Linux, in a copy of the tree, with shared memory as macOS has it. And with the inbox's
+# twin in Python.
 COPY := $(CURDIR)/build/portable
-LOCAL_TESTS ?= tests/ipc tests/contract $(COMPILED:hybrid_layer/%=tests/unit/test_%) -k "ipc or hybrid-local or unit"
+LOCAL_TESTS ?= tests/ipc tests/contract -k "ipc or hybrid-local"
 .PHONY: portable
-portable: build/core ## test the portable core on this machine: the local half without futex, /dev/shm and mypyc
+portable: build/core ## test the portable core on this machine: the local half without futex and /dev/shm
 	rm -rf $(COPY) && mkdir -p $(COPY)
 	cp -R setup.py pyproject.toml README.rst LICENSE hybrid_layer benchmarks tests $(COPY)
 	find $(COPY)/hybrid_layer -name '*.so' -delete
-	cd $(COPY) && HYBRID_LAYER_PORTABLE=1 HYBRID_LAYER_INTERPRETED=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	cd $(COPY) && HYBRID_LAYER_PORTABLE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	$(CC) -shared -fPIC -O1 -Wall -Wextra -Werror -o $(COPY)/elsewhere.so tests/ipc/core/elsewhere.c -ldl
 	cd $(COPY) && HYBRID_LAYER_PORTABLE=1 HYBRID_LAYER_INTERPRETED=1 PYTHONPATH=$(COPY) LD_PRELOAD=$(COPY)/elsewhere.so \
 		$(CURDIR)/$(BIN)/python -m pytest -n 3 --dist worksteal $(LOCAL_TESTS)
@@ -85,6 +85,6 @@ clean: ## remove what was built, except .venv
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-build/core: .venv/ready $(wildcard $(CORE)/*.c $(CORE)/*.h $(CORE)/*/*.c) $(COMPILED)
+build/core: .venv/ready $(wildcard $(CORE)/*.c $(CORE)/*.h $(CORE)/*/*.c $(INBOX)/*.[ch])
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	@mkdir -p build && touch $@

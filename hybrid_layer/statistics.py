@@ -10,6 +10,7 @@ from threading import get_ident
 from typing import Protocol
 
 from hybrid_layer.clock import monotonic
+from hybrid_layer.policy import Policy
 
 KEYS = ("sent", "received", "full", "expired", "dead", "slow", "memory", "damaged", "undecodable", "errors")
 
@@ -75,6 +76,16 @@ class Counters(Protocol):
 
     def warn(self, key: Hashable, text: str, *args: object) -> None:
         """Warn of a drop, calmly."""
+
+
+def tell_slow(counters: Counters, policy: Policy, name: str) -> None:
+    """Count that the oldest message of the channel `name` was dropped in its inbox, and warn of it."""
+    counters.count("slow")
+    counters.warn(
+        ("slow", name),
+        f"The consumer of {name} reads more slowly than messages arrive: its oldest unread message was dropped. "
+        f"Its capacity is {policy.capacity_for(name)}; raise it with channel_capacity, or send less.",
+    )
 
 
 class Statistics:

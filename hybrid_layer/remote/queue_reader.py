@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.inbox import Waiter, WaitQueue, Waker
 from hybrid_layer.loops import running
 from hybrid_layer.remote import io_thread, scripts
 from hybrid_layer.remote.backoff import ReadingLost
@@ -23,7 +24,6 @@ from hybrid_layer.remote.inbox_reader import LINGER, WAKE_LIFE_MS
 from hybrid_layer.remote.pops import Pops
 from hybrid_layer.statistics import warn
 from hybrid_layer.supervision import Guard, apart, keep_going, start_task
-from hybrid_layer.waiters import Waiter, WaitQueue, Waker
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process, Shard

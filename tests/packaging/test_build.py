@@ -16,7 +16,7 @@ import pytest
 import setuptools
 
 import hybrid_layer
-from hybrid_layer import inbox, waiters
+from hybrid_layer import inbox
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,41 +29,48 @@ def arguments_of_setup(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return seen
 
 
-def test_core_is_for_the_stable_abi(monkeypatch: pytest.MonkeyPatch) -> None:
-    extension, *_ = arguments_of_setup(monkeypatch)["ext_modules"]
-    assert extension.name == "hybrid_layer.ipc._core"
-    assert extension.py_limited_api
-    assert {Path(source).suffix for source in extension.sources} == {".c"}
-
-
-def test_some_modules_are_compiled_for_one_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HYBRID_LAYER_INTERPRETED", raising=False)
+def test_extensions_are_for_the_stable_abi(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One wheel of a platform is for all versions of Python."""
     arguments = arguments_of_setup(monkeypatch)
-    _, library, *modules = arguments["ext_modules"]
-    assert {f"hybrid_layer.{Path(source).stem}" for source in library.sources} == {each.name for each in modules}
+    assert {extension.name for extension in arguments["ext_modules"]} == {
+        "hybrid_layer.ipc._core",
+        "hybrid_layer._inbox",
+    }
+    for extension in arguments["ext_modules"]:
+        assert extension.py_limited_api
+        assert not extension.optional
+        assert {Path(source).suffix for source in extension.sources} == {".c"}
+    assert arguments["options"] == {"bdist_wheel": {"py_limited_api": "cp311"}}
+
+
+def test_free_threaded_python_has_no_stable_abi(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: name == "Py_GIL_DISABLED")
+    arguments = arguments_of_setup(monkeypatch)
+    assert not any(extension.py_limited_api for extension in arguments["ext_modules"])
     assert not arguments["options"]
-    # Make builds anew when one of them has changed.
-    [line] = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("COMPILED := ")]
-    assert sorted(line.split()[2:]) == sorted(library.sources)
 
 
-@pytest.mark.parametrize("reason", ["asked", "free-threaded"])
-def test_without_them_the_wheel_is_for_all_versions(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
-    if reason == "asked":
-        monkeypatch.setenv("HYBRID_LAYER_INTERPRETED", "1")
-    else:
-        monkeypatch.setattr(sysconfig, "get_config_var", lambda name: name == "Py_GIL_DISABLED")
-    arguments = arguments_of_setup(monkeypatch)
-    [extension] = arguments["ext_modules"]
-    assert extension.name == "hybrid_layer.ipc._core"
-    assert extension.py_limited_api == (reason == "asked")
-    assert bool(arguments["options"]) == (reason == "asked")
-
-
-def test_what_is_tested_here_is_compiled_unless_asked_otherwise() -> None:
+def test_what_is_tested_here_is_the_extension_unless_asked_otherwise() -> None:
     is_interpreted = os.environ.get("HYBRID_LAYER_INTERPRETED", "0") not in ("", "0")
-    for module in (inbox, waiters):
-        assert str(module.__file__).endswith(".py") == is_interpreted
+    for name in inbox.__all__:
+        module = getattr(inbox, name).__module__
+        assert module.startswith("hybrid_layer.interpreted" if is_interpreted else "hybrid_layer._inbox")
+
+
+@pytest.mark.parametrize("reason", ["asked", "not built"])
+def test_its_twin_serves_where_it_is_not(reason: str) -> None:
+    code = "from hybrid_layer import inbox; print(inbox.Inbox.__module__)"
+    if reason == "not built":
+        code = f"import sys; sys.modules['hybrid_layer._inbox'] = None; {code}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "HYBRID_LAYER_INTERPRETED": str(int(reason == "asked"))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "hybrid_layer.interpreted.inbox"
 
 
 @pytest.mark.parametrize(
@@ -97,9 +104,11 @@ def test_a_core_that_is_there_may_be_the_other_one(tmp_path: Path) -> None:
     assert "the portable one" in build(tmp_path, CC=str(compiler), HYBRID_LAYER_PORTABLE="1")
 
 
-def test_windows_gets_no_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_gets_the_inbox_if_it_can_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    assert arguments_of_setup(monkeypatch)["ext_modules"] == []
+    [extension] = arguments_of_setup(monkeypatch)["ext_modules"]
+    assert extension.name == "hybrid_layer._inbox"
+    assert extension.optional
 
 
 def test_no_compiler_is_a_sentence_that_names_the_remedy(tmp_path: Path) -> None:
@@ -116,26 +125,6 @@ def test_a_compiler_without_headers_is_the_same_sentence(tmp_path: Path) -> None
     answer = build(tmp_path, CC=str(compiler))
     assert "Python.h: No such file" in answer
     assert "the headers of the C library\nand those of Python" in answer
-
-
-def test_nothing_compiled_is_left_over_where_nothing_is_to_be_compiled(tmp_path: Path) -> None:
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    built = f"build/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
-    copy = copy_sources(tmp_path)
-    left = [copy / place / f"hybrid_layer/inbox{suffix}" for place in ("", built)]
-    for file in left:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    build(tmp_path, CC="no-such-compiler")
-    assert not any(file.exists() for file in left)
-
-
-def test_no_mypy_is_a_sentence_that_names_the_remedy(tmp_path: Path) -> None:
-    (tmp_path / "mypyc").mkdir()
-    (tmp_path / "mypyc/__init__.py").write_text("raise ImportError('there is none')")
-    answer = build(tmp_path, HYBRID_LAYER_INTERPRETED="0", PYTHONPATH=str(tmp_path))
-    assert "mypy is not installed" in answer
-    assert "pip install 'mypy" in answer
 
 
 def test_incomplete_sources_are_named(tmp_path: Path) -> None:
@@ -164,7 +153,7 @@ def build(directory: Path, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--inplace"],
         cwd=copy_sources(directory),
-        env={"PATH": "/usr/bin:/bin", "HYBRID_LAYER_INTERPRETED": "1", **environment},
+        env={"PATH": "/usr/bin:/bin", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

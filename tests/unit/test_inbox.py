@@ -1,4 +1,4 @@
-"""The inbox against a model: nothing lost, nothing twice, in order, and nobody waits beside a message."""
+"""The inbox: who is served when, what is forgotten, and that no cancelled or abandoned consumer costs another one."""
 
 from __future__ import annotations
 
@@ -6,200 +6,24 @@ import asyncio
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.loops import leave_pending
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
+from tests.inboxes import Nothing, implementation, later, take
 from tests.loops import counted_turns, run
 
-NAMES = ["p!1", "p!2", "p!3"]
-NAME = st.sampled_from(NAMES)
-CAPACITY = 4
-
-
-class Source:
-    """What the inbox fetches from: hands over only while somebody is unserved, as both halves do."""
-
-    def __init__(self, inbox: Inbox) -> None:
-        self.inbox = inbox
-        self.waiting: deque[tuple[list[str], bytes, float]] = deque()
-        self.is_armed = False
-        self.epoch = 0
-
-    def push(self, names: list[str], payload: bytes, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.waiting.append((names, payload, deadline))
-        if self.is_armed:
-            self.is_armed = False
-            loop.call_soon(self.take_in, loop)
-
-    def take_in(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self.inbox.unserved_loop(loop) is loop:
-            if not self.waiting:
-                self.is_armed = True
-                return
-            self.inbox.deliver(*self.waiting.popleft(), self.epoch)
-
-    def poll(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.take_in(loop)
-
-    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
-        pass
-
-
-class InboxMachine(RuleBasedStateMachine):
-    @initialize()
-    def begin(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.statistics = Statistics()
-        self.inbox = Inbox(Policy(capacity=CAPACITY), self.statistics, epoch=lambda: self.source.epoch)
-        self.source = Source(self.inbox)
-        self.tasks: list[asyncio.Task[None]] = []
-        self.received: list[tuple[str, int]] = []
-        self.number = 0
-        self.expected = 0
-        """Messages, once for each of their channels, that can still be received or were."""
-
-    def teardown(self) -> None:
-        if hasattr(self, "loop"):
-            for task in self.tasks:
-                task.cancel()
-            self.idle()
-            self.loop.close()
-
-    def idle(self) -> None:
-        for _ in range(30):
-            self.loop.run_until_complete(asyncio.sleep(0))
-
-    def payload(self) -> bytes:
-        self.number += 1
-        return str(self.number).encode()
-
-    async def read(self, name: str) -> None:
-        payload = await self.inbox.receive(name, self.source, self.loop)
-        self.received.append((name, int(payload)))
-
-    @rule(names=st.lists(NAME, min_size=1, max_size=3, unique=True), lives=st.booleans(), times=st.integers(1, 6))
-    def push(self, names: list[str], lives: bool, times: int) -> None:
-        for _ in range(times):
-            deadline = time.monotonic() + (1000 if lives else -1)
-            self.source.push(names, self.payload(), deadline, self.loop)
-            self.expected += len(names)
-
-    @rule(name=NAME, times=st.integers(1, 3))
-    def receive(self, name: str, times: int) -> None:
-        for _ in range(times):
-            self.tasks.append(self.loop.create_task(self.read(name)))
-
-    @rule()
-    def receive_any(self) -> None:
-        self.tasks.append(self.loop.create_task(self.read("p!")))
-
-    @precondition(lambda self: self.tasks)
-    @rule(which=st.integers(0, 100))
-    def cancel(self, which: int) -> None:
-        self.tasks[which % len(self.tasks)].cancel()
-
-    @rule(steps=st.integers(1, 3))
-    def go_on(self, steps: int) -> None:
-        for _ in range(steps):
-            self.loop.run_until_complete(asyncio.sleep(0))
-
-    @rule()
-    def flush(self) -> None:
-        self.idle()
-        self.source.epoch += 1
-        self.source.waiting.clear()
-        self.inbox.clear()
-        self.forget()
-
-    @rule()
-    def sweep(self) -> None:
-        self.inbox.sweep()
-
-    def forget(self) -> None:
-        self.expected = len(self.received)
-        self.statistics = self.inbox._statistics = Statistics()
-
-    @rule()
-    def settle(self) -> None:
-        self.idle()
-        self.tasks = [task for task in self.tasks if not task.done()]
-        # Nobody waits beside a message.
-        counts = self.statistics.as_dict()
-        buffered = sum(len(channel.messages) for channel in self.inbox._channels.values())
-        for name in NAMES:
-            channel = self.inbox._channels.get(name)
-            if channel is not None:
-                now = time.monotonic()
-                live = [message for message in channel.messages if message.deadline > now]
-                assert not (live and channel.waiters)
-                whole = self.inbox._channels.get("p!")
-                assert not (live and whole is not None and whole.waiters)
-        if self.tasks:
-            assert self.inbox.unserved_loop(self.loop) is self.loop
-            assert not self.source.waiting
-            assert self.inbox.is_awaited(self.loop)
-        else:
-            assert self.inbox.unserved_loop(self.loop) is None
-            assert not self.inbox.is_awaited(self.loop)
-            assert all(counts.waiting == counts.unserved == 0 for counts in self.inbox._loops.values())
-        # Nothing lost, nothing made up.
-        unfetched = sum(len(names) for names, _, _ in self.source.waiting)
-        assert len(self.received) + buffered + unfetched + counts["slow"] + counts["expired"] == self.expected
-        # What is idle goes with the next sweep.
-        self.inbox.sweep()
-        if not self.tasks and not buffered:
-            assert not self.inbox._channels
-
-    @invariant()
-    def order(self) -> None:
-        if not hasattr(self, "received"):
-            return
-        for name in NAMES:
-            numbers = [number for where, number in self.received if where == name]
-            assert numbers == sorted(set(numbers))
-
-    @invariant()
-    def bounded(self) -> None:
-        if hasattr(self, "inbox"):
-            assert all(len(channel.messages) <= CAPACITY for channel in self.inbox._channels.values())
-
-
-TestInbox = InboxMachine.TestCase
-TestInbox.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-
-
-def take(box: Inbox, name: str) -> bytes | None:
-    return box._take(name, box._channels.get(name) or box._add_channel(name))
+__all__ = ["implementation"]
 
 
 def inbox(capacity: int = 10) -> Inbox:
     return Inbox(Policy(capacity=capacity), Statistics())
-
-
-def later() -> float:
-    return time.monotonic() + 100
-
-
-class Nothing:
-    def __init__(self) -> None:
-        self.relaxed = 0
-
-    def poll(self, loop: asyncio.AbstractEventLoop) -> None:
-        pass
-
-    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.relaxed += 1
 
 
 nothing = Nothing()
@@ -256,13 +80,14 @@ def test_cancelled_waiter_passes_its_message_on(late: bool) -> None:
 
 
 def test_slow_consumer_costs_only_itself() -> None:
-    box = inbox(capacity=3)
+    statistics = Statistics()
+    box = Inbox(Policy(capacity=3), statistics)
     for n in range(10):
         box.deliver(["p!slow"], str(n).encode(), later())
     box.deliver(["p!other"], b"other", later())
     assert [take(box, "p!slow") for _ in range(4)] == [b"7", b"8", b"9", None]
     assert take(box, "p!other") == b"other"
-    assert box._statistics.as_dict()["slow"] == 7  # type: ignore[attr-defined]
+    assert statistics.as_dict()["slow"] == 7
 
 
 def test_whole_part_takes_the_oldest() -> None:
@@ -374,11 +199,11 @@ def test_channel_that_is_only_awaited_in_a_closed_loop_is_forgotten() -> None:
     box = inbox()
     with awaited_in_a_loop_that_closes(box, "p!1") as loop:
         box.sweep()
-        assert list(box._channels) == ["p!1"]
+        assert list(box.contents()) == ["p!1"]
         loop.close()
         box.sweep()
-        assert not box._channels
-        assert not box._loops
+        assert not box.contents()
+        assert not box.is_awaited(loop)
 
 
 def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:
@@ -399,18 +224,19 @@ def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:
         box._next_sweep = 0
         reading = asyncio.create_task(box.receive("p!new", nothing, asyncio.get_running_loop()))
         await asyncio.sleep(0)
-        assert list(box._channels) == ["p!new"]
+        assert list(box.contents()) == ["p!new"]
         reading.cancel()
 
     run(main())
 
 
 def test_sweep_frees_what_expired_unread() -> None:
-    box = inbox()
+    statistics = Statistics()
+    box = Inbox(Policy(), statistics)
     box.deliver(["p!1", "p!2"], b"x", time.monotonic() - 1)
     box.sweep()
-    assert not box._channels
-    assert box._statistics.as_dict()["expired"] == 2  # type: ignore[attr-defined]
+    assert not box.contents()
+    assert statistics.as_dict()["expired"] == 2
 
 
 def test_channel_is_kept_when_the_collector_closes_its_last_reader() -> None:

@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybrid_layer.inbox import Waiter, WaitQueue, Waker
 from hybrid_layer.loops import running
-from hybrid_layer.waiters import Waiter, WaitQueue, Waker
+from tests.inboxes import implementation
 from tests.loops import run
+
+__all__ = ["implementation"]
 
 
 def test_wakes_the_oldest_that_was_not_woken() -> None:
@@ -303,21 +306,19 @@ def test_model(steps: list[tuple[str, int]]) -> None:
 def test_one_that_the_collector_closes_while_another_is_looked_for() -> None:
     """In a loop that was closed without notice, so that the search goes on behind it."""
     queue = WaitQueue()
-    loops = [asyncio.new_event_loop() for _ in range(2)]
-    closed, leaving = (queue.join(loop) for loop in loops)
 
     class Closing(asyncio.SelectorEventLoop):
         def call_soon_threadsafe(self, *args: object, **kwargs: object) -> asyncio.Handle:
             queue.leave(leaving)
             raise RuntimeError("Event loop is closed")
 
-    other = Closing()
-    closed.loop = other
+    loops = [Closing(), asyncio.new_event_loop()]
+    _, leaving = (queue.join(loop) for loop in loops)
 
     async def main() -> None:
         waiter = queue.join(asyncio.get_running_loop())
         assert queue.wake_next(Waker(running())) in (leaving, waiter)
 
     run(main())
-    for loop in (*loops, other):
+    for loop in loops:
         loop.close()

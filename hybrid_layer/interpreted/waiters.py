@@ -13,6 +13,7 @@ A queue does no locking: its owner calls it either from one loop only or under a
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 
@@ -116,7 +117,7 @@ class Waker:
 
     def __init__(self, here: asyncio.AbstractEventLoop | None) -> None:
         self._here = here
-        self._together: list[Waiter] = []
+        self._together: deque[Waiter] = deque()
 
     def wake(self, waiter: Waiter, behind: bool = False) -> bool:
         """Wake `waiter`. False: its loop is gone, so wake another.
@@ -129,7 +130,7 @@ class Waker:
             if not waiter.ready:
                 waiter.ready = True
                 if not self._together:
-                    loop.call_soon(self._resume)
+                    loop.call_soon(self)
                 self._together.append(waiter)
             return True
         try:
@@ -138,14 +139,17 @@ class Waker:
             return False
         return True
 
-    def _resume(self) -> None:
-        waiters, self._together = iter(self._together), []
-        try:
-            for waiter in waiters:
-                waiter.resume()
-        finally:
-            for waiter in waiters:  # a task let KeyboardInterrupt or SystemExit through, and the loop may run again
-                waiter.loop.call_soon(waiter.resume)
+    def __call__(self) -> None:
+        """Have them go on. Called by the loop.
+
+        If one of them runs the loop again, as with nest_asyncio, or lets KeyboardInterrupt through, the rest goes on in
+        another callback.
+        """
+        waiters = self._together
+        if len(waiters) > 1:
+            waiters[0].loop.call_soon(self)
+        while waiters:
+            waiters.popleft().resume()
 
 
 class WaitQueue:

@@ -1,0 +1,150 @@
+/* Wakes any number of waiters at one moment. The waker is the callback that resumes those of the loop that runs there. */
+#include "inbox.h"
+
+/* `here` is the loop that runs in this thread, or None; with NULL it is asked for. Runs Python code. */
+Waker *waker_new(State *state, PyObject *here) {
+    here = here != NULL ? Py_NewRef(here) : PyObject_CallNoArgs(state->get_running_loop);
+    Waker *self = here != NULL ? (Waker *)PyType_GenericAlloc(state->waker_type, 0) : NULL;
+    if (self != NULL)
+        self->here = here;
+    else
+        Py_XDECREF(here);
+    return self;
+}
+
+static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
+    static char *names[] = {"here", NULL};
+    PyObject *here;
+    State *state = state_of(type);
+    if (state == NULL || !PyArg_ParseTupleAndKeywords(arguments, keywords, "O", names, &here))
+        return NULL;
+    return (PyObject *)waker_new(state, here);
+}
+
+static int traverse(Waker *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE((PyObject *)self));
+    Py_VISIT(self->here);
+    for (Py_ssize_t i = self->next; i < self->count; i++)
+        Py_VISIT(self->waiters[i]);
+    return 0;
+}
+
+static int clear(Waker *self) {
+    Waiter **waiters = self->waiters;
+    Py_ssize_t next = self->next, count = self->count;
+    self->waiters = NULL;
+    self->next = self->count = self->room = 0;
+    for (Py_ssize_t i = next; i < count; i++)
+        Py_DECREF((PyObject *)waiters[i]);
+    PyMem_Free(waiters);
+    Py_CLEAR(self->here);
+    return 0;
+}
+
+static void dealloc(Waker *self) {
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    PyObject_GC_UnTrack(self);
+    (void)clear(self);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static bool put(Waker *self, Waiter *waiter) {
+    if (self->next == self->count)
+        self->next = self->count = 0;
+    if (self->count == self->room) {
+        Py_ssize_t room = self->room > 0 ? 2 * self->room : 4;
+        Waiter **waiters = PyMem_Realloc(self->waiters, (size_t)room * sizeof(Waiter *));
+        if (waiters == NULL) {
+            PyErr_NoMemory();
+            return false;
+        }
+        self->waiters = waiters;
+        self->room = room;
+    }
+    self->waiters[self->count++] = (Waiter *)Py_NewRef((PyObject *)waiter);
+    return true;
+}
+
+static int call_soon(State *state, Waker *self) {
+    PyObject *handle = PyObject_CallMethodObjArgs(self->here, state->call_soon, (PyObject *)self, NULL);
+    Py_XDECREF(handle);
+    return handle != NULL ? 0 : -1;
+}
+
+/* 1: woken. 0: its loop is closed. -1: an exception. With `behind`, it goes on after those that other threads have woken
+ * and the loop has not yet seen. Runs Python code, but not before the waiter is marked. */
+int waker_wake(State *state, Waker *self, Waiter *waiter, bool behind) {
+    if (!waiter->woken && waiter->counts != NULL)
+        waiter->counts->unserved--;
+    waiter->woken = true;
+    if (!behind && waiter->loop == self->here) {
+        if (waiter->ready)
+            return 1;
+        bool is_first = self->next == self->count;
+        if (!put(self, waiter))
+            return -1;
+        waiter->ready = true;
+        return !is_first || call_soon(state, self) == 0 ? 1 : -1;
+    }
+    PyObject *seen = PyObject_GetAttr((PyObject *)waiter, state->seen);
+    if (seen == NULL)
+        return -1;
+    PyObject *handle = PyObject_CallMethodObjArgs(waiter->loop, state->call_soon_threadsafe, seen, NULL);
+    Py_DECREF(seen);
+    Py_XDECREF(handle);
+    if (handle != NULL)
+        return 1;
+    if (!PyErr_ExceptionMatches(PyExc_RuntimeError))
+        return -1;
+    PyErr_Clear(); /* the loop is closed */
+    return 0;
+}
+
+static PyObject *wake_waiter(Waker *self, PyObject *arguments, PyObject *keywords) {
+    static char *names[] = {"waiter", "behind", NULL};
+    PyObject *waiter;
+    int behind = 0;
+    State *state = state_of(Py_TYPE((PyObject *)self));
+    if (state == NULL ||
+        !PyArg_ParseTupleAndKeywords(arguments, keywords, "O!|p", names, state->waiter_type, &waiter, &behind))
+        return NULL;
+    int status = waker_wake(state, self, (Waiter *)waiter, behind != 0);
+    return status < 0 ? NULL : PyBool_FromLong(status);
+}
+
+/* The callback. If one of those who go on runs the loop again, as with nest_asyncio, or lets KeyboardInterrupt through,
+ * the rest goes on in another callback. */
+static PyObject *call(Waker *self, PyObject *arguments, PyObject *keywords) {
+    (void)arguments;
+    (void)keywords;
+    State *state = state_of(Py_TYPE((PyObject *)self));
+    if (state == NULL || (self->count - self->next > 1 && call_soon(state, self) < 0))
+        return NULL;
+    while (self->next < self->count) {
+        Waiter *waiter = self->waiters[self->next++];
+        int status = waiter_resume(state, waiter);
+        Py_DECREF((PyObject *)waiter);
+        if (status < 0)
+            return NULL;
+    }
+    return Py_NewRef(Py_None);
+}
+
+static PyMethodDef methods[] = {
+    {"wake", METHOD(wake_waiter), METH_VARARGS | METH_KEYWORDS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_new, SLOT(create)},     {Py_tp_dealloc, SLOT(dealloc)}, {Py_tp_traverse, SLOT(traverse)},
+    {Py_tp_clear, SLOT(clear)},    {Py_tp_call, SLOT(call)},       {Py_tp_methods, methods},
+    {0, NULL},
+};
+
+PyType_Spec waker_spec = {
+    .name = "hybrid_layer._inbox.Waker",
+    .basicsize = sizeof(Waker),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};
