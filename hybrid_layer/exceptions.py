@@ -19,6 +19,7 @@ __all__ = [
     "RemoteUnavailable",
     "SegmentBusy",
     "SegmentDamaged",
+    "SegmentUnavailable",
     "TooManyProcesses",
     "Undecodable",
 ]
@@ -58,6 +59,13 @@ class SegmentBusy(HybridLayerError):
 
 class SegmentDamaged(HybridLayerError):
     """The shared segment is not one that this version can use."""
+
+
+class SegmentUnavailable(ConfigurationError, OSError):
+    """The system refuses what the shared segment needs: a descriptor, a record lock, address space, room for a file.
+
+    What it said is the ``__cause__``, an `OSError`, if there was one call that it refused.
+    """
 
 
 class GroupMemoryFull(HybridLayerError):

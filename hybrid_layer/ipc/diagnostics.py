@@ -46,7 +46,10 @@ def shm_room() -> str:
 
     if _core.PORTABLE:
         return "as large as memory and swap"
-    usage = psutil.disk_usage(str(ROOT))
+    try:
+        usage = psutil.disk_usage(str(ROOT))
+    except OSError as error:
+        return f"how large it is, the system does not say: {error.strerror}"
     return f"{usage.total >> 20} MiB large with {usage.free >> 20} MiB free"
 
 
@@ -94,7 +97,11 @@ def warn_of_neighbours(name: str, prefix: str, digest: str) -> None:
     """Warn of segments with the same prefix that this process cannot share: other users', other releases'."""
     pattern = re.compile(rf"hybrid_layer\.(\d+)\.{digest}\.(\d+)\.d")
     # Not by a glob, which takes milliseconds where test suites have left hundreds of segments.
-    for found in filter(None, map(pattern.fullmatch, os.listdir(ROOT))):
+    try:
+        names = os.listdir(ROOT)
+    except OSError:  # a warning less
+        return
+    for found in filter(None, map(pattern.fullmatch, names)):
         uid, version = found.groups()
         if int(uid) != os.geteuid():
             warn(

@@ -13,7 +13,7 @@ from pathlib import Path
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.ownership import check_ours, refused
+from hybrid_layer.ipc.ownership import check_ours, refusals, refuse
 from hybrid_layer.ipc.patience import PAUSE, Contended, Patience
 
 _NAP = 0.005
@@ -51,7 +51,15 @@ class LockFile:
         try:
             yield
         finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        try:
             fcntl.lockf(self.fd, fcntl.LOCK_UN, 1)
+        except OSError as error:
+            if _core.PORTABLE:  # the locks of the process's slot are on it, too
+                refuse(error, self._path)
+            self.close()  # its locks go with it
 
     def close(self) -> None:
         """Give the descriptor back, unless other code has closed it, and perhaps opened a file of its own there."""
@@ -64,8 +72,12 @@ class LockFile:
         path = self._path.with_name("lock.new")
         path.unlink(missing_ok=True)  # of one who was killed here
         fd = self._open(path)
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
-        path.rename(self._path)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+            path.rename(self._path)
+        except BaseException:
+            os.close(fd)
+            raise
         self.close()
         self._keep(fd)
 
@@ -94,12 +106,11 @@ class LockFile:
             except OSError as error:
                 with contextlib.suppress(OSError):
                     self.directory.rmdir()  # if it was made for this
-                raise refused(error, self._path) from None
-            try:
-                self._check(os.fstat(self.fd))
-            except ConfigurationError:
-                self.close()
-                raise
+                refuse(error, self._path)
+        with refusals(self._path):
+            return self._try_lock()
+
+    def _try_lock(self) -> bool:
         try:
             fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
         except OSError as error:
@@ -107,16 +118,33 @@ class LockFile:
                 return False
             raise
         # The last leaver removes the file; a lock on a removed file excludes nobody.
-        if is_same_file(self.fd, self._path):
-            return True
+        try:
+            if is_same_file(self.fd, self._path):
+                return True
+        except OSError:
+            self._give_back()
+            raise
         self.close()
         return False
 
     def _open(self, path: Path) -> int:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(path, flags, 0o600)
+        except PermissionError:
+            if not allow_owner(path, 0o600):
+                raise
+            return os.open(path, flags, 0o600)
 
     def _keep(self, fd: int) -> None:
-        status = os.fstat(fd)
+        try:
+            status = os.fstat(fd)
+            self._check(status)
+            if status.st_mode & 0o600 != 0o600:  # a umask has taken that away
+                os.fchmod(fd, 0o600)
+        except BaseException:
+            os.close(fd)
+            raise
         self.fd = fd
         self._inode = (status.st_dev, status.st_ino)
 
@@ -136,17 +164,27 @@ class LockFile:
         except FileExistsError:
             pass
         except OSError as error:
-            raise refused(error, self.directory) from None
-        with contextlib.suppress(FileNotFoundError):
+            refuse(error, self.directory)
+        with contextlib.suppress(FileNotFoundError), refusals(self.directory):
             check_ours(os.lstat(self.directory), self.directory, "directory")
+            allow_owner(self.directory, 0o700)
+
+
+def allow_owner(path: Path, mode: int) -> bool:
+    """Give the owner of a file or directory the rights in `mode` that a umask has taken away. False: it has them."""
+    if os.lstat(path).st_mode & mode == mode:
+        return False
+    os.chmod(path, mode)
+    return True
 
 
 def is_file(what: int | str, inode: tuple[int, int]) -> bool:
     """Whether a descriptor is open, or a path there, and that of the file with these numbers (device, inode)."""
     try:
         status = os.stat(what) if isinstance(what, int) else os.lstat(what)
-    except OSError:
-        return False
+    except OSError as error:
+        # Without an answer a descriptor is taken for what it was, or it would never be closed.
+        return isinstance(what, int) and error.errno != errno.EBADF
     return (status.st_dev, status.st_ino) == inode
 
 

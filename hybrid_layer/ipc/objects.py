@@ -13,9 +13,8 @@ from pathlib import Path
 
 import posix_ipc
 
-from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.ownership import check_ours, refused
+from hybrid_layer.ipc.ownership import check_ours, refusals, refused
 
 ROOT = Path("/tmp" if _core.PORTABLE else "/dev/shm")
 """Holds the directory of each segment, and on Linux its object."""
@@ -54,12 +53,13 @@ def open_object(name: str) -> int | None:
         fd: int = posix_ipc.SharedMemory(_posix_name(name)).fd
     except posix_ipc.ExistentialError:
         return None
-    except (posix_ipc.PermissionsError, OSError, ValueError) as error:  # ValueError: a directory
-        raise refused(_as_os_error(error), label(name)) from None
+    except (posix_ipc.Error, OSError, ValueError) as error:  # ValueError: a directory
+        raise refused(_as_os_error(error), label(name)) from error
     try:
-        os.set_inheritable(fd, False)
-        check_ours(os.fstat(fd), label(name))
-    except ConfigurationError:
+        with refusals(label(name)):
+            os.set_inheritable(fd, False)
+            check_ours(os.fstat(fd), label(name))
+    except BaseException:
         os.close(fd)
         raise
     return fd
@@ -69,9 +69,17 @@ def create_object(name: str) -> int:
     """A descriptor of a new object without size, for its owner only."""
     try:
         fd: int = posix_ipc.SharedMemory(_posix_name(name), posix_ipc.O_CREX, mode=0o600).fd
-    except (posix_ipc.PermissionsError, OSError) as error:
-        raise refused(_as_os_error(error), label(name)) from None
-    os.set_inheritable(fd, False)
+    except (posix_ipc.Error, OSError, ValueError) as error:
+        raise refused(_as_os_error(error), label(name)) from error
+    try:
+        with refusals(label(name)):
+            os.set_inheritable(fd, False)
+            if not _core.PORTABLE:  # a umask may have taken that away; macOS has no fchmod for objects
+                os.fchmod(fd, 0o600)
+    except BaseException:
+        os.close(fd)
+        remove_object(name)
+        raise
     return fd
 
 
@@ -81,6 +89,8 @@ def remove_object(name: str) -> None:
         posix_ipc.unlink_shared_memory(_posix_name(name))
     except posix_ipc.ExistentialError:
         pass
+    except (posix_ipc.Error, OSError) as error:
+        raise refused(_as_os_error(error), label(name)) from error
 
 
 def object_exists(name: str) -> bool:
@@ -94,9 +104,13 @@ def object_exists(name: str) -> bool:
 
 
 def _as_os_error(error: Exception) -> OSError:
-    """posix_ipc has errors of its own for some of the system's."""
+    """posix_ipc has errors of its own for some of the system's, and texts of its own for others."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
     number = errno.EINVAL if isinstance(error, ValueError) else errno.EACCES
-    return error if isinstance(error, OSError) else OSError(number, os.strerror(number))
+    if isinstance(error, OSError):
+        number = errno.ENFILE if "system limit" in str(error) else errno.EMFILE
+    return OSError(number, os.strerror(number))
 
 
 def _posix_name(name: str) -> str:

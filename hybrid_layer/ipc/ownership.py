@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
-from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.exceptions import ConfigurationError, SegmentUnavailable
 
 _KINDS: tuple[tuple[str, Callable[[int], bool]], ...] = (
     ("file", stat.S_ISREG),
@@ -32,27 +34,62 @@ def check_ours(status: os.stat_result, path: Path | str, wanted: str = "file") -
     )
 
 
+@contextlib.contextmanager
+def refusals(path: Path | str) -> Iterator[None]:
+    """Raise what `refused` makes of an `OSError` in the block; `path` is what that was about, if it does not say."""
+    try:
+        yield
+    except OSError as error:
+        refuse(error, os.fsdecode(error.filename or path))
+
+
+def refuse(error: OSError, path: Path | str) -> NoReturn:
+    """Raise what `refused` makes of `error`, unless it is that already."""
+    if isinstance(error, SegmentUnavailable):  # an OSError too
+        raise error
+    raise refused(error, path) from error
+
+
 def refused(error: OSError, path: Path | str) -> ConfigurationError:
-    """What the system's refusal to make or open `path` means."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ConfigurationError(
-            f"{path} cannot be made: its file system takes no more files ({error.strerror}; `df -i` shows how many). "
-            f"Remove what nobody needs there."
-        )
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return ConfigurationError(
-            f"{path} cannot be opened: no descriptor is left ({error.strerror}). Raise the limit (`ulimit -n`, "
-            f"LimitNOFILE), or find what keeps so many open."
+    """What the system's refusal to make, open or use `path` means: whose file it is, or what the system lacks."""
+    path, user = os.fspath(path), os.geteuid()
+    folder = os.path.dirname(path)
+    cause = error.strerror or str(error)
+    if error.errno in _REMEDIES:
+        return SegmentUnavailable(f"{path} cannot be used: {cause}. {_REMEDIES[error.errno]}")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(folder):
+        return SegmentUnavailable(
+            f"{path} cannot be made: this process sees no folder {folder}, which the machine-local layer needs. Mount "
+            f"it, or where a test hides the real file system (pyfakefs), begin to do so after the layer's first call."
         )
     try:
-        status = os.lstat(path)
-    except OSError:
-        return ConfigurationError(f"{path} cannot be opened: {error.strerror}. {_REMEDY}")
-    try:
-        check_ours(status, path)
+        check_ours(os.lstat(path), path, "directory" if path.endswith(".d") else "file")
+        remedy = "If it stays so, remove it, or use another prefix."
     except ConfigurationError as reason:
         return reason
-    return ConfigurationError(f"{path} cannot be opened by user {os.geteuid()}: {error.strerror}. {_REMEDY}")
+    except OSError:  # nothing is there
+        where = folder if os.path.isdir(folder) else "shared memory"
+        remedy = f"See whether user {user} may write to {where}."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        remedy = f"{remedy} A container, AppArmor, SELinux or seccomp may restrict the process, too."
+    return SegmentUnavailable(f"{path} cannot be used by user {user}: {cause}. {remedy}")
 
 
 _REMEDY = "Remove it, or use another prefix."
+_NO_ROOM = (
+    "Its file system takes no more files or bytes (`df -i` and `df` show how many). Remove what nobody needs there."
+)
+_NO_DESCRIPTOR = "No descriptor is left. Raise the limit (`ulimit -n`, LimitNOFILE), or find what keeps so many open."
+_REMEDIES = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EMFILE: _NO_DESCRIPTOR,
+    errno.ENFILE: _NO_DESCRIPTOR,
+    errno.EFBIG: "It is larger than this process may make a file. Raise the limit (`ulimit -f`, LimitFSIZE) above the "
+    "sum of message_memory, group_memory and 3 MiB, or lower these two.",
+    errno.ENOLCK: "The system grants no record lock: it has too many, or its limit for them is reached (`ulimit -x`; "
+    "/proc/locks lists them).",
+    errno.ENOMEM: "The process may not have so much memory or address space. Raise the limit (`ulimit -v`, LimitAS, "
+    "that of the container), or lower message_memory and group_memory.",
+}
+"""By what the system says: what else it means, and what to do."""

@@ -97,7 +97,7 @@ class ProcessState:
                 core = self.segment.core
                 try:
                     messages, has_more = core.drain(part, station.number)
-                except (_core.Busy, _core.Damaged, _core.NoMemory, _core.Retired):
+                except (_core.Busy, _core.Damaged, _core.NoMemory, _core.Retired, OSError):
                     station.retry_soon(part, partial(self.take_in, part, station))
                     return
                 except _core.Gone:
@@ -128,8 +128,9 @@ class ProcessState:
                 core.open_inbox(part)
             for group, channel in list(self.memberships):
                 self._restore_membership(core, group, channel)
-        except (_core.Busy, _core.Damaged, _core.Retired, _core.Detached, _core.NoMemory) as error:
-            warn(("restore", self.segment.name), "Memberships are not restored yet: %s", type(error).__name__)
+        except (_core.Busy, _core.Damaged, _core.Retired, _core.Detached, _core.NoMemory, OSError) as error:
+            cause = str(error) or type(error).__name__
+            warn(("restore", self.segment.name), "Memberships are not restored yet: %s", cause)
             return False
         self.upheavals = upheavals
         return True

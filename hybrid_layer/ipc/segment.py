@@ -13,28 +13,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from hybrid_layer import identity
-from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, SegmentBusy, SegmentDamaged, TooManyProcesses
+from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, SegmentDamaged, TooManyProcesses
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.creation import create_segment, remove_segment
 from hybrid_layer.ipc.damage import Damage
 from hybrid_layer.ipc.diagnostics import (
     contended,
     other_sizes,
-    project_of_this_process,
-    shm_room,
     warn_of_another_project,
     warn_of_loss,
     warn_of_neighbours,
 )
 from hybrid_layer.ipc.lockfile import LockFile, is_file, is_same_file
 from hybrid_layer.ipc.objects import (
-    ROOT,
-    create_object,
     digest,
     directory_of,
     label,
@@ -44,6 +40,7 @@ from hybrid_layer.ipc.objects import (
     remove_object,
     segment_name,
 )
+from hybrid_layer.ipc.ownership import refusals
 from hybrid_layer.ipc.patience import Contended
 from hybrid_layer.ipc.station import Station
 from hybrid_layer.loops import LoopLocal
@@ -87,9 +84,9 @@ class LocalSegment:
         self._heir: identity.Identity | None = None
         """The forked child that has given up what belongs to its parent."""
         try:
-            with self._lock_file.held():
+            with self._lock_held():
                 self.core = self._attach()
-        except (Contended, HybridLayerError, OSError):
+        except BaseException:
             self._lock_file.close()
             raise
 
@@ -107,7 +104,7 @@ class LocalSegment:
         if self._heir is not identity.current:
             self._give_up_inheritance()
             self._heir = identity.current
-        with self._lock_file.held():
+        with self._lock_held():
             # The parent's descriptors carry no lock of ours and stay open: closing one would drop those that we take
             # now. Code that makes daemons may have closed them, and opened other files under their numbers.
             if self._has_descriptor():
@@ -138,7 +135,7 @@ class LocalSegment:
             self._recover(core, reason)
         except Contended:
             return True  # others move too, or leave; the next look tries again
-        except (HybridLayerError, OSError) as error:
+        except HybridLayerError as error:
             warn(("move", self.name), "Cannot move to a new segment: %s", error)
         return True
 
@@ -174,7 +171,7 @@ class LocalSegment:
             # The file may be the same, so it has to be closed before its locks are taken: with it they would go.
             os.close(old_fd)
             old_fd = -1
-        with self._lock_file.held():
+        with self._lock_held():
             self.core = self._attach()
         if has_members:
             self.core.mark_members()
@@ -236,12 +233,11 @@ class LocalSegment:
             self._has_left = True
             for station in self.stations.all():
                 station.remove_doorbell()  # of a loop that was closed without notice, or never
-            try:
-                with contextlib.suppress(OSError), self._lock_file.held(patiently=True):
-                    self._leave()
-            except SegmentBusy:  # the lock file is needed only for removing a segment
-                with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
-                    self.core.leave()
+            # The lock file, and what goes wrong with it, matter only for removing a segment.
+            with contextlib.suppress(HybridLayerError, OSError), self._lock_file.held(patiently=True):
+                self._leave()
+            with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
+                self.core.leave()  # if that has not come to it
         self._lock_file.close()
         if not _core.PORTABLE and self._has_inode():
             os.close(self._fd)
@@ -267,15 +263,26 @@ class LocalSegment:
             self._remove_stale_doorbells()
 
     def _remove_stale_doorbells(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             # Listed first: a process that makes its doorbell now has been published before, and is seen below.
             paths = [path for path in self.directory.iterdir() if path.name[:1].isdigit()]
             alive = {f"{slot}.{generation}" for slot, generation, _, is_alive in self.core.processes() if is_alive}
             for path in paths:
                 if path.name.rpartition(".")[0] not in alive:
                     path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._reaped = -1  # to be tried again
+            warn(("tidy", self.name), "Cannot remove doorbells of dead processes: %s", error)
 
     # Attaching
+
+    @contextlib.contextmanager
+    def _lock_held(self) -> Iterator[None]:
+        """Hold the lock file's lock, and tell what the system refuses in words (`refused`)."""
+        with refusals(label(self.name)), self._lock_file.held():
+            yield
 
     def _attach(self) -> _core.Segment:
         """The segment, found or made, with a slot of ours. Called with the lock file's lock."""
@@ -283,11 +290,14 @@ class LocalSegment:
             fd, is_new = self._open_or_create()
             try:
                 core = self._usable(fd, is_new)
+                status = os.fstat(self._locks_on(fd))
                 if core is not None and not self._can_join(core):
                     core.retire()
                     core = None
             except BaseException:
                 os.close(fd)
+                if is_new:
+                    remove_segment(self.name, self._lock_file)
                 raise
             if core is None:
                 remove_object(self.name)
@@ -296,7 +306,6 @@ class LocalSegment:
             self._fd = self._locks_on(fd)
             if fd != self._fd:
                 os.close(fd)  # mapped, and not needed any more
-            status = os.fstat(self._fd)
             self._inode = (status.st_dev, status.st_ino)
             self.machine = core.machine
             if not is_new:
@@ -358,39 +367,10 @@ class LocalSegment:
 
     def _open_or_create(self) -> tuple[int, bool]:
         fd = open_object(self.name)
-        return (self._create(), True) if fd is None else (fd, False)
-
-    def _create(self) -> int:
-        if _core.PORTABLE:
-            # Who still uses an object whose name is gone holds his locks on the old lock file, sees that go, and moves.
-            self._lock_file.replace()
-        try:
-            fd = create_object(self.name)
-        except ConfigurationError:
-            self._lock_file.remove_directory()
-            raise
-        seed = (secrets.randbits(64), secrets.randbits(64))
-        try:
-            _core.format(
-                fd,
-                self._locks_on(fd),
-                self.message_memory,
-                self.group_memory,
-                self.prefix,
-                project_of_this_process(),
-                self.machine,
-                seed,
-            )
-        except _core.NoMemory:
-            os.close(fd)
-            remove_object(self.name)
-            self._lock_file.remove_directory()
-            raise ConfigurationError(
-                f"{ROOT} is full ({shm_room()}): there is no room for a segment. Make it larger (docker run "
-                f"--shm-size), remove what else fills it, or make the segment smaller with message_memory and "
-                f"group_memory."
-            ) from None
-        return fd
+        if fd is not None:
+            return fd, False
+        machine = self.machine
+        return create_segment(self.name, self._lock_file, self.prefix, self._sizes, machine), True
 
     def _has_other_sizes(self, core: _core.Segment) -> bool:
         return (core.message_bytes, core.group_bytes) != self._sizes

@@ -82,18 +82,22 @@ class Station:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
             os.mkfifo(self._path, 0o600)
+            os.chmod(self._path, 0o600)  # a umask may have taken that away
             # Opened for writing, too: with reading alone it would be at its end, and readable for ever, once the last
             # ringer has closed it.
             self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+            status = os.fstat(self._fd)
+            self._inode = (status.st_dev, status.st_ino)
+            apart(self.loop.add_reader, self._fd, self._on_ring)
         except OSError as error:
             warn(("doorbell", self._path), "Cannot make %s: %s. Polling for messages instead.", self._path, error)
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
             self._give_place_back()
             return
-        status = os.fstat(self._fd)
-        self._inode = (status.st_dev, status.st_ino)
-        apart(self.loop.add_reader, self._fd, self._on_ring)
         self._segment.wakers[self.number] = self.wake
 
     def close(self) -> None:
@@ -183,8 +187,9 @@ class Station:
     def _pop(self, channel: str) -> bytes | None:
         try:
             payload, loops, asleep = self._segment.core.pop(channel, self.number)
-        except (_core.Busy, _core.Damaged, _core.Retired, _core.NoMemory):
-            # Not registered, with NoMemory because not even a block for a waiter is left: look again by ourselves.
+        except (_core.Busy, _core.Damaged, _core.Retired, _core.NoMemory, OSError):
+            # Not registered, with the last two because not even a block for a waiter is to be had: look again by
+            # ourselves. Senders are told why.
             self.retry_soon("wake", self._wake_all)
             return None
         except _core.Detached:
@@ -267,7 +272,7 @@ class Station:
                 self._rebuilds = core.rebuilds
                 self._register_anew()
                 return
-        except (_core.Busy, _core.Damaged, _core.NoMemory):
+        except (_core.Busy, _core.Damaged, _core.NoMemory, OSError):
             self._settling = True
             self.retry_soon("settle", self._settle)
             return
@@ -360,7 +365,7 @@ class Station:
                 self._look(core)
         except _core.Gone:
             self._reopen()
-        except (_core.Busy, _core.Damaged, _core.Detached, _core.NoMemory, _core.Retired):
+        except (_core.Busy, _core.Damaged, _core.Detached, _core.NoMemory, _core.Retired, OSError):
             return  # the next round tries again
         self._segment.tidy_up_after_the_dead()
         self._segment.warn_of_unread()

@@ -19,6 +19,8 @@ from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError, SegmentDa
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.attachments import acquire, release
 from hybrid_layer.ipc.diagnostics import contended, lock_holder, shm_room
+from hybrid_layer.ipc.objects import label
+from hybrid_layer.ipc.ownership import refuse
 from hybrid_layer.ipc.patience import PAUSE, Contended, Patience
 from hybrid_layer.ipc.process import ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
@@ -79,6 +81,8 @@ class LocalTransport:
             raise ChannelFull(self._no_room(f"a message to {channel}", error)) from None
         except _core.Damaged:
             raise SegmentDamaged(_MAY_BE_LOST) from None
+        except OSError as error:
+            refuse(error, label(process.segment.name))
         if loops:
             process.segment.wake_loops(loops)
 
@@ -291,6 +295,8 @@ class LocalTransport:
         except _core.Busy:
             if lock_holder(process.segment.core) == self._stuck:
                 raise contended(process.segment.core, self._settings.prefix).busy() from None
+        except OSError as error:
+            refuse(error, label(process.segment.name))
         return await self._call_again(process, operation, *args)
 
     async def _call_again(self, process: ProcessState, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
@@ -309,6 +315,8 @@ class LocalTransport:
                 if patience.is_over(holder):
                     self._stuck = holder
                     raise contended(core, self._settings.prefix).busy() from None
+            except OSError as error:
+                refuse(error, label(process.segment.name))
 
     def _channel_full(self, channel: str, part: str, capacity: int) -> str:
         what = f"The inbox {part} of {channel}" if part != channel else f"Channel {channel}"

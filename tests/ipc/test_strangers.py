@@ -132,7 +132,7 @@ def test_segment_that_may_not_be_opened(prefix: str) -> None:
     path = segment_path(prefix, NOBODY)
     path.touch(mode=0o600)
     directory = directory_of(segment_name(prefix, NOBODY))
-    says = "cannot be opened" if _core.PORTABLE else f"{path} is a file of user 0 with mode 0600"
+    says = "cannot be used" if _core.PORTABLE else f"{path} is a file of user 0 with mode 0600"
     try:
         assert as_user(NOBODY, lambda: says in refusal(prefix))
     finally:

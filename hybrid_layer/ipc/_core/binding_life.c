@@ -70,7 +70,7 @@ PyObject *segment_lost(Segment *self, PyObject *unused) {
     /* A record lock that is ours already is granted again; one that was lost when some code closed a descriptor of the same
      * file, and that nobody has taken, is ours anew. */
     struct slot *slot = &handle->slots[handle->private->slot];
-    if (liveness_claim(handle, handle->private->slot) != OK ||
+    if (liveness_claim(handle, handle->private->slot) == EMPTY || /* without an answer nothing is known to be lost */
         atomic_load(&slot->generation) != handle->private->generation || slot->published != handle->private->generation + 1)
         return PyUnicode_FromString("slot");
     Py_RETURN_NONE;

@@ -68,7 +68,10 @@ bool liveness_is_alone(int lock_fd) {
 
 bool liveness_descriptor_is_ours(struct handle *handle, bool *linked) {
     struct stat status;
-    if (fstat(handle->lock_fd, &status) != 0 || status.st_dev != handle->device || status.st_ino != handle->inode)
+    *linked = true;
+    if (fstat(handle->lock_fd, &status) != 0)
+        return errno != EBADF; /* without an answer it is taken for what it was */
+    if (status.st_dev != handle->device || status.st_ino != handle->inode)
         return false;
     *linked = status.st_nlink > 0;
     return true;

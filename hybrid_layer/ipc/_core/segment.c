@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -70,7 +71,13 @@ enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t
                            const char *project, const char *machine, const uint64_t seed[2]) {
     struct geometry geometry;
     struct stat locks;
+    struct rlimit limit;
     segment_geometry(message_bytes, group_bytes, &geometry);
+    /* Asked first, as the kernel answers with a signal too, which kills a process whose Python was told to leave signals alone. */
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && geometry.size > limit.rlim_cur) {
+        errno = EFBIG;
+        return SYSTEM_ERROR;
+    }
     if (fstat(lock_fd, &locks) != 0 || ftruncate(fd, (off_t)geometry.size) != 0)
         return SYSTEM_ERROR;
     int error = memory_reserve(fd, 0, (off_t)geometry.reserved);

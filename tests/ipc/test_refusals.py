@@ -1,0 +1,246 @@
+"""The system refuses a call: each call of each function, one after the other, until the layer makes no more of them."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import gc
+import itertools
+import logging
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from channels.exceptions import ChannelFull
+
+from hybrid_layer.exceptions import HybridLayerError, SegmentUnavailable
+from hybrid_layer.ipc.objects import lock_bearer
+from tests.ipc.compiling import HERE, made_once
+from tests.ipc.test_strangers import NOBODY, needs_root
+from tests.ipc.tools import check, is_clean, layer_of, receive, segment_of
+from tests.loops import run
+from tests.process_main import Parent
+from tests.processes import Process
+
+Spawn = Callable[..., Process]
+REFUSALS = {
+    "shm_open": (errno.EMFILE, errno.EACCES),
+    "open": (errno.EMFILE, errno.EACCES),
+    "ftruncate": (errno.EFBIG,),
+    "posix_fallocate": (errno.EIO, errno.EPERM, errno.ENOSPC),
+    "mmap": (errno.ENOMEM,),
+    "madvise": (errno.EINVAL,),
+    "fcntl": (errno.ENOLCK,),
+    "fstat": (errno.EIO,),
+    "stat": (errno.EIO,),
+    "chmod": (errno.EPERM,),
+    "mkdir": (errno.EACCES, errno.ENOSPC),
+    "mkfifo": (errno.ENOSPC,),
+    "unlink": (errno.EACCES,),
+    "shm_unlink": (errno.EACCES,),
+    "rmdir": (errno.EBUSY,),
+    "opendir": (errno.EMFILE,),
+    "epoll_ctl": (errno.ENOSPC,),
+}
+"""Function -> with what it fails."""
+UNUSED = {"madvise", "posix_fallocate"}
+"""By the portable core."""
+LARGE = "x" * 300_000
+"""More than an area has before it grows."""
+
+
+@pytest.fixture(scope="session")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which calls can be made to fail."""
+
+    def make(directory: Path) -> None:
+        command = [
+            "cc",
+            "-std=gnu11",
+            "-shared",
+            "-fPIC",
+            "-O1",
+            "-fno-builtin",
+            "-U_FORTIFY_SOURCE",
+            "-Wall",
+            "-Werror",
+        ]
+        command += [str(HERE / "refusals.c"), "-o", str(directory / "refusals.so"), "-ldl"]
+        subprocess.run(command, check=True, timeout=100)
+
+    return {"LD_PRELOAD": str(made_once(tmp_path_factory, "refusals", make) / "refusals.so")}
+
+
+def test_each_call_may_be_refused(prefix: str, spawn: Spawn, refusing: dict[str, str]) -> None:
+    """An error of ours that says what the system said, or none; nothing is left open, and afterwards all is well."""
+    process = spawn("tests.ipc.test_refusals:have_each_refused", prefix, flags=(), environment=refusing)
+    assert process.result(100) == set(REFUSALS) - UNUSED
+    assert is_clean(prefix)
+
+
+def have_each_refused(parent: Parent, prefix: str) -> set[str]:
+    """The functions that were called."""
+    logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
+    library = ctypes.CDLL(None)
+    assert outcome(prefix) is outcome(prefix) is None
+    before = len(os.listdir("/proc/self/fd"))
+    met = set()
+    for function, number in ((function, number) for function, numbers in REFUSALS.items() for number in numbers):
+        for n in itertools.count(1):
+            library.refuse(function.encode(), n, number)
+            failed = outcome(prefix)
+            has_refused = library.refused()
+            library.refuse(b"", 0, 0)
+            what = f"call {n} of {function} fails with {os.strerror(number)}"
+            assert failed is None or is_right(*failed, number), f"{what}: {failed}"
+            assert outcome(prefix) is None, what
+            assert len(os.listdir("/proc/self/fd")) == before, what
+            assert is_clean(prefix), what
+            if not has_refused:
+                break
+            met.add(function)
+    return met
+
+
+def outcome(prefix: str) -> tuple[type[Exception], str] | None:
+    """The error that `use` raises, without the frames that it and its causes hold."""
+    try:
+        run(use(prefix))
+    except Exception as error:  # noqa: BLE001  # whatever it is, the test judges
+        return type(error), str(error)
+    finally:
+        gc.collect()
+    return None
+
+
+async def use(prefix: str) -> None:
+    """Every call of a layer, by its first and only user; with a waiter, and messages for which memory grows."""
+    layer = layer_of(prefix)
+    own = await layer.new_channel()
+    await layer.group_add("group", own)
+    waiting = asyncio.create_task(layer.receive(own))
+    try:
+        await asyncio.sleep(0)
+        await layer.group_send("group", {"n": LARGE})
+        await layer.send("normal", {"n": LARGE})
+        assert await receive(layer, "normal") == LARGE
+        assert (await asyncio.wait_for(waiting, 5))["n"] == LARGE
+        await layer.group_discard("group", own)
+        await layer.close()
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await layer.flush()
+        check(layer)
+
+
+def is_right(kind: type[Exception], text: str, number: int) -> bool:
+    if kind is SegmentUnavailable:
+        return os.strerror(number) in text and len(text.split(". ")) > 1
+    return issubclass(kind, (HybridLayerError, ChannelFull))
+
+
+@pytest.mark.parametrize("what", ["size of files", "record locks"])
+def test_what_the_system_does_not_grant(prefix: str, spawn: Spawn, refusing: dict[str, str], what: str) -> None:
+    """Every call says so, for as long as it is so, and none leaves a descriptor open or a file behind."""
+    process = spawn("tests.ipc.test_refusals:fail_often", prefix, what, environment=refusing)
+    text = process.result(60)
+    words = {
+        "size of files": ("File too large", "LimitFSIZE", "message_memory"),
+        "record locks": ("No locks available", "/proc/locks"),
+    }
+    for word in words[what]:
+        assert word in text
+    assert is_clean(prefix)
+
+
+def fail_often(parent: Parent, prefix: str, what: str) -> str:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    library = ctypes.CDLL(None)
+    layer = layer_of(prefix)
+
+    def restrict() -> None:
+        if what == "size of files":
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # as where Python is embedded
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+        else:
+            library.refuse(b"fcntl", -1, errno.ENOLCK)
+
+    async def main() -> str:
+        calls: list[Callable[[], Any]] = [
+            lambda: layer.send("a", {"n": 1}),
+            lambda: layer.receive("a"),
+            layer.new_channel,
+            lambda: layer.group_add("g", "a"),
+            lambda: layer.group_discard("g", "a"),
+            lambda: layer.group_send("g", {"n": 1}),
+            layer.flush,
+            layer.statistics,
+        ]
+        texts = set()
+        before = None
+        for _ in range(50):
+            for call in calls:
+                with pytest.raises(SegmentUnavailable) as refused:
+                    await call()
+                texts.add(str(refused.value))
+            before = before or len(os.listdir("/proc/self/fd"))
+        assert len(os.listdir("/proc/self/fd")) == before
+        (text,) = texts
+        return text
+
+    restrict()
+    text = run(main())
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    library.refuse(b"", 0, 0)
+    run(use(prefix))
+    return text
+
+
+@needs_root
+def test_umask_that_takes_everything(prefix: str, spawn: Spawn) -> None:
+    """Two processes of an ordinary user meet all the same, and nothing that they make is open to others."""
+    first, second = (spawn("tests.ipc.test_refusals:live_under_a_umask", prefix) for _ in range(2))
+    channel = first.ready()
+    second.ready()
+    second.send(channel)
+    assert second.result() is None
+    first.send(None)
+    assert first.result() == "from the other"
+
+
+async def live_under_a_umask(parent: Parent, prefix: str) -> Any:
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    os.umask(0o777)
+    layer = layer_of(prefix)
+    own = await layer.new_channel()
+    waiting = asyncio.create_task(receive(layer, own, 20))
+    await asyncio.sleep(0)
+    segment = segment_of(layer)
+    paths = [*segment.directory.iterdir(), segment.directory, lock_bearer(segment.name)]
+    assert {oct(path.stat().st_mode & 0o777) for path in paths} == {"0o600", "0o700"}
+    parent.ready(own)
+    other = await asyncio.to_thread(parent.receive)
+    if other is None:
+        return await waiting
+    await layer.send(other, {"n": "from the other"})
+    waiting.cancel()
+    return None
+
+
+def test_file_system_that_is_not_there(prefix: str, fs: Any) -> None:
+    """As pyfakefs makes one up for a test: there is nothing to be removed, and the sentence says what hides it."""
+    with pytest.raises(SegmentUnavailable) as refused:
+        run(layer_of(prefix).send("a", {"n": 1}))
+    text = str(refused.value)
+    assert "sees no folder /dev/shm" in text
+    assert "pyfakefs" in text
+    assert "Remove" not in text
