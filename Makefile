@@ -12,7 +12,7 @@ SECONDS ?= 60
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: build/core ## run the example site on http://127.0.0.1:8000; HOSTS=redis://... adds a remote
@@ -21,9 +21,25 @@ demo: build/core ## run the example site on http://127.0.0.1:8000; HOSTS=redis:/
 .PHONY: build
 build: build/core ## compile what has changed: the C core and the inbox
 
+PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
+# Tests that are asked for by name are run whole.
+USUAL := $(if $(filter file,$(origin TESTS)),not thorough and not long,not long)
 .PHONY: test
-test: build/core ## run all tests but the browser's; TESTS=tests/unit/test_names.py runs these, SERVER=valkey on Valkey
-	$(BIN)/python -m pytest -n 3 --dist worksteal $(if $(SERVER),--server=$(SERVER)) $(TESTS)
+test: build/core ## run the tests, in some minutes; TESTS=tests/unit/test_names.py runs these, SERVER=valkey on Valkey
+	$(PYTEST) $(if $(SERVER),--server=$(SERVER)) -m '$(USUAL)' $(TESTS)
+
+# A test that needs several servers gets one of each kind; most need one, and that is the newest Redis.
+.PHONY: test-all
+test-all: test ## run all that CI runs: more configurations, each kind of server, the portable core, the browser
+	$(PYTEST) -m 'thorough and not long' $(TESTS)
+	$(PYTEST) -m 'not thorough and not long' --server=redis-6.2 tests/remote
+	$(PYTEST) -m 'not thorough and not long' --server=valkey tests/remote
+	$(MAKE) portable
+	$(MAKE) browser
+
+.PHONY: test-long
+test-long: build/core ## run what takes long: thousands of kills, minutes of chaos
+	$(BIN)/python -m pytest -m long tests
 
 .PHONY: chaos
 chaos: build/core ## kill senders and receivers for SECONDS=60, and see that nothing else goes wrong; SEED=... as printed
@@ -41,7 +57,7 @@ portable: build/core ## test the portable core on this machine: the local half w
 	cd $(COPY) && HYBRID_LAYER_PORTABLE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	$(CC) -shared -fPIC -O1 -Wall -Wextra -Werror -o $(COPY)/elsewhere.so tests/ipc/core/elsewhere.c -ldl
 	cd $(COPY) && HYBRID_LAYER_PORTABLE=1 HYBRID_LAYER_INTERPRETED=1 PYTHONPATH=$(COPY) LD_PRELOAD=$(COPY)/elsewhere.so \
-		$(CURDIR)/$(BIN)/python -m pytest -n 3 --dist worksteal $(LOCAL_TESTS)
+		$(CURDIR)/$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not long and not thorough' $(LOCAL_TESTS)
 
 .PHONY: browser
 browser: build/core ## test the example site in headless Chromium

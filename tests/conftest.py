@@ -60,6 +60,12 @@ def _kinds(config: pytest.Config) -> list[Kind]:
     return [only] * 3 if only else [default_kind(), "valkey", "redis-6.2"]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What is run on asyncio and on uvloop is thorough on the second."""
+    if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "uvloop" in item.callspec.params.values():
+        item.add_marker(pytest.mark.thorough)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield

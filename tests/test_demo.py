@@ -212,7 +212,10 @@ def test_other_sites_pages_get_no_socket(demo: Demo) -> None:
         pass
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(each, marks=pytest.mark.thorough) for each in (signal.SIGINT, signal.SIGHUP))],
+)
 def test_ends_in_order(number: signal.Signals) -> None:
     with Demo() as demo:
         demo.start()
@@ -228,6 +231,7 @@ def test_ends_in_order(number: signal.Signals) -> None:
         assert demo.shared_files() == set()
 
 
+@pytest.mark.thorough
 def test_with_a_remote_the_chat_depends_on_it_and_comes_back(new_server: Callable[..., Server]) -> None:
     server = new_server()
     with Demo(hosts=server.url) as demo:
@@ -269,6 +273,7 @@ def test_port_is_taken() -> None:
         assert demo.output == f"Port {demo.port} cannot be used (Address already in use). Try another one: PORT=8001\n"
 
 
+@pytest.mark.thorough
 def test_killed_processes_are_replaced() -> None:
     with Demo() as demo:
         demo.start()
@@ -290,6 +295,7 @@ def test_killed_processes_are_replaced() -> None:
         assert demo.wait() == 0
 
 
+@pytest.mark.thorough
 def test_without_its_web_server_it_ends_and_says_so() -> None:
     with Demo() as demo:
         demo.start()
@@ -298,6 +304,7 @@ def test_without_its_web_server_it_ends_and_says_so() -> None:
         assert "uvicorn ended (killed by SIGKILL)" in demo.output
 
 
+@pytest.mark.thorough
 def test_killed_itself_it_leaves_nothing_running() -> None:
     with Demo() as demo:
         demo.start()

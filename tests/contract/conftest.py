@@ -3,6 +3,9 @@
 `make_layer(**options)` builds a layer of the configuration under test. All layers of one test share one random prefix,
 so that a second one meets the first; what they leave behind is flushed and closed when the test ends.
 
+`make test` runs each test once for each path that messages take; the other configurations, which go the same ways,
+are marked `thorough`, as all on uvloop is.
+
 Marks narrow a test that does not apply everywhere, or is too heavy for everywhere:
 `configurations(name, ...)` names configurations or families of them, `one_loop` leaves uvloop out, `bounded` leaves out
 the process-specific channels of pub/sub, whose messages are not stored: they are never full.
@@ -78,18 +81,18 @@ CONFIGURATIONS = {
         Configuration("pubsub-cluster", PUBSUB, 1, "pubsub", on_cluster=True),
     )
 }
+PATHS = ["ipc", "hybrid-3", "queue-1", "pubsub-1"]
+"""Each piece of code that stores, waits or wakes is in one of these."""
 FAMILIES = {
     "stored": [name for name, configuration in CONFIGURATIONS.items() if configuration.is_bounded("specific")],
     "local": ["ipc", "hybrid-local"],
     "hybrid": ["hybrid-1", "hybrid-3"],
     "queue": ["queue-1", "queue-3"],
     "pubsub": ["pubsub-1", "hybrid-pubsub-3"],
-    "each-path": ["ipc", "hybrid-3", "queue-1", "pubsub-1"],
+    "each-path": PATHS,
 }
 ON_CLUSTERS = ("test_groups", "test_flush_close")
 """The files that run on clusters too: what is different there is which keys and channels lie together."""
-ON_UVLOOP = FAMILIES["each-path"]
-"""Each piece of code that waits or wakes is in one of these."""
 
 
 @dataclass
@@ -138,16 +141,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = [name for entry in wanted for name in FAMILIES.get(entry, [entry])]
     if not metafunc.module.__name__.endswith(ON_CLUSTERS):
         names = [name for name in names if not CONFIGURATIONS[name].on_cluster]
+    # A test of other configurations alone takes the first.
+    paths = [name for name in names if name in PATHS] or names[:1]
     if not inspect.iscoroutinefunction(metafunc.function):
         if "configuration" in metafunc.fixturenames:
-            metafunc.parametrize("configuration", names, indirect=True, scope="session")
+            cases = [pytest.param(name, marks=thorough_unless(name in paths)) for name in names]
+            metafunc.parametrize("configuration", cases, indirect=True, scope="session")
         return
     one_loop = metafunc.definition.get_closest_marker("one_loop") is not None
     cases = [
-        (loop, name) for name in names for loop in LOOPS if loop == "asyncio" or (name in ON_UVLOOP and not one_loop)
+        pytest.param(loop, name, marks=thorough_unless(name in paths))
+        for name in names
+        for loop in LOOPS
+        if loop == "asyncio" or (name in PATHS and not one_loop)
     ]
     metafunc.fixturenames.append("loop_kind")
     metafunc.parametrize(("loop_kind", "configuration"), cases, indirect=["configuration"], scope="session")
+
+
+def thorough_unless(is_usual: bool) -> list[pytest.MarkDecorator]:
+    return [] if is_usual else [pytest.mark.thorough]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

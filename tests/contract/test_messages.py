@@ -20,6 +20,9 @@ from hybrid_layer.exceptions import HybridLayerError
 from tests.contract.conftest import LayerMaker
 from tests.contract.tools import assert_silent, counted, new_channel, receive
 
+# What is checked and encoded is so before a transport has it: one loop and each path are enough.
+pytestmark = [pytest.mark.configurations("each-path"), pytest.mark.one_loop]
+
 CODECS: dict[str, dict[str, Any]] = {
     "msgpack": {},
     "json": {"serializer_format": "json"},

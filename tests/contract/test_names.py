@@ -13,6 +13,9 @@ from hybrid_layer.exceptions import HybridLayerError, InvalidName
 from tests.contract.conftest import LayerMaker
 from tests.contract.tools import counted, receive, settle
 
+# What is checked and encoded is so before a transport has it: one loop and each path are enough.
+pytestmark = [pytest.mark.configurations("each-path"), pytest.mark.one_loop]
+
 A_CHANNEL = "a.normal.channel"
 GOOD_NAMES = ["a", "Z", "0", "-", "_", ".", "a.b-c_D9", "x" * 99]
 WRONG_ANYWHERE: list[Any] = [

@@ -167,6 +167,7 @@ async def grown_by(before: int, size: int) -> bool:
 
 
 @pytest.mark.one_loop
+@pytest.mark.configurations("ipc", "queue-1", "hybrid-pubsub-3")
 async def test_closing_a_consumer_leaves_no_state(make_layer: LayerMaker) -> None:
     """As a websocket consumer does it: a name, a waiting receive, a group, a cancellation. Many times."""
     layer = make_layer()

@@ -36,7 +36,9 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("program", "steps"),
     [
-        ("model", 12000),
+        ("model", 3000),
+        pytest.param("model", 12000, marks=pytest.mark.thorough),
+        pytest.param("model", 200_000, marks=[pytest.mark.long, pytest.mark.timeout(900)]),
         ("situations", 1),
         ("bells", 1),
         ("threads", 8000),
@@ -50,5 +52,5 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_core(programs: Path, tmp_path: Path, program: str, steps: int) -> None:
     seed = os.environ.get("SEED") or str(secrets.randbelow(10**9))
-    done = run(programs / program, seed, steps, cwd=tmp_path)
+    done = run(programs / program, seed, steps, cwd=tmp_path, timeout=800)
     assert (done.returncode, done.stderr) == (0, ""), f"{program} {seed} {steps}\n{done.stderr}"

@@ -83,6 +83,7 @@ def be_many(parent: Parent, prefix: str, number: int) -> None:
     parent.ready()
 
 
+@pytest.mark.thorough
 def test_many_dead_are_gone_within_two_seconds_beside_one_who_seldom_looks(prefix: str, spawn: Spawn) -> None:
     layer = layer_of(prefix)
 

@@ -48,7 +48,7 @@ def come_and_go(prefix: str) -> None:
     segment_of(layer).leave()
 
 
-@pytest.mark.parametrize("whose", ["nobody's", "mine"])
+@pytest.mark.parametrize("whose", [pytest.param("nobody's", marks=pytest.mark.thorough), "mine"])
 def test_killed_at_each_system_call(prefix: str, spawn: Spawn, whose: str) -> None:
     """On no segment, and on one that another process has: from the first call to the last."""
     stops, slowest = spawn("tests.ipc.test_half_way:kill_at_each_stop", prefix, whose, flags=()).result(100)
@@ -99,7 +99,7 @@ async def eventually_tidy(layer: IPCChannelLayer, prefix: str) -> None:
     sending.cancel()
 
 
-@pytest.mark.parametrize("number", [0, 25], ids=["no", "half"])
+@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.thorough), 25], ids=["no", "half"])
 def test_fifty_at_once_and_some_of_them_killed(prefix: str, spawn: Spawn, number: int) -> None:
     """Makers among them. The others meet in one segment, and nobody hangs."""
     layer = layer_of(prefix)

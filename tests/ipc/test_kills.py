@@ -39,13 +39,31 @@ def kills(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("table", "scenes", "deaths"),
-    [("messages", 26, 3000), ("groups", 18, 2500), ("waiting", 13, 1000), ("life", 16, 2500), ("chance", 16, 1000)],
+    [
+        ("waiting", 13, 1000),
+        pytest.param("messages", 26, 3000, marks=pytest.mark.thorough),
+        pytest.param("groups", 18, 2500, marks=pytest.mark.thorough),
+        pytest.param("life", 16, 2500, marks=pytest.mark.thorough),
+        pytest.param("chance", 16, 1000, marks=pytest.mark.thorough),
+    ],
 )
 def test_a_death_at_each_store(kills: Path, table: str, scenes: int, deaths: int) -> None:
     """So many scenes and deaths at least, so that it cannot test nothing."""
+    perform(kills, table, 1, scenes, deaths)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("table", ["messages", "groups", "waiting", "life", "chance"])
+def test_repairs_that_die_too(kills: Path, table: str) -> None:
+    """In twenty places of each scene, and not in one."""
+    perform(kills, table, 20, 1, 5000)
+
+
+def perform(kills: Path, table: str, places: int, scenes: int, deaths: int) -> None:
     seed = os.environ.get("SEED") or str(secrets.randbelow(10**9))
-    done = run(kills, seed, 1, table, timeout=280)
-    assert (done.returncode, done.stderr) == (0, ""), f"kills {seed} 1 {table}\n{done.stdout}\n{done.stderr}"
+    done = run(kills, seed, places, table, timeout=800)
+    assert (done.returncode, done.stderr) == (0, ""), f"kills {seed} {places} {table}\n{done.stdout}\n{done.stderr}"
     sys.stdout.write(done.stdout)  # how many deaths where: pytest -s
     *performed, total = done.stdout.splitlines()
     assert len(performed) >= scenes

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(300)  # to compile takes its time where others 
 
 SANITIZED = ("-O1", "-fsanitize=thread")
 # Record locks, with which the portable core keeps others out, do not tell between two handles of one process.
-HANDLES = (1,) if _core.PORTABLE else (1, 2, 4)
+HANDLES = (1,) if _core.PORTABLE else (1, pytest.param(2, marks=pytest.mark.thorough), 4)
 
 
 def make(directory: Path) -> None:

@@ -80,7 +80,10 @@ def judge(found: list[tuple[float, float]]) -> None:
     assert all(delay - late < LONGEST for delay, late in found), found
 
 
-@pytest.mark.parametrize("slow", ["stopped", "busy", "dead"])
+@pytest.mark.parametrize(
+    "slow",
+    ["stopped", pytest.param("busy", marks=pytest.mark.thorough), pytest.param("dead", marks=pytest.mark.thorough)],
+)
 def test_slow_process(prefix: str, spawn: Spawn, slow: str) -> None:
     layer = layer_of(prefix)
 

@@ -219,7 +219,7 @@ def read_share(parent: Parent, options: dict[str, Any]) -> list[int]:
     return asyncio.run(main())
 
 
-@pytest.mark.parametrize("number_of_hosts", [1, 3])
+@pytest.mark.parametrize("number_of_hosts", [pytest.param(1, marks=pytest.mark.thorough), 3])
 def test_workers_share_a_channel_exactly_once(
     make_layer: Make,
     hosts: list[str],

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.servers import Server
 
 Make = Callable[..., Any]
@@ -23,6 +25,7 @@ def calls_of_scripts(server: Server) -> int:
     return statistics["calls"]
 
 
+@pytest.mark.thorough
 def test_a_group_costs_its_processes(
     make_layer: Make, run: Run, new_server: Callable[..., Server], prefix: str
 ) -> None:
@@ -56,6 +59,7 @@ def test_a_group_costs_its_processes(
     run(main(), seconds=100)
 
 
+@pytest.mark.thorough
 def test_consumers_that_come_and_go_leave_nothing(
     make_layer: Make, run: Run, new_server: Callable[..., Server], prefix: str
 ) -> None:
