@@ -8,8 +8,11 @@ import threading
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc.segment import LocalSegment
+from hybrid_layer.ipc.sweeping import sweep
 
 _segments: dict[str, LocalSegment] = {}
+has_swept = False
+"""Whether this process, or one that it was forked from, has looked for what others left."""
 # Reentrant: the garbage collector may release a layer at any allocation, also at one made under this lock.
 _registry_lock = threading.RLock()
 
@@ -24,6 +27,7 @@ def acquire(prefix: str, message_memory: int, group_memory: int) -> LocalSegment
         segment = _segments.get(prefix)
         if segment is None:
             segment = _segments[prefix] = LocalSegment(prefix, message_memory, group_memory)
+            _sweep_once()
         elif (segment.message_memory, segment.group_memory) != (message_memory, group_memory):
             raise ConfigurationError(
                 f"Two layers of this process use prefix {prefix!r} with different sizes: message_memory="
@@ -41,6 +45,14 @@ def acquire(prefix: str, message_memory: int, group_memory: int) -> LocalSegment
             segment.users -= 1
             raise
         return segment
+
+
+def _sweep_once() -> None:
+    """Remove what processes of other prefixes left. Called with the registry's lock, so nobody attaches meanwhile."""
+    global has_swept
+    if not has_swept:
+        has_swept = True
+        sweep()
 
 
 def release(segment: LocalSegment) -> None:

@@ -1,0 +1,125 @@
+"""Removes segments of any prefix that no process uses any more and in which nothing is left.
+
+The last process removes its segment when it ends in order. Many servers do not end so: uvicorn, gunicorn's workers and
+granian stop at a signal, close their loops, and then raise the signal again for the default to happen; what has no
+handler for it, as runworker, ends at once. No code of a process runs after that. So the next process of the user
+removes what they left, whatever its prefix: else test runs, each with a prefix of its own, would fill /dev/shm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from pathlib import Path
+
+from hybrid_layer.clock import monotonic
+from hybrid_layer.exceptions import HybridLayerError
+from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.lockfile import LockFile
+from hybrid_layer.ipc.objects import ROOT, directory_of, lock_bearer, object_exists, open_object, remove_object
+from hybrid_layer.ipc.patience import Contended
+
+MOST = 64
+"""Segments that one process looks at: those that were left last, and some others by chance."""
+_SECONDS = 0.03
+"""After which no further one is looked at: a process that begins should not wait for what others left."""
+_DESCRIPTORS = Path("/dev/fd")
+
+
+def sweep() -> None:
+    """Look at the segments of this user, once. Nothing may attach or leave in this process meanwhile."""
+    until = monotonic() + _SECONDS
+    own = _inodes_of_this_process()
+    for name in _some_of(_names()):
+        if monotonic() > until:
+            return
+        # Closing a descriptor of a file drops the record locks that the process has on it.
+        if own.isdisjoint({_inode_of(lock_bearer(name)), _inode_of(directory_of(name) / "lock")}):
+            with contextlib.suppress(
+                Contended, HybridLayerError, OSError, _core.Busy, _core.Damaged, _core.NoSlot, _core.Retired
+            ):
+                _remove_if_left(name)
+
+
+def _some_of(names: list[str]) -> list[str]:
+    # A loop's end removes its doorbell, which shows in the directory's time. Those left last come first: many older
+    # ones may be kept for what is in them, and each of them takes a millisecond.
+    latest_first = sorted(names, key=lambda name: _time_of(directory_of(name)), reverse=True)
+    latest, others = latest_first[: MOST // 2], latest_first[MOST // 2 :]
+    return [*latest, *random.sample(others, min(MOST // 2, len(others)))]
+
+
+def _time_of(path: Path) -> float:
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _names() -> list[str]:
+    start, end = f"hybrid_layer.{os.geteuid()}.", f".{_core.LAYOUT_VERSION}"
+    found = {entry.removesuffix(".d") for entry in os.listdir(ROOT) if entry.startswith(start)}
+    return [name for name in found if name.endswith(end)]
+
+
+def _remove_if_left(name: str) -> None:
+    if _is_inhabited(lock_bearer(name)):
+        return
+    lock_file = LockFile(directory_of(name))
+    try:
+        with lock_file.held():  # so nobody attaches to it, or is about to
+            fd = open_object(name)
+            if fd is not None:
+                try:
+                    if _is_left(fd, lock_file):
+                        remove_object(name)
+                finally:
+                    os.close(fd)
+            if not object_exists(name):
+                lock_file.remove_directory()
+    finally:
+        lock_file.close()
+
+
+def _is_left(fd: int, lock_file: LockFile) -> bool:
+    core = _core.Segment(fd, lock_file.fd if _core.PORTABLE else fd, str(lock_file.directory))
+    if not core.is_deserted():
+        return False
+    if core.retired:
+        return True  # its processes have moved, or have died before they could
+    core.join()
+    try:
+        needed = core.is_needed()
+    finally:
+        core.leave()
+    return not needed
+
+
+def _is_inhabited(bearer: Path) -> bool:
+    try:
+        fd = os.open(bearer, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False  # there is a directory alone
+    try:
+        return _core.is_inhabited(fd)
+    finally:
+        os.close(fd)
+
+
+def _inodes_of_this_process() -> set[tuple[int, int]]:
+    """Of all files that it has open, by whatever code and interpreter."""
+    found = set()
+    for entry in os.listdir(_DESCRIPTORS):
+        with contextlib.suppress(OSError):  # that of the listing itself
+            status = os.fstat(int(entry))
+            found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _inode_of(path: Path) -> tuple[int, int]:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
