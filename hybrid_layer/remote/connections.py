@@ -102,16 +102,13 @@ class Connections:
         here.hops += 1
         here.landed.clear()
         try:
-            return await io_thread.current().run(lambda: self._run(self.loops.get(), shard, command, deadline, shape))
+            return await io_thread.current().run(
+                lambda: self._run(self.loops.get(), shard, command, deadline, shape), self.timeout
+            )
         finally:
             here.hops -= 1
             if not here.hops:
                 here.landed.set()
-
-    async def run_in_thread(self, shard: int, command: Command) -> Any:
-        """As `run`, in the I/O thread, for what must not depend on the running loop."""
-        deadline = monotonic() + self.timeout
-        return await io_thread.current().run(lambda: self._run(self.loops.get(), shard, command, deadline))
 
     def run_later(self, shard: int, command: Command) -> None:
         """Have the I/O thread run `command`; nobody looks at its reply."""

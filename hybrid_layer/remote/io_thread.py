@@ -17,19 +17,29 @@ import ctypes
 import os
 import selectors
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import leave_pending
-from hybrid_layer.supervision import apart
+from hybrid_layer.remote.real_thread import Thread, is_gevent, start_thread
+from hybrid_layer.supervision import Guard, apart
 
 T = TypeVar("T")
 
 _GRACE = 1.0
 """Seconds that calls under way get to end before the thread stops."""
+_BEGIN = 5.0
+"""Seconds that the thread gets to begin."""
+_MARGIN = 0.2
+"""Seconds beyond its own timeout after which a call is given up, whose error is the better one."""
+_PAUSES = (0.02, 5.0)
+"""Seconds, from the first to the longest, until a thread that ended of a fault is started anew."""
+_WHAT = "the thread for I/O"
 _JOIN = 3.0
 """Seconds after which a fork or the exit goes on without the thread, which may hang in name resolution."""
 
@@ -49,6 +59,11 @@ class _Loop(asyncio.SelectorEventLoop):
     def __init__(self, selector: selectors.BaseSelector) -> None:
         super().__init__(selector)
         self._have_lookups()
+
+    def end_waiting(self) -> None:
+        """Wait for no socket any more: that met an error, and would again while the tasks are ended."""
+        self._selector.close()
+        self._selector: selectors.BaseSelector = selectors.DefaultSelector()
 
     def end_lookups(self) -> None:
         """Join the threads that resolved host names, but for one that hangs, and have others from now on."""
@@ -72,12 +87,15 @@ class IOThread:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self._loop: _Loop | None = None
         self._selector: selectors.DefaultSelector | None = None
         self._pauses = False
         self._ends = False
         self._calls: set[asyncio.Task[Any]] = set()
+        self._pause = _PAUSES[0]
+        self._cause = ""
+        """Why there is no loop, if that was tried."""
         self._residents: weakref.WeakSet[Resident] = weakref.WeakSet()
 
     def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
@@ -86,9 +104,19 @@ class IOThread:
         self._post(lambda: self._begin(work, future))
         return future
 
-    async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run `work()` in the thread and wait for it."""
-        return await asyncio.wrap_future(self.submit(work))
+    async def run(self, work: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> T:
+        """Run `work()`, which takes at most `timeout` seconds, in the thread and wait for it.
+
+        Raises `RemoteUnavailable` where the thread does not run.
+        """
+        try:
+            async with asyncio.timeout(timeout + _MARGIN):
+                return await asyncio.wrap_future(self.submit(work))
+        except TimeoutError:
+            raise RemoteUnavailable(
+                f"The thread for I/O of hybrid_layer did not answer within {timeout} s: it was ended, or does not run. "
+                f"Does something other than gevent replace Python's threads?"
+            ) from None
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call something in the thread if that runs, else nothing."""
@@ -113,9 +141,11 @@ class IOThread:
         """End the thread and its loop, after the calls under way."""
         with self._lock:
             thread, loop = self._thread, self._loop
-            if thread is None or loop is None or thread is threading.current_thread():
+            if is_here():
                 return
             self._ends = True
+            if thread is None or loop is None:
+                return
             self._thread = self._loop = None
             loop.call_soon_threadsafe(loop.stop)
             thread.join(_JOIN)
@@ -124,7 +154,11 @@ class IOThread:
         """Pause, and let nobody go on until the fork is over."""
         self._lock.acquire()
         thread, loop = self._thread, self._loop
-        if thread is not None and loop is not None and thread is not threading.current_thread():
+        if thread is None or loop is None or is_here():
+            return
+        if is_gevent():  # which ties what a loop has to its thread
+            self.stop()
+        else:
             self._pauses = True
             loop.call_soon_threadsafe(loop.stop)
             thread.join(_JOIN)
@@ -133,8 +167,9 @@ class IOThread:
     def after_fork_in_parent(self) -> None:
         """Go on."""
         self._pauses = False
-        if self._loop is not None:
-            self._ensure_thread(self._loop)
+        with Guard(_WHAT, None):
+            if self._loop is not None or len(self._residents):
+                self._ensure_thread()
         self._lock.release()
 
     def let_go(self) -> None:
@@ -159,36 +194,63 @@ class IOThread:
             apart(asyncio.get_running_loop().call_soon, callback)
             return
         with self._lock:
-            loop = self._loop or self._open()
-            self._ensure_thread(loop)
-            apart(loop.call_soon_threadsafe, callback)
+            apart(self._ensure_thread().call_soon_threadsafe, callback)
 
     def _open(self) -> _Loop:
         self._selector = selectors.DefaultSelector()
         loop = self._loop = apart(_Loop, self._selector)
         self._calls = set()
-        self._ends = self._pauses = False
         for resident in list(self._residents):
             apart(loop.call_soon_threadsafe, resident.start)
         return loop
 
-    def _ensure_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _ensure_thread(self) -> _Loop:
+        """The thread's loop. Starts the thread if it does not run: it never did, or was ended by an exception."""
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._main, args=[loop], name="hybrid_layer-io", daemon=True)
-            apart(self._thread.start)
+            self._ends = self._pauses = False
+            self._thread = apart(start_thread, self._main, "hybrid_layer-io", _BEGIN)
+        if self._loop is None:
+            raise RemoteUnavailable(f"The thread for I/O of hybrid_layer does not run: {self._cause or 'it is slow'}.")
+        return self._loop
 
-    def _main(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _main(self, begun: Callable[[], None]) -> None:
         _here.is_io_thread = True
-        while not (self._ends or self._pauses):
-            loop.run_forever()
-        if not self._ends:
+        try:
+            loop = self._loop or self._open()
+        except (OSError, MemoryError) as error:
+            self._cause = f"{type(error).__name__}: {error}"
             return
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:  # which knows how to end a loop
-            runner.run(self._wait_for_calls())
+        finally:
+            begun()
+        began = monotonic()
+        try:
+            with Guard(_WHAT, None, lambda error: loop.end_waiting()):
+                while not (self._ends or self._pauses):
+                    loop.run_forever()
+        finally:  # also where a callback wants the thread to end
+            if not self._pauses:
+                self._end(loop)
+            if not (self._ends or self._pauses):
+                self._start_anew(monotonic() - began)
 
-    async def _wait_for_calls(self) -> None:
-        if self._calls:  # asked here, since some may end in the loop's first turn
-            await asyncio.wait(self._calls, timeout=_GRACE)
+    def _start_anew(self, lived: float) -> None:
+        """Another thread takes the place of this one, which ended by a fault after so many seconds."""
+        _here.is_io_thread = False
+        self._pause = _PAUSES[0] if lived > _PAUSES[1] else min(2 * self._pause, _PAUSES[1])
+        time.sleep(self._pause)
+        if not self._ends:
+            with Guard(_WHAT, None):  # where that fails, whoever uses it next tries again
+                self._post(lambda: None)
+
+    def _end(self, loop: _Loop) -> None:
+        if self._loop is loop:
+            self._thread = self._loop = None
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:  # which knows how to end a loop
+            runner.run(self._wait_for(self._calls))
+
+    async def _wait_for(self, calls: set[asyncio.Task[Any]]) -> None:
+        if calls:  # asked here, since some may end in the loop's first turn
+            await asyncio.wait(calls, timeout=_GRACE)
 
     def _begin(self, work: Callable[[], Coroutine[Any, Any, T]], future: concurrent.futures.Future[T]) -> None:
         if future.cancelled():
@@ -199,16 +261,10 @@ class IOThread:
 
         def ended(task: asyncio.Task[T]) -> None:
             self._calls.discard(task)
-            error: BaseException | None
-            if task.cancelled():
-                error = RemoteUnavailable("The call was cut short: the process forks or ends.")
-            else:
-                error = task.exception()
-            if not future.set_running_or_notify_cancel():
-                return
+            error = _cut_short() if task.cancelled() else task.exception()
             if error is not None:
-                future.set_exception(error)
-            else:
+                _fail(future, error)
+            elif future.set_running_or_notify_cancel():
                 future.set_result(task.result())
 
         def left(future: concurrent.futures.Future[T]) -> None:
@@ -220,6 +276,15 @@ class IOThread:
 
         task.add_done_callback(ended)
         future.add_done_callback(left)
+
+
+def _cut_short() -> RemoteUnavailable:
+    return RemoteUnavailable("The call was cut short: the process forks or ends.")
+
+
+def _fail(future: concurrent.futures.Future[Any], error: BaseException) -> None:
+    if future.set_running_or_notify_cancel():
+        future.set_exception(error)
 
 
 _here = threading.local()

@@ -65,7 +65,7 @@ class Keeper:
 
     async def open(self) -> None:
         """Make the process known on the shard of its inboxes, and keep it so."""
-        await io_thread.current().run(self.renew_home)
+        await io_thread.current().run(self.renew_home, self._process.options.timeout)
         self.settle()
 
     async def renew_home(self) -> None:
@@ -76,7 +76,7 @@ class Keeper:
         """Make the machine known, of which `member` is a channel."""
         process = self._process
         shard = process.shard_of(member)
-        await io_thread.current().run(lambda: self._renew(shard, process_of(member)))
+        await io_thread.current().run(lambda: self._renew(shard, process_of(member)), process.options.timeout)
         self.settle()
 
     def settle(self) -> None:

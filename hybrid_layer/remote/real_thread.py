@@ -1,0 +1,72 @@
+"""A thread of the operating system, also where gevent has put its greenlets in the place of Python's threads.
+
+Greenlets share one thread, and a thread runs one event loop at a time: that of whoever calls us.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+
+class Thread(Protocol):
+    """What is needed of a thread that was started."""
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+
+    def join(self, timeout: float) -> None:
+        """Wait for its end, at most `timeout` seconds."""
+
+
+def is_gevent() -> bool:
+    """Whether Python's threads are greenlets."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def start_thread(target: Callable[[Callable[[], None]], None], name: str, patience: float) -> Thread:
+    """Start a thread that the end of the process does not wait for, and wait until it calls what `target` is given.
+
+    At most `patience` seconds.
+    """
+    begun = _original("allocate_lock")()
+    begun.acquire()
+    thread: Thread
+    if is_gevent():
+        thread = _RealThread(partial(target, begun.release))
+    else:
+        thread = threading.Thread(target=target, args=[begun.release], name=name, daemon=True)
+        thread.start()
+    begun.acquire(timeout=patience)
+    return thread
+
+
+def _original(name: str) -> Any:
+    """What `_thread` had before gevent replaced it."""
+    return sys.modules["gevent.monkey"].get_original("_thread", name) if is_gevent() else getattr(_thread, name)
+
+
+class _RealThread:
+    def __init__(self, target: Callable[[], None]) -> None:
+        self._target = target
+        self._runs = _original("allocate_lock")()
+        self._runs.acquire()
+        _original("start_new_thread")(self._run, ())
+
+    def is_alive(self) -> bool:
+        return bool(self._runs.locked())
+
+    def join(self, timeout: float) -> None:
+        if self._runs.acquire(timeout=timeout):
+            self._runs.release()
+
+    def _run(self) -> None:
+        try:
+            self._target()
+        finally:
+            self._runs.release()

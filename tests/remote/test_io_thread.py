@@ -1,0 +1,173 @@
+"""The thread for I/O ends by a fault, never begins, or is a greenlet: calls end in time, what lived in it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote import io_thread, real_thread
+from tests.servers import Server
+
+Make = Callable[..., Any]
+Run = Callable[..., Any]
+ROOT = Path(__file__).parents[2]
+
+
+def raise_in_callback(error: type[BaseException]) -> None:
+    def fail() -> None:
+        raise error("injected")
+
+    io_thread.current().call_soon(fail)
+
+
+def raise_in_selector(error: type[BaseException]) -> None:
+    thread = io_thread.current()
+    selector: Any = thread._selector
+
+    def select(timeout: float | None = None) -> Any:
+        raise error("injected")
+
+    selector.select = select
+    thread.call_soon(lambda: None)
+
+
+FAULTS = {
+    "exit": lambda: raise_in_callback(SystemExit),
+    "interrupt": lambda: raise_in_callback(KeyboardInterrupt),
+    "memory": lambda: raise_in_selector(MemoryError),
+    "system": lambda: raise_in_selector(OSError),
+}
+
+
+@pytest.fixture(params=["make_layer", "make_pubsub"])
+def make(request: pytest.FixtureRequest) -> Make:
+    made: Make = request.getfixturevalue(request.param)
+    return made
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_thread_that_ended_is_replaced(
+    make: Make,
+    server: Server,
+    prefix: str,
+    run: Run,
+    fault: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(io_thread, "_PAUSES", (0.02, 0.1))
+    monkeypatch.setattr(io_thread.current(), "_pause", 0.02)
+    layer = make(expiry=1, timeout=2)
+    names: list[str] = []
+
+    async def begin() -> None:
+        names.append(await layer.new_channel())
+        await layer.group_add("g", names[0])
+
+    async def go_on() -> None:
+        ended = io_thread.current()._thread
+        assert ended is not None
+        FAULTS[fault]()
+        async with asyncio.timeout(5):
+            while ended.is_alive():  # noqa: ASYNC110  # a thread's end has no event
+                await asyncio.sleep(0.01)
+        receiving = asyncio.create_task(layer.receive(names[0]))
+        await asyncio.sleep(1.2)  # longer than an alive key lives that nobody renews
+        async with asyncio.timeout(10):
+            while not receiving.done():
+                await layer.group_send("g", {"n": 1})
+                await asyncio.wait([receiving], timeout=0.1)
+        assert receiving.result() == {"n": 1}
+        await layer.close()
+
+    run(begin())
+    run(go_on())
+    if fault in ("memory", "system"):
+        assert "The thread for I/O met an unexpected error" in caplog.text
+        assert "injected" in caplog.text
+
+
+def test_calls_under_way_end_with_the_thread(make_layer: Make, run: Run, new_server: Callable[..., Server]) -> None:
+    server = new_server()
+    layer = make_layer(hosts=[server.url], timeout=3)
+
+    async def main() -> None:
+        await layer.send("normal", {})
+        server.pause()
+        calls = [asyncio.create_task(layer.send("normal", {})) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        raise_in_selector(MemoryError)
+        for call in calls:
+            with pytest.raises(RemoteUnavailable):
+                await call
+        assert time.monotonic() - began < 4
+        server.resume()
+        await layer.send("normal", {})
+        await layer.close()
+
+    run(main())
+
+
+def test_a_thread_that_never_begins_is_an_error(make_layer: Make, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the reason: here as with a patch that makes it something that does not run."""
+    monkeypatch.setattr(io_thread, "_BEGIN", 0.2)
+    monkeypatch.setattr(io_thread, "_current", io_thread.IOThread())
+    monkeypatch.setattr(threading.Thread, "start", lambda self: None)
+    layer = make_layer(timeout=1)
+
+    async def main() -> None:
+        for call in (layer.send("normal", {}), layer.new_channel(), layer.group_send("g", {})):
+            began = time.monotonic()
+            with pytest.raises(RemoteUnavailable, match="thread for I/O"):
+                await call
+            assert time.monotonic() - began < 2
+
+    run(main())
+
+
+def test_a_thread_that_does_not_answer_is_an_error(make_layer: Make) -> None:
+    layer = make_layer(timeout=0.3)
+    async_to_sync(layer.send)("normal", {})
+    released = threading.Event()
+    io_thread.current().call_soon(lambda: released.wait(5))
+    try:
+        began = time.monotonic()
+        with pytest.raises(RemoteUnavailable, match="did not answer within"):
+            async_to_sync(layer.send)("normal", {})
+        assert time.monotonic() - began < 2
+    finally:
+        released.set()
+
+
+def test_without_gevent_a_thread_is_python_s() -> None:
+    ended = threading.Event()
+
+    def main(begun: Callable[[], None]) -> None:
+        begun()
+        ended.wait(5)
+
+    thread = real_thread.start_thread(main, "name", 5)
+    assert isinstance(thread, threading.Thread)
+    assert (thread.name, thread.daemon, thread.is_alive()) == ("name", True, True)
+    ended.set()
+    thread.join(5)
+
+
+@pytest.mark.parametrize("class_name", ["RedisChannelLayer", "RedisPubSubChannelLayer"])
+def test_greenlets_in_place_of_threads(server: Server, prefix: str, class_name: str) -> None:
+    pytest.importorskip("gevent")
+    command = [sys.executable, "-m", "tests.remote.gevent_main", class_name, server.url, prefix]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
