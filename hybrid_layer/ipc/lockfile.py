@@ -165,7 +165,7 @@ class LockFile:
             pass
         except OSError as error:
             refuse(error, self.directory)
-        with contextlib.suppress(FileNotFoundError), refusals(self.directory):
+        with refusals(self.directory), contextlib.suppress(FileNotFoundError):  # the last leaver has just removed it
             check_ours(os.lstat(self.directory), self.directory, "directory")
             allow_owner(self.directory, 0o700)
 

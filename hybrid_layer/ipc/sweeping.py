@@ -29,8 +29,8 @@ _DESCRIPTORS = Path("/dev/fd")
 
 def sweep() -> None:
     """Look at the segments of this user, once. Nothing may attach or leave in this process meanwhile."""
-    until = monotonic() + _SECONDS
     own = _inodes_of_this_process()
+    until = monotonic() + _SECONDS
     for name in _some_of(_names()):
         if monotonic() > until:
             return
