@@ -82,7 +82,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         self._counter = itertools.count(1)
         self._readable: set[str] = set()
         """Channels that were found right to receive on in the process `_readable_in`, so that it is not asked again."""
-        self._readable_in = identity.current
+        self._readable_in = identity.this_process()
 
     def _transport_for(self, channel: str) -> Transport:
         """The half that carries `channel`."""
@@ -109,7 +109,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
         A process-specific name is read only by the layer that made it; with another one's, `InvalidName` is raised.
         """
-        is_known = self._readable_in is identity.current and type(channel) is str and channel in self._readable
+        is_known = self._readable_in.page[0] and type(channel) is str and channel in self._readable
         if not is_known:
             channel = check_channel(channel)
             self._note_readable(channel)
@@ -129,9 +129,9 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
                 f"Cannot receive on {channel!r}: it belongs to another process or layer object; only the one whose "
                 f"new_channel() made the name reads it."
             )
-        if self._readable_in is not identity.current or len(self._readable) >= _MOST_READABLE:
+        if not self._readable_in.is_current() or len(self._readable) >= _MOST_READABLE:
             self._readable = set()
-            self._readable_in = identity.current
+            self._readable_in = identity.this_process()
         self._readable.add(channel)
 
     async def new_channel(self, prefix: str = "specific") -> str:
@@ -191,8 +191,8 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     def _process_id(self) -> str:
         # A child of a fork must not read its parent's names. Nor does one layer object read another's: each has its own
         # policy, buffers and inbox.
-        process = self._process_ids.get(identity.current)
+        process = self._process_ids.get(identity.this_process())
         if process is None:
             # Atomic: of two threads that come here first, both get the same id.
-            process = self._process_ids.setdefault(identity.current, identity.random_id())
+            process = self._process_ids.setdefault(identity.this_process(), identity.random_id())
         return process

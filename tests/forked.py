@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -25,6 +29,45 @@ def fork(child: Callable[[], object]) -> int:
     if pid == 0:
         run_and_exit(child)
     return pid
+
+
+_libc = ctypes.PyDLL(None)  # which keeps Python's lock in a call
+
+
+def fork_in_c(child: Callable[[], object]) -> int:
+    """As `fork`, by code that runs no hooks of Python. uWSGI does so."""
+    _wait_until_threads_sleep()
+    pid = int(_libc.fork())
+    if pid == 0:
+        run_and_exit(child)
+    return pid
+
+
+def fork_in_c_and_tell(child: Callable[[], object]) -> int:
+    """As `fork_in_c`, but the child runs its hooks. uWSGI does so with py-call-osafterfork."""
+    _wait_until_threads_sleep()
+    pid = int(_libc.fork())
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        run_and_exit(child)
+    return pid
+
+
+def _wait_until_threads_sleep() -> None:
+    """Of a thread that waits for Python's lock in such a fork, the child's lock would be broken: Python repairs it."""
+    before: list[str] | None = None
+    while before != (now := _switches()):
+        before = now
+        time.sleep(0.02)  # lets them have the lock
+
+
+def _switches() -> list[str]:
+    """How often each other thread has gone to sleep, as the system counts."""
+    tasks = [task for task in Path("/proc/self/task").iterdir() if task.name != str(threading.get_native_id())]
+    return [line for task in tasks for line in (task / "status").read_text().splitlines() if "ctxt_switches" in line]
+
+
+WAYS = {"by Python": fork, "in C": fork_in_c, "in C, told": fork_in_c_and_tell}
 
 
 def run_and_exit(function: Callable[[], object]) -> NoReturn:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 
+from hybrid_layer import identity
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.sweeping import sweep
@@ -57,6 +57,7 @@ def _sweep_once() -> None:
 
 def release(segment: LocalSegment) -> None:
     """Give an attachment back; the last one leaves the segment."""
+    identity.this_process()  # renews the lock in a child that has not heard of the fork
     with _registry_lock:
         segment.users -= 1
         if segment.users > 0 or _segments.get(segment.prefix) is not segment:
@@ -79,4 +80,4 @@ def _renew_registry() -> None:
     _registry_lock = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_renew_registry)
+identity.in_child(_renew_registry)

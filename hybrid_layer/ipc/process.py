@@ -47,7 +47,7 @@ class ProcessState:
     """What one layer object has in one process. A forked child makes its own and touches no lock of this one."""
 
     def __init__(self, settings: Settings, segment: LocalSegment) -> None:
-        self.identity = identity.current
+        self.identity = identity.this_process()
         self.segment = segment
         self.upheavals = segment.upheavals
         self.counters = SegmentCounters(segment)
@@ -99,6 +99,9 @@ class ProcessState:
                     messages, has_more = core.drain(part, station.number)
                 except (_core.Busy, _core.Damaged, _core.NoMemory, _core.Retired, OSError):
                     station.retry_soon(part, partial(self.take_in, part, station))
+                    return
+                except _core.Stale:
+                    station.lose_place()  # with another one, it takes in anew
                     return
                 except _core.Gone:
                     # The segment does not know us: it is another one, or ours was damaged.

@@ -51,7 +51,7 @@ class LocalSegment:
     """This process's attachment to one segment.
 
     `core` is replaced when the process has to move to another segment. Whoever registered something in the segment
-    compares `moves` or `upheavals` and registers anew.
+    compares `core` or `upheavals` and registers anew.
     """
 
     def __init__(self, prefix: str, message_memory: int, group_memory: int) -> None:
@@ -61,7 +61,6 @@ class LocalSegment:
         self.name = segment_name(prefix, os.geteuid())
         self.directory = directory_of(self.name)
         self.users = 0
-        self.moves = 0
         self.upheavals = 0
         """Counts moves, and repairs that have cut something off: either may have cost what this process registered."""
         self._damage = Damage(prefix)
@@ -72,13 +71,13 @@ class LocalSegment:
         # Reentrant: the garbage collector may release the last layer object at any allocation, also under it.
         self._lock = threading.RLock()
         self._is_moving = self._leaves_afterwards = False
-        self._identity = identity.current
+        self._identity = identity.this_process()
         self._lock_file = LockFile(self.directory)
         self._fd = -1
         """Bears our record locks: the object's descriptor, or in the portable build the lock file's."""
         self._inode = (0, 0)
         self.wakers: dict[int, Callable[[], None]] = {}
-        """Loop number -> wake that loop of this process; see `wake_loops`."""
+        """Bit of a loop of this process -> wake that loop; see `wake_loops`."""
         self._owed: deque[tuple[_core.Segment, Callable[[_core.Segment], int | None]]] = deque()
         self.stations = self._new_stations()
         self._heir: identity.Identity | None = None
@@ -92,18 +91,17 @@ class LocalSegment:
 
     def is_own(self) -> bool:
         """Whether this process, not a parent of it, has attached, and has not left."""
-        return self._identity is identity.current and not self._has_left
+        return self._identity.is_current() and not self._has_left
 
     def join(self) -> None:
         """Take a slot in a forked child, which has inherited everything but that. Called when an operation says so.
 
         Raises what `acquire` raises, and may then be called again.
         """
-        if self._identity is identity.current:
-            identity.renew()  # forked by code that runs no hooks
-        if self._heir is not identity.current:
+        here = identity.this_process()
+        if self._heir is not here:
             self._give_up_inheritance()
-            self._heir = identity.current
+            self._heir = here
         with self._lock_held():
             # The parent's descriptors carry no lock of ours and stay open: closing one would drop those that we take
             # now. Code that makes daemons may have closed them, and opened other files under their numbers.
@@ -111,7 +109,7 @@ class LocalSegment:
                 self._join(self.core)
             else:
                 self.core = self._attach()
-        self._identity = identity.current
+        self._identity = here
         self._has_moved()
 
     def _give_up_inheritance(self) -> None:
@@ -172,7 +170,10 @@ class LocalSegment:
             os.close(old_fd)
             old_fd = -1
         with self._lock_held():
-            self.core = self._attach()
+            core = self._attach()
+        if reason != "truncated":
+            core.continue_epoch(lost.epoch)  # what was taken in from the old one is not older than a flush
+        self.core = core
         if has_members:
             self.core.mark_members()
         if old_fd >= 0:
@@ -181,7 +182,6 @@ class LocalSegment:
 
     def _has_moved(self) -> None:
         self._damage.attached(self.core)
-        self.moves += 1
         self.upheavals += 1
 
     def _has_descriptor(self) -> bool:
@@ -218,8 +218,8 @@ class LocalSegment:
             except (_core.Busy, _core.Damaged):
                 self._owed.append((core, operation))
                 return
-            except (_core.Detached, _core.Retired):
-                continue
+            except (_core.Detached, _core.Retired, _core.Stale):
+                continue  # with its segment or slot, the debt is gone
 
     def _new_stations(self) -> LoopLocal[Station]:
         return LoopLocal(lambda loop: Station(self, loop), Station.close)

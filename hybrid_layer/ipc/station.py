@@ -66,7 +66,8 @@ class Station:
     def _open(self) -> None:
         self._segment.pay_debts()
         core = self._segment.core
-        self._moves = self._segment.moves
+        self._core: _core.Segment | None = core
+        """Of the attachment that our place is in; None: the place is lost."""
         self._rebuilds = core.rebuilds
         self._asleep = False
         self._fd = -1
@@ -74,10 +75,11 @@ class Station:
         self._path = ""
         try:
             self.number = core.open_loop()
-        except (_core.NoSlot, _core.Busy, _core.Damaged, _core.Detached, _core.Retired):
+            """Our place, which the core takes for no other loop's, whatever becomes of it; -1: none."""
+            self._path = core.doorbell(self.number)
+        except (_core.NoSlot, _core.Busy, _core.Damaged, _core.Detached, _core.Retired, _core.Stale):
             self.number = -1
             return
-        self._path = core.doorbell(self.number)
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
@@ -98,7 +100,7 @@ class Station:
                 os.unlink(self._path)
             self._give_place_back()
             return
-        self._segment.wakers[self.number] = self.wake
+        self._segment.wakers[self.number % _core.LOOPS] = self.wake
 
     def close(self) -> None:
         """Give the doorbell and the loop's place back. In a forked child only descriptors are closed."""
@@ -113,15 +115,16 @@ class Station:
             if is_file(self._fd, self._inode):  # not if other code has closed it, and perhaps opened its own there
                 os.close(self._fd)
             self._fd = -1
-        if self.number >= 0 and self._segment.is_own() and self._moves == self._segment.moves:
-            self._give_place_back()
-        self._segment.wakers.pop(self.number, None)
-        self.number = -1
+        self._give_place_back()
 
     def _give_place_back(self) -> None:
         number, self.number = self.number, -1
-        self._segment.wakers.pop(number, None)
-        self._segment.owe(lambda core: core.close_loop(number) & ~(1 << number))
+        if number < 0:
+            return
+        if self._segment.wakers.get(number % _core.LOOPS) == self.wake:  # not that of who has this number after a move
+            del self._segment.wakers[number % _core.LOOPS]
+        if self._segment.is_own():
+            self._segment.owe(lambda core: core.close_loop(number))
 
     def remove_doorbell(self) -> None:
         """Remove its file, unless another process has one there by now, in another segment."""
@@ -192,6 +195,9 @@ class Station:
             # ourselves. Senders are told why.
             self.retry_soon("wake", self._wake_all)
             return None
+        except _core.Stale:
+            self.lose_place()
+            return None
         except _core.Detached:
             return None  # the interpreter is ending
         if payload is None:
@@ -253,15 +259,21 @@ class Station:
         self._asleep = False
         self._settle()
 
+    def lose_place(self) -> None:
+        """Our place was in a segment or slot that the process has left, or is damaged: have another one soon."""
+        self._core = None
+        self._get_up()
+
     def _settle(self) -> None:
         self._settling = False
         core = self._segment.core
-        if self._asleep and not self._stale and self._rebuilds == core.rebuilds and self._moves == self._segment.moves:
+        if self._asleep and not self._stale and self._rebuilds == core.rebuilds and self._core is core:
             return  # what comes from now on rings
         if not self._segment.is_own():
             return
-        if self._moves != self._segment.moves:
+        if self._core is not core:
             self._reopen()
+            core = self._segment.core
         try:
             self._unwait_stale()
             ready = None
@@ -275,6 +287,9 @@ class Station:
         except (_core.Busy, _core.Damaged, _core.NoMemory, OSError):
             self._settling = True
             self.retry_soon("settle", self._settle)
+            return
+        except _core.Stale:
+            self.lose_place()
             return
         except (_core.Detached, _core.Retired):
             return  # the next look around moves
@@ -332,8 +347,6 @@ class Station:
 
     def _reopen(self) -> None:
         """Take a place and a doorbell anew: the process may have taken another slot, or another segment."""
-        if self._moves != self._segment.moves:
-            self.number = -1  # nothing of the old place is ours any more
         self.close()
         self._open()
         self._start_timer()
@@ -363,7 +376,7 @@ class Station:
                 self._reopen()  # another loop may have left its place; somebody has removed the doorbell
             else:
                 self._look(core)
-        except _core.Gone:
+        except _core.Stale:
             self._reopen()
         except (_core.Busy, _core.Damaged, _core.Detached, _core.NoMemory, _core.Retired, OSError):
             return  # the next round tries again

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 import weakref
@@ -168,7 +167,7 @@ class LocalTransport:
 
     async def close(self) -> None:
         """Give back the running loop's doorbell, unless somebody waits there."""
-        if self._own is not None and self._own.identity is identity.current:
+        if self._own is not None and self._own.identity.is_current():
             stations = self._own.segment.stations
             station = stations.peek(asyncio.get_running_loop())
             if station is not None and not station.is_in_use():
@@ -219,7 +218,7 @@ class LocalTransport:
     def _current(self) -> ProcessState | None:
         """None: this process has not attached yet."""
         process = self._own
-        if process is None or process.identity is not identity.current:
+        if process is None or not process.identity.page[0]:
             return None
         if process.upheavals != process.segment.upheavals:
             process.restore()
@@ -259,9 +258,10 @@ class LocalTransport:
             await asyncio.sleep(PAUSE)
 
     def _start(self) -> ProcessState:
+        identity.this_process()  # renews the locks in a child that has not heard of the fork
         with _starting:
             process = self._own
-            if process is not None and process.identity is identity.current:
+            if process is not None and process.identity.is_current():
                 return process
             segment = self._attach(process)
             self._stuck = None
@@ -284,7 +284,7 @@ class LocalTransport:
         try:
             return operation(process.segment.core, *args)
         except _core.Detached:
-            identity.renew()  # forked by code that runs no hooks
+            self._own = None  # left at the exit, which this thread goes on after
             process = await self._join()
         except _core.Retired:
             process.look()
@@ -363,4 +363,4 @@ def _renew_lock() -> None:
     _starting = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+identity.in_child(_renew_lock)

@@ -53,7 +53,7 @@ class DiscoveredTransport:
         self._build = build
         self._found: dict[str, RemoteHalf] = {}
         """Empty or the one transport; several threads may find it at once, and the first one counts."""
-        self._serving: tuple[object, Future[None]] | None = None
+        self._serving: tuple[identity.Identity, Future[None]] | None = None
         """The process that waits to serve the machine, and what it waits with."""
 
     async def open_inbox(self, part: str) -> None:
@@ -93,8 +93,11 @@ class DiscoveredTransport:
     def serve_machine(self) -> None:
         if self._found:
             self._found["found"].serve_machine()
-        elif self._serving is None or self._serving[0] is not identity.current or self._serving[1].done():
-            self._serving = (identity.current, io_thread.current().submit(partial(_serve_machine, weakref.ref(self))))
+        elif self._serving is None or not self._serving[0].is_current() or self._serving[1].done():
+            self._serving = (
+                identity.this_process(),
+                io_thread.current().submit(partial(_serve_machine, weakref.ref(self))),
+            )
 
     async def _transport(self, waits: bool = False) -> RemoteHalf:
         """The transport, found by now; `waits` until it is, however long that takes."""

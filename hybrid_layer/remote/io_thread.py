@@ -23,6 +23,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import leave_pending
@@ -179,6 +180,7 @@ class IOThread:
             return
         for task in asyncio.all_tasks(loop):
             leave_pending(task)
+        # It does run where the fork was made in the thread, or by code that runs no hooks; then nobody here closes it.
         if not loop.is_running():
             # The selector is shared with the parent, which would stop listening for what the child closes in it.
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -293,6 +295,7 @@ _current = IOThread()
 
 def current() -> IOThread:
     """The calling process's thread, running or not."""
+    identity.this_process()
     return _current
 
 
@@ -302,14 +305,14 @@ def is_here() -> bool:
 
 
 def _before_fork() -> None:
-    _current.before_fork()
+    current().before_fork()
 
 
 def _after_fork_in_parent() -> None:
     _current.after_fork_in_parent()
 
 
-def _after_fork_in_child() -> None:
+def _renew() -> None:
     global _current
     _here.is_io_thread = False
     inherited, _current = _current, IOThread()  # the old one's lock and thread are the parent's
@@ -317,5 +320,6 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-atexit.register(lambda: _current.stop())
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
+identity.in_child(_renew)
+atexit.register(lambda: current().stop())

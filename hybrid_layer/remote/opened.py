@@ -21,21 +21,21 @@ class Opened(Generic[T]):
 
     def add(self, connection: AnyConnection, note: T) -> None:
         """Remember `connection`, which the running loop is going to use, for as long as somebody else does."""
-        if self._process is not identity.current:  # a forked child leaves its parent's alone
+        if not self._process.is_current():  # a forked child leaves its parent's alone
             self._begin()
         with self._lock:
             self._connections[connection] = (asyncio.get_running_loop(), note)
 
     def all(self) -> list[tuple[AnyConnection, asyncio.AbstractEventLoop, T]]:
         """The connections of this process."""
-        if self._process is not identity.current:
+        if not self._process.is_current():
             return []
         with self._lock:
             return [(connection, loop, note) for connection, (loop, note) in self._connections.items()]
 
     def _begin(self) -> None:
-        self._process = identity.current
         self._lock = threading.Lock()
         self._connections: weakref.WeakKeyDictionary[AnyConnection, tuple[asyncio.AbstractEventLoop, T]] = (
             weakref.WeakKeyDictionary()
         )
+        self._process = identity.this_process()

@@ -40,7 +40,7 @@ class Process:
     """The remote half of one layer, as one process has it."""
 
     def __init__(self, settings: Settings, options: RemoteOptions, machine: Machine | None) -> None:
-        self.identity = identity.current
+        self.identity = identity.this_process()
         self.policy = settings.policy
         self.options = options
         self.expiry_ms = max(1, int(settings.policy.expiry * 1000))
@@ -120,7 +120,7 @@ class Process:
 
     def dispose(self) -> None:
         """End everything, from any thread. For a layer that is garbage."""
-        if self.identity is identity.current:
+        if self.identity.is_current():
             self.keeper.stop()
             self.mail.dispose()
             if self.machine_reader is not None:

@@ -15,9 +15,11 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from hybrid_layer import identity
 from hybrid_layer.loops import leave_pending
 
-_open: set[int] = set()
+_open: dict[int, tuple[int, int]] = {}
+"""Descriptors, with device and inode: a child that hears of the fork late may have other files there."""
 _AWAITS = 5
 """More than any clean-up has, one inside the other."""
 
@@ -33,12 +35,12 @@ def descriptor_of(connection: AbstractConnection) -> int:
 def opened(descriptor: int) -> None:
     """Remember a socket."""
     if descriptor >= 0:
-        _open.add(descriptor)
+        _open[descriptor] = _file_at(descriptor)
 
 
 def closing(descriptor: int) -> None:
     """Forget a socket, which its owner is about to close."""
-    _open.discard(descriptor)
+    _open.pop(descriptor, None)
 
 
 async def close(connection: AbstractConnection | None) -> None:
@@ -111,15 +113,23 @@ def _below_tls(transport: Any) -> Any:
     return transport if protocol is None else protocol._transport
 
 
+def _file_at(descriptor: int) -> tuple[int, int]:
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
+
+
 def _let_go() -> None:
     if not _open:
         return
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for descriptor in _open:
-        os.dup2(null, descriptor, inheritable=False)
+    for descriptor, file in _open.items():
+        if _file_at(descriptor) == file:
+            os.dup2(null, descriptor, inheritable=False)
     os.close(null)
     _open.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+identity.in_child(_let_go)

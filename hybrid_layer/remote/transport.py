@@ -6,7 +6,6 @@ How a command travels is in `connections`, how a queue is read in the readers.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import weakref
 from collections.abc import Coroutine
@@ -111,7 +110,7 @@ class RemoteTransport:
 
     async def close(self) -> None:
         process = self._state
-        if process is None or process.identity is not identity.current:
+        if process is None or not process.identity.is_current():
             return
         loop = asyncio.get_running_loop()
         if not process.inbox.is_awaited(loop):
@@ -132,7 +131,8 @@ class RemoteTransport:
 
     def _process(self) -> Process:
         process = self._state
-        if process is None or process.identity is not identity.current:
+        if process is None or not process.identity.page[0]:
+            identity.this_process()  # renews the lock in a child that has not heard of the fork
             with _lock:
                 return self._entered()
         return process
@@ -140,7 +140,7 @@ class RemoteTransport:
     def _entered(self) -> Process:
         """This process's state, made anew after a fork."""
         process = self._state
-        if process is None or process.identity is not identity.current:
+        if process is None or not process.identity.is_current():
             if process is not None:
                 inherited.append(process)
             process = self._state = Process(self._settings, self._options, self._machine)
@@ -153,5 +153,4 @@ def _renew_lock() -> None:
     _lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+identity.in_child(_renew_lock)

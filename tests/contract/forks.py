@@ -14,7 +14,7 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import HybridLayerError
 from tests.contract.peers import build
-from tests.forked import fork, quiet_forks, wait_for
+from tests.forked import WAYS, fork, quiet_forks, wait_for
 from tests.process_main import Parent
 
 
@@ -31,9 +31,10 @@ async def exchange(layer: Any) -> None:
     await layer.group_discard(f"own.{os.getpid()}", channel)
 
 
-def directly(parent: Parent, spec: dict[str, Any], used: str) -> None:
-    """`os.fork` with a layer that was only built, or used in a loop that ended, or by sync code."""
+def directly(parent: Parent, spec: dict[str, Any], used: str, way: str) -> None:
+    """A fork with a layer that was only built, or used in a loop that ended, or by sync code."""
     layer = build(spec)
+    fork = WAYS[way]
     if used == "in a loop":
         asyncio.run(exchange(layer))
     elif used == "by sync code":

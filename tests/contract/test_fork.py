@@ -17,9 +17,19 @@ Spawn = Callable[..., Process]
 pytestmark = pytest.mark.configurations("each-path")
 
 
-@pytest.mark.parametrize("used", ["only built", "in a loop", "by sync code"])
-def test_fork_directly(make_layer: LayerMaker, spawn: Spawn, used: str) -> None:
-    assert spawn(forks.directly, make_layer.spec(), used).result() is None
+@pytest.mark.parametrize(
+    ("used", "way"),
+    [
+        ("only built", "by Python"),
+        ("in a loop", "by Python"),
+        ("by sync code", "by Python"),
+        ("in a loop", "in C"),
+        ("by sync code", "in C"),
+        ("by sync code", "in C, told"),
+    ],
+)
+def test_fork_directly(make_layer: LayerMaker, spawn: Spawn, used: str, way: str) -> None:
+    assert spawn(forks.directly, make_layer.spec(), used, way).result() is None
 
 
 def test_server_that_preloads(make_layer: LayerMaker, spawn: Spawn) -> None:

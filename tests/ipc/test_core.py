@@ -17,7 +17,20 @@ from tests.ipc.tools import core_sources
 pytestmark = pytest.mark.timeout(300)  # to compile takes its time where others work, too
 
 CHECKS = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
-PROGRAMS = ("model", "situations", "bells", "threads", "deaths", "damage", "scribbles", "fields", "words", "broken")
+PROGRAMS = (
+    "model",
+    "situations",
+    "handles",
+    "interrupted",
+    "bells",
+    "threads",
+    "deaths",
+    "damage",
+    "scribbles",
+    "fields",
+    "words",
+    "broken",
+)
 
 
 def make(directory: Path) -> None:
@@ -40,6 +53,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param("model", 12000, marks=pytest.mark.thorough),
         pytest.param("model", 200_000, marks=[pytest.mark.long, pytest.mark.timeout(900)]),
         ("situations", 1),
+        ("handles", 1),
+        ("interrupted", 1),
         ("bells", 1),
         ("threads", 8000),
         ("deaths", 120),

@@ -82,6 +82,7 @@ static PyMethodDef segment_methods[] = {
     NONE("take_unread", segment_take_unread),
     FAST("meet_remote_flush", segment_meet_remote_flush_method),
     NONE("mark_members", segment_mark_members),
+    ONE("continue_epoch", segment_continue_epoch),
     {NULL, NULL, 0, NULL},
 };
 
@@ -177,7 +178,8 @@ PyMODINIT_FUNC PyInit__core(void) {
         !add_error(module, "hybrid_layer.ipc._core.Gone", &error_gone) ||
         !add_error(module, "hybrid_layer.ipc._core.NoMemory", &error_no_memory) ||
         !add_error(module, "hybrid_layer.ipc._core.NoSlot", &error_no_slot) ||
-        !add_error(module, "hybrid_layer.ipc._core.Retired", &error_retired)) {
+        !add_error(module, "hybrid_layer.ipc._core.Retired", &error_retired) ||
+        !add_error(module, "hybrid_layer.ipc._core.Stale", &error_stale)) {
         Py_XDECREF(type);
         Py_XDECREF(module);
         return NULL;

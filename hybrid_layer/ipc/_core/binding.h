@@ -34,12 +34,14 @@ typedef struct {
     PyObject_HEAD
     struct handle handle;
     struct doorbells doorbells;
+    _Atomic uint64_t openings[LOOPS]; /* which opening has each place of our slot; 0: none */
+    uint64_t epoch_offset; /* of the epochs that this process sees, modulo 2^64 */
 } Segment;
 
 /* binding_common.c */
 
 extern PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory,
-    *error_no_slot, *error_retired;
+    *error_no_slot, *error_retired, *error_stale;
 
 /* Sets the exception for a status and returns NULL. */
 PyObject *raise_status(enum status status);
@@ -49,7 +51,12 @@ bool name_of(PyObject *object, struct name *name, size_t most);
 bool channel_of(PyObject *object, struct name *name);
 bool u32_of(PyObject *object, uint32_t *value);
 bool u64_of(PyObject *object, uint64_t *value);
-bool loop_number_of(PyObject *object, uint32_t *loop);
+
+/* A loop, as Python has it, is a number that no other loop of this process is ever given, in whatever segment or slot: its
+ * opening, and the place in it. So one whose place has gone is told from the loop that has the place now. */
+PyObject *loop_object(Segment *self, uint32_t place);
+bool loop_of(Segment *self, PyObject *object, uint32_t *place);         /* raises Stale */
+bool loop_or_none_of(Segment *self, PyObject *object, uint32_t *place); /* -1 is NO_LOOP */
 bool wants(const char *function, Py_ssize_t given, Py_ssize_t expected);
 
 /* Rings other processes' loops. The result is a bit for each loop of our own, which the caller wakes without a doorbell. */
@@ -103,6 +110,7 @@ PyObject *segment_take_repairs(Segment *self, PyObject *unused);
 PyObject *segment_take_unread(Segment *self, PyObject *unused);
 PyObject *segment_meet_remote_flush_method(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
 PyObject *segment_mark_members(Segment *self, PyObject *unused);
+PyObject *segment_continue_epoch(Segment *self, PyObject *argument);
 PyObject *get_epoch(Segment *self, void *unused);
 PyObject *get_rebuilds(Segment *self, void *unused);
 PyObject *get_lock_word(Segment *self, void *unused);

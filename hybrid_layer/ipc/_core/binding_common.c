@@ -8,7 +8,7 @@
 #define RINGING_ROUNDS 8u
 
 PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory, *error_no_slot,
-    *error_retired;
+    *error_retired, *error_stale;
 
 PyObject *raise_status(enum status status) {
     switch (status) {
@@ -32,6 +32,9 @@ PyObject *raise_status(enum status status) {
         break;
     case GONE:
         PyErr_SetNone(error_gone);
+        break;
+    case STALE:
+        PyErr_SetNone(error_stale);
         break;
     case RETIRED:
         PyErr_SetNone(error_retired);
@@ -84,12 +87,34 @@ bool u64_of(PyObject *object, uint64_t *value) {
     return !(*value == (uint64_t)-1 && PyErr_Occurred());
 }
 
-bool loop_number_of(PyObject *object, uint32_t *loop) {
-    long number = PyLong_AsLong(object);
-    if (number == -1 && PyErr_Occurred())
+/* Loops */
+
+PyObject *loop_object(Segment *self, uint32_t place) {
+    static _Atomic uint64_t openings; /* of all segments of this process and its parents */
+    uint64_t opening = atomic_fetch_add(&openings, 1) + 1;
+    atomic_store(&self->openings[place], opening);
+    return PyLong_FromUnsignedLongLong(opening * LOOPS + place);
+}
+
+bool loop_or_none_of(Segment *self, PyObject *object, uint32_t *place) {
+    long long number = PyLong_AsLongLong(object);
+    *place = NO_LOOP;
+    if (number == -1)
+        return !PyErr_Occurred();
+    uint64_t opening = (uint64_t)number / LOOPS;
+    *place = (uint32_t)((uint64_t)number % LOOPS);
+    if (opening != 0 && atomic_load_explicit(&self->openings[*place], memory_order_relaxed) == opening)
+        return true;
+    raise_status(STALE);
+    return false;
+}
+
+bool loop_of(Segment *self, PyObject *object, uint32_t *place) {
+    if (!loop_or_none_of(self, object, place))
         return false;
-    *loop = number >= 0 && number < (long)LOOPS ? (uint32_t)number : NO_LOOP;
-    return true;
+    if (*place == NO_LOOP)
+        raise_status(STALE);
+    return *place != NO_LOOP;
 }
 
 bool wants(const char *function, Py_ssize_t given, Py_ssize_t expected) {

@@ -19,9 +19,16 @@ PyObject *segment_flush(Segment *self, PyObject *unused) {
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
+/* Another slot, or none: no loop has a place any more. */
+static void forget_loops(Segment *self) {
+    for (uint32_t loop = 0; loop < LOOPS; loop++)
+        atomic_store(&self->openings[loop], 0);
+}
+
 PyObject *segment_join_method(Segment *self, PyObject *unused) {
     enum status status;
     (void)unused;
+    forget_loops(self);
     UNLOCKED(status = segment_join(&self->handle));
     ring_after_rebuild(self);
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
@@ -30,6 +37,7 @@ PyObject *segment_join_method(Segment *self, PyObject *unused) {
 PyObject *segment_leave_method(Segment *self, PyObject *unused) {
     enum status status;
     (void)unused;
+    forget_loops(self);
     UNLOCKED(status = segment_leave(&self->handle));
     ring_after_rebuild(self);
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
@@ -189,7 +197,17 @@ static PyObject *fixed_string(const char *field, size_t size) {
 
 PyObject *get_epoch(Segment *self, void *unused) {
     (void)unused;
-    return PyLong_FromUnsignedLongLong(atomic_load(&self->handle.header->epoch));
+    return PyLong_FromUnsignedLongLong(atomic_load(&self->handle.header->epoch) + self->epoch_offset);
+}
+
+/* Has the epoch, as this process sees it, go on from that of the segment that it had before: what it took in there is
+ * older than the next flush, and no older than this. */
+PyObject *segment_continue_epoch(Segment *self, PyObject *argument) {
+    uint64_t epoch;
+    if (!u64_of(argument, &epoch))
+        return NULL;
+    self->epoch_offset = epoch - atomic_load(&self->handle.header->epoch);
+    Py_RETURN_NONE;
 }
 
 PyObject *get_rebuilds(Segment *self, void *unused) {

@@ -123,12 +123,19 @@ static PyObject *read_held(struct handle *handle, uint32_t hold, size_t size) {
     return payload;
 }
 
+/* Gives back what was taken out and that nobody will read. */
+static void lose_held(struct handle *handle, struct taken *taken) {
+    if (taken->hold != NO_HOLD)
+        let_go(handle, taken->hold);
+    taken->hold = NO_HOLD;
+}
+
 PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     struct handle *handle = &self->handle;
     struct name name;
     uint32_t loop;
     char small[4096];
-    if (!wants("pop", count_of_args, 2) || !channel_of(args[0], &name) || !loop_number_of(args[1], &loop))
+    if (!wants("pop", count_of_args, 2) || !channel_of(args[0], &name) || !loop_or_none_of(self, args[1], &loop))
         return NULL;
     struct taken taken = {.buffer = small, .size = sizeof small, .hold = NO_HOLD};
     struct rings rings;
@@ -155,13 +162,30 @@ PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_
         payload = Py_NewRef(Py_None);
     if (taken.buffer != small)
         free(taken.buffer);
+    if (status != OK) /* taken out, and then the segment was found damaged */
+        lose_held(handle, &taken);
     unsigned long own = ring_all(self, &rings);
-    if (payload == NULL)
-        return PyErr_Occurred() ? NULL : raise_status(status);
-    return Py_BuildValue("(NkO)", payload, own, taken.asleep ? Py_True : Py_False);
+    if (status != OK && status != EMPTY)
+        return raise_status(status);
+    PyObject *result = NULL;
+    if (payload != NULL)
+        result = Py_BuildValue("(NkO)", payload, own, taken.asleep ? Py_True : Py_False);
+    if (result == NULL && status == OK && PyErr_ExceptionMatches(PyExc_MemoryError)) /* it is in no queue any more */
+        count(handle, COUNT_MEMORY, 1);
+    return result;
 }
 
-static PyObject *drained_list(struct handle *handle, const struct taken *taken) {
+static uint64_t drained_number(const struct taken *taken) {
+    struct drained item;
+    uint64_t number = 0;
+    for (size_t at = 0; at < taken->used; number++) {
+        memcpy(&item, taken->buffer + at, sizeof item);
+        at += sizeof item + item.names_size + (item.is_held ? 0 : item.size);
+    }
+    return number;
+}
+
+static PyObject *drained_list(struct handle *handle, struct taken *taken) {
     PyObject *list = PyList_New(0);
     size_t at = 0;
     while (list != NULL && at < taken->used) {
@@ -173,6 +197,7 @@ static PyObject *drained_list(struct handle *handle, const struct taken *taken) 
         PyObject *payload;
         if (item.is_held) {
             payload = read_held(handle, taken->hold, taken->held);
+            taken->hold = NO_HOLD;
         } else {
             payload = PyBytes_FromStringAndSize(taken->buffer + at, (Py_ssize_t)item.size);
             at += item.size;
@@ -198,7 +223,7 @@ PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t count_o
     struct handle *handle = &self->handle;
     struct name name;
     uint32_t loop;
-    if (!wants("drain", count_of_args, 2) || !channel_of(args[0], &name) || !loop_number_of(args[1], &loop))
+    if (!wants("drain", count_of_args, 2) || !channel_of(args[0], &name) || !loop_or_none_of(self, args[1], &loop))
         return NULL;
     char small[8192];
     struct taken taken = {.buffer = small, .size = sizeof small, .hold = NO_HOLD};
@@ -220,9 +245,12 @@ PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t count_o
         PyObject *messages = drained_list(handle, &taken);
         if (messages != NULL)
             result = Py_BuildValue("(NO)", messages, taken.left ? Py_True : Py_False);
+        if (result == NULL) /* Python has no memory for them, and they are in no queue any more */
+            count(handle, COUNT_MEMORY, drained_number(&taken));
     } else {
         raise_status(status);
     }
+    lose_held(handle, &taken);
     if (taken.buffer != small)
         free(taken.buffer);
     return result;

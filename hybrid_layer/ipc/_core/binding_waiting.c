@@ -36,7 +36,7 @@ PyObject *segment_wait(Segment *self, PyObject *const *args, Py_ssize_t count_of
     enum status status;
     struct name name;
     uint32_t loop;
-    if (!wants("wait", count_of_args, 2) || !channel_of(args[0], &name) || !loop_number_of(args[1], &loop))
+    if (!wants("wait", count_of_args, 2) || !channel_of(args[0], &name) || !loop_of(self, args[1], &loop))
         return NULL;
     RUN(op_wait, name, loop);
     ring_after_rebuild(self);
@@ -50,7 +50,7 @@ PyObject *segment_unwait(Segment *self, PyObject *const *args, Py_ssize_t count_
     enum status status;
     struct name name;
     uint32_t loop;
-    if (!wants("unwait", count_of_args, 2) || !channel_of(args[0], &name) || !loop_number_of(args[1], &loop))
+    if (!wants("unwait", count_of_args, 2) || !channel_of(args[0], &name) || !loop_of(self, args[1], &loop))
         return NULL;
     struct rings rings;
     rings_open(&rings);
@@ -113,19 +113,23 @@ PyObject *segment_open_loop(Segment *self, PyObject *unused) {
     (void)unused;
     RUN(op_loop_open, &loop);
     ring_after_rebuild(self);
-    return status == OK ? PyLong_FromUnsignedLong(loop) : raise_status(status);
+    return status == OK ? loop_object(self, loop) : raise_status(status);
 }
 
 PyObject *segment_close_loop(Segment *self, PyObject *argument) {
     struct handle *handle = &self->handle;
     enum status status;
     uint32_t loop;
-    if (!loop_number_of(argument, &loop))
+    if (!loop_of(self, argument, &loop))
         return NULL;
+    uint64_t opening = atomic_load(&self->openings[loop]);
     struct rings rings;
     rings_open(&rings);
     RUN(op_loop_close, loop, &rings);
-    return own_loops(self, status, &rings);
+    if (status != BUSY) /* unless another thread has opened it again already */
+        (void)atomic_compare_exchange_strong(&self->openings[loop], &opening, 0);
+    unsigned long own = ring_all(self, &rings) & ~(1ul << loop);
+    return status == OK ? PyLong_FromUnsignedLong(own) : raise_status(status);
 }
 
 PyObject *segment_collect(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
@@ -135,7 +139,7 @@ PyObject *segment_collect(Segment *self, PyObject *const *args, Py_ssize_t count
     char names[8192];
     size_t used;
     bool left;
-    if (!wants("collect", count_of_args, 2) || !loop_number_of(args[0], &loop))
+    if (!wants("collect", count_of_args, 2) || !loop_of(self, args[0], &loop))
         return NULL;
     int sleep = PyObject_IsTrue(args[1]);
     if (sleep < 0)
@@ -151,7 +155,7 @@ PyObject *segment_repoll(Segment *self, PyObject *argument) {
     struct handle *handle = &self->handle;
     enum status status;
     uint32_t loop;
-    if (!loop_number_of(argument, &loop))
+    if (!loop_of(self, argument, &loop))
         return NULL;
     CHECKED(RUN(op_repoll, loop));
 }
@@ -160,7 +164,7 @@ PyObject *segment_doorbell(Segment *self, PyObject *argument) {
     uint32_t loop;
     char path[4096];
     struct private_page *page = self->handle.private;
-    if (!loop_number_of(argument, &loop))
+    if (!loop_of(self, argument, &loop))
         return NULL;
     if (!doorbell_path(&self->doorbells, page->slot, page->generation, loop, path, sizeof path)) {
         PyErr_SetString(PyExc_ValueError, "the doorbell's path is too long");

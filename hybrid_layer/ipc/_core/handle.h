@@ -27,6 +27,7 @@ enum status {
     NO_SPACE,      /* the caller's buffer is too small; nothing was changed */
     NO_SLOT,       /* all slots are taken */
     GONE,          /* the inbox's process is not there */
+    STALE,         /* the loop has no place in this slot, or no longer */
     BUSY,          /* the lock was not had in time */
     GROW_MESSAGES, /* this area wants another extent reserved, outside the lock; nothing was changed, so try again then */
     GROW_GROUPS,

@@ -49,10 +49,11 @@ static bool source_of(struct handle *handle, uint32_t reference, struct source *
  * the queue as well, and the rebuild believes the queue. */
 static enum status take_held(struct handle *handle, struct channel *channel, const struct source *source,
                              struct taken *taken) {
-    uint32_t reference = channel->head;
-    enum status status = hold_keep(handle, source->block, &taken->hold);
+    uint32_t reference = channel->head, hold;
+    enum status status = hold_keep(handle, source->block, &hold);
     if (status != OK)
         return status;
+    taken->hold = hold;
     if (source->is_shared)
         ((struct payload *)block_raw(handle, &handle->messages, source->block))->references++;
     taken->held = source->size;

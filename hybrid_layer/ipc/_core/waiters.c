@@ -16,8 +16,10 @@ static struct loop_slot *loop_of(struct handle *handle, uint32_t slot, uint32_t 
     return slot < SLOTS && loop < LOOPS ? &handle->slots[slot].loops[loop] : NULL;
 }
 
-static struct loop_slot *own_loop(struct handle *handle, uint32_t loop) {
-    return loop_of(handle, handle->private->slot, loop);
+/* A loop of ours that is open; NULL for any other. */
+static struct loop_slot *own_loop(struct handle *handle, uint32_t number) {
+    struct loop_slot *loop = loop_of(handle, handle->private->slot, number);
+    return loop != NULL && loop->in_use ? loop : NULL;
 }
 
 /* Takes a waiter out of its channel's, its loop's and the ready list, and frees it. */
@@ -74,7 +76,9 @@ static enum status find_waiter(struct handle *handle, const struct channel *chan
 enum status waiters_add(struct handle *handle, uint32_t channel_reference, uint32_t loop_number) {
     struct channel *channel = channel_at(handle, channel_reference);
     struct loop_slot *loop = own_loop(handle, loop_number);
-    if (channel == NULL || loop == NULL)
+    if (loop == NULL)
+        return STALE;
+    if (channel == NULL)
         return DAMAGED;
     uint32_t reference;
     enum status status = find_waiter(handle, channel, loop_number, &reference);
@@ -293,9 +297,9 @@ enum status loop_open(struct handle *handle, uint32_t *number) {
 }
 
 enum status loop_close(struct handle *handle, uint32_t number, struct rings *rings) {
-    struct loop_slot *loop = own_loop(handle, number);
+    struct loop_slot *loop = loop_of(handle, handle->private->slot, number); /* also one that damage has closed */
     if (loop == NULL)
-        return DAMAGED;
+        return STALE;
     enum status status = loop_forget(handle, loop, rings);
     loop->in_use = 0;
     return status;
@@ -316,7 +320,7 @@ enum status loop_collect(struct handle *handle, uint32_t number, bool sleep, cha
                          bool *left) {
     struct loop_slot *loop = own_loop(handle, number);
     if (loop == NULL)
-        return DAMAGED;
+        return STALE;
     uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
     *used = 0;
     *left = false;
@@ -360,9 +364,7 @@ static bool is_ready_list_sound(struct handle *handle, const struct loop_slot *l
 enum status loop_repoll(struct handle *handle, uint32_t number) {
     struct loop_slot *loop = own_loop(handle, number);
     if (loop == NULL)
-        return DAMAGED;
-    if (!loop->in_use)
-        return GONE;
+        return STALE;
     uint32_t at = loop->waiters, ready = 0;
     for (uint32_t steps = 0; at != 0; steps++) {
         struct waiter *waiter = waiter_at(handle, at);

@@ -19,7 +19,7 @@
 #define HINT_MS 20u
 #define SUSPICIOUS_MS 250u
 
-/* Registers the calling process's `loop` for a channel; again is fine. */
+/* Registers the calling process's `loop` for a channel; again is fine. STALE: the loop has no place, so nobody would be woken. */
 enum status waiters_add(struct handle *handle, uint32_t channel, uint32_t loop);
 
 /* Ends it, and wakes another waiter if messages are there that this one was perhaps woken for. */
@@ -38,6 +38,9 @@ void ring_succeeded(struct handle *handle, const struct ring *ring);
 enum status ring_failed(struct handle *handle, const struct ring *ring, struct rings *rings);
 
 enum status loop_open(struct handle *handle, uint32_t *loop); /* NO_SLOT: more than LOOPS loops wait */
+
+/* Those below take a loop that is open; another one is STALE. */
+
 enum status loop_close(struct handle *handle, uint32_t loop, struct rings *rings);
 
 /* Puts the loop to sleep. False: something is ready for it. */
@@ -48,8 +51,7 @@ bool loop_sleep(struct handle *handle, uint32_t loop);
 enum status loop_collect(struct handle *handle, uint32_t loop, bool sleep, char *names, size_t size, size_t *used,
                          bool *left);
 
-/* Each time that the loop looks around: puts all its channels that have messages on its ready list. GONE: it has lost its
- * place. */
+/* Each time that the loop looks around: puts all its channels that have messages on its ready list. */
 enum status loop_repoll(struct handle *handle, uint32_t loop);
 
 /* Drops the waiters of a loop. With `rings`, finds others for the messages that these were to take. */

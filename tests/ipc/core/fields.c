@@ -215,7 +215,7 @@ static void waiters(void) {
         }
         MUST(status == OK);
         own->in_use = 0;
-        MUST(op_repoll(handle, WAIT, loop) == GONE);
+        MUST(op_repoll(handle, WAIT, loop) == STALE);
     }
 }
 

@@ -7,12 +7,23 @@
 const bool is_portable = false;
 const char *const memory_place = "/dev/shm";
 
+/* The kernel gives back what a signal has interrupted, all of it. So who is interrupted asks for less, down to a page: a
+ * timer that is faster than a large area must not keep it from ever being done. */
 int memory_reserve(int fd, off_t from, off_t size) {
-    int error;
-    do
-        error = posix_fallocate(fd, from, size);
-    while (error == EINTR);
-    return error;
+    off_t most = size;
+    while (size > 0) {
+        off_t piece = size < most ? size : most;
+        int error = posix_fallocate(fd, from, piece);
+        if (error == 0) {
+            from += piece;
+            size -= piece;
+        } else if (error != EINTR) {
+            return error;
+        } else if (most > (off_t)PAGE) {
+            most = piece / 2 > (off_t)PAGE ? piece / 2 : (off_t)PAGE;
+        }
+    }
+    return 0;
 }
 
 /* The kernel wipes it in a forked child; all zero is also an initialised mutex in glibc and musl. */

@@ -1,0 +1,84 @@
+/* Numbers that name something of a process's slot, used where they do not belong: a loop that has no place, a hold when all are
+ * taken, or those of a slot that the process had before.
+ */
+#include "support.h"
+
+#include <string.h>
+
+static char bytes[256 * KIB];
+
+static enum status send_large(struct handle *handle, const char *channel, struct rings *rings) {
+    struct push push = {.channel = named(channel),
+                        .local = named(""),
+                        .payload = bytes,
+                        .size = LARGE + 100,
+                        .capacity = 100,
+                        .expiry_ns = LONG,
+                        .held = NO_HOLD};
+    return send(handle, &push, rings);
+}
+
+/* Nobody would ever be woken for a loop that is not open, and its place may be another loop's soon. */
+static void loops_without_a_place(void) {
+    struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
+    struct taken taken = {.buffer = bytes, .size = sizeof bytes};
+    struct rings rings;
+    char names[200];
+    size_t used;
+    bool left;
+    uint32_t loop;
+    rings_open(&rings);
+    MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK);
+    MUST(op_loop_open(handle, WAIT, &loop) == OK && loop == 0);
+    uint32_t others[] = {1, LOOPS - 1, LOOPS, SLOTS * LOOPS, UINT32_MAX - 1};
+    for (uint32_t i = 0; i < sizeof others / sizeof *others; i++) {
+        MUST(op_pop(handle, WAIT, named("a"), others[i], &taken, &rings) == STALE && !taken.asleep);
+        MUST(op_wait(handle, WAIT, named("a"), others[i]) == STALE);
+        MUST(op_drain(handle, WAIT, named("x.1!"), others[i], &taken) == STALE);
+        MUST(op_collect(handle, WAIT, others[i], true, names, sizeof names, &used, &left) == STALE);
+        MUST(op_repoll(handle, WAIT, others[i]) == STALE);
+    }
+    MUST(check(handle)[TOTAL_CHANNELS] == 1 && !handle->header->damaged); /* the inbox; no channel was left behind */
+    MUST(op_wait(handle, WAIT, named("a"), loop) == EMPTY);
+    MUST(op_loop_close(handle, WAIT, loop, &rings) == OK);
+    MUST(op_wait(handle, WAIT, named("a"), loop) == STALE);
+    MUST(check(handle)[TOTAL_WAITERS] == 0);
+}
+
+/* A large payload is read although all holds are taken, and no hold is named for it. */
+static void all_holds_taken(void) {
+    struct handle *handle = join(new_segment(8 * 1024 * KIB, 64 * KIB));
+    struct taken taken = {.buffer = bytes, .size = sizeof bytes};
+    struct rings rings;
+    uint32_t hold;
+    rings_open(&rings);
+    MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK);
+    fill_payload(bytes, LARGE + 100, 7);
+    MUST(send_large(handle, "a", &rings) == OK && send_large(handle, "x.1!", &rings) == OK);
+    for (uint32_t i = 0; i < HOLDS; i++)
+        MUST(op_hold_reserve(handle, WAIT, 0, LARGE + 1, false, &hold) == OK);
+    memset(bytes, 0, sizeof bytes);
+    MUST(op_pop(handle, WAIT, named("a"), NO_LOOP, &taken, &rings) == OK);
+    MUST(taken.hold == NO_HOLD && taken.used == LARGE + 100 && is_payload(bytes, LARGE + 100, &hold) && hold == 7);
+    MUST(op_drain(handle, WAIT, named("x.1!"), NO_LOOP, &taken) == OK && taken.hold == NO_HOLD);
+    check(handle);
+}
+
+/* What a process could not give back before it lost its slot is not taken from who has the same hold in its next one. */
+static void holds_of_another_slot(void) {
+    struct handle *handle = join(new_segment(8 * 1024 * KIB, 64 * KIB));
+    uint32_t hold;
+    MUST(op_hold_reserve(handle, WAIT, 0, LARGE + 1, false, &hold) == OK && hold == 0);
+    hold_abandon(handle, hold);
+    MUST(segment_leave(handle) == OK && segment_join(handle) == OK);
+    MUST(handle->abandoned == 0);
+    check(handle);
+}
+
+int main(int argc, char **argv) {
+    begin(argc, argv, "handles");
+    loops_without_a_place();
+    all_holds_taken();
+    holds_of_another_slot();
+    return 0;
+}
