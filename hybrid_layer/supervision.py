@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.statistics import warn
+from hybrid_layer.timers import sleep
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,7 +63,7 @@ async def keep_going(
             report(what, error, count)
         if monotonic() - began > _LAST_PAUSE:  # it went well for a while
             pause = _FIRST_PAUSE
-        await asyncio.sleep(min(pause, last_pause))
+        await sleep(min(pause, last_pause))
         pause = min(2 * pause, _LAST_PAUSE)
 
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -75,7 +75,7 @@ class Server(Closing):
     arguments: Sequence[str] = ()
     """Of the program, beside its configuration."""
 
-    def __init__(self, kind: Kind, config: dict[str, Any]) -> None:
+    def __init__(self, kind: Kind, config: dict[str, Any], environment: Mapping[str, str] | None = None) -> None:
         program = find_program(kind)
         if program is None:
             raise ServerError(f"this machine has no {kind} server")
@@ -96,6 +96,7 @@ class Server(Closing):
         if "tls-cert-file" in self.config:
             self.config["tls-port"] = free_port()
         self._program = program
+        self._environment = environment
         self._child: Child | None = None
         try:
             self._start()
@@ -185,7 +186,9 @@ class Server(Closing):
     def _start(self) -> None:
         path = self.directory / "config"
         path.write_text("".join(f"{name} {_quoted(value)}\n" for name, value in self.config.items()))
-        self._child = Child([self._program, path, *self.arguments], output=self.directory / "log")
+        self._child = Child(
+            [self._program, path, *self.arguments], output=self.directory / "log", environment=self._environment
+        )
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if not self.running or time.monotonic() > deadline:
@@ -220,14 +223,14 @@ class Server(Closing):
         return f"<{self.kind} server {self.host}:{self.port}{'' if self.running else ', stopped'}>"
 
 
-def start_server(kind: Kind | None = None, **config: Any) -> Server:
+def start_server(kind: Kind | None = None, *, environment: Mapping[str, str] | None = None, **config: Any) -> Server:
     """Start a server and wait until it answers. `config` is written as in its configuration file, `-` as `_`.
 
-    A value with several words, as for `replicaof`, is a list.
+    A value with several words, as for `replicaof`, is a list. `environment` is the program's, by default this one's.
     """
     for _ in range(3):
         try:
-            return Server(kind or default_kind(), config)
+            return Server(kind or default_kind(), config, environment)
         except ServerError as error:
             # Another program may have taken the free port in between.
             if "in use" not in str(error) or "port" in config:

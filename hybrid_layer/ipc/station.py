@@ -23,6 +23,7 @@ from hybrid_layer.ipc.patience import PAUSE
 from hybrid_layer.loops import running
 from hybrid_layer.statistics import warn
 from hybrid_layer.supervision import apart
+from hybrid_layer.timers import Timer, call_later
 
 if TYPE_CHECKING:
     from hybrid_layer.ipc.segment import LocalSegment
@@ -57,7 +58,7 @@ class Station:
         self._settling = False
         self._asleep = False
         """The segment has the loop asleep, and nobody has woken it since: there is nothing to be collected."""
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._is_timer_slow = False
         """It runs for longer than a wait for a normal channel may take."""
         self._retries: dict[Hashable, Callable[[], None]] = {}
@@ -243,7 +244,7 @@ class Station:
     def retry_soon(self, key: Hashable, callback: Callable[[], None]) -> None:
         """Call back when the segment's lock may be had again; once for each key, however often it was asked for."""
         if not self._retries:
-            apart(self.loop.call_later, PAUSE, self._retry)
+            call_later(self.loop, PAUSE, self._retry)
         self._retries[key] = callback
 
     def _retry(self) -> None:
@@ -359,8 +360,7 @@ class Station:
             self._timer.cancel()
         self._is_timer_slow = self.number >= 0 and not self._queues
         fast = REPOLL if self.number >= 0 else _UNRUNG_REPOLL
-        pause = _INBOX_REPOLL if self._is_timer_slow else fast
-        self._timer = apart(self.loop.call_later, pause, self._repoll)
+        self._timer = call_later(self.loop, _INBOX_REPOLL if self._is_timer_slow else fast, self._repoll)
 
     def _repoll(self) -> None:
         self._timer = None

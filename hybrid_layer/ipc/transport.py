@@ -25,6 +25,7 @@ from hybrid_layer.ipc.process import ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.names import local, non_local
 from hybrid_layer.statistics import KEYS, warn, warn_of_full_members
+from hybrid_layer.timers import sleep
 from hybrid_layer.transport import Settings
 
 T = TypeVar("T")
@@ -255,7 +256,7 @@ class LocalTransport:
             if is_over:
                 self._stuck = self._contended.holder
                 raise self._contended.busy()
-            await asyncio.sleep(PAUSE)
+            await sleep(PAUSE)
 
     def _start(self) -> ProcessState:
         identity.this_process()  # renews the locks in a child that has not heard of the fork
@@ -303,7 +304,7 @@ class LocalTransport:
         patience = Patience()
         pause = 0.0
         while True:
-            await asyncio.sleep(pause)
+            await sleep(pause)
             core = process.segment.core
             try:
                 return operation(core, *args)

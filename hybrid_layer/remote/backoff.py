@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from hybrid_layer.statistics import warn
+from hybrid_layer.timers import sleep
 
 _PAUSES = (0.02, 0.5)
 """First and last pause between two tries, in seconds: a server that is back is found well within a second."""
@@ -30,7 +29,7 @@ class Backoff:
                 ("reading", self._label),
                 f"Cannot read from the server {self._label}; receivers wait and it is tried on: {cause}",
             )
-        await asyncio.sleep(min(last, first * 2 ** min(self._failures, 10)))
+        await sleep(min(last, first * 2 ** min(self._failures, 10)))
         self._failures += 1
 
     def succeeded(self) -> None:

@@ -21,6 +21,7 @@ from hybrid_layer.remote.refusals import FINAL, MovedError, WrongServer, unwrapp
 from hybrid_layer.remote.replies import OddReply
 from hybrid_layer.remote.seat import call
 from hybrid_layer.remote.server import SWITCH_AFTER, AnyConnection, Server
+from hybrid_layer.timers import time_limit
 
 QUESTION = ("CLUSTER", "SLOTS")
 _ANSWER = 1.0
@@ -84,7 +85,7 @@ class Cluster:
             # Nodes lag behind one another, so the next time it is another one's turn.
             self._order = (*(each for each in self._order if each is not node), node)
             try:
-                async with asyncio.timeout(_ANSWER):
+                async with time_limit(_ANSWER):
                     reply = await ask(node, QUESTION)
                 if isinstance(reply, list):
                     try:

@@ -23,6 +23,7 @@ from hybrid_layer.remote.hosts import Host
 from hybrid_layer.remote.link import Link, NotConnected, unavailable
 from hybrid_layer.remote.refusals import FINAL, is_elsewhere, is_not_now, unwrapped
 from hybrid_layer.remote.replies import OddReply, Shape
+from hybrid_layer.timers import sleep, time_limit
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.queue_reader import QueueReader
@@ -164,7 +165,7 @@ class Connections:
                 if host.switch_after is None or monotonic() + _RETRY_PAUSE >= deadline:
                     raise RemoteUnavailable(str(cause)) from None
                 host.forget(error)
-                await asyncio.sleep(_RETRY_PAUSE)
+                await sleep(_RETRY_PAUSE)
                 continue
             if not isinstance(reply, Exception):
                 return reply
@@ -182,7 +183,7 @@ class Connections:
                     self._on_lost(shard)
                     if link not in here.links.values():
                         await link.close()
-                await asyncio.sleep(_RETRY_PAUSE)
+                await sleep(_RETRY_PAUSE)
             else:
                 raise unavailable(host, reply)
 
@@ -203,7 +204,7 @@ class Connections:
     async def _place(self, shard: int, deadline: float) -> Host:
         host = self.hosts[shard]
         try:
-            async with asyncio.timeout(deadline - monotonic()):
+            async with time_limit(deadline - monotonic()):
                 return await host.place()
         except FINAL as error:
             raise unavailable(host, error) from None

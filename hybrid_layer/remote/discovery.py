@@ -6,7 +6,6 @@ restart.
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -23,6 +22,7 @@ from hybrid_layer.remote import io_thread
 from hybrid_layer.remote.options import RemoteOptions
 from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.statistics import Statistics, warn
+from hybrid_layer.timers import sleep, time_limit
 from hybrid_layer.transport import Machine, Settings, Transport
 
 _PAUSE = 0.2
@@ -110,7 +110,7 @@ class DiscoveredTransport:
         cause = "no answer in time"
         while True:
             try:
-                async with asyncio.timeout(None if waits else deadline - monotonic()):
+                async with time_limit(None if waits else deadline - monotonic()):
                     hosts = await services.hosts()
                 break
             except (RedisError, OSError, TimeoutError) as error:
@@ -118,7 +118,7 @@ class DiscoveredTransport:
                 if not waits and monotonic() + _PAUSE >= deadline:
                     raise RemoteUnavailable(f"The services of the Sentinels are not known: {cause}") from None
                 warn("services", f"The services of the Sentinels are not known; it is tried on: {cause}")
-            await asyncio.sleep(_PAUSE)
+            await sleep(_PAUSE)
         return self._found.setdefault("found", self._build(replace(self._options, hosts=hosts, all_services=None)))
 
 
@@ -133,4 +133,4 @@ async def _serve_machine(transport: weakref.ref[DiscoveredTransport]) -> None:
             return
         except RemoteUnavailable:
             del itself
-        await asyncio.sleep(_PAUSE)
+        await sleep(_PAUSE)

@@ -1,4 +1,4 @@
-"""What the servers hold per message, and what a flush and a clock make of it.
+"""What the servers hold per message, and what a flush makes of it.
 
 The scripts write entries, the readers parse them. With pub/sub, who sends to a process writes the entry himself.
 """
@@ -15,10 +15,6 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.remote.replies import number_in
 
 _VERSION = b"1"
-_STAMPS_FOR = 10.0
-"""Seconds for which a measured clock is good enough to stamp messages."""
-_GOOD_WITHIN = 0.1
-"""Seconds that a measurement for that may take: the clock is known no better."""
 _ANNOUNCED_WITHIN = 2.0
 """Seconds that a flush's announcement may need. One that never comes was refused to whoever flushed."""
 _MOST_MISSED = 1_000_000
@@ -106,46 +102,6 @@ def parse_note(raw: bytes) -> Note:
 def published_entry(stamp_ms: int, channel: str, payload: bytes) -> bytes:
     """An entry without an epoch: its place in the stream of what is published tells whether a flush came after it."""
     return b"%s|%d||%s|%s" % (_VERSION, stamp_ms, channel.encode("ascii"), payload)
-
-
-def _seconds(reply: list[bytes]) -> float:
-    return int(reply[0]) + int(reply[1]) / 1e6
-
-
-class Clock:
-    """A server's clock, as its distance from `hybrid_layer.clock`. Any thread may use it."""
-
-    __slots__ = ("_offset", "_stamping")
-
-    def __init__(self) -> None:
-        self._offset: float | None = None
-        self._stamping = 0.0, float("-inf")
-        """The greatest distance that the clock may have, and until when on `hybrid_layer.clock` that is used."""
-
-    def measured(self, reply: list[bytes], asked: float, answered: float) -> None:
-        """Take the reply to a TIME command, which was asked and answered at these times of `hybrid_layer.clock`."""
-        self._offset = _seconds(reply) - (asked + answered) / 2
-
-    def measured_for_stamps(self, reply: list[bytes], asked: float, answered: float) -> None:
-        """The same, for `stamp` alone. A measurement that took long is of no use there."""
-        if answered - asked <= _GOOD_WITHIN:
-            self._stamping = _seconds(reply) - asked, answered + _STAMPS_FOR
-
-    def deadline(self, stamp_ms: int) -> float:
-        """When `stamp_ms` is reached, on `hybrid_layer.clock`."""
-        if self._offset is None:
-            return monotonic()
-        return stamp_ms / 1000 - self._offset
-
-    def stamp(self, life_ms: int) -> int | None:
-        """What the server's clock shows after another `life_ms`, never too early. None: ask the server."""
-        now = monotonic()
-        offset, until = self._stamping
-        return int((now + offset) * 1000) + life_ms if now < until else None
-
-    def doubt(self) -> None:
-        """It may be another server's by now."""
-        self._stamping = 0.0, float("-inf")
 
 
 class Epoch:

@@ -16,9 +16,11 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts
 from hybrid_layer.remote.backoff import ReadingLost
+from hybrid_layer.remote.entries import Entry
 from hybrid_layer.remote.pops import Pops
 from hybrid_layer.remote.seat import call
 from hybrid_layer.supervision import Guard, apart, keep_going, start_task
+from hybrid_layer.timers import Timer, call_later
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process
@@ -54,7 +56,7 @@ class InboxReader:
         self._process = process
         self._lock = threading.RLock()
         self._reading: _Reading | None = None
-        self._watches: dict[asyncio.AbstractEventLoop, asyncio.TimerHandle] = {}
+        self._watches: dict[asyncio.AbstractEventLoop, Timer] = {}
         # A batch must fit into the buffer of the channel with the least capacity, or reading would drop messages.
         policy = process.policy
         self._batch = min(BATCH, policy.capacity, *policy.channel_capacity.values())
@@ -85,7 +87,7 @@ class InboxReader:
         """Somebody was cancelled in `loop`, which runs here. A pop for nobody would take what nobody waits for."""
         reading = self._reading
         if reading is not None and reading.popping and self._process.inbox.unserved_loop(reading.loop) is None:
-            apart(loop.call_later, LINGER, self._wake_if_idle, reading)
+            call_later(loop, LINGER, lambda: self._wake_if_idle(reading))
 
     def wake(self) -> None:
         """End the pop under way, by way of the I/O thread."""
@@ -152,7 +154,7 @@ class InboxReader:
                     await reading.pops.pause(error)
                     continue
                 if answer is not None:
-                    self._deliver(*answer)
+                    await self._deliver(reading.pops, *answer)
                 if reading.pops.cancelled:
                     break
                 if process.outages.is_out:
@@ -189,28 +191,33 @@ class InboxReader:
         turned = parts[self._turn :] + parts[: self._turn]
         return [keys.wake(process.name), keys.notes(process.name), *map(keys.inbox, turned)]
 
-    def _deliver(self, key: str, elements: list[bytes]) -> None:
+    async def _deliver(self, pops: Pops, key: str, elements: list[bytes]) -> None:
         process, home = self._process, self._process.home
         if key == home.keys.wake(process.name):
             return
         if key == home.keys.notes(process.name):
             process.keeper.take_notes(home, elements)
             return
-        now = monotonic()
+        entries = []
         for element in elements:
             with self._guard:  # this message may be lost, the rest of the batch need not be
-                self._deliver_one(element, now)
+                entry = process.accept_own(element)
+                if entry is not None:
+                    entries.append(entry)
+        generation = home.epoch.generation
+        try:
+            await pops.make_sure(entry.stamp_ms for entry in entries)
+        finally:
+            for entry in entries:
+                with self._guard:
+                    self._deliver_one(entry, generation)
 
-    def _deliver_one(self, element: bytes, now: float) -> None:
-        process, home = self._process, self._process.home
-        entry = process.accept_own(element)
-        if entry is None:
-            return
-        deadline = home.clock.deadline(entry.stamp_ms)
-        if deadline <= now:
+    def _deliver_one(self, entry: Entry, generation: int) -> None:
+        process, left = self._process, self._process.home.clock.left(entry.stamp_ms)
+        if left <= 0:
             process.statistics.count("expired", len(entry.names))
         else:
-            process.inbox.deliver(entry.names, entry.payload, deadline, home.epoch.generation)
+            process.inbox.deliver(entry.names, entry.payload, monotonic() + left, generation)
 
     def _retire(self, reading: _Reading) -> None:
         reading.retired = True
@@ -236,7 +243,7 @@ class InboxReader:
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop not in self._watches:
-            self._watches[loop] = apart(loop.call_later, _WATCH, self._watched, loop)
+            self._watches[loop] = call_later(loop, _WATCH, lambda: self._watched(loop))
 
     def _watched(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watches.pop(loop, None)

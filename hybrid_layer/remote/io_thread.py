@@ -61,6 +61,10 @@ class _Loop(asyncio.SelectorEventLoop):
         super().__init__(selector)
         self._have_lookups()
 
+    def time(self) -> float:
+        # Of the real clock: whoever freezes that of asyncio's loops freezes the caller's, and not what is done for him.
+        return monotonic()
+
     def end_waiting(self) -> None:
         """Wait for no socket any more: that met an error, and would again while the tasks are ended."""
         self._selector.close()

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hybrid_layer import identity
-from hybrid_layer.clock import monotonic
+from hybrid_layer.clock import boottime, monotonic, seconds
 from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
 from hybrid_layer.names import process_of
 from hybrid_layer.remote import io_thread, replies, scripts
 from hybrid_layer.remote.entries import Note
 from hybrid_layer.statistics import warn
 from hybrid_layer.supervision import keep_going, start_task
+from hybrid_layer.timers import sleep, time_limit
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process, Shard
@@ -54,6 +55,8 @@ class Keeper:
         self._memberships: dict[tuple[str, str], _Membership] = {}
         self._lost: set[int] = set()
         """Shards that may lack what this process told them."""
+        self._set_clocks: set[int] = set()
+        """Shards whose clock was set since the memberships there were put right."""
         self._known: set[int] = set()
         """Shards that were told of this process."""
         self._task: asyncio.Task[None] | None = None
@@ -122,6 +125,12 @@ class Keeper:
         self._process.shards[shard].clock.doubt()
         self.look_now()
 
+    def clock_set(self, shard: int) -> None:
+        """The server's clock was set, and with it what is left of the memberships there."""
+        self._lost.add(shard)
+        self._set_clocks.add(shard)
+        self.look_now()
+
     def take_notes(self, shard: Shard, notes: list[bytes]) -> None:
         """Read what other processes did: see ``scripts/include/notes.lua``."""
         for note in notes:
@@ -133,7 +142,7 @@ class Keeper:
         if note.epoch:
             shard.epoch.admits(note.epoch)
         if note.kind == "+":
-            deadline = min(shard.clock.deadline(note.stamp_ms), monotonic() + _LONGEST)
+            deadline = monotonic() + min(shard.clock.left(note.stamp_ms), _LONGEST)
             with self._lock:
                 self._memberships[note.group, note.member] = _Membership(shard.number, deadline, shard.epoch.generation)
         elif note.kind == "-":
@@ -157,13 +166,13 @@ class Keeper:
             if await self._renew_all():
                 failures = 0
                 try:
-                    async with asyncio.timeout(self._life / 3):
+                    async with time_limit(self._life / 3):
                         await self._news.wait()
                 except TimeoutError:
                     pass
             else:
                 first, last = _BACKOFF
-                await asyncio.sleep(min(last, self._life / 3, first * 2 ** min(failures, 10)))
+                await sleep(min(last, self._life / 3, first * 2 ** min(failures, 10)))
                 failures += 1
 
     async def _renew_all(self) -> bool:
@@ -197,17 +206,18 @@ class Keeper:
 
     async def _renew(self, shard: Shard, name: str) -> None:
         process = self._process
-        keys = [shard.keys.alive(name), shard.keys.notes(name), shard.keys.epoch]
-        asked = monotonic()
+        keys = [shard.keys.alive(name), shard.keys.notes(name), shard.keys.epoch, shard.keys.alive("")]
+        asked = boottime()
         lost = shard.number in self._lost
         self._lost.discard(shard.number)
         try:
             was_known = "1" if shard.number in self._known else "0"
-            command = scripts.RENEW.command(keys, int(self._life * 1000), was_known)
+            command = scripts.RENEW.command(keys, int(self._life * 1000), was_known, shard.clock.for_scripts())
             reply = await process.connections.run(shard.number, command, replies.is_renewal)
             self._known.add(shard.number)
-            gone, epoch, seconds, micros, *notes = reply
-            shard.clock.measured([seconds, micros], asked, monotonic())
+            gone, epoch, *rest = reply
+            time, notes = rest[:2], rest[2:]
+            shard.clock.measured(seconds(time), asked)
             shard.epoch.meet(epoch)
             self.take_notes(shard, notes)
             if gone or lost:
@@ -221,9 +231,11 @@ class Keeper:
             known = [key for key, membership in self._memberships.items() if membership.shard == shard.number]
         for start in range(0, len(known), _AT_ONCE):
             await self._restore_some(shard, known[start : start + _AT_ONCE])
+        self._set_clocks.discard(shard.number)
 
     async def _restore_some(self, shard: Shard, known: list[tuple[str, str]]) -> None:
         process, keys, now = self._process, shard.keys, monotonic()
+        how = "raise" if shard.number in self._set_clocks else "restore"
         with self._lock:
             missing = [
                 (group, member, int((membership.deadline - now) * 1000))
@@ -232,9 +244,7 @@ class Keeper:
                 and membership.generation == shard.epoch.generation
             ]
         commands = [
-            scripts.GROUP_ADD.command(
-                [keys.group(group), keys.epoch, keys.parts(group)], member, left, "restore", group
-            )
+            scripts.GROUP_ADD.command([keys.group(group), keys.epoch, keys.parts(group)], member, left, how, group)
             for group, member, left in missing
             if left > 0
         ]

@@ -39,7 +39,7 @@ class Keys:
         return f"{self.base}parts|{group}"
 
     def alive(self, process: str) -> str:
-        """Exists while the process lives."""
+        """String: until when the process lives; of "" what all know of the clock. See ``scripts/include/alive.lua``."""
         return f"{self.base}alive|{process}"
 
     def process(self, process: str) -> str:

@@ -19,7 +19,8 @@ from hybrid_layer.remote import scripts, sockets
 from hybrid_layer.remote.handshake import Command, greet
 from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import FINAL, cause_of
-from hybrid_layer.supervision import Guard, apart, start_task
+from hybrid_layer.supervision import Guard, start_task
+from hybrid_layer.timers import Timer, call_later, sleep, time_limit
 
 _WHAT = "a sending connection"
 _LOADING_PAUSE = 0.1
@@ -62,7 +63,7 @@ class Link:
         self._outbox: list[_Call] = []
         self._pending: deque[_Call] = deque()
         self._news = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._reader: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
         self._ending = False
@@ -81,8 +82,7 @@ class Link:
         self._outbox.append(call)
         self._news.set()
         if self._timer is None:
-            due = self._loop.time() + deadline - monotonic()
-            self._timer = apart(self._loop.call_at, due, self._look_at_deadlines)
+            self._timer = Timer(self._loop, deadline, self._look_at_deadlines)
         return call.future
 
     async def close(self) -> None:
@@ -131,7 +131,7 @@ class Link:
 
     async def _open(self) -> None:
         try:
-            async with asyncio.timeout(self._open_within):
+            async with time_limit(self._open_within):
                 while True:
                     self._connection = await self.host.connection()
                     try:
@@ -142,7 +142,7 @@ class Link:
                         return
                     except BusyLoadingError:  # it has just been started and reads its data
                         await sockets.close(self._connection)
-                        await asyncio.sleep(_LOADING_PAUSE)
+                        await sleep(_LOADING_PAUSE)
         except TimeoutError:
             raise TimeoutError(f"no connection within {self._open_within} s") from None
 
@@ -163,8 +163,7 @@ class Link:
                 self.usable = False
                 self.was_cancelled = True
                 if self._pending:
-                    ended = RemoteUnavailable("The event loop ended.")
-                    apart(self._loop.call_later, _GRACE, self._fail, ended)
+                    call_later(self._loop, _GRACE, lambda: self._fail(RemoteUnavailable("The event loop ended.")))
                     continue
                 break
             except (RedisError, OSError, TimeoutError) as error:
@@ -222,7 +221,7 @@ class Link:
             return
         first = min(call.deadline for call in waiting)
         if first > now + 0.001:
-            self._timer = self._loop.call_at(self._loop.time() + first - now, self._look_at_deadlines)
+            self._timer = Timer(self._loop, first, self._look_at_deadlines)
             return
         # What was sent may have been executed; a later reply could no longer be told from another's. So the link goes.
         if self._reader is None:

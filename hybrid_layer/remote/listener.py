@@ -26,7 +26,8 @@ from hybrid_layer.remote.backoff import Backoff, ReadingLost
 from hybrid_layer.remote.link import unavailable
 from hybrid_layer.remote.listening import Listening, Question, verbs_of
 from hybrid_layer.remote.seat import Seat, call
-from hybrid_layer.supervision import Guard, apart, keep_going, report, start_task
+from hybrid_layer.supervision import Guard, keep_going, report, start_task
+from hybrid_layer.timers import Timer, call_later, time_limit
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process
@@ -68,9 +69,8 @@ class Listener:
         """Takes over from `_seat`."""
         self._unasked: dict[Question, None] = {}
         """In order. What is to be asked once a connection is there."""
-        self._watches: dict[asyncio.AbstractEventLoop, asyncio.TimerHandle] = {}
-        self._cause = ""
-        self._disposed = False
+        self._watches: dict[asyncio.AbstractEventLoop, Timer] = {}
+        self._cause, self._disposed = "", False
 
     # What the layer calls, in any loop and thread
 
@@ -98,7 +98,7 @@ class Listener:
         host, timeout = self._process.home.host, self._process.options.timeout
         self.put(question)
         try:
-            async with asyncio.timeout(timeout):
+            async with time_limit(timeout):
                 refusal = await future
         except TimeoutError:
             raise unavailable(host, self._cause or f"no answer within {timeout} s") from None
@@ -136,7 +136,7 @@ class Listener:
         if (seat is None or seat.loop is not loop) and loop not in self._watches:
             for other in [other for other in self._watches if other.is_closed()]:
                 self._watches.pop(other, None)
-            self._watches[loop] = apart(loop.call_later, _SETTLE, self._look, loop)
+            self._watches[loop] = call_later(loop, _SETTLE, lambda: self._look(loop))
 
     async def stop(self) -> None:
         """Hand over from the running loop to the I/O thread, if it listens here."""
@@ -210,7 +210,7 @@ class Listener:
         with Guard(_WHAT, self._process.statistics.count):
             if self._is_served(loop):
                 return
-        self._watches[loop] = apart(loop.call_later, _WATCH, self._look, loop)
+        self._watches[loop] = call_later(loop, _WATCH, lambda: self._look(loop))
 
     def _is_served(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether the connection lives in `loop`, the running one. It begins to, if it should."""
@@ -285,7 +285,7 @@ class Listener:
             # An epoch that moved while nobody listened is learnt before anything is delivered.
             await self._process.keeper.renew_home()
             if self._next is seat:
-                async with asyncio.timeout(self._process.options.timeout):
+                async with time_limit(self._process.options.timeout):
                     await self._take_over(seat, listening)
         except (RemoteUnavailable, TimeoutError) as error:
             raise ReadingLost(str(error) or "the hand-over took too long") from None
@@ -317,7 +317,7 @@ class Listener:
         while not found.is_set():
             await listening.read()
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with time_limit(_PATIENCE):
                 await asyncio.wrap_future(previous.gone)
         except TimeoutError:
             self._abandon(previous)
@@ -330,7 +330,7 @@ class Listener:
                 if seat.given_up or seat.leaving or seat.in_thread:
                     raise
                 seat.leaving = True
-                apart(seat.loop.call_later, _PATIENCE, self._end, seat)
+                call_later(seat.loop, _PATIENCE, lambda: self._end(seat))
                 io_thread.current().settle(self)
 
     def _retire(self, seat: Seat) -> None:

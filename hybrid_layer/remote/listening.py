@@ -19,7 +19,8 @@ from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import cause_of, is_not_now, unwrapped
 from hybrid_layer.remote.replies import OddReply, are_texts, is_number, is_text
-from hybrid_layer.supervision import Guard, apart, start_task
+from hybrid_layer.supervision import Guard, start_task
+from hybrid_layer.timers import Timer, call_later, time_limit
 
 _AT_ONCE = 500
 """Names in one SUBSCRIBE, so that 10,000 of them do not hold up what else the server does."""
@@ -106,7 +107,7 @@ class Listening:
         self._awaited: deque[Question | None] = deque()
         """Who waits for the next answers; None for nobody."""
         self._writer: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._heard = True
         self._chances = 2
         self._turn = _TURN
@@ -116,14 +117,14 @@ class Listening:
     async def open(self) -> None:
         """Connect. Raises `ReadingLost`."""
         try:
-            async with asyncio.timeout(self._open_within):
+            async with time_limit(self._open_within):
                 self._connection = await self._host.connection()
                 await greet(self._connection, [("TIME",)])
         except (RedisError, OSError, TimeoutError) as error:
             self._host.forget(error)
             raise ReadingLost(str(error) or f"no connection within {self._open_within} s") from None
         self._descriptor = sockets.descriptor_of(self._connection)
-        self._timer = apart(self._loop.call_later, self._silence, self._look)
+        self._timer = call_later(self._loop, self._silence, self._look)
 
     async def subscribe(self, names: Sequence[str]) -> None:
         """Subscribe to all of `names`, while reading. Raises `ReadingLost`."""
@@ -245,7 +246,7 @@ class Listening:
         with self._guard:
             pause = self._ask_if_silent()
             if pause is not None:
-                self._timer = apart(self._loop.call_later, pause, self._look)
+                self._timer = call_later(self._loop, pause, self._look)
 
     def _ask_if_silent(self) -> float | None:
         """Seconds until the next look; None if the connection is lost."""

@@ -9,15 +9,16 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from hybrid_layer import identity
-from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError, InvalidName
 from hybrid_layer.names import check_channel, local
 from hybrid_layer.remote import io_thread, scripts
 from hybrid_layer.remote.backoff import ReadingLost
+from hybrid_layer.remote.entries import Entry
 from hybrid_layer.remote.inbox_reader import WAKE_LIFE_MS
 from hybrid_layer.remote.pops import Pops
 from hybrid_layer.statistics import warn
 from hybrid_layer.supervision import Guard, keep_going, start_task
+from hybrid_layer.timers import time_limit
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process, Shard
@@ -87,9 +88,7 @@ class MachineReader:
                     await pops.pause(error)
                     continue
                 if answer is not None and answer[0] != keys[0]:
-                    for raw in answer[1]:
-                        with self._guard:  # this message may be lost, the rest of the batch need not be
-                            await self._deliver(shard, raw)
+                    await self._deliver_all(pops, shard, answer[1])
         finally:
             await pops.close()
 
@@ -111,16 +110,25 @@ class MachineReader:
     async def _wait(self) -> None:
         self._news.clear()
         try:
-            async with asyncio.timeout(_LOOK_INTERVAL):
+            async with time_limit(_LOOK_INTERVAL):
                 await self._news.wait()
         except TimeoutError:
             pass
 
-    async def _deliver(self, shard: Shard, raw: bytes) -> None:
-        entry = self._process.accept(shard, raw)
-        if entry is None:
-            return
-        if shard.clock.deadline(entry.stamp_ms) <= monotonic():
+    async def _deliver_all(self, pops: Pops, shard: Shard, elements: list[bytes]) -> None:
+        entries = []
+        for element in elements:
+            with self._guard:  # this message may be lost, the rest of the batch need not be
+                entry = self._process.accept(shard, element)
+                if entry is not None:
+                    entries.append(entry)
+        await pops.make_sure(entry.stamp_ms for entry in entries)
+        for entry in entries:
+            with self._guard:
+                await self._deliver(shard, entry)
+
+    async def _deliver(self, shard: Shard, entry: Entry) -> None:
+        if shard.clock.left(entry.stamp_ms) <= 0:
             self._process.statistics.count("expired", len(entry.names))
             return
         for name in entry.names:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from hybrid_layer.clock import boottime
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.names import process_of
 from hybrid_layer.remote import replies, scripts
@@ -90,7 +91,10 @@ class Members:
         while True:
             capacities = [text for part, capacity in list(known.items()) for text in (part, capacity)]
             capacity = policy.capacity if policy.uniform else 0
-            command = script.command(keys, payload, process.expiry_ms, capacity, shard.keys.base, *names, *capacities)
+            asked, known_clock = boottime(), shard.clock.for_scripts()
+            command = script.command(
+                keys, payload, process.expiry_ms, capacity, shard.keys.base, *names, *capacities, known_clock
+            )
             reply = await process.connections.run(shard.number, command, replies.is_group_outcome)
             if reply[0] != -1:
                 break
@@ -101,6 +105,7 @@ class Members:
             known = {**known, **{part: policy.capacity_for(part) for part in parts}}
             self._part_capacities[group] = known
         shard.epoch.meet(reply[4])
+        shard.clock.measured(reply[5] / 1000, asked)
         for key, number in zip(("sent", "full", "dead", "expired"), reply, strict=False):
             if number:
                 process.statistics.count(key, number)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hybrid_layer.remote import io_thread
 from hybrid_layer.supervision import keep_going, start_task
+from hybrid_layer.timers import sleep, time_limit
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.named_host import NamedHost
@@ -61,9 +62,9 @@ class NameWatch:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_AGAIN)
+            await sleep(_AGAIN)
             try:
-                async with asyncio.timeout(self._pause - _AGAIN):
+                async with time_limit(self._pause - _AGAIN):
                     await self._news.wait()
             except TimeoutError:
                 pass

@@ -21,6 +21,7 @@ from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.name_watch import NameWatch
 from hybrid_layer.remote.opened import Opened
 from hybrid_layer.remote.server import AnyConnection, Server
+from hybrid_layer.timers import time_limit
 
 logger = logging.getLogger("hybrid_layer")
 
@@ -79,7 +80,7 @@ class NamedHost:
         if addresses == self._addresses and not self._strays(addresses):
             return False
         try:
-            async with asyncio.timeout(self._timeout):
+            async with time_limit(self._timeout):
                 peer, run_id = await self._who_answers()
         except (RedisError, OSError, TimeoutError):
             return False

@@ -7,21 +7,21 @@ stop it: it asks for a wake, a push to a key that the pop waits on as well, and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from hybrid_layer.clock import monotonic
+from hybrid_layer.clock import ServerClock, boottime, monotonic, seconds
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.backoff import Backoff, ReadingLost
-from hybrid_layer.remote.entries import Clock
 from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import cause_of
 from hybrid_layer.remote.replies import OddReply, are_texts, is_text, is_time
 from hybrid_layer.statistics import warn
-from hybrid_layer.supervision import apart
+from hybrid_layer.timers import call_later, time_limit
 
 _MARGIN = 2.0
 """Seconds beyond the block time after which an answer is given up."""
@@ -32,7 +32,9 @@ _WAKE_PATIENCE = 1.0
 class Pops:
     """One connection for blocking pops. It belongs to the task that calls `pop`."""
 
-    def __init__(self, host: Host, clock: Clock, block_time: float, timeout: float, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, host: Host, clock: ServerClock, block_time: float, timeout: float, wake: Callable[[], None]
+    ) -> None:
         self._host = host
         self._clock = clock
         self._block_time = block_time
@@ -75,6 +77,20 @@ class Pops:
         self._backoff.succeeded()
         return answer
 
+    async def make_sure(self, stamps_ms: Iterable[int]) -> None:
+        """Know the server's clock as it is now, if one of `stamps_ms`, just popped, is over by what is known of it.
+
+        The clock may have been set since. A cancellation is kept in mind, as in `pop`. Where the server does not
+        answer, what is known has to do.
+        """
+        if self._connection is None or all(self._clock.left(stamp) > 0 for stamp in stamps_ms):
+            return
+        try:
+            asked = boottime()
+            self._clock.measured(_time(await self._answer(("TIME",))), asked)
+        except (RedisError, OSError, TimeoutError) as error:
+            await self._lose(error)
+
     def give_up(self) -> None:
         """Let the next cancellation end the pop, whatever it holds: the loop will not run long enough to wait."""
         self._given_up = True
@@ -97,7 +113,7 @@ class Pops:
 
     async def _open(self) -> None:
         try:
-            async with asyncio.timeout(self._open_within):
+            async with time_limit(self._open_within):
                 self._connection = await self._host.connection()
                 _, memory = await greet(self._connection, [("TIME",), ("INFO", "memory")])
                 self._descriptor = sockets.descriptor_of(self._connection)
@@ -161,22 +177,25 @@ class Pops:
 
     async def _answer(self, command: tuple[Any, ...]) -> Any:
         connection = self._connection
-        asked = monotonic()
+        overdue = monotonic() + (self._block_time + self._read_timeout) / 2
+        last = monotonic() + self._read_timeout
         await connection.send_packed_command(connection.pack_command(*command), check_health=False)
         while True:
             try:
-                reply = await connection.read_response(
-                    disable_decoding=True, timeout=self._read_timeout, disconnect_on_error=False
-                )
-                if reply is None and monotonic() - asked >= self._read_timeout:
-                    raise TimeoutError(f"no answer within {self._read_timeout} s")
-                return reply
+                async with time_limit(max(0.0, overdue - monotonic())):
+                    return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+            except TimeoutError:
+                # A server whose clock was set back ends its pops later by as much, but it lives.
+                if overdue == last:
+                    raise TimeoutError(f"no answer within {self._read_timeout} s") from None
+                overdue = last
+                self._wake()
             except asyncio.CancelledError:
                 # redis-py's parsers keep what they have of a reply, so reading can go on.
                 if self._given_up:
                     raise
                 if not self.cancelled:
-                    apart(asyncio.get_running_loop().call_later, _WAKE_PATIENCE, self._run_out, _this_task())
+                    call_later(asyncio.get_running_loop(), _WAKE_PATIENCE, partial(self._run_out, _this_task()))
                     self._wake()
                 self.cancelled = True
 
@@ -192,12 +211,10 @@ class Pops:
         return await connection.read_response(disable_decoding=True)
 
     async def _measure(self) -> None:
-        asked = monotonic()
-        async with asyncio.timeout(self._timeout):
+        asked = boottime()
+        async with time_limit(self._timeout):
             reply = await self._ask("TIME")
-        if not is_time(reply):
-            raise OddReply("TIME", reply)
-        self._clock.measured(reply, asked, monotonic())
+        self._clock.measured(_time(reply), asked)
 
     def _warn_of_eviction(self, memory: object) -> None:
         if not isinstance(memory, bytes):
@@ -212,6 +229,12 @@ class Pops:
                 f"The server {self._host.label} has maxmemory-policy {policy}: when its memory is full it removes "
                 f"whole queues without an error. Set it to noeviction.",
             )
+
+
+def _time(reply: Any) -> float:
+    if not is_time(reply):
+        raise OddReply("TIME", reply)
+    return seconds(reply)
 
 
 def _this_task() -> asyncio.Task[Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from hybrid_layer import identity
+from hybrid_layer.clock import ServerClock
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.names import process_of
 from hybrid_layer.remote.connections import Connections
-from hybrid_layer.remote.entries import Clock, Entry, Epoch, Note, parse, parse_note
+from hybrid_layer.remote.entries import Entry, Epoch, Note, parse, parse_note
 from hybrid_layer.remote.hosts import Host
 from hybrid_layer.remote.keeper import Keeper
 from hybrid_layer.remote.keys import Keys
@@ -28,11 +29,11 @@ class Shard:
 
     __slots__ = ("clock", "epoch", "host", "keys", "number")
 
-    def __init__(self, number: int, host: Host, prefix: str) -> None:
+    def __init__(self, number: int, host: Host, prefix: str, clock: ServerClock) -> None:
         self.number = number
         self.host = host
         self.keys = Keys(prefix, host.tag)
-        self.clock = Clock()
+        self.clock = clock
         self.epoch = Epoch()
 
 
@@ -44,7 +45,9 @@ class Process:
         self.policy = settings.policy
         self.options = options
         self.expiry_ms = max(1, int(settings.policy.expiry * 1000))
-        self.shards = [Shard(number, host, settings.prefix) for number, host in enumerate(options.hosts)]
+        self.shards = [
+            Shard(number, host, settings.prefix, self._clock_of(number)) for number, host in enumerate(options.hosts)
+        ]
         self.statistics = Statistics()
         self.name = ""
         """``PROCESS`` of this process's channel names; empty until the first of them is made."""
@@ -61,6 +64,9 @@ class Process:
         self.outages = Outages(self)
         self.mail: Mail = PubSubMail(self, machine) if options.way == "pubsub" else QueuedMail(self, machine)
         self.machine_reader = None if machine is None else MachineReader(self, machine)
+
+    def _clock_of(self, number: int) -> ServerClock:
+        return ServerClock(self.policy.expiry, lambda: self.keeper.clock_set(number))
 
     def shard_of(self, name: str) -> Shard:
         """The shard that `name`, a channel or a member of a group, lies on."""

@@ -11,12 +11,16 @@ see `listener`.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import threading
+from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from hybrid_layer.clock import monotonic
+from hybrid_layer.clock import boottime, monotonic, seconds
 from hybrid_layer.names import process_of
-from hybrid_layer.remote import replies, scripts
+from hybrid_layer.remote import io_thread, replies, scripts
 from hybrid_layer.remote.entries import Entry, Note, published_entry, read_epoch
 from hybrid_layer.remote.listener import Listener
 from hybrid_layer.remote.listening import Question, verbs_of
@@ -27,6 +31,15 @@ from hybrid_layer.supervision import Guard
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process
     from hybrid_layer.transport import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubted:
+    """A message that waits until it is known whether it has expired."""
+
+    entry: Entry
+    channels: Sequence[str]
+    generation: int
 
 
 class PubSubMail:
@@ -40,6 +53,8 @@ class PubSubMail:
         self._guard = Guard("the listener of pub/sub", process.statistics.count)
         self._group_start = b""
         self._epoch_name = b""
+        self._lock = threading.Lock()
+        self._doubted: deque[_Doubted] = deque()
         self._adoptions: dict[tuple[str, str], Question] = {}
         """Memberships that somebody else began and that are not confirmed yet."""
         self.is_open = False
@@ -74,11 +89,12 @@ class PubSubMail:
             entry = published_entry(stamp, channel, payload)
             heard = await process.connections.run(shard.number, ("PUBLISH", key, entry), replies.is_number)
         else:
-            asked = monotonic()
+            asked = boottime()
             command = scripts.PUBLISH.command([key, shard.keys.epoch], payload, channel, process.expiry_ms)
             heard, epoch, *now = await process.connections.run(shard.number, command, replies.is_published)
             shard.epoch.meet(epoch)
-            shard.clock.measured_for_stamps(now, asked, monotonic())
+            shard.clock.measured(seconds(now), asked)
+            shard.clock.may_stamp(asked)
         process.statistics.count("sent")
         if not heard:
             process.statistics.count("dead")
@@ -190,12 +206,41 @@ class PubSubMail:
             self._deliver(entry, others, self._process.home.epoch.generation)
 
     def _deliver(self, entry: Entry, channels: Sequence[str], generation: int) -> None:
-        process, home = self._process, self._process.home
-        deadline = home.clock.deadline(entry.stamp_ms)
-        if deadline <= monotonic():
-            process.statistics.count("expired", len(channels))
+        left = self._process.home.clock.left(entry.stamp_ms)
+        if left <= 0 or self._doubted:
+            self._doubt(_Doubted(entry, channels, generation))
         else:
-            process.inbox.deliver(channels, entry.payload, deadline, generation)
+            self._process.inbox.deliver(channels, entry.payload, monotonic() + left, generation)
+
+    def _doubt(self, doubted: _Doubted) -> None:
+        """It looks expired. But the server's clock may have been set: that is asked first, and what follows waits."""
+        process = self._process
+        with self._lock:
+            self._doubted.append(doubted)
+            if len(self._doubted) > 1:
+                return
+        asked, command = boottime(), ("TIME",)
+        answer = io_thread.current().submit(
+            lambda: process.connections.run(process.home.number, command, replies.is_time)
+        )
+        answer.add_done_callback(lambda answer: self._settle_doubts(answer, asked))
+
+    def _settle_doubts(self, answer: concurrent.futures.Future[Any], asked: float) -> None:
+        clock = self._process.home.clock
+        if not answer.cancelled() and answer.exception() is None:
+            clock.measured(seconds(answer.result()), asked)
+        with self._lock:
+            while self._doubted:
+                with self._guard:
+                    self._settle(self._doubted[0], clock.left(self._doubted[0].entry.stamp_ms))
+                self._doubted.popleft()  # only now, or what comes next would overtake it
+
+    def _settle(self, doubted: _Doubted, left: float) -> None:
+        process = self._process
+        if left <= 0:
+            process.statistics.count("expired", len(doubted.channels))
+        else:
+            process.inbox.deliver(doubted.channels, doubted.entry.payload, monotonic() + left, doubted.generation)
 
     def _take_note(self, text: bytes) -> None:
         home = self._process.home
@@ -210,7 +255,7 @@ class PubSubMail:
     def _adopt(self, note: Note) -> None:
         """Keep a membership that somebody else began: the server forgets it with its data."""
         key = note.group, note.member
-        deadline = self._process.home.clock.deadline(note.stamp_ms)
+        deadline = monotonic() + self._process.home.clock.left(note.stamp_ms)
         if key in self._adoptions or self._groups.renew(note.group, note.member, deadline):
             return
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,8 @@ from hybrid_layer.remote.entries import Entry
 from hybrid_layer.remote.inbox_reader import LINGER, WAKE_LIFE_MS
 from hybrid_layer.remote.pops import Pops
 from hybrid_layer.statistics import warn
-from hybrid_layer.supervision import Guard, apart, keep_going, start_task
+from hybrid_layer.supervision import Guard, keep_going, start_task
+from hybrid_layer.timers import call_later
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process, Shard
@@ -150,7 +153,7 @@ class QueueReader:
             # What the pop brings comes behind these, so they go back together; and put back now, they would be popped.
             self._wake()
         else:
-            apart(self._loop.call_later, LINGER, self._wake_if_unwanted, channel)
+            call_later(self._loop, LINGER, lambda: self._wake_if_unwanted(channel))
 
     def _wake_if_unwanted(self, channel: str) -> None:
         queue = self._queues.get(channel)
@@ -160,7 +163,7 @@ class QueueReader:
     def _give_up(self, channel: str, queue: _Queue) -> None:
         """Nobody waits on `channel` any more: what is held for it goes back."""
         if queue.held:
-            self._put_back(channel, [held.raw for held in queue.held], [held.entry.epoch for held in queue.held])
+            self._put_back(channel, queue.held)
             queue.held.clear()
         if self._queues.get(channel) is queue:
             del self._queues[channel]
@@ -203,39 +206,51 @@ class QueueReader:
                 self._popping = frozenset()
                 if answer is not None and answer[0] != self._wake_key:
                     with self._guard:  # this message may be lost, its successors need not wait
-                        self._accept(answer[0].rpartition("|")[2], answer[1][0])
+                        await self._accept(pops, answer[0].rpartition("|")[2], answer[1][0])
                 self._give_up_unwanted()
         finally:
             self._popping = frozenset()
             self._give_up_unwanted()
             await pops.close()
 
-    def _accept(self, channel: str, raw: bytes) -> None:
+    async def _accept(self, pops: Pops, channel: str, raw: bytes) -> None:
         entry = self._process.accept(self._shard, raw)
         if entry is None:
             return
-        deadline = self._shard.clock.deadline(entry.stamp_ms)
-        if deadline <= monotonic():
-            self._process.statistics.count("expired")
-            return
+        generation = self._shard.epoch.generation
+        try:
+            await pops.make_sure([entry.stamp_ms])
+        finally:
+            left = self._shard.clock.left(entry.stamp_ms)
+            if left <= 0:
+                self._process.statistics.count("expired")
+            else:
+                self._keep(channel, _Held(entry, raw, monotonic() + left, generation))
+
+    def _keep(self, channel: str, held: _Held) -> None:
         queue = self._queues.pop(channel, None)
         if queue is None:
-            self._put_back(channel, [raw], [entry.epoch])
+            self._put_back(channel, [held])
             return
         self._queues[channel] = queue
-        queue.held.append(_Held(entry, raw, deadline, self._shard.epoch.generation))
+        queue.held.append(held)
         queue.waiters.wake_next(Waker(self._loop))
 
-    def _put_back(self, channel: str, raws: list[bytes], epochs: list[bytes]) -> None:
+    def _put_back(self, channel: str, messages: Iterable[_Held]) -> None:
         keys = [self._shard.keys.queue(channel), self._shard.keys.epoch]
-        commands = [scripts.PUT_BACK.command(keys, raw, epoch) for raw, epoch in zip(raws, epochs, strict=True)]
-        process, shard = self._process, self._shard
+        process, shard, now = self._process, self._shard, monotonic()
+        commands = []
+        for held in messages:
+            if held.deadline <= now:
+                process.statistics.count("expired")
+            else:
+                left_ms = math.ceil((held.deadline - now) * 1000)
+                commands.append(scripts.PUT_BACK.command(keys, held.raw, held.entry.epoch, left_ms))
 
         async def put_back() -> None:
             for command in reversed(commands):
                 try:
-                    if await process.connections.run(shard.number, command) == 0:
-                        process.statistics.count("expired")
+                    await process.connections.run(shard.number, command)
                 except RemoteUnavailable as error:
                     process.statistics.count("dead")
                     warn(("put back", channel), f"A message of {channel} that lost its reader is lost: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hybrid_layer.clock import boottime
 from hybrid_layer.exceptions import ChannelFull
 from hybrid_layer.names import non_local
 from hybrid_layer.remote import replies, scripts
@@ -17,8 +18,10 @@ _FULL, _DEAD = 1, 2
 async def store(process: Process, shard: Shard, channel: str, payload: bytes, keys: list[str]) -> None:
     """Store `payload` on `shard` or raise `ChannelFull`. `keys` are those of ``scripts/send.lua``."""
     capacity = process.policy.capacity_for(channel)
-    command = scripts.SEND.command(keys, payload, channel, capacity, process.expiry_ms)
-    outcome, expired, epoch = await process.connections.run(shard.number, command, replies.is_outcome)
+    asked, clock = boottime(), shard.clock
+    command = scripts.SEND.command(keys, payload, channel, capacity, process.expiry_ms, clock.for_scripts())
+    outcome, expired, epoch, now_ms = await process.connections.run(shard.number, command, replies.is_outcome)
+    clock.measured(now_ms / 1000, asked)
     shard.epoch.meet(epoch)
     if expired:
         process.statistics.count("expired", expired)

@@ -56,7 +56,7 @@ def are_texts(reply: object) -> TypeGuard[list[bytes]]:
 
 def is_outcome(reply: object) -> bool:
     """What ``scripts/send.lua`` returns."""
-    return _is_record(reply, (int, int, bytes))
+    return _is_record(reply, (int, int, bytes, int))
 
 
 def is_published(reply: object) -> bool:
@@ -73,7 +73,7 @@ def is_group_outcome(reply: object) -> bool:
     """What ``scripts/group_send.lua`` returns, and ``scripts/group_publish.lua``."""
     if isinstance(reply, list) and reply[:1] == [-1]:
         return are_texts(reply[1:])
-    return _is_record(reply, (int, int, int, int, bytes))
+    return _is_record(reply, (int, int, int, int, bytes, int))
 
 
 def is_scan(reply: object) -> bool:

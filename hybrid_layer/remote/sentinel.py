@@ -7,7 +7,6 @@ failover.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from redis.exceptions import ConnectionError, RedisError
@@ -19,6 +18,7 @@ from hybrid_layer.remote.opened import Opened
 from hybrid_layer.remote.sentinel_answers import QUESTION, Master, masters
 from hybrid_layer.remote.sentinel_watch import Watch
 from hybrid_layer.remote.server import SWITCH_AFTER, AnyConnection, Server
+from hybrid_layer.timers import time_limit
 
 _ANSWER = 0.5
 """Seconds that a Sentinel gets to answer, unless its own `socket_timeout` says otherwise."""
@@ -95,7 +95,7 @@ class Sentinels:
     async def _known_to(self, sentinel: Server, complaints: list[str]) -> dict[str, Master] | None:
         """What `sentinel` answers; None with a complaint more if it does not."""
         try:
-            async with asyncio.timeout(sentinel.read_timeout or _ANSWER):
+            async with time_limit(sentinel.read_timeout or _ANSWER):
                 return masters(await ask(sentinel, QUESTION))
         except (RedisError, OSError, TimeoutError) as error:
             complaints.append(f"{sentinel.label}: {str(error) or 'no answer in time'}")

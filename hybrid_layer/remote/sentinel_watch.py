@@ -16,6 +16,7 @@ from hybrid_layer.remote import io_thread, sockets
 from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.sentinel_answers import QUESTION, masters
 from hybrid_layer.supervision import keep_going, start_task
+from hybrid_layer.timers import sleep, time_limit
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.sentinel import Sentinels
@@ -74,7 +75,7 @@ class Watch:
                 if await self._listen(sentinel):
                     continue
             except (RedisError, OSError, TimeoutError):
-                await asyncio.sleep(_PAUSE)
+                await sleep(_PAUSE)
             sentinels = self._sentinels()
             if sentinels is not None:
                 sentinels.put_last(sentinel)
@@ -85,7 +86,7 @@ class Watch:
         connection = sentinel.new_connection()
         descriptor = -1
         try:
-            async with asyncio.timeout(_ANSWER):
+            async with time_limit(_ANSWER):
                 known, _ = await greet(connection, [QUESTION, ("SUBSCRIBE", "+switch-master")])
             descriptor = sockets.descriptor_of(connection)
             for pause in (_AGAIN, _LISTEN):
@@ -94,7 +95,7 @@ class Watch:
                     sentinels.hear(masters(known))
                 del sentinels
                 try:
-                    async with asyncio.timeout(pause):
+                    async with time_limit(pause):
                         await connection.read_response(disable_decoding=True, disconnect_on_error=False)
                         return True
                 except TimeoutError:

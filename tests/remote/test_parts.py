@@ -1,14 +1,13 @@
-"""Shards, keys, entries, clocks and epochs: what needs no server."""
+"""Shards, keys, entries and epochs: what needs no server."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
 import pytest
 
 from hybrid_layer.remote import entries, scripts
-from hybrid_layer.remote.entries import Clock, Entry, Epoch, parse, published_entry
+from hybrid_layer.remote.entries import Entry, Epoch, parse, published_entry
 from hybrid_layer.remote.keys import Keys
 from hybrid_layer.remote.shards import shard_for
 
@@ -81,34 +80,6 @@ def test_names_of_an_entry(text: bytes, names: list[str]) -> None:
     entry = parse(b"1|1||" + text + b"|")
     assert entry is not None
     assert list(entry.names) == names
-
-
-def test_clock_is_the_servers() -> None:
-    clock = Clock()
-    now = time.monotonic()
-    clock.measured([b"1000", b"500000"], now - 1, now + 1)
-    assert clock.deadline(1_000_500) == pytest.approx(now)
-    assert clock.deadline(1_002_500) == pytest.approx(now + 2)
-
-
-def test_clock_stamps_only_when_it_was_measured_lately(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 5000.0
-    monkeypatch.setattr(entries, "monotonic", lambda: now)
-    clock = Clock()
-    clock.measured([b"1000", b"0"], now, now)
-    assert clock.stamp(60_000) is None
-    clock.measured_for_stamps([b"1000", b"500000"], now - 0.05, now)
-    now += 4
-    assert clock.stamp(60_000) == 1_064_550, "not earlier than the server would have it"
-    assert clock.deadline(1_002_000) == 5002, "is not judged by it"
-    clock.doubt()
-    assert clock.stamp(60_000) is None
-    clock.measured_for_stamps([b"2000", b"0"], now - 3, now)
-    assert clock.stamp(60_000) is None, "it took too long"
-    clock.measured_for_stamps([b"2000", b"0"], now, now)
-    assert clock.stamp(60_000) is not None
-    now += 10.1
-    assert clock.stamp(60_000) is None
 
 
 def test_published_entry_reads_as_one_of_now() -> None:

@@ -28,7 +28,7 @@ SHARED = {
         "policy",
         "serializers",
     ),
-    *("source", "statistics", "supervision", "transport"),
+    *("source", "statistics", "supervision", "timers", "transport"),
 }
 """What both halves may use. None of it knows a half, or the router."""
 

@@ -2,7 +2,8 @@
 --
 -- KEYS  1 group  2 epoch  3 the members by part (members.lua)
 --       4 the notes of the member's process; absent when the caller itself keeps the membership
--- ARGV  1 member  2 life in ms  3 "add" | "restore" (only if it is missing)  4 group name
+-- ARGV  1 member  2 life in ms  4 group name
+--       3 "add" | "restore" (only if it is missing) | "raise" (only if it is missing or ends earlier)
 --       5 the pub/sub channel of the member's process, if it is told that way
 -- Returns the epoch
 -- include: clock epoch notes publish
@@ -12,6 +13,8 @@ local deadline = as_text(server_ms() + life)
 local added
 if ARGV[3] == 'restore' then
   added = redis.call('ZADD', KEYS[1], 'NX', deadline, ARGV[1])
+elseif ARGV[3] == 'raise' then
+  added = redis.call('ZADD', KEYS[1], 'GT', deadline, ARGV[1])
 else
   added = redis.call('ZADD', KEYS[1], deadline, ARGV[1])
 end
@@ -19,8 +22,8 @@ end
 if added > 0 or redis.call('PTTL', KEYS[3]) >= life then
   redis.call('DEL', KEYS[3])
 end
-if redis.call('PTTL', KEYS[1]) < life then
-  redis.call('PEXPIRE', KEYS[1], life)
+if redis.call('PTTL', KEYS[1]) < life + SLACK_MS then
+  redis.call('PEXPIRE', KEYS[1], life + SLACK_MS)
 end
 local note = '+|' .. ARGV[4] .. '|' .. ARGV[1] .. '|' .. deadline .. '|' .. epoch
 if KEYS[4] then

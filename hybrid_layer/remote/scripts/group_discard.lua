@@ -4,7 +4,7 @@
 -- ARGV  1 member  2 group name  3 key of the members by part (members.lua)
 --       4 the pub/sub channel of the member's process, if it is told that way
 -- Returns the number of memberships that were there: 0 | 1
--- include: notes publish
+-- include: clock notes publish
 
 local note = '-|' .. ARGV[2] .. '|' .. ARGV[1]
 if KEYS[2] then

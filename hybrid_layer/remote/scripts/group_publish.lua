@@ -3,11 +3,11 @@
 --
 -- KEYS  1 group, which is also the name of the pub/sub channel  2 epoch
 -- ARGV  1 payload  2 expiry in ms  3 capacity, or 0: look it up  4 begin of all keys  5 group name
---       6.. part, capacity, part, capacity...
+--       6.. part, capacity, part, capacity...  and last, what the caller knows of the clock (clock.lua), or nothing
 -- Returns {processes and members reached, members at capacity, members whose process is gone, expired entries dropped,
---          epoch}
+--          epoch, what the server's clock shows, in ms}
 --      or {-1, part...} for the parts whose capacity is asked for; then nothing was sent
--- include: clock epoch queue members publish
+-- include: clock epoch alive queue members publish
 
 local refusal = refusal_while_moving(ARGV[4])
 if refusal then
@@ -16,21 +16,22 @@ end
 local epoch = current_epoch(KEYS[2])
 local now, life, base = server_ms(), tonumber(ARGV[2]), ARGV[4]
 if redis.call('EXISTS', KEYS[1]) == 0 then
-  return {publish(KEYS[1], new_entry(now + life, epoch, '', ARGV[1])), 0, 0, 0, epoch}
+  return {publish(KEYS[1], new_entry(now + life, epoch, '', ARGV[1])), 0, 0, 0, epoch, now}
 end
+local judge = judge_by(#ARGV % 2 == 0 and ARGV[#ARGV], now)
 local members = members_by_part(KEYS[1], base, epoch, now)
 local capacity_of, unknown = capacities(members.parts, tonumber(ARGV[3]), ARGV, 6)
 if not capacity_of then
   return unknown
 end
 
-local living, gone, dead = living_and_gone(members, base, epoch, now)
+local living, gone, dead = living_and_gone(members, base, epoch, judge)
 local queued, listening = {}, {}
 for _, part in ipairs(living) do
   local way = (process_of(part) and not is_machine(part)) and listening or queued
   way[#way + 1] = part
 end
-local sent, full, expired = store_for_each(queued, members, capacity_of, base, ARGV[1], epoch, life, now)
+local sent, full, expired, doubtful = store_for_each(queued, members, capacity_of, base, ARGV[1], epoch, life, now, judge)
 -- After the queues, since a full server refuses the script there: then nobody gets the message.
 for _, part in ipairs(listening) do
   local entry = new_entry(now + life, epoch, members.names_of[part], ARGV[1])
@@ -42,4 +43,4 @@ for _, part in ipairs(listening) do
 end
 sent = sent + publish(KEYS[1], new_entry(now + life, epoch, '', ARGV[1]))
 tidy_up(KEYS[1], base, members, gone, epoch, now)
-return {sent, full, dead, expired, epoch}
+return {sent, full, dead + doubtful, expired, epoch, now}

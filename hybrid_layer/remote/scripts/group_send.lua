@@ -4,9 +4,11 @@
 --
 -- KEYS  1 group  2 epoch
 -- ARGV  1 payload  2 expiry in ms  3 capacity, or 0: look it up  4 begin of all keys  5.. part, capacity, part, capacity...
--- Returns {members reached, members at capacity, members whose process is gone, expired entries dropped, epoch}
+--       and last, what the caller knows of the clock (clock.lua), or nothing
+-- Returns {members reached, members at capacity, members whose process is gone, expired entries dropped, epoch,
+--          what the server's clock shows, in ms}
 --      or {-1, part...} for the parts whose capacity is asked for; then nothing was sent
--- include: clock epoch queue members
+-- include: clock epoch alive queue members
 
 local refusal = refusal_while_moving(ARGV[4])
 if refusal then
@@ -14,13 +16,14 @@ if refusal then
 end
 local epoch = current_epoch(KEYS[2])
 local now, life, base = server_ms(), tonumber(ARGV[2]), ARGV[4]
+local judge = judge_by(#ARGV % 2 == 1 and ARGV[#ARGV], now)
 local members = members_by_part(KEYS[1], base, epoch, now)
 local capacity_of, unknown = capacities(members.parts, tonumber(ARGV[3]), ARGV, 5)
 if not capacity_of then
   return unknown
 end
 
-local living, gone, dead = living_and_gone(members, base, epoch, now)
-local sent, full, expired = store_for_each(living, members, capacity_of, base, ARGV[1], epoch, life, now)
+local living, gone, dead = living_and_gone(members, base, epoch, judge)
+local sent, full, expired, doubtful = store_for_each(living, members, capacity_of, base, ARGV[1], epoch, life, now, judge)
 tidy_up(KEYS[1], base, members, gone, epoch, now)
-return {sent, full, dead, expired, epoch}
+return {sent, full, dead + doubtful, expired, epoch, now}

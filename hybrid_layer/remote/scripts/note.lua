@@ -3,7 +3,7 @@
 -- KEYS  1 notes
 -- ARGV  1 note
 -- Returns 1
--- include: notes
+-- include: clock notes
 
 leave_note(KEYS[1], ARGV[1])
 return 1

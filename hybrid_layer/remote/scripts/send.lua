@@ -1,19 +1,26 @@
 -- Stores one message in the queue of a normal channel or in an inbox.
 --
 -- KEYS  1 queue  2 epoch  3 the alive key of the inbox's process; absent for a normal channel
--- ARGV  1 payload  2 full channel name  3 capacity  4 expiry in ms
--- Returns {0 stored | 1 full | 2 the process is gone, number of expired entries that were dropped to make room, epoch}
--- include: clock epoch queue
+-- ARGV  1 payload  2 full channel name  3 capacity  4 expiry in ms  5 what the caller knows of the clock (clock.lua), or nothing
+-- Returns {0 stored | 1 full | 2 the process is gone, or seems to be, number of expired entries that were dropped to make room,
+--          epoch, what the server's clock shows, in ms}
+-- include: clock epoch alive queue
 
 -- The name of a process-specific channel was made after the epoch.
 local epoch = current_epoch(KEYS[2], KEYS[3] ~= nil)
 local now, life = server_ms(), tonumber(ARGV[4])
-if KEYS[3] and redis.call('EXISTS', KEYS[3]) == 0 and not may_not_have_renewed(epoch, now) then
-  return {2, 0, epoch}
+local judge = judge_by(ARGV[5], now)
+local gone = false
+if KEYS[3] then
+  local base, process = string.match(KEYS[3], '^(.*)alive|(.*)$')
+  gone = is_gone(base, process, epoch, judge)
 end
-local room, dropped = make_room(KEYS[1], tonumber(ARGV[3]), now)
+if gone == true then
+  return {2, 0, epoch, now}
+end
+local room, dropped = make_room(KEYS[1], tonumber(ARGV[3]), judge, life)
 if not room then
-  return {1, dropped, epoch}
+  return {1, dropped, epoch, now}
 end
 append(KEYS[1], new_entry(now + life, epoch, ARGV[2], ARGV[1]), life)
-return {0, dropped, epoch}
+return {gone and 2 or 0, dropped, epoch, now}

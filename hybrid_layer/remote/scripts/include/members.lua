@@ -1,5 +1,5 @@
 -- The members of a group that this server keeps: the parts they belong to, the capacity of each, and who is gone.
--- Needs: clock epoch queue
+-- Needs: clock epoch alive queue
 
 local MACHINE_FACTOR = 100 -- a machine's inbox serves many channels, whose own capacity is checked on the machine
 
@@ -21,7 +21,7 @@ local function refusal_while_moving(base)
 end
 
 -- The members by part: {parts = the parts, names_of = the names of each as an entry has them, count_of = how many they are,
--- number = all of them, is_kept}. A normal channel is a part of its own.
+-- number = all of them, is_kept, doubtful = those whose process seems to be gone}. A normal channel is a part of its own.
 --
 -- To sort the members costs the server half a microsecond for each. So with many of them to a part the result is kept, in a hash
 -- with a field for each part, until a member comes or goes, the first membership ends, or there is a flush; and never for
@@ -49,11 +49,11 @@ local function sorted_members(group, now)
   for part, list in pairs(lists) do
     names_of[part], count_of[part] = part .. table.concat(list, ','), #list
   end
-  return {parts = parts, names_of = names_of, count_of = count_of, number = #all}
+  return {parts = parts, names_of = names_of, count_of = count_of, number = #all, doubtful = {}}
 end
 
 local function members_by_part(group, base, epoch, now)
-  local members = {parts = {}, names_of = {}, count_of = {}, number = 0}
+  local members = {parts = {}, names_of = {}, count_of = {}, number = 0, doubtful = {}}
   local parts, names_of, count_of = members.parts, members.names_of, members.count_of
   local kept = redis.call('HGETALL', parts_key(group, base))
   for i = 1, #kept, 2 do
@@ -118,16 +118,21 @@ local function capacities(parts, capacity, told, first)
   return capacity_of
 end
 
--- Returns the parts that are there, those whose process is gone, and how many members these have.
-local function living_and_gone(members, base, epoch, now)
+-- Returns the parts that are there, those whose process is gone, and how many members these have. Those whose process seems to be
+-- gone are with the first, and marked in `members.doubtful`.
+local function living_and_gone(members, base, epoch, judge)
   local living, gone, dead = {}, {}, 0
   for _, part in ipairs(members.parts) do
     local process = process_of(part)
-    if process and redis.call('EXISTS', base .. 'alive|' .. process) == 0 and not may_not_have_renewed(epoch, now) then
+    local is_dead = process and is_gone(base, process, epoch, judge)
+    if is_dead == true then
       gone[#gone + 1] = part
       dead = dead + members.count_of[part]
     else
       living[#living + 1] = part
+      if is_dead then
+        members.doubtful[part] = true
+      end
     end
   end
   return living, gone, dead
@@ -153,21 +158,25 @@ local function tidy_up(group, base, members, gone, epoch, now)
 end
 
 -- Stores one entry in the queue or inbox of each of `parts`. Returns how many members it is for, how many are at capacity, and
--- how many expired entries were dropped.
-local function store_for_each(parts, members, capacity_of, base, payload, epoch, life, now)
-  local sent, full, expired = 0, 0, 0
+-- how many expired entries were dropped, and for how many members it is whose process seems to be gone.
+local function store_for_each(parts, members, capacity_of, base, payload, epoch, life, now, judge)
+  local sent, full, expired, doubtful = 0, 0, 0, 0
   for _, part in ipairs(parts) do
     local count = members.count_of[part]
     local key = base .. (process_of(part) and 'inbox|' or 'queue|') .. part
     local capacity = capacity_of[part] * (is_machine(part) and MACHINE_FACTOR or 1)
-    local room, dropped = make_room(key, capacity, now)
+    local room, dropped = make_room(key, capacity, judge, life)
     if room then
       append(key, new_entry(now + life, epoch, members.names_of[part], payload), life)
+    end
+    if members.doubtful[part] then
+      doubtful = doubtful + count
+    elseif room then
       sent = sent + count
     else
       full = full + count
     end
     expired = expired + dropped
   end
-  return sent, full, expired
+  return sent, full, expired, doubtful
 end

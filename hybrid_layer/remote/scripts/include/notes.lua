@@ -1,7 +1,8 @@
 -- Notes tell a process what others did to its memberships, and of a flush: "+|group|member|deadline|epoch",
 -- "-|group|member", "f|epoch". The process reads them with its inbox or when it renews its alive key.
+-- Needs: clock
 
-local NOTES_KEPT, NOTES_LIFE_MS = 5000, 600000
+local NOTES_KEPT, NOTES_LIFE_MS = 5000, 600000 + SLACK_MS
 
 local function leave_note(key, note)
   redis.call('RPUSH', key, note)

@@ -1,5 +1,5 @@
 -- One list per queue. An entry is "1|<expiry stamp, ms>|<epoch>|<names>|<payload>"; the first field is the version of this
--- format. The names are those of several channels of one process, "specific.GV7Q2M4XKA!1,2,3", or of one channel.
+-- format. Needs: clock. The names are those of several channels of one process, "specific.GV7Q2M4XKA!1,2,3", or of one channel.
 
 local function new_entry(stamp, epoch, names, payload)
   return '1|' .. as_text(stamp) .. '|' .. epoch .. '|' .. names .. '|' .. payload
@@ -10,13 +10,13 @@ local function stamp_of(entry)
 end
 
 -- Heads are looked at only when the queue is full: to read a head of 1 MiB just for its stamp costs everybody's server.
--- Returns whether there is room, and how many expired entries were dropped to make it.
-local function make_room(key, capacity, now)
+-- Returns whether there is room, and how many expired entries were dropped to make it. `life` is the caller's, in ms.
+local function make_room(key, capacity, judge, life)
   local length = redis.call('LLEN', key)
   local dropped = 0
   while length >= capacity do
     local stamp = stamp_of(redis.call('LINDEX', key, 0))
-    if not stamp or stamp > now then
+    if not stamp or not is_over(stamp, judge, life) then
       break
     end
     redis.call('LPOP', key)
@@ -26,10 +26,10 @@ local function make_room(key, capacity, now)
   return length < capacity, dropped
 end
 
--- A key lives longer than its longest-lived entry, so that who reads late can count what expired; twice as long, so that
--- an abandoned queue does not keep its memory. Never shortened, since senders may differ in their expiry.
+-- A key lives longer than its longest-lived entry, so that who reads late can count what expired, and whatever the clock is
+-- set to (clock.lua). Never shortened, since senders may differ in their expiry.
 local function prolong(key, life)
-  life = 2 * life + 1000
+  life = 2 * life + SLACK_MS
   if redis.call('PTTL', key) < life then
     redis.call('PEXPIRE', key, life)
   end
@@ -38,7 +38,7 @@ end
 local function append(key, entry, life)
   -- A queue that was empty is a new key, whose life need not be asked for.
   if redis.call('RPUSH', key, entry) == 1 then
-    redis.call('PEXPIRE', key, 2 * life + 1000)
+    redis.call('PEXPIRE', key, 2 * life + SLACK_MS)
   else
     prolong(key, life)
   end

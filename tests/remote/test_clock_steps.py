@@ -1,0 +1,241 @@
+"""The clock of a real server is set during traffic: nothing is lost, nothing comes twice, nobody counts as dead."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybrid_layer import HybridChannelLayer
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from tests.clocks import Clocks
+from tests.servers import KINDS, Kind, Server, start_server
+
+Run = Callable[..., Any]
+
+STEPS = (-7200.0, 300.0, 2.0, -1.0, 300.0, -300.0)
+PAUSE = 0.005
+"""Seconds between two rounds of messages."""
+
+
+@pytest.fixture(scope="module")
+def clocks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clocks]:
+    with Clocks(tmp_path_factory.mktemp("clocks")) as clocks:
+        yield clocks
+
+
+@pytest.fixture(scope="module")
+def server(clocks: Clocks, pytestconfig: pytest.Config) -> Iterator[Server]:
+    """One whose clock the tests set."""
+    with start_server(pytestconfig.getoption("--server"), environment=clocks.environment) as server:
+        yield server
+
+
+class Traffic:
+    """What one process sends to another: over a normal channel, a process-specific one and two groups."""
+
+    def __init__(self, sender: Any, reader: Any) -> None:
+        self.sender = sender
+        self.reader = reader
+        self.sent = 0
+        self.received: dict[str, list[int]] = {}
+        self.notices: list[str] = []
+        self.name = ""
+        self._readers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        self.name = await self.reader.new_channel()
+        grouped = await self.reader.new_channel()
+        await self.reader.group_add("g", grouped)
+        await self.reader.group_add("g", "grouped")
+        for channel in ("normal", self.name, grouped, "grouped"):
+            self.received[channel] = []
+            self._readers.append(asyncio.create_task(self._read(channel)))
+        await asyncio.sleep(0.3)
+
+    async def run(self, seconds: float) -> None:
+        """Send for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await self.send()
+            await asyncio.sleep(PAUSE)
+
+    async def send(self) -> None:
+        message = {"type": "number", "n": self.sent}
+        await self.sender.send("normal", message)
+        await self.sender.send(self.name, message)
+        await self.sender.group_send("g", message)
+        self.sent += 1
+
+    async def all_arrived(self, counted: tuple[str, ...] = ("dead", "expired", "full", "slow")) -> None:
+        """All came, once, in order, and nothing was counted as dropped."""
+        try:
+            async with asyncio.timeout(8):
+                while any(len(numbers) < self.sent for numbers in self.received.values()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            pass
+        expected = list(range(self.sent))
+        assert {channel: missing(numbers, self.sent) for channel, numbers in self.received.items()} == {
+            channel: [] for channel in self.received
+        }
+        assert all(numbers == expected for numbers in self.received.values())
+        for layer in (self.sender, self.reader):
+            counters = await layer.statistics()
+            assert not {key: counters[key] for key in counted if counters[key]}
+        assert not self.notices
+
+    async def stop(self) -> None:
+        for task in self._readers:
+            task.cancel()
+        await asyncio.wait(self._readers)
+        for layer in (self.sender, self.reader):
+            await layer.close()
+
+    async def _read(self, channel: str) -> None:
+        while True:
+            message = await self.reader.receive(channel)
+            if message["type"] == "number":
+                self.received[channel].append(message["n"])
+            else:
+                self.notices.append(message["type"])
+
+
+def missing(numbers: list[int], sent: int) -> list[int]:
+    return sorted(set(range(sent)) - set(numbers))
+
+
+WAYS = {
+    "queue": (RedisChannelLayer, {}),
+    "pubsub": (RedisPubSubChannelLayer, {}),
+    "hybrid": (HybridChannelLayer, {"routes": {"normal": "remote"}}),
+    "hybrid-pubsub": (HybridChannelLayer, {"routes": {"normal": "remote"}, "remote": "pubsub"}),
+}
+
+
+def traffic(way: str, server: Server, prefix: str, **options: Any) -> Traffic:
+    layer_class, own = WAYS[way]
+    layers = [layer_class(hosts=[server.url], prefix=prefix, **own, **options) for _ in range(2)]
+    return Traffic(*layers)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_clock_is_set_during_traffic(way: str, server: Server, clocks: Clocks, prefix: str, run: Run) -> None:
+    async def main() -> None:
+        flow = traffic(way, server, prefix, capacity=1000)
+        await flow.start()
+        await flow.run(0.2)
+        for seconds in STEPS:
+            clocks.step(seconds)
+            await flow.run(0.25)
+        await flow.all_arrived()
+        await flow.stop()
+
+    run(main())
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("seconds", [-7200.0, 300.0])
+def test_the_clock_is_set_while_all_wait(
+    way: str, seconds: float, server: Server, clocks: Clocks, prefix: str, run: Run
+) -> None:
+    """The first message after it, by a process that sends for the first time, reaches those who waited."""
+
+    async def main() -> None:
+        flow = traffic(way, server, prefix, timeout=3, block_time=0.5)
+        await flow.start()
+        clocks.step(seconds)
+        await flow.send()
+        await asyncio.sleep(3 if seconds < 0 else 0)  # the server ends the pops under way when its clock is back there
+        await flow.send()
+        # Who sends for the first time cannot know that the clock was set forward, but his message is stored.
+        await flow.all_arrived(("expired", "full", "slow") if seconds > 0 else ("dead", "expired", "full", "slow"))
+        await flow.stop()
+
+    run(main())
+
+
+@pytest.mark.parametrize("seconds", [300.0, -7200.0])
+def test_what_is_stored_outlives_the_setting_of_the_clock(
+    seconds: float, server: Server, clocks: Clocks, prefix: str, run: Run
+) -> None:
+    """In a full queue too, into which somebody tries to send."""
+
+    async def main() -> None:
+        sender, reader = (RedisChannelLayer(hosts=[server.url], prefix=prefix, capacity=5) for _ in range(2))
+        await reader.send("other", {"n": 0})
+        assert await reader.receive("other") == {"n": 0}
+        for n in range(5):
+            await sender.send("normal", {"n": n})
+        clocks.step(seconds)
+        for _ in range(3):
+            with pytest.raises(sender.ChannelFull):
+                await sender.send("normal", {"n": "too much"})
+        assert [(await reader.receive("normal"))["n"] for _ in range(5)] == list(range(5))
+        await sender.close()
+        await reader.close()
+
+    run(main())
+
+
+def test_what_has_expired_does_so_whatever_was_set(server: Server, clocks: Clocks, prefix: str, run: Run) -> None:
+    async def main() -> None:
+        layer = RedisChannelLayer(hosts=[server.url], prefix=prefix, expiry=0.5)
+        for seconds in (300.0, -300.0):
+            await layer.send("normal", {"n": "before"})
+            clocks.step(seconds)
+            await layer.send("normal", {"n": "after"})
+            await asyncio.sleep(0.6)
+            await layer.send("normal", {"n": "new"})
+            received = []
+            while "new" not in received:
+                received.append((await layer.receive("normal"))["n"])
+            # What was sent before the clock was set back may be taken for one that was sent after.
+            assert "after" not in received
+            assert received == ["new"] or seconds < 0
+        await layer.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("way", ["queue", "hybrid"])
+def test_the_dead_are_found_after_the_clock_was_set(
+    way: str, server: Server, clocks: Clocks, prefix: str, run: Run
+) -> None:
+    async def main() -> None:
+        flow = traffic(way, server, prefix, expiry=1)
+        await flow.sender.send("normal", {"n": 0})
+        await flow.sender.receive("normal")
+        name = await flow.reader.new_channel()
+        await flow.reader.group_add("g", name)
+        clocks.step(-7200)
+        await flow.reader.close()
+        del flow.reader
+        async with asyncio.timeout(10):
+            while not (await flow.sender.statistics())["dead"]:
+                await flow.sender.group_send("g", {"n": 1})
+                await asyncio.sleep(0.1)
+        await flow.sender.close()
+
+    run(main())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", WAYS)
+def test_the_clock_is_set_often(kind: Kind, way: str, clocks: Clocks, prefix: str, run: Run, tmp_path: Path) -> None:
+    async def main(server: Server, clocks: Clocks) -> None:
+        flow = traffic(way, server, prefix, capacity=1000)
+        await flow.start()
+        for seconds in (0.4, -0.4, 1800, -1800, 59, -59, -86400, 3000, *STEPS):
+            clocks.step(seconds)
+            await flow.run(1)
+        await flow.all_arrived()
+        await flow.stop()
+
+    with Clocks(tmp_path) as own, start_server(kind, environment=own.environment) as server:
+        run(main(server, own), seconds=100)
