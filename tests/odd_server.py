@@ -34,6 +34,11 @@ def encoded(reply: Any) -> bytes:
             return b"*%d\r\n" % len(reply) + b"".join(map(encoded, reply))
 
 
+def now_ms() -> int:
+    """The time, as scripts tell it."""
+    return int(time.time() * 1000)
+
+
 def time_reply() -> list[bytes]:
     seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
     return [b"%d" % seconds, b"%d" % micros]
@@ -50,11 +55,11 @@ def usual(command: Sequence[bytes]) -> Any:
             return 1
         case b"EVALSHA":
             return {
-                "send": [0, 0, EPOCH],
+                "send": [0, 0, EPOCH, now_ms()],
                 "publish": [1, EPOCH, *time_reply()],
                 "renew": [0, EPOCH, *time_reply()],
-                "group_send": [0, 0, 0, 0, EPOCH],
-                "group_publish": [0, 0, 0, 0, EPOCH],
+                "group_send": [0, 0, 0, 0, EPOCH, now_ms()],
+                "group_publish": [0, 0, 0, 0, EPOCH, now_ms()],
                 "group_add": EPOCH,
                 "flush": EPOCH,
             }.get(script_of(command), 1)
