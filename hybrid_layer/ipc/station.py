@@ -13,16 +13,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hybrid_layer.inbox import WaitQueue, Waker
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.lockfile import is_file
-from hybrid_layer.ipc.patience import PAUSE
+from hybrid_layer.ipc.retries import Retries
 from hybrid_layer.loops import running
-from hybrid_layer.statistics import warn
-from hybrid_layer.supervision import apart
+from hybrid_layer.statistics import KEYS, warn
+from hybrid_layer.supervision import Count, Guard, apart
 from hybrid_layer.timers import Timer, call_later
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class Station:
         self._timer: Timer | None = None
         self._is_timer_slow = False
         """It runs for longer than a wait for a normal channel may take."""
-        self._retries: dict[Hashable, Callable[[], None]] = {}
+        count: Count = lambda key: segment.core.count(KEYS.index(key), 1)  # noqa: E731
+        self._guard = Guard("the watch over shared memory", count, self._look_anew)
+        self.retry_soon = Retries(loop, self._guard).soon
         self._open()
 
     def _open(self) -> None:
@@ -241,16 +243,12 @@ class Station:
             self._settling = True
             self.loop.call_soon(self._settle)
 
-    def retry_soon(self, key: Hashable, callback: Callable[[], None]) -> None:
-        """Call back when the segment's lock may be had again; once for each key, however often it was asked for."""
-        if not self._retries:
-            call_later(self.loop, PAUSE, self._retry)
-        self._retries[key] = callback
-
-    def _retry(self) -> None:
-        retries, self._retries = self._retries, {}
-        for callback in retries.values():
-            callback()
+    def _look_anew(self, error: Exception) -> None:
+        """What the segment has told may be lost: it is asked anew, at the latest by the timer."""
+        self._settling = self._asleep = False
+        self._rebuilds = -1
+        if self._timer is None:
+            self._start_timer()
 
     def _on_ring(self) -> None:
         try:
@@ -266,6 +264,10 @@ class Station:
         self._get_up()
 
     def _settle(self) -> None:
+        with self._guard:
+            self._settle_now()
+
+    def _settle_now(self) -> None:
         self._settling = False
         core = self._segment.core
         if self._asleep and not self._stale and self._rebuilds == core.rebuilds and self._core is core:
@@ -367,6 +369,10 @@ class Station:
         if not self._segment.is_own() or not (self._queues or self._inboxes):
             return
         self._start_timer()
+        with self._guard:
+            self._look_around()
+
+    def _look_around(self) -> None:
         self._segment.pay_debts()
         core = self._segment.core
         try:

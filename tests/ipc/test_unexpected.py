@@ -1,0 +1,78 @@
+"""An exception that nobody expects, in whatever the event loop calls back: the next message arrives all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hybrid_layer.ipc.process import ProcessState
+from hybrid_layer.ipc.segment import LocalSegment
+from hybrid_layer.ipc.station import Station
+from tests.ipc.tools import layer_of
+
+Run = Callable[..., Any]
+
+PLACES: list[tuple[type, str]] = [
+    (Station, "_unwait_stale"),
+    (Station, "_notify"),
+    (Station, "_register_anew"),
+    (Station, "_look"),
+    (Station, "_has_doorbell"),
+    (ProcessState, "take_in"),
+    (LocalSegment, "pay_debts"),
+    (LocalSegment, "recover_if_lost"),
+    (LocalSegment, "tidy_up_after_the_dead"),
+]
+
+
+@pytest.mark.parametrize(("cls", "name"), PLACES, ids=[name for _, name in PLACES])
+def test_the_next_message_arrives(
+    prefix: str, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cls: type, name: str
+) -> None:
+    layer = layer_of(prefix)
+    real = getattr(cls, name)
+    left = 0
+
+    def faulty(*args: Any) -> Any:
+        nonlocal left
+        try:
+            asyncio.current_task()
+        except RuntimeError:
+            return real(*args)
+        if left and asyncio.current_task() is None:  # in a callback, not in somebody's call
+            left -= 1
+            raise MemoryError("injected")
+        return real(*args)
+
+    monkeypatch.setattr(cls, name, faulty)
+
+    async def main() -> None:
+        nonlocal left
+        unhandled: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unhandled.append(context))
+        own = await layer.new_channel()
+        met = 0
+        for number in range(3):
+            waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", own)]
+            await asyncio.sleep(0.05)
+            left = 2
+            await layer.send("normal", {"n": number})
+            await layer.send(own, {"n": number})
+            async with asyncio.timeout(5):
+                assert [await task for task in waiting] == [{"n": number}] * 2
+            waiting = [asyncio.create_task(layer.receive("normal"))]
+            await asyncio.sleep(0.3)  # the timer looks around
+            met += 2 - left
+            left = 0
+            await layer.send("normal", {"n": -1})
+            assert await asyncio.wait_for(waiting[0], 5) == {"n": -1}
+        assert unhandled == []
+        assert (await layer.statistics())["errors"] == met
+        if met:
+            assert "The watch over shared memory met an unexpected error" in caplog.text
+        await layer.close()
+
+    run(main())
