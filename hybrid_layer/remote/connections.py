@@ -23,6 +23,7 @@ from hybrid_layer.remote.hosts import Host
 from hybrid_layer.remote.link import Link, NotConnected, unavailable
 from hybrid_layer.remote.refusals import FINAL, is_elsewhere, is_not_now, unwrapped
 from hybrid_layer.remote.replies import OddReply, Shape
+from hybrid_layer.supervision import Count
 from hybrid_layer.timers import sleep, time_limit
 
 if TYPE_CHECKING:
@@ -81,10 +82,11 @@ class LoopConnections:
 class Connections:
     """The sending connections of one process and layer."""
 
-    def __init__(self, hosts: tuple[Host, ...], timeout: float, on_lost: Callable[[int], None]) -> None:
+    def __init__(self, hosts: tuple[Host, ...], timeout: float, on_lost: Callable[[int], None], count: Count) -> None:
         self.hosts = hosts
         self.timeout = timeout
         self._on_lost = on_lost
+        self._count = count
         self._abandoned = False
         self.loops: LoopLocal[LoopConnections] = LoopLocal(LoopConnections, _abort)
 
@@ -197,7 +199,7 @@ class Connections:
         if known is None:
             if here.is_thread and not here.stays():
                 raise RemoteUnavailable("The call was cut short: the process forks or ends.")
-            known = Link(place, self.timeout, lambda link, broke: self._link_ended(here, link, broke))
+            known = Link(place, self.timeout, lambda link, broke: self._link_ended(here, link, broke), self._count)
         here.links[shard] = known
         return known
 

@@ -19,7 +19,7 @@ from hybrid_layer.remote import scripts, sockets
 from hybrid_layer.remote.handshake import Command, greet
 from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import FINAL, cause_of
-from hybrid_layer.supervision import Guard, start_task
+from hybrid_layer.supervision import Count, Guard, start_task
 from hybrid_layer.timers import Timer, call_later, sleep, time_limit
 
 _WHAT = "a sending connection"
@@ -52,7 +52,7 @@ class Link:
     Two tasks own it: one connects and writes, one reads. Both belong to the loop in which the object was made.
     """
 
-    def __init__(self, host: Host, timeout: float, on_end: Callable[[Link, bool], None]) -> None:
+    def __init__(self, host: Host, timeout: float, on_end: Callable[[Link, bool], None], count: Count) -> None:
         self.host = host
         self._timeout = timeout
         self._open_within = open_within(host, timeout)
@@ -70,7 +70,7 @@ class Link:
         self.usable = True
         self.was_cancelled = False
         """The loop's tasks are being cancelled: it ends, and must not open another connection."""
-        self._guard = Guard(_WHAT, None, lambda error: self._fail(unavailable(host, repr(error))))
+        self._guard = Guard(_WHAT, count, lambda error: self._fail(unavailable(host, repr(error))))
         self._writer = start_task(self._loop, self._run())
 
     def call(self, command: Command, deadline: float) -> asyncio.Future[Any]:
@@ -183,10 +183,11 @@ class Link:
             if not self._pending:
                 self._ending = True
                 self._reader.cancel()
-            try:
-                await asyncio.wait([self._reader])
-            except asyncio.CancelledError:
-                self._reader.cancel()
+            with self._guard:
+                try:
+                    await asyncio.wait([self._reader])
+                except asyncio.CancelledError:
+                    self._reader.cancel()
         broke = self._failure is not None
         self._fail(self._failure or RemoteUnavailable("The connection was closed."))
         if self._timer is not None:

@@ -262,8 +262,9 @@ class Listener:
 
     async def _listen(self, seat: Seat, backoff: Backoff) -> ReadingLost | None:
         """Over one connection. Returns how it was lost, or None if it was handed over."""
-        home, options, look = self._process.home, self._process.options, partial(self._tidy, seat)
-        listening = seat.listening = Listening(home.host, options.timeout, options.block_time, self._take, look)
+        home, options, count = self._process.home, self._process.options, self._process.statistics.count
+        look = partial(self._tidy, seat)
+        listening = seat.listening = Listening(home.host, options.timeout, options.block_time, self._take, look, count)
         try:
             await self._join(seat, listening)
             backoff.succeeded()
@@ -279,8 +280,7 @@ class Listener:
         await listening.open()
         if self._next is seat:
             listening.take = lambda channel, text: None
-        names = self._names()
-        await listening.subscribe(names)
+        await listening.subscribe(self._names())
         try:
             # An epoch that moved while nobody listened is learnt before anything is delivered.
             await self._process.keeper.renew_home()

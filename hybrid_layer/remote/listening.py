@@ -19,7 +19,7 @@ from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import cause_of, is_not_now, unwrapped
 from hybrid_layer.remote.replies import OddReply, are_texts, is_number, is_text
-from hybrid_layer.supervision import Guard, start_task
+from hybrid_layer.supervision import Count, Guard, start_task
 from hybrid_layer.timers import Timer, call_later, time_limit
 
 _AT_ONCE = 500
@@ -87,6 +87,7 @@ class Listening:
         silence: float,
         take: Callable[[bytes, bytes], None],
         on_look: Callable[[], None],
+        count: Count,
     ) -> None:
         self._host = host
         self._verbs = verbs_of(host)
@@ -112,7 +113,7 @@ class Listening:
         self._chances = 2
         self._turn = _TURN
         self._cause = ""
-        self._guard = Guard(_WHAT, None, lambda error: self._hang_up(repr(error)))
+        self._guard = Guard(_WHAT, count, lambda error: self._hang_up(repr(error)))
 
     async def open(self) -> None:
         """Connect. Raises `ReadingLost`."""

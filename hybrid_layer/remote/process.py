@@ -59,7 +59,9 @@ class Process:
             # A flush empties every shard, so it is enough to hear of it from one.
             self.shards[0].epoch = Epoch(machine.meet_flush)
         self.keeper = Keeper(self, machine)
-        self.connections = Connections(options.hosts, options.timeout, self.keeper.connection_lost)
+        self.connections = Connections(
+            options.hosts, options.timeout, self.keeper.connection_lost, self.statistics.count
+        )
         self.inbox = Inbox(self.policy, self.statistics, lambda: self.home.epoch.generation)
         self.outages = Outages(self)
         self.mail: Mail = PubSubMail(self, machine) if options.way == "pubsub" else QueuedMail(self, machine)

@@ -1,0 +1,158 @@
+"""An exception that nobody expects, at every await of each long-lived task: the next message arrives all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hybrid_layer import HybridChannelLayer
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, io_thread
+from tests.injecting import Injector
+from tests.servers import Server
+
+Run = Callable[..., Any]
+
+TASKS = {
+    "queue": ["the reader of normal channels", "InboxReader._run", "the keeper", "Link._run", "Link._read_all"],
+    "pubsub": ["Listener._run", "the keeper", "Link._run", "Link._read_all"],
+    "machine": ["the reader of the machine's inbox", "the keeper"],
+}
+MOST = 60
+"""More than any of them awaits in one round."""
+
+
+@pytest.fixture
+def injector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Injector]:
+    """In a thread for I/O of its own."""
+    injector = Injector()
+    thread = io_thread.IOThread()
+    open_ = thread._open
+
+    def opened() -> Any:
+        loop = open_()
+        injector.install(loop)
+        return loop
+
+    monkeypatch.setattr(thread, "_open", opened)
+    monkeypatch.setattr(io_thread, "_current", thread)
+    yield injector
+    thread.stop()
+
+
+def make(kind: str, server: Server, prefix: str) -> Any:
+    options: dict[str, Any] = {
+        "hosts": [server.url],
+        "prefix": prefix,
+        "expiry": 1,
+        "timeout": 1,
+        "block_time": 0.05,
+    }
+    if kind == "machine":
+        return HybridChannelLayer(**options)
+    return (RedisChannelLayer if kind == "queue" else RedisPubSubChannelLayer)(**options)
+
+
+async def succeed(call: Callable[[], Any]) -> Any:
+    """A call that the fault hits may fail, the next one does not."""
+    for _ in range(3):
+        try:
+            return await call()
+        except RemoteUnavailable:
+            pass
+    return await call()
+
+
+async def arrives(layer: Any, channel: str, send: Callable[[], Any]) -> None:
+    """A message that is sent after whatever went wrong. What a broken connection had taken is lost, as documented."""
+    receiving = asyncio.create_task(layer.receive(channel))
+    async with asyncio.timeout(8):
+        while not receiving.done():
+            await succeed(send)
+            await asyncio.wait([receiving], timeout=0.1)
+    await receiving
+
+
+async def exchange(layer: Any, kind: str) -> None:
+    """On all kinds of channels, for long enough that every task goes round."""
+    if kind == "machine":
+        await succeed(lambda: layer.group_add("m", "jobs"))
+        await arrives(layer, "jobs", lambda: layer.group_send("m", {}))
+        return
+    own = await succeed(layer.new_channel)
+    await succeed(lambda: layer.group_add("g", own))
+    await asyncio.gather(
+        arrives(layer, "normal", lambda: layer.send("normal", {})),
+        arrives(layer, own, lambda: layer.send(own, {})),
+    )
+    await arrives(layer, own, lambda: layer.group_send("g", {}))
+
+
+async def settle(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(8):
+        while not condition():
+            gc.collect()
+            await asyncio.sleep(0.01)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize(
+    ("step", "error"), [(4, RuntimeError), pytest.param(1, MemoryError, marks=pytest.mark.thorough)]
+)
+@pytest.mark.parametrize(("kind", "task"), [(kind, task) for kind, tasks in TASKS.items() for task in tasks])
+def test_at_every_await(
+    server: Server,
+    prefix: str,
+    run: Run,
+    injector: Injector,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    task: str,
+    step: int,
+    error: type[Exception],
+) -> None:
+    # pytest keeps what is logged, with tracebacks, which keep what they were in.
+    monkeypatch.setattr(logging.getLogger("hybrid_layer"), "propagate", False)
+    errors: list[int] = []
+
+    async def once(number: int) -> bool:
+        layer = make(kind, server, prefix)
+        before = await layer.statistics()
+        injector.arm(task, number, error)
+        await exchange(layer, kind)
+        await asyncio.sleep(0.4 if task == "the keeper" else 0.1)
+        thrown = injector.has_thrown
+        injector.arm("", 0, error)
+        after = await layer.statistics()
+        # One that redis-py meets while it connects, it makes a failure to connect of.
+        errors.append(after["errors"] - before["errors"])
+        assert errors[-1] <= thrown
+        for key in ("undecodable", "slow", "full", "memory", "damaged"):
+            assert after[key] == before[key]
+        await exchange(layer, kind)
+        await layer.close()
+        return thrown
+
+    async def main() -> None:
+        injector.install(asyncio.get_running_loop())
+        assert not await once(MOST)
+        gc.collect()
+        open_before = descriptors()
+        for number in range(1, MOST, step):
+            if not await once(number):
+                break
+            await settle(lambda: descriptors() <= open_before)
+        assert any(errors) or step > 1
+        assert task in injector.met
+        assert step < number < MOST
+
+    run(main(), seconds=120)
