@@ -6,7 +6,7 @@ A subclass says which transport serves a channel; the rest of the channel layer 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from re import Pattern
 from typing import Any, ClassVar
 
@@ -52,7 +52,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     def __init__(
         self,
         *,
-        prefix: str,
+        prefix: str | Callable[[], str],
         expiry: float,
         group_expiry: float,
         capacity: int,
@@ -63,7 +63,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         unknown: Mapping[str, Any],
     ) -> None:
         refuse_unknown(unknown, self._options, type(self).__name__)
-        check_prefix(prefix)
+        check_prefix(prefix() if callable(prefix) else prefix)
         self._policy = Policy(
             expiry=expiry, group_expiry=group_expiry, capacity=capacity, channel_capacity=channel_capacity
         )
@@ -73,7 +73,6 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
             max_message_size=max_message_size,
         )
         self._settings = Settings(prefix=prefix, policy=self._policy)
-        self.prefix = prefix
         self.expiry = expiry
         self.group_expiry = group_expiry
         self.capacity = capacity
@@ -83,6 +82,11 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         self._readable: set[str] = set()
         """Channels that were found right to receive on in the process `_readable_in`, so that it is not asked again."""
         self._readable_in = identity.this_process()
+
+    @property
+    def prefix(self) -> str:
+        """That of the calling process."""
+        return self._settings.prefix
 
     def _transport_for(self, channel: str) -> Transport:
         """The half that carries `channel`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from re import Pattern
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -48,7 +48,7 @@ class HybridChannelLayer(BaseLayer):
         *,
         hosts: Sequence[HostOption] | None = None,
         routes: Mapping[str | Pattern[str], str] | None = None,
-        prefix: str = "asgi",
+        prefix: str | Callable[[], str] = "asgi",
         expiry: float = 60,
         group_expiry: float = 86400,
         capacity: int = 100,

@@ -9,15 +9,23 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from hybrid_layer.options import check_prefix
 from hybrid_layer.policy import Policy
 
 
-@dataclass(frozen=True, slots=True)
 class Settings:
     """What both halves of one layer share."""
 
-    prefix: str
-    policy: Policy
+    __slots__ = ("_prefix", "policy")
+
+    def __init__(self, prefix: str | Callable[[], str], policy: Policy) -> None:
+        self._prefix = prefix
+        self.policy = policy
+
+    @property
+    def prefix(self) -> str:
+        """That of the calling process: a function may have another answer in a forked child."""
+        return self._prefix if isinstance(self._prefix, str) else check_prefix(self._prefix())
 
 
 class Transport(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from re import Pattern
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -56,7 +56,7 @@ class IPCChannelLayer(BaseLayer):
     def __init__(
         self,
         *,
-        prefix: str = "asgi",
+        prefix: str | Callable[[], str] = "asgi",
         expiry: float = 60,
         group_expiry: float = 86400,
         capacity: int = 100,

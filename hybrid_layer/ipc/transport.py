@@ -268,13 +268,14 @@ class LocalTransport:
             self._stuck = None
             self._contended = None
             self._own = own = ProcessState(self._settings, segment)
-            if process is None:
+            if process is None or segment is not process.segment:
                 weakref.finalize(self, _let_go, segment, own.parts).atexit = False
             return own
 
     def _attach(self, inherited: ProcessState | None) -> LocalSegment:
-        if inherited is None:
-            return acquire(self._settings.prefix, *self._sizes)
+        prefix = self._settings.prefix
+        if inherited is None or inherited.segment.prefix != prefix:
+            return acquire(prefix, *self._sizes)
         if not inherited.segment.is_own():
             inherited.segment.join()
         return inherited.segment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from re import Pattern
 from typing import Any, ClassVar
 
@@ -33,7 +33,7 @@ class RedisChannelLayer(BaseLayer):
         self,
         *,
         hosts: Sequence[HostOption] | None = None,
-        prefix: str = "asgi",
+        prefix: str | Callable[[], str] = "asgi",
         expiry: float = 60,
         group_expiry: float = 86400,
         capacity: int = 100,
