@@ -1,4 +1,4 @@
-"""Synchronous code whose threads are greenlets: ``python -m tests.remote.gevent_main CLASS URL PREFIX``."""
+"""Synchronous code whose threads are greenlets: ``python tests/remote/gevent_main.py CLASS URL PREFIX``."""
 
 from gevent import monkey
 

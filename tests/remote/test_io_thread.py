@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -168,6 +169,7 @@ def test_without_gevent_a_thread_is_python_s() -> None:
 @pytest.mark.parametrize("class_name", ["RedisChannelLayer", "RedisPubSubChannelLayer"])
 def test_greenlets_in_place_of_threads(server: Server, prefix: str, class_name: str) -> None:
     pytest.importorskip("gevent")
-    command = [sys.executable, "-m", "tests.remote.gevent_main", class_name, server.url, prefix]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    command = [sys.executable, Path(__file__).with_name("gevent_main.py"), class_name, server.url, prefix]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
