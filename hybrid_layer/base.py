@@ -125,6 +125,11 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
             except exceptions.Undecodable as error:
                 transport.count("undecodable")
                 warn(("undecodable", channel), f"Dropped a message on {channel} that cannot be read: {error}")
+            except BaseException as error:  # a signal handler's
+                transport.count("undecodable")
+                cause = type(error).__name__
+                warn(("interrupted", channel), f"A message on {channel} is lost: {cause} came while it was decoded.")
+                raise
 
     def _note_readable(self, channel: str) -> None:
         """Raise `InvalidName` unless this process and layer object may receive on `channel`, a checked name."""

@@ -7,6 +7,7 @@ from re import Pattern
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hybrid_layer.base import MIB, BaseLayer
+from hybrid_layer.discretion import described_names, discreet
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc.layer import IPCChannelLayer, check_memory, local_transport
 from hybrid_layer.options import one_of, shown
@@ -43,6 +44,7 @@ class HybridChannelLayer(BaseLayer):
 
     _options: ClassVar[tuple[str, ...]] = (*IPCChannelLayer._options, *_REMOTE_OPTIONS, "hosts", "routes")
 
+    @discreet
     def __init__(
         self,
         *,
@@ -102,7 +104,7 @@ class HybridChannelLayer(BaseLayer):
                 encode=self._codec.encode,
             )
         elif services is not None:
-            raise ConfigurationError(f"services={shown(services)} needs hosts: the Sentinels that know them.")
+            raise ConfigurationError(f"services={described_names(services)} needs hosts: the Sentinels that know them.")
         elif routes:
             raise ConfigurationError(f"routes={shown(routes)} needs hosts; without them every channel is local.")
 

@@ -37,7 +37,7 @@ def check(message: dict[str, Any]) -> bool:
         if type(message) is dict:
             return _check_dict(message, MAX_DEPTH)
         if issubclass(type(message), dict):
-            _check_dict(message, MAX_DEPTH)
+            _check_subclass(message, MAX_DEPTH)
             return False
     except _Wrong:
         raise _explain(message) from None
@@ -82,6 +82,18 @@ def _check_dict(container: dict[str, Any], depth: int) -> bool:
     return exact
 
 
+def _check_subclass(container: dict[str, Any], depth: int) -> None:
+    if depth and any(_is_one_of_several(container, key, value) for key, value in container.items()):
+        raise _Wrong
+    _check_dict(container, depth)
+
+
+def _is_one_of_several(container: dict[Any, Any], key: Any, value: Any) -> bool:
+    """Whether a dict for several values under a key (MultiValueDict, MultiDict) says `value` and hides the rest."""
+    held: Any = dict.get(container, key)
+    return held is not value and issubclass(type(held), list) and any(each is value for each in list.__iter__(held))
+
+
 def _check_list(container: list[Any] | tuple[Any, ...], depth: int) -> bool:
     if not depth:
         raise _Wrong
@@ -108,7 +120,7 @@ def _check_other(value: Any, depth: int) -> bool:
         return _check_list(value, depth - 1)
     # From here on the copy is needed. issubclass, not isinstance: lazy objects claim the class of what they wrap.
     if issubclass(kind, dict):
-        _check_dict(value, depth - 1)
+        _check_subclass(value, depth - 1)
     elif issubclass(kind, (list, tuple)):
         _check_list(value, depth - 1)
     elif issubclass(kind, str):
@@ -204,6 +216,11 @@ def _fault(value: Any, path: str, depth: int) -> HybridLayerError | None:
 
 def _fault_in_dict(container: dict[Any, Any], path: str, depth: int) -> HybridLayerError | None:
     for key, value in container.items():
+        if type(container) is not dict and _is_one_of_several(container, key, value):
+            return InvalidMessageType(
+                f"{_short(path)}: {_type_name(container)} may hold several values under a key, of which one would be "
+                f"sent. Send all, as lists: dict(value.lists()); or one of each: value.dict(), or value.to_dict()."
+            )
         if not issubclass(type(key), str):
             return InvalidMessageType(
                 f"{_short(path)}: the key {shown(key)} ({_type_name(key)}) is not allowed; keys must be str."

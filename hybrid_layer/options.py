@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import translate
 
 from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.interruption import is_foreign
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.:/\-]{1,50}")
 
@@ -94,6 +95,8 @@ def shown(value: object) -> str:
     """repr() that fits into one line of a log, also of a value whose repr() fails."""
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001  # a user's own __repr__ may raise anything; the error that we report is ours
+    except Exception as error:  # a user's own __repr__ may raise anything; the error that we report is ours
+        if is_foreign(error):
+            raise
         return f"<{type(value).__name__} without a repr()>"
     return text if len(text) <= 120 else text[:117] + "..."

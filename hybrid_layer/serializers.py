@@ -16,6 +16,7 @@ import msgpack
 
 from hybrid_layer import messages
 from hybrid_layer.exceptions import ConfigurationError, InvalidMessageValue, MessageTooLarge, Undecodable
+from hybrid_layer.interruption import is_foreign
 from hybrid_layer.options import did_you_mean, positive_int, shown
 
 
@@ -180,6 +181,8 @@ class Codec:
         try:
             message = self._serializer.loads(payload)
         except Exception as error:
+            if is_foreign(error):
+                raise
             raise Undecodable(f"it is not {self._format}: {type(error).__name__}: {error}") from error
         if type(message) is not dict:
             raise Undecodable(f"as {self._format} it is a {type(message).__name__}, not a dict")
@@ -191,6 +194,8 @@ class Codec:
             try:
                 text = cipher.decrypt(payload)
             except Exception as error:
+                if is_foreign(error):
+                    raise
                 raise Undecodable("none of symmetric_encryption_keys decrypts it") from error
             self._decrypted = payload, text
         return text
@@ -199,6 +204,8 @@ class Codec:
         try:
             payload = self._serializer.dumps(message)
         except Exception as error:
+            if is_foreign(error):
+                raise
             raise InvalidMessageValue(
                 f"The serializer {self._format!r} cannot serialize the message to {where}: "
                 f"{type(error).__name__}: {error}"

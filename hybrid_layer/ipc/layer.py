@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from re import Pattern
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hybrid_layer.base import MIB, BaseLayer
+from hybrid_layer.discretion import discreet
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import positive_int
 from hybrid_layer.transport import Settings, Transport
@@ -33,6 +35,12 @@ def local_transport(settings: Settings, message_memory: int, group_memory: int) 
     except ImportError as error:
         if error.name not in ("fcntl", "posix_ipc", "hybrid_layer.ipc._core"):
             raise  # a mistake of ours or in the installation, not of the system
+        if error.name == "hybrid_layer.ipc._core" and os.path.exists(os.path.join(os.path.dirname(__file__), "_core")):
+            raise ConfigurationError(
+                "The machine-local layer is not built: this is a checkout, whose C core was not compiled for this "
+                "Python. Run `make build`, or `pip install -e .` in it. Without that, "
+                "hybrid_layer.remote.RedisChannelLayer works."
+            ) from error
         raise ConfigurationError(
             f"The machine-local layer is not available here ({error}). It needs Linux or macOS, and its compiled core: "
             f"`pip install hybrid_layer` brings or builds it. Elsewhere use hybrid_layer.remote.RedisChannelLayer."
@@ -53,6 +61,7 @@ class IPCChannelLayer(BaseLayer):
 
     _options: ClassVar[tuple[str, ...]] = (*BaseLayer._options, "message_memory", "group_memory")
 
+    @discreet
     def __init__(
         self,
         *,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio.connection import SSLConnection
-from redis.exceptions import ConnectionError, InvalidResponse, ResponseError
+from redis.exceptions import ConnectionError, InvalidResponse, RedisError, ResponseError
 
 from hybrid_layer.remote import sockets
-from hybrid_layer.remote.refusals import WrongServer
+from hybrid_layer.remote.refusals import WrongServer, told
 from hybrid_layer.remote.server import Server
+
+_CLOSED = re.compile(r"closed by server|connection lost|while (?:reading|writing)|reset by peer|broken pipe", re.I)
+"""What redis-py says when the other end closes a connection that was open."""
 
 Command = tuple[str | bytes | int, ...]
 
@@ -47,22 +51,30 @@ async def greet(connection: Any, commands: Sequence[Command]) -> list[Any]:
     except BaseException as error:
         sockets.closing(descriptor)
         if type(error) is ConnectionError:
-            raise ConnectionError(f"{error} {_explained(error, connection)}".rstrip()) from None
+            raise ConnectionError(_explained(error, connection)) from None
+        if isinstance(error, RedisError) and told(error) != str(error):
+            raise type(error)(told(error)) from None
         raise
 
 
 def _explained(error: ConnectionError, connection: Any) -> str:
-    """What the text of `error` lacks, or might lack."""
-    cause = error.__context__
-    if isinstance(cause, OSError) and "connecting to" in str(error):
+    """The text of `error`, and what it lacks, or might lack."""
+    text, cause = told(error), error.__context__
+    if isinstance(cause, OSError) and "connecting to" in text:
         # redis-py 5 does not say what was wrong with a certificate.
-        return "" if str(cause.strerror) in str(error) else str(cause.strerror)
-    # Else the server closed the connection after it had accepted it.
+        return text if str(cause.strerror) in text else f"{text} {cause.strerror}"
+    if "cannot schedule new futures" in text:
+        return f"the interpreter is ending, and opens no connections any more ({text})"
+    if "max number of clients" in text:
+        return f"{text}. Raise maxclients of the server, or find what keeps so many connections open."
+    if _CLOSED.search(text) is None:
+        return text
+    text = f"the server closed the connection ({text.rstrip('.')})."
     if not isinstance(connection, SSLConnection):
-        return "If the server speaks TLS, write rediss:// or ssl=True."
+        return f"{text} If the server speaks TLS, write rediss:// or ssl=True. If not, has it reached maxclients?"
     if connection.certfile is None:
-        return "If the server wants certificates of its clients, give ssl_certfile and ssl_keyfile."
-    return "Perhaps the server does not accept the certificate."
+        return f"{text} If the server wants certificates of its clients, give ssl_certfile and ssl_keyfile."
+    return f"{text} Perhaps the server does not accept the certificate."
 
 
 async def _reply(connection: Any) -> Any:

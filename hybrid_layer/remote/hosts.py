@@ -5,6 +5,7 @@ Nothing here needs an event loop or opens a connection.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, cast
@@ -12,11 +13,12 @@ from urllib.parse import unquote, urlsplit
 
 from redis.asyncio.connection import parse_url
 
+from hybrid_layer.discretion import described, described_names
 from hybrid_layer.exceptions import ConfigurationError
-from hybrid_layer.options import did_you_mean, positive_int, positive_number, shown
+from hybrid_layer.options import did_you_mean, positive_int, positive_number
 from hybrid_layer.remote.cluster import Cluster
 from hybrid_layer.remote.sentinel import AllServices, Sentinels
-from hybrid_layer.remote.server import AnyConnection, Server, refuse_unused, server
+from hybrid_layer.remote.server import AnyConnection, Server, refuse_no_number, refuse_unused, server
 
 DEFAULT = "redis://localhost:6379"
 _VIRTUAL_SHARDS = 16
@@ -82,7 +84,7 @@ def parse_hosts(
         connection_kwargs = {}
     if not isinstance(connection_kwargs, Mapping) or not all(isinstance(key, str) for key in connection_kwargs):
         raise ConfigurationError(
-            f"connection_kwargs={shown(connection_kwargs)} is not possible; give a dict of options of redis-py."
+            f"connection_kwargs={described(connection_kwargs)} is not possible; give a dict of options of redis-py."
         )
     if sentinel_refresh_interval != 0 or isinstance(sentinel_refresh_interval, bool):
         positive_number("sentinel_refresh_interval", sentinel_refresh_interval)
@@ -90,7 +92,7 @@ def parse_hosts(
     parser = _Parser(connection_kwargs, block_time, cast(float, sentinel_refresh_interval))
     if services is not None:
         if hosts is None:
-            raise ConfigurationError(f"services={shown(services)} needs hosts: the Sentinels that know them.")
+            raise ConfigurationError(f"services={described_names(services)} needs hosts: the Sentinels that know them.")
         return parser.services(entries, _checked_services(services))
     found = tuple(host for index, entry in enumerate(entries) for host in parser.hosts(entry, f"hosts[{index}]"))
     refuse_unused(connection_kwargs, parser.servers)
@@ -106,7 +108,7 @@ def _entries(hosts: object) -> list[object] | tuple[object, ...]:
         raise ConfigurationError("hosts is a single dict; give a list, even for one host: hosts=[{...}].")
     if not isinstance(hosts, (list, tuple)):
         raise ConfigurationError(
-            f"hosts={shown(hosts)} is not possible; give a list of URIs, (host, port) pairs or dicts."
+            f"hosts={described(hosts)} is not possible; give a list of URIs, (host, port) pairs or dicts."
         )
     if not hosts:
         raise ConfigurationError(
@@ -114,9 +116,7 @@ def _entries(hosts: object) -> list[object] | tuple[object, ...]:
             "'redis://localhost:6379'."
         )
     if len(hosts) == 2 and isinstance(hosts[0], str) and isinstance(hosts[1], int):
-        raise ConfigurationError(
-            f"hosts={shown(hosts)} is one (host, port) pair; put it into a list: hosts=[(host, port)]."
-        )
+        raise ConfigurationError("hosts is one (host, port) pair; put it into a list: hosts=[(host, port)].")
     return hosts
 
 
@@ -129,11 +129,11 @@ def _checked_services(services: object) -> list[str] | None:
         or not all(isinstance(name, str) and name for name in services)
     ):
         raise ConfigurationError(
-            f"services={shown(services)} is not possible; give a list of names of services that the Sentinels in hosts "
-            f"know, or {ALL!r} for all that they know."
+            f"services={described_names(services)} is not possible; give a list of names of services that the "
+            f"Sentinels in hosts know, or {ALL!r} for all that they know."
         )
     if len(set(services)) < len(services):
-        raise ConfigurationError(f"services={shown(services)} names a service twice.")
+        raise ConfigurationError(f"services={described_names(services)} names a service twice.")
     return list(services)
 
 
@@ -168,12 +168,12 @@ class _Parser:
 
     def _cluster(self, options: dict[str, Any], where: str) -> tuple[Host, ...]:
         nodes = options.pop("cluster")
-        shards = positive_int(
-            f"{where}: virtual_shards", options.pop("virtual_shards", _VIRTUAL_SHARDS), maximum=_MOST_VIRTUAL_SHARDS
-        )
+        shards = options.pop("virtual_shards", _VIRTUAL_SHARDS)
+        refuse_no_number(f"{where}: virtual_shards", shards)
+        shards = positive_int(f"{where}: virtual_shards", shards, maximum=_MOST_VIRTUAL_SHARDS)
         if not isinstance(nodes, (list, tuple)) or not nodes:
             raise ConfigurationError(
-                f"{where} has cluster={shown(nodes)}; give a list of nodes, such as ['redis://a:6379', ...]."
+                f"{where} has cluster={described(nodes)}; give a list of nodes, such as ['redis://a:6379', ...]."
             )
         for key in sorted(options.keys() & {"address", "host", "port", "path", "sentinels", "master_name"}):
             raise ConfigurationError(f"{where} has cluster and {key}; the addresses of its nodes belong into the list.")
@@ -188,10 +188,15 @@ class _Parser:
         name, sentinels = options.pop("master_name", None), options.pop("sentinels", None)
         own = options.pop("sentinel_kwargs", None)
         fewest_others = options.pop("min_other_sentinels", 0)
+        refuse_no_number(f"{where}: min_other_sentinels", fewest_others)
         if not isinstance(name, str) or not name:
-            raise ConfigurationError(f"{where} has master_name={shown(name)}; give the name of a service as str.")
+            raise ConfigurationError(
+                f"{where} has master_name={described_names(name)}; give the name of a service as str."
+            )
         if not isinstance(sentinels, (list, tuple)) or not sentinels:
-            raise ConfigurationError(f"{where} has sentinels={shown(sentinels)}; give a list such as [(host, port)].")
+            raise ConfigurationError(
+                f"{where} has sentinels={described(sentinels)}; give a list such as [(host, port)]."
+            )
         for key in sorted(options.keys() & {"address", "host", "port", "path"}):
             raise ConfigurationError(f"{where} has sentinels and a {key}; give one or the other.")
         if own is None:  # as redis-py does it
@@ -199,7 +204,9 @@ class _Parser:
                 key: value for key, value in options.items() if key.startswith("socket_") and key != "socket_timeout"
             }
         if not isinstance(own, Mapping):
-            raise ConfigurationError(f"{where} has sentinel_kwargs={shown(own)}; give a dict of options of redis-py.")
+            raise ConfigurationError(
+                f"{where} has sentinel_kwargs={described(own)}; give a dict of options of redis-py."
+            )
         places = [(entry, f"{where}['sentinels'][{n}]") for n, entry in enumerate(sentinels)]
         together = Sentinels([server(_server_options(entry, at), own, at, 0) for entry, at in places], fewest_others)
         return together.service(name, self._server({**options, "host": name}, where), self._refresh_interval)
@@ -212,7 +219,7 @@ class _Parser:
 def _refuse_as_node(node: Server, first: Server, at: str) -> None:
     if "path" in node.kwargs:
         raise ConfigurationError(f"{at} is a Unix socket; the nodes of a cluster name one another by host and port.")
-    if node.kwargs.get("db") not in (None, 0, "0"):
+    if node.kwargs.get("db") not in (None, 0):
         raise ConfigurationError(f"{at} names the database {node.kwargs['db']}; a cluster has only the database 0.")
     if replace(first.at(*node.address), tls=None) != replace(node, tls=None):
         raise ConfigurationError(
@@ -224,7 +231,7 @@ def _refuse_as_node(node: Server, first: Server, at: str) -> None:
 def _refuse_strange_keys(entry: Mapping[Any, Any], where: str) -> None:
     for key in entry:
         if not isinstance(key, str):
-            raise ConfigurationError(f"{where} has the key {shown(key)}; keys of a host are str.")
+            raise ConfigurationError(f"{where} has the key {described(key)}; keys of a host are str.")
 
 
 def _server_options(entry: object, where: str) -> dict[str, Any]:
@@ -248,16 +255,21 @@ def _parse_address(address: object, where: str) -> dict[str, Any]:
         return _parse_uri(address, where)
     if isinstance(address, (tuple, list)):
         if len(address) != 2:
-            raise ConfigurationError(f"{where}={shown(address)} is not possible; a pair is (host, port).")
+            raise ConfigurationError(
+                f"{where}={described(address)} is not possible; a pair is (host, port). More, such as a password, goes "
+                f"into a dict: {{'host': ..., 'port': ..., 'password': ...}}."
+            )
         return {"host": address[0], "port": address[1]}
     raise ConfigurationError(
-        f"{where}={shown(address)} is not possible; give a URI such as 'redis://localhost:6379', a (host, port) pair "
-        f"or a dict."
+        f"{where}={described(address)} is not possible; give a URI such as 'redis://localhost:6379', a (host, port) "
+        f"pair or a dict."
     )
 
 
 def _parse_uri(uri: str, where: str) -> dict[str, Any]:
-    # Errors never show the whole URI, because it may hold a password.
+    # Errors show no part of the URI, because it may hold a password, and at any place if something is wrong with it.
+    if uri != uri.strip():
+        raise ConfigurationError(f"{where} has a blank in front or at the end. Remove it.")
     scheme, mark, rest = uri.partition("://")
     if not mark:
         raise ConfigurationError(
@@ -265,7 +277,7 @@ def _parse_uri(uri: str, where: str) -> dict[str, Any]:
         )
     if scheme.lower() not in _SCHEMES:
         raise ConfigurationError(
-            f"{where} begins with {scheme + '://'!r}, which is not known.{did_you_mean(scheme, _SCHEMES)} Known: "
+            f"{where} begins with a scheme that is not known.{did_you_mean(scheme, _SCHEMES)} Known: "
             f"{', '.join(f'{name}://' for name in _SCHEMES)}."
         )
     if "#" in rest:
@@ -280,17 +292,35 @@ def _parse_uri(uri: str, where: str) -> dict[str, Any]:
         raise ConfigurationError(
             f"{where} has no valid port. A password with '/', '@' or ':' must be percent-encoded, or given in a dict."
         ) from None
+    _refuse_loose_password(scheme.lower(), rest, where)
     try:
         options = dict(parse_url(plain))
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"{where} cannot be read: {error}") from None
+    except (ValueError, TypeError):
+        raise ConfigurationError(
+            f"{where} cannot be read: an option behind the '?' has a value of another type than it needs."
+        ) from None
     path = unquote(urlsplit(plain).path)
     if plain.startswith("unix://"):
         if not path:
             raise ConfigurationError(f"{where} has no path; a socket is unix:///path/to/socket.")
     else:
         if path.strip("/") and "db" not in options:
-            raise ConfigurationError(f"{where} names the database {path.strip('/')!r}; a database is a number.")
+            raise ConfigurationError(f"{where} names a database by a text; a database is a number.")
         options.setdefault("host", "localhost")
         options["port"] = 6379 if port is None else port
     return options
+
+
+def _refuse_loose_password(scheme: str, rest: str, where: str) -> None:
+    """Where a password is not percent-encoded, part of it is read as something else."""
+    authority = re.split(r"[/?]", rest, maxsplit=1)[0]
+    if scheme == "unix" and authority and not authority.endswith("@"):
+        what = "has something between 'unix://' and the path of the socket, which is no password with an '@' behind it"
+    elif scheme != "unix" and "@" in rest[len(authority) :]:
+        what = "has an '@' behind the first '/' or '?'"
+    else:
+        return
+    raise ConfigurationError(
+        f"{where} {what}. A password with '/', '?', '#', '@' or ':' must be percent-encoded, such as %2F for '/', or "
+        f"given in a dict."
+    )

@@ -7,6 +7,7 @@ from re import Pattern
 from typing import Any, ClassVar
 
 from hybrid_layer.base import MIB, BaseLayer
+from hybrid_layer.discretion import discreet
 from hybrid_layer.remote.discovery import remote_transport
 from hybrid_layer.remote.options import HostOption, remote_options
 from hybrid_layer.transport import Transport
@@ -29,6 +30,7 @@ class RedisChannelLayer(BaseLayer):
     )
     _way: ClassVar[str] = "queue"
 
+    @discreet
     def __init__(
         self,
         *,

@@ -35,6 +35,15 @@ _NO_SHARDED_PUBSUB = re.compile(
 )
 
 
+_ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
+"""Of a command that a server does not know, as it repeats them: a password, or a message."""
+
+
+def told(error: object) -> str:
+    """The text of `error` without what may be a secret."""
+    return _ARGUMENTS.sub("", str(error))
+
+
 class WrongServer(RedisError):
     """What answers there is nothing that this layer could use."""
 
@@ -77,13 +86,12 @@ def is_elsewhere(error: Exception, in_cluster: bool) -> bool:
 def cause_of(error: object, in_cluster: bool = False) -> str:
     """The text of `error`, or what it means where that does not tell. `in_cluster`: of a host that is a cluster."""
     if not isinstance(error, Exception):
-        return str(error)
-    plain, text = unwrapped(error), str(error) or type(error).__name__
+        return told(error)
+    plain, text = unwrapped(error), told(error) or type(error).__name__
     if isinstance(plain, _OF_CLUSTERS) and not in_cluster:
         return f"it is part of a Redis Cluster, which is named as such: hosts=[{{'cluster': ['redis://...']}}] ({text})"
     if isinstance(plain, AskError | TryAgainError):
         return f"the slot of its keys moves to another node ({type(plain).__name__}: {text})"
     if in_cluster and _NO_SHARDED_PUBSUB.search(text):
-        text = text.partition(", with args")[0]  # those may be a message
         return f"pub/sub in a cluster needs Redis 7 or Valkey; with this server choose remote='queue' ({text})"
     return text

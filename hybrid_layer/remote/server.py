@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from hybrid_layer.discretion import described
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import did_you_mean, positive_number, shown
 from hybrid_layer.statistics import warn
@@ -25,6 +27,8 @@ _POOL_OPTIONS = frozenset({"max_connections", "health_check_interval"})
 """Of redis-py's pools, which this layer does not use. Accepted, with a warning, since existing settings have them."""
 _OWN_OPTIONS = frozenset({"parser_class", "encoder_class", "redis_connect_func", "encoding", "encoding_errors"})
 """Options of redis-py's connections that would change what this layer reads."""
+_NO_NAME = re.compile(r"[\s/@?#,\\]")
+"""What a host name or an address has not, but a URI has, or a list of hosts in one str."""
 _FILE_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 SWITCH_AFTER = 1.0
@@ -40,10 +44,11 @@ class Server:
     label: str
     """What errors and logs call it. Contains no password."""
     connection_class: type[AnyConnection]
-    kwargs: Mapping[str, Any]
+    kwargs: Mapping[str, Any] = field(repr=False)
+    """Options of redis-py's connections, with passwords."""
     read_timeout: float | None
     """The user's `socket_timeout`."""
-    tls: Any = None
+    tls: Any = field(default=None, repr=False)
     """redis-py's object for the TLS context, shared by all connections: to read the certificates takes long."""
 
     switch_after: float | None = None
@@ -94,6 +99,7 @@ def server(options: Mapping[str, Any], defaults: Mapping[str, Any], where: str, 
     options = {**defaults, **options}
     connection_class = _connection_class(options, where)
     _refuse_retries(options, where)
+    _settle_database(options, where)
     if options.pop("protocol", 2) not in (2, "2"):
         raise ConfigurationError(f"{where} sets protocol; this layer always speaks RESP2.")
     if options.pop("decode_responses", False):
@@ -106,12 +112,7 @@ def server(options: Mapping[str, Any], defaults: Mapping[str, Any], where: str, 
             ("pool option", name),
             f"{where} sets {name}, which does nothing: this layer has a fixed number of connections.",
         )
-    read_timeout = options.pop("socket_timeout", None)
-    if read_timeout is not None and positive_number(f"{where}: socket_timeout", read_timeout) <= block_time:
-        raise ConfigurationError(
-            f"{where}: socket_timeout={read_timeout} must be above block_time={block_time}: readers block that long on "
-            f"purpose, and would lose their connection each time."
-        )
+    read_timeout = _read_timeout(options, where, block_time)
     known = known_options(connection_class)
     for name in list(options):
         if name not in known and name in defaults and name in _known_to_any():
@@ -129,8 +130,34 @@ def server(options: Mapping[str, Any], defaults: Mapping[str, Any], where: str, 
             connection.ssl_context.get()
             return replace(found, tls=connection.ssl_context)
     except Exception as error:  # noqa: BLE001  # whatever redis-py and ssl make of an option's value
-        raise ConfigurationError(f"{where} cannot be used: {type(error).__name__}: {error}") from None
+        raise ConfigurationError(f"{where} cannot be used: {type(error).__name__}: {_told(error, options)}") from None
     return found
+
+
+def _read_timeout(options: dict[str, Any], where: str, block_time: float) -> float | None:
+    seconds = options.pop("socket_timeout", None)
+    refuse_no_number(f"{where}: socket_timeout", seconds)
+    if seconds is None or positive_number(f"{where}: socket_timeout", seconds) > block_time:
+        return cast(float | None, seconds)
+    raise ConfigurationError(
+        f"{where}: socket_timeout={seconds} must be above block_time={block_time}: readers block that long on "
+        f"purpose, and would lose their connection each time."
+    )
+
+
+def refuse_no_number(name: str, value: object) -> None:
+    """Raise `ConfigurationError`, which does not show it, if `value` is neither a number nor None."""
+    if value is not None and not isinstance(value, (int, float)):
+        raise ConfigurationError(f"{name}={described(value)} is not possible; give a number.")
+
+
+def _told(error: Exception, options: Mapping[str, Any]) -> str:
+    """The text of `error` without the values of options, one of which may be a password in a wrong place."""
+    text = str(error)
+    texts = (value for value in options.values() if isinstance(value, str) and value)
+    for value in sorted(texts, key=len, reverse=True):  # one may be part of another
+        text = text.replace(value, "...")
+    return text
 
 
 def refuse_unused(defaults: Mapping[str, Any], servers: Iterable[Server]) -> None:
@@ -148,18 +175,25 @@ def _connection_class(options: dict[str, Any], where: str) -> type[AnyConnection
     with_tls = options.pop("ssl", given is SSLConnection)
     if "path" in options:
         if not isinstance(options["path"], str) or not options["path"]:
-            raise ConfigurationError(f"{where} has path={shown(options['path'])}; give the file name of a socket.")
+            raise ConfigurationError(f"{where} has path={described(options['path'])}; give the file name of a socket.")
+        if "://" in options["path"] or ("@" in options["path"] and not os.path.isabs(options["path"])):
+            raise ConfigurationError(f"{where} has a URI as path; give it as 'address', or by itself.")
         for name in ("host", "port"):
             if name in options:
                 raise ConfigurationError(f"{where} has a path and a {name}; give one or the other.")
         return UnixDomainSocketConnection
     host, port = options.get("host"), options.setdefault("port", 6379)
     if not isinstance(host, str) or not host:
-        raise ConfigurationError(f"{where} has host={shown(host)}; give a name or an address as str.")
+        raise ConfigurationError(f"{where} has host={described(host)}; give a name or an address as str.")
+    if _NO_NAME.search(host):
+        raise ConfigurationError(
+            f"{where} has a host with a blank or one of '/', '@', '?', '#', ','. Give a name or an address alone; a "
+            f"URI goes into the list by itself, or into a dict as 'address'."
+        )
     if isinstance(port, str) and port.isascii() and port.isdigit():
         port = options["port"] = int(port)
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
-        raise ConfigurationError(f"{where} has port={shown(port)}; give a number from 1 to 65535.")
+        raise ConfigurationError(f"{where} has port={described(port)}; give a number from 1 to 65535.")
     return SSLConnection if with_tls else Connection
 
 
@@ -170,6 +204,14 @@ def _refuse_retries(options: dict[str, Any], where: str) -> None:
                 f"{where} sets {name}. A repeated send could deliver a message twice, so nothing is repeated; leave it "
                 f"out. How long a call may take is the option timeout."
             )
+
+
+def _settle_database(options: dict[str, Any], where: str) -> None:
+    number = options.get("db")
+    if isinstance(number, str) and number.isascii() and number.isdigit():
+        number = options["db"] = int(number)
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
+        raise ConfigurationError(f"{where} has db={described(number)}; a database is a number.")
 
 
 def _settle_tls(options: dict[str, Any], where: str) -> None:
@@ -183,7 +225,8 @@ def _settle_tls(options: dict[str, Any], where: str) -> None:
     for name in _FILE_OPTIONS:
         path = options.get(name)
         if path is not None and not os.path.exists(path):
-            raise ConfigurationError(f"{where} has {name}={shown(path)}, and there is no such file.")
+            what = shown(path) if isinstance(path, str) and "/" in path and "\n" not in path else described(path)
+            raise ConfigurationError(f"{where} has {name}={what}, and there is no such file.")
 
 
 def known_options(connection_class: type[AnyConnection]) -> set[str]:

@@ -6,10 +6,12 @@ import decimal
 import math
 import re
 import uuid
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from typing import Any
 
 import pytest
+from django.http import QueryDict
+from django.utils.datastructures import MultiValueDict
 from django.utils.functional import SimpleLazyObject, lazystr
 from django.utils.safestring import mark_safe
 from hypothesis import given
@@ -206,3 +208,31 @@ def test_one_wrong_value_anywhere_is_found_and_explained(message: dict[str, Any]
 
 def values(container: Any) -> list[Any]:
     return list(container.values()) if isinstance(container, dict) else container
+
+
+class MultiDict(dict[str, Any]):
+    """As werkzeug's: says the first of several values."""
+
+    def items(self) -> Any:
+        return [(key, values[0]) for key, values in super().items()]
+
+
+SEVERAL = [QueryDict("a=1&a=2"), QueryDict("a=1"), MultiValueDict({"a": [{"b": 1}, 2]}), MultiDict(a=[1, 2])]
+
+
+@pytest.mark.parametrize("several", SEVERAL)
+def test_dicts_of_which_one_value_of_several_would_be_sent(several: Any) -> None:
+    """Refused, with the place and the remedy, also where there happens to be one value."""
+    for message, path in ((several, "message"), ({"x": [{"y": several}]}, 'message["x"][0]["y"]')):
+        with pytest.raises(InvalidMessageType) as caught:
+            check(message)
+        text = str(caught.value)
+        assert text.startswith(f"{path}: ")
+        assert "dict(value.lists())" in text
+        assert type(several).__name__ in text
+
+
+@pytest.mark.parametrize("held", [OrderedDict(a=[1]), defaultdict(list, {"a": [1]}), Counter("a"), QueryDict("")])
+def test_other_kinds_of_dicts(held: Any) -> None:
+    assert check({"x": held}) is False
+    assert plain({"x": held}) == {"x": dict(held)}

@@ -18,9 +18,11 @@ SHARED = {
     *(
         "base",
         "clock",
+        "discretion",
         "exceptions",
         "identity",
         "inbox",
+        "interruption",
         "loops",
         "messages",
         "names",
