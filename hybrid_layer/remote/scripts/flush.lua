@@ -8,7 +8,8 @@
 
 local incarnation, flushes = string.match(current_epoch(KEYS[1]), '^(.*):(%d+)$')
 local epoch = incarnation .. ':' .. string.format('%.0f', flushes + 1)
-redis.call('SET', KEYS[1], epoch)
+redis.call('SET', KEYS[1], epoch, 'KEEPTTL')
+prolong_epoch(KEYS[1], 0)
 if ARGV[1] then
   publish(ARGV[1], epoch)
 end

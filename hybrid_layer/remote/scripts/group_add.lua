@@ -32,4 +32,5 @@ end
 if ARGV[5] then
   publish(ARGV[5], 'n|' .. note)
 end
+prolong_epoch(KEYS[2], 0)
 return epoch

@@ -16,6 +16,7 @@ end
 local epoch = current_epoch(KEYS[2])
 local now, life, base = server_ms(), tonumber(ARGV[2]), ARGV[4]
 if redis.call('EXISTS', KEYS[1]) == 0 then
+  prolong_epoch(KEYS[2], life)
   return {publish(KEYS[1], new_entry(now + life, epoch, '', ARGV[1])), 0, 0, 0, epoch, now}
 end
 local judge = judge_by(#ARGV % 2 == 0 and ARGV[#ARGV], now)
@@ -43,4 +44,5 @@ for _, part in ipairs(listening) do
 end
 sent = sent + publish(KEYS[1], new_entry(now + life, epoch, '', ARGV[1]))
 tidy_up(KEYS[1], base, members, gone, epoch, now)
+prolong_epoch(KEYS[2], life)
 return {sent, full, dead + doubtful, expired, epoch, now}

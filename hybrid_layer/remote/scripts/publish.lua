@@ -7,4 +7,5 @@
 
 local epoch, now = current_epoch(KEYS[2]), redis.call('TIME')
 local entry = new_entry(as_ms(now) + tonumber(ARGV[3]), epoch, ARGV[2], ARGV[1])
+prolong_epoch(KEYS[2], 0)
 return {publish(KEYS[1], entry), epoch, now[1], now[2]}

@@ -11,4 +11,5 @@ if was_flushed(ARGV[2], current_epoch(KEYS[2])) then
 end
 redis.call('LPUSH', KEYS[1], ARGV[1])
 prolong(KEYS[1], tonumber(ARGV[3]))
+prolong_epoch(KEYS[2], tonumber(ARGV[3]))
 return 1

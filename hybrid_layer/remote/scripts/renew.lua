@@ -25,4 +25,6 @@ end
 
 local notes = redis.call('LRANGE', KEYS[2], 0, -1)
 redis.call('DEL', KEYS[2])
-return {gone, current_epoch(KEYS[3], ARGV[2] == '1'), time[1], time[2], unpack(notes)}
+local epoch = current_epoch(KEYS[3], ARGV[2] == '1')
+prolong_epoch(KEYS[3], life)
+return {gone, epoch, time[1], time[2], unpack(notes)}

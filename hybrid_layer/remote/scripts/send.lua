@@ -23,4 +23,5 @@ if not room then
   return {1, dropped, epoch, now}
 end
 append(KEYS[1], new_entry(now + life, epoch, ARGV[2], ARGV[1]), life)
+prolong_epoch(KEYS[2], life)
 return {gone and 2 or 0, dropped, epoch, now}

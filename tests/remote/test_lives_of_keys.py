@@ -1,0 +1,100 @@
+"""Every key on a server ends some day, and the epoch not before what carries it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hybrid_layer import HybridChannelLayer
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from tests.servers import Server
+
+Run = Callable[..., Any]
+
+DAY = 86_400_000
+LAYERS: dict[str, Callable[..., Any]] = {
+    "queue": RedisChannelLayer,
+    "pubsub": RedisPubSubChannelLayer,
+    "hybrid": HybridChannelLayer,
+}
+
+
+def lives(server: Server, prefix: str) -> dict[str, int]:
+    """How many ms each key has left; -1 for ever."""
+    keys = server.command("KEYS", f"{prefix}|*")
+    return {key.decode().removeprefix(f"{prefix}|1|"): server.command("PTTL", key) for key in keys}
+
+
+@pytest.mark.parametrize("way", LAYERS)
+def test_no_key_stays_for_ever(way: str, prefix: str, server: Server, run: Run) -> None:
+    layer, other = (LAYERS[way](hosts=[server.url], prefix=prefix) for _ in range(2))
+
+    async def main() -> None:
+        own, theirs = await layer.new_channel(), await other.new_channel()
+        for channel in (own, theirs, "jobs"):
+            await layer.send(channel, {"n": 1})
+            await layer.group_add("g", channel)
+        await layer.group_discard("g", theirs)
+        await layer.group_send("g", {"n": 2})
+        for channel in (own, "jobs"):
+            waiting = asyncio.create_task(layer.receive(channel))
+            await waiting
+        assert min(lives(server, prefix).values()) > 0
+        await layer.flush()
+        found = lives(server, prefix)
+        assert min(found.values()) > 0
+        assert "epoch|" in found
+        for each in (layer, other):
+            await each.close()
+
+    run(main())
+
+
+def test_the_epoch_outlives_what_carries_it(prefix: str, server: Server, run: Run) -> None:
+    soon, late = (RedisChannelLayer(hosts=[server.url], prefix=prefix, expiry=expiry) for expiry in (1, 7 * 86_400))
+    epoch = f"{prefix}|1|epoch|"
+
+    async def main() -> None:
+        await soon.send("jobs", {"n": 1})
+        assert DAY < server.command("PTTL", epoch) <= 2 * DAY + 10_000
+        await late.send("jobs", {"n": 2})
+        assert lives(server, prefix)["epoch|"] > lives(server, prefix)["queue|jobs"]
+        left = server.command("PTTL", epoch)
+        await soon.send("jobs", {"n": 3})
+        await soon.flush()
+        assert server.command("PTTL", epoch) > left - 60_000  # never shortened
+        before = server.command("GET", epoch)
+        uses: list[Callable[[], Any]] = [
+            lambda: soon.send("jobs", {"n": 4}),
+            lambda: soon.group_add("g", "jobs"),
+            lambda: soon.group_send("g", {"n": 5}),
+            soon.flush,
+        ]
+        for use in uses:
+            for life in ("PERSIST", "PEXPIRE"):  # as earlier releases left it, and soon to end
+                server.command(life, epoch, *([60_000] if life == "PEXPIRE" else []))
+                await use()
+                assert server.command("PTTL", epoch) > DAY
+        assert server.command("GET", epoch).partition(b":")[0] == before.partition(b":")[0]
+        for each in (soon, late):
+            await each.close()
+
+    run(main())
+
+
+def test_a_living_process_keeps_the_epoch(prefix: str, server: Server, run: Run) -> None:
+    layer = RedisChannelLayer(hosts=[server.url], prefix=prefix, expiry=1)
+    epoch = f"{prefix}|1|epoch|"
+
+    async def main() -> None:
+        await layer.new_channel()
+        server.command("PEXPIRE", epoch, 60_000)
+        async with asyncio.timeout(10):
+            while server.command("PTTL", epoch) <= 60_000:  # noqa: ASYNC110  # renewed each third of a second
+                await asyncio.sleep(0.05)
+        await layer.close()
+
+    run(main())
