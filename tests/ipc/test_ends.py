@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from hybrid_layer.loops import leave_pending
 from tests.guardian import guardian, kill_group
 from tests.ipc.tools import alive, check, doorbells, eventually, is_clean, layer_of, receive, segment_path
 from tests.loops import run
-from tests.process_main import is_about_the_program
+from tests.process_main import Parent, is_about_the_program
 from tests.processes import ROOT
 
 # The programs. Each waits in `receive`, says so on stdout, and then comes to its end.
@@ -230,3 +231,41 @@ def test_generations_that_end_by_a_signal_leave_one_segment(
     left = check(layer)
     assert (left["members"], left["messages"]) == (0, 0)
     assert alive(layer) == 1
+
+
+def locked_up(parent: Parent, prefix: str, folder: str, when: str) -> None:
+    """Use the layer, then see no file of before any more."""
+    layer = layer_of(prefix)
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(layer.receive(name)) for name in ("normal", await layer.new_channel())]
+        await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if when == "in the loop":
+            os.chroot(folder)
+            await layer.close()
+
+    asyncio.run(main())
+    if when == "after the loop":
+        os.chroot(folder)
+
+
+@pytest.mark.parametrize("when", ["in the loop", "after the loop"])
+@pytest.mark.parametrize("places", [(), ("dev/shm",)], ids=["nothing", "another /dev/shm"])
+def test_end_in_a_chroot(prefix: str, spawn: Any, tmp_path: Path, when: str, places: tuple[str, ...]) -> None:
+    """It sees neither the segment's name nor its directory, and ends without a word about that."""
+    for place in places:
+        (tmp_path / place).mkdir(parents=True)
+    under = () if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user")
+    spawn(locked_up, prefix, str(tmp_path), when, under=under).result()
+    assert not [path for place in places for path in (tmp_path / place).iterdir()]
+    layer = layer_of(prefix)
+
+    async def main() -> None:
+        await layer.send("normal", {"n": 1})
+        assert await receive(layer, "normal") == 1
+        assert alive(layer) == 1
+
+    run(main())
