@@ -33,6 +33,8 @@ def local_transport(settings: Settings, message_memory: int, group_memory: int) 
         from hybrid_layer.ipc._core import Segment  # noqa: F401  # in an unbuilt tree the C folder would import, too
         from hybrid_layer.ipc.transport import LocalTransport
     except ImportError as error:
+        if error.name == "hybrid_layer.ipc":  # a sub-interpreter, which the core refuses in a whole sentence
+            raise ConfigurationError(f"{error}.") from error
         if error.name not in ("fcntl", "posix_ipc", "hybrid_layer.ipc._core"):
             raise  # a mistake of ours or in the installation, not of the system
         if error.name == "hybrid_layer.ipc._core" and os.path.exists(os.path.join(os.path.dirname(__file__), "_core")):

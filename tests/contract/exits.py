@@ -14,6 +14,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import objects
+from hybrid_layer.loops import leave_pending
 from tests.contract.peers import build
 from tests.process_main import Parent
 
@@ -70,6 +71,33 @@ def waiting_at_the_end(parent: Parent, spec: dict[str, Any], close: bool) -> Non
             await layer.close()
 
     asyncio.run(main())
+
+
+def pending_at_the_end(parent: Parent, spec: dict[str, Any], loops: int, closed: bool, kept: bool) -> None:
+    """Tasks in a `receive()` of loops that nobody ends, found by the collector as the interpreter ends."""
+    layer = build(spec)
+    alive: list[Any] = []
+
+    async def consume() -> None:
+        await layer.receive(await layer.new_channel())
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(consume()) for _ in range(3)]
+        tasks.append(asyncio.create_task(layer.receive("normal")))
+        for task in tasks:
+            leave_pending(task)
+        alive.extend(tasks)
+        await asyncio.sleep(0.05)
+
+    for _ in range(loops):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        if closed:
+            loop.close()
+        alive.append(loop)
+    if kept:  # until the modules themselves go
+        sys.modules[__name__].alive = alive  # type: ignore[attr-defined]
+    alive.append(alive)
 
 
 def sync_code(parent: Parent, spec: dict[str, Any], close: bool) -> None:

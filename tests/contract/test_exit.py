@@ -41,6 +41,16 @@ def test_silent_end_without_close(make_layer: LayerMaker, spawn: Spawn) -> None:
         assert process.result() is None
 
 
+@pytest.mark.configurations("each-path")
+def test_pending_receives_when_the_interpreter_ends(make_layer: LayerMaker, spawn: Spawn) -> None:
+    """However many loops they are in, closed or not, and whenever the collector comes to them."""
+    flags = ("-X", "dev", "-W", "error", "-W", "ignore::ResourceWarning")  # a loop that is not closed is one
+    cases = [(1, False, True), (2, True, True), (3, False, False), (3, True, False)]
+    processes = [spawn(exits.pending_at_the_end, own_spec(make_layer), *case, flags=flags) for case in cases]
+    for process in processes:
+        assert process.result() is None
+
+
 def own_spec(maker: LayerMaker) -> dict[str, Any]:
     """With a prefix of its own: the programs run at the same time, and are not to meet."""
     spec = maker.spec(prefix="test-" + secrets.token_hex(6))

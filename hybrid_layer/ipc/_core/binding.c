@@ -153,37 +153,66 @@ static PyMethodDef core_functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef core_module = {
-    PyModuleDef_HEAD_INIT, "hybrid_layer.ipc._core", NULL, -1, core_functions, NULL, NULL, NULL, NULL,
-};
-
+/* The second time that the module is imported, the errors of the first time are still what everybody catches. */
 static bool add_error(PyObject *module, const char *full_name, PyObject **error) {
-    *error = PyErr_NewException(full_name, PyExc_Exception, NULL);
+    if (*error == NULL)
+        *error = PyErr_NewException(full_name, PyExc_Exception, NULL);
     return *error != NULL && PyModule_AddObjectRef(module, strrchr(full_name, '.') + 1, *error) == 0;
 }
+
+/* Record locks tell processes apart, not the interpreters of one: two of these would take each other's slot. */
+static bool is_main_interpreter(void) {
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0)
+        return true;
+    PyObject *name = PyUnicode_FromString("hybrid_layer.ipc");
+    PyObject *text = PyUnicode_FromString(
+        "The machine-local layer runs in a process's main interpreter only, and this is a sub-interpreter. With "
+        "mod_wsgi, set WSGIApplicationGroup %{GLOBAL}; elsewhere use processes, or hybrid_layer.remote");
+    if (name != NULL && text != NULL)
+        PyErr_SetImportError(text, name, NULL);
+    Py_XDECREF(name);
+    Py_XDECREF(text);
+    return false;
+}
+
+static int core_exec(PyObject *module) {
+    PyObject *type = is_main_interpreter() ? PyType_FromSpec(&segment_spec) : NULL;
+    bool is_complete =
+        type != NULL && PyModule_AddObjectRef(module, "Segment", type) == 0 &&
+        PyModule_AddIntConstant(module, "LAYOUT_VERSION", LAYOUT_VERSION) == 0 &&
+        PyModule_AddIntConstant(module, "SLOTS", SLOTS) == 0 && PyModule_AddIntConstant(module, "LOOPS", LOOPS) == 0 &&
+        PyModule_AddObjectRef(module, "PORTABLE", is_portable ? Py_True : Py_False) == 0 &&
+        add_error(module, "hybrid_layer.ipc._core.Busy", &error_busy) &&
+        add_error(module, "hybrid_layer.ipc._core.Damaged", &error_damaged) &&
+        add_error(module, "hybrid_layer.ipc._core.Detached", &error_detached) &&
+        add_error(module, "hybrid_layer.ipc._core.Full", &error_full) &&
+        add_error(module, "hybrid_layer.ipc._core.Gone", &error_gone) &&
+        add_error(module, "hybrid_layer.ipc._core.NoMemory", &error_no_memory) &&
+        add_error(module, "hybrid_layer.ipc._core.NoSlot", &error_no_slot) &&
+        add_error(module, "hybrid_layer.ipc._core.Retired", &error_retired);
+    Py_XDECREF(type);
+    return is_complete ? 0 : -1;
+}
+
+/* Python 3.12 asks whether a module is for interpreters with a lock of their own, and else refuses it there in words of
+ * its own. The headers of 3.11 have no names for question and answer, and its interpreter knows neither. */
+#define MULTIPLE_INTERPRETERS 3
+#define PER_INTERPRETER_LOCK ((void *)2)
+#define PYTHON_3_12 0x030C0000UL
+
+static PyModuleDef_Slot slots_3_11[] = {{Py_mod_exec, (void *)core_exec}, {0, NULL}};
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)core_exec}, {MULTIPLE_INTERPRETERS, PER_INTERPRETER_LOCK}, {0, NULL}};
+
+#define DEFINITION(its_slots)                                                                                         \
+    {PyModuleDef_HEAD_INIT, "hybrid_layer.ipc._core", NULL, 0, core_functions, (its_slots), NULL, NULL, NULL}
+
+static struct PyModuleDef definition_3_11 = DEFINITION(slots_3_11);
+static struct PyModuleDef definition = DEFINITION(slots);
 
 PyMODINIT_FUNC PyInit__core(void);
 
 PyMODINIT_FUNC PyInit__core(void) {
-    PyObject *module = PyModule_Create(&core_module);
-    PyObject *type = module != NULL ? PyType_FromSpec(&segment_spec) : NULL;
-    if (type == NULL || PyModule_AddObjectRef(module, "Segment", type) < 0 ||
-        PyModule_AddIntConstant(module, "LAYOUT_VERSION", LAYOUT_VERSION) < 0 ||
-        PyModule_AddIntConstant(module, "SLOTS", SLOTS) < 0 || PyModule_AddIntConstant(module, "LOOPS", LOOPS) < 0 ||
-        PyModule_AddObjectRef(module, "PORTABLE", is_portable ? Py_True : Py_False) < 0 ||
-        !add_error(module, "hybrid_layer.ipc._core.Busy", &error_busy) ||
-        !add_error(module, "hybrid_layer.ipc._core.Damaged", &error_damaged) ||
-        !add_error(module, "hybrid_layer.ipc._core.Detached", &error_detached) ||
-        !add_error(module, "hybrid_layer.ipc._core.Full", &error_full) ||
-        !add_error(module, "hybrid_layer.ipc._core.Gone", &error_gone) ||
-        !add_error(module, "hybrid_layer.ipc._core.NoMemory", &error_no_memory) ||
-        !add_error(module, "hybrid_layer.ipc._core.NoSlot", &error_no_slot) ||
-        !add_error(module, "hybrid_layer.ipc._core.Retired", &error_retired) ||
-        !add_error(module, "hybrid_layer.ipc._core.Stale", &error_stale)) {
-        Py_XDECREF(type);
-        Py_XDECREF(module);
-        return NULL;
-    }
-    Py_DECREF(type);
-    return module;
+    return PyModuleDef_Init(Py_Version < PYTHON_3_12 ? &definition_3_11 : &definition);
 }

@@ -1,0 +1,102 @@
+"""Several interpreters in one process, as mod_wsgi has them: the local half says no, the inbox works in each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+PROGRAM = """
+import sys
+
+try:
+    import _interpreters
+
+    def make(isolated):
+        return _interpreters.create("isolated" if isolated else "legacy", reqrefs=False)
+
+    def run(interpreter, code):
+        failure = _interpreters.run_string(interpreter, code)
+        assert failure is None, failure
+
+    destroy = _interpreters.destroy
+except ImportError:
+    import _xxsubinterpreters
+
+    def make(isolated):
+        return _xxsubinterpreters.create(isolated=isolated)
+
+    run, destroy = _xxsubinterpreters.run_string, _xxsubinterpreters.destroy
+
+LOCAL = '''
+import sys
+import hybrid_layer
+from hybrid_layer.exceptions import ConfigurationError
+try:
+    hybrid_layer.HybridChannelLayer()
+except ConfigurationError as error:
+    print(error, file=sys.stderr)
+'''
+
+INBOX = '''
+import asyncio
+from hybrid_layer.inbox import Inbox
+from hybrid_layer.policy import Policy
+from hybrid_layer.statistics import Statistics
+
+class Nothing:
+    def poll(self, loop): pass
+    def relax(self, loop): pass
+
+async def read(name):
+    return await box.receive(name, Nothing(), asyncio.get_running_loop())
+
+async def main():
+    task = asyncio.create_task(read("p!1"))
+    await asyncio.sleep(0)
+    box.deliver(["p!1"], b"x", 1e12)
+    assert await task == b"x"
+    pending = asyncio.create_task(read("p!2"))
+    pending._log_destroy_pending = False
+    await asyncio.sleep(0)
+    return pending
+
+box = Inbox(Policy(), Statistics())
+loop = asyncio.new_event_loop()
+pending = loop.run_until_complete(main())
+loop.close()
+'''
+
+if sys.argv[1] == "isolated":
+    run(make(True), LOCAL + INBOX)
+else:
+    first, second = make(False), make(False)
+    run(first, LOCAL)
+    run(first, INBOX)
+    run(second, INBOX)
+    destroy(first)
+    run(second, INBOX)
+    exec(LOCAL + INBOX)
+"""
+
+
+@pytest.mark.parametrize("kind", ["sharing a lock", "isolated"])
+def test_interpreters_of_one_process(kind: str) -> None:
+    """Of isolated ones, one: `import datetime` in a second one aborts Python 3.12.1 and 3.13.0."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM, kind], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stderr == (
+        "The machine-local layer runs in a process's main interpreter only, and this is a sub-interpreter. With "
+        "mod_wsgi, set WSGIApplicationGroup %{GLOBAL}; elsewhere use processes, or hybrid_layer.remote.\n"
+    )
+    assert done.returncode == 0
+
+
+def test_free_threaded_python_is_refused_by_name() -> None:
+    code = "import sys; sys._is_gil_enabled = lambda: False; import hybrid_layer"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "ImportError: hybrid_layer needs Python's global interpreter lock" in done.stderr
+    assert "PYTHON_GIL=1" in done.stderr
