@@ -22,6 +22,7 @@ from hybrid_layer.remote import io_thread
 from hybrid_layer.remote.options import RemoteOptions
 from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.statistics import Statistics, warn
+from hybrid_layer.supervision import keep_going
 from hybrid_layer.timers import sleep, time_limit
 from hybrid_layer.transport import Machine, Settings, Transport
 
@@ -96,7 +97,9 @@ class DiscoveredTransport:
         elif self._serving is None or not self._serving[0].is_current() or self._serving[1].done():
             self._serving = (
                 identity.this_process(),
-                io_thread.current().submit(partial(_serve_machine, weakref.ref(self))),
+                io_thread.current().submit(
+                    partial(keep_going, "the search for services", partial(_serve_machine, weakref.ref(self)), None)
+                ),
             )
 
     async def _transport(self, waits: bool = False) -> RemoteHalf:

@@ -104,9 +104,12 @@ class IOThread:
         self._residents: weakref.WeakSet[Resident] = weakref.WeakSet()
 
     def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
-        """Run `work()` in the thread. A cancelled future cancels it."""
+        """Run `work()` in the thread. A cancelled future cancels it; where no thread can run, it has an error."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._post(lambda: self._begin(work, future))
+        try:
+            self._post(lambda: self._begin(work, future))
+        except RemoteUnavailable as error:
+            _fail(future, error)
         return future
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> T:

@@ -248,13 +248,19 @@ class QueueReader:
                 commands.append(scripts.PUT_BACK.command(keys, held.raw, held.entry.epoch, left_ms))
 
         async def put_back() -> None:
-            for command in reversed(commands):
+            while commands:
                 try:
-                    await process.connections.run(shard.number, command)
+                    await process.connections.run(shard.number, commands[-1])
                 except RemoteUnavailable as error:
                     process.statistics.count("dead")
                     warn(("put back", channel), f"A message of {channel} that lost its reader is lost: {error}")
+                commands.pop()
+
+        def ended(future: concurrent.futures.Future[None]) -> None:
+            self._returns.discard(future)
+            if commands:  # the thread ended before, or does not run
+                process.statistics.count("dead", len(commands))
 
         future = io_thread.current().submit(put_back)
         self._returns.add(future)
-        future.add_done_callback(self._returns.discard)
+        future.add_done_callback(ended)

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,8 @@ from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, io_thread
 from tests.injecting import Injector
-from tests.servers import Server
+from tests.odd_server import OddServer, usual
+from tests.servers import HOST, Server
 
 Run = Callable[..., Any]
 
@@ -156,3 +157,34 @@ def test_at_every_await(
         assert step < number < MOST
 
     run(main(), seconds=120)
+
+
+def test_the_watch_over_sentinels_at_every_await(server: Server, prefix: str, run: Run, injector: Injector) -> None:
+    """It subscribes anew."""
+    subscribed: list[bool] = []
+    fields = {"name": "m", "ip": HOST, "port": str(server.port), "flags": "master", "config-epoch": "1"}
+    master = [text.encode() for field in fields.items() for text in field]
+
+    def answer(command: Sequence[bytes]) -> Any:
+        if command[0] == b"SUBSCRIBE":
+            subscribed.append(injector.has_thrown)
+            return [b"subscribe", command[1], 1]
+        return [master] if command[0] == b"SENTINEL" else usual(command)
+
+    async def main() -> None:
+        with OddServer(answer) as sentinel:
+            hosts = [{"sentinels": [(HOST, sentinel.port)], "master_name": "m"}]
+            for number in range(1, MOST):
+                injector.arm("the watch over Sentinels", number, RuntimeError)
+                layer = RedisChannelLayer(hosts=hosts, prefix=prefix, timeout=2)
+                subscribed.clear()
+                await succeed(lambda layer=layer: layer.send("normal", {}))
+                await settle(lambda: bool(subscribed))
+                await asyncio.sleep(0.05)
+                if not injector.has_thrown:
+                    break
+                await settle(lambda: subscribed[-1])
+                await layer.close()
+            assert 3 < number < MOST
+
+    run(main(), seconds=60)
