@@ -19,20 +19,20 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
   prolong_epoch(KEYS[2], life)
   return {publish(KEYS[1], new_entry(now + life, epoch, '', ARGV[1])), 0, 0, 0, epoch, now}
 end
-local judge = judge_by(#ARGV % 2 == 0 and ARGV[#ARGV], now)
+local told = #ARGV % 2 == 0 and ARGV[#ARGV]
 local members = members_by_part(KEYS[1], base, epoch, now)
 local capacity_of, unknown = capacities(members.parts, tonumber(ARGV[3]), ARGV, 6)
 if not capacity_of then
   return unknown
 end
 
-local living, gone, dead = living_and_gone(members, base, epoch, judge)
+local living, gone, dead = living_and_gone(members, base, epoch, now, life, told)
 local queued, listening = {}, {}
 for _, part in ipairs(living) do
   local way = (process_of(part) and not is_machine(part)) and listening or queued
   way[#way + 1] = part
 end
-local sent, full, expired, doubtful = store_for_each(queued, members, capacity_of, base, ARGV[1], epoch, life, now, judge)
+local sent, full, expired, doubtful = store_for_each(queued, members, capacity_of, base, ARGV[1], epoch, life, now, told)
 -- After the queues, since a full server refuses the script there: then nobody gets the message.
 for _, part in ipairs(listening) do
   local entry = new_entry(now + life, epoch, members.names_of[part], ARGV[1])

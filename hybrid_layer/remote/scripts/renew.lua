@@ -7,8 +7,10 @@
 
 local time = redis.call('TIME')
 local now, life = as_ms(time), tonumber(ARGV[1])
-local gone = renewed(text_of(KEYS[1]), judge_by('', now)) == 'in time' and 0 or 1
-redis.call('SET', KEYS[1], as_text(now + life) .. '|' .. ARGV[1], 'PX', life + SLACK_MS)
+local doubts = doubts()
+local text_of = doubts.text_of
+local gone = doubts.renewed(text_of(KEYS[1]), judge_by('', now)) == 'in time' and 0 or 1
+redis.call('SET', KEYS[1], as_text(now + life) .. '.' .. ARGV[1], 'PX', life + SLACK_MS)
 
 local judge = judge_by(ARGV[3], now)
 if now - judge.now > TOLERATED_MS or judge.known_since == now then

@@ -9,16 +9,17 @@
 -- The name of a process-specific channel was made after the epoch.
 local epoch = current_epoch(KEYS[2], KEYS[3] ~= nil)
 local now, life = server_ms(), tonumber(ARGV[4])
-local judge = judge_by(ARGV[5], now)
 local gone = false
 if KEYS[3] then
-  local base, process = string.match(KEYS[3], '^(.*)alive|(.*)$')
-  gone = is_gone(base, process, epoch, judge)
+  local value = redis.pcall('GET', KEYS[3])
+  if not lives(value, now, life) then
+    gone = doubts().is_gone(value, KEYS[3], string.match(KEYS[3], '^(.*)alive|'), epoch, now, ARGV[5])
+  end
 end
 if gone == true then
   return {2, 0, epoch, now}
 end
-local room, dropped = make_room(KEYS[1], tonumber(ARGV[3]), judge, life)
+local room, dropped = make_room(KEYS[1], tonumber(ARGV[3]), now, life, ARGV[5])
 if not room then
   return {1, dropped, epoch, now}
 end

@@ -19,8 +19,7 @@ local function as_text(ms)
 end
 
 -- How to judge what is over: {now, shown = what the clock shows, known_since = since when the caller has seen it go evenly, or nil,
--- set_at = when it was last found set, or 0}. `told` is "<known since>|<set at>|<what the clock should show>", in ms, or
--- empty.
+-- set_at = when it was last found set, or 0}. `told` is "<known since>|<set at>|<what the clock should show>", in ms, or nothing.
 local function judge_by(told, now)
   local since, set_at, expected = string.match(told or '', '^(%d+)|(%d+)|(%d+)$')
   if not since then
@@ -32,9 +31,4 @@ local function judge_by(told, now)
   end
   -- If it shows more, the call took long, or it was set forward just now. Either way, what was not over for the caller is not.
   return {now = math.min(now, expected), shown = now, known_since = tonumber(since), set_at = tonumber(set_at)}
-end
-
--- Whether what expires at `stamp` is over. Stamps of before the clock was set say nothing, but in `life` ms all of those are.
-local function is_over(stamp, judge, life)
-  return stamp <= judge.now and (stamp >= judge.set_at or judge.now - judge.set_at > life)
 end

@@ -21,7 +21,7 @@ local function refusal_while_moving(base)
 end
 
 -- The members by part: {parts = the parts, names_of = the names of each as an entry has them, count_of = how many they are,
--- number = all of them, is_kept, doubtful = those whose process seems to be gone}. A normal channel is a part of its own.
+-- number = all of them, is_kept, doubtful = those whose process seems to be gone, if any}. A normal channel is a part of its own.
 --
 -- To sort the members costs the server half a microsecond for each. So with many of them to a part the result is kept, in a hash
 -- with a field for each part, until a member comes or goes, the first membership ends, or there is a flush; and never for
@@ -49,11 +49,11 @@ local function sorted_members(group, now)
   for part, list in pairs(lists) do
     names_of[part], count_of[part] = part .. table.concat(list, ','), #list
   end
-  return {parts = parts, names_of = names_of, count_of = count_of, number = #all, doubtful = {}}
+  return {parts = parts, names_of = names_of, count_of = count_of, number = #all}
 end
 
 local function members_by_part(group, base, epoch, now)
-  local members = {parts = {}, names_of = {}, count_of = {}, number = 0, doubtful = {}}
+  local members = {parts = {}, names_of = {}, count_of = {}, number = 0}
   local parts, names_of, count_of = members.parts, members.names_of, members.count_of
   local kept = redis.call('HGETALL', parts_key(group, base))
   for i = 1, #kept, 2 do
@@ -120,18 +120,31 @@ end
 
 -- Returns the parts that are there, those whose process is gone, and how many members these have. Those whose process seems to be
 -- gone are with the first, and marked in `members.doubtful`.
-local function living_and_gone(members, base, epoch, judge)
-  local living, gone, dead = {}, {}, 0
-  for _, part in ipairs(members.parts) do
+local function living_and_gone(members, base, epoch, now, life, told)
+  local living, gone, dead, parts, keys = {}, {}, 0, {}, {}
+  for i, part in ipairs(members.parts) do
     local process = process_of(part)
-    local is_dead = process and is_gone(base, process, epoch, judge)
-    if is_dead == true then
-      gone[#gone + 1] = part
-      dead = dead + members.count_of[part]
+    if process then
+      parts[#parts + 1], keys[#keys + 1] = part, base .. 'alive|' .. process
     else
       living[#living + 1] = part
-      if is_dead then
-        members.doubtful[part] = true
+    end
+    if #keys == 1000 or (i == #members.parts and #keys > 0) then -- many at a time: a command costs more than a key
+      for n, value in ipairs(redis.call('MGET', unpack(keys))) do
+        local is_dead = not lives(value, now, life) and doubts().is_gone(value, keys[n], base, epoch, now, told)
+        if is_dead == true then
+          gone[#gone + 1] = parts[n]
+          dead = dead + members.count_of[parts[n]]
+        else
+          living[#living + 1] = parts[n]
+          if is_dead then
+            members.doubtful = members.doubtful or {}
+            members.doubtful[parts[n]] = true
+          end
+        end
+      end
+      if i < #members.parts then
+        parts, keys = {}, {}
       end
     end
   end
@@ -159,17 +172,17 @@ end
 
 -- Stores one entry in the queue or inbox of each of `parts`. Returns how many members it is for, how many are at capacity, and
 -- how many expired entries were dropped, and for how many members it is whose process seems to be gone.
-local function store_for_each(parts, members, capacity_of, base, payload, epoch, life, now, judge)
+local function store_for_each(parts, members, capacity_of, base, payload, epoch, life, now, told)
   local sent, full, expired, doubtful = 0, 0, 0, 0
   for _, part in ipairs(parts) do
     local count = members.count_of[part]
     local key = base .. (process_of(part) and 'inbox|' or 'queue|') .. part
     local capacity = capacity_of[part] * (is_machine(part) and MACHINE_FACTOR or 1)
-    local room, dropped = make_room(key, capacity, judge, life)
+    local room, dropped = make_room(key, capacity, now, life, told)
     if room then
       append(key, new_entry(now + life, epoch, members.names_of[part], payload), life)
     end
-    if members.doubtful[part] then
+    if members.doubtful and members.doubtful[part] then
       doubtful = doubtful + count
     elseif room then
       sent = sent + count

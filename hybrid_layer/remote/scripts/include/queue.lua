@@ -10,13 +10,19 @@ local function stamp_of(entry)
 end
 
 -- Heads are looked at only when the queue is full: to read a head of 1 MiB just for its stamp costs everybody's server.
--- Returns whether there is room, and how many expired entries were dropped to make it. `life` is the caller's, in ms.
-local function make_room(key, capacity, judge, life)
+-- Returns whether there is room, and how many expired entries were dropped to make it. `life` is the caller's, in ms,
+-- and `told` what he knows of the clock.
+local function make_room(key, capacity, now, life, told)
   local length = redis.call('LLEN', key)
   local dropped = 0
   while length >= capacity do
     local stamp = stamp_of(redis.call('LINDEX', key, 0))
-    if not stamp or not is_over(stamp, judge, life) then
+    if not stamp or stamp > now then
+      break
+    end
+    local judge = judge_by(told, now)
+    -- Stamps of before the clock was set say nothing, but in `life` ms all of those are over.
+    if stamp > judge.now or (stamp < judge.set_at and judge.now - judge.set_at <= life) then
       break
     end
     redis.call('LPOP', key)
