@@ -1,7 +1,12 @@
 """Where the local half does not exist (Windows, an unbuilt tree), the remote classes work and the rest says so."""
 
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+
+import hybrid_layer
 
 PROGRAM = """
 import sys
@@ -35,3 +40,22 @@ def test_without_the_compiled_core() -> None:
 
 def test_without_posix_shared_memory() -> None:
     assert run("posix_ipc") == "as it should\n"
+
+
+def test_a_checkout_that_is_not_built(tmp_path: Path) -> None:
+    """It says how to build it; the package of that name on PyPI would not help."""
+    package = Path(hybrid_layer.__file__).parent
+    shutil.copytree(package, tmp_path / "hybrid_layer", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+    program = "from hybrid_layer.ipc import IPCChannelLayer; IPCChannelLayer()"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+    )
+    assert "ConfigurationError: The machine-local layer is not built" in done.stderr
+    assert "make build" in done.stderr
+    assert "pip install hybrid_layer" not in done.stderr.split("ConfigurationError:")[1]
