@@ -9,29 +9,35 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
 from hybrid_layer.exceptions import HybridLayerError
-from hybrid_layer.options import shown
+from hybrid_layer.options import MOST_SHOWN, shown
 
 Constructor = TypeVar("Constructor", bound=Callable[..., None])
 
 
 def described(value: object) -> str:
     """A value that may hold a secret, for an error: itself if it cannot, else its type."""
-    if value is None or isinstance(value, (bool, int, float)) or (isinstance(value, (str, bytes)) and not value):
-        return repr(value)
-    if isinstance(value, (list, tuple, dict)) and not value:
-        return repr(value)
-    return f"<{type(value).__name__}>"
+    return shown(value) if _is_harmless(value) else f"<{type(value).__name__}>"
 
 
 def described_names(value: object) -> str:
-    """The same for what should be a name, or a list of names: itself unless something looks like a URI."""
-    names = value if isinstance(value, (list, tuple)) else [value]
-    are_names = all(isinstance(name, str) and "@" not in name and "://" not in name for name in names)
-    return shown(value) if are_names else described(value)
+    """The same for what should be a name, or some names: itself unless something looks like a URI, or is bytes."""
+    names = list(value) if isinstance(value, (list, tuple, set, dict)) else [value]
+    text = shown(value)
+    may_hide = "@" in text or "://" in text or len(text) >= MOST_SHOWN
+    return described(value) if may_hide or any(isinstance(name, (bytes, bytearray)) for name in names) else text
+
+
+def _is_harmless(value: object, depth: int = 3) -> bool:
+    """Whether no password is in it: nothing but numbers, and texts that are too short for one."""
+    if type(value) in (list, tuple, set) and depth:
+        return all(_is_harmless(each, depth - 1) for each in cast(Iterable[object], value))
+    if type(value) is dict and depth:
+        return all(_is_harmless(each, depth - 1) for pair in value.items() for each in pair)
+    return value is None or type(value) in (bool, int, float) or (type(value) in (str, bytes) and len(value) <= 1)  # type: ignore[arg-type]
 
 
 def discreet(initialize: Constructor) -> Constructor:

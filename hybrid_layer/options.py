@@ -91,6 +91,10 @@ def compiled_pattern(option: str, pattern: object) -> re.Pattern[str]:
     )
 
 
+MOST_SHOWN = 120
+"""Characters of a value in an error."""
+
+
 def shown(value: object) -> str:
     """repr() that fits into one line of a log, also of a value whose repr() fails."""
     try:
@@ -99,4 +103,4 @@ def shown(value: object) -> str:
         if is_foreign(error):
             raise
         return f"<{type(value).__name__} without a repr()>"
-    return text if len(text) <= 120 else text[:117] + "..."
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."

@@ -86,7 +86,7 @@ _REMEDIES = {
     errno.EMFILE: _NO_DESCRIPTOR,
     errno.ENFILE: _NO_DESCRIPTOR,
     errno.EFBIG: "It is larger than this process may make a file. Raise the limit (`ulimit -f`, LimitFSIZE) above the "
-    "sum of message_memory, group_memory and 3 MiB, or lower these two.",
+    "sum of message_memory and group_memory, by 4 MiB and a tenth of it, or lower these two.",
     errno.ENOLCK: "The system grants no record lock: it has too many, or its limit for them is reached (`ulimit -x`; "
     "/proc/locks lists them).",
     errno.ENOMEM: "The process may not have so much memory or address space. Raise the limit (`ulimit -v`, LimitAS, "

@@ -15,6 +15,8 @@ from hybrid_layer.remote.server import Server
 
 _CLOSED = re.compile(r"closed by server|connection lost|while (?:reading|writing)|reset by peer|broken pipe", re.I)
 """What redis-py says when the other end closes a connection that was open."""
+_ENDING = re.compile("cannot schedule new futures|interpreter shutdown")
+"""What Python says when a name is to be looked up at exit."""
 
 Command = tuple[str | bytes | int, ...]
 
@@ -63,7 +65,7 @@ def _explained(error: ConnectionError, connection: Any) -> str:
     if isinstance(cause, OSError) and "connecting to" in text:
         # redis-py 5 does not say what was wrong with a certificate.
         return text if str(cause.strerror) in text else f"{text} {cause.strerror}"
-    if "cannot schedule new futures" in text:
+    if _ENDING.search(text) is not None:
         return f"the interpreter is ending, and opens no connections any more ({text})"
     if "max number of clients" in text:
         return f"{text}. Raise maxclients of the server, or find what keeps so many connections open."

@@ -203,13 +203,13 @@ def test_an_unexpected_error_tells_its_frames_as_text(monkeypatch: pytest.Monkey
     assert "discretion.py" in traceback.format_tb(caught.value.__traceback__)[-1]
 
 
-def test_described() -> None:
-    assert [described(value) for value in (None, 5, "", [], "x", b"x", ["x"])] == [
-        "None",
-        "5",
-        "''",
-        "[]",
-        "<str>",
-        "<bytes>",
-        "<list>",
-    ]
+@pytest.mark.parametrize("value", [None, 5, True, "", [], "x", [5], ["x", 1.5], {5: 5}, ("x",)])
+def test_what_holds_no_secret_is_shown(value: Any) -> None:
+    assert described(value) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value", ["xy", b"xy", ["x", "xy"], {"xy": 1}, {"x": ["xy"]}, {"xy"}, [[[[["xy"]]]]], object()]
+)
+def test_what_may_hold_one_is_not(value: Any) -> None:
+    assert described(value) == f"<{type(value).__name__}>"
