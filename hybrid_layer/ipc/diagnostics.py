@@ -131,3 +131,14 @@ def _is_inhabited(bearer: Path) -> bool:
         return _core.is_inhabited(fd)
     finally:
         os.close(fd)  # not a file on which this process has record locks, which would go
+
+
+def warn_of_unread(channel: str) -> None:
+    """Warn that messages have expired on a normal channel where nobody ever looked for them."""
+    warn(
+        ("unread", channel),
+        "Messages on %s expired: no process of this user on this machine reads it. If its worker runs elsewhere, set "
+        'hosts and routes={"%s": "remote"}.',
+        channel,
+        channel,
+    )

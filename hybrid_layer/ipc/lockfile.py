@@ -181,7 +181,7 @@ def allow_owner(path: Path, mode: int) -> bool:
 def is_file(what: int | str, inode: tuple[int, int]) -> bool:
     """Whether a descriptor is open, or a path there, and that of the file with these numbers (device, inode)."""
     try:
-        status = os.stat(what) if isinstance(what, int) else os.lstat(what)
+        status = os.fstat(what) if isinstance(what, int) else os.lstat(what)  # stat(-1) reads no descriptor
     except OSError as error:
         # Without an answer a descriptor is taken for what it was, or it would never be closed.
         return isinstance(what, int) and error.errno != errno.EBADF

@@ -28,7 +28,9 @@ from hybrid_layer.ipc.diagnostics import (
     warn_of_another_project,
     warn_of_loss,
     warn_of_neighbours,
+    warn_of_unread,
 )
+from hybrid_layer.ipc.doorbells import remove_stale_doorbells
 from hybrid_layer.ipc.lockfile import LockFile, is_file, is_same_file
 from hybrid_layer.ipc.objects import (
     digest,
@@ -58,8 +60,7 @@ class LocalSegment:
         self.prefix = prefix
         self.message_memory = message_memory
         self.group_memory = group_memory
-        self.name = segment_name(prefix, os.geteuid())
-        self.directory = directory_of(self.name)
+        self._belong_to(os.geteuid())
         self.users = 0
         self.upheavals = 0
         """Counts moves, and repairs that have cut something off: either may have cost what this process registered."""
@@ -72,7 +73,6 @@ class LocalSegment:
         self._lock = threading.RLock()
         self._is_moving = self._leaves_afterwards = False
         self._identity = identity.this_process()
-        self._lock_file = LockFile(self.directory)
         self._fd = -1
         """Bears our record locks: the object's descriptor, or in the portable build the lock file's."""
         self._inode = (0, 0)
@@ -89,6 +89,12 @@ class LocalSegment:
             self._lock_file.close()
             raise
 
+    def _belong_to(self, user: int) -> None:
+        self._user = user
+        self.name = segment_name(self.prefix, user)
+        self.directory = directory_of(self.name)
+        self._lock_file = LockFile(self.directory)
+
     def is_own(self) -> bool:
         """Whether this process, not a parent of it, has attached, and has not left."""
         return self._identity.is_current() and not self._has_left
@@ -102,6 +108,10 @@ class LocalSegment:
         if self._heir is not here:
             self._give_up_inheritance()
             self._heir = here
+        if self.has_changed_user():
+            self._close_files()
+            self._belong_to(os.geteuid())
+            self.machine = identity.random_id()
         with self._lock_held():
             # The parent's descriptors carry no lock of ours and stay open: closing one would drop those that we take
             # now. Code that makes daemons may have closed them, and opened other files under their numbers.
@@ -124,7 +134,9 @@ class LocalSegment:
     def recover_if_lost(self) -> bool:
         """Move to a new segment if this one cannot be used any more. True: moved, or tried to."""
         core = self.core
-        reason = self._damage.why_lost(core) if self.is_own() else None
+        reason = None
+        if self.is_own():
+            reason = "user" if self.has_changed_user() else self._damage.why_lost(core)
         if reason is None and self._damage.has_cost(core):
             self.upheavals += 1
         if reason is None or reason == "fork":
@@ -139,15 +151,8 @@ class LocalSegment:
 
     def warn_of_unread(self) -> None:
         """Warn if messages expired on a normal channel where nobody has ever looked for them."""
-        channel = self.core.take_unread()
-        if channel is not None:
-            warn(
-                ("unread", channel),
-                "Messages on %s expired: no process of this user on this machine reads it. If its worker runs "
-                'elsewhere, set hosts and routes={"%s": "remote"}.',
-                channel,
-                channel,
-            )
+        if (channel := self.core.take_unread()) is not None:
+            warn_of_unread(channel)
 
     def _recover(self, lost: _core.Segment, reason: str) -> None:
         with self._lock:
@@ -155,7 +160,7 @@ class LocalSegment:
                 return  # another loop was here first, or the interpreter is ending
             self._is_moving = True
             try:
-                self._move(lost, reason)
+                self._follow_user(lost) if reason == "user" else self._move(lost, reason)
             finally:
                 self._is_moving = False
                 if self._leaves_afterwards:
@@ -178,6 +183,32 @@ class LocalSegment:
             self.core.mark_members()
         if old_fd >= 0:
             os.close(old_fd)
+        self._has_moved()
+
+    def has_changed_user(self) -> bool:
+        """Whether the process is another user's than the segment (setuid)."""
+        return os.geteuid() != self._user
+
+    def _follow_user(self, lost: _core.Segment) -> None:
+        user, machine, lock_file = self._user, self.machine, self._lock_file
+        old_fd = self._fd if self._has_inode() and not _core.PORTABLE else -1
+        self._belong_to(os.geteuid())
+        self.machine = identity.random_id()  # to the servers, each user's segment is a machine
+        try:
+            with self._lock_held():
+                core = self._attach()
+        except BaseException:
+            self._lock_file.close()
+            self._belong_to(user)
+            self.machine, self._lock_file = machine, lock_file
+            raise
+        core.continue_epoch(lost.epoch)
+        self.core = core
+        with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
+            lost.leave()
+        if old_fd >= 0:
+            os.close(old_fd)
+        lock_file.close()
         self._has_moved()
 
     def _has_moved(self) -> None:
@@ -238,6 +269,9 @@ class LocalSegment:
                 self._leave()
             with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
                 self.core.leave()  # if that has not come to it
+        self._close_files()
+
+    def _close_files(self) -> None:
         self._lock_file.close()
         if not _core.PORTABLE and self._has_inode():
             os.close(self._fd)
@@ -260,21 +294,11 @@ class LocalSegment:
         reaped = self.core.counters()[-1]
         if reaped != self._reaped:
             self._reaped = reaped
-            self._remove_stale_doorbells()
-
-    def _remove_stale_doorbells(self) -> None:
-        try:
-            # Listed first: a process that makes its doorbell now has been published before, and is seen below.
-            paths = [path for path in self.directory.iterdir() if path.name[:1].isdigit()]
-            alive = {f"{slot}.{generation}" for slot, generation, _, is_alive in self.core.processes() if is_alive}
-            for path in paths:
-                if path.name.rpartition(".")[0] not in alive:
-                    path.unlink(missing_ok=True)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            self._reaped = -1  # to be tried again
-            warn(("tidy", self.name), "Cannot remove doorbells of dead processes: %s", error)
+            try:
+                remove_stale_doorbells(self.directory, self.core)
+            except OSError as error:
+                self._reaped = -1  # to be tried again
+                warn(("tidy", self.name), "Cannot remove doorbells of dead processes: %s", error)
 
     # Attaching
 
@@ -325,7 +349,7 @@ class LocalSegment:
             return None
         if core.retired:
             return None  # its processes have moved, or are about to
-        if not is_new and self._has_other_sizes(core):
+        if not is_new and (core.message_bytes, core.group_bytes) != self._sizes:
             if not core.is_deserted():
                 raise ConfigurationError(other_sizes(core, self.prefix, self._sizes))
             self._warn_of_loss(core)
@@ -369,11 +393,7 @@ class LocalSegment:
         fd = open_object(self.name)
         if fd is not None:
             return fd, False
-        machine = self.machine
-        return create_segment(self.name, self._lock_file, self.prefix, self._sizes, machine), True
-
-    def _has_other_sizes(self, core: _core.Segment) -> bool:
-        return (core.message_bytes, core.group_bytes) != self._sizes
+        return create_segment(self.name, self._lock_file, self.prefix, self._sizes, self.machine), True
 
     @property
     def _sizes(self) -> tuple[int, int]:

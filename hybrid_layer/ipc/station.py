@@ -67,6 +67,8 @@ class Station:
         self._open()
 
     def _open(self) -> None:
+        if self._segment.has_changed_user():
+            self._segment.recover_if_lost()  # the old user's directory takes no doorbell of ours
         self._segment.pay_debts()
         core = self._segment.core
         self._core: _core.Segment | None = core

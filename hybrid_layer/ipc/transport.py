@@ -54,7 +54,7 @@ class LocalTransport:
 
     async def open_inbox(self, part: str) -> None:
         """Make `part` receivable by this process. Raises `ChannelFull` if there is no room even for that."""
-        process = self._current() or await self._join()
+        process = await self._of_user()
         if part not in process.parts:
             try:
                 await self._call(_core.Segment.open_inbox, part)
@@ -110,7 +110,7 @@ class LocalTransport:
 
     async def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member for `group_expiry` seconds from now. Raises `GroupMemoryFull`."""
-        process = self._current() or await self._join()
+        process = await self._of_user()
         part = non_local(channel)
         try:
             await self._call(
@@ -225,6 +225,16 @@ class LocalTransport:
             process.restore()
         return process
 
+    async def _of_user(self) -> ProcessState:
+        """For calls that something is to be kept of: in the segment of the user that the process now is.
+
+        Others, which are made for each message, notice such a change when they look around.
+        """
+        process = self._current() or await self._join()
+        if process.segment.has_changed_user():
+            process.look()
+        return process
+
     def _process(self) -> ProcessState:
         """For those that cannot await."""
         patience = Patience()
@@ -286,8 +296,12 @@ class LocalTransport:
         try:
             return operation(process.segment.core, *args)
         except _core.Detached:
-            self._own = None  # left at the exit, which this thread goes on after
-            process = await self._join()
+            # The process has left at its exit, which this thread goes on after; or it is just moving.
+            if process.segment.is_own():
+                process.look()
+            else:
+                self._own = None
+                process = await self._join()
         except _core.Retired:
             process.look()
         except _core.Damaged:

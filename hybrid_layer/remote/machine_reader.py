@@ -71,13 +71,17 @@ class MachineReader:
             self._task = start_task(loop, keep_going(_WHAT, self._run, self._process.statistics.count))
 
     async def _run(self) -> None:
+        while not await self._read(await self._name()):
+            pass
+
+    async def _read(self, name: str) -> bool:
+        """Read the inbox `name`. False: the process has another user now (setuid), and so another machine's inbox."""
         process = self._process
-        name = await self._name()
         shard = self._shard = process.shard_of(name)
         keys = [shard.keys.wake(self._wake_name), shard.keys.inbox(name)]
         pops = Pops(shard.host, shard.clock, process.options.block_time, process.options.timeout, self._wake)
         try:
-            while not pops.cancelled:
+            while not pops.cancelled and await self._name() == name:
                 if not self._has_members():
                     await pops.close()
                     await self._wait()
@@ -89,6 +93,7 @@ class MachineReader:
                     continue
                 if answer is not None and answer[0] != keys[0]:
                     await self._deliver_all(pops, shard, answer[1])
+            return pops.cancelled
         finally:
             await pops.close()
 
