@@ -1,10 +1,29 @@
-"""The doorbells in a segment's directory, by the names of their files."""
+"""The doorbells in a segment's directory: FIFOs, made here and rung by the core."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 from hybrid_layer.ipc import _core
+
+
+def make_doorbell(path: str) -> tuple[int, tuple[int, int]]:
+    """Make a doorbell in place of what is there: its descriptor, and the numbers of its file. Raises `OSError`."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    os.mkfifo(path, 0o600)
+    os.chmod(path, 0o600)  # a umask may have taken that away
+    # Opened for writing, too: with reading alone it would be at its end, and readable for ever, once the last ringer
+    # has closed it.
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd, (status.st_dev, status.st_ino)
 
 
 def remove_stale_doorbells(directory: Path, core: _core.Segment) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from hybrid_layer.inbox import WaitQueue, Waker
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.doorbells import make_doorbell
 from hybrid_layer.ipc.lockfile import is_file
 from hybrid_layer.ipc.retries import Retries
 from hybrid_layer.loops import running
@@ -86,15 +87,7 @@ class Station:
             self.number = -1
             return
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
-            os.mkfifo(self._path, 0o600)
-            os.chmod(self._path, 0o600)  # a umask may have taken that away
-            # Opened for writing, too: with reading alone it would be at its end, and readable for ever, once the last
-            # ringer has closed it.
-            self._fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-            status = os.fstat(self._fd)
-            self._inode = (status.st_dev, status.st_ino)
+            self._fd, self._inode = make_doorbell(self._path)
             apart(self.loop.add_reader, self._fd, self._on_ring)
         except OSError as error:
             warn(("doorbell", self._path), "Cannot make %s: %s. Polling for messages instead.", self._path, error)
