@@ -189,7 +189,8 @@ static int core_exec(PyObject *module) {
         add_error(module, "hybrid_layer.ipc._core.Gone", &error_gone) &&
         add_error(module, "hybrid_layer.ipc._core.NoMemory", &error_no_memory) &&
         add_error(module, "hybrid_layer.ipc._core.NoSlot", &error_no_slot) &&
-        add_error(module, "hybrid_layer.ipc._core.Retired", &error_retired);
+        add_error(module, "hybrid_layer.ipc._core.Retired", &error_retired) &&
+        add_error(module, "hybrid_layer.ipc._core.Stale", &error_stale);
     Py_XDECREF(type);
     return is_complete ? 0 : -1;
 }
