@@ -64,9 +64,12 @@ class ServerClock:
         self._known_since = self._set_at = 0.0
         """By the server's clock: since when it has been seen to go evenly, and when it was last found set, or 0."""
         self._stamps_until = -math.inf
+        self._suspended = boottime() - monotonic()
+        """Seconds that this machine had been suspended when that was looked at last."""
 
     def measured(self, shown: float, asked: float) -> None:
         """The server's clock showed `shown` between `asked`, of `boottime`, and now."""
+        self._look_at_suspension()
         now = boottime()
         low, high = shown - now, shown - asked
         was_set = False
@@ -110,8 +113,19 @@ class ServerClock:
         """What is known of the clock, as ``scripts/include/clock.lua`` needs it."""
         if self._distance == math.inf:
             return ""
+        self._look_at_suspension()
         shows = boottime() + self._distance
         return f"{self._known_since * 1000:.0f}|{self._set_at * 1000:.0f}|{shows * 1000:.0f}"
+
+    def _look_at_suspension(self) -> None:
+        """Who was suspended cannot say what others failed to do meanwhile, and failed to do his own part."""
+        suspended = boottime() - monotonic()
+        if suspended < self._suspended + _SET_FROM:
+            return
+        self._suspended = suspended
+        if self._distance < math.inf:
+            self._known_since = self._set_at = boottime() + self._distance
+            self.on_set()
 
     def may_stamp(self, asked: float) -> None:
         """The server has been asked for time and epoch, at `asked`: for a while `stamp` need not ask again."""

@@ -13,6 +13,7 @@ import pytest
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from tests.clocks import Clocks
+from tests.process_main import Parent
 from tests.servers import KINDS, Kind, Server, start_server
 
 Run = Callable[..., Any]
@@ -222,6 +223,45 @@ def test_the_dead_are_found_after_the_clock_was_set(
         await flow.sender.close()
 
     run(main())
+
+
+async def be_suspended(parent: Parent, way: str, url: str, prefix: str) -> dict[str, list[int]]:
+    """A machine that is suspended between two messages; what came."""
+    layer_class, own = WAYS[way]
+    layer = layer_class(hosts=[url], prefix=prefix, **own)
+    channels = ["normal", await layer.new_channel(), await layer.new_channel()]
+    await layer.group_add("g", channels[2])
+
+    async def send(number: int) -> None:
+        for channel in channels[:2]:
+            await layer.send(channel, {"n": number})
+        await layer.group_send("g", {"n": number})
+
+    await send(0)  # with pub/sub, the process takes it in
+    parent.ready()
+    await asyncio.to_thread(parent.receive)
+    received: dict[str, list[int]] = {}
+    await send(1)
+    await send(2)
+    for channel in channels:
+        received[channel.partition("!")[0].partition(".")[0]] = numbers = []
+        while not numbers or numbers[-1] < 2:
+            numbers.append((await layer.receive(channel))["n"])
+    await layer.close()
+    return received
+
+
+@pytest.mark.parametrize("way", ["queue", "hybrid"])
+def test_a_machine_is_suspended(
+    way: str, server: Server, clocks: Clocks, prefix: str, spawn: Callable[..., Any]
+) -> None:
+    """What expired meanwhile is dropped, and what is sent afterwards comes."""
+    environment = {name: clocks.environment[name] for name in ("LD_PRELOAD", "CLOCK_SHIFT")}
+    process = spawn(be_suspended, way, server.url, prefix, environment=environment)
+    process.ready()
+    clocks.suspend(300)
+    process.send(None)
+    assert process.result() == {"normal": [1, 2], "specific": [1, 2]}
 
 
 @pytest.mark.long

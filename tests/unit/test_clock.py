@@ -17,7 +17,7 @@ class Machine:
         self.now = 5000.0
         self.ahead = 1_000_000.0
         self.set = 0
-        self.clock = ServerClock(LIFE, self.was_set)
+        self.clock: ServerClock
 
     def was_set(self) -> None:
         self.set += 1
@@ -37,6 +37,8 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
     monkeypatch.setattr(clocks, "boottime", lambda: machine.now)
+    monkeypatch.setattr(clocks, "monotonic", lambda: machine.now)
+    machine.clock = ServerClock(LIFE, machine.was_set)
     return machine
 
 
