@@ -15,6 +15,7 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.handshake import ask
 from hybrid_layer.remote.opened import Opened
+from hybrid_layer.remote.refusals import told
 from hybrid_layer.remote.sentinel_answers import QUESTION, Master, masters
 from hybrid_layer.remote.sentinel_watch import Watch
 from hybrid_layer.remote.server import SWITCH_AFTER, AnyConnection, Server
@@ -98,7 +99,7 @@ class Sentinels:
             async with time_limit(sentinel.read_timeout or _ANSWER):
                 return masters(await ask(sentinel, QUESTION))
         except (RedisError, OSError, TimeoutError) as error:
-            complaints.append(f"{sentinel.label}: {str(error) or 'no answer in time'}")
+            complaints.append(f"{sentinel.label}: {told(error) or 'no answer in time'}")
             return None
 
     def _complaint(self, known: dict[str, Master], service: str) -> str:
