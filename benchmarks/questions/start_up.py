@@ -37,24 +37,23 @@ class StartUp:
         f"import of the layer's module in a fresh interpreter, beside that of {_CHANNELS}, which every site imports."
     )
 
-    def __init__(self) -> None:
-        self._bytecode = tempfile.TemporaryDirectory(prefix="benchmarks-")
-
     def measure(self, means: Means, contestant: Contestant) -> Sample:
         taken, _ = means.arena.run(contestant, [Role(send_first), Role(wait_for_it)])
-        own = self._seconds_of_import(contestant.backend.rpartition(".")[0])
+        with tempfile.TemporaryDirectory(prefix="benchmarks-") as bytecode:
+            own = self._seconds_of_import(contestant.backend.rpartition(".")[0], bytecode)
+            channels = self._seconds_of_import(_CHANNELS, bytecode)
         return Sample(
             {
                 "first_ms": taken * 1e3,
-                "import_ratio": own / self._seconds_of_import(_CHANNELS),
+                "import_ratio": own / channels,
                 "import_ms": own * 1e3,
             }
         )
 
-    def _seconds_of_import(self, module: str) -> float:
+    def _seconds_of_import(self, module: str, bytecode: str) -> float:
         """The fastest of a few: whatever else the machine does comes on top, and so does the compiling at first."""
         # As after an installation, which compiles; a checkout may lack what packages beside it have.
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": self._bytecode.name}
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": bytecode}
         command = [sys.executable, "-c", _IMPORT.format(module)]
         return min(
             float(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
