@@ -201,14 +201,14 @@ def test_a_membership_that_ends_while_it_is_restored_stays_ended(
         process = layer._transport._process()
         run_command = process.connections.run
 
-        async def run_after_a_discard(shard: Any, command: Any) -> Any:
+        async def run_after_a_discard(shard: Any, command: Any, *further: Any) -> Any:
             if begins_anew and restored and command[1] == scripts.GROUP_DISCARD.sha:
                 monkeypatch.undo()
                 await layer.group_add("g", own)
             if "restore" not in command:
-                return await run_command(shard, command)
+                return await run_command(shard, command, *further)
             await layer.group_discard("g", own)
-            restored.append(await run_command(shard, command))
+            restored.append(await run_command(shard, command, *further))
             return restored[-1]
 
         monkeypatch.setattr(process.connections, "run", run_after_a_discard)

@@ -38,15 +38,15 @@ local function doubts()
   end
 
   -- Returns whether a process is gone. That its key was not renewed says so only to who has seen the clock go evenly for as long
-  -- as that should have taken. Who does not know it for that long takes the process for gone if it is late by up to its life. If
-  -- by more, the clock may have been set forward: 'perhaps', then it gets messages, but they are counted as those of a dead one.
+  -- as that should have taken, or to whom those who renew have written so. To others the clock may have been set forward:
+  -- 'perhaps', then the process gets messages, but they are counted as those of a dead one.
   -- `value` is what its alive key holds, if that is a string.
   local function is_gone(value, key, base, epoch, now, told)
     local judge = judge_by(told, now)
     if type(value) ~= 'string' then -- or a stranger's, which the next renewal removes
       return redis.call('EXISTS', key) == 0 and not may_not_have_renewed(epoch, judge.now)
     end
-    local when, life, stamp = renewed(value, judge)
+    local when, life = renewed(value, judge)
     if when == 'in time' or not life then
       return false
     end
@@ -57,7 +57,7 @@ local function doubts()
     if when == 'ahead' or judge.set_at > 0 then
       return false
     end
-    return judge.now - stamp <= life or 'perhaps'
+    return 'perhaps'
   end
 
   return {renewed = renewed, text_of = text_of, is_gone = is_gone}
