@@ -76,7 +76,7 @@ async def test_after_each_number_of_turns(make_layer: LayerMaker, kind: str) -> 
     assert received == list(range(sent))
 
 
-@pytest.mark.parametrize("reading", [1, 3])
+@pytest.mark.parametrize("reading", [pytest.param(1, marks=pytest.mark.thorough), 3])
 @kinds
 async def test_ten_thousand_times(make_layer: LayerMaker, kind: str, reading: int) -> None:
     """Readers that are cancelled all the time, while a sender goes on. 2,500 times in each of four cases."""

@@ -183,14 +183,14 @@ async def test_closing_a_consumer_leaves_no_state(make_layer: LayerMaker) -> Non
     growth = []
     tracemalloc.start()
     try:
-        for _ in range(12):
+        for _ in range(8):
             before = tracemalloc.get_traced_memory()[0]
-            for _ in range(100):
+            for _ in range(50):
                 await consumer()
             growth.append(tracemalloc.get_traced_memory()[0] - before)
     finally:
         tracemalloc.stop()
     # Names are cached in bounded numbers, and what was just left is tidied up by and by; a consumer that stays costs a
     # kilobyte or more in every round.
-    assert min(growth) < 100 * 600
+    assert min(growth) < 50 * 600
     assert len(asyncio.all_tasks()) < 10

@@ -71,7 +71,6 @@ def test_who_comes_later_does_not_overtake(prefix: str) -> None:
 def test_a_busy_segment_is_no_promise_to_wake(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who could not look is not registered, and wakes the next one itself."""
     layer = layer_of(prefix)
-    monkeypatch.setattr(station, "PAUSE", 0.05)
 
     async def main() -> None:
         await layer.send("other", {"n": 0})

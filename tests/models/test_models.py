@@ -10,9 +10,21 @@ import pytest
 from tests.models.explorer import explore
 from tests.models.scenarios import PROTOCOLS
 
+USUAL = ("slot reuse", "threads", "two consumers", "two messages", "two looks")
+"""Scenarios that are gone through in little time."""
+
+
+def thorough_unless(is_usual: bool) -> list[pytest.MarkDecorator]:
+    return [] if is_usual else [pytest.mark.thorough]
+
 
 @pytest.mark.parametrize(
-    ("protocol", "scenario"), [(name, scenario) for name, each in PROTOCOLS.items() for scenario in each.scenarios]
+    ("protocol", "scenario"),
+    [
+        pytest.param(name, scenario, marks=thorough_unless(scenario in USUAL))
+        for name, each in PROTOCOLS.items()
+        for scenario in each.scenarios
+    ],
 )
 def test_protocol(protocol: str, scenario: str) -> None:
     report = explore(PROTOCOLS[protocol].scenarios[scenario])
@@ -20,7 +32,12 @@ def test_protocol(protocol: str, scenario: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "mutant"), [(name, mutant) for name, each in PROTOCOLS.items() for mutant in each.mutants]
+    ("protocol", "mutant"),
+    [
+        pytest.param(name, mutant, marks=thorough_unless(each.caught_by[mutant] in USUAL))
+        for name, each in PROTOCOLS.items()
+        for mutant in each.mutants
+    ],
 )
 def test_each_rule_is_needed(protocol: str, mutant: str) -> None:
     report = explore(PROTOCOLS[protocol].mutant(mutant))

@@ -222,4 +222,4 @@ class InterpretedMachine(InboxMachine):
 
 TestExtension = ExtensionMachine.TestCase
 TestInterpreted = InterpretedMachine.TestCase
-TestExtension.settings = TestInterpreted.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestExtension.settings = TestInterpreted.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
