@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 if not TYPE_CHECKING and os.environ.get("HYBRID_LAYER_INTERPRETED", "0") in ("", "0"):
     try:
         from hybrid_layer._inbox import Inbox, Waiter, WaitQueue, Waker
-    except ModuleNotFoundError:
+    except ImportError as error:
+        # In an unbuilt checkout the folder of its C files imports, as a package without anything in it.
+        if error.name != "hybrid_layer._inbox" or error.path is not None:
+            raise  # it is there, and does not load
         from hybrid_layer.interpreted import Inbox, Waiter, WaitQueue, Waker
 else:
     from hybrid_layer.interpreted import Inbox, Waiter, WaitQueue, Waker

@@ -55,8 +55,8 @@ class LoopLocal(Generic[T]):
 
     def all(self) -> list[T]:
         """The states of all loops that have one, of any thread."""
-        with self._lock:
-            return [state for state, _ in self._states.values()]
+        # list() copies in one step. A lock would be one that a forked child, who asks too, may have inherited locked.
+        return [state for state, _ in list(self._states.values())]
 
     def drop(self, loop: asyncio.AbstractEventLoop) -> None:
         """End the state of `loop` now, as if the loop had ended. Does nothing when it has none."""

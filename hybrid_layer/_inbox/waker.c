@@ -66,10 +66,23 @@ static bool put(Waker *self, Waiter *waiter) {
     return true;
 }
 
-static int call_soon(State *state, Waker *self) {
-    PyObject *handle = PyObject_CallMethodObjArgs(self->here, state->call_soon, (PyObject *)self, NULL);
+/* Have the loop call back, also if a signal handler raises meanwhile: who is marked as woken is not woken again. A callback
+ * that is called twice does nothing the second time. */
+static int surely(PyObject *loop, PyObject *call_soon, PyObject *callback) {
+    PyObject *type, *value, *traceback;
+    PyObject *handle = PyObject_CallMethodObjArgs(loop, call_soon, callback, NULL);
     Py_XDECREF(handle);
-    return handle != NULL ? 0 : -1;
+    if (handle != NULL)
+        return 0;
+    PyErr_Fetch(&type, &value, &traceback);
+    handle = PyObject_CallMethodObjArgs(loop, call_soon, callback, NULL);
+    Py_XDECREF(handle);
+    PyErr_Restore(type, value, traceback); /* in place of what was raised the second time, if anything */
+    return -1;
+}
+
+static int call_soon(State *state, Waker *self) {
+    return surely(self->here, state->call_soon, (PyObject *)self);
 }
 
 /* 1: woken. 0: its loop is closed. -1: an exception. With `behind`, it goes on after those that other threads have woken
@@ -90,10 +103,9 @@ int waker_wake(State *state, Waker *self, Waiter *waiter, bool behind) {
     PyObject *seen = PyObject_GetAttr((PyObject *)waiter, state->seen);
     if (seen == NULL)
         return -1;
-    PyObject *handle = PyObject_CallMethodObjArgs(waiter->loop, state->call_soon_threadsafe, seen, NULL);
+    int status = surely(waiter->loop, state->call_soon_threadsafe, seen);
     Py_DECREF(seen);
-    Py_XDECREF(handle);
-    if (handle != NULL)
+    if (status == 0)
         return 1;
     if (!PyErr_ExceptionMatches(PyExc_RuntimeError))
         return -1;

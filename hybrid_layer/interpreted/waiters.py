@@ -129,12 +129,12 @@ class Waker:
         if not behind and loop is self._here:
             if not waiter.ready:
                 waiter.ready = True
-                if not self._together:
-                    loop.call_soon(self)
                 self._together.append(waiter)
+                if len(self._together) == 1:
+                    _surely(loop.call_soon, self)
             return True
         try:
-            loop.call_soon_threadsafe(waiter.seen)
+            _surely(loop.call_soon_threadsafe, waiter.seen)
         except RuntimeError:  # the loop is closed
             return False
         return True
@@ -150,6 +150,15 @@ class Waker:
             waiters[0].loop.call_soon(self)
         while waiters:
             waiters.popleft().resume()
+
+
+def _surely(call_soon: Callable[[Callable[[], None]], object], callback: Callable[[], None]) -> None:
+    """Have the loop call back, also if a signal handler raises meanwhile: who is marked as woken is not woken again."""
+    try:
+        call_soon(callback)
+    except BaseException:
+        call_soon(callback)  # a callback that is called twice does nothing the second time
+        raise
 
 
 class WaitQueue:

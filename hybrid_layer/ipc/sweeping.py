@@ -29,9 +29,12 @@ _DESCRIPTORS = Path("/dev/fd")
 
 def sweep() -> None:
     """Look at the segments of this user, once. Nothing may attach or leave in this process meanwhile."""
-    own = _inodes_of_this_process()
     until = monotonic() + _SECONDS
-    for name in _some_of(_names()):
+    try:
+        own, names = _inodes_of_this_process(), _names()
+    except OSError:
+        return  # where there is no /proc, or no descriptor left, others have to do it
+    for name in _some_of(names):
         if monotonic() > until:
             return
         # Closing a descriptor of a file drops the record locks that the process has on it.

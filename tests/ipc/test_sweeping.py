@@ -277,3 +277,16 @@ def test_stopped_servers_leave_nothing_for_long(
     assert segment_path(prefix).exists(), "then this test is not needed any more"
     sweep()
     assert is_clean(prefix)
+
+
+def test_where_the_open_files_cannot_be_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prefix: str) -> None:
+    """Without /proc nothing is swept, and the layer works."""
+    monkeypatch.setattr(sweeping, "_DESCRIPTORS", tmp_path / "missing")
+    monkeypatch.setattr(attachments, "has_swept", False)
+
+    async def main() -> None:
+        layer = layer_of(prefix)
+        await layer.send("jobs", {"n": 1})
+        assert await receive(layer, "jobs") == 1
+
+    run(main())

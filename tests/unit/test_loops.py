@@ -155,3 +155,13 @@ def test_state_that_cannot_be_made() -> None:
         assert local.all() == []
 
     run(main())
+
+
+def test_asks_for_all_without_the_lock() -> None:
+    """A forked child asks for its parent's, whose lock another thread may have held at the fork."""
+    states = States()
+    with states.local._lock:
+        asking = threading.Thread(target=states.local.all, daemon=True)
+        asking.start()
+        asking.join(10)
+        assert not asking.is_alive()

@@ -278,6 +278,43 @@ def test_the_others_go_on_after_one_has_stopped_the_loop() -> None:
     loop.close()
 
 
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
+def test_one_is_woken_although_a_signal_handler_raises_meanwhile(method: str) -> None:
+    """Marked as woken, it would not be woken again; and marked as ready, not even cancelled."""
+
+    class Interrupted(asyncio.SelectorEventLoop):
+        is_interrupted = False
+
+        def call_soon(self, *args: Any, **options: Any) -> asyncio.Handle:
+            self.interrupt("call_soon")
+            return super().call_soon(*args, **options)
+
+        def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:
+            self.interrupt("call_soon_threadsafe")
+            return super().call_soon_threadsafe(*args, **options)
+
+        def interrupt(self, where: str) -> None:
+            if self.is_interrupted and where == method:
+                self.is_interrupted = False
+                raise TimeoutError("a soft time limit")
+
+    async def main() -> None:
+        async def wait() -> None:
+            await queue.join(loop)
+
+        waiting = loop.create_task(wait())
+        await asyncio.sleep(0)
+        loop.is_interrupted = True
+        with pytest.raises(TimeoutError):
+            queue.wake_next(Waker(loop if method == "call_soon" else None))
+        assert waiting in (await asyncio.wait([waiting], timeout=5))[0]
+
+    queue = WaitQueue()
+    loop = Interrupted()
+    loop.run_until_complete(main())
+    loop.close()
+
+
 @given(st.lists(st.tuples(st.sampled_from(["join", "leave", "wake", "rearm"]), st.integers(0, 9)), max_size=60))
 def test_model(steps: list[tuple[str, int]]) -> None:
     async def main() -> None:

@@ -46,7 +46,11 @@ def test_a_checkout_that_is_not_built(tmp_path: Path) -> None:
     """It says how to build it; the package of that name on PyPI would not help."""
     package = Path(hybrid_layer.__file__).parent
     shutil.copytree(package, tmp_path / "hybrid_layer", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
-    program = "from hybrid_layer.ipc import IPCChannelLayer; IPCChannelLayer()"
+    program = (
+        "from hybrid_layer.remote import RedisChannelLayer; RedisChannelLayer(); "
+        "from hybrid_layer.inbox import Inbox; print(Inbox.__module__); "
+        "from hybrid_layer.ipc import IPCChannelLayer; IPCChannelLayer()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
@@ -56,6 +60,7 @@ def test_a_checkout_that_is_not_built(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         cwd=tmp_path,
     )
+    assert done.stdout == "hybrid_layer.interpreted.inbox\n", done.stderr
     assert "ConfigurationError: The machine-local layer is not built" in done.stderr
     assert "make build" in done.stderr
     assert "pip install hybrid_layer" not in done.stderr.split("ConfigurationError:")[1]
