@@ -165,6 +165,31 @@ class Epoch:
                 return left == self.generation
         return self.meet(epoch)
 
+    @property
+    def known(self) -> tuple[bytes, int]:
+        """The incarnation and the number of flushes, as far as known."""
+        with self._lock:
+            return self._incarnation, self._flushes
+
+    def is_past(self, epoch: bytes) -> bool:
+        """Whether `epoch` is older than the last flush that is known of its incarnation."""
+        read = read_epoch(epoch)
+        return read is not None and read[0] == self._incarnation and read[1] < self._flushes
+
+    def answered(self, epoch: bytes, known: tuple[bytes, int]) -> None:
+        """Learn of the epoch that a server told when it was asked, at a time when `known` was known.
+
+        If it tells of fewer flushes, it has lost some: a replica took over that had not heard of them, or nobody made
+        them. Else all that it stores from now on would count as older than a flush.
+        """
+        read = read_epoch(epoch)
+        with self._lock:
+            if read is not None and (self._incarnation, self._flushes) == known and read[0] == known[0]:
+                self._flushes = min(self._flushes, read[1])
+                if self._heard[0] == read[0] and self._heard[1] > read[1]:
+                    self._heard = b"", 0
+        self.meet(epoch)
+
     def _await(self, incarnation: bytes, flushes: int) -> None:
         if self._heard[0] != incarnation or self._heard[1] < flushes:
             self._awaited_until = monotonic() + _ANNOUNCED_WITHIN

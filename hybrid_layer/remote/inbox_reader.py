@@ -202,6 +202,8 @@ class InboxReader:
         for element in elements:
             with self._guard:  # this message may be lost, the rest of the batch need not be
                 entry = process.accept_own(element)
+                if entry is None and await process.is_present(home, element, pops):
+                    entry = process.accept_own(element)
                 if entry is not None:
                     entries.append(entry)
         generation = home.epoch.generation

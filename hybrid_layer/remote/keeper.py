@@ -207,7 +207,7 @@ class Keeper:
     async def _renew(self, shard: Shard, name: str) -> None:
         process = self._process
         keys = [shard.keys.alive(name), shard.keys.notes(name), shard.keys.epoch, shard.keys.alive("")]
-        asked = boottime()
+        asked, known_epoch = boottime(), shard.epoch.known
         lost = shard.number in self._lost
         self._lost.discard(shard.number)
         try:
@@ -218,7 +218,7 @@ class Keeper:
             gone, epoch, *rest = reply
             time, notes = rest[:2], rest[2:]
             shard.clock.measured(seconds(time), asked)
-            shard.epoch.meet(epoch)
+            shard.epoch.answered(epoch, known_epoch)
             self.take_notes(shard, notes)
             if gone or lost:
                 await self._restore(shard)

@@ -125,6 +125,8 @@ class MachineReader:
         for element in elements:
             with self._guard:  # this message may be lost, the rest of the batch need not be
                 entry = self._process.accept(shard, element)
+                if entry is None and await self._process.is_present(shard, element, pops):
+                    entry = self._process.accept(shard, element)
                 if entry is not None:
                     entries.append(entry)
         await pops.make_sure(entry.stamp_ms for entry in entries)

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from hybrid_layer.clock import ServerClock, boottime, monotonic, seconds
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.backoff import Backoff, ReadingLost
+from hybrid_layer.remote.entries import Epoch
 from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.refusals import cause_of
@@ -90,6 +91,18 @@ class Pops:
             self._clock.measured(_time(await self._answer(("TIME",))), asked)
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose(error)
+
+    async def make_sure_of_epoch(self, key: str, epoch: Epoch) -> None:
+        """Ask for the epoch in `key`. A cancellation is kept in mind, as in `pop`."""
+        if self._connection is None:
+            return
+        known = epoch.known
+        try:
+            reply = await self._answer(("GET", key))
+        except (RedisError, OSError, TimeoutError) as error:
+            await self._lose(error)
+        else:
+            epoch.answered(reply if is_text(reply) else b"", known)
 
     def give_up(self) -> None:
         """Let the next cancellation end the pop, whatever it holds: the loop will not run long enough to wait."""

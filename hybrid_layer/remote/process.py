@@ -17,6 +17,7 @@ from hybrid_layer.remote.machine_reader import MachineReader
 from hybrid_layer.remote.mail import Mail
 from hybrid_layer.remote.options import RemoteOptions
 from hybrid_layer.remote.outages import Outages
+from hybrid_layer.remote.pops import Pops
 from hybrid_layer.remote.pubsub_mail import PubSubMail
 from hybrid_layer.remote.queued_mail import QueuedMail
 from hybrid_layer.remote.shards import shard_for
@@ -105,6 +106,14 @@ class Process:
             self.undecodable(self.home, "an entry")
             return None
         return entry
+
+    async def is_present(self, shard: Shard, raw: bytes, pops: Pops) -> bool:
+        """Whether an entry that `pops` got and `accept` dropped is of the present: the server lost a flush."""
+        entry = parse(raw)
+        if entry is None or not shard.epoch.is_past(entry.epoch):
+            return False
+        await pops.make_sure_of_epoch(shard.keys.epoch, shard.epoch)
+        return not shard.epoch.is_past(entry.epoch)
 
     def accept_note(self, shard: Shard, raw: bytes) -> Note | None:
         """What somebody did to a membership of this process, or None if that cannot be."""

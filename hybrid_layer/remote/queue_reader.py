@@ -215,6 +215,8 @@ class QueueReader:
 
     async def _accept(self, pops: Pops, channel: str, raw: bytes) -> None:
         entry = self._process.accept(self._shard, raw)
+        if entry is None and await self._process.is_present(self._shard, raw, pops):
+            entry = self._process.accept(self._shard, raw)
         if entry is None:
             return
         generation = self._shard.epoch.generation

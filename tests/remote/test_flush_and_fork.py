@@ -8,9 +8,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from hybrid_layer.remote import RedisChannelLayer, io_thread, sockets
+import pytest
+
+from hybrid_layer import HybridChannelLayer
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, io_thread, sockets
 from tests.process_main import Parent
 from tests.processes import Process
+from tests.remote.tools import recovered
 from tests.servers import Server
 
 Make = Callable[..., Any]
@@ -88,6 +92,43 @@ def test_others_drop_what_they_had_taken_in(
     run(main())
     process.send("go on")
     assert process.result() == [4]
+
+
+WAYS = {
+    "queue": (RedisChannelLayer, {}),
+    "pubsub": (RedisPubSubChannelLayer, {}),
+    "hybrid": (HybridChannelLayer, {"routes": {"normal": "remote"}}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_server_that_forgot_a_flush(way: str, new_server: Callable[..., Server], prefix: str, run: Run) -> None:
+    """A replica may take over that has not heard of the last one yet. What is sent from then on is of the present."""
+    layer_class, options = WAYS[way]
+    server = new_server()
+    sender, reader = (layer_class(hosts=[server.url], prefix=prefix, **options) for _ in range(2))
+    key = f"{prefix}|1|epoch|"
+
+    async def main() -> None:
+        channels = ["normal", await reader.new_channel(), await reader.new_channel()]
+        await reader.flush()
+        await reader.flush()
+        await reader.group_add("g", channels[2])
+        await sender.send("normal", {"n": 0})
+        assert await reader.receive("normal") == {"n": 0}
+        server.command("SET", key, server.command("GET", key).replace(b":2", b":1"))
+        for kind in ("normal", "pubsub"):
+            server.command("CLIENT", "KILL", "TYPE", kind)
+        await recovered(lambda: reader.group_add("h", channels[2]))  # by pub/sub, once it listens again
+        for channel in channels[:2]:
+            await recovered(lambda channel=channel: sender.send(channel, {"n": 1}))  # type: ignore[misc]
+        await recovered(lambda: sender.group_send("h", {"n": 1}))
+        for channel in channels:
+            assert await asyncio.wait_for(reader.receive(channel), 5) == {"n": 1}
+        for layer in (sender, reader):
+            await layer.close()
+
+    run(main())
 
 
 def fork_and_use(parent: Parent, options: dict[str, Any]) -> list[Any]:

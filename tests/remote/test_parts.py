@@ -163,6 +163,24 @@ def test_messages_of_an_incarnation_that_is_over() -> None:
     assert epoch.admits(b"b:0")
 
 
+def test_a_server_that_tells_of_fewer_flushes_has_lost_some() -> None:
+    epoch = Epoch()
+    epoch.meet(b"a:3")
+    known = epoch.known
+    epoch.meet(b"a:4")
+    epoch.answered(b"a:3", known)
+    assert not epoch.meet(b"a:3"), "the answer was on its way when there was a flush"
+    epoch.answered(b"a:2", epoch.known)
+    assert epoch.generation == 1
+    assert epoch.admits(b"a:2")
+    assert epoch.admits(b"a:3")
+    assert epoch.generation == 2, "this is another flush"
+    epoch.answered(b"b:0", epoch.known)
+    assert epoch.known == (b"b", 0)
+    epoch.answered(b"", epoch.known)
+    assert epoch.known == (b"b", 0)
+
+
 def test_incarnations_that_are_over_are_forgotten_in_time() -> None:
     epoch = Epoch()
     for n in range(1000):
