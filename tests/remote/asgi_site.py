@@ -1,0 +1,32 @@
+"""A site for ASGI servers: each websocket hears what any says. LAYER_OPTIONS in the environment are the layer's."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+
+from tests import django_settings
+
+django_settings.configure()
+settings.CHANNEL_LAYERS = {
+    "default": {"BACKEND": "hybrid_layer.HybridChannelLayer", "CONFIG": json.loads(os.environ["LAYER_OPTIONS"])}
+}
+
+
+class Hall(AsyncWebsocketConsumer):
+    """One websocket: of one group, and of one process-specific channel."""
+
+    groups = ("hall",)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.channel_layer.group_send("hall", {"type": "said", "text": text_data})
+
+    async def said(self, event: dict[str, Any]) -> None:
+        await self.send(event["text"])
+
+
+application = Hall.as_asgi()
