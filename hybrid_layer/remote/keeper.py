@@ -92,9 +92,7 @@ class Keeper:
         """Keep no more, from any thread."""
         thread = io_thread.current()
         thread.leave(self)
-        task = self._task
-        if task is not None:
-            thread.call_soon(task.cancel)
+        thread.call_soon(self._cancel)  # not at once: the thread may only just be about to start it
 
     def remember(self, group: str, member: str, shard: int) -> None:
         """`member` was made one of `group`; put that back when the server forgets it."""
@@ -158,6 +156,10 @@ class Keeper:
             self._news = asyncio.Event()
             count = self._process.statistics.count
             self._task = start_task(loop, keep_going("the keeper", self._run, count, last_pause=self._life / 3))
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     async def _run(self) -> None:
         failures = 0

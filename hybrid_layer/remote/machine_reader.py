@@ -59,8 +59,7 @@ class MachineReader:
         """Read no more, from any thread."""
         thread = io_thread.current()
         thread.leave(self)
-        if self._task is not None:
-            thread.call_soon(self._task.cancel)
+        thread.call_soon(self._cancel)  # not at once: the thread may only just be about to start it
 
     def start(self) -> None:
         """Begin in the I/O thread's loop. See `io_thread.Resident`."""
@@ -69,6 +68,10 @@ class MachineReader:
             self._loop = loop
             self._news = asyncio.Event()
             self._task = start_task(loop, keep_going(_WHAT, self._run, self._process.statistics.count))
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     async def _run(self) -> None:
         while not await self._read(await self._name()):

@@ -59,10 +59,14 @@ class Watch:
             self._task = start_task(loop, keep_going("the watch over Sentinels", self._run, None))
 
     def _stop(self) -> None:
-        thread, task = self._thread, self._task
-        if thread is io_thread.current() and thread is not None and task is not None:
+        thread = self._thread
+        if thread is io_thread.current() and thread is not None:
             thread.leave(self)
-            thread.call_soon(task.cancel)
+            thread.call_soon(self._cancel)  # not at once: the thread may only just be about to start it
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     async def _run(self) -> None:
         while True:
