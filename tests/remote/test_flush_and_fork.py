@@ -131,6 +131,25 @@ def test_a_server_that_forgot_a_flush(way: str, new_server: Callable[..., Server
     run(main())
 
 
+@pytest.mark.parametrize("value", ["", "x", ":", "x:1e5", "5-5:" + 30 * "9"])
+def test_an_epoch_that_a_stranger_wrote_is_replaced(
+    make_layer: Make, server: Server, prefix: str, run: Run, value: str
+) -> None:
+    layer = make_layer(expiry=1)
+
+    async def main() -> None:
+        name = await layer.new_channel()
+        server.command("SET", f"{prefix}|1|epoch|", value)
+        async with asyncio.timeout(10):
+            while server.command("GET", f"{prefix}|1|epoch|") == value.encode():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await layer.send(name, {"n": 1})
+        assert await asyncio.wait_for(layer.receive(name), 5) == {"n": 1}
+        await layer.close()
+
+    run(main())
+
+
 def fork_and_use(parent: Parent, options: dict[str, Any]) -> list[Any]:
     """Fork with connections open in a loop; use the layer in both processes."""
     layer = RedisChannelLayer(**options)

@@ -28,5 +28,10 @@ end
 local notes = redis.call('LRANGE', KEYS[2], 0, -1)
 redis.call('DEL', KEYS[2])
 local epoch = current_epoch(KEYS[3], ARGV[2] == '1')
+local flushes = string.match(epoch, '^.+:(%d+)$')
+if not flushes or #flushes > 15 then -- a stranger's, under which nobody could read what is stored
+  redis.call('DEL', KEYS[3])
+  epoch = current_epoch(KEYS[3], ARGV[2] == '1')
+end
 prolong_epoch(KEYS[3], life)
 return {gone, epoch, time[1], time[2], unpack(notes)}
