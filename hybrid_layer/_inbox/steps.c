@@ -81,13 +81,10 @@ int leave(State *state, Inbox *inbox, PyObject *name, Channel *channel, Waiter *
     return status < 0 ? -1 : 0;
 }
 
-/* 1: it may be handed out. 0: it was flushed or has expired, which is counted. -1: an exception. Runs Python code. */
-static int is_good(State *state, Inbox *inbox, struct message *message) {
-    PyObject *epoch = inbox->epoch != NULL ? PyObject_CallNoArgs(inbox->epoch) : PyLong_FromLong(0);
-    if (epoch == NULL)
-        return -1;
+/* 1: it may be handed out. 0: it was flushed or has expired, which is counted. -1: an exception. Runs Python code if it has
+ * expired. */
+static int is_good(State *state, Inbox *inbox, struct message *message, PyObject *epoch) {
     int good = PyObject_RichCompareBool(message->epoch, epoch, Py_EQ);
-    Py_DECREF(epoch);
     if (good <= 0)
         return good;
     double now = monotonic(state);
@@ -103,10 +100,20 @@ static int is_good(State *state, Inbox *inbox, struct message *message) {
 PyObject *take(State *state, Inbox *inbox, PyObject *name, Channel *channel) {
     for (;;) {
         Channel *from = channel->is_whole ? channel_oldest(inbox, name) : channel;
-        struct message *message = from != NULL ? channel_take(from) : NULL;
-        if (message == NULL)
+        if (from == NULL || from->count == 0)
             return NULL;
-        int good = is_good(state, inbox, message);
+        /* Before the message is taken: a signal handler may raise, and then it has to stay. */
+        PyObject *epoch = inbox->epoch != NULL ? PyObject_CallNoArgs(inbox->epoch) : PyLong_FromLong(0);
+        if (epoch == NULL)
+            return NULL;
+        from = channel->is_whole ? channel_oldest(inbox, name) : channel;
+        struct message *message = from != NULL ? channel_take(from) : NULL;
+        if (message == NULL) { /* somebody else has taken it meanwhile */
+            Py_DECREF(epoch);
+            continue;
+        }
+        int good = is_good(state, inbox, message, epoch);
+        Py_DECREF(epoch);
         PyObject *payload = good > 0 ? Py_NewRef(message->payload) : NULL;
         message_release(message);
         if (good != 0)

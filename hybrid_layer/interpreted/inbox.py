@@ -229,8 +229,9 @@ class Inbox:
     def _take_from(self, channel: _Channel) -> bytes | None:
         messages = channel.messages
         while messages:
+            epoch = self._epoch()  # before the message is taken: a signal handler may raise, and then it has to stay
             message = messages.popleft()
-            if message.epoch != self._epoch():
+            if message.epoch != epoch:
                 continue
             if message.deadline > monotonic():
                 return message.payload

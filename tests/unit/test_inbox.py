@@ -107,6 +107,23 @@ def test_older_epochs_are_discarded() -> None:
     assert take(box, "p!1") == b"after"
 
 
+@pytest.mark.parametrize("name", ["p!1", "p!"])
+def test_message_stays_if_a_signal_handler_raises_before_it_is_taken(name: str) -> None:
+    is_interrupted = True
+
+    def epoch() -> int:
+        if is_interrupted:
+            raise TimeoutError("a soft time limit")
+        return 0
+
+    box = Inbox(Policy(), Statistics(), epoch=epoch)
+    box.deliver(["p!1"], b"one", later())
+    with pytest.raises(TimeoutError):
+        take(box, name)
+    is_interrupted = False
+    assert take(box, name) == b"one"
+
+
 def test_busy_channel_gives_the_loop_its_turns() -> None:
     async def main() -> None:
         box = inbox(capacity=10_000)
