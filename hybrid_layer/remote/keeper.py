@@ -120,7 +120,7 @@ class Keeper:
     def connection_lost(self, shard: int) -> None:
         """A connection broke, so the server may have lost its data."""
         self._lost.add(shard)
-        self._process.shards[shard].clock.doubt()
+        self._process.shards[shard].doubt()
         self.look_now()
 
     def clock_set(self, shard: int) -> None:

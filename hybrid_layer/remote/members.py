@@ -91,9 +91,9 @@ class Members:
         while True:
             capacities = [text for part, capacity in list(known.items()) for text in (part, capacity)]
             capacity = policy.capacity if policy.uniform else 0
-            asked, known_clock = boottime(), shard.clock.for_scripts()
+            asked, told = boottime(), shard.for_scripts()
             command = script.command(
-                keys, payload, process.expiry_ms, capacity, shard.keys.base, *names, *capacities, known_clock
+                keys, payload, process.expiry_ms, capacity, shard.keys.base, *names, *capacities, told
             )
             reply = await process.connections.run(shard.number, command, replies.is_group_outcome)
             if reply[0] != -1:
@@ -106,6 +106,7 @@ class Members:
             self._part_capacities[group] = known
         shard.epoch.meet(reply[4])
         shard.clock.measured(reply[5] / 1000, asked)
+        shard.ran(told, asked)
         for key, number in zip(("sent", "full", "dead", "expired"), reply, strict=False):
             if number:
                 process.statistics.count(key, number)

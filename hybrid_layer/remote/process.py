@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hybrid_layer import identity
-from hybrid_layer.clock import ServerClock
+from hybrid_layer.clock import ServerClock, boottime
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.names import process_of
 from hybrid_layer.remote.connections import Connections
@@ -24,11 +25,14 @@ from hybrid_layer.remote.shards import shard_for
 from hybrid_layer.statistics import Statistics, warn
 from hybrid_layer.transport import Machine, Settings
 
+_PROLONG_AFTER = 5 * 3600.0
+"""Seconds after which scripts look at the epoch's life again: ``scripts/include/epoch.lua`` relies on six hours."""
+
 
 class Shard:
     """What a process knows of one shard: a server, or its part of a cluster."""
 
-    __slots__ = ("clock", "epoch", "host", "keys", "number")
+    __slots__ = ("_prolonged_until", "clock", "epoch", "host", "keys", "number")
 
     def __init__(self, number: int, host: Host, prefix: str, clock: ServerClock) -> None:
         self.number = number
@@ -36,6 +40,23 @@ class Shard:
         self.keys = Keys(prefix, host.tag)
         self.clock = clock
         self.epoch = Epoch()
+        self._prolonged_until = -math.inf
+        """Until when no script need look at the life of the epoch's key for this process."""
+
+    def for_scripts(self) -> str:
+        """What this process knows of the clock, and a "|" if scripts need not look at the life of the epoch."""
+        told = self.clock.for_scripts()
+        return f"{told}|" if told and boottime() < self._prolonged_until else told
+
+    def ran(self, told: str, asked: float) -> None:
+        """A script that prolongs the epoch ran through. It was given `told`, at `asked` of `boottime`."""
+        if not told.endswith("|"):
+            self._prolonged_until = asked + _PROLONG_AFTER
+
+    def doubt(self) -> None:
+        """It may be on another server by now."""
+        self.clock.doubt()
+        self._prolonged_until = -math.inf
 
 
 class Process:

@@ -18,10 +18,10 @@ _FULL, _DEAD = 1, 2
 async def store(process: Process, shard: Shard, channel: str, payload: bytes, keys: list[str]) -> None:
     """Store `payload` on `shard` or raise `ChannelFull`. `keys` are those of ``scripts/send.lua``."""
     capacity = process.policy.capacity_for(channel)
-    asked, clock = boottime(), shard.clock
-    command = scripts.SEND.command(keys, payload, channel, capacity, process.expiry_ms, clock.for_scripts())
+    asked, told = boottime(), shard.for_scripts()
+    command = scripts.SEND.command(keys, payload, channel, capacity, process.expiry_ms, told)
     outcome, expired, epoch, now_ms = await process.connections.run(shard.number, command, replies.is_outcome)
-    clock.measured(now_ms / 1000, asked)
+    shard.clock.measured(now_ms / 1000, asked)
     shard.epoch.meet(epoch)
     if expired:
         process.statistics.count("expired", expired)
@@ -31,6 +31,8 @@ async def store(process: Process, shard: Shard, channel: str, payload: bytes, ke
     process.statistics.count("sent")
     if outcome == _DEAD:
         process.statistics.count("dead")
+    else:
+        shard.ran(told, asked)
 
 
 def _full_text(channel: str, capacity: int) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from hybrid_layer import HybridChannelLayer
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.clock import boottime
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, process
 from tests.servers import Server
 
 Run = Callable[..., Any]
@@ -67,19 +68,59 @@ def test_the_epoch_outlives_what_carries_it(prefix: str, server: Server, run: Ru
         await soon.flush()
         assert server.command("PTTL", epoch) > left - 60_000  # never shortened
         before = server.command("GET", epoch)
-        uses: list[Callable[[], Any]] = [
-            lambda: soon.send("jobs", {"n": 4}),
-            lambda: soon.group_add("g", "jobs"),
-            lambda: soon.group_send("g", {"n": 5}),
-            soon.flush,
+        uses: list[Callable[[RedisChannelLayer], Any]] = [
+            lambda layer: layer.send("jobs", {"n": 4}),
+            lambda layer: layer.group_add("g", "jobs"),
+            lambda layer: layer.group_send("g", {"n": 5}),
+            lambda layer: layer.flush(),
         ]
         for use in uses:
             for life in ("PERSIST", "PEXPIRE"):  # as earlier releases left it, and soon to end
                 server.command(life, epoch, *([60_000] if life == "PEXPIRE" else []))
-                await use()
+                layer = RedisChannelLayer(hosts=[server.url], prefix=prefix, expiry=1)
+                await use(layer)
+                await layer.close()
                 assert server.command("PTTL", epoch) > DAY
         assert server.command("GET", epoch).partition(b":")[0] == before.partition(b":")[0]
         for each in (soon, late):
+            await each.close()
+
+    run(main())
+
+
+def test_who_sends_for_long_looks_after_the_epoch_again(
+    prefix: str, server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, late = (RedisChannelLayer(hosts=[server.url], prefix=prefix, expiry=expiry) for expiry in (1, 7 * 86_400))
+    epoch = f"{prefix}|1|epoch|"
+
+    async def main() -> None:
+        sends: list[Callable[[RedisChannelLayer], Any]] = [
+            lambda layer: layer.send("jobs", {"n": 1}),
+            lambda layer: layer.group_send("g", {"n": 2}),
+        ]
+        await layer.group_add("g", "jobs")
+        await late.send("jobs", {"n": 0})
+        for send in sends:
+            for _ in range(2):
+                await send(layer)
+            server.command("PEXPIRE", epoch, 60_000)
+            await send(layer)
+            assert server.command("PTTL", epoch) <= 60_000  # it has just looked
+            await send(late)
+            assert server.command("PTTL", epoch) > 14 * DAY  # what lives for long does not rely on that
+            server.command("PEXPIRE", epoch, 60_000)
+            with monkeypatch.context() as patch:
+                patch.setattr(process, "boottime", lambda: boottime() + 5 * 3600)
+                await send(layer)
+            assert server.command("PTTL", epoch) > DAY
+        server.command("PEXPIRE", epoch, 60_000)
+        server.command("CLIENT", "KILL", "TYPE", "normal")
+        async with asyncio.timeout(10):
+            while server.command("PTTL", epoch) <= 60_000:  # it may be another server
+                await asyncio.sleep(0.05)
+                await layer.send("jobs", {"n": 3})
+        for each in (layer, late):
             await each.close()
 
     run(main())

@@ -9,7 +9,7 @@
 -- include: clock epoch notes publish
 
 local epoch, life = current_epoch(KEYS[2]), tonumber(ARGV[2])
-local deadline = as_text(server_ms() + life)
+local deadline = string.format('%.0f', server_ms() + life)
 local added
 if ARGV[3] == 'restore' then
   added = redis.call('ZADD', KEYS[1], 'NX', deadline, ARGV[1])

@@ -15,11 +15,11 @@ if refusal then
 end
 local epoch = current_epoch(KEYS[2])
 local now, life, base = server_ms(), tonumber(ARGV[2]), ARGV[4]
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  prolong_epoch(KEYS[2], life)
-  return {publish(KEYS[1], new_entry(now + life, epoch, '', ARGV[1])), 0, 0, 0, epoch, now}
-end
 local told = #ARGV % 2 == 0 and ARGV[#ARGV]
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  prolong_epoch(KEYS[2], life, told)
+  return {publish(KEYS[1], entry_head(now + life, epoch) .. '|' .. ARGV[1]), 0, 0, 0, epoch, now}
+end
 local members = members_by_part(KEYS[1], base, epoch, now)
 local capacity_of, unknown = capacities(members.parts, tonumber(ARGV[3]), ARGV, 6)
 if not capacity_of then
@@ -29,20 +29,21 @@ end
 local living, gone, dead = living_and_gone(members, base, epoch, now, life, told)
 local queued, listening = {}, {}
 for _, part in ipairs(living) do
-  local way = (process_of(part) and not is_machine(part)) and listening or queued
+  local way = (of_process(part) and not is_machine(part)) and listening or queued
   way[#way + 1] = part
 end
 local sent, full, expired, doubtful = store_for_each(queued, members, capacity_of, base, ARGV[1], epoch, life, now, told)
+local head = entry_head(now + life, epoch)
 -- After the queues, since a full server refuses the script there: then nobody gets the message.
 for _, part in ipairs(listening) do
-  local entry = new_entry(now + life, epoch, members.names_of[part], ARGV[1])
+  local entry = head .. members.names_of[part] .. '|' .. ARGV[1]
   if publish(base .. 'process|' .. process_of(part), 'g|' .. ARGV[5] .. '|' .. entry) > 0 then
     sent = sent + members.count_of[part]
   else
     dead = dead + members.count_of[part]
   end
 end
-sent = sent + publish(KEYS[1], new_entry(now + life, epoch, '', ARGV[1]))
+sent = sent + publish(KEYS[1], head .. '|' .. ARGV[1])
 tidy_up(KEYS[1], base, members, gone, epoch, now)
-prolong_epoch(KEYS[2], life)
+prolong_epoch(KEYS[2], life, told)
 return {sent, full, dead + doubtful, expired, epoch, now}

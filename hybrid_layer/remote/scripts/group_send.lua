@@ -26,5 +26,5 @@ end
 local living, gone, dead = living_and_gone(members, base, epoch, now, life, told)
 local sent, full, expired, doubtful = store_for_each(living, members, capacity_of, base, ARGV[1], epoch, life, now, told)
 tidy_up(KEYS[1], base, members, gone, epoch, now)
-prolong_epoch(KEYS[2], life)
+prolong_epoch(KEYS[2], life, told)
 return {sent, full, dead + doubtful, expired, epoch, now}

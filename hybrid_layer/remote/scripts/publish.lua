@@ -5,7 +5,8 @@
 -- Returns {how many connections heard it, epoch, seconds and microseconds of the server's clock}
 -- include: clock epoch queue publish
 
-local epoch, now = current_epoch(KEYS[2]), redis.call('TIME')
-local entry = new_entry(as_ms(now) + tonumber(ARGV[3]), epoch, ARGV[2], ARGV[1])
+local epoch = current_epoch(KEYS[2])
+local now, time = server_ms()
+local entry = entry_head(now + ARGV[3], epoch) .. ARGV[2] .. '|' .. ARGV[1]
 prolong_epoch(KEYS[2], 0)
-return {publish(KEYS[1], entry), epoch, now[1], now[2]}
+return {publish(KEYS[1], entry), epoch, time[1], time[2]}

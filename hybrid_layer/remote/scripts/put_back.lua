@@ -6,10 +6,10 @@
 -- Returns 1 put back | -1 flushed meanwhile
 -- include: clock epoch queue
 
-if was_flushed(ARGV[2], current_epoch(KEYS[2])) then
+local epoch = current_epoch(KEYS[2])
+if ARGV[2] ~= epoch and string.match(ARGV[2], '^(.*):') == string.match(epoch, '^(.*):') then
   return -1
 end
-redis.call('LPUSH', KEYS[1], ARGV[1])
-prolong(KEYS[1], tonumber(ARGV[3]))
+push('LPUSH', KEYS[1], ARGV[1], tonumber(ARGV[3]))
 prolong_epoch(KEYS[2], tonumber(ARGV[3]))
 return 1

@@ -5,33 +5,37 @@
 -- Returns {1 if it may have counted as dead | 0, epoch, seconds and microseconds of the server's clock, note...}
 -- include: clock epoch alive
 
-local time = redis.call('TIME')
-local now, life = as_ms(time), tonumber(ARGV[1])
-local doubts = doubts()
-local text_of = doubts.text_of
-local gone = doubts.renewed(text_of(KEYS[1]), judge_by('', now)) == 'in time' and 0 or 1
-redis.call('SET', KEYS[1], as_text(now + life) .. '.' .. ARGV[1], 'PX', life + SLACK_MS)
+local now, time = server_ms()
+local life = tonumber(ARGV[1])
+local values = redis.call('MGET', KEYS[1], KEYS[4] or KEYS[1], KEYS[3])
+local in_time = lives(values[1], now, life) or doubts().renewed(values[1] or '', judge_by('', now)) == 'in time'
+redis.call('SET', KEYS[1], string.format('%.0f.%s', now + life, ARGV[1]), 'PX', life + SLACK_MS)
 
 local judge = judge_by(ARGV[3], now)
-if now - judge.now > TOLERATED_MS or judge.known_since == now then
+local known_since = judge.known_since
+if now - judge.now > TOLERATED_MS or known_since == now then
   redis.call('DEL', KEYS[4])
-elseif judge.known_since then
-  local since, last = string.match(text_of(KEYS[4]), '^(%d+)|(%d+)$')
+elseif known_since then
+  local since, last = string.match(values[2] or '', '^(%d+)|(%d+)$')
   since, last = tonumber(since), tonumber(last)
-  if not since or last > now or last < judge.known_since then
-    since = judge.known_since
+  if not since or last > now or last < known_since then
+    since = known_since
+    last = 0
   end
-  since = math.min(since, judge.known_since)
-  redis.call('SET', KEYS[4], as_text(since) .. '|' .. as_text(now), 'PX', life + SLACK_MS)
+  if since > known_since or now - last >= life / 20 then -- what another has just written need not be said again
+    redis.call('SET', KEYS[4], string.format('%.0f|%.0f', math.min(since, known_since), now), 'PX', life + SLACK_MS)
+  end
 end
 
 local notes = redis.call('LRANGE', KEYS[2], 0, -1)
-redis.call('DEL', KEYS[2])
-local epoch = current_epoch(KEYS[3], ARGV[2] == '1')
+if #notes > 0 then
+  redis.call('DEL', KEYS[2])
+end
+local epoch = values[3] or current_epoch(KEYS[3], ARGV[2] == '1')
 local flushes = string.match(epoch, '^.+:(%d+)$')
 if not flushes or #flushes > 15 then -- a stranger's, under which nobody could read what is stored
   redis.call('DEL', KEYS[3])
   epoch = current_epoch(KEYS[3], ARGV[2] == '1')
 end
 prolong_epoch(KEYS[3], life)
-return {gone, epoch, time[1], time[2], unpack(notes)}
+return {in_time and 0 or 1, epoch, time[1], time[2], unpack(notes)}

@@ -6,23 +6,24 @@
 --          epoch, what the server's clock shows, in ms}
 -- include: clock epoch alive queue
 
--- The name of a process-specific channel was made after the epoch.
-local epoch = current_epoch(KEYS[2], KEYS[3] ~= nil)
 local now, life = server_ms(), tonumber(ARGV[4])
-local gone = false
+local epoch, gone
 if KEYS[3] then
-  local value = redis.pcall('GET', KEYS[3])
-  if not lives(value, now, life) then
-    gone = doubts().is_gone(value, KEYS[3], string.match(KEYS[3], '^(.*)alive|'), epoch, now, ARGV[5])
+  local values = redis.call('MGET', KEYS[2], KEYS[3])
+  epoch = values[1] or current_epoch(KEYS[2], true) -- the name of a process-specific channel was made after the epoch
+  if not lives(values[2], now, life) then
+    gone = doubts().is_gone(values[2], KEYS[3], string.match(KEYS[3], '^(.*)alive|'), epoch, now, ARGV[5])
+    if gone == true then
+      return {2, 0, epoch, now}
+    end
   end
-end
-if gone == true then
-  return {2, 0, epoch, now}
+else
+  epoch = current_epoch(KEYS[2])
 end
 local room, dropped = make_room(KEYS[1], tonumber(ARGV[3]), now, life, ARGV[5])
 if not room then
   return {1, dropped, epoch, now}
 end
-append(KEYS[1], new_entry(now + life, epoch, ARGV[2], ARGV[1]), life)
-prolong_epoch(KEYS[2], life)
+push('RPUSH', KEYS[1], entry_head(now + life, epoch) .. ARGV[2] .. '|' .. ARGV[1], life)
+prolong_epoch(KEYS[2], life, ARGV[5])
 return {gone and 2 or 0, dropped, epoch, now}

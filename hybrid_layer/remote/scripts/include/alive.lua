@@ -20,6 +20,13 @@ local function doubts()
     return stamp - life <= judge.shown + TOLERATED_MS and 'in time' or 'ahead', life, stamp
   end
 
+  -- Whether the server lost its data so recently that a process without an alive key may just not have renewed it yet.
+  local function may_not_have_renewed(epoch, now)
+    local GRACE_MS = 10000
+    local since = string.match(epoch, '^L(%d+)-')
+    return since ~= nil and now - since * 1000 < GRACE_MS
+  end
+
   -- The text in a key, or an empty one.
   local function text_of(key)
     local value = redis.pcall('GET', key)

@@ -6,22 +6,15 @@ local SLACK_MS = 3600000
 
 local TOLERATED_MS = 500
 
-local function as_ms(time)
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
 local function server_ms()
-  return as_ms(redis.call('TIME'))
-end
-
-local function as_text(ms)
-  return string.format('%.0f', ms)
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000), time
 end
 
 -- How to judge what is over: {now, shown = what the clock shows, known_since = since when the caller has seen it go evenly, or nil,
--- set_at = when it was last found set, or 0}. `told` is "<known since>|<set at>|<what the clock should show>", in ms, or nothing.
+-- set_at = when it was last found set, or 0}. `told` is "<known since>|<set at>|<what the clock should show>", in ms, or nothing; for a "|" behind it see epoch.lua.
 local function judge_by(told, now)
-  local since, set_at, expected = string.match(told or '', '^(%d+)|(%d+)|(%d+)$')
+  local since, set_at, expected = string.match(told or '', '^(%d+)|(%d+)|(%d+)|?$')
   if not since then
     return {now = now, shown = now, set_at = 0}
   end

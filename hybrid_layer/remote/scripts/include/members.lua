@@ -3,13 +3,18 @@
 
 local MACHINE_FACTOR = 100 -- a machine's inbox serves many channels, whose own capacity is checked on the machine
 
+-- Whether it is the inbox of a process or a machine, whose name ends with "!".
+local function of_process(part)
+  return string.byte(part, -1) == 33
+end
+
 local function process_of(part)
-  return string.match(part, '([^.]*)!$')
+  return string.match(part, '^.*%.(.*)!$') or string.sub(part, 1, -2)
 end
 
 -- A machine's inbox, whose name begins with "@".
 local function is_machine(part)
-  return string.sub(part, 1, 1) == '@'
+  return string.byte(part) == 64
 end
 
 -- In a cluster: nil, or the refusal of a script while its slot moves to another node, where some of the keys may be that
@@ -34,7 +39,7 @@ end
 
 local function sorted_members(group, now)
   local parts, lists, names_of, count_of = {}, {}, {}, {}
-  local all = redis.call('ZRANGEBYSCORE', group, '(' .. as_text(now), '+inf')
+  local all = redis.call('ZRANGEBYSCORE', group, string.format('(%.0f', now), '+inf')
   for _, member in ipairs(all) do
     local mark = string.find(member, '!', 1, true) or #member
     local part = string.sub(member, 1, mark)
@@ -123,9 +128,8 @@ end
 local function living_and_gone(members, base, epoch, now, life, told)
   local living, gone, dead, parts, keys = {}, {}, 0, {}, {}
   for i, part in ipairs(members.parts) do
-    local process = process_of(part)
-    if process then
-      parts[#parts + 1], keys[#keys + 1] = part, base .. 'alive|' .. process
+    if of_process(part) then
+      parts[#parts + 1], keys[#keys + 1] = part, base .. 'alive|' .. process_of(part)
     else
       living[#living + 1] = part
     end
@@ -164,7 +168,7 @@ local function tidy_up(group, base, members, gone, epoch, now)
   elseif members.is_kept then
     return -- until the first membership ends, so none has
   end
-  redis.call('ZREMRANGEBYSCORE', group, '-inf', as_text(now))
+  redis.call('ZREMRANGEBYSCORE', group, '-inf', string.format('%.0f', now))
   if #gone == 0 then
     keep_members(group, base, members, epoch, now)
   end
@@ -174,13 +178,14 @@ end
 -- how many expired entries were dropped, and for how many members it is whose process seems to be gone.
 local function store_for_each(parts, members, capacity_of, base, payload, epoch, life, now, told)
   local sent, full, expired, doubtful = 0, 0, 0, 0
+  local head = entry_head(now + life, epoch)
   for _, part in ipairs(parts) do
     local count = members.count_of[part]
-    local key = base .. (process_of(part) and 'inbox|' or 'queue|') .. part
+    local key = base .. (of_process(part) and 'inbox|' or 'queue|') .. part
     local capacity = capacity_of[part] * (is_machine(part) and MACHINE_FACTOR or 1)
     local room, dropped = make_room(key, capacity, now, life, told)
     if room then
-      append(key, new_entry(now + life, epoch, members.names_of[part], payload), life)
+      push('RPUSH', key, head .. members.names_of[part] .. '|' .. payload, life)
     end
     if members.doubtful and members.doubtful[part] then
       doubtful = doubtful + count

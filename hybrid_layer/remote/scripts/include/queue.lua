@@ -1,12 +1,9 @@
 -- One list per queue. An entry is "1|<expiry stamp, ms>|<epoch>|<names>|<payload>"; the first field is the version of this
 -- format. Needs: clock. The names are those of several channels of one process, "specific.GV7Q2M4XKA!1,2,3", or of one channel.
 
-local function new_entry(stamp, epoch, names, payload)
-  return '1|' .. as_text(stamp) .. '|' .. epoch .. '|' .. names .. '|' .. payload
-end
-
-local function stamp_of(entry)
-  return tonumber(string.match(entry, '^1|(%d+)|') or '')
+-- What an entry begins with; names, "|" and payload follow.
+local function entry_head(stamp, epoch)
+  return string.format('1|%.0f|%s|', stamp, epoch)
 end
 
 -- Heads are looked at only when the queue is full: to read a head of 1 MiB just for its stamp costs everybody's server.
@@ -16,7 +13,7 @@ local function make_room(key, capacity, now, life, told)
   local length = redis.call('LLEN', key)
   local dropped = 0
   while length >= capacity do
-    local stamp = stamp_of(redis.call('LINDEX', key, 0))
+    local stamp = tonumber(string.match(redis.call('LINDEX', key, 0), '^1|(%d+)|') or '')
     if not stamp or stamp > now then
       break
     end
@@ -32,20 +29,12 @@ local function make_room(key, capacity, now, life, told)
   return length < capacity, dropped
 end
 
--- A key lives longer than its longest-lived entry, so that who reads late can count what expired, and whatever the clock is
--- set to (clock.lua). Never shortened, since senders may differ in their expiry.
-local function prolong(key, life)
-  life = 2 * life + SLACK_MS
-  if redis.call('PTTL', key) < life then
-    redis.call('PEXPIRE', key, life)
-  end
-end
-
-local function append(key, entry, life)
+-- Puts an entry into a queue, by RPUSH or LPUSH. A key lives longer than its longest-lived entry, so that who reads late can count
+-- what expired, and whatever the clock is set to (clock.lua). Never shortened, since senders may differ in their expiry.
+local function push(command, key, entry, life)
+  local key_life = 2 * life + SLACK_MS
   -- A queue that was empty is a new key, whose life need not be asked for.
-  if redis.call('RPUSH', key, entry) == 1 then
-    redis.call('PEXPIRE', key, 2 * life + SLACK_MS)
-  else
-    prolong(key, life)
+  if redis.call(command, key, entry) == 1 or redis.call('PTTL', key) < key_life then
+    redis.call('PEXPIRE', key, key_life)
   end
 end
