@@ -59,7 +59,7 @@ async def keep_going(
             return
         except Exception as error:
             if loop.is_closed():
-                raise  # this is the garbage collector, who ends what was left pending
+                return  # this is the garbage collector, who ends what was left pending
             report(what, error, count)
         if monotonic() - began > _LAST_PAUSE:  # it went well for a while
             pause = _FIRST_PAUSE

@@ -29,6 +29,7 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import leave_pending
 from hybrid_layer.remote.real_thread import Thread, is_gevent, start_thread
 from hybrid_layer.supervision import Guard, apart
+from hybrid_layer.timers import time_limit
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ _GRACE = 1.0
 """Seconds that calls under way get to end before the thread stops."""
 _BEGIN = 5.0
 """Seconds that the thread gets to begin."""
-_MARGIN = 0.2
+_MARGIN = 1.0
 """Seconds beyond its own timeout after which a call is given up, whose error is the better one."""
 _PAUSES = (0.02, 5.0)
 """Seconds, from the first to the longest, until a thread that ended of a fault is started anew."""
@@ -118,7 +119,7 @@ class IOThread:
         Raises `RemoteUnavailable` where the thread does not run.
         """
         try:
-            async with asyncio.timeout(timeout + _MARGIN):
+            async with time_limit(timeout + _MARGIN):
                 return await asyncio.wrap_future(self.submit(work))
         except TimeoutError:
             raise RemoteUnavailable(

@@ -200,6 +200,8 @@ class Link:
         self.usable = False
         if self._failure is None:
             self._failure = error
+        if self._loop.is_closed():  # this is the garbage collector, and nobody waits there
+            return
         for call in (*self._pending, *self._outbox):
             if not call.future.done():
                 call.future.set_exception(self._failure)

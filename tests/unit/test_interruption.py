@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hybrid_layer import serializers
 from hybrid_layer.exceptions import InvalidMessageValue, Undecodable
 from hybrid_layer.interruption import is_foreign
 from hybrid_layer.options import shown
@@ -67,7 +68,8 @@ class Interrupted:
 
 
 @pytest.fixture(autouse=True)
-def _slow() -> None:
+def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serializers, "_serializers", dict(serializers._serializers))
     register_serializer("slow", Slow())
 
 
