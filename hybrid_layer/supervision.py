@@ -57,7 +57,7 @@ async def keep_going(
         try:
             await work()
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # it is reported, or of no loop any more
             if loop.is_closed():
                 return  # this is the garbage collector, who ends what was left pending
             report(what, error, count)
