@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from tests.forked import run_and_exit
+from tests.forked import fork
 
 _TRACEME, _SYSCALL, _SETOPTIONS = 0, 24, 0x4200
 _TRACESYSGOOD, _EXITKILL = 1, 0x100000
@@ -24,9 +24,7 @@ _libc.ptrace.restype = ctypes.c_long
 
 def kill_at_stop(number: int, function: Callable[[], object]) -> bool:
     """Whether it came to that stop; otherwise it ended before, which must be without an exception."""
-    pid = os.fork()
-    if pid == 0:
-        run_and_exit(lambda: _be_traced(function))
+    pid = fork(lambda: _be_traced(function))
     _wait_for_stop(pid)
     _ptrace(_SETOPTIONS, pid, _TRACESYSGOOD | _EXITKILL)
     stops = 0
@@ -48,9 +46,7 @@ def count_calls(function: Callable[[Callable[[], object]], object], at_mark: Cal
 
     At each mark it stands still, and `at_mark` is called here.
     """
-    pid = os.fork()
-    if pid == 0:
-        run_and_exit(lambda: _be_traced(lambda: (os.getppid(), function(os.getppid))))
+    pid = fork(lambda: _be_traced(lambda: (os.getppid(), function(os.getppid))))
     _wait_for_stop(pid)
     _ptrace(_SETOPTIONS, pid, _TRACESYSGOOD | _EXITKILL)
     counts: list[int] = []

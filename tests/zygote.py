@@ -34,7 +34,7 @@ class Forked(Started):
     """A process that the zygote forked."""
 
     def __init__(self, status: int) -> None:
-        self._status = os.fdopen(status, "rb", buffering=0)
+        self._status = status
         self._lock = threading.Lock()
         self._code: int | None = None
         if not self._has_news(_SECONDS):
@@ -63,17 +63,19 @@ class Forked(Started):
                 self._code = self._read()
         return self._code
 
-    def end_group(self) -> list[int]:
-        self._status.close()
-        return super().end_group()
+    def __del__(self) -> None:
+        os.close(self._status)  # not before, since a thread may still wait
 
     def _has_news(self, seconds: float) -> bool:
         return bool(select.select([self._status], [], [], seconds)[0])
 
     def _read(self) -> int:
-        line = self._status.readline()
-        if not line:
-            raise RuntimeError("the keeper of a second process has gone")
+        line = b""
+        while not line.endswith(b"\n"):  # the next one may have been written already
+            read = os.read(self._status, 1)
+            if not read:
+                raise RuntimeError("the keeper of a second process has gone")
+            line += read
         return int(line)
 
 
