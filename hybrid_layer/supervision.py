@@ -26,7 +26,7 @@ T = TypeVar("T")
 Count = Callable[[str], None]
 
 _FIRST_PAUSE = 0.02
-_LAST_PAUSE = 5.0
+LAST_PAUSE = 5.0
 """Pauses before a task begins anew, in seconds."""
 
 
@@ -44,7 +44,7 @@ def start_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) ->
 
 
 async def keep_going(
-    what: str, work: Callable[[], Awaitable[None]], count: Count | None, last_pause: float = _LAST_PAUSE
+    what: str, work: Callable[[], Awaitable[None]], count: Count | None, last_pause: float = LAST_PAUSE
 ) -> None:
     """Run `work()` until it returns, anew after each exception that it did not expect.
 
@@ -61,10 +61,10 @@ async def keep_going(
             if loop.is_closed():
                 return  # this is the garbage collector, who ends what was left pending
             report(what, error, count)
-        if monotonic() - began > _LAST_PAUSE:  # it went well for a while
+        if monotonic() - began > LAST_PAUSE:  # it went well for a while
             pause = _FIRST_PAUSE
         await sleep(min(pause, last_pause))
-        pause = min(2 * pause, _LAST_PAUSE)
+        pause = min(2 * pause, LAST_PAUSE)
 
 
 class Guard:

@@ -18,9 +18,9 @@ from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
 from hybrid_layer.names import process_of
 from hybrid_layer.remote import io_thread, replies, scripts
 from hybrid_layer.remote.entries import Note
+from hybrid_layer.remote.resident_task import ResidentTask
 from hybrid_layer.statistics import warn
-from hybrid_layer.supervision import keep_going, start_task
-from hybrid_layer.timers import sleep, time_limit
+from hybrid_layer.timers import sleep
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process, Shard
@@ -43,14 +43,17 @@ class _Membership:
     generation: int
 
 
-class Keeper:
+class Keeper(ResidentTask):
     """One per process and layer."""
 
+    _what = "the keeper"
+
     def __init__(self, process: Process, machine: Machine | None) -> None:
+        self._life = max(float(process.policy.expiry), _LEAST_LIFE)
+        super().__init__(process.statistics.count, last_pause=self._life / 3)
         self._process = process
         self._machine = machine
         self._own_name = identity.random_id()
-        self._life = max(float(process.policy.expiry), _LEAST_LIFE)
         self._lock = threading.Lock()
         self._memberships: dict[tuple[str, str], _Membership] = {}
         self._lost: set[int] = set()
@@ -59,10 +62,6 @@ class Keeper:
         """Shards whose clock was set since the memberships there were put right."""
         self._known: set[int] = set()
         """Shards that were told of this process."""
-        self._task: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._news = asyncio.Event()
-        self._settled = False
 
     # What the layer calls, in any loop and thread
 
@@ -82,18 +81,6 @@ class Keeper:
         await io_thread.current().run(lambda: self._renew(shard, process_of(member)), process.options.timeout)
         self.settle()
 
-    def settle(self) -> None:
-        """Start keeping."""
-        if not self._settled:
-            self._settled = True
-            io_thread.current().settle(self)
-
-    def stop(self) -> None:
-        """Keep no more, from any thread."""
-        thread = io_thread.current()
-        thread.leave(self)
-        thread.call_soon(self._cancel)  # not at once: the thread may only just be about to start it
-
     def remember(self, group: str, member: str, shard: int) -> None:
         """`member` was made one of `group`; put that back when the server forgets it."""
         generation = self._process.shards[shard].epoch.generation
@@ -112,10 +99,6 @@ class Keeper:
         with self._lock:
             for key in [key for key, membership in self._memberships.items() if membership.shard == shard]:
                 del self._memberships[key]
-
-    def look_now(self) -> None:
-        """Renew at once, from any thread."""
-        io_thread.current().call_soon(self._news.set)
 
     def connection_lost(self, shard: int) -> None:
         """A connection broke, so the server may have lost its data."""
@@ -148,30 +131,12 @@ class Keeper:
 
     # What runs in the I/O thread
 
-    def start(self) -> None:
-        """Begin in the I/O thread's loop. See `io_thread.Resident`."""
-        loop = asyncio.get_running_loop()
-        if self._task is None or self._task.done() or self._loop is not loop:
-            self._loop = loop
-            self._news = asyncio.Event()
-            count = self._process.statistics.count
-            self._task = start_task(loop, keep_going("the keeper", self._run, count, last_pause=self._life / 3))
-
-    def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
     async def _run(self) -> None:
         failures = 0
         while True:
-            self._news.clear()
             if await self._renew_all():
                 failures = 0
-                try:
-                    async with time_limit(self._life / 3):
-                        await self._news.wait()
-                except TimeoutError:
-                    pass
+                await self._wait(self._life / 3)
             else:
                 first, last = _BACKOFF
                 await sleep(min(last, self._life / 3, first * 2 ** min(failures, 10)))

@@ -5,20 +5,19 @@ Lives in the I/O thread. Every process of the machine that uses its remote half 
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from hybrid_layer import identity
 from hybrid_layer.exceptions import HybridLayerError, InvalidName
 from hybrid_layer.names import check_channel, local
-from hybrid_layer.remote import io_thread, scripts
+from hybrid_layer.remote import scripts
 from hybrid_layer.remote.backoff import ReadingLost
 from hybrid_layer.remote.entries import Entry
 from hybrid_layer.remote.inbox_reader import WAKE_LIFE_MS
 from hybrid_layer.remote.pops import Pops
+from hybrid_layer.remote.resident_task import ResidentTask
 from hybrid_layer.statistics import warn
-from hybrid_layer.supervision import Guard, keep_going, start_task
-from hybrid_layer.timers import time_limit
+from hybrid_layer.supervision import Guard, start_task
 
 if TYPE_CHECKING:
     from hybrid_layer.remote.process import Process, Shard
@@ -27,51 +26,20 @@ if TYPE_CHECKING:
 _LOOK_INTERVAL = 1.0
 """Seconds between two looks whether the machine has members."""
 _BATCH = 16
-_WHAT = "the reader of the machine's inbox"
 
 
-class MachineReader:
+class MachineReader(ResidentTask):
     """One per process and layer."""
 
+    _what = "the reader of the machine's inbox"
+
     def __init__(self, process: Process, machine: Machine) -> None:
+        super().__init__(process.statistics.count)
         self._process = process
         self._machine = machine
-        self._guard = Guard(_WHAT, process.statistics.count)
+        self._guard = Guard(self._what, process.statistics.count)
         self._wake_name = identity.random_id()
         self._shard: Shard | None = None
-        self._news = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.settled = False
-
-    def settle(self) -> None:
-        """Start reading, from any thread."""
-        if not self.settled:
-            self.settled = True
-            io_thread.current().settle(self)
-
-    def look_now(self) -> None:
-        """The machine has a member now."""
-        self.settle()
-        io_thread.current().call_soon(self._news.set)
-
-    def stop(self) -> None:
-        """Read no more, from any thread."""
-        thread = io_thread.current()
-        thread.leave(self)
-        thread.call_soon(self._cancel)  # not at once: the thread may only just be about to start it
-
-    def start(self) -> None:
-        """Begin in the I/O thread's loop. See `io_thread.Resident`."""
-        loop = asyncio.get_running_loop()
-        if self._task is None or self._task.done() or self._loop is not loop:
-            self._loop = loop
-            self._news = asyncio.Event()
-            self._task = start_task(loop, keep_going(_WHAT, self._run, self._process.statistics.count))
-
-    def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
 
     async def _run(self) -> None:
         while not await self._read(await self._name()):
@@ -87,7 +55,7 @@ class MachineReader:
             while not pops.cancelled and await self._name() == name:
                 if not self._has_members():
                     await pops.close()
-                    await self._wait()
+                    await self._wait(_LOOK_INTERVAL)
                     continue
                 try:
                     answer = await pops.pop(keys, _BATCH)
@@ -106,7 +74,7 @@ class MachineReader:
                 return f"@{await self._machine.id()}!"
             except (HybridLayerError, OSError) as error:
                 warn("machine", f"The local half of the layer does not work: {error}")
-                await self._wait()
+                await self._wait(_LOOK_INTERVAL)
 
     def _has_members(self) -> bool:
         try:
@@ -114,14 +82,6 @@ class MachineReader:
         except (HybridLayerError, OSError) as error:
             warn("machine", f"The local half of the layer does not work: {error}")
             return False
-
-    async def _wait(self) -> None:
-        self._news.clear()
-        try:
-            async with time_limit(_LOOK_INTERVAL):
-                await self._news.wait()
-        except TimeoutError:
-            pass
 
     async def _deliver_all(self, pops: Pops, shard: Shard, elements: list[bytes]) -> None:
         entries = []

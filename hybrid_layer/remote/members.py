@@ -49,6 +49,7 @@ class Members:
         if not self._is_foreign(channel):
             process.keeper.remember(group, member, shard.number)
         if member.startswith("@") and process.machine_reader is not None:
+            process.machine_reader.settle()
             process.machine_reader.look_now()
 
     async def discard(self, group: str, channel: str) -> None:

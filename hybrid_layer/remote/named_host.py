@@ -65,7 +65,7 @@ class NamedHost:
 
     def forget(self, cause: object = None) -> None:
         """See `hosts.Host`. Who was refused resolves the name by itself; the others may still be there."""
-        self._watch.look_soon()
+        self._watch.look_now()
 
     async def look(self) -> bool:
         """Look where the name leads, and close the connections that lead elsewhere. True if there were any.

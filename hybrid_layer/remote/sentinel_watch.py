@@ -6,16 +6,15 @@ or until a silent one is given up. Lives in the I/O thread.
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
-from hybrid_layer.remote import io_thread, sockets
+from hybrid_layer.remote import sockets
 from hybrid_layer.remote.handshake import greet
+from hybrid_layer.remote.resident_task import ResidentTask
 from hybrid_layer.remote.sentinel_answers import QUESTION, masters
-from hybrid_layer.supervision import keep_going, start_task
 from hybrid_layer.timers import sleep, time_limit
 
 if TYPE_CHECKING:
@@ -26,47 +25,19 @@ _LISTEN = 10.0
 """Seconds after which another Sentinel is listened to: the present one may have been cut off."""
 _ANSWER = 2.0
 _PAUSE = 0.5
-_inherited: list[object] = []
-"""A parent's tasks, kept in its children: as garbage they would complain of the parent's connections."""
 _AGAIN = 1.0
 """Seconds after a failover, at which connections are open that were still being opened to the old master."""
 
 
-class Watch:
+class Watch(ResidentTask):
     """Of one set of Sentinels, which it does not keep alive."""
 
+    _what = "the watch over Sentinels"
+
     def __init__(self, sentinels: Sentinels) -> None:
+        super().__init__()
         self._sentinels = weakref.ref(sentinels)
-        self._thread: io_thread.IOThread | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        weakref.finalize(sentinels, self._stop).atexit = False
-
-    def settle(self) -> None:
-        """Start listening in this process, from any thread."""
-        thread = io_thread.current()
-        if self._thread is not thread:
-            self._thread = thread
-            thread.settle(self)
-
-    def start(self) -> None:
-        """Begin in the I/O thread's loop. See `io_thread.Resident`."""
-        loop = asyncio.get_running_loop()
-        if self._task is None or self._task.done() or self._loop is not loop:
-            if self._task is not None and not self._task.done():
-                _inherited.append(self._task)
-            self._loop = loop
-            self._task = start_task(loop, keep_going("the watch over Sentinels", self._run, None))
-
-    def _stop(self) -> None:
-        thread = self._thread
-        if thread is io_thread.current() and thread is not None:
-            thread.leave(self)
-            thread.call_soon(self._cancel)  # not at once: the thread may only just be about to start it
-
-    def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        weakref.finalize(sentinels, self.stop).atexit = False
 
     async def _run(self) -> None:
         while True:

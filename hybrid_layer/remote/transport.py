@@ -92,7 +92,7 @@ class RemoteTransport:
     def serve_machine(self) -> None:
         """Read the machine's inbox from now on, whenever the machine has members."""
         process = self._process()
-        if process.machine_reader is not None and not process.machine_reader.settled:
+        if process.machine_reader is not None and process.machine_reader.thread is None:
             process.machine_reader.settle()
             process.keeper.settle()
 
