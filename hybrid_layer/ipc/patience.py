@@ -6,7 +6,11 @@ from collections.abc import Hashable
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import SegmentBusy
+from hybrid_layer.ipc import _core
 
+LOCK_REFUSED = (_core.Busy, _core.Damaged, _core.Retired, OSError)
+"""What the core raises for want of the segment's lock. That of the portable core is a record lock, and the system may
+grant none."""
 PAUSE = 0.05
 """Seconds between two tries."""
 _LIMIT = 1.8

@@ -11,6 +11,7 @@ from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.patience import LOCK_REFUSED
 from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.station import Station
 from hybrid_layer.names import local, non_local
@@ -97,7 +98,7 @@ class ProcessState:
                 core = self.segment.core
                 try:
                     messages, has_more = core.drain(part, station.number)
-                except (_core.Busy, _core.Damaged, _core.NoMemory, _core.Retired, OSError):
+                except (_core.NoMemory, *LOCK_REFUSED):
                     station.retry_soon(part, partial(self.take_in, part, station))
                     return
                 except _core.Stale:
@@ -131,7 +132,7 @@ class ProcessState:
                 core.open_inbox(part)
             for group, channel in list(self.memberships):
                 self._restore_membership(core, group, channel)
-        except (_core.Busy, _core.Damaged, _core.Retired, _core.Detached, _core.NoMemory, OSError) as error:
+        except (_core.Detached, _core.NoMemory, *LOCK_REFUSED) as error:
             cause = str(error) or type(error).__name__
             warn(("restore", self.segment.name), "Memberships are not restored yet: %s", cause)
             return False

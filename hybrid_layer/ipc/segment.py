@@ -43,7 +43,7 @@ from hybrid_layer.ipc.objects import (
     segment_name,
 )
 from hybrid_layer.ipc.ownership import refusals
-from hybrid_layer.ipc.patience import Contended
+from hybrid_layer.ipc.patience import LOCK_REFUSED, Contended
 from hybrid_layer.ipc.station import Station
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.statistics import warn
@@ -204,7 +204,7 @@ class LocalSegment:
             raise
         core.continue_epoch(lost.epoch)
         self.core = core
-        with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
+        with contextlib.suppress(*LOCK_REFUSED):
             lost.leave()
         if old_fd >= 0:
             os.close(old_fd)
@@ -246,7 +246,7 @@ class LocalSegment:
                 return  # another thread pays them
             try:
                 self.wake_loops((operation(core) or 0) if core is self.core else 0)
-            except (_core.Busy, _core.Damaged):
+            except (_core.Busy, _core.Damaged, OSError):
                 self._owed.append((core, operation))
                 return
             except (_core.Detached, _core.Retired, _core.Stale):
@@ -267,7 +267,7 @@ class LocalSegment:
             # The lock file, and what goes wrong with it, matter only for removing a segment.
             with contextlib.suppress(HybridLayerError, OSError), self._lock_file.held(patiently=True):
                 self._leave()
-            with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
+            with contextlib.suppress(*LOCK_REFUSED):
                 self.core.leave()  # if that has not come to it
         self._close_files()
 
@@ -279,9 +279,9 @@ class LocalSegment:
 
     def _leave(self) -> None:
         needed = True
-        with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
+        with contextlib.suppress(*LOCK_REFUSED):
             needed = self.core.is_needed()
-        with contextlib.suppress(_core.Busy, _core.Damaged, _core.Retired):
+        with contextlib.suppress(*LOCK_REFUSED):
             self.core.leave()
         is_current = self._has_inode() and is_same_file(self._fd, lock_bearer(self.name))
         if not needed and is_current and self.core.is_deserted():
@@ -357,7 +357,7 @@ class LocalSegment:
         return core
 
     def _warn_of_loss(self, core: _core.Segment) -> None:
-        with contextlib.suppress(HybridLayerError, Contended, _core.Busy, _core.Damaged, _core.Retired):
+        with contextlib.suppress(HybridLayerError, Contended, *LOCK_REFUSED):
             self._join(core)
             if core.is_needed():
                 warn_of_loss(core, self.name, self.prefix, self._sizes)

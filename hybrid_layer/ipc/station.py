@@ -20,6 +20,7 @@ from hybrid_layer.inbox import WaitQueue, Waker
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.doorbells import make_doorbell
 from hybrid_layer.ipc.lockfile import is_file
+from hybrid_layer.ipc.patience import LOCK_REFUSED
 from hybrid_layer.ipc.retries import Retries
 from hybrid_layer.loops import running
 from hybrid_layer.statistics import KEYS, warn
@@ -83,7 +84,7 @@ class Station:
             self.number = core.open_loop()
             """Our place, which the core takes for no other loop's, whatever becomes of it; -1: none."""
             self._path = core.doorbell(self.number)
-        except (_core.NoSlot, _core.Busy, _core.Damaged, _core.Detached, _core.Retired, _core.Stale):
+        except (_core.NoSlot, _core.Detached, _core.Stale, *LOCK_REFUSED):
             self.number = -1
             return
         try:
@@ -188,9 +189,9 @@ class Station:
     def _pop(self, channel: str) -> bytes | None:
         try:
             payload, loops, asleep = self._segment.core.pop(channel, self.number)
-        except (_core.Busy, _core.Damaged, _core.Retired, _core.NoMemory, OSError):
-            # Not registered, with the last two because not even a block for a waiter is to be had: look again by
-            # ourselves. Senders are told why.
+        except (_core.NoMemory, *LOCK_REFUSED):
+            # Not registered, as the lock, or a block for a waiter, is not to be had: look again by ourselves. Senders
+            # are told why.
             self.retry_soon("wake", self._wake_all)
             return None
         except _core.Stale:
@@ -319,7 +320,7 @@ class Station:
                 continue
             try:
                 loops = self._segment.core.unwait(name, self.number)
-            except (_core.Busy, _core.Damaged):
+            except LOCK_REFUSED:
                 self._stale.add(name)
                 raise
             if loops:
@@ -379,7 +380,7 @@ class Station:
                 self._look(core)
         except _core.Stale:
             self._reopen()
-        except (_core.Busy, _core.Damaged, _core.Detached, _core.NoMemory, _core.Retired, OSError):
+        except (_core.Detached, _core.NoMemory, *LOCK_REFUSED):
             return  # the next round tries again
         self._segment.tidy_up_after_the_dead()
         self._segment.warn_of_unread()

@@ -18,7 +18,7 @@ from hybrid_layer.exceptions import HybridLayerError
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.lockfile import LockFile
 from hybrid_layer.ipc.objects import ROOT, directory_of, lock_bearer, object_exists, open_object, remove_object
-from hybrid_layer.ipc.patience import Contended
+from hybrid_layer.ipc.patience import LOCK_REFUSED, Contended
 
 MOST = 64
 """Segments that one process looks at: those that were left last, and some others by chance."""
@@ -39,9 +39,7 @@ def sweep() -> None:
             return
         # Closing a descriptor of a file drops the record locks that the process has on it.
         if own.isdisjoint({_inode_of(lock_bearer(name)), _inode_of(directory_of(name) / "lock")}):
-            with contextlib.suppress(
-                Contended, HybridLayerError, OSError, _core.Busy, _core.Damaged, _core.NoSlot, _core.Retired
-            ):
+            with contextlib.suppress(Contended, HybridLayerError, _core.NoSlot, *LOCK_REFUSED):
                 _remove_if_left(name)
 
 
