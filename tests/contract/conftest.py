@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 
 from tests.loops import LOOPS
+from tests.marks import thorough_unless
 
 TIME_LIMIT = 30
 """Seconds after which a coroutine test has failed; nothing here waits anywhere near that long."""
@@ -157,10 +158,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     ]
     metafunc.fixturenames.append("loop_kind")
     metafunc.parametrize(("loop_kind", "configuration"), cases, indirect=["configuration"], scope="session")
-
-
-def thorough_unless(is_usual: bool) -> list[pytest.MarkDecorator]:
-    return [] if is_usual else [pytest.mark.thorough]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

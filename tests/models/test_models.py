@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.marks import thorough_unless
 from tests.models.explorer import explore
 from tests.models.scenarios import PROTOCOLS
 
 USUAL = ("slot reuse", "threads", "two consumers", "two messages", "two looks")
 """Scenarios that are gone through in little time."""
-
-
-def thorough_unless(is_usual: bool) -> list[pytest.MarkDecorator]:
-    return [] if is_usual else [pytest.mark.thorough]
 
 
 @pytest.mark.parametrize(

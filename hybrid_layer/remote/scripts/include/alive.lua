@@ -10,14 +10,14 @@ end
 
 -- What is needed only when that is in doubt, lest it be made for each message.
 local function doubts()
-  -- How an alive key was renewed: 'in time', 'late', or 'ahead' if the clock was set back since. Returns its life and stamp too.
+  -- How an alive key was renewed: 'in time', 'late', or 'ahead' if the clock was set back since. Returns its life too.
   local function renewed(value, judge)
     local stamp, life = string.match(value, '^(%d+)%.(%d+)$')
     stamp, life = tonumber(stamp), tonumber(life)
     if not stamp or stamp <= judge.now then
-      return 'late', life, stamp
+      return 'late', life
     end
-    return stamp - life <= judge.shown + TOLERATED_MS and 'in time' or 'ahead', life, stamp
+    return stamp - life <= judge.shown + TOLERATED_MS and 'in time' or 'ahead', life
   end
 
   -- Whether the server lost its data so recently that a process without an alive key may just not have renewed it yet.
@@ -67,5 +67,5 @@ local function doubts()
     return 'perhaps'
   end
 
-  return {renewed = renewed, text_of = text_of, is_gone = is_gone}
+  return {renewed = renewed, is_gone = is_gone}
 end
