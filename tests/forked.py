@@ -63,8 +63,12 @@ def _wait_until_threads_sleep() -> None:
 
 def _switches() -> list[str]:
     """How often each other thread has gone to sleep, as the system counts."""
-    tasks = [task for task in Path("/proc/self/task").iterdir() if task.name != str(threading.get_native_id())]
-    return [line for task in tasks for line in (task / "status").read_text().splitlines() if "ctxt_switches" in line]
+    switches = []
+    for task in Path("/proc/self/task").iterdir():
+        if task.name != str(threading.get_native_id()):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                switches += [line for line in (task / "status").read_text().splitlines() if "ctxt_switches" in line]
+    return switches
 
 
 WAYS = {"by Python": fork, "in C": fork_in_c, "in C, told": fork_in_c_and_tell}
