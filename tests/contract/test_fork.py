@@ -20,10 +20,10 @@ pytestmark = pytest.mark.configurations("each-path")
 @pytest.mark.parametrize(
     ("used", "way"),
     [
-        ("only built", "by Python"),
+        pytest.param("only built", "by Python", marks=pytest.mark.thorough),
         ("in a loop", "by Python"),
         ("by sync code", "by Python"),
-        ("in a loop", "in C"),
+        pytest.param("in a loop", "in C", marks=pytest.mark.thorough),
         ("by sync code", "in C"),
         ("by sync code", "in C, told"),
     ],

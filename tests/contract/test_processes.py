@@ -57,6 +57,7 @@ def test_two_workers_share_a_channel(make_layer: LayerMaker, spawn: Spawn) -> No
 
 
 @pytest.mark.configurations("each-path")
+@pytest.mark.thorough
 def test_three_workers_share_a_channel(make_layer: LayerMaker, spawn: Spawn) -> None:
     share_10_000_messages(make_layer, spawn, 3, "uvloop")
 

@@ -21,6 +21,7 @@ from hybrid_layer.loops import leave_pending
 from tests.guardian import guardian, kill_group
 from tests.ipc.tools import alive, check, doorbells, eventually, is_clean, layer_of, receive, segment_path
 from tests.loops import run
+from tests.marks import but_thorough
 from tests.process_main import Parent, is_about_the_program
 from tests.processes import ROOT
 
@@ -252,7 +253,7 @@ def locked_up(parent: Parent, prefix: str, folder: str, when: str) -> None:
         os.chroot(folder)
 
 
-@pytest.mark.parametrize("when", ["in the loop", "after the loop"])
+@pytest.mark.parametrize("when", but_thorough(["in the loop", "after the loop"], "in the loop"))
 @pytest.mark.parametrize("places", [(), ("dev/shm",)], ids=["nothing", "another /dev/shm"])
 def test_end_in_a_chroot(prefix: str, spawn: Any, tmp_path: Path, when: str, places: tuple[str, ...]) -> None:
     """It sees neither the segment's name nor its directory, and ends without a word about that."""

@@ -22,6 +22,7 @@ from hybrid_layer.ipc.objects import ROOT, lock_bearer
 from tests.ipc.programs import Crowd
 from tests.ipc.tools import alive, check, directory_path, doorbells, is_clean, layer_of, receive, segment_of
 from tests.loops import run
+from tests.marks import but_thorough
 from tests.process_main import Parent
 from tests.processes import Process
 
@@ -188,7 +189,7 @@ def send_without_descriptors(parent: Parent, prefix: str) -> None:
 # Memory of a process
 
 
-@pytest.mark.parametrize("discards", [True, False], ids=["discard", "forget"])
+@pytest.mark.parametrize("discards", but_thorough([True, False], True), ids=["discard", "forget"])
 def test_consumers_that_come_and_go(prefix: str, discards: bool) -> None:
     """Forty thousand of them, some with messages that they do not read; what is forgotten expires."""
     layer = layer_of(prefix, group_expiry=0.2, expiry=0.2, group_memory=8 << 20, capacity=10)

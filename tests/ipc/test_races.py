@@ -17,12 +17,13 @@ import pytest
 from hybrid_layer.ipc import _core
 from tests.ipc.compiling import HERE, compile_all, link, made_once, run
 from tests.ipc.tools import core_sources
+from tests.marks import but_thorough
 
 pytestmark = pytest.mark.timeout(300)  # to compile takes its time where others work, too
 
 SANITIZED = ("-O1", "-fsanitize=thread")
 # Record locks, with which the portable core keeps others out, do not tell between two handles of one process.
-HANDLES = (1,) if _core.PORTABLE else (1, pytest.param(2, marks=pytest.mark.thorough), 4)
+HANDLES = (1,) if _core.PORTABLE else but_thorough((1, 2, 4), 2, 4)
 
 
 def make(directory: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from tests.clocks import Clocks
+from tests.marks import but_thorough
 from tests.process_main import Parent
 from tests.servers import KINDS, Kind, Server, start_server
 
@@ -140,7 +141,7 @@ def test_the_clock_is_set_during_traffic(way: str, server: Server, clocks: Clock
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("seconds", [-7200.0, 300.0])
+@pytest.mark.parametrize("seconds", but_thorough([-7200.0, 300.0], -7200.0))
 def test_the_clock_is_set_while_all_wait(
     way: str, seconds: float, server: Server, clocks: Clocks, prefix: str, run: Run
 ) -> None:

@@ -14,6 +14,7 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.cluster import hash_tags
 from tests.clusters import Cluster, cluster_of, info, slot_of, wait
+from tests.marks import but_thorough
 from tests.remote.tools import exchange, recovered, resumes
 from tests.remote.traffic import Traffic
 from tests.servers import Server
@@ -23,7 +24,9 @@ Run = Callable[..., Any]
 (TAG,) = hash_tags(1)
 SLOT = slot_of(TAG)
 LABEL = "cluster"
-by_both_ways = pytest.mark.parametrize("layer_class", [RedisChannelLayer, RedisPubSubChannelLayer])
+by_both_ways = pytest.mark.parametrize(
+    "layer_class", but_thorough([RedisChannelLayer, RedisPubSubChannelLayer], RedisPubSubChannelLayer)
+)
 
 
 def kind_for(layer_class: Any, servers: list[Server]) -> Any:

@@ -14,6 +14,7 @@ import redis
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
+from tests.marks import but_thorough
 from tests.servers import HOST, Server, free_port
 
 Make = Callable[..., Any]
@@ -49,7 +50,7 @@ def failing(kind: str, new_server: Callable[..., Server]) -> tuple[dict[str, Any
     return host, 0.02, 20
 
 
-@pytest.mark.parametrize("how", ["in one loop", "in loops of their own"])
+@pytest.mark.parametrize("how", but_thorough(["in one loop", "in loops of their own"], "in loops of their own"))
 @pytest.mark.parametrize("kind", ["refused", "wrong password", "no name", "no TLS", "stopped"])
 def test_none_leaves_a_descriptor(
     new_server: Callable[..., Server], make_layer: Make, run: Run, kind: str, how: str
