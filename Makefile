@@ -21,7 +21,7 @@ demo: build/core ## run the example site on http://127.0.0.1:8000; HOSTS=redis:/
 .PHONY: build
 build: build/core ## compile what has changed: the C core and the inbox
 
-PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
+PYTEST := $(BIN)/python -m pytest -n 4 --dist worksteal
 # Tests that are asked for by name are run whole.
 USUAL := $(if $(filter file,$(origin TESTS)),not thorough and not long,not long)
 .PHONY: test
@@ -57,7 +57,7 @@ portable: build/core ## test the portable core on this machine: the local half w
 	cd $(COPY) && HYBRID_LAYER_PORTABLE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	$(CC) -shared -fPIC -O1 -Wall -Wextra -Werror -o $(COPY)/elsewhere.so tests/ipc/core/elsewhere.c -ldl
 	cd $(COPY) && HYBRID_LAYER_PORTABLE=1 HYBRID_LAYER_INTERPRETED=1 PYTHONPATH=$(COPY) LD_PRELOAD=$(COPY)/elsewhere.so \
-		$(CURDIR)/$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not long and not thorough' $(LOCAL_TESTS)
+		$(CURDIR)/$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not long and not thorough' $(LOCAL_TESTS)
 
 .PHONY: browser
 browser: build/core ## test the example site in headless Chromium

