@@ -190,6 +190,8 @@ def test_what_has_expired_does_so_whatever_was_set(server: Server, clocks: Clock
         for seconds in (300.0, -300.0):
             await layer.send("normal", {"n": "before"})
             clocks.step(seconds)
+            for _ in range(2):  # Valkey answers the first question by what it read before
+                server.command("TIME")
             await layer.send("normal", {"n": "after"})
             await asyncio.sleep(0.6)
             await layer.send("normal", {"n": "new"})
