@@ -29,12 +29,12 @@ test: build/core ## run the tests, in some minutes; TESTS=tests/unit/test_names.
 	$(PYTEST) $(if $(SERVER),--server=$(SERVER)) -m '$(USUAL)' $(TESTS)
 
 # A test that needs several servers gets one of each kind; most need one, and that is the newest Redis.
-ON_SERVERS := $(addprefix tests/remote/test_,scripts.py readers.py pubsub.py recovery.py)
 .PHONY: test-all
-test-all: test ## run all that CI runs: more configurations, each kind of server, the browser
+test-all: test ## run all that CI runs: more configurations, each kind of server, the portable core, the browser
 	$(PYTEST) -m 'thorough and not long' $(TESTS)
-	$(PYTEST) -m 'not thorough and not long' --server=redis-6.2 $(ON_SERVERS)
-	$(PYTEST) -m 'not thorough and not long' --server=valkey $(ON_SERVERS)
+	$(PYTEST) -m 'not thorough and not long' --server=redis-6.2 tests/remote
+	$(PYTEST) -m 'not thorough and not long' --server=valkey tests/remote
+	$(MAKE) portable
 	$(MAKE) browser
 
 .PHONY: test-long

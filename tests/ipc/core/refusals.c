@@ -38,7 +38,8 @@ static bool fails(const char *function) {
     return true;
 }
 
-static bool is_ours(const char *path) { return strstr(path, "hybrid_layer.") != NULL; }
+/* The portable core's objects have a short name. */
+static bool is_ours(const char *path) { return strstr(path, "hybrid_layer.") != NULL || strstr(path, "/hl.") != NULL; }
 
 static bool is_our_file(int fd) {
     char link[64], path[256];
