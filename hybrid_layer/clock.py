@@ -131,7 +131,7 @@ class ServerClock:
         """The server has been asked for time and epoch, at `asked`: for a while `stamp` need not ask again."""
         now = boottime()
         if now - asked <= _GOOD_WITHIN:
-            self._stamps_until = now + _STAMPS_FOR
+            self._stamps_until = now + min(_STAMPS_FOR, self.keep)  # as others keep the distance that it is from
 
     def stamp(self, life_ms: int) -> int | None:
         """What the server's clock shows after another `life_ms`, never too early. None: ask the server."""

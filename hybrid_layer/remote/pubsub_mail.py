@@ -53,6 +53,7 @@ class PubSubMail:
         self._guard = Guard("the listener of pub/sub", process.statistics.count)
         self._group_start = b""
         self._epoch_name = b""
+        self._listens_since = monotonic()
         self._lock = threading.Lock()
         self._doubted: deque[_Doubted] = deque()
         self._adoptions: dict[tuple[str, str], Question] = {}
@@ -143,6 +144,7 @@ class PubSubMail:
     # What comes
 
     def _begins(self) -> None:
+        self._listens_since = monotonic()
         self._process.home.epoch.await_no_more()
 
     def _names(self) -> list[str]:
@@ -206,11 +208,19 @@ class PubSubMail:
             self._deliver(entry, others, self._process.home.epoch.generation)
 
     def _deliver(self, entry: Entry, channels: Sequence[str], generation: int) -> None:
-        left = self._process.home.clock.left(entry.stamp_ms)
+        left = self._left(entry)
         if left <= 0 or self._doubted:
             self._doubt(_Doubted(entry, channels, generation))
         else:
             self._process.inbox.deliver(channels, entry.payload, monotonic() + left, generation)
+
+    def _left(self, entry: Entry) -> float:
+        """Seconds until it expires. What is heard on this connection was sent after its begin, whatever the stamp says.
+
+        For that may be of a clock that was set before this process could see it.
+        """
+        left = self._process.home.clock.left(entry.stamp_ms)
+        return left if left > 0 else max(left, self._listens_since + self._process.policy.expiry - monotonic())
 
     def _doubt(self, doubted: _Doubted) -> None:
         """It looks expired. But the server's clock may have been set: that is asked first, and what follows waits."""
@@ -232,7 +242,7 @@ class PubSubMail:
         with self._lock:
             while self._doubted:
                 with self._guard:
-                    self._settle(self._doubted[0], clock.left(self._doubted[0].entry.stamp_ms))
+                    self._settle(self._doubted[0], self._left(self._doubted[0].entry))
                 self._doubted.popleft()  # only now, or what comes next would overtake it
 
     def _settle(self, doubted: _Doubted, left: float) -> None:

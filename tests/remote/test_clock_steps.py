@@ -161,6 +161,27 @@ def test_the_clock_is_set_while_all_wait(
     run(main())
 
 
+@pytest.mark.parametrize("way", ["pubsub", "hybrid-pubsub"])
+def test_who_begins_after_it_hears_who_knows_the_clock_of_before(
+    way: str, server: Server, clocks: Clocks, prefix: str, run: Run
+) -> None:
+    """The sender has just asked for the time, and stamps what it sends by that."""
+
+    async def main() -> None:
+        flow = traffic(way, server, prefix)
+        own = await flow.sender.new_channel()
+        await flow.sender.send(own, {"n": 0})
+        assert await flow.sender.receive(own) == {"n": 0}
+        clocks.step(300)
+        name = await flow.reader.new_channel()
+        await flow.sender.send(name, {"n": 1})  # before anything that tells the sender of the step
+        assert await asyncio.wait_for(flow.reader.receive(name), 8) == {"n": 1}
+        await flow.sender.close()
+        await flow.reader.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize("seconds", [300.0, -7200.0])
 def test_what_is_stored_outlives_the_setting_of_the_clock(
     seconds: float, server: Server, clocks: Clocks, prefix: str, run: Run

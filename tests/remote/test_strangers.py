@@ -48,6 +48,40 @@ def test_a_strangers_value_at_a_key_costs_no_other_channel(
     assert [record.message for record in caplog.records if bad in record.message and "holds a string" in record.message]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("SET", "KEY", "x"),
+        ("HSET", "KEY", "PART", "x"),
+        ("HSET", "KEY", "PART", "|x"),
+        ("HSET", "KEY", "PART", "1" * 400 + "x"),
+    ],
+    ids=["string", "no count", "empty count", "long count"],
+)
+def test_what_is_kept_of_a_groups_members_is_a_strangers(
+    command: tuple[str, ...], make_layer: Make, run: Run, server: Server
+) -> None:
+    """A group of so many members is not sorted for each message; what cannot be read is sorted anew."""
+    layer = make_layer(capacity=1000)
+
+    async def main() -> None:
+        names = [await layer.new_channel() for _ in range(40)]
+        for name in names:
+            await layer.group_add("many", name)
+        await layer.group_send("many", {"n": 0})
+        assert [await read(layer, name) for name in names] == [0] * 40
+        kept = f"{layer.prefix}|1|parts|many"
+        assert server.command("TYPE", kept) in (b"hash", "hash")
+        if command[0] == "SET":
+            server.command("DEL", kept)
+        part = names[0].partition("!")[0] + "!"
+        server.command(*[{"KEY": kept, "PART": part}.get(word, word) for word in command])
+        await layer.group_send("many", {"n": 1})
+        assert [await read(layer, name) for name in names] == [1] * 40
+
+    run(main())
+
+
 NOTES = [b"", b"+|a|b|c|d", b"-|\xff|\xff", b"f|x", b"f|x:y", b"+|g|m|1|x:" + b"9" * 5000, b"?|1"]
 
 

@@ -60,15 +60,18 @@ end
 local function members_by_part(group, base, epoch, now)
   local members = {parts = {}, names_of = {}, count_of = {}, number = 0}
   local parts, names_of, count_of = members.parts, members.names_of, members.count_of
-  local kept = redis.call('HGETALL', parts_key(group, base))
+  local kept = redis.pcall('HGETALL', parts_key(group, base)) -- an error has no elements
   for i = 1, #kept, 2 do
     local part, text = kept[i], kept[i + 1]
     if part == '' then
       members.is_kept = text == epoch
     else
-      local bar = string.find(text, '|', 1, true)
-      parts[#parts + 1], names_of[part] = part, string.sub(text, bar + 1)
-      count_of[part] = tonumber(string.sub(text, 1, bar - 1))
+      local count, names = string.match(text, '^(%d+)|(.*)$')
+      if not count then -- a stranger's
+        members.is_kept = nil
+        break
+      end
+      parts[#parts + 1], names_of[part], count_of[part] = part, names, tonumber(count)
       members.number = members.number + count_of[part]
     end
   end
