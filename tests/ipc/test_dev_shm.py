@@ -1,4 +1,7 @@
-"""What only Linux's /dev/shm can do: be full, and cut a segment off. Not for the portable core, see conftest.py."""
+"""What only Linux's /dev/shm can do: be full, be missing, cut a segment off, give an object back to its owner.
+
+Not for the portable core, see conftest.py.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ from typing import Any
 import pytest
 from channels.exceptions import ChannelFull
 
-from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.exceptions import ConfigurationError, SegmentUnavailable
 from hybrid_layer.ipc import IPCChannelLayer
+from hybrid_layer.ipc.objects import lock_bearer
 from tests.ipc.small_shm import small_shm
 from tests.ipc.test_memory_full import body, fill_and_read, keep_warnings
+from tests.ipc.test_strangers import NOBODY, needs_root
 from tests.ipc.tools import doorbells, layer_of, receive, segment_of, segment_path
 from tests.loops import run
 from tests.process_main import Parent
@@ -230,3 +235,46 @@ def test_a_segment_takes_2_mib_and_what_is_unread(prefix: str) -> None:
         await layer.flush()
 
     run(main())
+
+
+@needs_root
+def test_umask_that_takes_everything(prefix: str, spawn: Spawn) -> None:
+    """Two processes of an ordinary user meet all the same, and nothing that they make is open to others."""
+    first, second = (spawn("tests.ipc.test_dev_shm:live_under_a_umask", prefix) for _ in range(2))
+    channel = first.ready()
+    second.ready()
+    second.send(channel)
+    assert second.result() is None
+    first.send(None)
+    assert first.result() == "from the other"
+
+
+async def live_under_a_umask(parent: Parent, prefix: str) -> Any:
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    os.umask(0o777)
+    layer = layer_of(prefix)
+    own = await layer.new_channel()
+    waiting = asyncio.create_task(receive(layer, own, 20))
+    await asyncio.sleep(0)
+    segment = segment_of(layer)
+    paths = [*segment.directory.iterdir(), segment.directory, lock_bearer(segment.name)]
+    assert {oct(path.stat().st_mode & 0o777) for path in paths} == {"0o600", "0o700"}
+    parent.ready(own)
+    other = await asyncio.to_thread(parent.receive)
+    if other is None:
+        return await waiting
+    await layer.send(other, {"n": "from the other"})
+    waiting.cancel()
+    return None
+
+
+def test_file_system_that_is_not_there(prefix: str, fs: Any) -> None:
+    """As pyfakefs makes one up for a test: there is nothing to be removed, and the sentence says what hides it."""
+    with pytest.raises(SegmentUnavailable) as refused:
+        run(layer_of(prefix).send("a", {"n": 1}))
+    text = str(refused.value)
+    assert "sees no folder /dev/shm" in text
+    assert "pyfakefs" in text
+    assert "Remove" not in text

@@ -22,10 +22,8 @@ from channels.exceptions import ChannelFull
 
 from hybrid_layer.exceptions import HybridLayerError, SegmentUnavailable
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.objects import lock_bearer
 from tests.ipc.compiling import HERE, made_once
-from tests.ipc.test_strangers import NOBODY, needs_root
-from tests.ipc.tools import check, is_clean, layer_of, receive, segment_of
+from tests.ipc.tools import check, is_clean, layer_of, receive
 from tests.loops import run
 from tests.process_main import Parent
 from tests.processes import Process
@@ -203,48 +201,3 @@ def fail_often(parent: Parent, prefix: str, what: str) -> str:
     library.refuse(b"", 0, 0)
     run(use(prefix))
     return text
-
-
-@needs_root
-@pytest.mark.skipif(_core.PORTABLE, reason="macOS changes no rights of an object: the umask has to leave the owner's")
-def test_umask_that_takes_everything(prefix: str, spawn: Spawn) -> None:
-    """Two processes of an ordinary user meet all the same, and nothing that they make is open to others."""
-    first, second = (spawn("tests.ipc.test_refusals:live_under_a_umask", prefix) for _ in range(2))
-    channel = first.ready()
-    second.ready()
-    second.send(channel)
-    assert second.result() is None
-    first.send(None)
-    assert first.result() == "from the other"
-
-
-async def live_under_a_umask(parent: Parent, prefix: str) -> Any:
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
-    os.umask(0o777)
-    layer = layer_of(prefix)
-    own = await layer.new_channel()
-    waiting = asyncio.create_task(receive(layer, own, 20))
-    await asyncio.sleep(0)
-    segment = segment_of(layer)
-    paths = [*segment.directory.iterdir(), segment.directory, lock_bearer(segment.name)]
-    assert {oct(path.stat().st_mode & 0o777) for path in paths} == {"0o600", "0o700"}
-    parent.ready(own)
-    other = await asyncio.to_thread(parent.receive)
-    if other is None:
-        return await waiting
-    await layer.send(other, {"n": "from the other"})
-    waiting.cancel()
-    return None
-
-
-@pytest.mark.skipif(_core.PORTABLE, reason="/tmp is there in every file system that pyfakefs makes")
-def test_file_system_that_is_not_there(prefix: str, fs: Any) -> None:
-    """As pyfakefs makes one up for a test: there is nothing to be removed, and the sentence says what hides it."""
-    with pytest.raises(SegmentUnavailable) as refused:
-        run(layer_of(prefix).send("a", {"n": 1}))
-    text = str(refused.value)
-    assert "sees no folder /dev/shm" in text
-    assert "pyfakefs" in text
-    assert "Remove" not in text
