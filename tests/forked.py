@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _imp
 import contextlib
 import ctypes
 import os
@@ -46,10 +47,12 @@ def fork_in_c(child: Callable[[], object]) -> int:
 def fork_in_c_and_tell(child: Callable[[], object]) -> int:
     """As `fork_in_c`, but the child runs its hooks. uWSGI does so with py-call-osafterfork."""
     _wait_until_threads_sleep()
+    _imp.acquire_lock()  # which the hooks' caller gives back; from Python 3.13 on, that ends a process that has it not
     pid = int(_libc.fork())
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
         run_and_exit(child)
+    _imp.release_lock()
     return pid
 
 
