@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,7 +101,8 @@ def test_interpreters_of_one_process(kind: str) -> None:
     (gh-119213). Hence the main one does the same work before.
     """
     command = [sys.executable, "-X", "dev", "-c", PROGRAM, kind]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", timeout=60)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # "" on sys.path is the main interpreter's alone
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=60)
     assert done.stderr == (
         "The machine-local layer runs in a process's main interpreter only, and this is a sub-interpreter. With "
         "mod_wsgi, set WSGIApplicationGroup %{GLOBAL}; elsewhere use processes, or hybrid_layer.remote.\n"
