@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -137,13 +138,17 @@ async def test_order_of_a_sender_that_uses_async_to_sync(make_layer: LayerMaker,
     assert await receive_numbers(layer, channel, 90) == list(range(90))
 
 
+async def until_it_is_read_here(layer: Any, channel: str) -> None:
+    """While pub/sub's listening moves from one thread to another, two readers may be woken at once, in either order."""
+    with pytest.raises(TimeoutError):
+        await receive(layer, channel, seconds=0.4)
+
+
 @kinds
 async def test_longest_waiting_reader_first(make_layer: LayerMaker, kind: str) -> None:
     layer = make_layer()
     channel = await new_channel(layer, kind)
-    # While pub/sub's listening moves from one thread to another, two may be woken at once, in either order.
-    with pytest.raises(TimeoutError):
-        await receive(layer, channel, seconds=0.4)
+    await until_it_is_read_here(layer, channel)
     for _ in range(5):
         waiting = [asyncio.create_task(receive(layer, channel)) for _ in range(4)]
         await settle()
@@ -155,6 +160,7 @@ async def test_longest_waiting_reader_first(make_layer: LayerMaker, kind: str) -
 async def test_new_reader_queues_behind_the_older_ones(make_layer: LayerMaker, kind: str) -> None:
     layer = make_layer()
     channel = await new_channel(layer, kind)
+    await until_it_is_read_here(layer, channel)
     older = asyncio.create_task(receive(layer, channel))
     await settle()
     sending = asyncio.create_task(layer.send(channel, {"n": 0}))
@@ -169,6 +175,7 @@ async def test_new_reader_queues_behind_the_older_ones(make_layer: LayerMaker, k
 async def test_cancelled_reader_neither_swallows_nor_delays(make_layer: LayerMaker, kind: str) -> None:
     layer = make_layer()
     channel = await new_channel(layer, kind)
+    await until_it_is_read_here(layer, channel)
     waiting = [asyncio.create_task(receive(layer, channel)) for _ in range(5)]
     await settle()
     for index in (0, 2):
