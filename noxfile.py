@@ -52,7 +52,7 @@ TOOLS = [tool for tool in map(Requirement, EXTRAS["dev"]) if tool.name not in OT
 
 EACH_PATH = "not uvloop and (unit or ipc or remote or queue-1 or pubsub-1)"
 """Of the contract suite, each piece of code once: what is local, queues, and pub/sub."""
-SLOW = "not model and not ten_thousand and not timeouts_around and not ends_in_two_seconds"
+SLOW = "not model and not ten_thousand and not timeouts_around and not ends_in_two_seconds and not leaves_no_state"
 """What asyncio's debug mode makes many times slower, and what is the same on every Python: models in C."""
 ON_PYTHONS = [
     "tests/unit",

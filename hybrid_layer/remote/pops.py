@@ -218,16 +218,18 @@ class Pops:
             task.cancel()
 
     async def _ask(self, *command: str) -> Any:
-        """A command whose answer may be abandoned."""
+        """A command whose answer may be abandoned: then the connection is to be closed."""
         connection = self._connection
-        await connection.send_packed_command(connection.pack_command(*command), check_health=False)
-        return await connection.read_response(disable_decoding=True)
+        try:
+            async with time_limit(self._timeout):
+                await connection.send_packed_command(connection.pack_command(*command), check_health=False)
+                return await connection.read_response(disable_decoding=True)
+        except TimeoutError:
+            raise TimeoutError(f"no answer to {command[0]} within {self._timeout} s") from None
 
     async def _measure(self) -> None:
         asked = boottime()
-        async with time_limit(self._timeout):
-            reply = await self._ask("TIME")
-        self._clock.measured(_time(reply), asked)
+        self._clock.measured(_time(await self._ask("TIME")), asked)
 
     def _warn_of_eviction(self, memory: object) -> None:
         if not isinstance(memory, bytes):

@@ -134,7 +134,7 @@ async def test_expired_messages_before_a_living_one(make_layer: LayerMaker) -> N
     layer = make_layer(expiry=0.4)
     channels = await both_kinds(layer)
     for channel in channels:
-        for n in range(20):
+        for n in range(10):
             await layer.send(channel, {"n": n})
     await asyncio.sleep(0.45)
     for channel in channels:

@@ -96,13 +96,25 @@ def test_calls(odd: OddServer, name: str, reply: Any) -> None:
     run(main())
 
 
+READER_ASKS = ["BLPOP", "BLMPOP", "TIME", "renew", "TYPE"]
+
+
 @few
-@given(
-    st.sampled_from(["BLPOP", "BLMPOP", "TIME", "renew", "TYPE"]), st.lists(REPLIES | GARBAGE, min_size=1, max_size=3)
-)
+@given(st.sampled_from(READER_ASKS), st.lists(REPLIES | GARBAGE, min_size=1, max_size=3))
 @pytest.mark.parametrize("kind", ["normal", "specific"])
 def test_readers(odd: OddServer, kind: str, name: str, replies: list[Any]) -> None:
     """Each is answered once, then the server is as it should be."""
+    receive_after(odd, kind, name, replies)
+
+
+@pytest.mark.parametrize("name", [*READER_ASKS, "INFO", "SCRIPT"])
+@pytest.mark.parametrize("kind", ["normal", "specific"])
+def test_readers_of_an_answer_that_stops_halfway(odd: OddServer, kind: str, name: str) -> None:
+    receive_after(odd, kind, name, [bytearray(b"$100\r\nx")])
+
+
+def receive_after(odd: OddServer, kind: str, name: str, replies: list[Any]) -> None:
+    """Receive from a server that first gives such replies to the command or script `name`."""
     left = list(replies)
     stamp = int((time.time() + 60) * 1000)
     local = b""
