@@ -140,7 +140,7 @@ async def test_expired_messages_before_a_living_one(make_layer: LayerMaker) -> N
     for channel in channels:
         await layer.send(channel, {"n": "living"})
         assert (await receive(layer, channel))["n"] == "living"
-    assert await counted(layer, "expired") == 40
+    assert await counted(layer, "expired") == 20
 
 
 @pytest.mark.one_loop
