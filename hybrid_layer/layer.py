@@ -12,10 +12,9 @@ from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc.layer import IPCChannelLayer, check_memory, local_transport
 from hybrid_layer.options import one_of, shown
 from hybrid_layer.router import Route, Router
-from hybrid_layer.transport import Machine, Transport
+from hybrid_layer.transport import Machine, RemoteHalf, Transport
 
 if TYPE_CHECKING:
-    from hybrid_layer.remote.discovery import RemoteHalf
     from hybrid_layer.remote.options import HostOption
 
 _REMOTE_OPTIONS = (
@@ -117,8 +116,8 @@ class HybridChannelLayer(BaseLayer):
 
     def _connect(self, **options: Any) -> RemoteHalf:
         # Imported here, so that a machine-local site does not load the client library.
-        from hybrid_layer.remote.discovery import remote_transport
         from hybrid_layer.remote.options import remote_options
+        from hybrid_layer.remote.transport import remote_transport
 
         router = self._router  # not by way of self, which the remote half must not keep alive
         machine = Machine(

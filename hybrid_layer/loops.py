@@ -21,6 +21,18 @@ def running() -> asyncio.AbstractEventLoop | None:
     return asyncio._get_running_loop()
 
 
+def call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
+    """Have `loop` call `callback` soon, from any thread. False if the loop is closed."""
+    try:
+        if loop is running():
+            loop.call_soon(callback)
+        else:
+            loop.call_soon_threadsafe(callback)
+    except RuntimeError:
+        return False
+    return True
+
+
 def leave_pending(task: asyncio.Task[Any]) -> None:
     """Have asyncio not complain of `task` when it is destroyed: its loop has gone, so it can only stay pending."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # there is no public way

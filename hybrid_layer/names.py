@@ -32,11 +32,6 @@ def check_group(name: str) -> str:
     return name if type(name) is str else str.__str__(name)
 
 
-# Consumers receive with the whole name that new_channel() gave them; the specification's form, which ends in "!", is a
-# valid channel name too. So there is no stricter rule for reading.
-check_receive_channel = check_channel
-
-
 def is_process_specific(name: str) -> bool:
     return "!" in name
 

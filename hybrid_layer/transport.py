@@ -62,6 +62,13 @@ class Transport(Protocol):
         """Add one to a counter. For what only the caller can see, such as a payload that does not decode."""
 
 
+class RemoteHalf(Transport, Protocol):
+    """What the hybrid needs of its remote half, too."""
+
+    def serve_machine(self) -> None:
+        """Read the machine's inbox from now on, whenever the machine has members."""
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """The machine as the remote half sees it: one inbox for the normal channels that are members of groups.

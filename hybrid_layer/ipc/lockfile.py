@@ -13,6 +13,7 @@ from pathlib import Path
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.objects import is_file, is_same_file
 from hybrid_layer.ipc.ownership import check_ours, refusals, refuse
 from hybrid_layer.ipc.patience import PAUSE, Contended, Patience
 
@@ -181,23 +182,3 @@ def allow_owner(path: Path, mode: int) -> bool:
         return False
     os.chmod(path, mode)
     return True
-
-
-def is_file(what: int | str, inode: tuple[int, int]) -> bool:
-    """Whether a descriptor is open, or a path there, and that of the file with these numbers (device, inode)."""
-    try:
-        status = os.fstat(what) if isinstance(what, int) else os.lstat(what)  # stat(-1) reads no descriptor
-    except OSError as error:
-        # Without an answer a descriptor is taken for what it was, or it would never be closed.
-        return isinstance(what, int) and error.errno != errno.EBADF
-    return (status.st_dev, status.st_ino) == inode
-
-
-def is_same_file(fd: int, path: Path) -> bool:
-    """Whether a descriptor is that of the file which is now at `path`."""
-    try:
-        there = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    here = os.fstat(fd)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

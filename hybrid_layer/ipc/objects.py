@@ -103,6 +103,26 @@ def object_exists(name: str) -> bool:
     return fd is not None
 
 
+def is_file(what: int | str, inode: tuple[int, int]) -> bool:
+    """Whether a descriptor is open, or a path there, and that of the file with these numbers (device, inode)."""
+    try:
+        status = os.fstat(what) if isinstance(what, int) else os.lstat(what)  # stat(-1) reads no descriptor
+    except OSError as error:
+        # Without an answer a descriptor is taken for what it was, or it would never be closed.
+        return isinstance(what, int) and error.errno != errno.EBADF
+    return (status.st_dev, status.st_ino) == inode
+
+
+def is_same_file(fd: int, path: Path) -> bool:
+    """Whether a descriptor is that of the file which is now at `path`."""
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(fd)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
 def _as_os_error(error: Exception) -> OSError:
     """posix_ipc has errors of its own for some of the system's, and texts of its own for others."""
     if isinstance(error, OSError) and error.errno is not None:

@@ -31,10 +31,12 @@ from hybrid_layer.ipc.diagnostics import (
     warn_of_unread,
 )
 from hybrid_layer.ipc.doorbells import remove_stale_doorbells
-from hybrid_layer.ipc.lockfile import LockFile, is_file, is_same_file
+from hybrid_layer.ipc.lockfile import LockFile
 from hybrid_layer.ipc.objects import (
     digest,
     directory_of,
+    is_file,
+    is_same_file,
     label,
     lock_bearer,
     object_exists,

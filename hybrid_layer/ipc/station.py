@@ -14,21 +14,18 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from hybrid_layer.inbox import WaitQueue, Waker
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.attachment import Attachment
 from hybrid_layer.ipc.doorbells import make_doorbell
-from hybrid_layer.ipc.lockfile import is_file
+from hybrid_layer.ipc.objects import is_file
 from hybrid_layer.ipc.patience import LOCK_REFUSED
 from hybrid_layer.ipc.retries import Retries
 from hybrid_layer.loops import running
 from hybrid_layer.statistics import KEYS, warn
 from hybrid_layer.supervision import Count, Guard, apart
 from hybrid_layer.timers import Timer, call_later
-
-if TYPE_CHECKING:
-    from hybrid_layer.ipc.segment import LocalSegment
 
 REPOLL = 0.25
 """Seconds after which a loop that waits for normal channels looks for itself: what is there may have been announced to
@@ -44,7 +41,7 @@ _TURNS = 16
 class Station:
     """What `loop` needs to wait at `segment`. Made in the loop, ended by `close`."""
 
-    def __init__(self, segment: LocalSegment, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, segment: Attachment, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._segment = segment
         self._queues: dict[str, WaitQueue] = {}

@@ -15,11 +15,11 @@ from typing import Any
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ConnectionError, RedisError
 
+from hybrid_layer.loops import call_in
 from hybrid_layer.remote import io_thread
+from hybrid_layer.remote.errors import FINAL, MovedError, WrongServer, unwrapped
 from hybrid_layer.remote.handshake import ask
-from hybrid_layer.remote.refusals import FINAL, MovedError, WrongServer, unwrapped
 from hybrid_layer.remote.replies import OddReply
-from hybrid_layer.remote.seat import call
 from hybrid_layer.remote.server import SWITCH_AFTER, AnyConnection, Server
 from hybrid_layer.timers import time_limit
 
@@ -57,7 +57,7 @@ class Cluster:
         """The node that owns `slot`. Raises `RedisError` if no node tells."""
         if slot not in self._owners:
             loop, answered, question = asyncio.get_running_loop(), asyncio.Event(), self._asked()
-            question.add_done_callback(lambda done: call(loop, answered.set))
+            question.add_done_callback(lambda done: call_in(loop, answered.set))
             await answered.wait()
             question.result()
         owner = self._owners.get(slot)

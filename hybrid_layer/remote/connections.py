@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError, RedisError
 
@@ -18,16 +18,13 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.remote import io_thread, scripts
+from hybrid_layer.remote.errors import FINAL, NotConnected, is_elsewhere, is_not_now, unavailable, unwrapped
 from hybrid_layer.remote.handshake import Command
 from hybrid_layer.remote.hosts import Host
-from hybrid_layer.remote.link import Link, NotConnected, unavailable
-from hybrid_layer.remote.refusals import FINAL, is_elsewhere, is_not_now, unwrapped
+from hybrid_layer.remote.link import Link
 from hybrid_layer.remote.replies import OddReply, Shape
 from hybrid_layer.supervision import Count
 from hybrid_layer.timers import sleep, time_limit
-
-if TYPE_CHECKING:
-    from hybrid_layer.remote.queue_reader import QueueReader
 
 _LIVING_AGE = 1.0
 """Seconds after which a loop is taken for one that stays."""
@@ -39,6 +36,22 @@ _FOR_AN_ANSWER = 0.1
 """Seconds that must be left for another try: one whose answer does not come in time costs the link, and is doubtful."""
 
 
+class LoopReader(Protocol):
+    """A reader of normal channels in one event loop: a `queue_reader.QueueReader`."""
+
+    async def receive(self, channel: str) -> bytes:
+        """Wait for the next message of `channel`."""
+
+    def is_awaited(self) -> bool:
+        """Whether a coroutine waits here."""
+
+    async def stop(self) -> None:
+        """End the reading, losing nothing."""
+
+    def abort(self) -> None:
+        """End the reading at once."""
+
+
 class LoopConnections:
     """What one event loop has open."""
 
@@ -46,7 +59,8 @@ class LoopConnections:
         self.loop = loop
         self.links: dict[int, Link] = {}
         """By shard; several may have the same."""
-        self.readers: dict[int, QueueReader] = {}
+        self.readers: dict[int, LoopReader] = {}
+        """By shard."""
         self.stoppers: list[Callable[[], None]] = []
         """What ends the blocking readers of the loop at once."""
         self._born = monotonic()

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 from redis.exceptions import RedisError
 
@@ -20,30 +19,13 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import io_thread
 from hybrid_layer.remote.options import RemoteOptions
-from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.statistics import Statistics, warn
 from hybrid_layer.supervision import keep_going
 from hybrid_layer.timers import sleep, time_limit
-from hybrid_layer.transport import Machine, Settings, Transport
+from hybrid_layer.transport import RemoteHalf
 
 _PAUSE = 0.2
 """Seconds between two questions to Sentinels that do not answer."""
-
-
-class RemoteHalf(Transport, Protocol):
-    """What the hybrid needs of its remote half."""
-
-    def serve_machine(self) -> None:
-        """Read the machine's inbox from now on, whenever the machine has members."""
-
-
-def remote_transport(settings: Settings, options: RemoteOptions, machine: Machine | None = None) -> RemoteHalf:
-    """The transport for `options`."""
-
-    def build(options: RemoteOptions) -> RemoteTransport:
-        return RemoteTransport(settings, options, machine)
-
-    return build(options) if options.all_services is None else DiscoveredTransport(options, build)
 
 
 class DiscoveredTransport:

@@ -7,22 +7,21 @@ the new epoch, and the processes that live are told of it.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from hybrid_layer.remote import replies, scripts
-
-if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process, Shard
+from hybrid_layer.remote.connections import Connections
+from hybrid_layer.remote.context import Context, Shard
+from hybrid_layer.remote.keeper import Keeper
 
 _SCANNED_AT_ONCE = 1000
 
 
-async def flush_shard(process: Process, shard: Shard) -> None:
-    """Empty `shard` for the prefix of `process`. Other prefixes are not touched."""
-    run, keys = process.connections.run, shard.keys
+async def flush_shard(context: Context, connections: Connections, keeper: Keeper, shard: Shard) -> None:
+    """Empty `shard` for the prefix of `context`. Other prefixes are not touched."""
+    run, keys = connections.run, shard.keys
     living: set[str] = set()
     cursor = b"0"
-    process.keeper.forget_all(shard.number)  # first, so that none of them is put back meanwhile
+    keeper.forget_all(shard.number)  # first, so that none of them is put back meanwhile
     if shard.host.tag:
         # SCAN names no key, so a node that has lost the slot would answer it, with nothing.
         await run(shard.number, ("EXISTS", f"{keys.base}nobody"))
@@ -36,7 +35,7 @@ async def flush_shard(process: Process, shard: Shard) -> None:
             await run(shard.number, ("UNLINK", *doomed))
         if cursor == b"0":
             break
-    told = [keys.epoch] if process.options.way == "pubsub" else []
+    told = [keys.epoch] if context.options.way == "pubsub" else []
     epoch = await run(shard.number, scripts.FLUSH.command([keys.epoch], *told), replies.is_text)
     shard.epoch.flushed(epoch)
     note = b"f|" + epoch

@@ -10,7 +10,7 @@ from redis.asyncio.connection import SSLConnection
 from redis.exceptions import ConnectionError, InvalidResponse, RedisError, ResponseError
 
 from hybrid_layer.remote import sockets
-from hybrid_layer.remote.refusals import WrongServer, told
+from hybrid_layer.remote.errors import WrongServer, told
 from hybrid_layer.remote.server import Server
 
 _CLOSED = re.compile(r"closed by server|connection lost|while (?:reading|writing)|reset by peer|broken pipe", re.I)

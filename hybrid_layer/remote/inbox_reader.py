@@ -10,26 +10,23 @@ from __future__ import annotations
 import asyncio
 import threading
 from functools import partial
-from typing import TYPE_CHECKING
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.loops import call_in
 from hybrid_layer.remote import scripts
 from hybrid_layer.remote.backoff import ReadingLost
+from hybrid_layer.remote.connections import Connections
+from hybrid_layer.remote.context import Context
 from hybrid_layer.remote.entries import Entry
-from hybrid_layer.remote.pops import Pops
-from hybrid_layer.remote.seat import call
+from hybrid_layer.remote.keeper import Keeper
+from hybrid_layer.remote.outages import Outages
+from hybrid_layer.remote.pops import LINGER, WAKE_LIFE_MS, Pops
 from hybrid_layer.supervision import Guard, apart, keep_going, start_task
 from hybrid_layer.timers import Timer, call_later
 
-if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process
-
 BATCH = 64
 """Messages per pop, where the server can."""
-LINGER = 0.05
-"""Seconds that a pop goes on after its last waiter left."""
-WAKE_LIFE_MS = 60_000
 _WHAT = "the reader of inboxes"
 _WATCH = 1.0
 """Seconds between two looks of a waiting loop whether the reader's loop still runs."""
@@ -52,16 +49,19 @@ class _Reading:
 class InboxReader:
     """Moves between loops; at most one `_Reading` is not retired."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    def __init__(self, context: Context, connections: Connections, keeper: Keeper, outages: Outages) -> None:
+        self._context = context
+        self._connections = connections
+        self._keeper = keeper
+        self._outages = outages
         self._lock = threading.RLock()
         self._reading: _Reading | None = None
         self._watches: dict[asyncio.AbstractEventLoop, Timer] = {}
         # A batch must fit into the buffer of the channel with the least capacity, or reading would drop messages.
-        policy = process.policy
+        policy = context.policy
         self._batch = min(BATCH, policy.capacity, *policy.channel_capacity.values())
         self._turn = 0
-        self._guard = Guard(_WHAT, process.statistics.count)
+        self._guard = Guard(_WHAT, context.statistics.count)
 
     def ensure(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read, if somebody waits in vain. Called in `loop`, where somebody waits."""
@@ -73,7 +73,7 @@ class InboxReader:
                 reading.news.set()
             return
         with self._lock:
-            if self._process.inbox.unserved_loop(loop) is not loop:
+            if self._context.inbox.unserved_loop(loop) is not loop:
                 return
             reading = self._reading
             if reading is not None and reading.loop is not loop and reading.popping and reading.loop.is_running():
@@ -86,14 +86,14 @@ class InboxReader:
     def relax(self, loop: asyncio.AbstractEventLoop) -> None:
         """Somebody was cancelled in `loop`, which runs here. A pop for nobody would take what nobody waits for."""
         reading = self._reading
-        if reading is not None and reading.popping and self._process.inbox.unserved_loop(reading.loop) is None:
+        if reading is not None and reading.popping and self._context.inbox.unserved_loop(reading.loop) is None:
             call_later(loop, LINGER, lambda: self._wake_if_idle(reading))
 
     def wake(self) -> None:
         """End the pop under way, by way of the I/O thread."""
-        process, home = self._process, self._process.home
-        command = scripts.WAKE.command([home.keys.wake(process.name)], WAKE_LIFE_MS)
-        process.connections.run_later(home.number, command)
+        context, home = self._context, self._context.home
+        command = scripts.WAKE.command([home.keys.wake(context.name)], WAKE_LIFE_MS)
+        self._connections.run_later(home.number, command)
 
     def parts_changed(self) -> None:
         """There is another inbox to read."""
@@ -116,28 +116,27 @@ class InboxReader:
         await asyncio.wait([reading.task])
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        process, home = self._process, self._process.home
-        pops = Pops(home.host, home.clock, process.options.block_time, process.options.timeout, self.wake)
+        context, home = self._context, self._context.home
+        pops = Pops(home.host, home.clock, context.options.block_time, context.options.timeout, self.wake)
         reading = self._reading = _Reading(loop, pops)
-        stoppers, stop = process.connections.loops.get().stoppers, lambda: self._abort(reading)
+        stoppers, stop = self._connections.loops.get().stoppers, lambda: self._abort(reading)
         stoppers.append(stop)
         reading.task = start_task(loop, self._run(reading))
         apart(reading.task.add_done_callback, lambda _: stoppers.remove(stop))
 
     async def _run(self, reading: _Reading) -> None:
-        process = self._process
+        context = self._context
         try:
-            await keep_going(_WHAT, partial(self._read, reading), process.statistics.count)
+            await keep_going(_WHAT, partial(self._read, reading), context.statistics.count)
         finally:
             with self._lock:
                 self._retire(reading)
             await reading.pops.close()
-            waiting = process.inbox.unserved_loop(reading.loop)
+            waiting = context.inbox.unserved_loop(reading.loop)
             if waiting is not None and not (waiting is reading.loop and reading.pops.cancelled):
-                call(waiting, partial(self.ensure, waiting))
+                call_in(waiting, partial(self.ensure, waiting))
 
     async def _read(self, reading: _Reading) -> None:
-        process = self._process
         try:
             while self._goes_on(reading):
                 if not reading.popping:
@@ -146,18 +145,18 @@ class InboxReader:
                 keys = self._keys()
                 try:
                     await reading.pops.connect()
-                    if process.outages.is_out:
+                    if self._outages.is_out:
                         self.wake()  # only an answered pop ends an outage, and this one need not wait for a message
                     answer = await reading.pops.pop(keys, self._batch)
                 except ReadingLost as error:
-                    process.outages.lost()
+                    self._outages.lost()
                     await reading.pops.pause(error)
                     continue
                 if answer is not None:
                     await self._deliver(reading.pops, *answer)
                 if reading.pops.cancelled:
                     break
-                if process.outages.is_out:
+                if self._outages.is_out:
                     await self._end_outage()
         except Exception:
             await reading.pops.close()  # what it may still bring belongs to nobody
@@ -166,16 +165,16 @@ class InboxReader:
     async def _end_outage(self) -> None:
         """Pops are answered again. What the server may have lost is put back before consumers are told."""
         try:
-            await self._process.keeper.renew_home()
+            await self._keeper.renew_home()
         except RemoteUnavailable:
             return  # after the next pop
-        self._process.outages.back()
+        self._outages.back()
 
     def _goes_on(self, reading: _Reading) -> bool:
         with self._lock:
             if reading.retired:
                 return False
-            loop = self._process.inbox.unserved_loop(reading.loop)
+            loop = self._context.inbox.unserved_loop(reading.loop)
             reading.popping = loop is not None
             if loop is None:
                 reading.news.clear()
@@ -185,25 +184,25 @@ class InboxReader:
             return True
 
     def _keys(self) -> list[str]:
-        process, keys, parts = self._process, self._process.home.keys, self._process.parts
+        context, keys, parts = self._context, self._context.home.keys, self._context.parts
         # Pops serve the first key that has anything: the parts take turns, lest a busy one starve the others.
         self._turn = (self._turn + 1) % len(parts)
         turned = parts[self._turn :] + parts[: self._turn]
-        return [keys.wake(process.name), keys.notes(process.name), *map(keys.inbox, turned)]
+        return [keys.wake(context.name), keys.notes(context.name), *map(keys.inbox, turned)]
 
     async def _deliver(self, pops: Pops, key: str, elements: list[bytes]) -> None:
-        process, home = self._process, self._process.home
-        if key == home.keys.wake(process.name):
+        context, home = self._context, self._context.home
+        if key == home.keys.wake(context.name):
             return
-        if key == home.keys.notes(process.name):
-            process.keeper.take_notes(home, elements)
+        if key == home.keys.notes(context.name):
+            self._keeper.take_notes(home, elements)
             return
         entries = []
         for element in elements:
             with self._guard:  # this message may be lost, the rest of the batch need not be
-                entry = process.accept_own(element)
-                if entry is None and await process.is_present(home, element, pops):
-                    entry = process.accept_own(element)
+                entry = context.accept_own(element)
+                if entry is None and await context.is_present(home, element, pops):
+                    entry = context.accept_own(element)
                 if entry is not None:
                     entries.append(entry)
         generation = home.epoch.generation
@@ -215,17 +214,17 @@ class InboxReader:
                     self._deliver_one(entry, generation)
 
     def _deliver_one(self, entry: Entry, generation: int) -> None:
-        process, left = self._process, self._process.home.clock.left(entry.stamp_ms)
+        context, left = self._context, self._context.home.clock.left(entry.stamp_ms)
         if left <= 0:
-            process.statistics.count("expired", len(entry.names))
+            context.statistics.count("expired", len(entry.names))
         else:
-            process.inbox.deliver(entry.names, entry.payload, monotonic() + left, generation)
+            context.inbox.deliver(entry.names, entry.payload, monotonic() + left, generation)
 
     def _retire(self, reading: _Reading) -> None:
         reading.retired = True
         if self._reading is reading:
             self._reading = None
-        call(reading.loop, reading.news.set)
+        call_in(reading.loop, reading.news.set)
 
     def _abort(self, reading: _Reading) -> None:
         if reading.task is None or reading.task.done():
@@ -240,7 +239,7 @@ class InboxReader:
         reading.task.cancel()
 
     def _wake_if_idle(self, reading: _Reading) -> None:
-        if self._reading is reading and reading.popping and self._process.inbox.unserved_loop(reading.loop) is None:
+        if self._reading is reading and reading.popping and self._context.inbox.unserved_loop(reading.loop) is None:
             self.wake()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -249,5 +248,5 @@ class InboxReader:
 
     def _watched(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watches.pop(loop, None)
-        with Guard(_WHAT, self._process.statistics.count, lambda error: self._watch(loop)):
+        with Guard(_WHAT, self._context.statistics.count, lambda error: self._watch(loop)):
             self.ensure(loop)

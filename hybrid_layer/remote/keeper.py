@@ -10,21 +10,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
 from hybrid_layer import identity
 from hybrid_layer.clock import boottime, monotonic, seconds
 from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
 from hybrid_layer.names import process_of
 from hybrid_layer.remote import io_thread, replies, scripts
+from hybrid_layer.remote.connections import Connections
+from hybrid_layer.remote.context import Context, Shard
 from hybrid_layer.remote.entries import Note
 from hybrid_layer.remote.resident_task import ResidentTask
 from hybrid_layer.statistics import warn
 from hybrid_layer.timers import sleep
-
-if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process, Shard
-    from hybrid_layer.transport import Machine
+from hybrid_layer.transport import Machine
 
 _LEAST_LIFE = 1.0
 """Seconds that an alive key lives, even if messages expire sooner."""
@@ -48,10 +47,11 @@ class Keeper(ResidentTask):
 
     _what = "the keeper"
 
-    def __init__(self, process: Process, machine: Machine | None) -> None:
-        self._life = max(float(process.policy.expiry), _LEAST_LIFE)
-        super().__init__(process.statistics.count, last_pause=self._life / 3)
-        self._process = process
+    def __init__(self, context: Context, connections: Connections, machine: Machine | None) -> None:
+        self._life = max(float(context.policy.expiry), _LEAST_LIFE)
+        super().__init__(context.statistics.count, last_pause=self._life / 3)
+        self._context = context
+        self._connections = connections
         self._machine = machine
         self._own_name = identity.random_id()
         self._lock = threading.Lock()
@@ -62,29 +62,31 @@ class Keeper(ResidentTask):
         """Shards whose clock was set since the memberships there were put right."""
         self._known: set[int] = set()
         """Shards that were told of this process."""
+        for shard in context.shards:
+            shard.clock.on_set = partial(self.clock_set, shard.number)
 
     # What the layer calls, in any loop and thread
 
     async def open(self) -> None:
         """Make the process known on the shard of its inboxes, and keep it so."""
-        await io_thread.current().run(self.renew_home, self._process.options.timeout)
+        await io_thread.current().run(self.renew_home, self._context.options.timeout)
         self.settle()
 
     async def renew_home(self) -> None:
         """Renew the alive key there, and learn of the clock and the epoch."""
-        await self._renew(self._process.home, self._process.name)
+        await self._renew(self._context.home, self._context.name)
 
     async def open_machine(self, member: str) -> None:
         """Make the machine known, of which `member` is a channel."""
-        process = self._process
-        shard = process.shard_of(member)
-        await io_thread.current().run(lambda: self._renew(shard, process_of(member)), process.options.timeout)
+        context = self._context
+        shard = context.shard_of(member)
+        await io_thread.current().run(lambda: self._renew(shard, process_of(member)), context.options.timeout)
         self.settle()
 
     def remember(self, group: str, member: str, shard: int) -> None:
         """`member` was made one of `group`; put that back when the server forgets it."""
-        generation = self._process.shards[shard].epoch.generation
-        deadline = monotonic() + self._process.policy.group_expiry
+        generation = self._context.shards[shard].epoch.generation
+        deadline = monotonic() + self._context.policy.group_expiry
         with self._lock:
             self._memberships[group, member] = _Membership(shard, deadline, generation)
         self.settle()
@@ -103,7 +105,7 @@ class Keeper(ResidentTask):
     def connection_lost(self, shard: int) -> None:
         """A connection broke, so the server may have lost its data."""
         self._lost.add(shard)
-        self._process.shards[shard].doubt()
+        self._context.shards[shard].doubt()
         self.look_now()
 
     def clock_set(self, shard: int) -> None:
@@ -115,7 +117,7 @@ class Keeper(ResidentTask):
     def take_notes(self, shard: Shard, notes: list[bytes]) -> None:
         """Read what other processes did: see ``scripts/include/notes.lua``."""
         for note in notes:
-            known = self._process.accept_note(shard, note)
+            known = self._context.accept_note(shard, note)
             if known is not None:
                 self._take_note(shard, known)
 
@@ -143,18 +145,18 @@ class Keeper(ResidentTask):
                 failures += 1
 
     async def _renew_all(self) -> bool:
-        process = self._process
+        context = self._context
         self._drop_old()
         with self._lock:
             shards = {membership.shard for membership in self._memberships.values()}
-        kept = {(shard, process.name or self._own_name) for shard in shards}
-        if process.name:
-            kept.add((process.home.number, process.name))
+        kept = {(shard, context.name or self._own_name) for shard in shards}
+        if context.name:
+            kept.add((context.home.number, context.name))
         machine = await self._machine_name()
         if machine is not None:
-            kept.add((process.shard_of(f"{machine}!").number, machine))
+            kept.add((context.shard_of(f"{machine}!").number, machine))
         results = await asyncio.gather(
-            *(self._renew(process.shards[shard], name) for shard, name in kept), return_exceptions=True
+            *(self._renew(context.shards[shard], name) for shard, name in kept), return_exceptions=True
         )
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, RemoteUnavailable):
@@ -172,7 +174,6 @@ class Keeper(ResidentTask):
             return None
 
     async def _renew(self, shard: Shard, name: str) -> None:
-        process = self._process
         keys = [shard.keys.alive(name), shard.keys.notes(name), shard.keys.epoch, shard.keys.alive("")]
         asked, known_epoch = boottime(), shard.epoch.known
         lost = shard.number in self._lost
@@ -180,7 +181,7 @@ class Keeper(ResidentTask):
         try:
             was_known = "1" if shard.number in self._known else "0"
             command = scripts.RENEW.command(keys, int(self._life * 1000), was_known, shard.clock.for_scripts())
-            reply = await process.connections.run(shard.number, command, replies.is_renewal)
+            reply = await self._connections.run(shard.number, command, replies.is_renewal)
             self._known.add(shard.number)
             gone, epoch, *rest = reply
             time, notes = rest[:2], rest[2:]
@@ -201,7 +202,7 @@ class Keeper(ResidentTask):
         self._set_clocks.discard(shard.number)
 
     async def _restore_some(self, shard: Shard, known: list[tuple[str, str]]) -> None:
-        process, keys, now = self._process, shard.keys, monotonic()
+        keys, now = shard.keys, monotonic()
         how = "raise" if shard.number in self._set_clocks else "restore"
         with self._lock:
             missing = [
@@ -215,7 +216,7 @@ class Keeper(ResidentTask):
             for group, member, left in missing
             if left > 0
         ]
-        await asyncio.gather(*(process.connections.run(shard.number, command) for command in commands))
+        await asyncio.gather(*(self._connections.run(shard.number, command) for command in commands))
         with self._lock:
             ended = [(group, member) for group, member, _ in missing if (group, member) not in self._memberships]
         # Meanwhile, and perhaps before they were put back.
@@ -223,7 +224,7 @@ class Keeper(ResidentTask):
             scripts.GROUP_DISCARD.command([keys.group(group)], member, group, keys.parts(group))
             for group, member in ended
         ]
-        await asyncio.gather(*(process.connections.run(shard.number, command) for command in commands))
+        await asyncio.gather(*(self._connections.run(shard.number, command) for command in commands))
         if ended:  # and what was ended may just have been begun anew: the next round looks
             self._lost.add(shard.number)
 
@@ -234,6 +235,6 @@ class Keeper(ResidentTask):
             for key, membership in list(self._memberships.items()):
                 if (
                     membership.deadline <= now
-                    or membership.generation != self._process.shards[membership.shard].epoch.generation
+                    or membership.generation != self._context.shards[membership.shard].epoch.generation
                 ):
                     del self._memberships[key]

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from hybrid_layer.base import MIB, BaseLayer
 from hybrid_layer.discretion import discreet
-from hybrid_layer.remote.discovery import remote_transport
 from hybrid_layer.remote.options import HostOption, remote_options
+from hybrid_layer.remote.transport import remote_transport
 from hybrid_layer.transport import Transport
 
 

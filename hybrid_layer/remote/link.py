@@ -16,9 +16,9 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts, sockets
+from hybrid_layer.remote.errors import FINAL, NotConnected, unavailable
 from hybrid_layer.remote.handshake import Command, greet
 from hybrid_layer.remote.hosts import Host, open_within
-from hybrid_layer.remote.refusals import FINAL, cause_of
 from hybrid_layer.supervision import Count, Guard, start_task
 from hybrid_layer.timers import Timer, call_later, sleep, time_limit
 
@@ -26,15 +26,6 @@ _WHAT = "a sending connection"
 _LOADING_PAUSE = 0.1
 _GRACE = 0.5
 """Seconds that replies under way get when the loop ends."""
-
-
-def unavailable(host: Host, cause: object) -> RemoteUnavailable:
-    """The error for a server that failed, by name and cause."""
-    return RemoteUnavailable(f"The server {host.label} is not available: {cause_of(cause, bool(host.tag))}")
-
-
-class NotConnected(RemoteUnavailable):
-    """The connection could not be opened, so nothing was sent, and another try may succeed."""
 
 
 class _Call:

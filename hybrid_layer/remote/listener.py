@@ -14,23 +14,23 @@ import asyncio
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
 
 from hybrid_layer import identity
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.loops import running
+from hybrid_layer.loops import call_in, running
 from hybrid_layer.remote import io_thread
 from hybrid_layer.remote.backoff import Backoff, ReadingLost
-from hybrid_layer.remote.link import unavailable
-from hybrid_layer.remote.listening import Listening, Question, verbs_of
-from hybrid_layer.remote.seat import Seat, call
+from hybrid_layer.remote.connections import Connections
+from hybrid_layer.remote.context import Context
+from hybrid_layer.remote.errors import unavailable
+from hybrid_layer.remote.keeper import Keeper
+from hybrid_layer.remote.listening import Audience, Listening, Question, verbs_of
+from hybrid_layer.remote.outages import Outages
+from hybrid_layer.remote.seat import Seat
 from hybrid_layer.supervision import Guard, keep_going, report, start_task
 from hybrid_layer.timers import Timer, call_later, time_limit
-
-if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process
 
 _SETTLE = 0.1
 """Seconds after which a loop that waits in `receive()` again, or still, is taken for one that stays."""
@@ -41,28 +41,23 @@ _PATIENCE = 1.0
 
 _WHAT = "the listener of pub/sub"
 
-Take = Callable[[bytes, bytes], None]
-
 
 class Listener:
-    """One per process and layer. `names` are to be subscribed, `wants` tells of one of them, `take` gets messages.
-
-    `begins` is called when another connection has been subscribed to them.
-    """
+    """One per process and layer. What comes is for `audience`."""
 
     def __init__(
         self,
-        process: Process,
-        names: Callable[[], list[str]],
-        wants: Callable[[str], bool],
-        take: Take,
-        begins: Callable[[], None],
+        context: Context,
+        connections: Connections,
+        keeper: Keeper,
+        outages: Outages,
+        audience: Audience,
     ) -> None:
-        self._process = process
-        self._names = names
-        self._wants = wants
-        self._take = take
-        self._begins = begins
+        self._context = context
+        self._connections = connections
+        self._keeper = keeper
+        self._outages = outages
+        self._audience = audience
         self._lock = threading.RLock()
         self._seat: Seat | None = None
         self._next: Seat | None = None
@@ -88,14 +83,14 @@ class Listener:
         future: asyncio.Future[ResponseError | None] = loop.create_future()
 
         def tell(refusal: ResponseError | None) -> None:
-            call(loop, lambda: None if future.done() else future.set_result(refusal))
+            call_in(loop, lambda: None if future.done() else future.set_result(refusal))
 
         def answered() -> None:
             on_answer()
             tell(None)
 
         question = Question(command, answered, tell)
-        host, timeout = self._process.home.host, self._process.options.timeout
+        host, timeout = self._context.home.host, self._context.options.timeout
         self.put(question)
         try:
             async with time_limit(timeout):
@@ -122,13 +117,13 @@ class Listener:
         if seat.loop is running():
             self._ask_now(seat, question)
         else:
-            call(seat.loop, lambda: self._ask_now(seat, question))
+            call_in(seat.loop, lambda: self._ask_now(seat, question))
 
     def drop(self, name: str) -> None:
         """Nobody wants `name` any more."""
         seat = self._seat
         if seat is not None and seat.is_open():
-            call(seat.loop, lambda: self._drop_now(seat, name))
+            call_in(seat.loop, lambda: self._drop_now(seat, name))
 
     def ensure(self, loop: asyncio.AbstractEventLoop) -> None:
         """Somebody waits in `loop`, which runs here: perhaps the connection should live there."""
@@ -194,20 +189,20 @@ class Listener:
 
     def _drop_now(self, seat: Seat, name: str) -> None:
         listening = seat.listening
-        if seat.is_open() and listening is not None and name in listening.names and not self._wants(name):
+        if seat.is_open() and listening is not None and name in listening.names and not self._audience.wants(name):
             listening.unsubscribe([name])
 
     def _tidy(self, seat: Seat) -> None:
         if seat.is_open() and seat.listening is not None:
-            seat.listening.unsubscribe(list(seat.listening.names.difference(self._names())))
+            seat.listening.unsubscribe(list(seat.listening.names.difference(self._audience.names())))
 
     # Where it listens
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watches.pop(loop, None)
-        if not self._process.inbox.is_awaited(loop):
+        if not self._context.inbox.is_awaited(loop):
             return
-        with Guard(_WHAT, self._process.statistics.count):
+        with Guard(_WHAT, self._context.statistics.count):
             if self._is_served(loop):
                 return
         self._watches[loop] = call_later(loop, _WATCH, lambda: self._look(loop))
@@ -237,24 +232,24 @@ class Listener:
         seat.task = start_task(loop, self._run(seat))
 
     async def _run(self, seat: Seat) -> None:
-        process = self._process
-        stoppers, stop = process.connections.loops.get().stoppers, lambda: self._abort(seat)
+        context = self._context
+        stoppers, stop = self._connections.loops.get().stoppers, lambda: self._abort(seat)
         stoppers.append(stop)
         try:
-            await keep_going(_WHAT, partial(self._listen_on, seat), process.statistics.count)
+            await keep_going(_WHAT, partial(self._listen_on, seat), context.statistics.count)
         finally:
             stoppers.remove(stop)
             self._vacate(seat)
 
     async def _listen_on(self, seat: Seat) -> None:
         """Over one connection after the other, until another seat takes over."""
-        backoff = Backoff(self._process.home.host.label)
+        backoff = Backoff(self._context.home.host.label)
         while True:
             try:
                 lost = await self._listen(seat, backoff)
             except Exception as error:
                 if not self._stays(seat, ReadingLost(f"an unexpected error: {error!r}")):
-                    return report(_WHAT, error, self._process.statistics.count)
+                    return report(_WHAT, error, self._context.statistics.count)
                 raise
             if lost is None or not self._stays(seat, lost):
                 return
@@ -262,9 +257,11 @@ class Listener:
 
     async def _listen(self, seat: Seat, backoff: Backoff) -> ReadingLost | None:
         """Over one connection. Returns how it was lost, or None if it was handed over."""
-        home, options, count = self._process.home, self._process.options, self._process.statistics.count
+        home, options, count = self._context.home, self._context.options, self._context.statistics.count
         look = partial(self._tidy, seat)
-        listening = seat.listening = Listening(home.host, options.timeout, options.block_time, self._take, look, count)
+        listening = seat.listening = Listening(
+            home.host, options.timeout, options.block_time, self._audience.take, look, count
+        )
         try:
             await self._join(seat, listening)
             backoff.succeeded()
@@ -280,12 +277,12 @@ class Listener:
         await listening.open()
         if self._next is seat:
             listening.take = lambda channel, text: None
-        await listening.subscribe(self._names())
+        await listening.subscribe(self._audience.names())
         try:
             # An epoch that moved while nobody listened is learnt before anything is delivered.
-            await self._process.keeper.renew_home()
+            await self._keeper.renew_home()
             if self._next is seat:
-                async with time_limit(self._process.options.timeout):
+                async with time_limit(self._context.options.timeout):
                     await self._take_over(seat, listening)
         except (RemoteUnavailable, TimeoutError) as error:
             raise ReadingLost(str(error) or "the hand-over took too long") from None
@@ -293,13 +290,13 @@ class Listener:
             self._seat, seat.live = seat, True
             if self._next is seat:
                 self._next = None
-        listening.take = self._take
-        self._begins()
+        listening.take = self._audience.take
+        self._audience.begins()
         self._ask_all(seat)
-        self._process.outages.back()
+        self._outages.back()
 
     async def _take_over(self, seat: Seat, listening: Listening) -> None:
-        process = self._process
+        context = self._context
         mark = b"m|" + identity.random_id().encode()
         with self._lock:
             previous = self._seat
@@ -309,11 +306,11 @@ class Listener:
         found = asyncio.Event()
         listening.take = lambda channel, text: found.set() if text == mark else None
         # What the other one was asked since; and one name again, since what cut that off may have cut this off too.
-        own = process.home.keys.process(process.name)
-        await listening.subscribe([own, *(name for name in self._names() if name not in listening.names)])
+        own = context.home.keys.process(context.name)
+        await listening.subscribe([own, *(name for name in self._audience.names() if name not in listening.names)])
         if previous is None or was_lost:
             return
-        await process.connections.run(process.home.number, (verbs_of(process.home.host).publish, own, mark))
+        await self._connections.run(context.home.number, (verbs_of(context.home.host).publish, own, mark))
         while not found.is_set():
             await listening.read()
         try:
@@ -341,15 +338,15 @@ class Listener:
 
     def _stays(self, seat: Seat, error: ReadingLost) -> bool:
         """Whether `seat` tries again, after its connection was lost."""
-        process = self._process
+        context = self._context
         self._cause = str(error)
         with self._lock:
             if self._next is seat:
                 return False  # the other one stays
             seat.live = False
             self._take_back(seat)
-        process.outages.lost()
-        process.keeper.connection_lost(process.home.number)
+        self._outages.lost()
+        self._keeper.connection_lost(context.home.number)
         with self._lock:
             return self._next is None and not seat.leaving and not seat.gone.done()
 
@@ -364,7 +361,7 @@ class Listener:
                 self._seat = None
             nobody = self._seat is None and self._next is None and not self._disposed
         if nobody:
-            self._process.outages.lost()
+            self._outages.lost()
             if not seat.in_thread:  # else the thread ends, and starts all that it had when it is started again
                 io_thread.current().settle(self)
 
@@ -374,7 +371,7 @@ class Listener:
             self._seat = None
             return
         seat.mark = b""
-        call(seat.loop, lambda: self._ask_all(seat))
+        call_in(seat.loop, lambda: self._ask_all(seat))
 
     def _abandon(self, seat: Seat) -> None:
         """Another one listens in place of `seat`, whose loop does not run: what is under way to it is lost."""
@@ -382,7 +379,7 @@ class Listener:
             self._retire(seat)
             if self._seat is seat:
                 self._seat = None
-        self._process.outages.lost()
+        self._outages.lost()
         self._end(seat)
 
     def _abort(self, seat: Seat) -> None:
@@ -396,5 +393,5 @@ class Listener:
     def _end(self, seat: Seat) -> None:
         seat.given_up = True
         task = seat.task
-        if task is not None and not call(seat.loop, task.cancel) and seat.listening is not None:
+        if task is not None and not call_in(seat.loop, task.cancel) and seat.listening is not None:
             seat.listening.cut(task)

@@ -9,15 +9,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from redis.exceptions import RedisError, ResponseError
 
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.backoff import ReadingLost
+from hybrid_layer.remote.errors import cause_of, is_not_now, unwrapped
 from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host, open_within
-from hybrid_layer.remote.refusals import cause_of, is_not_now, unwrapped
 from hybrid_layer.remote.replies import OddReply, are_texts, is_number, is_text
 from hybrid_layer.supervision import Count, Guard, start_task
 from hybrid_layer.timers import Timer, call_later, time_limit
@@ -50,6 +50,22 @@ _SHARDED = Verbs("SSUBSCRIBE", "SUNSUBSCRIBE", "SPUBLISH", b"smessage", b"sunsub
 def verbs_of(host: Host) -> Verbs:
     """Those to be used with `host`. In a cluster other nodes are not to hear what is published on one."""
     return _SHARDED if host.tag else _PLAIN
+
+
+class Audience(Protocol):
+    """What a process wants to hear, and who hears it."""
+
+    def names(self) -> list[str]:
+        """What is to be subscribed."""
+
+    def wants(self, name: str) -> bool:
+        """Whether `name` is still to be subscribed."""
+
+    def begins(self) -> None:
+        """Another connection has been subscribed to them."""
+
+    def take(self, channel: bytes, text: bytes) -> None:
+        """Something was published."""
 
 
 class Question:

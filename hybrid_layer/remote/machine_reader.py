@@ -5,23 +5,19 @@ Lives in the I/O thread. Every process of the machine that uses its remote half 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from hybrid_layer import identity
 from hybrid_layer.exceptions import HybridLayerError, InvalidName
 from hybrid_layer.names import check_channel, local
 from hybrid_layer.remote import scripts
 from hybrid_layer.remote.backoff import ReadingLost
+from hybrid_layer.remote.connections import Connections
+from hybrid_layer.remote.context import Context, Shard
 from hybrid_layer.remote.entries import Entry
-from hybrid_layer.remote.inbox_reader import WAKE_LIFE_MS
-from hybrid_layer.remote.pops import Pops
+from hybrid_layer.remote.pops import WAKE_LIFE_MS, Pops
 from hybrid_layer.remote.resident_task import ResidentTask
 from hybrid_layer.statistics import warn
 from hybrid_layer.supervision import Guard, start_task
-
-if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process, Shard
-    from hybrid_layer.transport import Machine
+from hybrid_layer.transport import Machine
 
 _LOOK_INTERVAL = 1.0
 """Seconds between two looks whether the machine has members."""
@@ -33,11 +29,12 @@ class MachineReader(ResidentTask):
 
     _what = "the reader of the machine's inbox"
 
-    def __init__(self, process: Process, machine: Machine) -> None:
-        super().__init__(process.statistics.count)
-        self._process = process
+    def __init__(self, context: Context, connections: Connections, machine: Machine) -> None:
+        super().__init__(context.statistics.count)
+        self._context = context
+        self._connections = connections
         self._machine = machine
-        self._guard = Guard(self._what, process.statistics.count)
+        self._guard = Guard(self._what, context.statistics.count)
         self._wake_name = identity.random_id()
         self._shard: Shard | None = None
 
@@ -47,10 +44,10 @@ class MachineReader(ResidentTask):
 
     async def _read(self, name: str) -> bool:
         """Read the inbox `name`. False: the process has another user now (setuid), and so another machine's inbox."""
-        process = self._process
-        shard = self._shard = process.shard_of(name)
+        context = self._context
+        shard = self._shard = context.shard_of(name)
         keys = [shard.keys.wake(self._wake_name), shard.keys.inbox(name)]
-        pops = Pops(shard.host, shard.clock, process.options.block_time, process.options.timeout, self._wake)
+        pops = Pops(shard.host, shard.clock, context.options.block_time, context.options.timeout, self._wake)
         try:
             while not pops.cancelled and await self._name() == name:
                 if not self._has_members():
@@ -87,9 +84,9 @@ class MachineReader(ResidentTask):
         entries = []
         for element in elements:
             with self._guard:  # this message may be lost, the rest of the batch need not be
-                entry = self._process.accept(shard, element)
-                if entry is None and await self._process.is_present(shard, element, pops):
-                    entry = self._process.accept(shard, element)
+                entry = self._context.accept(shard, element)
+                if entry is None and await self._context.is_present(shard, element, pops):
+                    entry = self._context.accept(shard, element)
                 if entry is not None:
                     entries.append(entry)
         await pops.make_sure(entry.stamp_ms for entry in entries)
@@ -99,18 +96,18 @@ class MachineReader(ResidentTask):
 
     async def _deliver(self, shard: Shard, entry: Entry) -> None:
         if shard.clock.left(entry.stamp_ms) <= 0:
-            self._process.statistics.count("expired", len(entry.names))
+            self._context.statistics.count("expired", len(entry.names))
             return
         for name in entry.names:
             try:
                 channel = check_channel(local(name))
             except InvalidName:
-                self._process.undecodable(shard, "an entry")
+                self._context.undecodable(shard, "an entry")
                 continue
             try:
                 await self._machine.deliver(channel, entry.payload)
             except HybridLayerError as error:
-                self._process.statistics.count("memory")
+                self._context.statistics.count("memory")
                 warn(("machine", channel), f"A message of a group could not be given to {channel}: {error}")
 
     def _wake(self) -> None:
@@ -122,6 +119,6 @@ class MachineReader(ResidentTask):
 
     async def _send_wake(self, shard: int, command: tuple[str | bytes | int, ...]) -> None:
         try:
-            await self._process.connections.run(shard, command)
+            await self._connections.run(shard, command)
         except HybridLayerError:
             pass  # the pop ends by itself after the block time

@@ -6,17 +6,17 @@ A membership lies on the server of the member's inbox, so a message to a group i
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from hybrid_layer.clock import boottime
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.names import process_of
 from hybrid_layer.remote import replies, scripts
+from hybrid_layer.remote.connections import Connections
+from hybrid_layer.remote.context import Context, Shard
+from hybrid_layer.remote.keeper import Keeper
+from hybrid_layer.remote.machine_reader import MachineReader
 from hybrid_layer.statistics import warn_of_full_members
-
-if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process, Shard
-    from hybrid_layer.transport import Machine
+from hybrid_layer.transport import Machine
 
 _GROUPS_REMEMBERED = 1000
 
@@ -24,55 +24,66 @@ _GROUPS_REMEMBERED = 1000
 class Members:
     """The groups of one layer in one process. `publishes` says that processes listen for their groups too."""
 
-    def __init__(self, process: Process, machine: Machine | None, publishes: bool) -> None:
-        self._process = process
+    def __init__(
+        self,
+        context: Context,
+        connections: Connections,
+        keeper: Keeper,
+        machine: Machine | None,
+        machine_reader: MachineReader | None,
+        publishes: bool,
+    ) -> None:
+        self._context = context
+        self._connections = connections
+        self._keeper = keeper
+        self._machine_reader = machine_reader
         self._machine = machine
         self._publishes = publishes
-        self._life_ms = max(1, int(process.policy.group_expiry * 1000))
+        self._life_ms = max(1, int(context.policy.group_expiry * 1000))
         self._part_capacities: dict[str, dict[str, int]] = {}
         """By group: the capacity of each part that was met in it. Used only when capacities differ by channel."""
 
     async def add(self, group: str, channel: str) -> None:
         """Make `channel` a member, and tell its process if that is another one."""
-        process = self._process
+        context = self._context
         member = await self._name(channel)
         if member.startswith("@"):
             assert self._machine is not None
             await self._machine.mark_members()
             # The machine must be known before it has a member, or a send would take the member for dead.
-            await process.keeper.open_machine(member)
-        shard = process.shard_of(member)
+            await self._keeper.open_machine(member)
+        shard = context.shard_of(member)
         notes, told = self._telling(shard, channel)
         keys = [shard.keys.group(group), shard.keys.epoch, shard.keys.parts(group), *notes]
         command = scripts.GROUP_ADD.command(keys, member, self._life_ms, "add", group, *told)
-        shard.epoch.meet(await process.connections.run(shard.number, command, replies.is_text))
+        shard.epoch.meet(await self._connections.run(shard.number, command, replies.is_text))
         if not self._is_foreign(channel):
-            process.keeper.remember(group, member, shard.number)
-        if member.startswith("@") and process.machine_reader is not None:
-            process.machine_reader.settle()
-            process.machine_reader.look_now()
+            self._keeper.remember(group, member, shard.number)
+        if member.startswith("@") and self._machine_reader is not None:
+            self._machine_reader.settle()
+            self._machine_reader.look_now()
 
     async def discard(self, group: str, channel: str) -> None:
         """End the membership, and tell its process if that is another one."""
-        process = self._process
+        context = self._context
         member = await self._name(channel)
         if not self._is_foreign(channel):
-            process.keeper.forget(group, member)
-        shard = process.shard_of(member)
+            self._keeper.forget(group, member)
+        shard = context.shard_of(member)
         notes, told = self._telling(shard, channel)
         command = scripts.GROUP_DISCARD.command(
             [shard.keys.group(group), *notes], member, group, shard.keys.parts(group), *told
         )
-        await process.connections.run(shard.number, command)
+        await self._connections.run(shard.number, command)
 
     async def send(self, group: str, payload: bytes) -> None:
         """Give `payload` to the members on every server. Raises `RemoteUnavailable` after the others were served."""
-        process = self._process
-        if len(process.shards) == 1:
-            await self._send(process.shards[0], group, payload)
+        context = self._context
+        if len(context.shards) == 1:
+            await self._send(context.shards[0], group, payload)
             return
         results = await asyncio.gather(
-            *(self._send(shard, group, payload) for shard in process.shards), return_exceptions=True
+            *(self._send(shard, group, payload) for shard in context.shards), return_exceptions=True
         )
         failures = [result for result in results if isinstance(result, BaseException)]
         for failure in failures:
@@ -84,7 +95,7 @@ class Members:
             raise RemoteUnavailable(f"{causes} Members of {group} on {reached} other shard(s) got the message.")
 
     async def _send(self, shard: Shard, group: str, payload: bytes) -> None:
-        process, policy = self._process, self._process.policy
+        context, policy = self._context, self._context.policy
         keys = [shard.keys.group(group), shard.keys.epoch]
         script = scripts.GROUP_PUBLISH if self._publishes else scripts.GROUP_SEND
         names = [group] if self._publishes else []
@@ -94,9 +105,9 @@ class Members:
             capacity = policy.capacity if policy.uniform else 0
             asked, told = boottime(), shard.for_scripts()
             command = script.command(
-                keys, payload, process.expiry_ms, capacity, shard.keys.base, *names, *capacities, told
+                keys, payload, context.expiry_ms, capacity, shard.keys.base, *names, *capacities, told
             )
-            reply = await process.connections.run(shard.number, command, replies.is_group_outcome)
+            reply = await self._connections.run(shard.number, command, replies.is_group_outcome)
             if reply[0] != -1:
                 break
             parts = [part.decode() for part in reply[1:]]
@@ -110,7 +121,7 @@ class Members:
         shard.ran(told, asked)
         for key, number in zip(("sent", "full", "dead", "expired"), reply, strict=False):
             if number:
-                process.statistics.count(key, number)
+                context.statistics.count(key, number)
         if reply[1]:
             warn_of_full_members(group, reply[1])
 
@@ -121,7 +132,7 @@ class Members:
         return f"@{await self._machine.id()}!{channel}"
 
     def _is_foreign(self, channel: str) -> bool:
-        return "!" in channel and not self._process.is_own(channel)
+        return "!" in channel and not self._context.is_own(channel)
 
     def _telling(self, shard: Shard, channel: str) -> tuple[list[str], list[str]]:
         """The key, or else the argument, by which a script tells another process of its membership."""

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from hybrid_layer.remote.resident_task import ResidentTask
 from hybrid_layer.timers import sleep
 
-if TYPE_CHECKING:
-    from hybrid_layer.remote.named_host import NamedHost
-
 _AGAIN = 0.5
 """Seconds between two looks, once there is a reason: connections may still be under way to the old server."""
+
+
+class Watched(Protocol):
+    """A host that is found by its name: a `named_host.NamedHost`."""
+
+    pause: float
+    """Seconds between two looks."""
+
+    async def look(self) -> bool:
+        """Look where the name leads. True if that is another place than before."""
 
 
 class NameWatch(ResidentTask):
@@ -20,7 +27,7 @@ class NameWatch(ResidentTask):
 
     _what = "the watch over a host name"
 
-    def __init__(self, host: NamedHost) -> None:
+    def __init__(self, host: Watched) -> None:
         super().__init__()
         self._host = weakref.ref(host)
         self._pause = host.pause

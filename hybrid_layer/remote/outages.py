@@ -8,12 +8,9 @@ expired.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 from hybrid_layer.clock import monotonic
-
-if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process
+from hybrid_layer.remote.context import Context
 
 _SWEEP_AT = 1000
 """Channels in the record at which those of the past are looked for first."""
@@ -22,9 +19,9 @@ _SWEEP_AT = 1000
 class Outages:
     """The outages of the server of a process's inbox."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        self._told = process.options.on_disconnect is not None or process.options.on_reconnect is not None
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._told = context.options.on_disconnect is not None or context.options.on_reconnect is not None
         self._lock = threading.Lock()
         self.is_out = False
         """Whether the process cannot hear from the server."""
@@ -44,15 +41,15 @@ class Outages:
 
     def lost(self) -> None:
         """Messages cannot be read from now on."""
-        self._turn(True, self._process.options.on_disconnect)
+        self._turn(True, self._context.options.on_disconnect)
 
     def back(self) -> None:
         """They can."""
         if self.is_out:
-            self._turn(False, self._process.options.on_reconnect)
+            self._turn(False, self._context.options.on_reconnect)
 
     def _turn(self, is_out: bool, payload: bytes | None) -> None:
-        process = self._process
+        context = self._context
         with self._lock:
             if self.is_out is is_out:
                 return
@@ -61,11 +58,11 @@ class Outages:
                 return
             self._forget_gone()
             channels = list(self._seen)
-        deadline = monotonic() + process.policy.expiry
-        process.inbox.deliver(channels, payload, deadline, process.home.epoch.generation)
+        deadline = monotonic() + context.policy.expiry
+        context.inbox.deliver(channels, payload, deadline, context.home.epoch.generation)
 
     def _forget_gone(self) -> None:
-        before = monotonic() - self._process.policy.expiry
+        before = monotonic() - self._context.policy.expiry
         for channel, since in list(self._seen.items()):
-            if since <= before and not self._process.inbox.is_waited_on(channel):
+            if since <= before and not self._context.inbox.is_waited_on(channel):
                 del self._seen[channel]

@@ -17,15 +17,19 @@ from hybrid_layer.clock import ServerClock, boottime, monotonic, seconds
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.backoff import Backoff, ReadingLost
 from hybrid_layer.remote.entries import Epoch
+from hybrid_layer.remote.errors import cause_of
 from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host, open_within
-from hybrid_layer.remote.refusals import cause_of
 from hybrid_layer.remote.replies import OddReply, are_texts, is_text, is_time
 from hybrid_layer.statistics import warn
 from hybrid_layer.timers import call_later, time_limit
 
 _MARGIN = 2.0
 """Seconds beyond the block time after which an answer is given up."""
+LINGER = 0.05
+"""Seconds that a pop goes on after its last waiter left."""
+WAKE_LIFE_MS = 60_000
+"""Milliseconds after which a wake that no pop has taken expires."""
 _WAKE_PATIENCE = 1.0
 """Seconds that a cancelled pop waits for the answer to its wake."""
 

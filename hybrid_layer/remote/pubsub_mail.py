@@ -16,21 +16,21 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hybrid_layer.clock import boottime, monotonic, seconds
 from hybrid_layer.names import process_of
 from hybrid_layer.remote import io_thread, replies, scripts
+from hybrid_layer.remote.connections import Connections
+from hybrid_layer.remote.context import Context
 from hybrid_layer.remote.entries import Entry, Note, published_entry, read_epoch
+from hybrid_layer.remote.keeper import Keeper
 from hybrid_layer.remote.listener import Listener
 from hybrid_layer.remote.listening import Question, verbs_of
 from hybrid_layer.remote.members import Members
+from hybrid_layer.remote.outages import Outages
 from hybrid_layer.remote.own_groups import OwnGroups
 from hybrid_layer.supervision import Guard
-
-if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process
-    from hybrid_layer.transport import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,16 @@ class _Doubted:
 class PubSubMail:
     """Implements `hybrid_layer.remote.mail.Mail`."""
 
-    def __init__(self, process: Process, machine: Machine | None) -> None:
-        self._process = process
-        self._members = Members(process, machine, publishes=True)
-        self._groups = OwnGroups(lambda: process.home.epoch.generation)
-        self._listener = Listener(process, self._names, self._wants, self._take, self._begins)
-        self._guard = Guard("the listener of pub/sub", process.statistics.count)
+    def __init__(
+        self, context: Context, connections: Connections, keeper: Keeper, members: Members, outages: Outages
+    ) -> None:
+        self._context = context
+        self._connections = connections
+        self._keeper = keeper
+        self._members = members
+        self._groups = OwnGroups(lambda: context.home.epoch.generation)
+        self._listener = Listener(context, connections, keeper, outages, self)
+        self._guard = Guard("the listener of pub/sub", context.statistics.count)
         self._group_start = b""
         self._epoch_name = b""
         self._listens_since = monotonic()
@@ -65,11 +69,11 @@ class PubSubMail:
         self.group_send = self._members.send
 
     async def open(self) -> None:
-        process = self._process
-        self._group_start = process.home.keys.group("").encode()
-        self._epoch_name = process.home.keys.epoch.encode()
+        context = self._context
+        self._group_start = context.home.keys.group("").encode()
+        self._epoch_name = context.home.keys.epoch.encode()
         await self._listener.open()
-        process.keeper.settle()
+        self._keeper.settle()
         self.is_open = True
 
     def part_added(self) -> None:
@@ -79,30 +83,30 @@ class PubSubMail:
         """Nothing: whoever waits or not, messages are taken in."""
 
     async def send(self, channel: str, payload: bytes) -> None:
-        process = self._process
-        shard = process.shard_of(channel)
+        context = self._context
+        shard = context.shard_of(channel)
         # Most go without a script, which costs the server as much again as all else. Then the stamp is made here, and a
         # flush is told from its place among the messages. Not in a cluster: a node that was replaced publishes, too,
         # but to nobody, where it refuses a script.
-        stamp = None if shard.host.tag else shard.clock.stamp(process.expiry_ms)
+        stamp = None if shard.host.tag else shard.clock.stamp(context.expiry_ms)
         key = shard.keys.process(process_of(channel))
         if stamp is not None:
             entry = published_entry(stamp, channel, payload)
-            heard = await process.connections.run(shard.number, ("PUBLISH", key, entry), replies.is_number)
+            heard = await self._connections.run(shard.number, ("PUBLISH", key, entry), replies.is_number)
         else:
             asked = boottime()
-            command = scripts.PUBLISH.command([key, shard.keys.epoch], payload, channel, process.expiry_ms)
-            heard, epoch, *now = await process.connections.run(shard.number, command, replies.is_published)
+            command = scripts.PUBLISH.command([key, shard.keys.epoch], payload, channel, context.expiry_ms)
+            heard, epoch, *now = await self._connections.run(shard.number, command, replies.is_published)
             shard.epoch.meet(epoch)
             shard.clock.measured(seconds(now), asked)
             shard.clock.may_stamp(asked)
-        process.statistics.count("sent")
+        context.statistics.count("sent")
         if not heard:
-            process.statistics.count("dead")
+            context.statistics.count("dead")
 
     async def group_add(self, group: str, channel: str) -> None:
-        process, groups = self._process, self._groups
-        if not process.is_own(channel):
+        context, groups = self._context, self._groups
+        if not context.is_own(channel):
             await self._members.add(group, channel)
             return
         if groups.renew(group, channel, self._deadline()):
@@ -116,7 +120,7 @@ class PubSubMail:
             groups.join_ended(group)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        if not self._process.is_own(channel):
+        if not self._context.is_own(channel):
             await self._members.discard(group, channel)
             return
         try:
@@ -129,34 +133,38 @@ class PubSubMail:
             raise
 
     def _subscribe_to(self, group: str) -> tuple[str, str]:
-        home = self._process.home
+        home = self._context.home
         return verbs_of(home.host).subscribe, home.keys.group(group)
 
     def _deadline(self) -> float:
-        return monotonic() + self._process.policy.group_expiry
+        return monotonic() + self._context.policy.group_expiry
 
     def _remove(self, group: str, channel: str) -> None:
         self._end_adoption(group, channel)
         self._groups.remove(group, channel)
         if group not in self._groups:
-            self._listener.drop(self._process.home.keys.group(group))
+            self._listener.drop(self._context.home.keys.group(group))
 
     # What comes
 
-    def _begins(self) -> None:
+    def begins(self) -> None:
+        """See `listening.Audience`."""
         self._listens_since = monotonic()
-        self._process.home.epoch.await_no_more()
+        self._context.home.epoch.await_no_more()
 
-    def _names(self) -> list[str]:
-        process = self._process
-        keys = process.home.keys
-        return [keys.process(process.name), keys.epoch, *map(keys.group, self._groups.all())]
+    def names(self) -> list[str]:
+        """See `listening.Audience`."""
+        context = self._context
+        keys = context.home.keys
+        return [keys.process(context.name), keys.epoch, *map(keys.group, self._groups.all())]
 
-    def _wants(self, name: str) -> bool:
-        start = self._process.home.keys.group("")
+    def wants(self, name: str) -> bool:
+        """See `listening.Audience`."""
+        start = self._context.home.keys.group("")
         return not name.startswith(start) or name[len(start) :] in self._groups
 
-    def _take(self, channel: bytes, text: bytes) -> None:
+    def take(self, channel: bytes, text: bytes) -> None:
+        """See `listening.Audience`."""
         with self._guard:  # this message may be lost, the next one need not be
             self._take_any(channel, text)
 
@@ -165,9 +173,9 @@ class PubSubMail:
             self._take_for_group(channel[len(self._group_start) :].decode("ascii", "replace"), text)
         elif channel == self._epoch_name:
             if read_epoch(text) is None:
-                self._process.undecodable(self._process.home, "a flush's announcement")
-            elif self._process.home.epoch.heard(text):
-                self._process.inbox.clear()  # also if it was known before: what came since may be older
+                self._context.undecodable(self._context.home, "a flush's announcement")
+            elif self._context.home.epoch.heard(text):
+                self._context.inbox.clear()  # also if it was known before: what came since may be older
         elif text.startswith(b"g|"):
             self._take_for_added(text)
         elif text.startswith(b"n|"):
@@ -178,9 +186,9 @@ class PubSubMail:
             self._take_direct(text)
 
     def _take_direct(self, text: bytes) -> None:
-        epoch = self._process.home.epoch
+        epoch = self._context.home.epoch
         generation = epoch.generation  # before it is asked for flushes: one that is learnt of later drops this message
-        entry = self._process.accept_own(text)
+        entry = self._context.accept_own(text)
         if entry is None:
             return
         if entry.epoch:
@@ -189,54 +197,54 @@ class PubSubMail:
             self._deliver(entry, entry.names, generation)
 
     def _take_for_group(self, group: str, text: bytes) -> None:
-        entry = self._process.accept(self._process.home, text)
+        entry = self._context.accept(self._context.home, text)
         if entry is None:
             return
         channels = self._groups.members(group)
         if channels:
-            self._deliver(entry, channels, self._process.home.epoch.generation)
+            self._deliver(entry, channels, self._context.home.epoch.generation)
         elif group not in self._groups:
-            self._listener.drop(self._process.home.keys.group(group))
+            self._listener.drop(self._context.home.keys.group(group))
 
     def _take_for_added(self, text: bytes) -> None:
         fields = text.split(b"|", 2)
-        entry = self._process.accept_own(fields[-1])
+        entry = self._context.accept_own(fields[-1])
         if entry is not None:
             group = fields[1].decode("ascii", "replace")
             # Who is a member of its own accord, or has become one by the note, gets what is published to the group.
             others = [name for name in entry.names if not self._groups.is_member(group, name)]
-            self._deliver(entry, others, self._process.home.epoch.generation)
+            self._deliver(entry, others, self._context.home.epoch.generation)
 
     def _deliver(self, entry: Entry, channels: Sequence[str], generation: int) -> None:
         left = self._left(entry)
         if left <= 0 or self._doubted:
             self._doubt(_Doubted(entry, channels, generation))
         else:
-            self._process.inbox.deliver(channels, entry.payload, monotonic() + left, generation)
+            self._context.inbox.deliver(channels, entry.payload, monotonic() + left, generation)
 
     def _left(self, entry: Entry) -> float:
         """Seconds until it expires. What is heard on this connection was sent after its begin, whatever the stamp says.
 
         For that may be of a clock that was set before this process could see it.
         """
-        left = self._process.home.clock.left(entry.stamp_ms)
-        return left if left > 0 else max(left, self._listens_since + self._process.policy.expiry - monotonic())
+        left = self._context.home.clock.left(entry.stamp_ms)
+        return left if left > 0 else max(left, self._listens_since + self._context.policy.expiry - monotonic())
 
     def _doubt(self, doubted: _Doubted) -> None:
         """It looks expired. But the server's clock may have been set: that is asked first, and what follows waits."""
-        process = self._process
+        context = self._context
         with self._lock:
             self._doubted.append(doubted)
             if len(self._doubted) > 1:
                 return
         asked, command = boottime(), ("TIME",)
         answer = io_thread.current().submit(
-            lambda: process.connections.run(process.home.number, command, replies.is_time)
+            lambda: self._connections.run(context.home.number, command, replies.is_time)
         )
         answer.add_done_callback(lambda answer: self._settle_doubts(answer, asked))
 
     def _settle_doubts(self, answer: concurrent.futures.Future[Any], asked: float) -> None:
-        clock = self._process.home.clock
+        clock = self._context.home.clock
         if not answer.cancelled() and answer.exception() is None:
             clock.measured(seconds(answer.result()), asked)
         with self._lock:
@@ -246,15 +254,15 @@ class PubSubMail:
                 self._doubted.popleft()  # only now, or what comes next would overtake it
 
     def _settle(self, doubted: _Doubted, left: float) -> None:
-        process = self._process
+        context = self._context
         if left <= 0:
-            process.statistics.count("expired", len(doubted.channels))
+            context.statistics.count("expired", len(doubted.channels))
         else:
-            process.inbox.deliver(doubted.channels, doubted.entry.payload, monotonic() + left, doubted.generation)
+            context.inbox.deliver(doubted.channels, doubted.entry.payload, monotonic() + left, doubted.generation)
 
     def _take_note(self, text: bytes) -> None:
-        home = self._process.home
-        note = self._process.accept_note(home, text)
+        home = self._context.home
+        note = self._context.accept_note(home, text)
         if note is None:
             return
         if note.kind == "-":
@@ -265,7 +273,7 @@ class PubSubMail:
     def _adopt(self, note: Note) -> None:
         """Keep a membership that somebody else began: the server forgets it with its data."""
         key = note.group, note.member
-        deadline = monotonic() + self._process.home.clock.left(note.stamp_ms)
+        deadline = monotonic() + self._context.home.clock.left(note.stamp_ms)
         if key in self._adoptions or self._groups.renew(note.group, note.member, deadline):
             return
 

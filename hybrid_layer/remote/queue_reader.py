@@ -12,7 +12,6 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
@@ -21,16 +20,13 @@ from hybrid_layer.inbox import Waiter, WaitQueue, Waker
 from hybrid_layer.loops import running
 from hybrid_layer.remote import io_thread, scripts
 from hybrid_layer.remote.backoff import ReadingLost
+from hybrid_layer.remote.connections import Connections
+from hybrid_layer.remote.context import Context, Shard
 from hybrid_layer.remote.entries import Entry
-from hybrid_layer.remote.inbox_reader import LINGER, WAKE_LIFE_MS
-from hybrid_layer.remote.pops import Pops
+from hybrid_layer.remote.pops import LINGER, WAKE_LIFE_MS, Pops
 from hybrid_layer.statistics import warn
 from hybrid_layer.supervision import Guard, keep_going, start_task
 from hybrid_layer.timers import call_later
-
-if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process, Shard
-
 
 _WHAT = "the reader of normal channels"
 
@@ -56,8 +52,9 @@ class _Queue:
 class QueueReader:
     """Reads one shard for the coroutines of one loop. Used in that loop only."""
 
-    def __init__(self, process: Process, shard: Shard) -> None:
-        self._process = process
+    def __init__(self, context: Context, connections: Connections, shard: Shard) -> None:
+        self._context = context
+        self._connections = connections
         self._shard = shard
         self._loop = asyncio.get_running_loop()
         self._wake_key = shard.keys.wake(identity.random_id())
@@ -68,7 +65,7 @@ class QueueReader:
         self._returns: set[concurrent.futures.Future[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
-        self._guard = Guard(_WHAT, process.statistics.count)
+        self._guard = Guard(_WHAT, context.statistics.count)
         self._pops = self._new_pops()
 
     async def receive(self, channel: str) -> bytes:
@@ -126,7 +123,7 @@ class QueueReader:
             if held.generation != self._shard.epoch.generation:
                 continue
             if held.deadline <= monotonic():
-                self._process.statistics.count("expired")
+                self._context.statistics.count("expired")
                 continue
             return held.entry.payload
         return None
@@ -135,7 +132,7 @@ class QueueReader:
         if self._task is None or self._task.done():
             self._stopping = False
             self._pops = self._new_pops()
-            self._task = start_task(self._loop, keep_going(_WHAT, self._run, self._process.statistics.count))
+            self._task = start_task(self._loop, keep_going(_WHAT, self._run, self._context.statistics.count))
         elif self._popping:
             if channel not in self._popping:
                 self._wake()
@@ -176,10 +173,10 @@ class QueueReader:
     def _wake(self) -> None:
         # Through the I/O thread: also when the loop ends and its own connections with it.
         command = scripts.WAKE.command([self._wake_key], WAKE_LIFE_MS)
-        self._process.connections.run_later(self._shard.number, command)
+        self._connections.run_later(self._shard.number, command)
 
     def _new_pops(self) -> Pops:
-        options = self._process.options
+        options = self._context.options
         return Pops(self._shard.host, self._shard.clock, options.block_time, options.timeout, self._wake)
 
     async def _run(self) -> None:
@@ -214,9 +211,9 @@ class QueueReader:
             await pops.close()
 
     async def _accept(self, pops: Pops, channel: str, raw: bytes) -> None:
-        entry = self._process.accept(self._shard, raw)
-        if entry is None and await self._process.is_present(self._shard, raw, pops):
-            entry = self._process.accept(self._shard, raw)
+        entry = self._context.accept(self._shard, raw)
+        if entry is None and await self._context.is_present(self._shard, raw, pops):
+            entry = self._context.accept(self._shard, raw)
         if entry is None:
             return
         generation = self._shard.epoch.generation
@@ -225,7 +222,7 @@ class QueueReader:
         finally:
             left = self._shard.clock.left(entry.stamp_ms)
             if left <= 0:
-                self._process.statistics.count("expired")
+                self._context.statistics.count("expired")
             else:
                 self._keep(channel, _Held(entry, raw, monotonic() + left, generation))
 
@@ -240,11 +237,11 @@ class QueueReader:
 
     def _put_back(self, channel: str, messages: Iterable[_Held]) -> None:
         keys = [self._shard.keys.queue(channel), self._shard.keys.epoch]
-        process, shard, now = self._process, self._shard, monotonic()
+        context, shard, now = self._context, self._shard, monotonic()
         commands = []
         for held in messages:
             if held.deadline <= now:
-                process.statistics.count("expired")
+                context.statistics.count("expired")
             else:
                 left_ms = math.ceil((held.deadline - now) * 1000)
                 commands.append(scripts.PUT_BACK.command(keys, held.raw, held.entry.epoch, left_ms))
@@ -252,16 +249,16 @@ class QueueReader:
         async def put_back() -> None:
             while commands:
                 try:
-                    await process.connections.run(shard.number, commands[-1])
+                    await self._connections.run(shard.number, commands[-1])
                 except RemoteUnavailable as error:
-                    process.statistics.count("dead")
+                    context.statistics.count("dead")
                     warn(("put back", channel), f"A message of {channel} that lost its reader is lost: {error}")
                 commands.pop()
 
         def ended(future: concurrent.futures.Future[None]) -> None:
             self._returns.discard(future)
             if commands:  # the thread ended before, or does not run
-                process.statistics.count("dead", len(commands))
+                context.statistics.count("dead", len(commands))
 
         future = io_thread.current().submit(put_back)
         self._returns.add(future)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from hybrid_layer.names import non_local, process_of
+from hybrid_layer.remote.connections import Connections
+from hybrid_layer.remote.context import Context
 from hybrid_layer.remote.inbox_reader import InboxReader
+from hybrid_layer.remote.keeper import Keeper
 from hybrid_layer.remote.members import Members
+from hybrid_layer.remote.outages import Outages
 from hybrid_layer.remote.queues import store
-
-if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process
-    from hybrid_layer.transport import Machine
 
 
 class QueuedMail:
     """Implements `hybrid_layer.remote.mail.Mail`."""
 
-    def __init__(self, process: Process, machine: Machine | None) -> None:
-        self._process = process
-        self._members = Members(process, machine, publishes=False)
-        self._reader = InboxReader(process)
+    def __init__(
+        self, context: Context, connections: Connections, keeper: Keeper, members: Members, outages: Outages
+    ) -> None:
+        self._context = context
+        self._connections = connections
+        self._keeper = keeper
+        self._members = members
+        self._reader = InboxReader(context, connections, keeper, outages)
         self.is_open = False
         self.poll = self._reader.ensure
         self.relax = self._reader.relax
@@ -31,14 +33,15 @@ class QueuedMail:
         self.group_send = self._members.send
 
     async def open(self) -> None:
-        await self._process.keeper.open()
+        await self._keeper.open()
         self.is_open = True
 
     async def send(self, channel: str, payload: bytes) -> None:
-        shard = self._process.shard_of(channel)
+        shard = self._context.shard_of(channel)
         keys = shard.keys
         await store(
-            self._process,
+            self._context,
+            self._connections,
             shard,
             channel,
             payload,

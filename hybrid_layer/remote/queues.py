@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from hybrid_layer.clock import boottime
 from hybrid_layer.exceptions import ChannelFull
 from hybrid_layer.names import non_local
 from hybrid_layer.remote import replies, scripts
-
-if TYPE_CHECKING:
-    from hybrid_layer.remote.process import Process, Shard
+from hybrid_layer.remote.connections import Connections
+from hybrid_layer.remote.context import Context, Shard
 
 _FULL, _DEAD = 1, 2
 
 
-async def store(process: Process, shard: Shard, channel: str, payload: bytes, keys: list[str]) -> None:
+async def store(
+    context: Context, connections: Connections, shard: Shard, channel: str, payload: bytes, keys: list[str]
+) -> None:
     """Store `payload` on `shard` or raise `ChannelFull`. `keys` are those of ``scripts/send.lua``."""
-    capacity = process.policy.capacity_for(channel)
+    capacity = context.policy.capacity_for(channel)
     asked, told = boottime(), shard.for_scripts()
-    command = scripts.SEND.command(keys, payload, channel, capacity, process.expiry_ms, told)
-    outcome, expired, epoch, now_ms = await process.connections.run(shard.number, command, replies.is_outcome)
+    command = scripts.SEND.command(keys, payload, channel, capacity, context.expiry_ms, told)
+    outcome, expired, epoch, now_ms = await connections.run(shard.number, command, replies.is_outcome)
     shard.clock.measured(now_ms / 1000, asked)
     shard.epoch.meet(epoch)
     if expired:
-        process.statistics.count("expired", expired)
+        context.statistics.count("expired", expired)
     if outcome == _FULL:
-        process.statistics.count("full")
+        context.statistics.count("full")
         raise ChannelFull(_full_text(channel, capacity))
-    process.statistics.count("sent")
+    context.statistics.count("sent")
     if outcome == _DEAD:
-        process.statistics.count("dead")
+        context.statistics.count("dead")
     else:
         shard.ran(told, asked)
 

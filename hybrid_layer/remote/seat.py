@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hybrid_layer.loops import running
 from hybrid_layer.remote import io_thread
 
 if TYPE_CHECKING:
@@ -40,15 +38,3 @@ class Seat:
     def is_stuck(self) -> bool:
         """Whether its loop does not run. That of the I/O thread does, or will as soon as a fork is over."""
         return not self.in_thread and not self.loop.is_running()
-
-
-def call(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
-    """Call something in `loop` soon. False if it is closed."""
-    try:
-        if loop is running():
-            loop.call_soon(callback)
-        else:
-            loop.call_soon_threadsafe(callback)
-    except RuntimeError:
-        return False
-    return True

@@ -13,9 +13,9 @@ from redis.exceptions import ConnectionError, RedisError
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.remote import sockets
+from hybrid_layer.remote.errors import told
 from hybrid_layer.remote.handshake import ask
 from hybrid_layer.remote.opened import Opened
-from hybrid_layer.remote.refusals import told
 from hybrid_layer.remote.sentinel_answers import QUESTION, Master, masters
 from hybrid_layer.remote.sentinel_watch import Watch
 from hybrid_layer.remote.server import SWITCH_AFTER, AnyConnection, Server

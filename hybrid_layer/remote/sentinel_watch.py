@@ -7,19 +7,16 @@ or until a silent one is given up. Lives in the I/O thread.
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from redis.exceptions import RedisError
 
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.resident_task import ResidentTask
-from hybrid_layer.remote.sentinel_answers import QUESTION, masters
+from hybrid_layer.remote.sentinel_answers import QUESTION, Master, masters
+from hybrid_layer.remote.server import Server
 from hybrid_layer.timers import sleep, time_limit
-
-if TYPE_CHECKING:
-    from hybrid_layer.remote.sentinel import Sentinels
-    from hybrid_layer.remote.server import Server
 
 _LISTEN = 10.0
 """Seconds after which another Sentinel is listened to: the present one may have been cut off."""
@@ -29,12 +26,26 @@ _AGAIN = 1.0
 """Seconds after a failover, at which connections are open that were still being opened to the old master."""
 
 
+class Watched(Protocol):
+    """Sentinels that watch the same services: `sentinel.Sentinels`."""
+
+    @property
+    def first(self) -> Server:
+        """The Sentinel to be asked next."""
+
+    def put_last(self, sentinel: Server) -> None:
+        """Ask the others first."""
+
+    def hear(self, known: dict[str, Master]) -> None:
+        """Take note of the masters that a Sentinel knows of."""
+
+
 class Watch(ResidentTask):
     """Of one set of Sentinels, which it does not keep alive."""
 
     _what = "the watch over Sentinels"
 
-    def __init__(self, sentinels: Sentinels) -> None:
+    def __init__(self, sentinels: Watched) -> None:
         super().__init__()
         self._sentinels = weakref.ref(sentinels)
         weakref.finalize(sentinels, self.stop).atexit = False

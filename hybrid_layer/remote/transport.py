@@ -14,18 +14,28 @@ from typing import Any
 from hybrid_layer import identity
 from hybrid_layer.names import non_local
 from hybrid_layer.remote.connections import LoopConnections
+from hybrid_layer.remote.discovery import DiscoveredTransport
 from hybrid_layer.remote.flush import flush_shard
 from hybrid_layer.remote.options import RemoteOptions
 from hybrid_layer.remote.process import Process, inherited
 from hybrid_layer.remote.queue_reader import QueueReader
 from hybrid_layer.remote.queues import store
-from hybrid_layer.transport import Machine, Settings
+from hybrid_layer.transport import Machine, RemoteHalf, Settings
 
 _lock = threading.Lock()
 
 
+def remote_transport(settings: Settings, options: RemoteOptions, machine: Machine | None = None) -> RemoteHalf:
+    """The transport for `options`."""
+
+    def build(options: RemoteOptions) -> RemoteTransport:
+        return RemoteTransport(settings, options, machine)
+
+    return build(options) if options.all_services is None else DiscoveredTransport(options, build)
+
+
 class RemoteTransport:
-    """Implements `hybrid_layer.transport.Transport`."""
+    """Implements `hybrid_layer.transport.RemoteHalf`."""
 
     def __init__(self, settings: Settings, options: RemoteOptions, machine: Machine | None = None) -> None:
         self._settings = settings
@@ -37,7 +47,7 @@ class RemoteTransport:
 
     async def open_inbox(self, part: str) -> None:
         process = self._process()
-        if process.adopt(part):
+        if process.context.adopt(part):
             process.mail.part_added()
         if not process.mail.is_open:
             await process.mail.open()
@@ -49,8 +59,15 @@ class RemoteTransport:
         if "!" in channel:
             await process.mail.send(channel, payload)
         else:
-            shard = process.shard_of(channel)
-            await store(process, shard, channel, payload, [shard.keys.queue(channel), shard.keys.epoch])
+            shard = process.context.shard_of(channel)
+            await store(
+                process.context,
+                process.connections,
+                shard,
+                channel,
+                payload,
+                [shard.keys.queue(channel), shard.keys.epoch],
+            )
 
     def receive(self, channel: str) -> Coroutine[Any, Any, bytes]:
         """Wait for the next payload. A cancellation at any point loses nothing."""
@@ -59,23 +76,23 @@ class RemoteTransport:
         here.will_stay()
         if "!" not in channel:
             return self._receive_normal(process, here, channel)
-        if non_local(channel) not in process.parts:
+        if non_local(channel) not in process.context.parts:
             return self._receive_first(channel)
         process.outages.seen(channel)
         # No coroutine of its own, which would be one more for each message.
-        return process.inbox.receive(channel, process.mail, here.loop)
+        return process.context.inbox.receive(channel, process.mail, here.loop)
 
     async def _receive_first(self, channel: str) -> bytes:
         await self.open_inbox(non_local(channel))
         return await self.receive(channel)
 
     async def _receive_normal(self, process: Process, here: LoopConnections, channel: str) -> bytes:
-        shard = process.shard_of(channel)
+        shard = process.context.shard_of(channel)
         reader = here.readers.get(shard.number)
         if reader is None:
-            reader = here.readers[shard.number] = QueueReader(process, shard)
+            reader = here.readers[shard.number] = QueueReader(process.context, process.connections, shard)
         payload = await reader.receive(channel)
-        process.statistics.count("received")
+        process.context.statistics.count("received")
         return payload
 
     # Groups
@@ -101,37 +118,43 @@ class RemoteTransport:
     async def flush(self) -> None:
         process = self._process()
         results = await asyncio.gather(
-            *(flush_shard(process, shard) for shard in process.shards), return_exceptions=True
+            *(
+                flush_shard(process.context, process.connections, process.keeper, shard)
+                for shard in process.context.shards
+            ),
+            return_exceptions=True,
         )
-        process.inbox.clear()
+        process.context.inbox.clear()
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
     async def close(self) -> None:
         process = self._state
-        if process is None or not process.identity.is_current():
+        if process is None or not process.context.identity.is_current():
             return
         loop = asyncio.get_running_loop()
-        if not process.inbox.is_awaited(loop):
+        if not process.context.inbox.is_awaited(loop):
             await process.mail.stop()
         here = process.connections.loops.peek(loop)
         if here is not None:
             await asyncio.gather(*(reader.stop() for reader in here.readers.values() if not reader.is_awaited()))
             await process.connections.close_links()
             # Who waits here, perhaps only since we began, goes on being served.
-            if not process.inbox.is_awaited(loop) and not any(reader.is_awaited() for reader in here.readers.values()):
+            if not process.context.inbox.is_awaited(loop) and not any(
+                reader.is_awaited() for reader in here.readers.values()
+            ):
                 process.connections.loops.drop(loop)
 
     async def statistics(self) -> dict[str, int]:
-        return self._process().statistics.as_dict()
+        return self._process().context.statistics.as_dict()
 
     def count(self, key: str) -> None:
-        self._process().statistics.count(key)
+        self._process().context.statistics.count(key)
 
     def _process(self) -> Process:
         process = self._state
-        if process is None or not process.identity.page[0]:
+        if process is None or not process.context.identity.page[0]:
             identity.this_process()  # renews the lock in a child that has not heard of the fork
             with _lock:
                 return self._entered()
@@ -140,7 +163,7 @@ class RemoteTransport:
     def _entered(self) -> Process:
         """This process's state, made anew after a fork."""
         process = self._state
-        if process is None or not process.identity.is_current():
+        if process is None or not process.context.identity.is_current():
             if process is not None:
                 inherited.append(process)
             process = self._state = Process(self._settings, self._options, self._machine)

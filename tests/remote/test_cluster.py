@@ -49,7 +49,7 @@ def test_groups_reach_members_on_all_nodes(on_cluster: Make, run: Run) -> None:
 
     async def main() -> None:
         names = [await layer.new_channel() for layer in layers]
-        homes = {layer._transport._process().home.number for layer in layers}
+        homes = {layer._transport._process().context.home.number for layer in layers}
         assert len(homes) > 3
         for adder, name in zip([layers[-1], *layers], names, strict=False):  # by another process, so by a note
             await adder.group_add("g", name)

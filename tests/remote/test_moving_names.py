@@ -219,7 +219,7 @@ def test_a_server_with_several_addresses_is_not_left(
     async def main() -> None:
         channel = await layer.new_channel()
         waiting = asyncio.create_task(layer.receive(channel))
-        host = layer._transport._process().home.host
+        host = layer._transport._process().context.home.host
         for place in (server, other, server, other):
             name.leads_to(place)
             async with asyncio.timeout(20):

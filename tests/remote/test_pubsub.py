@@ -126,11 +126,11 @@ def test_a_message_to_a_process_is_one_publish(make_pubsub: Make, own: Server, r
         assert calls == {"publish": 100, "evalsha": 0}
         # Perhaps another server answers from now on, with another clock.
         own.command("CLIENT", "KILL", "TYPE", "normal")
-        await until(lambda: process(layer).home.clock.stamp(0) is None)
+        await until(lambda: process(layer).context.home.clock.stamp(0) is None)
         links = process(layer).connections.loops.get().links.values()
         await until(lambda: not any(link.usable for link in links))
         await layer.send(theirs, {"n": "measured anew"})  # by the script
-        assert process(layer).home.clock.stamp(0) is not None
+        assert process(layer).context.home.clock.stamp(0) is not None
         assert await receive(other, theirs) == "measured anew"
 
     run(main())
@@ -146,7 +146,7 @@ def test_calls_go_out_in_their_order_whatever_is_known_of_the_clock(make_pubsub:
         assert await receive(other, theirs) == -1
         await asyncio.sleep(1.1)  # from then on the loop has a connection of its own
         for _ in range(20):
-            process(layer).home.clock.doubt()
+            process(layer).context.home.clock.doubt()
             calls = []
             for n in range(50):
                 call = layer.group_send("g", {"n": n}) if n % 7 == 3 else layer.send(theirs, {"n": n})
@@ -218,7 +218,7 @@ def test_what_was_sent_before_a_server_was_emptied_and_flushed_does_not_come_aft
         await layer.send(mine, {"n": "first"})
         assert await receive(layer, mine) == "first"
         await hold_up_listener(layer, mine)
-        process(layer).home.clock.doubt()  # so that it goes by the script
+        process(layer).context.home.clock.doubt()  # so that it goes by the script
         await layer.send(mine, {"n": "before"})
         own.command("FLUSHALL")
         await layer.flush()
@@ -259,13 +259,13 @@ def test_what_was_sent_before_a_flush_that_is_known_does_not_come_after(
     async def main() -> None:
         name = await layer.new_channel()
         await layer.group_add("g", name)
-        home = process(layer).home
+        home = process(layer).context.home
         flush = scripts.FLUSH.command([home.keys.epoch])
         epoch = server.command("EVAL", scripts.FLUSH.source, *flush[2:])
         home.epoch.meet(epoch)
         stamp = int(server.command("TIME")[0]) * 1000 + 5000
         entry = published_entry(stamp, name, b"\x81\xa1n\xa6before")
-        server.command("PUBLISH", home.keys.process(process(layer).name), entry)
+        server.command("PUBLISH", home.keys.process(process(layer).context.name), entry)
         await assert_silent(layer, name)
         server.command("PUBLISH", home.keys.epoch, epoch)
         await layer.send(name, {"n": "after"})

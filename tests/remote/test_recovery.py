@@ -213,7 +213,7 @@ def test_a_membership_that_ends_while_it_is_restored_stays_ended(
 
         monkeypatch.setattr(process.connections, "run", run_after_a_discard)
         process.keeper.connection_lost(0)
-        key = process.home.keys.group("g")
+        key = process.context.home.keys.group("g")
         await repeated(lambda: asyncio.sleep(0), lambda: bool(restored) and not server.command("ZCARD", key), SLACK)
         await asyncio.sleep(0.1)
         assert not server.command("ZCARD", key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,10 @@ SHARED = {
     *("source", "statistics", "supervision", "timers", "transport"),
 }
 """What both halves may use. None of it knows a half, or the router."""
+
+
+PARENTS = {"hybrid_layer", "hybrid_layer.ipc", "hybrid_layer.remote"}
+"""To import something else from these, such as the compiled core, is to import no module of ours."""
 
 
 def imports(path: Path, at_import_only: bool = False) -> set[str]:
@@ -93,6 +98,17 @@ SOURCES = [*MODULES, *sorted(PACKAGE.rglob("*.[ch]")), *sorted(PACKAGE.rglob("*.
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_one_subject_per_file(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LINES
+
+
+def test_imports_run_one_way() -> None:
+    """Without a circle, also among imports for types alone and those within functions."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in MODULES}
+    known = {}
+    for path in MODULES:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found = {each if each in modules else each.rpartition(".")[0] for each in imports(path)}
+        known[name] = (found & modules) - {name} - PARENTS
+    TopologicalSorter(known).prepare()  # raises CycleError, which names them
 
 
 def test_core_without_python() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
 from redis.exceptions import (
     AskError,
@@ -18,6 +19,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 from redis.exceptions import MovedError as MovedError
+
+from hybrid_layer.exceptions import RemoteUnavailable
 
 _REFUSAL = re.compile(r"(?:Error running script.*? -)?([A-Z]+) (.*)", re.DOTALL)
 _BY_CODE: dict[str, type[ResponseError]] = {
@@ -46,6 +49,18 @@ def told(error: object) -> str:
 
 class WrongServer(RedisError):
     """What answers there is nothing that this layer could use."""
+
+
+class Named(Protocol):
+    """What an error is about: a `hosts.Host`."""
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+
+    @property
+    def tag(self) -> str:
+        """Its hash tag if it is a part of a cluster, else empty."""
 
 
 FINAL = (AuthenticationError, AuthorizationError, WrongServer)
@@ -95,3 +110,12 @@ def cause_of(error: object, in_cluster: bool = False) -> str:
     if in_cluster and _NO_SHARDED_PUBSUB.search(text):
         return f"pub/sub in a cluster needs Redis 7 or Valkey; with this server choose remote='queue' ({text})"
     return text
+
+
+def unavailable(host: Named, cause: object) -> RemoteUnavailable:
+    """The error for a server that failed, by name and cause."""
+    return RemoteUnavailable(f"The server {host.label} is not available: {cause_of(cause, bool(host.tag))}")
+
+
+class NotConnected(RemoteUnavailable):
+    """The connection could not be opened, so nothing was sent, and another try may succeed."""
