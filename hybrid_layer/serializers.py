@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgpack
 
 from hybrid_layer import messages
+from hybrid_layer.envelope import enclosed, opened
 from hybrid_layer.exceptions import ConfigurationError, InvalidMessageValue, MessageTooLarge, Undecodable
 from hybrid_layer.interruption import is_foreign
 from hybrid_layer.options import did_you_mean, positive_int, shown
@@ -158,7 +159,7 @@ class Codec:
                 f"The message to {where} has {len(payload)} bytes when serialized, more than max_message_size="
                 f"{self._max_message_size}. Store the data elsewhere and send its key, or raise max_message_size."
             )
-        return payload if self._cipher is None else self._cipher.encrypt(payload)
+        return enclosed(payload if self._cipher is None else self._cipher.encrypt(payload))
 
     def decode(self, payload: bytes) -> dict[str, Any]:
         """The message in ``payload``, or Undecodable."""
@@ -175,8 +176,7 @@ class Codec:
         return message
 
     def _load(self, payload: bytes) -> dict[str, Any]:
-        if self._cipher is not None:
-            payload = self._decrypt(payload, self._cipher)
+        payload = opened(payload) if self._cipher is None else self._decrypt(payload, self._cipher)
         # Whatever a damaged or foreign payload makes a serializer raise, readers must go on.
         try:
             message = self._serializer.loads(payload)
@@ -191,8 +191,9 @@ class Codec:
     def _decrypt(self, payload: bytes, cipher: _Cipher) -> bytes:
         known, text = self._decrypted
         if known is not payload:
+            token = opened(payload)
             try:
-                text = cipher.decrypt(payload)
+                text = cipher.decrypt(token)
             except Exception as error:
                 if is_foreign(error):
                     raise

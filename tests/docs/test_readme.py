@@ -1,4 +1,4 @@
-"""The README is true: its options are the constructors', and its configurations work as they stand there."""
+"""What users read is true: the options are the constructors', and the configurations work as they stand there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.statistics import KEYS
 from tests.docs import texts
 
-README = "README.rst"
+README, TESTING, OPTIONS, ERRORS = "README.rst", "docs/testing.rst", "docs/options.rst", "docs/errors.rst"
 CLASSES: dict[str, type[Any]] = {
     layer.__name__: layer for layer in (HybridChannelLayer, IPCChannelLayer, RedisChannelLayer, RedisPubSubChannelLayer)
 }
@@ -32,9 +32,8 @@ CLASSES: dict[str, type[Any]] = {
 
 def documented_options() -> Iterator[tuple[list[str], str, Any]]:
     """Classes, name and default of each entry of the lists of options."""
-    for section in texts.section(README, "Options").findall(nodes.section):
-        title = section[0].astext()
-        if title == "Options":
+    for title, section in texts.sections(OPTIONS):
+        if not title.startswith("Of "):
             continue
         classes = list(CLASSES) if title == "Of all classes" else title.partition(": ")[2].split(", ")
         for item in section.findall(nodes.definition_list_item):
@@ -61,9 +60,9 @@ def test_the_lists_of_options_name_classes_that_exist() -> None:
 
 
 def settings_blocks() -> list[dict[str, Any]]:
-    """What each block of settings in the README sets."""
+    """What each block of settings in the README sets, and that for tests."""
     found = []
-    for block in texts.code(texts.tree(README), "python"):
+    for block in texts.code(texts.tree(README), "python") + texts.code(texts.tree(TESTING), "python"):
         if "CHANNEL_LAYERS" in block:
             namespace: dict[str, Any] = {}
             exec(block, namespace)
@@ -129,7 +128,7 @@ def test_the_two_shells(layers: dict[str, Any], capsys: pytest.CaptureFixture[st
 
 
 def test_counters(layers: dict[str, Any]) -> None:
-    section = texts.section(README, "Statistics and errors")
+    section = texts.tree(ERRORS)
     assert texts.first_cells(section)[0] == list(KEYS)
     (block,) = texts.code(section, "python")
     namespace: dict[str, Any] = {}
@@ -139,10 +138,10 @@ def test_counters(layers: dict[str, Any]) -> None:
 
 
 def test_errors() -> None:
-    errors = texts.first_cells(texts.section(README, "Statistics and errors"))[1]
+    errors = texts.first_cells(texts.tree(ERRORS))[1]
     internal = {"HybridLayerError", "Undecodable"}
     assert set(errors) == set(exceptions.__all__) - internal
-    for row in texts.section(README, "Statistics and errors").findall(nodes.row):
+    for row in texts.tree(ERRORS).findall(nodes.row):
         error = getattr(exceptions, row[0].astext(), None)
         also = [word.astext() for word in row[1].findall(nodes.literal) if row[1].astext().startswith("also")]
         if error is not None and also:

@@ -18,7 +18,7 @@ Run = Callable[..., Any]
 
 PASSWORD = "a#b/c@d:e? %\u00fc'\"+&"
 LEAST = "on >{password} ~{prefix}|* +@read +@write +@connection +@scripting +@blocking +time -@dangerous"
-"""The rights that the README names for a user of the layer, and without those that it says are not needed."""
+"""The rights that docs/hosts.rst names for a user of the layer, and without those that it says are not needed."""
 
 
 @pytest.fixture

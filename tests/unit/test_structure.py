@@ -20,6 +20,7 @@ SHARED = {
         "base",
         "clock",
         "discretion",
+        "envelope",
         "exceptions",
         "identity",
         "inbox",
