@@ -44,9 +44,9 @@ def positive_number(name: str, value: object) -> float | int:
     """``value`` if it is an int or float above zero and not beyond ``LARGEST``, else ConfigurationError."""
     # bool is an int to Python, and expiry=True is a mistake.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ConfigurationError(f"{name}={shown(value)} is not possible; give a number greater than 0.")
+        raise ConfigurationError(f"{name} must be a number greater than 0, not {shown(value)}.")
     if value > LARGEST:
-        raise ConfigurationError(f"{name}={shown(value)} is not possible; give a number of at most {LARGEST:,}.")
+        raise ConfigurationError(f"{name} must be a number of at most {LARGEST:,}, not {shown(value)}.")
     return value
 
 
@@ -54,9 +54,9 @@ def positive_int(name: str, value: object, minimum: int = 1, maximum: int = LARG
     """``value`` if it is an int from ``minimum`` to ``maximum``, else ConfigurationError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         expected = "an int greater than 0" if minimum == 1 else f"an int of at least {minimum}"
-        raise ConfigurationError(f"{name}={shown(value)} is not possible; give {expected}.")
+        raise ConfigurationError(f"{name} must be {expected}, not {shown(value)}.")
     if value > maximum:
-        raise ConfigurationError(f"{name}={shown(value)} is not possible; give an int of at most {maximum:,}.")
+        raise ConfigurationError(f"{name} must be an int of at most {maximum:,}, not {shown(value)}.")
     return value
 
 
@@ -64,9 +64,7 @@ def one_of(name: str, value: object, choices: tuple[str, ...]) -> str:
     """``value`` if it is one of ``choices``, else ConfigurationError."""
     if not isinstance(value, str) or value not in choices:
         expected = " or ".join(map(repr, choices))
-        raise ConfigurationError(
-            f"{name}={shown(value)} is not possible; give {expected}.{did_you_mean(value, choices)}"
-        )
+        raise ConfigurationError(f"{name} must be {expected}, not {shown(value)}.{did_you_mean(value, choices)}")
     return value
 
 
@@ -74,7 +72,7 @@ def check_prefix(prefix: object) -> str:
     """``prefix`` if it can begin key names and file names, else ConfigurationError."""
     if not isinstance(prefix, str) or _PREFIX.fullmatch(prefix) is None:
         raise ConfigurationError(
-            f"prefix={shown(prefix)} is not possible; give 1 to 50 ASCII letters, digits and characters of '_.:/-'."
+            f"prefix must be 1 to 50 ASCII letters, digits and characters of '_.:/-', not {shown(prefix)}."
         )
     return prefix
 

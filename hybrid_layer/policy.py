@@ -36,8 +36,8 @@ class Policy:
             channel_capacity = {}
         if not isinstance(channel_capacity, Mapping):
             raise ConfigurationError(
-                f"channel_capacity={shown(channel_capacity)} is not possible; give a dict of patterns and capacities, "
-                'such as {"http.request": 200}.'
+                "channel_capacity must be a dict of patterns and capacities, such as {'http.request': 200}, not "
+                f"{shown(channel_capacity)}."
             )
         # A copy, because the patterns below are compiled once: later changes to the dict would only seem to count.
         self.channel_capacity = dict(channel_capacity)

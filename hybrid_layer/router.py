@@ -36,9 +36,7 @@ class Router:
 
     def __init__(self, routes: Mapping[str | Pattern[str], str] | None) -> None:
         if routes is not None and not isinstance(routes, Mapping):
-            raise ConfigurationError(
-                f"routes={shown(routes)} is not possible; give a dict of pattern -> 'local' or 'remote'."
-            )
+            raise ConfigurationError(f"routes must be a dict of pattern -> 'local' or 'remote', not {shown(routes)}.")
         self._routes = [(_normal_only(pattern), _route(pattern, value)) for pattern, value in (routes or {}).items()]
         self._normal_route = lru_cache(maxsize=4096)(self._first_match)
 

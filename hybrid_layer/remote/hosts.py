@@ -84,7 +84,7 @@ def parse_hosts(
         connection_kwargs = {}
     if not isinstance(connection_kwargs, Mapping) or not all(isinstance(key, str) for key in connection_kwargs):
         raise ConfigurationError(
-            f"connection_kwargs={described(connection_kwargs)} is not possible; give a dict of options of redis-py."
+            f"connection_kwargs must be a dict of options of redis-py, not {described(connection_kwargs)}."
         )
     if sentinel_refresh_interval != 0 or isinstance(sentinel_refresh_interval, bool):
         positive_number("sentinel_refresh_interval", sentinel_refresh_interval)
@@ -107,9 +107,7 @@ def _entries(hosts: object) -> list[object] | tuple[object, ...]:
     if isinstance(hosts, Mapping):
         raise ConfigurationError("hosts is a single dict; give a list, even for one host: hosts=[{...}].")
     if not isinstance(hosts, (list, tuple)):
-        raise ConfigurationError(
-            f"hosts={described(hosts)} is not possible; give a list of URIs, (host, port) pairs or dicts."
-        )
+        raise ConfigurationError(f"hosts must be a list of URIs, (host, port) pairs or dicts, not {described(hosts)}.")
     if not hosts:
         raise ConfigurationError(
             "hosts=[] names no server. Leave hosts out for the default, or name at least one, such as "
@@ -129,8 +127,8 @@ def _checked_services(services: object) -> list[str] | None:
         or not all(isinstance(name, str) and name for name in services)
     ):
         raise ConfigurationError(
-            f"services={described_names(services)} is not possible; give a list of names of services that the "
-            f"Sentinels in hosts know, or {ALL!r} for all that they know."
+            f"services must be a list of names of services that the Sentinels in hosts know, or {ALL!r} for all, not "
+            f"{described_names(services)}."
         )
     if len(set(services)) < len(services):
         raise ConfigurationError(f"services={described_names(services)} names a service twice.")
@@ -256,13 +254,13 @@ def _parse_address(address: object, where: str) -> dict[str, Any]:
     if isinstance(address, (tuple, list)):
         if len(address) != 2:
             raise ConfigurationError(
-                f"{where}={described(address)} is not possible; a pair is (host, port). More, such as a password, goes "
-                f"into a dict: {{'host': ..., 'port': ..., 'password': ...}}."
+                f"{where} must be a pair (host, port), not {described(address)}. More, such as a password, goes into a "
+                f"dict: {{'host': ..., 'port': ..., 'password': ...}}."
             )
         return {"host": address[0], "port": address[1]}
     raise ConfigurationError(
-        f"{where}={described(address)} is not possible; give a URI such as 'redis://localhost:6379', a (host, port) "
-        f"pair or a dict."
+        f"{where} must be a URI such as 'redis://localhost:6379', a (host, port) pair or a dict, not "
+        f"{described(address)}."
     )
 
 

@@ -69,8 +69,8 @@ def remote_options(
             return None
         if not isinstance(message_type, str) or not _MESSAGE_TYPE.fullmatch(message_type):
             raise ConfigurationError(
-                f"{name}={shown(message_type)} is not possible; give the type of the message that consumers are to "
-                f"get, such as 'layer.disconnected'."
+                f"{name} must be the type of the message that consumers are to get, such as 'layer.disconnected', not "
+                f"{shown(message_type)}."
             )
         return encode({"type": message_type}, name)
 

@@ -148,7 +148,7 @@ def _read_timeout(options: dict[str, Any], where: str, block_time: float) -> flo
 def refuse_no_number(name: str, value: object) -> None:
     """Raise `ConfigurationError`, which does not show it, if `value` is neither a number nor None."""
     if value is not None and not isinstance(value, (int, float)):
-        raise ConfigurationError(f"{name}={described(value)} is not possible; give a number.")
+        raise ConfigurationError(f"{name} must be a number, not {described(value)}.")
 
 
 def _told(error: Exception, options: Mapping[str, Any]) -> str:

@@ -358,7 +358,9 @@ def test_format_that_is_no_str(serializer_format: Any) -> None:
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, None])
 def test_refused_size(size: Any) -> None:
-    with pytest.raises(ConfigurationError, match=re.escape(f"max_message_size={size!r} is not possible")):
+    with pytest.raises(
+        ConfigurationError, match=re.escape(f"max_message_size must be an int greater than 0, not {size!r}.")
+    ):
         codec(max_message_size=size)
 
 
