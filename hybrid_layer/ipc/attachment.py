@@ -29,7 +29,7 @@ class Attachment(Protocol):
         """Wake event loops of this process: bit n is the loop with number n."""
 
     def owe(self, operation: Callable[[_core.Segment], int | None]) -> None:
-        """Do what has to be done before long, now or when the lock is to be had. It may return loops to wake."""
+        """Do what has to be done before long, now or when the lock can be acquired. It may return loops to wake."""
 
     def pay_debts(self) -> None:
         """Try again what could not be done when it was due."""

@@ -56,7 +56,7 @@ class Damage:
             return None
         warn(
             ("repaired", self._prefix),
-            "The shared segment of prefix %r held something impossible and was repaired. Messages, memberships or "
+            "The shared segment of prefix %r held inconsistent data and was repaired. Messages, memberships or "
             "channels that could not be saved: %s, counted as damaged. Something else writes to it, if no process was "
             "just killed.",
             self._prefix,

@@ -235,7 +235,7 @@ class LocalSegment:
             number += 1
 
     def owe(self, operation: Callable[[_core.Segment], int | None]) -> None:
-        """Do what has to be done before long, now or when the lock is to be had. It may return loops to wake."""
+        """Do what has to be done before long, now or when the lock can be acquired. It may return loops to wake."""
         self._owed.append((self.core, operation))
         self.pay_debts()
 

@@ -187,7 +187,7 @@ class Station:
         try:
             payload, loops, asleep = self._segment.core.pop(channel, self.number)
         except (_core.NoMemory, *LOCK_REFUSED):
-            # Not registered, as the lock, or a block for a waiter, is not to be had: look again by ourselves. Senders
+            # Not registered, as the lock, or a block for a waiter, cannot be acquired: look again by ourselves. Senders
             # are told why.
             self.retry_soon("wake", self._wake_all)
             return None

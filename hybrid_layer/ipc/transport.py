@@ -367,7 +367,7 @@ def _let_go(segment: LocalSegment, parts: Iterable[str]) -> None:
 
 
 _MAY_BE_LOST = (
-    "The shared segment held something impossible and is being repaired; this message may be lost. If this happens "
+    "The shared segment held inconsistent data and is being repaired; this message may be lost. If this happens "
     "again, something else writes to the segment: remove it from /dev/shm and report it."
 )
 

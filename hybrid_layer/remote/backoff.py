@@ -27,7 +27,7 @@ class Backoff:
         if self._failures >= _FAILURES_BEFORE_WARNING:
             warn(
                 ("reading", self._label),
-                f"Cannot read from the server {self._label}; receivers wait and it is tried on: {cause}",
+                f"Cannot read from the server {self._label}; receivers wait, and the layer tries again: {cause}",
             )
         await sleep(min(last, first * 2 ** min(self._failures, 10)))
         self._failures += 1

@@ -102,7 +102,7 @@ class DiscoveredTransport:
                 cause = str(error) or cause
                 if not waits and monotonic() + _PAUSE >= deadline:
                     raise RemoteUnavailable(f"The services of the Sentinels are not known: {cause}") from None
-                warn("services", f"The services of the Sentinels are not known; it is tried on: {cause}")
+                warn("services", f"The services of the Sentinels are not known; the layer tries again: {cause}")
             await sleep(_PAUSE)
         return self._found.setdefault("found", self._build(replace(self._options, hosts=hosts, all_services=None)))
 

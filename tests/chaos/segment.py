@@ -50,7 +50,7 @@ class SegmentView:
         try:
             error, totals = self.core.check()
         except _core.Busy:
-            return ["a lock that is not to be had"]
+            return ["a lock that cannot be acquired"]
         used = dict(zip(_TOTALS, totals, strict=False))
         used["blocks in use"] = used.pop("blocks") - used.pop("free blocks")
         unsound = [f"a broken invariant: {error}"] if error else []

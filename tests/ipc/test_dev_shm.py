@@ -217,7 +217,7 @@ async def be_cut_off(parent: Parent, prefix: str) -> tuple[int, int, list[str]]:
 
 
 def test_a_segment_takes_2_mib_and_what_is_unread(prefix: str) -> None:
-    """With the sizes as they come. It grows by 256 KiB at a time."""
+    """With the default sizes. It grows by 256 KiB at a time."""
     layer = IPCChannelLayer(prefix=prefix)
 
     def size() -> int:

@@ -76,7 +76,7 @@ def check(layer: IPCChannelLayer) -> dict[str, int]:
         names = ("channels", "messages", "waiters", "groups", "pairs", "members")
         names += ("blocks", "free", "group_blocks", "group_free")
         return dict(zip(names, totals, strict=True))
-    raise AssertionError("the lock is not to be had")
+    raise AssertionError("the lock cannot be acquired")
 
 
 def alive(layer: IPCChannelLayer) -> int:

@@ -1,6 +1,6 @@
 /* Blocks: references checked, allocated, freed, filled and read.
  *
- * This is the only way from a reference to memory. Each function that returns NULL or false has met something impossible;
+ * This is the only way from a reference to memory. Each function that returns NULL or false has met inconsistent data;
  * the caller stops and returns DAMAGED.
  */
 #ifndef HYBRID_BLOCKS_H

@@ -75,10 +75,10 @@ struct handle {
     struct private_page *private;
     uint32_t word; /* our lock word, without the waiters bit */
     _Atomic uint64_t vain; /* whom the lock was last waited for in vain: owner, and how often it had changed hands by then */
-    _Atomic uint32_t abandoned;  /* a bit for each hold of ours that could not be given back, as the lock was not to be had */
+    _Atomic uint32_t abandoned;  /* a bit for each hold of ours that could not be given back, as the lock could not be acquired */
     _Atomic uint64_t next_sweep; /* when a full area may be swept again, nanoseconds */
     char unread[NAME_MAX_LENGTH + 1]; /* a normal channel whose messages expire and that nobody reads; empty: none was met */
-    _Atomic uint32_t repairs; /* rebuilds by this process because something impossible was met, and */
+    _Atomic uint32_t repairs; /* rebuilds by this process because inconsistent data was met, and */
     _Atomic uint64_t lost;    /* what they had to give up: messages, and records of channels and groups */
     _Atomic bool ring_everybody; /* a rebuild has forgotten who waits for what; the next to come out of the lock rings all */
 };

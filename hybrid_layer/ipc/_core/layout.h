@@ -88,7 +88,7 @@ struct header {
     _Alignas(64) _Atomic uint32_t lock_word; /* AUTHORITY */
     _Atomic uint32_t progress;               /* moved by every acquisition; lets a waiter tell slow from stopped */
     _Atomic uint32_t dirty;                  /* AUTHORITY: non-zero while the lock is held, so also after a death inside */
-    _Atomic uint32_t damaged;                /* AUTHORITY: an operation met something impossible; rebuild */
+    _Atomic uint32_t damaged;                /* AUTHORITY: an operation met inconsistent data; rebuild */
     _Atomic uint32_t retired;                /* AUTHORITY: RETIRED_MARK: its processes have moved to another segment. Read without lock */
     _Atomic uint32_t rebuilds;               /* waiters are forgotten by a rebuild; processes that see this move register anew */
 

@@ -232,7 +232,7 @@ static bool keep_entry(struct rebuild *rebuild, uint32_t reference, struct entry
     return true;
 }
 
-/* Walks one queue; what follows something impossible is cut off. */
+/* Walks one queue; what follows inconsistent data is cut off. */
 static void rebuild_queue(struct rebuild *rebuild, uint32_t channel_reference, struct channel *channel) {
     struct handle *handle = rebuild->handle;
     uint32_t *link = &channel->head, before = channel->count;
