@@ -77,6 +77,7 @@ lint: build/core ## check format, style, types, warnings of the C compiler, and 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict hybrid_layer
+	$(BIN)/clang-format --dry-run --Werror $$(find hybrid_layer tests -name '*.[ch]')
 	CFLAGS='$(CFLAGS) -Werror' $(BIN)/python setup.py --quiet build_ext --force \
 		--build-lib build/lint --build-temp build/lint
 	for text in *.rst $(wildcard docs/*.rst benchmarks/*.rst); do $(BIN)/docutils --strict "$$text" > /dev/null || exit 1; done

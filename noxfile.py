@@ -39,6 +39,7 @@ OTHER_CHORES = (
     "celery",
     "channels_redis",
     "channels_valkey",
+    "clang-format",
     "hybrid_layer",
     "matplotlib",
     "mypy",

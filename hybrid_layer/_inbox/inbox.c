@@ -1,7 +1,6 @@
 /* The inbox: buffers by channel name, and who waits for them. This file has the source's side. */
 #include "inbox.h"
 
-
 static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
     static char *names[] = {"policy", "statistics", "epoch", NULL};
     PyObject *policy, *statistics, *epoch = NULL;
@@ -104,8 +103,7 @@ static int deliver_to(State *state, Inbox *self, PyObject *name, struct message 
 static int tell_slow(State *state, Inbox *self, PyObject *slow) {
     for (Py_ssize_t i = 0; slow != NULL && i < PyList_Size(slow); i++) {
         PyObject *name = PyList_GetItem(slow, i);
-        PyObject *result =
-            PyObject_CallFunctionObjArgs(state->tell_slow, self->statistics, self->policy, name, NULL);
+        PyObject *result = PyObject_CallFunctionObjArgs(state->tell_slow, self->statistics, self->policy, name, NULL);
         if (result == NULL)
             return -1;
         Py_DECREF(result);
@@ -134,7 +132,8 @@ static PyObject *deliver(Inbox *self, PyObject *const *arguments, Py_ssize_t giv
     State *state = state_of(Py_TYPE((PyObject *)self));
     if (state == NULL)
         return NULL;
-    if (given < 3 || given > 4 || !PyBytes_CheckExact(arguments[1]) || (given == 4 && !PyLong_CheckExact(arguments[3]))) {
+    if (given < 3 || given > 4 || !PyBytes_CheckExact(arguments[1]) ||
+        (given == 4 && !PyLong_CheckExact(arguments[3]))) {
         PyErr_SetString(PyExc_TypeError, "deliver takes names, bytes, a deadline and perhaps the number of an epoch");
         return NULL;
     }
@@ -180,8 +179,7 @@ static PyObject *is_awaited(Inbox *self, PyObject *loop) {
 
 static PyObject *is_waited_on(Inbox *self, PyObject *name) {
     Channel *channel = channel_find(self, name);
-    return channel == NULL && PyErr_Occurred() ? NULL
-                                               : PyBool_FromLong(channel != NULL && channel->waiters.length > 0);
+    return channel == NULL && PyErr_Occurred() ? NULL : PyBool_FromLong(channel != NULL && channel->waiters.length > 0);
 }
 
 static PyObject *clear_messages(Inbox *self, PyObject *unused) {
@@ -248,8 +246,12 @@ static PyMemberDef members[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_new, SLOT(create)},   {Py_tp_dealloc, SLOT(dealloc)}, {Py_tp_traverse, SLOT(traverse)},
-    {Py_tp_clear, SLOT(clear)},  {Py_tp_methods, methods},       {Py_tp_members, members},
+    {Py_tp_new, SLOT(create)},
+    {Py_tp_dealloc, SLOT(dealloc)},
+    {Py_tp_traverse, SLOT(traverse)},
+    {Py_tp_clear, SLOT(clear)},
+    {Py_tp_methods, methods},
+    {Py_tp_members, members},
     {0, NULL},
 };
 

@@ -1,11 +1,11 @@
 /* The types of the extension `hybrid_layer._inbox`: what `hybrid_layer/interpreted` says in Python, for speed.
  *
- * Nothing here is global: what the code needs of other modules is held by the module's state, so that it is there for as
- * long as an object of these types is, also while the interpreter ends, and for each interpreter on its own.
+ * Nothing here is global: what the code needs of other modules is held by the module's state, so that it is there for
+ * as long as an object of these types is, also while the interpreter ends, and for each interpreter on its own.
  *
- * There is no lock. The interpreter's own one makes a step of whatever runs no Python code. Each function tells where it
- * may run some: there, another thread may use the same objects, and the collector may close a coroutine, which leaves.
- * So nothing that was read before is believed after. */
+ * There is no lock. The interpreter's own one makes a step of whatever runs no Python code. Each function tells where
+ * it may run some: there, another thread may use the same objects, and the collector may close a coroutine, which
+ * leaves. So nothing that was read before is believed after. */
 #ifndef HYBRID_LAYER_INBOX_H
 #define HYBRID_LAYER_INBOX_H
 

@@ -76,8 +76,8 @@ int loops_forget_closed(State *state, Inbox *inbox) {
     return status < 0 ? -1 : 0;
 }
 
-/* A loop in which somebody waits with nothing there to take, if possible `preferred`, or None. Runs Python code if it is
- * not that one. */
+/* A loop in which somebody waits with nothing there to take, if possible `preferred`, or None. Runs Python code if it
+ * is not that one. */
 PyObject *loops_unserved(State *state, Inbox *inbox, PyObject *preferred) {
     Loop *counts = (Loop *)PyDict_GetItemWithError(inbox->loops, preferred);
     if (counts == NULL && PyErr_Occurred())

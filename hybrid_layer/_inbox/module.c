@@ -1,9 +1,7 @@
 /* The module: its state, and how it comes into being. */
 #include "inbox.h"
 
-State *state_of(PyTypeObject *type) {
-    return PyType_GetModuleState(type);
-}
+State *state_of(PyTypeObject *type) { return PyType_GetModuleState(type); }
 
 static bool add_type(PyObject *module, PyTypeObject **type, PyType_Spec *spec, bool is_public) {
     *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
@@ -40,8 +38,8 @@ static int module_exec(PyObject *module) {
         add_name(&state->call_soon, "call_soon") && add_name(&state->call_soon_threadsafe, "call_soon_threadsafe") &&
         add_name(&state->capacity_for, "capacity_for") && add_name(&state->count, "count") &&
         add_name(&state->expired, "expired") && add_name(&state->is_closed, "is_closed") &&
-        add_name(&state->poll, "poll") && add_name(&state->received, "received") &&
-        add_name(&state->relax, "relax") && add_name(&state->run, "run") && add_name(&state->seen, "seen");
+        add_name(&state->poll, "poll") && add_name(&state->received, "received") && add_name(&state->relax, "relax") &&
+        add_name(&state->run, "run") && add_name(&state->seen, "seen");
     return is_complete ? 0 : -1;
 }
 
@@ -64,8 +62,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     return 0;
 }
 
-/* There is no clear(): what the state holds is there until nothing has the module any more, not only until the collector
- * has begun to take it apart. The cycle of module and types is broken by the types, which give the module up. */
+/* There is no clear(): what the state holds is there until nothing has the module any more, not only until the
+ * collector has begun to take it apart. The cycle of module and types is broken by the types, which give the module up.
+ */
 static void module_free(void *module) {
     State *state = PyModule_GetState(module);
     if (state == NULL)
@@ -82,9 +81,12 @@ static void module_free(void *module) {
     Py_CLEAR(state->get_running_loop);
     Py_CLEAR(state->monotonic);
     Py_CLEAR(state->tell_slow);
-    PyObject **names[] = {&state->call_soon, &state->call_soon_threadsafe, &state->capacity_for, &state->count,
-                          &state->expired,   &state->is_closed,            &state->poll,         &state->received,
-                          &state->relax,     &state->run,                  &state->seen};
+    PyObject **names[] = {&state->call_soon,    &state->call_soon_threadsafe,
+                          &state->capacity_for, &state->count,
+                          &state->expired,      &state->is_closed,
+                          &state->poll,         &state->received,
+                          &state->relax,        &state->run,
+                          &state->seen};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         Py_CLEAR(*names[i]);
 }
@@ -100,11 +102,16 @@ static PyModuleDef_Slot slots_3_11[] = {{Py_mod_exec, SLOT(module_exec)}, {0, NU
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, SLOT(module_exec)}, {MULTIPLE_INTERPRETERS, PER_INTERPRETER_LOCK}, {0, NULL}};
 
-#define DEFINITION(its_slots)                                                                                         \
-    {                                                                                                                 \
-        PyModuleDef_HEAD_INIT, "hybrid_layer._inbox", NULL, (Py_ssize_t)sizeof(State), NULL, (its_slots),            \
-            module_traverse, NULL, module_free                                                                        \
-    }
+#define DEFINITION(its_slots)   \
+    {PyModuleDef_HEAD_INIT,     \
+     "hybrid_layer._inbox",     \
+     NULL,                      \
+     (Py_ssize_t)sizeof(State), \
+     NULL,                      \
+     (its_slots),               \
+     module_traverse,           \
+     NULL,                      \
+     module_free}
 
 static struct PyModuleDef definition_3_11 = DEFINITION(slots_3_11);
 static struct PyModuleDef definition = DEFINITION(slots);

@@ -47,8 +47,8 @@ int queue_traverse(struct queue *queue, visitproc visit, void *arg) {
     return 0;
 }
 
-/* Drop who waits in front in a loop that was closed without notice: such a one never leaves by itself. Runs Python code;
- * the caller holds what has the queue. */
+/* Drop who waits in front in a loop that was closed without notice: such a one never leaves by itself. Runs Python
+ * code; the caller holds what has the queue. */
 int queue_forget_closed(State *state, struct queue *queue) {
     while (queue->first != NULL) {
         Waiter *waiter = (Waiter *)Py_NewRef((PyObject *)queue->first);
@@ -126,9 +126,7 @@ static void dealloc(WaitQueue *self) {
     Py_DECREF(type);
 }
 
-static Py_ssize_t length(WaitQueue *self) {
-    return self->queue.length;
-}
+static Py_ssize_t length(WaitQueue *self) { return self->queue.length; }
 
 /* The waiter that a method was given, or NULL. */
 static Waiter *waiter_of(State *state, PyObject *argument) {
@@ -182,12 +180,9 @@ static PyObject *is_first(WaitQueue *self, PyObject *waiter) {
 }
 
 static PyMethodDef methods[] = {
-    {"join", METHOD(join), METH_O, NULL},
-    {"forget_closed", METHOD(forget_closed), METH_NOARGS, NULL},
-    {"leave", METHOD(leave_queue), METH_O, NULL},
-    {"wake_next", METHOD(wake_next), METH_O, NULL},
-    {"is_first", METHOD(is_first), METH_O, NULL},
-    {NULL, NULL, 0, NULL},
+    {"join", METHOD(join), METH_O, NULL},         {"forget_closed", METHOD(forget_closed), METH_NOARGS, NULL},
+    {"leave", METHOD(leave_queue), METH_O, NULL}, {"wake_next", METHOD(wake_next), METH_O, NULL},
+    {"is_first", METHOD(is_first), METH_O, NULL}, {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot slots[] = {

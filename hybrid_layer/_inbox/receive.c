@@ -176,8 +176,8 @@ static PyObject *take_and_leave(State *state, Receive *self) {
     Waiter *waiter = self->waiter;
     PyObject *payload = take(state, self->inbox, self->name, self->channel);
     if (payload == NULL) {
-        /* One step with the look: a message that came in between would find the waiter marked as woken, wake nobody, and
-         * stay. */
+        /* One step with the look: a message that came in between would find the waiter marked as woken, wake nobody,
+         * and stay. */
         if (!PyErr_Occurred()) {
             if (waiter->woken)
                 waiter->counts->unserved++;

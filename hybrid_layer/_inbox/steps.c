@@ -65,8 +65,8 @@ int wake(State *state, Inbox *inbox, PyObject *name, Channel *channel, Waker **w
     return status < 0 ? -1 : 0;
 }
 
-/* A wake is one message's; who leaves with more to take, or without having taken, passes it on. Runs Python code, but not
- * before the place is given up; the caller holds channel and waiter. */
+/* A wake is one message's; who leaves with more to take, or without having taken, passes it on. Runs Python code, but
+ * not before the place is given up; the caller holds channel and waiter. */
 int leave(State *state, Inbox *inbox, PyObject *name, Channel *channel, Waiter *waiter) {
     Waker *waker = NULL;
     int status = 0;
@@ -81,8 +81,8 @@ int leave(State *state, Inbox *inbox, PyObject *name, Channel *channel, Waiter *
     return status < 0 ? -1 : 0;
 }
 
-/* 1: it may be handed out. 0: it was flushed or has expired, which is counted. -1: an exception. Runs Python code if it has
- * expired. */
+/* 1: it may be handed out. 0: it was flushed or has expired, which is counted. -1: an exception. Runs Python code if it
+ * has expired. */
 static int is_good(State *state, Inbox *inbox, struct message *message, PyObject *epoch) {
     int good = PyObject_RichCompareBool(message->epoch, epoch, Py_EQ);
     if (good <= 0)
@@ -95,8 +95,8 @@ static int is_good(State *state, Inbox *inbox, struct message *message, PyObject
     return count_event(inbox, state->expired);
 }
 
-/* The next payload that is neither expired nor flushed; NULL if there is none, or with an exception. Runs Python code, but
- * none after it has found that there is nothing. */
+/* The next payload that is neither expired nor flushed; NULL if there is none, or with an exception. Runs Python code,
+ * but none after it has found that there is nothing. */
 PyObject *take(State *state, Inbox *inbox, PyObject *name, Channel *channel) {
     for (;;) {
         Channel *from = channel->is_whole ? channel_oldest(inbox, name) : channel;
@@ -128,8 +128,7 @@ static int drop_expired(State *state, Inbox *inbox, Channel *channel, double now
     if (number == 0)
         return 0;
     PyObject *n = PyLong_FromLong(number);
-    PyObject *result =
-        n != NULL ? PyObject_CallFunctionObjArgs(inbox->count_event, state->expired, n, NULL) : NULL;
+    PyObject *result = n != NULL ? PyObject_CallFunctionObjArgs(inbox->count_event, state->expired, n, NULL) : NULL;
     Py_XDECREF(n);
     Py_XDECREF(result);
     return result != NULL ? 0 : -1;

@@ -1,4 +1,5 @@
-/* Wakes any number of waiters at one moment. The waker is the callback that resumes those of the loop that runs there. */
+/* Wakes any number of waiters at one moment. The waker is the callback that resumes those of the loop that runs there.
+ */
 #include "inbox.h"
 
 /* `here` is the loop that runs in this thread, or None; with NULL it is asked for. Runs Python code. */
@@ -66,8 +67,8 @@ static bool put(Waker *self, Waiter *waiter) {
     return true;
 }
 
-/* Have the loop call back, also if a signal handler raises meanwhile: who is marked as woken is not woken again. A callback
- * that is called twice does nothing the second time. */
+/* Have the loop call back, also if a signal handler raises meanwhile: who is marked as woken is not woken again. A
+ * callback that is called twice does nothing the second time. */
 static int surely(PyObject *loop, PyObject *call_soon, PyObject *callback) {
     PyObject *type, *value, *traceback;
     PyObject *handle = PyObject_CallMethodObjArgs(loop, call_soon, callback, NULL);
@@ -81,12 +82,10 @@ static int surely(PyObject *loop, PyObject *call_soon, PyObject *callback) {
     return -1;
 }
 
-static int call_soon(State *state, Waker *self) {
-    return surely(self->here, state->call_soon, (PyObject *)self);
-}
+static int call_soon(State *state, Waker *self) { return surely(self->here, state->call_soon, (PyObject *)self); }
 
-/* 1: woken. 0: its loop is closed. -1: an exception. With `behind`, it goes on after those that other threads have woken
- * and the loop has not yet seen. Runs Python code, but not before the waiter is marked. */
+/* 1: woken. 0: its loop is closed. -1: an exception. With `behind`, it goes on after those that other threads have
+ * woken and the loop has not yet seen. Runs Python code, but not before the waiter is marked. */
 int waker_wake(State *state, Waker *self, Waiter *waiter, bool behind) {
     if (!waiter->woken && waiter->counts != NULL)
         waiter->counts->unserved--;
@@ -149,8 +148,12 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_new, SLOT(create)},     {Py_tp_dealloc, SLOT(dealloc)}, {Py_tp_traverse, SLOT(traverse)},
-    {Py_tp_clear, SLOT(clear)},    {Py_tp_call, SLOT(call)},       {Py_tp_methods, methods},
+    {Py_tp_new, SLOT(create)},
+    {Py_tp_dealloc, SLOT(dealloc)},
+    {Py_tp_traverse, SLOT(traverse)},
+    {Py_tp_clear, SLOT(clear)},
+    {Py_tp_call, SLOT(call)},
+    {Py_tp_methods, methods},
     {0, NULL},
 };
 

@@ -14,8 +14,7 @@
 static const int64_t none[2];
 static const volatile int64_t *shifts;
 
-static int64_t shift_of(clockid_t clock)
-{
+static int64_t shift_of(clockid_t clock) {
     if (!shifts) {
         const char *path = getenv("CLOCK_SHIFT");
         int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
@@ -29,8 +28,7 @@ static int64_t shift_of(clockid_t clock)
     return clock == CLOCK_BOOTTIME ? shifts[1] : 0;
 }
 
-int clock_gettime(clockid_t clock, struct timespec *result)
-{
+int clock_gettime(clockid_t clock, struct timespec *result) {
     long failed = syscall(SYS_clock_gettime, clock, result);
     if (!failed) {
         int64_t nanoseconds = (int64_t)result->tv_sec * 1000000000 + result->tv_nsec + shift_of(clock);
@@ -40,8 +38,7 @@ int clock_gettime(clockid_t clock, struct timespec *result)
     return (int)failed;
 }
 
-int gettimeofday(struct timeval *restrict result, void *restrict zone)
-{
+int gettimeofday(struct timeval *restrict result, void *restrict zone) {
     struct timespec now;
     (void)zone;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -50,8 +47,7 @@ int gettimeofday(struct timeval *restrict result, void *restrict zone)
     return 0;
 }
 
-time_t time(time_t *result)
-{
+time_t time(time_t *result) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     if (result)

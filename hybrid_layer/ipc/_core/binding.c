@@ -177,20 +177,20 @@ static bool is_main_interpreter(void) {
 
 static int core_exec(PyObject *module) {
     PyObject *type = is_main_interpreter() ? PyType_FromSpec(&segment_spec) : NULL;
-    bool is_complete =
-        type != NULL && PyModule_AddObjectRef(module, "Segment", type) == 0 &&
-        PyModule_AddIntConstant(module, "LAYOUT_VERSION", LAYOUT_VERSION) == 0 &&
-        PyModule_AddIntConstant(module, "SLOTS", SLOTS) == 0 && PyModule_AddIntConstant(module, "LOOPS", LOOPS) == 0 &&
-        PyModule_AddObjectRef(module, "PORTABLE", is_portable ? Py_True : Py_False) == 0 &&
-        add_error(module, "hybrid_layer.ipc._core.Busy", &error_busy) &&
-        add_error(module, "hybrid_layer.ipc._core.Damaged", &error_damaged) &&
-        add_error(module, "hybrid_layer.ipc._core.Detached", &error_detached) &&
-        add_error(module, "hybrid_layer.ipc._core.Full", &error_full) &&
-        add_error(module, "hybrid_layer.ipc._core.Gone", &error_gone) &&
-        add_error(module, "hybrid_layer.ipc._core.NoMemory", &error_no_memory) &&
-        add_error(module, "hybrid_layer.ipc._core.NoSlot", &error_no_slot) &&
-        add_error(module, "hybrid_layer.ipc._core.Retired", &error_retired) &&
-        add_error(module, "hybrid_layer.ipc._core.Stale", &error_stale);
+    bool is_complete = type != NULL && PyModule_AddObjectRef(module, "Segment", type) == 0 &&
+                       PyModule_AddIntConstant(module, "LAYOUT_VERSION", LAYOUT_VERSION) == 0 &&
+                       PyModule_AddIntConstant(module, "SLOTS", SLOTS) == 0 &&
+                       PyModule_AddIntConstant(module, "LOOPS", LOOPS) == 0 &&
+                       PyModule_AddObjectRef(module, "PORTABLE", is_portable ? Py_True : Py_False) == 0 &&
+                       add_error(module, "hybrid_layer.ipc._core.Busy", &error_busy) &&
+                       add_error(module, "hybrid_layer.ipc._core.Damaged", &error_damaged) &&
+                       add_error(module, "hybrid_layer.ipc._core.Detached", &error_detached) &&
+                       add_error(module, "hybrid_layer.ipc._core.Full", &error_full) &&
+                       add_error(module, "hybrid_layer.ipc._core.Gone", &error_gone) &&
+                       add_error(module, "hybrid_layer.ipc._core.NoMemory", &error_no_memory) &&
+                       add_error(module, "hybrid_layer.ipc._core.NoSlot", &error_no_slot) &&
+                       add_error(module, "hybrid_layer.ipc._core.Retired", &error_retired) &&
+                       add_error(module, "hybrid_layer.ipc._core.Stale", &error_stale);
     Py_XDECREF(type);
     return is_complete ? 0 : -1;
 }
@@ -206,7 +206,7 @@ static PyModuleDef_Slot slots_3_11[] = {{Py_mod_exec, (void *)core_exec}, {0, NU
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)core_exec}, {MULTIPLE_INTERPRETERS, PER_INTERPRETER_LOCK}, {0, NULL}};
 
-#define DEFINITION(its_slots)                                                                                         \
+#define DEFINITION(its_slots) \
     {PyModuleDef_HEAD_INIT, "hybrid_layer.ipc._core", NULL, 0, core_functions, (its_slots), NULL, NULL, NULL}
 
 static struct PyModuleDef definition_3_11 = DEFINITION(slots_3_11);

@@ -1,9 +1,10 @@
-/* What the files of the binding share. The binding is the Python side of the core: arguments in, one operation, result out; it
- * has no logic of its own but the ringing afterwards.
+/* What the files of the binding share. The binding is the Python side of the core: arguments in, one operation, result
+ * out; it has no logic of its own but the ringing afterwards.
  *
- * The interpreter's lock: RUN tries the operation while it is held; if the segment's lock is busy, it is released for the
- * whole operation and taken back after the segment's lock was given back. Nobody ever waits for the interpreter with the
- * segment's lock in hand, and no Python object is touched under it. RUN and UNLOCKED are the only places that release it.
+ * The interpreter's lock: RUN tries the operation while it is held; if the segment's lock is busy, it is released for
+ * the whole operation and taken back after the segment's lock was given back. Nobody ever waits for the interpreter
+ * with the segment's lock in hand, and no Python object is touched under it. RUN and UNLOCKED are the only places that
+ * release it.
  */
 #ifndef HYBRID_BINDING_H
 #define HYBRID_BINDING_H
@@ -15,19 +16,19 @@
 
 #include "doorbells.h"
 
-#define RUN(operation, ...)                                                                                                \
-    do {                                                                                                                   \
-        status = operation(handle, TRY, __VA_ARGS__);                                                                      \
-        if (status == BUSY) {                                                                                              \
-            Py_BEGIN_ALLOW_THREADS status = operation(handle, WAIT, __VA_ARGS__);                                          \
-            Py_END_ALLOW_THREADS                                                                                           \
-        }                                                                                                                  \
+#define RUN(operation, ...)                                                       \
+    do {                                                                          \
+        status = operation(handle, TRY, __VA_ARGS__);                             \
+        if (status == BUSY) {                                                     \
+            Py_BEGIN_ALLOW_THREADS status = operation(handle, WAIT, __VA_ARGS__); \
+            Py_END_ALLOW_THREADS                                                  \
+        }                                                                         \
     } while (0)
 
-#define UNLOCKED(statement)                                                                                                \
-    do {                                                                                                                   \
-        Py_BEGIN_ALLOW_THREADS statement;                                                                                  \
-        Py_END_ALLOW_THREADS                                                                                               \
+#define UNLOCKED(statement)               \
+    do {                                  \
+        Py_BEGIN_ALLOW_THREADS statement; \
+        Py_END_ALLOW_THREADS              \
     } while (0)
 
 typedef struct {
@@ -35,7 +36,7 @@ typedef struct {
     struct handle handle;
     struct doorbells doorbells;
     _Atomic uint64_t openings[LOOPS]; /* which opening has each place of our slot; 0: none */
-    uint64_t epoch_offset; /* of the epochs that this process sees, modulo 2^64 */
+    uint64_t epoch_offset;            /* of the epochs that this process sees, modulo 2^64 */
 } Segment;
 
 /* binding_common.c */
@@ -52,14 +53,15 @@ bool channel_of(PyObject *object, struct name *name);
 bool u32_of(PyObject *object, uint32_t *value);
 bool u64_of(PyObject *object, uint64_t *value);
 
-/* A loop, as Python has it, is a number that no other loop of this process is ever given, in whatever segment or slot: its
- * opening, and the place in it. So one whose place has gone is told from the loop that has the place now. */
+/* A loop, as Python has it, is a number that no other loop of this process is ever given, in whatever segment or slot:
+ * its opening, and the place in it. So one whose place has gone is told from the loop that has the place now. */
 PyObject *loop_object(Segment *self, uint32_t place);
 bool loop_of(Segment *self, PyObject *object, uint32_t *place);         /* raises Stale */
 bool loop_or_none_of(Segment *self, PyObject *object, uint32_t *place); /* -1 is NO_LOOP */
 bool wants(const char *function, Py_ssize_t given, Py_ssize_t expected);
 
-/* Rings other processes' loops. The result is a bit for each loop of our own, which the caller wakes without a doorbell. */
+/* Rings other processes' loops. The result is a bit for each loop of our own, which the caller wakes without a
+ * doorbell. */
 unsigned long ring_all(Segment *self, struct rings *rings);
 
 /* For operations that ring nobody: if the segment was repaired in this one, rings every loop, also our own. */

@@ -75,11 +75,12 @@ PyObject *segment_lost(Segment *self, PyObject *unused) {
         return PyUnicode_FromString("retired");
     if (!segment_is_sealed(handle))
         return PyUnicode_FromString("damaged");
-    /* A record lock that is ours already is granted again; one that was lost when some code closed a descriptor of the same
-     * file, and that nobody has taken, is ours anew. */
+    /* A record lock that is ours already is granted again; one that was lost when some code closed a descriptor of the
+     * same file, and that nobody has taken, is ours anew. */
     struct slot *slot = &handle->slots[handle->private->slot];
     if (liveness_claim(handle, handle->private->slot) == EMPTY || /* without an answer nothing is known to be lost */
-        atomic_load(&slot->generation) != handle->private->generation || slot->published != handle->private->generation + 1)
+        atomic_load(&slot->generation) != handle->private->generation ||
+        slot->published != handle->private->generation + 1)
         return PyUnicode_FromString("slot");
     Py_RETURN_NONE;
 }
@@ -164,7 +165,8 @@ PyObject *segment_take_repairs(Segment *self, PyObject *unused) {
                          (unsigned long long)atomic_exchange(&self->handle.lost, 0));
 }
 
-/* The name of a normal channel whose messages expired although nobody has ever looked there, or None; then forgets it. */
+/* The name of a normal channel whose messages expired although nobody has ever looked there, or None; then forgets it.
+ */
 PyObject *segment_take_unread(Segment *self, PyObject *unused) {
     char name[sizeof self->handle.unread];
     (void)unused;

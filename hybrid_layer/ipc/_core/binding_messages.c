@@ -9,9 +9,10 @@
 
 /* Sending */
 
-/* Copies a large payload into blocks of its own, without any lock. Leaves NO_HOLD where the operation has to copy itself. */
-static enum status hold_large(struct handle *handle, struct name local, const void *payload, size_t size, bool is_payload,
-                              uint32_t *hold) {
+/* Copies a large payload into blocks of its own, without any lock. Leaves NO_HOLD where the operation has to copy
+ * itself. */
+static enum status hold_large(struct handle *handle, struct name local, const void *payload, size_t size,
+                              bool is_payload, uint32_t *hold) {
     enum status status;
     *hold = NO_HOLD;
     if (size <= LARGE)
@@ -86,7 +87,8 @@ PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t co
     if (number > 0 && (others = malloc((size_t)number * sizeof *others)) == NULL)
         return PyErr_NoMemory();
     for (send.others_count = 0; PyDict_Next(args[3], &position, &key, &value); send.others_count++)
-        if (!channel_of(key, &others[send.others_count].target) || !u32_of(value, &others[send.others_count].capacity)) {
+        if (!channel_of(key, &others[send.others_count].target) ||
+            !u32_of(value, &others[send.others_count].capacity)) {
             free(others);
             return NULL;
         }

@@ -4,13 +4,13 @@
 
 /* Names, waiting, groups */
 
-#define CHECKED(call)                                                                                                      \
-    do {                                                                                                                   \
-        call;                                                                                                              \
-        ring_after_rebuild(self);                                                                                          \
-        if (status != OK)                                                                                                  \
-            return raise_status(status);                                                                                   \
-        Py_RETURN_NONE;                                                                                                    \
+#define CHECKED(call)                    \
+    do {                                 \
+        call;                            \
+        ring_after_rebuild(self);        \
+        if (status != OK)                \
+            return raise_status(status); \
+        Py_RETURN_NONE;                  \
     } while (0)
 
 PyObject *segment_open_inbox(Segment *self, PyObject *argument) {

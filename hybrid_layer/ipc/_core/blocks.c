@@ -17,8 +17,8 @@ static int reserve(struct handle *handle, off_t from, off_t size) {
     return memory_reserve(handle->fd, from, size);
 }
 
-/* Another process has perhaps grown the area. The number is believed only once the kernel has confirmed that memory is there:
- * touching a hole of a full /dev/shm is SIGBUS. An errno value. */
+/* Another process has perhaps grown the area. The number is believed only once the kernel has confirmed that memory is
+ * there: touching a hole of a full /dev/shm is SIGBUS. An errno value. */
 static int confirm(struct handle *handle, struct area *area, uint32_t known) {
     uint32_t reserved = atomic_load_explicit(&area->books->reserved, memory_order_acquire);
     if (reserved > area->blocks)
@@ -113,7 +113,8 @@ bool blocks_give(struct handle *handle, struct area *area, uint32_t first, uint3
     struct block *tail = block_raw(handle, area, last);
     if (head == NULL || tail == NULL || tail->chain != 0)
         return false;
-    /* The further blocks stay KIND_TAIL, which no reference accepts as a record: marking them would cost their number. */
+    /* The further blocks stay KIND_TAIL, which no reference accepts as a record: marking them would cost their number.
+     */
     head->kind = KIND_FREE;
     tail->chain = books->free_head;
     books->free_head = first;
@@ -196,7 +197,8 @@ bool data_write(struct handle *handle, struct area *area, uint32_t first, size_t
     return true;
 }
 
-bool data_read(struct handle *handle, struct area *area, uint32_t first, size_t data, size_t offset, void *to, size_t size) {
+bool data_read(struct handle *handle, struct area *area, uint32_t first, size_t data, size_t offset, void *to,
+               size_t size) {
     struct cursor cursor = {handle, area, NULL, 0};
     if (size == 0)
         return true;
@@ -216,7 +218,8 @@ bool data_read(struct handle *handle, struct area *area, uint32_t first, size_t 
     return true;
 }
 
-bool data_equals(struct handle *handle, struct area *area, uint32_t first, size_t data, const void *bytes, size_t size) {
+bool data_equals(struct handle *handle, struct area *area, uint32_t first, size_t data, const void *bytes,
+                 size_t size) {
     struct cursor cursor = {handle, area, NULL, 0};
     size_t offset = 0;
     if (size == 0)

@@ -35,17 +35,18 @@ uint32_t blocks_for(const struct area *area, size_t inline_size, size_t size);
 /* Writes or reads `size` bytes from `offset` of a record's data, which begins in its first block at `data`. */
 bool data_write(struct handle *handle, struct area *area, uint32_t first, size_t data, size_t offset, const void *from,
                 size_t size);
-bool data_read(struct handle *handle, struct area *area, uint32_t first, size_t data, size_t offset, void *to, size_t size);
+bool data_read(struct handle *handle, struct area *area, uint32_t first, size_t data, size_t offset, void *to,
+               size_t size);
 
 /* Whether a record's data begins with these bytes. */
 bool data_equals(struct handle *handle, struct area *area, uint32_t first, size_t data, const void *bytes, size_t size);
 
-/* Reserves the area's next extent of memory. Called without the lock. NO_MEMORY, NO_GROUP_MEMORY, NO_SHM, RETIRED: to this
- * process, which has lost its descriptor and has to attach anew. */
+/* Reserves the area's next extent of memory. Called without the lock. NO_MEMORY, NO_GROUP_MEMORY, NO_SHM, RETIRED: to
+ * this process, which has lost its descriptor and has to attach anew. */
 enum status area_grow(struct handle *handle, struct area *area);
 
-/* Learns how far others have grown the area; what is not there after this is damage. BUSY: the kernel cannot tell now. RETIRED:
- * as above. */
+/* Learns how far others have grown the area; what is not there after this is damage. BUSY: the kernel cannot tell now.
+ * RETIRED: as above. */
 enum status area_see(struct handle *handle, struct area *area);
 
 #endif

@@ -50,7 +50,7 @@ enum status channel_find_or_create(struct handle *handle, struct name name, uint
     if (status != EMPTY)
         return status;
     uint32_t first;
-    uint32_t blocks = blocks_for(&handle->messages, sizeof ((struct channel *)0)->name, name.length);
+    uint32_t blocks = blocks_for(&handle->messages, sizeof((struct channel *)0)->name, name.length);
     status = blocks_take(handle, &handle->messages, blocks, &first, NULL);
     if (status != OK)
         return status;
@@ -166,7 +166,8 @@ bool message_free(struct handle *handle, uint32_t reference) {
     if (block->kind != KIND_MESSAGE)
         return false;
     struct message *message = (struct message *)block;
-    uint32_t blocks = blocks_for(&handle->messages, sizeof message->data, (size_t)message->local_length + message->size);
+    uint32_t blocks =
+        blocks_for(&handle->messages, sizeof message->data, (size_t)message->local_length + message->size);
     return blocks_give(handle, &handle->messages, reference, message->tail, blocks);
 }
 

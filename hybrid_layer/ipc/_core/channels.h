@@ -1,7 +1,8 @@
 /* Channels and their queues. The segment lock is held in all of these.
  *
- * A normal channel is a queue that any process may read; an inbox is the queue of one process, for all its process-specific
- * channels together. Both are `struct channel`, and each costs the same however many there are and however long they get.
+ * A normal channel is a queue that any process may read; an inbox is the queue of one process, for all its
+ * process-specific channels together. Both are `struct channel`, and each costs the same however many there are and
+ * however long they get.
  */
 #ifndef HYBRID_CHANNELS_H
 #define HYBRID_CHANNELS_H
@@ -33,8 +34,8 @@ static inline void commit(uint32_t *field, uint32_t value) {
 
 struct channel *channel_at(struct handle *handle, uint32_t reference);
 
-/* The same for a reference that was found or made in this operation: never NULL, whatever somebody may have written to the
- * block's kind since. */
+/* The same for a reference that was found or made in this operation: never NULL, whatever somebody may have written to
+ * the block's kind since. */
 struct channel *channel_found(struct handle *handle, uint32_t reference);
 
 /* The bucket in which a channel of that name belongs. */

@@ -286,7 +286,7 @@ static bool is_the_only(struct walk *walk, uint32_t reference, const struct grou
 
 static bool walk_group_record(struct walk *walk, uint32_t reference, struct group *record) {
     struct area *area = &walk->handle->groups;
-    size_t room = record->kind == KIND_GROUP ? sizeof record->name : sizeof ((struct member *)0)->name;
+    size_t room = record->kind == KIND_GROUP ? sizeof record->name : sizeof((struct member *)0)->name;
     uint32_t blocks = record->kind == KIND_PAIR ? 1 : blocks_for(area, room, record->name_length);
     if (!claim(walk, area, walk->groups, reference, blocks, "a group record leads nowhere"))
         return false;
@@ -312,7 +312,8 @@ static bool walk_groups(struct walk *walk) {
         }
     if (walk->members_of_pairs != walk->totals[TOTAL_MEMBERS])
         return fail(walk, "a member is in no list", 0);
-    return (walk->pairs_of_targets == walk->totals[TOTAL_PAIRS] && walk->pairs_of_groups == walk->totals[TOTAL_PAIRS]) ||
+    return (walk->pairs_of_targets == walk->totals[TOTAL_PAIRS] &&
+            walk->pairs_of_groups == walk->totals[TOTAL_PAIRS]) ||
            fail(walk, "a pair is in no list", 0);
 }
 
@@ -326,10 +327,10 @@ static bool walk_holds(struct walk *walk) {
                 continue;
             if (!slot->published)
                 return fail(walk, "a hold is nobody's", at);
-            bool is_sound = block != NULL && block->kind == KIND_MESSAGE ? claim_message(walk, at, (struct message *)block)
-                            : block != NULL && block->kind == KIND_PAYLOAD
-                                ? claim_payload(walk, at, (struct payload *)block)
-                                : fail(walk, "a hold leads nowhere", at);
+            bool is_sound =
+                block != NULL && block->kind == KIND_MESSAGE   ? claim_message(walk, at, (struct message *)block)
+                : block != NULL && block->kind == KIND_PAYLOAD ? claim_payload(walk, at, (struct payload *)block)
+                                                               : fail(walk, "a hold leads nowhere", at);
             if (!is_sound)
                 return false;
         }
@@ -339,13 +340,15 @@ static bool walk_holds(struct walk *walk) {
 static bool walk_payloads(struct walk *walk) {
     for (uint32_t at = 1; at < walk->handle->messages.blocks; at++)
         if (walk->references[at] != 0 &&
-            ((struct payload *)block_raw(walk->handle, &walk->handle->messages, at))->references != walk->references[at])
+            ((struct payload *)block_raw(walk->handle, &walk->handle->messages, at))->references !=
+                walk->references[at])
             return fail(walk, "a payload counts its references wrongly", at);
     return true;
 }
 
 /* Every block that was ever used is either in one record or free. */
-static bool walk_free(struct walk *walk, struct area *area, unsigned char *marks, uint64_t *used, uint64_t *free_blocks) {
+static bool walk_free(struct walk *walk, struct area *area, unsigned char *marks, uint64_t *used,
+                      uint64_t *free_blocks) {
     uint32_t number = 0;
     uint32_t reserved = atomic_load(&area->books->reserved);
     if (area->books->fresh_check != ~area->books->fresh)

@@ -17,7 +17,8 @@ bool doorbells_open(struct doorbells *doorbells, const char *directory) {
     return doorbells->directory != NULL;
 }
 
-/* Whether an open doorbell still has its descriptor: code that makes daemons closes all, and opens others under their numbers. */
+/* Whether an open doorbell still has its descriptor: code that makes daemons closes all, and opens others under their
+ * numbers. */
 static bool is_ours(const struct doorbell *doorbell, struct stat *status) {
     return fstat(doorbell->fd, status) == 0 && status->st_dev == doorbell->device && status->st_ino == doorbell->inode;
 }

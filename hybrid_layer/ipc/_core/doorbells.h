@@ -1,7 +1,8 @@
-/* Ringing: one byte into the FIFO of an event loop that sleeps. Called with the interpreter's lock, never with the segment's.
+/* Ringing: one byte into the FIFO of an event loop that sleeps. Called with the interpreter's lock, never with the
+ * segment's.
  *
- * A FIFO is opened for reading and writing, so that a reader that has died gives neither an error nor SIGPIPE. EAGAIN means that
- * the bell rings already.
+ * A FIFO is opened for reading and writing, so that a reader that has died gives neither an error nor SIGPIPE. EAGAIN
+ * means that the bell rings already.
  */
 #ifndef HYBRID_DOORBELLS_H
 #define HYBRID_DOORBELLS_H
@@ -14,7 +15,7 @@
 
 struct doorbell {
     uint32_t slot, generation, loop;
-    int fd; /* -1: free */
+    int fd;       /* -1: free */
     dev_t device; /* what was opened as `fd` */
     ino_t inode;
     uint64_t used;

@@ -38,8 +38,8 @@ enum status group_add(struct handle *handle, struct name group_name, struct name
     uint64_t deadline = now_ns() + expiry_ns;
     uint32_t target = 0, group = 0, pair_reference = 0, member_reference;
     bool is_inbox = target_name.bytes[target_name.length - 1] == '!';
-    enum status status = is_inbox ? channel_find(handle, target_name, &target)
-                                  : channel_find_or_create(handle, target_name, &target);
+    enum status status =
+        is_inbox ? channel_find(handle, target_name, &target) : channel_find_or_create(handle, target_name, &target);
     if (status != OK)
         return status == EMPTY ? OK : status;
     status = find_group(handle, group_name, &group);
@@ -126,7 +126,8 @@ static enum status expire_members(struct handle *handle, struct pair *pair, uint
     return OK;
 }
 
-static uint32_t capacity_for(const struct group_send *send, struct handle *handle, uint32_t target, struct channel *channel) {
+static uint32_t capacity_for(const struct group_send *send, struct handle *handle, uint32_t target,
+                             struct channel *channel) {
     for (size_t i = 0; i < send->others_count; i++) {
         const struct name *name = &send->others[i].target;
         if (channel->name_length == name->length &&
@@ -144,8 +145,7 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
     if (channel == NULL || payload == NULL)
         return DAMAGED;
     enum status status = queue_make_room(handle, channel, capacity_for(send, handle, pair->target, channel), now);
-    if (status == FULL && channel->owner != 0 &&
-        reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
+    if (status == FULL && channel->owner != 0 && reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
         return GONE; /* and the pair with it */
     if (status == OK)
         status = blocks_take(handle, &handle->messages, 1, &reference, NULL);
@@ -187,8 +187,9 @@ static enum status make_sure_of_memory(struct handle *handle, struct group *grou
     return needed <= (size_t)books->free_count + untouched ? OK : GROW_MESSAGES;
 }
 
-/* One payload for all, and an entry for each pair of group and inbox, not for each member: who drains the inbox finds the members.
- * The number of the message against those of joining and leaving says who was one when it was sent (`group_recipients`). */
+/* One payload for all, and an entry for each pair of group and inbox, not for each member: who drains the inbox finds
+ * the members. The number of the message against those of joining and leaving says who was one when it was sent
+ * (`group_recipients`). */
 enum status group_send(struct handle *handle, struct group_send *send, struct rings *rings) {
     uint32_t group_reference, payload;
     uint64_t now = now_ns();
@@ -200,7 +201,7 @@ enum status group_send(struct handle *handle, struct group_send *send, struct ri
         return status;
     struct group *group = group_found(handle, group_reference);
     size_t payload_blocks =
-        send->held != 0 ? 0 : blocks_for(&handle->messages, sizeof ((struct payload *)0)->data, send->size);
+        send->held != 0 ? 0 : blocks_for(&handle->messages, sizeof((struct payload *)0)->data, send->size);
     status = make_sure_of_memory(handle, group, payload_blocks);
     if (status == DAMAGED ||
         (status == GROW_MESSAGES && atomic_load(&handle->messages.books->reserved) < handle->messages.blocks))
@@ -236,7 +237,8 @@ enum status group_send(struct handle *handle, struct group_send *send, struct ri
                 count(handle, status == FULL ? COUNT_FULL : status == GONE ? COUNT_DEAD : COUNT_MEMORY, 1);
             if (status != OK && status != GONE)
                 send->dropped++;
-            /* Looking for whom to wake may have found dead processes, and freed their pairs: this one, the next one, both. */
+            /* Looking for whom to wake may have found dead processes, and freed their pairs: this one, the next one,
+             * both. */
             struct pair *still = pair_at(handle, at);
             if (still != NULL && still->group == group_reference) {
                 next = still->group_next;
@@ -288,8 +290,8 @@ enum status group_recipients(struct handle *handle, const struct entry *entry, c
     for (; at != 0; number++) {
         struct member *member = member_at(handle, at);
         size_t length = member != NULL ? read_length(&member->name_length) : 0;
-        if (member == NULL || number >= handle->groups.blocks || length > NAME_MAX_LENGTH || member->pair != entry->pair ||
-            !member_is_sound(member) ||
+        if (member == NULL || number >= handle->groups.blocks || length > NAME_MAX_LENGTH ||
+            member->pair != entry->pair || !member_is_sound(member) ||
             member->joined > handle->header->sequence + 1) /* it would wait for a message with such a number */
             return DAMAGED;
         if (member->joined <= entry->sequence && (member->left == 0 || entry->sequence < member->left) &&
@@ -317,8 +319,8 @@ bool groups_entry_gone(struct handle *handle, const struct entry *entry) {
     if (target == NULL || pair->pending == 0)
         return false;
     pair->pending--;
-    /* Later entries have higher numbers, and with none left nobody who left can get anything. In a queue whose deadlines do not
-     * rise this entry may have been dropped before an older one. */
+    /* Later entries have higher numbers, and with none left nobody who left can get anything. In a queue whose
+     * deadlines do not rise this entry may have been dropped before an older one. */
     uint64_t past = pair->pending == 0 ? UINT64_MAX : target->unordered ? 0 : entry->sequence + 1;
     if (pair->gone != 0 && free_left(handle, pair, past) != OK)
         return false;

@@ -1,8 +1,8 @@
 /* Groups. The segment lock is held in all of these.
  *
- * A group has one `pair` for each queue that has members in it, and a pair one `member` for each channel. A group send stores
- * its payload once and one entry for each pair: what it costs is processes, not members. The process that drains the entry
- * finds the members, by the sequence numbers at which they joined and left.
+ * A group has one `pair` for each queue that has members in it, and a pair one `member` for each channel. A group send
+ * stores its payload once and one entry for each pair: what it costs is processes, not members. The process that drains
+ * the entry finds the members, by the sequence numbers at which they joined and left.
  */
 #ifndef HYBRID_GROUPS_H
 #define HYBRID_GROUPS_H
@@ -28,9 +28,10 @@ struct group_send {
     uint32_t dropped; /* result: targets that were at capacity or found no memory */
 };
 
-/* OK, NO_MEMORY (the group area is full), GROW_GROUPS, GROW_MESSAGES, DAMAGED. A process-specific channel whose process is not
- * here joins nothing, which is OK. */
-enum status group_add(struct handle *handle, struct name group, struct name target, struct name local, uint64_t expiry_ns);
+/* OK, NO_MEMORY (the group area is full), GROW_GROUPS, GROW_MESSAGES, DAMAGED. A process-specific channel whose process
+ * is not here joins nothing, which is OK. */
+enum status group_add(struct handle *handle, struct name group, struct name target, struct name local,
+                      uint64_t expiry_ns);
 
 enum status group_discard(struct handle *handle, struct name group, struct name target, struct name local);
 

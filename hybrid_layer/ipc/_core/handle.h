@@ -1,7 +1,8 @@
 /* One process's view of one segment: private memory, never shared.
  *
- * What is fixed at creation (geometry, seed) is copied here at attach, so that later damage in the segment cannot lead a
- * pointer astray. The mapping goes with the Python object, which whoever is inside holds: also a daemon thread at exit.
+ * What is fixed at creation (geometry, seed) is copied here at attach, so that later damage in the segment cannot lead
+ * a pointer astray. The mapping goes with the Python object, which whoever is inside holds: also a daemon thread at
+ * exit.
  */
 #ifndef HYBRID_HANDLE_H
 #define HYBRID_HANDLE_H
@@ -19,9 +20,9 @@
 
 enum status {
     OK = 0,
-    EMPTY,         /* nothing there */
-    FULL,          /* the channel is at capacity */
-    NO_MEMORY,     /* the message area is full */
+    EMPTY,     /* nothing there */
+    FULL,      /* the channel is at capacity */
+    NO_MEMORY, /* the message area is full */
     NO_GROUP_MEMORY,
     NO_SHM,        /* /dev/shm is full, or a quota */
     NO_SPACE,      /* the caller's buffer is too small; nothing was changed */
@@ -29,21 +30,23 @@ enum status {
     GONE,          /* the inbox's process is not there */
     STALE,         /* the loop has no place in this slot, or no longer */
     BUSY,          /* the lock was not had in time */
-    GROW_MESSAGES, /* this area wants another extent reserved, outside the lock; nothing was changed, so try again then */
+    GROW_MESSAGES, /* this area wants another extent reserved, outside the lock; nothing was changed, so try again then
+                    */
     GROW_GROUPS,
-    DAMAGED,       /* the segment cannot be used any more */
-    DETACHED,      /* this process (or this child of a fork) holds no slot: attach first */
-    RETIRED,       /* the processes of this segment have moved to another one, or this one has lost its descriptor */
-    SYSTEM_ERROR   /* see errno */
+    DAMAGED,     /* the segment cannot be used any more */
+    DETACHED,    /* this process (or this child of a fork) holds no slot: attach first */
+    RETIRED,     /* the processes of this segment have moved to another one, or this one has lost its descriptor */
+    SYSTEM_ERROR /* see errno */
 };
 
-/* How long an operation may wait for the lock: not at all; not at all, but it is taken from a dead owner; up to 50 ms. */
+/* How long an operation may wait for the lock: not at all; not at all, but it is taken from a dead owner; up to 50 ms.
+ */
 enum mode { TRY, GLANCE, WAIT };
 
 /* What belongs to one process and to no forked child of it; see memory.h. */
 struct private_page {
     _Atomic uint32_t attached; /* 0: it is not; cleared with the mutex in hand */
-    uint32_t pid;      /* whose it is, where no kernel wipes it */
+    uint32_t pid;              /* whose it is, where no kernel wipes it */
     uint32_t slot;
     uint32_t generation;
     pthread_mutex_t mutex;
@@ -52,7 +55,7 @@ struct private_page {
 struct area {
     unsigned char *base; /* block 0, which is never used */
     uint32_t block_size;
-    uint32_t blocks;   /* including block 0 */
+    uint32_t blocks;           /* including block 0 */
     _Atomic uint32_t reserved; /* blocks that this process knows to be backed by memory; only rises */
     off_t file_offset;
     struct area_books *books;
@@ -74,13 +77,17 @@ struct handle {
     struct area groups;
     struct private_page *private;
     uint32_t word; /* our lock word, without the waiters bit */
-    _Atomic uint64_t vain; /* whom the lock was last waited for in vain: owner, and how often it had changed hands by then */
-    _Atomic uint32_t abandoned;  /* a bit for each hold of ours that could not be given back, as the lock could not be acquired */
+    _Atomic uint64_t
+        vain; /* whom the lock was last waited for in vain: owner, and how often it had changed hands by then */
+    _Atomic uint32_t
+        abandoned; /* a bit for each hold of ours that could not be given back, as the lock could not be acquired */
     _Atomic uint64_t next_sweep; /* when a full area may be swept again, nanoseconds */
-    char unread[NAME_MAX_LENGTH + 1]; /* a normal channel whose messages expire and that nobody reads; empty: none was met */
+    char unread[NAME_MAX_LENGTH +
+                1];           /* a normal channel whose messages expire and that nobody reads; empty: none was met */
     _Atomic uint32_t repairs; /* rebuilds by this process because inconsistent data was met, and */
     _Atomic uint64_t lost;    /* what they had to give up: messages, and records of channels and groups */
-    _Atomic bool ring_everybody; /* a rebuild has forgotten who waits for what; the next to come out of the lock rings all */
+    _Atomic bool
+        ring_everybody; /* a rebuild has forgotten who waits for what; the next to come out of the lock rings all */
 };
 
 /* Sizes and offsets that follow from the two memory options. */

@@ -52,7 +52,8 @@ enum status hold_reserve(struct handle *handle, size_t local_length, size_t size
     return OK;
 }
 
-bool hold_fill(struct handle *handle, uint32_t hold, struct name local, const void *payload, size_t size, bool is_payload) {
+bool hold_fill(struct handle *handle, uint32_t hold, struct name local, const void *payload, size_t size,
+               bool is_payload) {
     uint32_t first = own_hold(handle, hold)->block;
     size_t data = data_of(is_payload ? KIND_PAYLOAD : KIND_MESSAGE);
     return data_write(handle, &handle->messages, first, data, 0, local.bytes, local.length) &&

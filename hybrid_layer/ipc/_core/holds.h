@@ -12,7 +12,8 @@
 enum status hold_reserve(struct handle *handle, size_t local_length, size_t size, bool is_payload, uint32_t *hold);
 
 /* Copies the data into a reserved chain. Without the lock. */
-bool hold_fill(struct handle *handle, uint32_t hold, struct name local, const void *payload, size_t size, bool is_payload);
+bool hold_fill(struct handle *handle, uint32_t hold, struct name local, const void *payload, size_t size,
+               bool is_payload);
 
 /* Puts a message that was taken off its queue, or a reference to a payload, into a hold. NO_SLOT if all are in use. */
 enum status hold_keep(struct handle *handle, uint32_t reference, uint32_t *hold);
@@ -20,7 +21,8 @@ enum status hold_keep(struct handle *handle, uint32_t reference, uint32_t *hold)
 /* Reads `size` bytes of what is kept. Without the lock. */
 bool hold_read(struct handle *handle, uint32_t hold, void *to, size_t size);
 
-/* Notes a hold of ours that could not be cleared now; whoever of this process takes one next clears it. Without the lock. */
+/* Notes a hold of ours that could not be cleared now; whoever of this process takes one next clears it. Without the
+ * lock. */
 void hold_abandon(struct handle *handle, uint32_t hold);
 
 uint32_t hold_block(struct handle *handle, uint32_t hold);

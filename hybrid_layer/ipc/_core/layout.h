@@ -62,11 +62,11 @@ enum counter {
 
 /* The books of one area of equal blocks. */
 struct area_books {
-    uint32_t free_head;          /* DERIVED: chain of blocks that were used and given back */
-    uint32_t free_count;         /* DERIVED */
-    uint32_t fresh;              /* AUTHORITY: blocks from here on were never used; grows before such a block is linked */
-    uint32_t fresh_check;        /* ~fresh: too low a number would hand out blocks that are in use */
-    _Atomic uint32_t reserved;   /* AUTHORITY: blocks below this number are backed by memory */
+    uint32_t free_head;        /* DERIVED: chain of blocks that were used and given back */
+    uint32_t free_count;       /* DERIVED */
+    uint32_t fresh;            /* AUTHORITY: blocks from here on were never used; grows before such a block is linked */
+    uint32_t fresh_check;      /* ~fresh: too low a number would hand out blocks that are in use */
+    _Atomic uint32_t reserved; /* AUTHORITY: blocks below this number are backed by memory */
     uint32_t pad;
 };
 
@@ -87,34 +87,37 @@ struct header {
     /* Written by waiters without the lock, hence on a cache line of their own. */
     _Alignas(64) _Atomic uint32_t lock_word; /* AUTHORITY */
     _Atomic uint32_t progress;               /* moved by every acquisition; lets a waiter tell slow from stopped */
-    _Atomic uint32_t dirty;                  /* AUTHORITY: non-zero while the lock is held, so also after a death inside */
-    _Atomic uint32_t damaged;                /* AUTHORITY: an operation met inconsistent data; rebuild */
-    _Atomic uint32_t retired;                /* AUTHORITY: RETIRED_MARK: its processes have moved to another segment. Read without lock */
-    _Atomic uint32_t rebuilds;               /* waiters are forgotten by a rebuild; processes that see this move register anew */
+    _Atomic uint32_t dirty;   /* AUTHORITY: non-zero while the lock is held, so also after a death inside */
+    _Atomic uint32_t damaged; /* AUTHORITY: an operation met inconsistent data; rebuild */
+    _Atomic uint32_t
+        retired; /* AUTHORITY: RETIRED_MARK: its processes have moved to another segment. Read without lock */
+    _Atomic uint32_t rebuilds; /* waiters are forgotten by a rebuild; processes that see this move register anew */
 
     _Alignas(64) _Atomic uint64_t epoch; /* AUTHORITY: moved by every flush. Read without the lock */
     _Atomic uint64_t remote_flush;       /* AUTHORITY: last flush of the servers that this machine has met; no lock */
     uint64_t sequence;                   /* AUTHORITY: number of the last group send */
-    _Atomic uint32_t machine_members;    /* AUTHORITY: a normal channel joined a remote group here. Read without the lock */
-    uint32_t sweep_cursor;               /* DERIVED: next message bucket to look for expired messages in */
-    uint32_t group_cursor;               /* DERIVED: the same for expired memberships */
-    uint32_t probe_cursor;               /* DERIVED: next slot to probe */
-    uint32_t scrub_cursor;               /* DERIVED: last block of the group area that was looked at for damage */
-    uint32_t slots_used;                 /* DERIVED: slots from here on were never published */
-    uint64_t next_look;                  /* DERIVED: when somebody is to look for the dead and the expired, nanoseconds */
+    _Atomic uint32_t
+        machine_members;   /* AUTHORITY: a normal channel joined a remote group here. Read without the lock */
+    uint32_t sweep_cursor; /* DERIVED: next message bucket to look for expired messages in */
+    uint32_t group_cursor; /* DERIVED: the same for expired memberships */
+    uint32_t probe_cursor; /* DERIVED: next slot to probe */
+    uint32_t scrub_cursor; /* DERIVED: last block of the group area that was looked at for damage */
+    uint32_t slots_used;   /* DERIVED: slots from here on were never published */
+    uint64_t next_look;    /* DERIVED: when somebody is to look for the dead and the expired, nanoseconds */
     struct area_books messages;
     struct area_books groups;
     _Atomic uint64_t counters[COUNTERS]; /* added to without the lock; for people only */
 };
 
 /* One event loop that waits. state: bits 0-1 the loop state, 2-31 the number of its sleep, 32-63 when it was rung, in
- * milliseconds. Changed under the lock, but for ASLEEP -> RUNG, which a ringer stores by compare-and-swap: the sleep number
- * in the word makes a late one fail. */
+ * milliseconds. Changed under the lock, but for ASLEEP -> RUNG, which a ringer stores by compare-and-swap: the sleep
+ * number in the word makes a late one fail. */
 enum { LOOP_AWAKE = 0, LOOP_ASLEEP = 1, LOOP_RUNG = 2 };
 #define STATE_OF(word) ((uint32_t)((word) & 3u))
 #define SLEEP_OF(word) ((uint32_t)(((word) >> 2) & 0x3fffffffu))
 #define RUNG_AT(word) ((uint32_t)((word) >> 32))
-#define STATE_WORD(state, sleep, ms) ((uint64_t)(state) | ((uint64_t)((sleep) & 0x3fffffffu) << 2) | ((uint64_t)(ms) << 32))
+#define STATE_WORD(state, sleep, ms) \
+    ((uint64_t)(state) | ((uint64_t)((sleep) & 0x3fffffffu) << 2) | ((uint64_t)(ms) << 32))
 
 struct loop_slot {
     _Atomic uint64_t state; /* AUTHORITY */
@@ -133,7 +136,7 @@ struct slot {
     _Atomic uint32_t generation; /* AUTHORITY: stored by who holds the slot's record lock, before it is published */
     uint32_t published;          /* AUTHORITY: generation + 1 of the process that is in, 0 nobody is */
     uint32_t pad;
-    uint32_t inboxes;            /* DERIVED: its inbox channels, linked by channel.owned_next */
+    uint32_t inboxes; /* DERIVED: its inbox channels, linked by channel.owned_next */
     struct hold holds[HOLDS];
     struct loop_slot loops[LOOPS];
 };
@@ -160,14 +163,14 @@ enum kind {
     KIND_TAIL
 };
 
-/* A normal channel, or the inbox of a process (name up to and including "!"). Exists while it holds messages, is waited on,
- * is a target of a group, or is an inbox. Reached from its bucket: AUTHORITY. */
+/* A normal channel, or the inbox of a process (name up to and including "!"). Exists while it holds messages, is waited
+ * on, is a target of a group, or is an inbox. Reached from its bucket: AUTHORITY. */
 struct channel {
     uint32_t chain; /* AUTHORITY: the rest of a long name */
     uint8_t kind;
-    uint8_t name_length; /* AUTHORITY */
-    uint8_t unordered;   /* DERIVED: deadlines do not rise along the queue (senders differ in expiry) */
-    uint8_t was_read;    /* for people: somebody has looked for messages here */
+    uint8_t name_length;       /* AUTHORITY */
+    uint8_t unordered;         /* DERIVED: deadlines do not rise along the queue (senders differ in expiry) */
+    uint8_t was_read;          /* for people: somebody has looked for messages here */
     uint32_t bucket_next;      /* AUTHORITY */
     uint32_t head;             /* AUTHORITY: oldest message */
     uint32_t tail;             /* DERIVED */
@@ -241,8 +244,8 @@ struct message_tail {
     char data[MESSAGE_BLOCK - 5];
 };
 
-/* Group area. Each record is reached from a bucket: AUTHORITY. The lists of pairs and members are DERIVED from the fields
- * that name their owner. */
+/* Group area. Each record is reached from a bucket: AUTHORITY. The lists of pairs and members are DERIVED from the
+ * fields that name their owner. */
 struct group {
     uint32_t chain; /* AUTHORITY: the rest of a long name */
     uint8_t kind;
@@ -267,8 +270,9 @@ struct pair {
     uint32_t pending;     /* DERIVED: entries in the target's queue that name this pair */
     uint32_t group_next, group_previous;   /* DERIVED */
     uint32_t target_next, target_previous; /* DERIVED */
-    uint32_t sent; /* DERIVED: low half of the number of the group send that was here last, which may have to start over */
-    uint64_t last_deadline;                /* DERIVED: no member lives longer */
+    uint32_t
+        sent; /* DERIVED: low half of the number of the group send that was here last, which may have to start over */
+    uint64_t last_deadline; /* DERIVED: no member lives longer */
 };
 
 /* One channel's membership. Gets the messages with joined <= sequence < left that were sent before its deadline. */
@@ -276,13 +280,14 @@ struct member {
     uint32_t chain; /* AUTHORITY: the rest of a long local name */
     uint8_t kind;
     uint8_t name_length; /* AUTHORITY */
-    uint16_t check;       /* DERIVED: of the three numbers below; 0 while they change. Nothing else would tell of damage to them */
-    uint32_t bucket_next; /* AUTHORITY */
-    uint32_t pair;        /* AUTHORITY */
-    uint32_t next, previous; /* DERIVED */
-    uint64_t joined;      /* AUTHORITY */
-    uint64_t left;        /* AUTHORITY: 0 it has not left */
-    uint64_t deadline;    /* AUTHORITY: nanoseconds of CLOCK_MONOTONIC */
+    uint16_t
+        check; /* DERIVED: of the three numbers below; 0 while they change. Nothing else would tell of damage to them */
+    uint32_t bucket_next;        /* AUTHORITY */
+    uint32_t pair;               /* AUTHORITY */
+    uint32_t next, previous;     /* DERIVED */
+    uint64_t joined;             /* AUTHORITY */
+    uint64_t left;               /* AUTHORITY: 0 it has not left */
+    uint64_t deadline;           /* AUTHORITY: nanoseconds of CLOCK_MONOTONIC */
     char name[GROUP_BLOCK - 48]; /* AUTHORITY: what follows the "!" */
 };
 
@@ -305,7 +310,7 @@ _Static_assert(sizeof(struct member) == GROUP_BLOCK, "member");
 _Static_assert(sizeof(struct group_tail) == GROUP_BLOCK, "group tail");
 
 /* Data runs on from its field to the end of the block, so nothing may follow the field. */
-#define ENDS_WITH(type, field) (offsetof(struct type, field) + sizeof ((struct type *)0)->field == sizeof(struct type))
+#define ENDS_WITH(type, field) (offsetof(struct type, field) + sizeof((struct type *)0)->field == sizeof(struct type))
 _Static_assert(ENDS_WITH(channel, name) && ENDS_WITH(message, data) && ENDS_WITH(payload, data), "data comes last");
 _Static_assert(ENDS_WITH(group, name) && ENDS_WITH(member, name), "data comes last");
 

@@ -43,8 +43,8 @@ bool liveness_is_dead(struct handle *handle, uint32_t slot, uint32_t generation)
     struct flock lock = byte_of(slot, F_WRLCK);
     if (!ask(handle->lock_fd, &lock))
         return false;
-    bool dead = lock.l_type == F_UNLCK ||
-                (atomic_load(&handle->slots[slot].generation) & GENERATION_MASK) != generation;
+    bool dead =
+        lock.l_type == F_UNLCK || (atomic_load(&handle->slots[slot].generation) & GENERATION_MASK) != generation;
     bool linked;
     return dead && liveness_descriptor_is_ours(handle, &linked);
 }

@@ -1,14 +1,15 @@
 /* Which processes live.
  *
  * From before its slot is published until it ends, a process holds a record lock on one byte of a file: of the
- * segment itself, or where shared-memory objects take no record locks, of the lock file. The kernel drops it at any death, a forked child does not inherit it, and it means the same in every pid namespace.
+ * segment itself, or where shared-memory objects take no record locks, of the lock file. The kernel drops it at any
+ * death, a forked child does not inherit it, and it means the same in every pid namespace.
  */
 #ifndef HYBRID_LIVENESS_H
 #define HYBRID_LIVENESS_H
 
 #include "handle.h"
 
-#define FIRST_BYTE ((off_t)1 << 40)       /* of slot 0; far above all data, which nobody locks */
+#define FIRST_BYTE ((off_t)1 << 40)     /* of slot 0; far above all data, which nobody locks */
 #define EXCLUSION_BYTE (FIRST_BYTE - 1) /* held by who is inside, where there is no futex */
 
 /* Takes the byte of `slot`. EMPTY: another process has it. Also asserts a lock that is ours already. */
@@ -21,15 +22,15 @@ void liveness_release(struct handle *handle, uint32_t slot);
  * conflict inside a process. When in doubt (the descriptor is no longer ours) nobody is dead. */
 bool liveness_is_dead(struct handle *handle, uint32_t slot, uint32_t generation);
 
-/* The process that holds the byte of `slot`, as it is called in the caller's pid namespace; 0: none, or none of that namespace.
- * For people only. */
+/* The process that holds the byte of `slot`, as it is called in the caller's pid namespace; 0: none, or none of that
+ * namespace. For people only. */
 pid_t liveness_pid(struct handle *handle, uint32_t slot);
 
 /* The same for the first byte of any file. */
 pid_t record_lock_pid(int fd);
 
-/* Whether no other process holds any slot of the segment, of any layout version, whose record locks are on this file. When in
- * doubt, one does. */
+/* Whether no other process holds any slot of the segment, of any layout version, whose record locks are on this file.
+ * When in doubt, one does. */
 bool liveness_is_alone(int lock_fd);
 
 /* Whether the descriptor still is that file's, and *linked: whether the file still has a name. */

@@ -19,8 +19,8 @@ static uint64_t owner_now(struct handle *handle) {
     return word << 32 | atomic_load(&handle->header->progress);
 }
 
-/* An owner that did not go on for a whole wait is perhaps stopped: until it does, this process only looks whether it lives.
- * Otherwise a hundred callers would each hold up their event loop for a wait. */
+/* An owner that did not go on for a whole wait is perhaps stopped: until it does, this process only looks whether it
+ * lives. Otherwise a hundred callers would each hold up their event loop for a wait. */
 static enum status take(struct handle *handle, enum mode mode, bool *takeover) {
     if (mode == WAIT && atomic_load(&handle->vain) == owner_now(handle))
         mode = GLANCE;
@@ -57,7 +57,8 @@ enum status lock_take(struct handle *handle, enum mode mode) {
         }
     }
     atomic_store_explicit(&header->dirty, 1, memory_order_relaxed);
-    /* The compiler may not move a change above the mark; the processor shows a killed process's stores in order anyway. */
+    /* The compiler may not move a change above the mark; the processor shows a killed process's stores in order anyway.
+     */
     atomic_signal_fence(memory_order_seq_cst);
     return OK;
 }

@@ -147,7 +147,7 @@ enum status find_member(struct handle *handle, uint32_t pair, struct name local,
 }
 
 enum status create_group(struct handle *handle, struct name name, uint32_t *reference) {
-    uint32_t blocks = blocks_for(&handle->groups, sizeof ((struct group *)0)->name, name.length);
+    uint32_t blocks = blocks_for(&handle->groups, sizeof((struct group *)0)->name, name.length);
     enum status status = blocks_take(handle, &handle->groups, blocks, reference, NULL);
     if (status != OK)
         return status;
@@ -161,7 +161,8 @@ enum status create_group(struct handle *handle, struct name name, uint32_t *refe
     return OK;
 }
 
-void pair_link(struct handle *handle, uint32_t reference, struct pair *pair, struct group *group, struct channel *target) {
+void pair_link(struct handle *handle, uint32_t reference, struct pair *pair, struct group *group,
+               struct channel *target) {
     pair->group_previous = pair->target_previous = 0;
     pair->group_next = group->pairs;
     pair->target_next = target->pairs;
@@ -228,7 +229,7 @@ void member_set(struct member *member, uint64_t joined, uint64_t left, uint64_t 
 bool member_is_sound(const struct member *member) { return member->check == 0 || member->check == check_of(member); }
 
 enum status create_member(struct handle *handle, uint32_t pair_reference, struct name local, uint64_t deadline) {
-    uint32_t blocks = blocks_for(&handle->groups, sizeof ((struct member *)0)->name, local.length);
+    uint32_t blocks = blocks_for(&handle->groups, sizeof((struct member *)0)->name, local.length);
     uint32_t reference;
     enum status status = blocks_take(handle, &handle->groups, blocks, &reference, NULL);
     if (status != OK)

@@ -33,7 +33,8 @@ enum status create_pair(struct handle *handle, uint32_t group, uint32_t target, 
 enum status create_member(struct handle *handle, uint32_t pair, struct name local, uint64_t deadline);
 
 /* Links a record into the derived lists of what it belongs to. */
-void pair_link(struct handle *handle, uint32_t reference, struct pair *pair, struct group *group, struct channel *target);
+void pair_link(struct handle *handle, uint32_t reference, struct pair *pair, struct group *group,
+               struct channel *target);
 void member_link(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair);
 
 /* Says from when until when a member gets what is sent: by number, and by time. */

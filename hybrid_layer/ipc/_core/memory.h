@@ -1,4 +1,5 @@
-/* What the systems do differently with memory: linux/memory.c, or portable/memory.c for all others. setup.py takes one of them.
+/* What the systems do differently with memory: linux/memory.c, or portable/memory.c for all others. setup.py takes one
+ * of them.
  */
 #ifndef HYBRID_MEMORY_H
 #define HYBRID_MEMORY_H
@@ -18,7 +19,8 @@ int memory_reserve(int fd, off_t from, off_t size);
 struct private_page *private_open(void);
 void private_close(struct private_page *page);
 
-/* Whether this process has attached. A forked child has not, whatever it inherited and whatever hooks ran or did not. */
+/* Whether this process has attached. A forked child has not, whatever it inherited and whatever hooks ran or did not.
+ */
 bool private_is_attached(const struct private_page *page);
 
 /* Begins with a page for this process, in a forked child anew. */

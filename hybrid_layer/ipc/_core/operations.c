@@ -53,19 +53,20 @@ static bool again(struct handle *handle, enum mode mode, enum status *status, bo
 }
 
 /* The rounds are bounded: each but the last two has grown an area by an extent. */
-#define OPERATION(call)                                                                                                    \
-    enum status status;                                                                                                    \
-    bool swept = false;                                                                                                    \
-    do {                                                                                                                   \
-        status = lock_take(handle, mode);                                                                                  \
-        if (status != OK)                                                                                                  \
-            return status;                                                                                                 \
-        status = (call);                                                                                                   \
-    } while (again(handle, mode, &status, &swept));                                                                        \
+#define OPERATION(call)                             \
+    enum status status;                             \
+    bool swept = false;                             \
+    do {                                            \
+        status = lock_take(handle, mode);           \
+        if (status != OK)                           \
+            return status;                          \
+        status = (call);                            \
+    } while (again(handle, mode, &status, &swept)); \
     return status
 
-/* The path of every message. Storing it and looking for who waits are one step for others, as are a last look and going to
- * sleep (`queue_pop`, `loop_collect`): so whoever is not found asleep here finds the message, and need not be rung. */
+/* The path of every message. Storing it and looking for who waits are one step for others, as are a last look and going
+ * to sleep (`queue_pop`, `loop_collect`): so whoever is not found asleep here finds the message, and need not be rung.
+ */
 static enum status push_and_wake(struct handle *handle, struct push *push, struct rings *rings) {
     uint32_t channel;
     enum status status = queue_push(handle, push, &channel);
@@ -137,8 +138,8 @@ enum status op_unwait(struct handle *handle, enum mode mode, struct name name, u
     OPERATION(unwait(handle, name, loop, rings));
 }
 
-enum status op_group_add(struct handle *handle, enum mode mode, struct name group, struct name target, struct name local,
-                         uint64_t expiry_ns) {
+enum status op_group_add(struct handle *handle, enum mode mode, struct name group, struct name target,
+                         struct name local, uint64_t expiry_ns) {
     OPERATION(group_add(handle, group, target, local, expiry_ns));
 }
 

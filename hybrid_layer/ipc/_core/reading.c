@@ -12,9 +12,9 @@
 
 /* Where the payload of a queued message or entry lies. */
 struct source {
-    uint32_t block;  /* of the message itself or the shared payload */
-    size_t data;     /* begin of the data in it */
-    size_t offset;   /* of the payload in the data */
+    uint32_t block; /* of the message itself or the shared payload */
+    size_t data;    /* begin of the data in it */
+    size_t offset;  /* of the payload in the data */
     size_t size;
     bool is_shared;
     uint64_t deadline;
@@ -26,7 +26,8 @@ static bool find_source(struct handle *handle, uint32_t reference, struct source
         return false;
     if (block->kind == KIND_MESSAGE) {
         struct message *message = (struct message *)block;
-        *source = (struct source){reference, MESSAGE_DATA, message->local_length, message->size, false, message->deadline};
+        *source =
+            (struct source){reference, MESSAGE_DATA, message->local_length, message->size, false, message->deadline};
         return true;
     }
     struct entry *entry = (struct entry *)block;
@@ -45,8 +46,8 @@ static bool source_of(struct handle *handle, uint32_t reference, struct source *
            source->offset + source->size <= (size_t)handle->messages.blocks * MESSAGE_BLOCK;
 }
 
-/* Takes the head off the queue with its payload in a hold. The hold is filled first: dying in between leaves the message in
- * the queue as well, and the rebuild believes the queue. */
+/* Takes the head off the queue with its payload in a hold. The hold is filled first: dying in between leaves the
+ * message in the queue as well, and the rebuild believes the queue. */
 static enum status take_held(struct handle *handle, struct channel *channel, const struct source *source,
                              struct taken *taken) {
     uint32_t reference = channel->head, hold;
@@ -70,7 +71,8 @@ static bool drop_head(struct handle *handle, struct channel *channel) {
 enum status queue_wait(struct handle *handle, struct name name, uint32_t loop) {
     uint32_t reference;
     bool is_inbox = name.bytes[name.length - 1] == '!';
-    enum status status = is_inbox ? channel_find(handle, name, &reference) : channel_find_or_create(handle, name, &reference);
+    enum status status =
+        is_inbox ? channel_find(handle, name, &reference) : channel_find_or_create(handle, name, &reference);
     if (status != OK)
         return status == EMPTY ? GONE : status;
     status = waiters_add(handle, reference, loop);
@@ -79,9 +81,10 @@ enum status queue_wait(struct handle *handle, struct name name, uint32_t loop) {
     return channel_release(handle, reference) == OK ? status : DAMAGED;
 }
 
-/* The path of every message that is read. Small payloads are copied to the caller's buffer under the lock, so that their blocks
- * can be free when it is given; for large ones a hold keeps the blocks, and they are copied after it. */
-enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken, struct rings *rings) {
+/* The path of every message that is read. Small payloads are copied to the caller's buffer under the lock, so that
+ * their blocks can be free when it is given; for large ones a hold keeps the blocks, and they are copied after it. */
+enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken,
+                      struct rings *rings) {
     uint32_t reference;
     struct source source;
     taken->hold = NO_HOLD;
@@ -110,7 +113,8 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
         taken->used = source.size;
         if (source.size > taken->size)
             return NO_SPACE;
-        if (!data_read(handle, &handle->messages, source.block, source.data, source.offset, taken->buffer, source.size) ||
+        if (!data_read(handle, &handle->messages, source.block, source.data, source.offset, taken->buffer,
+                       source.size) ||
             !drop_head(handle, channel))
             return DAMAGED;
     } else if (status != OK) {
@@ -178,8 +182,8 @@ static enum status drain_head(struct handle *handle, struct channel *channel, st
     return OK;
 }
 
-/* Only the owner drains, so what it finds comes in the order of the queue; and that it found nothing and is registered as waiting
- * is one step, so what comes next announces itself to the loop. */
+/* Only the owner drains, so what it finds comes in the order of the queue; and that it found nothing and is registered
+ * as waiting is one step, so what comes next announces itself to the loop. */
 enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, struct taken *taken) {
     uint32_t reference;
     taken->hold = NO_HOLD;
@@ -215,8 +219,9 @@ enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, 
     return OK;
 }
 
-/* An inbox of our name that is not ours. Its process may be one that we were before we lost our slot, and is cleared away. The ids
- * of two layers are not the same by chance, so any other owner is damage: the inbox is ours, and the rebuild links it to us. */
+/* An inbox of our name that is not ours. Its process may be one that we were before we lost our slot, and is cleared
+ * away. The ids of two layers are not the same by chance, so any other owner is damage: the inbox is ours, and the
+ * rebuild links it to us. */
 static enum status take_over(struct handle *handle, struct channel *channel) {
     if (channel->owner != 0 && reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
         return OK;

@@ -1,7 +1,7 @@
 /* Taking messages out: pop for normal channels, drain for inboxes. The segment lock is held in all of these.
  *
- * A payload of up to LARGE bytes is copied into the caller's buffer; a larger one is put into a hold, for the caller to copy
- * without the lock. Nothing is taken out that does not fit.
+ * A payload of up to LARGE bytes is copied into the caller's buffer; a larger one is put into a hold, for the caller to
+ * copy without the lock. Nothing is taken out that does not fit.
  */
 #ifndef HYBRID_READING_H
 #define HYBRID_READING_H
@@ -21,15 +21,15 @@ struct taken {
     bool asleep;   /* of a pop: nothing is there, and the loop sleeps from now on */
 };
 
-/* One message of a normal channel. EMPTY: nothing there; the loop is now registered as a waiter, unless it is NO_LOOP, and
- * asleep, unless another of its channels is ready. Wakes another waiter if messages are left. */
+/* One message of a normal channel. EMPTY: nothing there; the loop is now registered as a waiter, unless it is NO_LOOP,
+ * and asleep, unless another of its channels is ready. Wakes another waiter if messages are left. */
 enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken, struct rings *rings);
 
 /* Registers the loop as a waiter of a channel that may not exist yet. EMPTY: done. GONE: no such inbox. */
 enum status queue_wait(struct handle *handle, struct name name, uint32_t loop);
 
-/* What a drained message looks like in the buffer, followed by `names` local names (length and bytes each) and, unless it is
- * held, the payload. */
+/* What a drained message looks like in the buffer, followed by `names` local names (length and bytes each) and, unless
+ * it is held, the payload. */
 struct drained {
     uint64_t deadline; /* nanoseconds of CLOCK_MONOTONIC */
     uint32_t names;
@@ -38,8 +38,8 @@ struct drained {
     uint32_t is_held;
 };
 
-/* The oldest messages of the process's inbox, as many as fit. Unless some are left, the loop is registered as a waiter. GONE:
- * the inbox is not ours or not there. */
+/* The oldest messages of the process's inbox, as many as fit. Unless some are left, the loop is registered as a waiter.
+ * GONE: the inbox is not ours or not there. */
 enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, struct taken *taken);
 
 /* Makes the inbox, and the calling process its owner. */

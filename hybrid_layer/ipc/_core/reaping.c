@@ -8,7 +8,8 @@
 #include "waiters.h"
 
 #define LOOK_NS 200000000ull
-#define PROBES 128u /* for each of these: all slots within 1.6 s, so who has died is gone within two, however many live */
+#define PROBES \
+    128u /* for each of these: all slots within 1.6 s, so who has died is gone within two, however many live */
 #define SWEEP_BUCKETS 4096u /* 16 KiB that are not in any cache */
 #define SCRUB_BLOCKS 256u
 

@@ -31,13 +31,12 @@ static void rebuild_channels(struct rebuild *rebuild) {
         for (uint32_t steps = 0; *link != 0; steps++) {
             uint32_t reference = *link, last;
             char name[NAME_MAX_LENGTH];
-            struct channel *channel =
-                (struct channel *)marks_fresh(&rebuild->messages, reference, KIND_CHANNEL);
+            struct channel *channel = (struct channel *)marks_fresh(&rebuild->messages, reference, KIND_CHANNEL);
             size_t length = channel != NULL ? channel_name(handle, channel, name) : 0;
             /* Where it is not looked for by its name, it could never be removed. */
             if (length == 0 || channel_bucket(handle, name, length) != (uint32_t *)&area->buckets[bucket] ||
-                steps > rebuild->messages.limit || !marks_add(&rebuild->messages, reference,
-                                            blocks_for(area, sizeof channel->name, length), &last)) {
+                steps > rebuild->messages.limit ||
+                !marks_add(&rebuild->messages, reference, blocks_for(area, sizeof channel->name, length), &last)) {
                 rebuild->damaged++;
                 *link = 0;
                 break;
@@ -111,8 +110,8 @@ static bool pair_has_both(struct rebuild *rebuild, uint32_t reference, struct bl
            marks_has(&rebuild->messages, pair->target);
 }
 
-/* A member that seems to have joined or left at a message of the future would get nothing until then: the number of the last
- * message was damaged. Now it gets what is sent from here on. */
+/* A member that seems to have joined or left at a message of the future would get nothing until then: the number of the
+ * last message was damaged. Now it gets what is sent from here on. */
 static void repair_numbers(struct rebuild *rebuild, struct member *member) {
     uint64_t next = rebuild->handle->header->sequence + 1;
     if (member->joined > next || member->left > next)
@@ -188,23 +187,22 @@ static bool keep_payload(struct rebuild *rebuild, uint32_t reference) {
         return true;
     }
     payload->references = 1;
-    return marks_add(&rebuild->messages, reference,
-                       blocks_for(area, sizeof payload->data, payload->size), &payload->tail);
+    return marks_add(&rebuild->messages, reference, blocks_for(area, sizeof payload->data, payload->size),
+                     &payload->tail);
 }
 
 static bool keep_message(struct rebuild *rebuild, uint32_t reference) {
     struct area *area = &rebuild->handle->messages;
-    struct message *message =
-        (struct message *)marks_fresh(&rebuild->messages, reference, KIND_MESSAGE);
+    struct message *message = (struct message *)marks_fresh(&rebuild->messages, reference, KIND_MESSAGE);
     if (message == NULL)
         return false;
     size_t size = (size_t)message->local_length + message->size;
-    return marks_add(&rebuild->messages, reference, blocks_for(area, sizeof message->data, size),
-                       &message->tail);
+    return marks_add(&rebuild->messages, reference, blocks_for(area, sizeof message->data, size), &message->tail);
 }
 
 /* An entry is kept if its pair is there: without members it is for nobody. */
-static bool keep_entry(struct rebuild *rebuild, uint32_t reference, struct entry *entry, uint32_t channel, bool *is_sound) {
+static bool keep_entry(struct rebuild *rebuild, uint32_t reference, struct entry *entry, uint32_t channel,
+                       bool *is_sound) {
     struct handle *handle = rebuild->handle;
     uint32_t last;
     *is_sound = entry->chain == 0 && entry->payload != reference;
@@ -240,8 +238,7 @@ static void rebuild_queue(struct rebuild *rebuild, uint32_t channel_reference, s
     channel->count = 0;
     for (uint32_t steps = 0; *link != 0; steps++) {
         uint32_t reference = *link;
-        struct entry *entry =
-            (struct entry *)marks_fresh(&rebuild->messages, reference, KIND_ENTRY);
+        struct entry *entry = (struct entry *)marks_fresh(&rebuild->messages, reference, KIND_ENTRY);
         bool is_sound = true;
         bool keep = entry != NULL ? keep_entry(rebuild, reference, entry, channel_reference, &is_sound)
                                   : (is_sound = keep_message(rebuild, reference));
@@ -329,8 +326,8 @@ static void rebuild_books(struct rebuild *rebuild, struct area *area, struct mar
 
 bool recovery_rebuild(struct handle *handle) {
     struct rebuild rebuild = {.handle = handle};
-    /* Cleared before anything is read: what is marked from here on is found by the next owner. Somebody may still be storing
-     * who was taken for dead although it lives, and marks that only when it gives the lock back. */
+    /* Cleared before anything is read: what is marked from here on is found by the next owner. Somebody may still be
+     * storing who was taken for dead although it lives, and marks that only when it gives the lock back. */
     bool was_marked = atomic_exchange(&handle->header->damaged, 0) != 0;
     bool opened = marks_open(&rebuild.messages, handle, &handle->messages) &&
                   marks_open(&rebuild.groups, handle, &handle->groups);

@@ -16,8 +16,8 @@ static bool is_in_its_bucket(struct handle *handle, uint32_t reference) {
     return at != 0;
 }
 
-/* A list of records of one kind: from where it is reached, and where in a record the number of the next one lies. That of the
- * previous one follows. */
+/* A list of records of one kind: from where it is reached, and where in a record the number of the next one lies. That
+ * of the previous one follows. */
 struct list {
     const uint32_t *head; /* NULL: what the record belongs to is not there */
     uint8_t kind;
@@ -40,17 +40,19 @@ static bool is_in_its_list(struct handle *handle, uint32_t reference, struct lis
 static bool is_sound_pair(struct handle *handle, uint32_t reference, const struct pair *pair) {
     const struct group *group = group_at(handle, pair->group);
     const struct channel *target = channel_at(handle, pair->target);
-    return is_in_its_list(handle, reference,
-                          (struct list){group != NULL ? &group->pairs : NULL, KIND_PAIR, offsetof(struct pair, group_next)}) &&
-           is_in_its_list(handle, reference,
-                          (struct list){target != NULL ? &target->pairs : NULL, KIND_PAIR, offsetof(struct pair, target_next)});
+    return is_in_its_list(
+               handle, reference,
+               (struct list){group != NULL ? &group->pairs : NULL, KIND_PAIR, offsetof(struct pair, group_next)}) &&
+           is_in_its_list(
+               handle, reference,
+               (struct list){target != NULL ? &target->pairs : NULL, KIND_PAIR, offsetof(struct pair, target_next)});
 }
 
 static bool is_sound_member(struct handle *handle, uint32_t reference, const struct member *member) {
     const struct pair *pair = pair_at(handle, member->pair);
-    return member_is_sound(member) &&
-           is_in_its_list(handle, reference,
-                          (struct list){pair != NULL ? &pair->members : NULL, KIND_MEMBER, offsetof(struct member, next)});
+    return member_is_sound(member) && is_in_its_list(handle, reference,
+                                                     (struct list){pair != NULL ? &pair->members : NULL, KIND_MEMBER,
+                                                                   offsetof(struct member, next)});
 }
 
 static bool is_sound(struct handle *handle, uint32_t reference, const struct group *record) {

@@ -50,7 +50,9 @@ static uint64_t seal_of(const struct header *header) {
     return hash_bytes(seed, (const char *)header + begin, offsetof(struct header, seal) - begin);
 }
 
-static bool has_magic(const struct header *header) { return memcmp(header->magic, LAYOUT_MAGIC, sizeof header->magic) == 0; }
+static bool has_magic(const struct header *header) {
+    return memcmp(header->magic, LAYOUT_MAGIC, sizeof header->magic) == 0;
+}
 
 bool segment_is_sealed(struct handle *handle) {
     return has_magic(handle->header) && handle->header->seal == handle->seal && seal_of(handle->header) == handle->seal;
@@ -73,7 +75,8 @@ enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t
     struct stat locks;
     struct rlimit limit;
     segment_geometry(message_bytes, group_bytes, &geometry);
-    /* Asked first, as the kernel answers with a signal too, which kills a process whose Python was told to leave signals alone. */
+    /* Asked first, as the kernel answers with a signal too, which kills a process whose Python was told to leave
+     * signals alone. */
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && geometry.size > limit.rlim_cur) {
         errno = EFBIG;
         return SYSTEM_ERROR;
@@ -145,7 +148,8 @@ enum status segment_map(int fd, int lock_fd, struct handle *handle, const char *
         *reason = "it has another layout";
     else if (header->seal != seal_of(header))
         *reason = "its header is damaged";
-    else if (message_bytes > (uint64_t)UINT32_MAX * MESSAGE_BLOCK / 2 || group_bytes > (uint64_t)UINT32_MAX * GROUP_BLOCK / 2)
+    else if (message_bytes > (uint64_t)UINT32_MAX * MESSAGE_BLOCK / 2 ||
+             group_bytes > (uint64_t)UINT32_MAX * GROUP_BLOCK / 2)
         *reason = "its sizes are impossible";
     else if (header->lock_inode != locks.st_ino)
         *reason = "its processes hold their locks on another file";
@@ -179,8 +183,8 @@ enum status segment_map(int fd, int lock_fd, struct handle *handle, const char *
     handle->private = private;
     area_open(&handle->messages, handle, &handle->header->messages, MESSAGE_BLOCK, geometry.message_blocks,
               geometry.messages_offset, geometry.message_buckets, geometry.message_buckets_offset);
-    area_open(&handle->groups, handle, &handle->header->groups, GROUP_BLOCK, geometry.group_blocks, geometry.groups_offset,
-              geometry.group_buckets, geometry.group_buckets_offset);
+    area_open(&handle->groups, handle, &handle->header->groups, GROUP_BLOCK, geometry.group_blocks,
+              geometry.groups_offset, geometry.group_buckets, geometry.group_buckets_offset);
     return OK;
 }
 

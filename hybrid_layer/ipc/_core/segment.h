@@ -1,5 +1,5 @@
-/* A segment's life: made, attached, left. Who calls these holds the record lock on the lock file, so that one process at a
- * time makes, replaces or removes a segment; see segment.py. */
+/* A segment's life: made, attached, left. Who calls these holds the record lock on the lock file, so that one process
+ * at a time makes, replaces or removes a segment; see segment.py. */
 #ifndef HYBRID_SEGMENT_H
 #define HYBRID_SEGMENT_H
 
@@ -8,9 +8,9 @@
 /* Where everything lies in a segment with these two options, in bytes. */
 void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geometry *geometry);
 
-/* Makes a segment in the empty object `fd`: size, reserved control part, header. Its processes are to hold their record locks on
- * `lock_fd`, which may be the same. The magic is stored last, so an unfinished segment is never attached. NO_SHM or
- * SYSTEM_ERROR. */
+/* Makes a segment in the empty object `fd`: size, reserved control part, header. Its processes are to hold their record
+ * locks on `lock_fd`, which may be the same. The magic is stored last, so an unfinished segment is never attached.
+ * NO_SHM or SYSTEM_ERROR. */
 enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t group_bytes, const char *prefix,
                            const char *project, const char *machine, const uint64_t seed[2]);
 
@@ -29,8 +29,8 @@ bool segment_retire(struct handle *handle);
 /* Takes the mapping back. For when no thread can be inside any more. */
 void segment_unmap(struct handle *handle);
 
-/* Notes that the servers have been flushed for the `flushes`-th time in this incarnation of their data. True, for one caller on
- * the machine: that was news, so the local messages have to go too. Without the lock. */
+/* Notes that the servers have been flushed for the `flushes`-th time in this incarnation of their data. True, for one
+ * caller on the machine: that was news, so the local messages have to go too. Without the lock. */
 bool segment_meet_remote_flush(struct handle *handle, uint32_t incarnation, uint32_t flushes);
 
 /* Takes a slot and publishes it. NO_SLOT, BUSY, DAMAGED, SYSTEM_ERROR. */
@@ -39,7 +39,8 @@ enum status segment_join(struct handle *handle);
 /* Gives the slot back with all that belongs to it. The mapping stays. */
 enum status segment_leave(struct handle *handle);
 
-/* Whether it holds an unexpired message or a membership of a normal channel: then it is worth keeping without a process. */
+/* Whether it holds an unexpired message or a membership of a normal channel: then it is worth keeping without a
+ * process. */
 enum status segment_is_needed(struct handle *handle, bool *needed);
 
 #endif

@@ -57,7 +57,8 @@ static bool drop_waiter(struct handle *handle, uint32_t reference) {
     return blocks_give(handle, &handle->messages, reference, reference, 1);
 }
 
-static enum status find_waiter(struct handle *handle, const struct channel *channel, uint32_t loop, uint32_t *reference) {
+static enum status find_waiter(struct handle *handle, const struct channel *channel, uint32_t loop,
+                               uint32_t *reference) {
     uint32_t at = channel->waiters;
     for (uint32_t steps = 0; at != 0; steps++) {
         struct waiter *waiter = waiter_at(handle, at);
@@ -309,8 +310,8 @@ bool loop_sleep(struct handle *handle, uint32_t number) {
     struct loop_slot *loop = own_loop(handle, number);
     if (loop == NULL || loop->ready != 0)
         return false;
-    /* A new sleep also for who was ASLEEP or RUNG: it has answered its bell. A mark that stayed, or that a late ringer sets,
-     * would silence the next ones. */
+    /* A new sleep also for who was ASLEEP or RUNG: it has answered its bell. A mark that stayed, or that a late ringer
+     * sets, would silence the next ones. */
     uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
     atomic_store(&loop->state, STATE_WORD(LOOP_ASLEEP, SLEEP_OF(state) + 1, 0));
     return true;
@@ -350,7 +351,8 @@ enum status loop_collect(struct handle *handle, uint32_t number, bool sleep, cha
     return OK;
 }
 
-/* Whether the ready list holds as many waiters as say that they are in it: who says so and is not is never woken again. */
+/* Whether the ready list holds as many waiters as say that they are in it: who says so and is not is never woken again.
+ */
 static bool is_ready_list_sound(struct handle *handle, const struct loop_slot *loop, uint32_t number) {
     for (uint32_t at = loop->ready; at != 0; number--) {
         struct waiter *waiter = waiter_at(handle, at);

@@ -1,7 +1,7 @@
 /* Sleeping and ringing, step by step: no ring is lost, whoever dies or gives up at whichever step of the protocol.
  *
- * The sleeper of the tests never looks around by itself where it should be rung, so a lost ring is a test that ends with an
- * error and not one that merely takes longer.
+ * The sleeper of the tests never looks around by itself where it should be rung, so a lost ring is a test that ends
+ * with an error and not one that merely takes longer.
  */
 #include "support.h"
 
@@ -28,8 +28,12 @@ static char directory[] = "bells.XXXXXX", bytes[200];
 
 static void push(struct handle *sender, const char *channel, struct rings *rings) {
     enum status status;
-    struct push push = {
-        .channel = named(channel), .local = named(""), .payload = bytes, .size = 100, .capacity = 10, .expiry_ns = LONG};
+    struct push push = {.channel = named(channel),
+                        .local = named(""),
+                        .payload = bytes,
+                        .size = 100,
+                        .capacity = 10,
+                        .expiry_ns = LONG};
     push.held = NO_HOLD;
     rings_open(rings);
     PATIENTLY(status, op_push(sender, WAIT, &push, rings));
@@ -182,7 +186,8 @@ static void dies_before_it_marks(void) {
     end_waiting();
 }
 
-/* It dies after all is done. The sleeper is on its way, so the next sender does not ring; and rings again if it did not come. */
+/* It dies after all is done. The sleeper is on its way, so the next sender does not ring; and rings again if it did not
+ * come. */
 static void dies_after_it_marked(void) {
     struct rings rings;
     struct timespec pause = {0, 2 * (long)HINT_MS * 1000000};
@@ -197,7 +202,8 @@ static void dies_after_it_marked(void) {
     end_waiting();
 }
 
-/* A loop is rung for a channel that it gives up in this moment. That it counts as rung must not silence the other channel. */
+/* A loop is rung for a channel that it gives up in this moment. That it counts as rung must not silence the other
+ * channel. */
 static void rung_for_nothing(void) {
     struct rings rings, others;
     begin_to_wait();
@@ -246,7 +252,8 @@ static void last_look(void) {
     end_waiting();
 }
 
-/* A pop that finds nothing goes to sleep: the next message rings. Not with another channel ready, of which it was not told. */
+/* A pop that finds nothing goes to sleep: the next message rings. Not with another channel ready, of which it was not
+ * told. */
 static void sleeps_after_a_pop(void) {
     struct rings rings;
     begin_to_wait();

@@ -110,7 +110,8 @@ static void add_members(struct handle *handle, struct words *words, uint64_t now
                                group->name_length));
                 word[group->name_length] = '\0';
                 name[channel_name(handle, target, name)] = '\0';
-                MUST(data_read(handle, &handle->groups, at, offsetof(struct member, name), 0, local, member->name_length));
+                MUST(data_read(handle, &handle->groups, at, offsetof(struct member, name), 0, local,
+                               member->name_length));
                 local[member->name_length] = '\0';
                 add(word, ":");
                 add(word, name);

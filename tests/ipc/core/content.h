@@ -1,8 +1,8 @@
 /* What is in a segment, as words that can be compared.
  *
  *     a=1,2             the normal channel "a" holds the messages 1 and 2
- *     v.1!=3>x,4>x+y    an inbox: message 3 for the local name "x", group message 4 for "x" and "y"; without messages "v.1!="
- *     g:v.1!x           "v.1!x" is a member of the group "g"
+ *     v.1!=3>x,4>x+y    an inbox: message 3 for the local name "x", group message 4 for "x" and "y"; without messages
+ * "v.1!=" g:v.1!x           "v.1!x" is a member of the group "g"
  *
  * in alphabetical order. What has expired is not there. Read without the lock: nobody else is at work.
  */
@@ -18,8 +18,8 @@ void content_read(struct handle *handle, char text[CONTENT]);
 /* Takes out all words with `part` in them. */
 void content_without(char text[CONTENT], const char *part);
 
-/* Whether `text` can be met on the way from `before` to `after`: what is in both is in it, what is in neither is not, and each
- * queue keeps its order. */
+/* Whether `text` can be met on the way from `before` to `after`: what is in both is in it, what is in neither is not,
+ * and each queue keeps its order. */
 bool content_is_between(const char *before, const char *after, const char *text);
 
 #endif

@@ -1,6 +1,6 @@
-/* Many processes of a segment. The arguments are the paths of the segment and of the file that bears its record locks, and how
- * many there are to be. Prints how many have joined; then "leave" on stdin makes one leave, "kill" kills one, each answered by
- * "gone"; at the end of stdin all leave. */
+/* Many processes of a segment. The arguments are the paths of the segment and of the file that bears its record locks,
+ * and how many there are to be. Prints how many have joined; then "leave" on stdin makes one leave, "kill" kills one,
+ * each answered by "gone"; at the end of stdin all leave. */
 #include "support.h"
 
 #include <fcntl.h>

@@ -13,7 +13,8 @@
 
 static void damage(unsigned char *bytes, const struct handle *handle) {
     /* Most of the segment is buckets; the rest is where it hurts. */
-    size_t used = (size_t)(handle->messages.base - bytes) + (size_t)handle->messages.books->fresh % 4096 * MESSAGE_BLOCK;
+    size_t used =
+        (size_t)(handle->messages.base - bytes) + (size_t)handle->messages.books->fresh % 4096 * MESSAGE_BLOCK;
     size_t begins[] = {offsetof(struct header, lock_word), PAGE, 0, (size_t)(handle->messages.base - bytes),
                        (size_t)(handle->groups.base - bytes)};
     size_t ends[] = {sizeof(struct header), PAGE + 4 * sizeof(struct slot), handle->size, used,

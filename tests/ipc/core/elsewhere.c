@@ -1,7 +1,7 @@
 /* Preloaded into a process: shared-memory objects as they are on macOS.
  *
- * They have no inode, no link count and no record locks, their size is told in pages of 16 KiB, they get it once, and their names
- * are short. FIFOs and files are as always.
+ * They have no inode, no link count and no record locks, their size is told in pages of 16 KiB, they get it once, and
+ * their names are short. FIFOs and files are as always.
  */
 #define _GNU_SOURCE
 
@@ -74,13 +74,13 @@ static int control(int fd, int command, void *argument) {
     return ((int (*)(int, int, void *))dlsym(RTLD_NEXT, "fcntl"))(fd, command, argument);
 }
 
-#define CONTROL(name)                                                                                                      \
-    int name(int fd, int command, ...) {                                                                                   \
-        va_list arguments;                                                                                                 \
-        va_start(arguments, command);                                                                                      \
-        void *argument = va_arg(arguments, void *);                                                                        \
-        va_end(arguments);                                                                                                 \
-        return control(fd, command, argument);                                                                             \
+#define CONTROL(name)                               \
+    int name(int fd, int command, ...) {            \
+        va_list arguments;                          \
+        va_start(arguments, command);               \
+        void *argument = va_arg(arguments, void *); \
+        va_end(arguments);                          \
+        return control(fd, command, argument);      \
     }
 
 CONTROL(fcntl)

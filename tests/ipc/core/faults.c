@@ -14,7 +14,8 @@
 static struct mapping {
     unsigned char *base;
     size_t size;
-    unsigned char *copy, *told; /* while the instrument is checked: the bytes as they were; of which bytes a call told */
+    unsigned char *copy,
+        *told; /* while the instrument is checked: the bytes as they were; of which bytes a call told */
 } mappings[SEGMENTS];
 
 static bool armed;
@@ -137,8 +138,8 @@ int faults_munmap(void *address, size_t size) {
 
 /* What gcc calls. Declared here, as no header does; the names and arguments are the sanitizer's. */
 
-#define QUIET(name, ...)                                                                                                   \
-    void name(__VA_ARGS__);                                                                                                \
+#define QUIET(name, ...)    \
+    void name(__VA_ARGS__); \
     void name(__VA_ARGS__) {}
 
 QUIET(__tsan_init, void)
@@ -158,10 +159,10 @@ void __tsan_atomic_thread_fence(int order) {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-#define WRITES(size)                                                                                                       \
-    void __tsan_write##size(void *address);                                                                                \
-    void __tsan_write##size(void *address) { about_to_store(address, size); }                                              \
-    void __tsan_unaligned_write##size(void *address);                                                                      \
+#define WRITES(size)                                                          \
+    void __tsan_write##size(void *address);                                   \
+    void __tsan_write##size(void *address) { about_to_store(address, size); } \
+    void __tsan_unaligned_write##size(void *address);                         \
     void __tsan_unaligned_write##size(void *address) { about_to_store(address, size); }
 
 WRITES(1)
@@ -174,41 +175,41 @@ void __tsan_write_range(void *address, size_t size);
 void __tsan_write_range(void *address, size_t size) { about_to_store(address, size); }
 
 /* One that reads and writes, with the compiler's own for the work. */
-#define CHANGES(bits, name, work)                                                                                          \
-    uint##bits##_t __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t value, int order);             \
-    uint##bits##_t __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t value, int order) {            \
-        (void)order;                                                                                                       \
-        about_to_store((void *)(uintptr_t)at, sizeof *at);                                                                 \
-        return work(at, value, __ATOMIC_SEQ_CST);                                                                          \
+#define CHANGES(bits, name, work)                                                                               \
+    uint##bits##_t __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t value, int order);  \
+    uint##bits##_t __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t value, int order) { \
+        (void)order;                                                                                            \
+        about_to_store((void *)(uintptr_t)at, sizeof *at);                                                      \
+        return work(at, value, __ATOMIC_SEQ_CST);                                                               \
     }
 
-#define COMPARES(bits, name)                                                                                               \
-    int __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t *expected, uint##bits##_t value,          \
-                                     int order, int failed);                                                               \
-    int __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t *expected, uint##bits##_t value,          \
-                                     int order, int failed) {                                                              \
-        (void)order, (void)failed;                                                                                         \
-        about_to_store((void *)(uintptr_t)at, sizeof *at);                                                                 \
-        return __atomic_compare_exchange_n(at, expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                    \
+#define COMPARES(bits, name)                                                                                      \
+    int __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t *expected, uint##bits##_t value, \
+                                     int order, int failed);                                                      \
+    int __tsan_atomic##bits##_##name(volatile uint##bits##_t *at, uint##bits##_t *expected, uint##bits##_t value, \
+                                     int order, int failed) {                                                     \
+        (void)order, (void)failed;                                                                                \
+        about_to_store((void *)(uintptr_t)at, sizeof *at);                                                        \
+        return __atomic_compare_exchange_n(at, expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);           \
     }
 
-#define ATOMICS(bits)                                                                                                      \
-    uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *at, int order);                               \
-    uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *at, int order) {                              \
-        (void)order;                                                                                                       \
-        return __atomic_load_n(at, __ATOMIC_SEQ_CST);                                                                      \
-    }                                                                                                                      \
-    void __tsan_atomic##bits##_store(volatile uint##bits##_t *at, uint##bits##_t value, int order);                        \
-    void __tsan_atomic##bits##_store(volatile uint##bits##_t *at, uint##bits##_t value, int order) {                       \
-        (void)order;                                                                                                       \
-        about_to_store((void *)(uintptr_t)at, sizeof *at);                                                                 \
-        __atomic_store_n(at, value, __ATOMIC_SEQ_CST);                                                                     \
-    }                                                                                                                      \
-    CHANGES(bits, exchange, __atomic_exchange_n)                                                                           \
-    CHANGES(bits, fetch_add, __atomic_fetch_add)                                                                           \
-    CHANGES(bits, fetch_or, __atomic_fetch_or)                                                                             \
-    CHANGES(bits, fetch_and, __atomic_fetch_and)                                                                           \
-    COMPARES(bits, compare_exchange_strong)                                                                                \
+#define ATOMICS(bits)                                                                                \
+    uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *at, int order);         \
+    uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *at, int order) {        \
+        (void)order;                                                                                 \
+        return __atomic_load_n(at, __ATOMIC_SEQ_CST);                                                \
+    }                                                                                                \
+    void __tsan_atomic##bits##_store(volatile uint##bits##_t *at, uint##bits##_t value, int order);  \
+    void __tsan_atomic##bits##_store(volatile uint##bits##_t *at, uint##bits##_t value, int order) { \
+        (void)order;                                                                                 \
+        about_to_store((void *)(uintptr_t)at, sizeof *at);                                           \
+        __atomic_store_n(at, value, __ATOMIC_SEQ_CST);                                               \
+    }                                                                                                \
+    CHANGES(bits, exchange, __atomic_exchange_n)                                                     \
+    CHANGES(bits, fetch_add, __atomic_fetch_add)                                                     \
+    CHANGES(bits, fetch_or, __atomic_fetch_or)                                                       \
+    CHANGES(bits, fetch_and, __atomic_fetch_and)                                                     \
+    COMPARES(bits, compare_exchange_strong)                                                          \
     COMPARES(bits, compare_exchange_weak)
 
 ATOMICS(8)

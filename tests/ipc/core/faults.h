@@ -1,7 +1,8 @@
 /* Kills a process between two stores to shared memory.
  *
- * The core is compiled with gcc's -fsanitize=thread, which puts a call before each load and store, and is linked with these
- * functions in place of the sanitizer's own. So no store can be forgotten, and the product's sources know nothing of it.
+ * The core is compiled with gcc's -fsanitize=thread, which puts a call before each load and store, and is linked with
+ * these functions in place of the sanitizer's own. So no store can be forgotten, and the product's sources know nothing
+ * of it.
  *
  * Only stores that change something are counted: before and after any other one, the memory is the same.
  */
@@ -15,7 +16,8 @@
 
 #define NEVER UINT32_MAX
 
-/* From here on the process kills itself when it has changed shared memory `changes` times and is about to store again. */
+/* From here on the process kills itself when it has changed shared memory `changes` times and is about to store again.
+ */
 void faults_arm(uint32_t changes);
 
 /* Counts no more; how many changes there were. */

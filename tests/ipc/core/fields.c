@@ -1,5 +1,5 @@
-/* One field is damaged. Operations may find that and say so; what they do from then on is bounded: nothing is full, silent, asleep
- * or lost for ever. Each function is one field. */
+/* One field is damaged. Operations may find that and say so; what they do from then on is bounded: nothing is full,
+ * silent, asleep or lost for ever. Each function is one field. */
 #include "support.h"
 
 #include <signal.h>
@@ -20,8 +20,13 @@ static char bytes[64 * KIB];
 
 static enum status push(struct handle *handle, const char *channel, const char *local, uint32_t capacity) {
     struct rings rings;
-    struct push push = {.channel = named(channel), .local = named(local), .payload = bytes, .size = 100,
-                        .capacity = capacity, .expiry_ns = LONG, .held = NO_HOLD};
+    struct push push = {.channel = named(channel),
+                        .local = named(local),
+                        .payload = bytes,
+                        .size = 100,
+                        .capacity = capacity,
+                        .expiry_ns = LONG,
+                        .held = NO_HOLD};
     rings_open(&rings);
     enum status status = op_push(handle, WAIT, &push, &rings);
     rings_close(&rings);
@@ -62,8 +67,8 @@ static uint32_t drain(struct handle *handle, enum status *status) {
 
 static enum status group_send_one(struct handle *handle) {
     struct rings rings;
-    struct group_send send = {.group = named("g"), .payload = bytes, .size = 100, .capacity = 9, .expiry_ns = LONG,
-                              .held = NO_HOLD};
+    struct group_send send = {
+        .group = named("g"), .payload = bytes, .size = 100, .capacity = 9, .expiry_ns = LONG, .held = NO_HOLD};
     rings_open(&rings);
     enum status status = op_group_send(handle, WAIT, &send, &rings);
     rings_close(&rings);
@@ -210,7 +215,8 @@ static void waiters(void) {
             (void)op_wait(handle, WAIT, named("b"), loop);
             (void)op_repoll(handle, WAIT, loop);
             status = op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left);
-            if (status != OK && handle->header->rebuilds != rebuilds) /* it was forgotten; then the process looks at once */
+            if (status != OK &&
+                handle->header->rebuilds != rebuilds) /* it was forgotten; then the process looks at once */
                 status = pop(handle, "b", loop) == OK ? OK : EMPTY;
         }
         MUST(status == OK);

@@ -1,5 +1,5 @@
-/* Numbers that name something of a process's slot, used where they do not belong: a loop that has no place, a hold when all are
- * taken, or those of a slot that the process had before.
+/* Numbers that name something of a process's slot, used where they do not belong: a loop that has no place, a hold when
+ * all are taken, or those of a slot that the process had before.
  */
 #include "support.h"
 
@@ -64,7 +64,8 @@ static void all_holds_taken(void) {
     check(handle);
 }
 
-/* What a process could not give back before it lost its slot is not taken from who has the same hold in its next one. */
+/* What a process could not give back before it lost its slot is not taken from who has the same hold in its next one.
+ */
 static void holds_of_another_slot(void) {
     struct handle *handle = join(new_segment(8 * 1024 * KIB, 64 * KIB));
     uint32_t hold;

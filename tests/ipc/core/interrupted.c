@@ -1,6 +1,6 @@
-/* Memory is reserved while a timer of the process fires again and again: the kernel then gives back all that it has reserved in
- * the call, and says EINTR. This program's posix_fallocate is such a kernel, where no call for more than a few pages ends in
- * time, and one for less only at every other try.
+/* Memory is reserved while a timer of the process fires again and again: the kernel then gives back all that it has
+ * reserved in the call, and says EINTR. This program's posix_fallocate is such a kernel, where no call for more than a
+ * few pages ends in time, and one for less only at every other try.
  */
 #include "support.h"
 
@@ -22,7 +22,8 @@ int posix_fallocate(int fd, off_t from, off_t size) {
     MUST(calls++ < most);
     if (size > IN_TIME || calls % 2 == 0)
         return EINTR;
-    MUST(fstat(fd, &status) == 0 && from + size <= status.st_size); /* it is there: an object in memory need not be filled */
+    MUST(fstat(fd, &status) == 0 &&
+         from + size <= status.st_size); /* it is there: an object in memory need not be filled */
     return 0;
 }
 

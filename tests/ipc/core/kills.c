@@ -1,13 +1,13 @@
-/* Each operation of the core in a process that is killed after its first change of shared memory, after its second, and so on
- * until it completes; and the repair that this calls for, in a process that is killed in the same way.
+/* Each operation of the core in a process that is killed after its first change of shared memory, after its second, and
+ * so on until it completes; and the repair that this calls for, in a process that is killed in the same way.
  *
- * After each death: the others go on at once; every invariant holds; the content is what it was before the operation or what
- * it is after it; the dead process's things are reaped; and with all taken out, all memory is free.
+ * After each death: the others go on at once; every invariant holds; the content is what it was before the operation or
+ * what it is after it; the dead process's things are reaped; and with all taken out, all memory is free.
  *
  *     kills SEED DEATHS messages|groups|waiting|life|chance|"SCENE"
  *
- * DEATHS: in how many random places of each scene a repair is killed, at each of its changes. A scene that is named is killed at
- * all of its changes, however many.
+ * DEATHS: in how many random places of each scene a repair is killed, at each of its changes. A scene that is named is
+ * killed at all of its changes, however many.
  */
 #include "scenes.h"
 
@@ -52,8 +52,8 @@ static uint64_t kills;
 
 static void say_where(int number) {
     char text[300];
-    int length = snprintf(text, sizeof text, "kills: in \"%s\", killed after %u, %u, %u changes (%u deaths)\n", scene->name,
-                          deaths[0], deaths[1], deaths[2], deaths_count);
+    int length = snprintf(text, sizeof text, "kills: in \"%s\", killed after %u, %u, %u changes (%u deaths)\n",
+                          scene->name, deaths[0], deaths[1], deaths[2], deaths_count);
     (void)!write(STDERR_FILENO, text, (size_t)length);
     (void)signal(number, SIG_DFL);
 }
@@ -235,7 +235,11 @@ static void take_all_out(struct stage *stage) {
     struct handle *handle = stage->handle;
     char content[CONTENT];
     struct rings rings;
-    struct push push = {.channel = named("probe"), .local = named(""), .size = MEDIUM, .capacity = 9, .expiry_ns = LONG,
+    struct push push = {.channel = named("probe"),
+                        .local = named(""),
+                        .size = MEDIUM,
+                        .capacity = 9,
+                        .expiry_ns = LONG,
                         .held = stage->hold};
     rings_open(&rings);
     MUST(op_push(handle, WAIT, &push, &rings) == OK);
@@ -254,7 +258,8 @@ static void take_all_out(struct stage *stage) {
     MUST(op_flush(handle, WAIT) == OK);
     MUST(segment_leave(handle) == OK && segment_join(handle) == OK);
     totals = check(handle);
-    MUST(totals[TOTAL_CHANNELS] == 0 && totals[TOTAL_GROUPS] == 0 && totals[TOTAL_PAIRS] == 0 && totals[TOTAL_MEMBERS] == 0);
+    MUST(totals[TOTAL_CHANNELS] == 0 && totals[TOTAL_GROUPS] == 0 && totals[TOTAL_PAIRS] == 0 &&
+         totals[TOTAL_MEMBERS] == 0);
     MUST(totals[TOTAL_MESSAGE_BLOCKS] == totals[TOTAL_MESSAGE_BLOCKS_FREE]);
     MUST(totals[TOTAL_GROUP_BLOCKS] == totals[TOTAL_GROUP_BLOCKS_FREE]);
 }
@@ -267,8 +272,8 @@ static void verify(struct stage *stage) {
     take_all_out(stage);
 }
 
-/* The scene with deaths after so many changes: the first one in the act, each further one in the repair that the one before has
- * made necessary. The changes that the last victim came to, or NEVER if it was killed before its end. */
+/* The scene with deaths after so many changes: the first one in the act, each further one in the repair that the one
+ * before has made necessary. The changes that the last victim came to, or NEVER if it was killed before its end. */
 static uint32_t play(const uint32_t *changes, uint32_t number) {
     struct stage stage;
     raise_the_curtain(&stage);
@@ -370,8 +375,8 @@ static const struct {
     const char *name;
     const struct scene *scenes;
 } tables[] = {
-    {"messages", message_scenes}, {"groups", group_scenes}, {"waiting", waiting_scenes}, {"life", life_scenes},
-    {"wrong", wrong_scenes},       {"chance", chance_scenes},
+    {"messages", message_scenes}, {"groups", group_scenes}, {"waiting", waiting_scenes},
+    {"life", life_scenes},        {"wrong", wrong_scenes},  {"chance", chance_scenes},
 };
 
 int main(int argc, char **argv) {

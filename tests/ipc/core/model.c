@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUEUES 8   /* the first ones are normal channels, the others inboxes */
+#define QUEUES 8 /* the first ones are normal channels, the others inboxes */
 #define NORMAL 5
 #define GROUPS 4
 #define LOCALS 6
@@ -13,11 +13,20 @@
 #define BIGGEST (80 * KIB)
 
 static const char *const queue_names[QUEUES] = {
-    "a", "b.c", "a.name.that.is.longer.than.one.block.of.the.message.area.can.hold-and_a_bit_more_than_that.oh",
-    "d", "e", "specific.AAAAAAAAAA!", "other.AAAAAAAAAA!", "not.open!",
+    "a",
+    "b.c",
+    "a.name.that.is.longer.than.one.block.of.the.message.area.can.hold-and_a_bit_more_than_that.oh",
+    "d",
+    "e",
+    "specific.AAAAAAAAAA!",
+    "other.AAAAAAAAAA!",
+    "not.open!",
 };
 static const char *const group_names[GROUPS] = {
-    "g", "h", "a.group.whose.name.needs.several.blocks.of.the.group.area.to.be.stored.there.because.it.is.long", "i",
+    "g",
+    "h",
+    "a.group.whose.name.needs.several.blocks.of.the.group.area.to.be.stored.there.because.it.is.long",
+    "i",
 };
 static const char *const locals[LOCALS] = {
     "", "1", "2", "3", "a.local.name.that.does.not.fit.into.the.first.block", "44444444444444445",
@@ -220,7 +229,8 @@ static void do_inbox(uint32_t queue) {
 static void do_group_add(uint32_t group, uint32_t queue) {
     struct queue *model = &queues[queue];
     uint32_t local = is_inbox(queue) ? 1 + below(LOCALS - 1) : 0;
-    /* With a member of an inbox that has expired, an entry for nobody may take up a place for a while; see memberships.c. */
+    /* With a member of an inbox that has expired, an entry for nobody may take up a place for a while; see
+     * memberships.c. */
     bool lives = is_inbox(queue) || below(5) != 0;
     enum status status = op_group_add(handle, WAIT, named(group_names[group]), named(queue_names[queue]),
                                       named(locals[local]), lives ? LONG : 0);
@@ -237,7 +247,8 @@ static void do_group_add(uint32_t group, uint32_t queue) {
 
 static void do_group_discard(uint32_t group, uint32_t queue) {
     uint32_t local = is_inbox(queue) ? 1 + below(LOCALS - 1) : 0;
-    MUST(op_group_discard(handle, WAIT, named(group_names[group]), named(queue_names[queue]), named(locals[local])) == OK);
+    MUST(op_group_discard(handle, WAIT, named(group_names[group]), named(queue_names[queue]), named(locals[local])) ==
+         OK);
     queues[queue].members[group] &= ~(1u << local);
 }
 

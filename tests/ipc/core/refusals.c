@@ -1,5 +1,5 @@
-/* Preloaded into a process of the tests: makes one call of a system function fail. `refuse` says which, `refused` whether it
- * has come to that. Calls that are about something else than the layer's files are left alone. */
+/* Preloaded into a process of the tests: makes one call of a system function fail. `refuse` says which, `refused`
+ * whether it has come to that. Calls that are about something else than the layer's files are left alone. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -61,15 +61,15 @@ static void *next(const char *function) {
 }
 
 /* The same function under each of its names. */
-#define WRAP(type, name, as, parameters, arguments, condition)                                                             \
-    type name parameters;                                                                                                  \
-    type name parameters {                                                                                                 \
-        static type(*real) parameters;                                                                                     \
-        if ((condition) && fails(as))                                                                                      \
-            return (type)-1;                                                                                               \
-        if (real == NULL)                                                                                                  \
-            *(void **)&real = next(#name);                                                                                 \
-        return real arguments;                                                                                             \
+#define WRAP(type, name, as, parameters, arguments, condition) \
+    type name parameters;                                      \
+    type name parameters {                                     \
+        static type(*real) parameters;                         \
+        if ((condition) && fails(as))                          \
+            return (type) - 1;                                 \
+        if (real == NULL)                                      \
+            *(void **)&real = next(#name);                     \
+        return real arguments;                                 \
     }
 
 WRAP(int, shm_open, "shm_open", (const char *path, int flags, mode_t mode), (path, flags, mode), is_ours(path))
@@ -87,7 +87,8 @@ WRAP(int, stat, "stat", (const char *path, struct stat *status), (path, status),
 WRAP(int, stat64, "stat", (const char *path, struct stat64 *status), (path, status), is_ours(path))
 WRAP(int, lstat, "stat", (const char *path, struct stat *status), (path, status), is_ours(path))
 WRAP(int, lstat64, "stat", (const char *path, struct stat64 *status), (path, status), is_ours(path))
-WRAP(int, fstatat, "stat", (int at, const char *path, struct stat *status, int flags), (at, path, status, flags), is_ours(path))
+WRAP(int, fstatat, "stat", (int at, const char *path, struct stat *status, int flags), (at, path, status, flags),
+     is_ours(path))
 WRAP(int, fstatat64, "stat", (int at, const char *path, struct stat64 *status, int flags), (at, path, status, flags),
      is_ours(path))
 WRAP(int, chmod, "chmod", (const char *path, mode_t mode), (path, mode), is_ours(path))
@@ -101,18 +102,18 @@ WRAP(int, mkfifoat, "mkfifo", (int at, const char *path, mode_t mode), (at, path
 WRAP(int, unlink, "unlink", (const char *path), (path), is_ours(path))
 WRAP(int, unlinkat, "unlink", (int at, const char *path, int flags), (at, path, flags), is_ours(path))
 WRAP(int, rename, "rename", (const char *from, const char *to), (from, to), is_ours(from))
-WRAP(int, epoll_ctl, "epoll_ctl", (int epoll, int operation, int fd, struct epoll_event *event), (epoll, operation, fd, event),
-     operation == EPOLL_CTL_ADD && is_our_file(fd))
+WRAP(int, epoll_ctl, "epoll_ctl", (int epoll, int operation, int fd, struct epoll_event *event),
+     (epoll, operation, fd, event), operation == EPOLL_CTL_ADD && is_our_file(fd))
 WRAP(ssize_t, write, "write", (int fd, const void *from, size_t size), (fd, from, size), is_our_file(fd))
 WRAP(ssize_t, read, "read", (int fd, void *to, size_t size), (fd, to, size), is_our_file(fd))
 
-#define WRAP_RESERVE(name)                                                                                                 \
-    int name(int fd, off_t from, off_t size) {                                                                             \
-        int (*real)(int, off_t, off_t);                                                                                    \
-        if (is_our_file(fd) && fails("posix_fallocate"))                                                                   \
-            return error_number;                                                                                           \
-        *(void **)&real = next(#name);                                                                                     \
-        return real(fd, from, size);                                                                                       \
+#define WRAP_RESERVE(name)                               \
+    int name(int fd, off_t from, off_t size) {           \
+        int (*real)(int, off_t, off_t);                  \
+        if (is_our_file(fd) && fails("posix_fallocate")) \
+            return error_number;                         \
+        *(void **)&real = next(#name);                   \
+        return real(fd, from, size);                     \
     }
 
 WRAP_RESERVE(posix_fallocate)
@@ -126,33 +127,33 @@ void *opendir(const char *path) {
     return real(path);
 }
 
-#define WRAP_OPEN(name)                                                                                                    \
-    int name(const char *path, int flags, ...) {                                                                           \
-        int (*real)(const char *, int, mode_t);                                                                            \
-        va_list rest;                                                                                                      \
-        va_start(rest, flags);                                                                                             \
-        mode_t mode = flags & (O_CREAT | O_TMPFILE) ? (mode_t)va_arg(rest, int) : 0;                                        \
-        va_end(rest);                                                                                                      \
-        if (is_ours(path) && fails("open"))                                                                                \
-            return -1;                                                                                                     \
-        *(void **)&real = next(#name);                                                                                     \
-        return real(path, flags, mode);                                                                                    \
+#define WRAP_OPEN(name)                                                              \
+    int name(const char *path, int flags, ...) {                                     \
+        int (*real)(const char *, int, mode_t);                                      \
+        va_list rest;                                                                \
+        va_start(rest, flags);                                                       \
+        mode_t mode = flags & (O_CREAT | O_TMPFILE) ? (mode_t)va_arg(rest, int) : 0; \
+        va_end(rest);                                                                \
+        if (is_ours(path) && fails("open"))                                          \
+            return -1;                                                               \
+        *(void **)&real = next(#name);                                               \
+        return real(path, flags, mode);                                              \
     }
 
 WRAP_OPEN(open)
 WRAP_OPEN(open64)
 
-#define WRAP_FCNTL(name)                                                                                                   \
-    int name(int fd, int command, ...) {                                                                                   \
-        int (*real)(int, int, void *);                                                                                     \
-        va_list rest;                                                                                                      \
-        va_start(rest, command);                                                                                           \
-        void *argument = va_arg(rest, void *);                                                                             \
-        va_end(rest);                                                                                                      \
-        if (is_our_file(fd) && fails("fcntl"))                                                                             \
-            return -1;                                                                                                     \
-        *(void **)&real = next(#name);                                                                                     \
-        return real(fd, command, argument);                                                                                \
+#define WRAP_FCNTL(name)                       \
+    int name(int fd, int command, ...) {       \
+        int (*real)(int, int, void *);         \
+        va_list rest;                          \
+        va_start(rest, command);               \
+        void *argument = va_arg(rest, void *); \
+        va_end(rest);                          \
+        if (is_our_file(fd) && fails("fcntl")) \
+            return -1;                         \
+        *(void **)&real = next(#name);         \
+        return real(fd, command, argument);    \
     }
 
 WRAP_FCNTL(fcntl)

@@ -14,8 +14,12 @@ enum status push_for(struct handle *handle, const char *channel, const char *loc
                      uint32_t capacity, uint64_t expiry) {
     struct rings rings;
     fill_payload(bytes, size, id);
-    struct push push = {.channel = named(channel), .local = named(local), .payload = bytes, .size = size,
-                        .capacity = capacity, .expiry_ns = expiry};
+    struct push push = {.channel = named(channel),
+                        .local = named(local),
+                        .payload = bytes,
+                        .size = size,
+                        .capacity = capacity,
+                        .expiry_ns = expiry};
     rings_open(&rings);
     enum status status = send(handle, &push, &rings);
     for (uint32_t i = 0; i < rings.count; i++)

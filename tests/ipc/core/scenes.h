@@ -15,14 +15,14 @@
 /* The survivor has the inbox "s.1!" and the loop 0, asleep, which waits for "a" and the inbox. */
 struct scene {
     const char *name;
-    const char *before, *after; /* see content.h; no `after`: as before; none: whatever comes of it in peace */
-    void (*set)(struct handle *);         /* done by the survivor, */
-    void (*ready)(struct handle *);       /* then by the victim, both in peace; */
-    enum status (*act)(struct handle *);  /* in this the victim is killed */
+    const char *before, *after;          /* see content.h; no `after`: as before; none: whatever comes of it in peace */
+    void (*set)(struct handle *);        /* done by the survivor, */
+    void (*ready)(struct handle *);      /* then by the victim, both in peace; */
+    enum status (*act)(struct handle *); /* in this the victim is killed */
     enum status result;
-    uint32_t at_least;   /* changes of shared memory, so that the test cannot test nothing */
-    bool in_steps;       /* has several commits: a death may leave it half done */
-    bool attaches;       /* the victim only maps the segment */
+    uint32_t at_least; /* changes of shared memory, so that the test cannot test nothing */
+    bool in_steps;     /* has several commits: a death may leave it half done */
+    bool attaches;     /* the victim only maps the segment */
 };
 
 extern const struct scene message_scenes[], group_scenes[], waiting_scenes[], life_scenes[], chance_scenes[],
@@ -41,7 +41,7 @@ void stop_being_member(struct handle *handle, const char *group, const char *tar
 void open_loop(struct handle *handle); /* it is the first one, so number 0 */
 void wait_for(struct handle *handle, const char *channel);
 void sleep_now(struct handle *handle);
-void use_all_holds(struct handle *handle); /* so that large payloads are copied under the lock */
+void use_all_holds(struct handle *handle);       /* so that large payloads are copied under the lock */
 void nobody_looks_around(struct handle *handle); /* by chance, in the next moment */
 void somebody_died(struct handle *handle, void (*work)(struct handle *));
 

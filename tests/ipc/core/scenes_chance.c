@@ -62,19 +62,29 @@ static enum status one(struct handle *handle, bool is_v) {
     bool needed;
     id++;
     switch (pick(is_v ? 18 : 13)) {
-    case 0: case 1: case 2: case 3:
+    case 0:
+    case 1:
+    case 2:
+    case 3:
         return push_for(handle, target, local(target), id, pick(5) == 0 ? MEDIUM : SMALL, 2 + pick(5), expiry());
-    case 4: case 5: case 6:
+    case 4:
+    case 5:
+    case 6:
         return group_send_for(handle, group(), id, pick(5) == 0 ? MEDIUM : SMALL, 2 + pick(5), expiry());
-    case 7: case 8: case 9:
+    case 7:
+    case 8:
+    case 9:
         return add_or_discard(handle);
-    case 10: case 11:
+    case 10:
+    case 11:
         return is_inbox(target) ? EMPTY : act_pop(handle, target, NO_LOOP);
     case 12:
         return op_is_needed(handle, WAIT, &needed);
-    case 13: case 14:
+    case 13:
+    case 14:
         return act_drain(handle, "v.1!", 0);
-    case 15: case 16:
+    case 15:
+    case 16:
         return wait_or_not(handle, is_v);
     default:
         return op_inbox(handle, WAIT, named("v.1!"), pick(4) != 0);

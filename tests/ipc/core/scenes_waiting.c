@@ -81,16 +81,14 @@ static enum status repoll(struct handle *v) { return op_repoll(v, WAIT, 0); }
 
 /* The survivor's doorbell cannot be rung. */
 static enum status ring_in_vain(struct handle *v) {
-    struct ring ring = {.slot = 0, .generation = v->slots[0].generation, .loop = 0,
-                        .sleep = SLEEP_OF(v->slots[0].loops[0].state)};
+    struct ring ring = {
+        .slot = 0, .generation = v->slots[0].generation, .loop = 0, .sleep = SLEEP_OF(v->slots[0].loops[0].state)};
     struct rings rings;
     rings_open(&rings);
     enum status status = op_ring_failed(v, WAIT, &ring, &rings);
     rings_close(&rings);
     return status;
 }
-
-
 
 static void dead_sleeper(struct handle *v) {
     nobody_looks_around(v);
@@ -100,8 +98,8 @@ static void dead_sleeper(struct handle *v) {
 
 /* The doorbell of somebody who has died. */
 static enum status ring_the_dead(struct handle *v) {
-    struct ring ring = {.slot = 2, .generation = v->slots[2].generation, .loop = 0,
-                        .sleep = SLEEP_OF(v->slots[2].loops[0].state)};
+    struct ring ring = {
+        .slot = 2, .generation = v->slots[2].generation, .loop = 0, .sleep = SLEEP_OF(v->slots[2].loops[0].state)};
     struct rings rings;
     rings_open(&rings);
     enum status status = op_ring_failed(v, WAIT, &ring, &rings);

@@ -1,5 +1,5 @@
-/* Operations that are not safe, each by one mistake: kills.c has to fail in every one of them, or it cannot be believed. They
- * are compiled as the core is, so that their stores count. */
+/* Operations that are not safe, each by one mistake: kills.c has to fail in every one of them, or it cannot be
+ * believed. They are compiled as the core is, so that their stores count. */
 #include "scenes.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* Somebody writes all over a segment while several processes are at work in it. Nobody crashes, and every operation returns in
- * time; once the writing has ended, a repair makes the segment sound. */
+/* Somebody writes all over a segment while several processes are at work in it. Nobody crashes, and every operation
+ * returns in time; once the writing has ended, a repair makes the segment sound. */
 #include "workload.h"
 
 #include <signal.h>
@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define WORKERS 3
-#define SCRIBBLES 60  /* in one segment */
+#define SCRIBBLES 60           /* in one segment */
 #define MOST_NS 20000000000ull /* an operation waits 5 s for the lock here, and the machine may be busy */
 
 static struct ledger *ledger;

@@ -319,7 +319,8 @@ static void marked_as_damaged(void) {
     MUST(handle->repairs == 1 && handle->header->rebuilds == 1);
 }
 
-/* A thread waits for its turn while another one leaves the segment: it does not go in under a slot that is no longer ours. */
+/* A thread waits for its turn while another one leaves the segment: it does not go in under a slot that is no longer
+ * ours. */
 static void *push_one(void *argument) {
     struct rings rings;
     rings_open(&rings);

@@ -1,4 +1,5 @@
-/* In place of liveness.c: slots that belong to handles of one process, between which record locks would not tell. Nobody dies. */
+/* In place of liveness.c: slots that belong to handles of one process, between which record locks would not tell.
+ * Nobody dies. */
 #include "liveness.h"
 
 static _Atomic bool taken[SLOTS];

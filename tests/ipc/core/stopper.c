@@ -1,5 +1,6 @@
-/* A process of a segment that stands still inside the lock: it stops itself (SIGSTOP) at each line of stdin, and gives the lock
- * back when it is continued. The arguments are the paths of the segment and of the file that bears its record locks. Prints "ready" when it is in, "gave" each time. */
+/* A process of a segment that stands still inside the lock: it stops itself (SIGSTOP) at each line of stdin, and gives
+ * the lock back when it is continued. The arguments are the paths of the segment and of the file that bears its record
+ * locks. Prints "ready" when it is in, "gave" each time. */
 #include "support.h"
 
 #include <fcntl.h>

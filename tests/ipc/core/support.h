@@ -41,14 +41,14 @@ struct name named(const char *text);
 void nap(void);
 
 /* One operation with patience for its lock; BUSY only if that was not had for seconds. */
-#define PATIENTLY(status, call)                                                                                             \
-    do {                                                                                                                   \
-        for (uint32_t tries_ = 0; tries_ < 100; tries_++) {                                                                \
-            (status) = (call);                                                                                             \
-            if ((status) != BUSY)                                                                                          \
-                break;                                                                                                     \
-            nap();                                                                                                         \
-        }                                                                                                                  \
+#define PATIENTLY(status, call)                             \
+    do {                                                    \
+        for (uint32_t tries_ = 0; tries_ < 100; tries_++) { \
+            (status) = (call);                              \
+            if ((status) != BUSY)                           \
+                break;                                      \
+            nap();                                          \
+        }                                                   \
     } while (0)
 
 /* Fails unless every invariant holds; the totals of the walk. */

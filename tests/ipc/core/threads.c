@@ -30,7 +30,8 @@ static void *work(void *argument) {
     return NULL;
 }
 
-/* What another process would have, at the same addresses: only there does a sanitizer see that they use the same memory. */
+/* What another process would have, at the same addresses: only there does a sanitizer see that they use the same
+ * memory. */
 static struct handle *another(const struct handle *first) {
     struct handle *handle = malloc(sizeof *handle);
     MUST(handle != NULL);

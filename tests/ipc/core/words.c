@@ -1,5 +1,5 @@
-/* Each word of each record of a group is overwritten, one at a time. Within a look around and a few messages, whatever was
- * written, all members get what is sent once more, each once. */
+/* Each word of each record of a group is overwritten, one at a time. Within a look around and a few messages, whatever
+ * was written, all members get what is sent once more, each once. */
 #include "support.h"
 
 #include <stdio.h>
@@ -13,8 +13,11 @@
 #define SECOND "in.2!"
 #define LONG_NAME "a.name.that.does.not.fit.into.the.first.block.of.a.record-nor.into.the.second.one"
 
-static const struct { const char *group, *target, *local; } memberships[] = {
-    {"g", FIRST, "1"}, {"g", FIRST, LONG_NAME}, {"g", SECOND, "1"}, {"g", "a", ""}, {LONG_NAME, FIRST, "1"}, {"h", SECOND, "2"},
+static const struct {
+    const char *group, *target, *local;
+} memberships[] = {
+    {"g", FIRST, "1"}, {"g", FIRST, LONG_NAME}, {"g", SECOND, "1"},
+    {"g", "a", ""},    {LONG_NAME, FIRST, "1"}, {"h", SECOND, "2"},
 };
 #define MEMBERSHIPS (sizeof memberships / sizeof *memberships)
 
@@ -33,8 +36,12 @@ static enum status put(struct handle *handle) {
 
 static enum status send_to(struct handle *handle, const char *group) {
     struct rings rings;
-    struct group_send send = {.group = named(group), .payload = bytes, .size = sizeof bytes, .capacity = 100,
-                              .expiry_ns = LONG, .held = NO_HOLD};
+    struct group_send send = {.group = named(group),
+                              .payload = bytes,
+                              .size = sizeof bytes,
+                              .capacity = 100,
+                              .expiry_ns = LONG,
+                              .held = NO_HOLD};
     rings_open(&rings);
     enum status status = op_group_send(handle, WAIT, &send, &rings);
     rings_close(&rings);
@@ -57,7 +64,8 @@ static enum status drain(struct handle *handle, const char *inbox, uint32_t *nam
     enum status status = op_drain(handle, WAIT, named(inbox), NO_LOOP, &taken);
     for (size_t at = 0; status == OK && at < taken.used; at += sizeof item + item.names_size + item.size) {
         memcpy(&item, buffer + at, sizeof item);
-        for (size_t name = at + sizeof item, end = name + item.names_size; name < end; name += 1u + (unsigned char)buffer[name])
+        for (size_t name = at + sizeof item, end = name + item.names_size; name < end;
+             name += 1u + (unsigned char)buffer[name])
             *names += is_member(inbox, buffer + name + 1, (unsigned char)buffer[name]) ? 1 : 100;
     }
     return status;
@@ -77,7 +85,7 @@ static enum status pop(struct handle *handle, uint32_t *number) {
 
 /* One message to each group; OK if all calls worked. */
 static enum status round_of_messages(struct handle *handle, uint32_t got[3]) {
-    enum status all[] = {send_to(handle, "g"),           send_to(handle, LONG_NAME),       send_to(handle, "h"),
+    enum status all[] = {send_to(handle, "g"),          send_to(handle, LONG_NAME),     send_to(handle, "h"),
                          drain(handle, FIRST, &got[0]), drain(handle, SECOND, &got[1]), pop(handle, &got[2])};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i] != OK)
@@ -93,11 +101,15 @@ static bool all_get_it(struct handle *handle, uint32_t got[3]) {
 /* By what a record is found: with another key of the same bucket it is a sound one, so a few of these pass. */
 static bool is_in_key(const struct block *block, size_t word) {
     switch (block->kind) {
-    case KIND_GROUP: return word == 0 || word == 1 || 4 * word + 3 >= offsetof(struct group, name);
-    case KIND_PAIR: return 4 * word == offsetof(struct pair, group) || 4 * word == offsetof(struct pair, target);
+    case KIND_GROUP:
+        return word == 0 || word == 1 || 4 * word + 3 >= offsetof(struct group, name);
+    case KIND_PAIR:
+        return 4 * word == offsetof(struct pair, group) || 4 * word == offsetof(struct pair, target);
     case KIND_MEMBER:
-        return word == 0 || word == 1 || 4 * word == offsetof(struct member, pair) || 4 * word + 3 >= offsetof(struct member, name);
-    default: return true;
+        return word == 0 || word == 1 || 4 * word == offsetof(struct member, pair) ||
+               4 * word + 3 >= offsetof(struct member, name);
+    default:
+        return true;
     }
 }
 

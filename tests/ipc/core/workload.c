@@ -8,7 +8,8 @@
 #define BIGGEST (80 * KIB)
 #define BUFFER (4 * BIGGEST)
 
-static const char *const channels[CHANNELS] = {"a", "b", "a.name.that.is.longer.than.one.block.of.the.message.area.can.hold-or.so-x", "c"};
+static const char *const channels[CHANNELS] = {
+    "a", "b", "a.name.that.is.longer.than.one.block.of.the.message.area.can.hold-or.so-x", "c"};
 static const char *const groups[2] = {"g", "another.group.whose.name.takes.two.blocks.of.the.group.area.indeed"};
 
 struct ledger *new_ledger(void) {
@@ -29,7 +30,8 @@ static void allow(const struct worker *worker, enum status status) {
     MUST(status == OK || status == EMPTY || status == FULL || is_full(status) || status == GONE || status == NO_SPACE);
 }
 
-void worker_begin(struct worker *worker, struct handle *handle, struct ledger *ledger, uint32_t number, bool is_strict) {
+void worker_begin(struct worker *worker, struct handle *handle, struct ledger *ledger, uint32_t number,
+                  bool is_strict) {
     enum status status;
     if (number > atomic_load(&ledger->workers))
         atomic_store(&ledger->workers, number);
@@ -197,7 +199,8 @@ static void work_wait(struct worker *worker) {
         ring(worker, &rings);
         break;
     default:
-        PATIENTLY(status, op_collect(worker->handle, WAIT, worker->loop, below(2) == 0, names, sizeof names, &used, &left));
+        PATIENTLY(status,
+                  op_collect(worker->handle, WAIT, worker->loop, below(2) == 0, names, sizeof names, &used, &left));
         MUST(status != OK || used <= sizeof names);
         break;
     }

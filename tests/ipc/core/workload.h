@@ -1,4 +1,5 @@
-/* Random operations whose results are not predicted: for tests of what other processes, threads or damage make of it. */
+/* Random operations whose results are not predicted: for tests of what other processes, threads or damage make of it.
+ */
 #ifndef WORKLOAD_H
 #define WORKLOAD_H
 

@@ -13,9 +13,7 @@ static void futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t ns) {
     (void)syscall(SYS_futex, word, FUTEX_WAIT, value, &timeout, NULL, 0);
 }
 
-static long futex_wake_one(_Atomic uint32_t *word) {
-    return syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
-}
+static long futex_wake_one(_Atomic uint32_t *word) { return syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0); }
 
 static enum status take_private(struct private_page *page, enum mode mode) {
     if (pthread_mutex_trylock(&page->mutex) == 0)
@@ -52,8 +50,8 @@ static enum status take_word(struct handle *handle, enum mode mode, bool *takeov
                 return OK;
             continue;
         }
-        /* Probe before sleeping: after a crash nobody waits a full round, and under contention the owner has mostly gone on
-         * by the time the probe returns. The takeover swaps exactly the word that was probed. */
+        /* Probe before sleeping: after a crash nobody waits a full round, and under contention the owner has mostly
+         * gone on by the time the probe returns. The takeover swaps exactly the word that was probed. */
         bool is_ours = (seen & ~WORD_WAITERS) == mine;
         if (is_ours || liveness_is_dead(handle, owner - 1, seen >> WORD_GENERATION_SHIFT)) {
             if (atomic_compare_exchange_strong(word, &seen, mine | WORD_WAITERS)) {

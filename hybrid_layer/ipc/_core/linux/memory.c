@@ -7,8 +7,8 @@
 const bool is_portable = false;
 const char *const memory_place = "/dev/shm";
 
-/* The kernel gives back what a signal has interrupted, all of it. So who is interrupted asks for less, down to a page: a
- * timer that is faster than a large area must not keep it from ever being done. */
+/* The kernel gives back what a signal has interrupted, all of it. So who is interrupted asks for less, down to a page:
+ * a timer that is faster than a large area must not keep it from ever being done. */
 int memory_reserve(int fd, off_t from, off_t size) {
     off_t most = size;
     while (size > 0) {

@@ -11,8 +11,8 @@
 #define SHORTEST_PAUSE_NS 20000ull
 #define LONGEST_PAUSE_NS 1000000ull
 
-/* One byte of the file that bears the record locks stands for the whole segment. The kernel frees it at any death, so a waiter
- * need not ask whether the owner lives. */
+/* One byte of the file that bears the record locks stands for the whole segment. The kernel frees it at any death, so a
+ * waiter need not ask whether the owner lives. */
 static int record(struct handle *handle, short type) {
     struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = EXCLUSION_BYTE, .l_len = 1};
     int result;
@@ -26,7 +26,8 @@ static enum status take_record(struct handle *handle) {
     bool linked;
     int result = record(handle, F_WRLCK);
     bool is_taken = result != 0 && (errno == EACCES || errno == EAGAIN);
-    /* Code that closes all descriptors may have opened a file of its own under our number: whoever locks that is not alone. */
+    /* Code that closes all descriptors may have opened a file of its own under our number: whoever locks that is not
+     * alone. */
     if (!liveness_descriptor_is_ours(handle, &linked))
         return RETIRED;
     return result == 0 ? OK : is_taken ? BUSY : SYSTEM_ERROR;

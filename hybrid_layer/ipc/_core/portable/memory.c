@@ -29,7 +29,8 @@ void private_close(struct private_page *page) { free(page); }
 bool private_is_attached(const struct private_page *page) { return page->attached && page->pid == (uint32_t)getpid(); }
 
 void private_attach(struct private_page *page, uint32_t slot, uint32_t generation) {
-    if (page->pid != (uint32_t)getpid()) /* a forked child: its parent's threads, which may hold the mutex, do not exist here */
+    if (page->pid !=
+        (uint32_t)getpid()) /* a forked child: its parent's threads, which may hold the mutex, do not exist here */
         belongs_to_this_process(page);
     page->slot = slot;
     page->generation = generation;
