@@ -93,6 +93,11 @@ def test_module_says_what_it_owns(path: Path) -> None:
     assert ast.get_docstring(ast.parse(text)) or not text.strip()
 
 
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.[ch]")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_c_file_says_what_it_owns(path: Path) -> None:
+    assert path.read_text().startswith("/* ")
+
+
 SOURCES = [*MODULES, *sorted(PACKAGE.rglob("*.[ch]")), *sorted(PACKAGE.rglob("*.lua"))]
 
 

@@ -1,3 +1,4 @@
+/* What all methods of the module share: arguments, errors, and ringing after the lock was given back. */
 #include "binding.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* The methods of a segment's life: format, attach, leave, flush, counters, check. */
 #include "binding.h"
 
 #include <string.h>

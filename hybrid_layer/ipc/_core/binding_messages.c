@@ -1,3 +1,4 @@
+/* The methods that carry payloads: push, pop, drain, group_send. */
 #include "binding.h"
 
 #include <stdlib.h>

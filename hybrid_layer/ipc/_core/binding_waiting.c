@@ -1,3 +1,4 @@
+/* The methods of inboxes, waiting loops and groups. */
 #include "binding.h"
 
 #include <stdlib.h>

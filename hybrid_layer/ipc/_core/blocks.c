@@ -1,3 +1,4 @@
+/* References to memory and back, free lists, and growth by extents. */
 #include "blocks.h"
 
 #include <errno.h>

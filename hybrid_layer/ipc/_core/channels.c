@@ -1,3 +1,4 @@
+/* Channels and their queues: found and made, pushed to, expired, freed. */
 #include "channels.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* Walks a whole segment and names the first invariant that does not hold. Changes nothing. */
 #include "checker.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* Keeps the FIFOs of other processes' loops open, and writes to them. */
 #include "doorbells.h"
 
 #include <errno.h>

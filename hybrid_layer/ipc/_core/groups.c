@@ -1,3 +1,4 @@
+/* Groups as their users see them: add, discard, send to each member, expiry. */
 #include "groups.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* Chains of blocks that a process copies a large payload into, or out of, without the lock. */
 #include "holds.h"
 
 #include "blocks.h"

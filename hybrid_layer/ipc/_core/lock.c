@@ -1,3 +1,4 @@
+/* Takes the lock, repairs what a dead owner left, gives it back. */
 #include "lock.h"
 
 #include <time.h>

@@ -1,3 +1,4 @@
+/* A bit for each block that an authority reaches, while a segment is repaired. */
 #include "marks.h"
 
 #include <stdlib.h>

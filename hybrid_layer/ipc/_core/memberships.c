@@ -1,3 +1,4 @@
+/* The records of groups: found, made, linked into their lists, freed. */
 #include "memberships.h"
 
 #include <string.h>

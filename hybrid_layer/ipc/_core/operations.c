@@ -1,3 +1,4 @@
+/* Each operation as one critical section, with its rounds: grow an area, sweep a full one, try again. */
 #include "operations.h"
 
 #include "blocks.h"

@@ -1,3 +1,4 @@
+/* Takes messages out of queues: pop for one, drain for as many as fit. */
 #include "reading.h"
 
 #include <string.h>

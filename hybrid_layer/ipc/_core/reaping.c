@@ -1,3 +1,4 @@
+/* Frees what dead processes left, and what has expired, a few buckets at a time. */
 #include "reaping.h"
 
 #include "blocks.h"

@@ -1,3 +1,4 @@
+/* Makes free lists, buckets and counts anew from the authorities, after a death or damage. */
 #include "recovery.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* A list of loops to ring, on the stack until it outgrows that. */
 #include "rings.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* Formats, maps, joins and leaves a segment. */
 #include "segment.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Which loops wait for what, which are to be woken, and the places that loops have. */
 #include "waiters.h"
 
 #include "blocks.h"

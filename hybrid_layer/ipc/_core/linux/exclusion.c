@@ -1,3 +1,4 @@
+/* The lock word: taken with a compare-and-swap, waited for with a futex, taken over from the dead. */
 #include "exclusion.h"
 
 #include <linux/futex.h>

@@ -1,3 +1,4 @@
+/* Reserves memory with posix_fallocate, and has the kernel wipe a page in a forked child. */
 #include "memory.h"
 
 #include <errno.h>

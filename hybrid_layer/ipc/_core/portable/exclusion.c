@@ -1,3 +1,4 @@
+/* The lock word's place is taken by a record lock, which the system drops at any death. */
 #include "exclusion.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Where nothing can be reserved, and a fork is noticed by comparing pids. */
 #include "memory.h"
 
 #include <stdlib.h>
