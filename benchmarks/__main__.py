@@ -16,7 +16,7 @@ from benchmarks.contestants import BY_NAME, CAPACITY, CONTESTANTS
 from benchmarks.questions import QUESTIONS, QUICK, Means, Question, Scale
 from benchmarks.results import Series
 from benchmarks.server import Observer
-from tests.servers import KINDS, start_server
+from tests.support.servers import KINDS, start_server
 
 WHOLE = Scale(rounds=2, seconds=0.3, many=5_000, messages=300)
 SHORT = Scale(rounds=1, seconds=0.2, many=2_000, messages=200)

@@ -19,10 +19,10 @@ import redis
 
 import hybrid_layer
 from hybrid_layer import statistics
-from tests import django_settings, loops, processes
-from tests.clusters import Cluster, cluster_of
-from tests.guardian import guardian
-from tests.servers import KINDS, Kind, Server, default_kind, find_program, start_server
+from tests.support import django_settings, loops, processes
+from tests.support.clusters import Cluster, cluster_of
+from tests.support.guardian import guardian
+from tests.support.servers import KINDS, Kind, Server, default_kind, find_program, start_server
 
 IN_CI = os.environ.get("CI") == "true"
 LEFT_OUT = "there is no redis-server on this machine: others stood in for it, and its own tests were skipped"
@@ -148,7 +148,7 @@ def needs_redis() -> None:
 
 @pytest.fixture
 def spawn(request: pytest.FixtureRequest) -> Iterator[Callable[..., processes.Process]]:
-    """`tests.processes.spawn`; what a test leaves running is killed, and fails the test if it had passed."""
+    """`tests.support.processes.spawn`; what a test leaves running is killed, and fails the test if it had passed."""
     spawned: list[processes.Process] = []
 
     def spawn(*args: Any, **kwargs: Any) -> processes.Process:
@@ -181,5 +181,5 @@ def loop_kind() -> loops.LoopKind:
 
 @pytest.fixture
 def run(loop_kind: loops.LoopKind) -> Callable[..., Any]:
-    """`run(coroutine)` runs it to the end on a new event loop; `tests.loops.run` says more."""
+    """`run(coroutine)` runs it to the end on a new event loop; `tests.support.loops.run` says more."""
     return partial(loops.run, loop=loop_kind)

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from hybrid_layer import HybridChannelLayer
-from tests.child import Child
-from tests.processes import ROOT
+from tests.support.child import Child
+from tests.support.processes import ROOT
 
 STEPS = 20
 
@@ -27,7 +27,7 @@ def config(request: pytest.FixtureRequest, hosts: list[str], prefix: str) -> dic
     return {"prefix": prefix} if request.param == "local" else {"prefix": prefix, "hosts": hosts[:2]}
 
 
-@pytest.fixture(params=["jobs", "tests.celery_parent"], ids=["fresh", "parent has used it"])
+@pytest.fixture(params=["jobs", "tests.support.celery_parent"], ids=["fresh", "parent has used it"])
 def worker(request: pytest.FixtureRequest, config: dict[str, Any], tmp_path: Path) -> Iterator[dict[str, str]]:
     environment = {
         **os.environ,

@@ -18,8 +18,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.demo import EXAMPLE, Demo
-from tests.servers import HOST, Server
+from tests.support.demo import EXAMPLE, Demo
+from tests.support.servers import HOST, Server
 
 SECONDS = 30.0
 

@@ -7,9 +7,9 @@ import secrets
 import sys
 import time
 
-from tests import django_settings
 from tests.chaos.rounds import Chaos
 from tests.chaos.zygote import die_with_parent
+from tests.support import django_settings
 
 ROUND = 20.0
 

@@ -24,11 +24,11 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.ipc.attachments import _leave_all
-from tests import django_settings
 from tests.chaos.segment import SegmentView
 from tests.chaos.zygote import die_with_parent
-from tests.forked import fork
 from tests.ipc.tools import check, directory_path, is_clean, layer_of, segment_of
+from tests.support import django_settings
+from tests.support.forked import fork
 
 AT_ONCE = 4
 WARM_UP = 100

@@ -24,8 +24,8 @@ from typing import Any
 
 import pytest
 
-from tests.loops import LOOPS
-from tests.marks import thorough_unless
+from tests.support.loops import LOOPS
+from tests.support.marks import thorough_unless
 
 TIME_LIMIT = 30
 """Seconds after which a coroutine test has failed; nothing here waits anywhere near that long."""

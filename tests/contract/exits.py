@@ -16,7 +16,7 @@ from asgiref.sync import async_to_sync
 from hybrid_layer.ipc import objects
 from hybrid_layer.loops import leave_pending
 from tests.contract.peers import build
-from tests.process_main import Parent
+from tests.support.process_main import Parent
 
 
 async def use(layer: Any) -> None:

@@ -14,8 +14,8 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import HybridLayerError
 from tests.contract.peers import build
-from tests.forked import WAYS, fork, quiet_forks, wait_for
-from tests.process_main import Parent
+from tests.support.forked import WAYS, fork, quiet_forks, wait_for
+from tests.support.process_main import Parent
 
 
 async def exchange(layer: Any) -> None:

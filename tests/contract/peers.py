@@ -1,4 +1,4 @@
-"""The second processes of this suite: functions for `tests.processes.spawn`, and a layer that lives in one."""
+"""The second processes of this suite: functions for `tests.support.processes.spawn`, and a layer that lives in one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import itertools
 import logging
 from typing import Any
 
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 
 def build(spec: dict[str, Any]) -> Any:

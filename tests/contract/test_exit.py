@@ -17,8 +17,8 @@ import pytest
 from tests.contract import exits
 from tests.contract.conftest import LayerMaker
 from tests.contract.tools import receive
-from tests.loops import LoopKind, run
-from tests.processes import Process
+from tests.support.loops import LoopKind, run
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 closing = pytest.mark.parametrize("close", [True, False], ids=["closed", "not closed"])

@@ -11,7 +11,7 @@ import pytest
 
 from tests.contract import forks
 from tests.contract.conftest import LayerMaker
-from tests.processes import Process
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 pytestmark = pytest.mark.configurations("each-path")

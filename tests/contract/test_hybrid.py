@@ -17,9 +17,9 @@ from hybrid_layer.remote import RedisChannelLayer
 from tests.contract import exits, peers
 from tests.contract.conftest import LayerMaker
 from tests.contract.tools import assert_silent, counted, eventually, receive, receive_numbers, send_numbers, settle
-from tests.processes import Process
-from tests.servers import Server, free_port
-from tests.zygote import FLAGS
+from tests.support.processes import Process
+from tests.support.servers import Server, free_port
+from tests.support.zygote import FLAGS
 
 Spawn = Callable[..., Process]
 hybrids = pytest.mark.configurations("hybrid")

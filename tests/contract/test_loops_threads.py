@@ -24,8 +24,8 @@ from tests.contract.tools import (
     send_numbers,
     settle,
 )
-from tests.loops import LoopKind, run
-from tests.servers import Server
+from tests.support.loops import LoopKind, run
+from tests.support.servers import Server
 
 kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 

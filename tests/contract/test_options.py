@@ -16,7 +16,7 @@ from hybrid_layer import exceptions
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError
 from tests.contract import peers
 from tests.contract.conftest import HYBRID, IPC, PUBSUB, QUEUE, LayerMaker
-from tests.processes import Process
+from tests.support.processes import Process
 
 COMMON = [
     "prefix",

@@ -11,12 +11,12 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import HybridLayerError
-from tests import processes
 from tests.contract import peers
 from tests.contract.conftest import LayerMaker
 from tests.contract.peers import OtherProcess
 from tests.contract.tools import assert_silent, cancel, counted, eventually, receive, receive_numbers, settle
-from tests.processes import Process
+from tests.support import processes
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 Start = Callable[..., Awaitable[OtherProcess]]

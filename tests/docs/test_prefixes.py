@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_layer.testing import prefix_for_tests
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 FILES = {
     "manage.py": """

@@ -18,9 +18,9 @@ import psutil
 import pytest
 from django.conf import settings
 
-from tests.process_main import Parent
-from tests.processes import Process, ProcessFailed
-from tests.processes import spawn as spawn_directly
+from tests.support.process_main import Parent
+from tests.support.processes import Process, ProcessFailed
+from tests.support.processes import spawn as spawn_directly
 
 Spawn = Callable[..., Process]
 
@@ -204,7 +204,7 @@ def test_the_fixture_fails_a_test_that_passed_but_left_one_running(tmp_path: Pat
 
 def test_processes_end_with_a_run_that_is_killed() -> None:
     code = (
-        "from tests.processes import *\n"
+        "from tests.support.processes import *\n"
         "p = spawn('tests.harness.test_processes:wait_forever'); p.ready(); print(p.pid, flush=True); input()"
     )
     root = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import redis
 
-from tests.servers import KINDS, Kind, Server, ServerError, free_port, start_server
+from tests.support.servers import KINDS, Kind, Server, ServerError, free_port, start_server
 
 
 @pytest.fixture(params=KINDS)
@@ -106,7 +106,7 @@ def test_free_port_is_free() -> None:
 
 
 def test_servers_end_with_a_run_that_is_killed(kind: Kind) -> None:
-    code = f"from tests.servers import *; s = start_server({kind!r}); print(s.pid, s.directory, flush=True); input()"
+    code = f"from tests.support.servers import *; s = start_server({kind!r}); print(s.pid, s.directory, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
         assert run.stdout is not None
         pid, directory = run.stdout.readline().split()
@@ -116,7 +116,7 @@ def test_servers_end_with_a_run_that_is_killed(kind: Kind) -> None:
 
 
 def test_servers_end_with_an_interpreter_that_forgot_them() -> None:
-    code = "from tests.servers import *; s = start_server(); print(s.pid, s.directory)"
+    code = "from tests.support.servers import *; s = start_server(); print(s.pid, s.directory)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     pid, directory = done.stdout.split()
     _wait_until_gone(int(pid), Path(directory))

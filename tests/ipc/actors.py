@@ -16,8 +16,8 @@ from channels.exceptions import ChannelFull
 
 from hybrid_layer.ipc import IPCChannelLayer
 from tests.ipc.tools import layer_of
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 SECONDS = 20.0
 BRIEF = 0.001

@@ -20,8 +20,8 @@ from channels.exceptions import ChannelFull
 from hybrid_layer.exceptions import GroupMemoryFull, SegmentBusy, SegmentDamaged
 from tests.contract.peers import Warnings
 from tests.ipc.tools import layer_of
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 PAGE = 4096

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from hybrid_layer.ipc.objects import _posix_name, lock_bearer, segment_name
-from tests.guardian import guardian, kill_group
 from tests.ipc.tools import CORE, core_sources
+from tests.support.guardian import guardian, kill_group
 
 HERE = Path(__file__).parent / "core"
 

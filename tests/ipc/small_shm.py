@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 CLONE_NEWNS = 0x20000
 MS_REC_PRIVATE = 0x4000 | 0x40000

@@ -27,9 +27,9 @@ from tests.ipc.tools import (
     segment_of,
     segment_path,
 )
-from tests.loops import run
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.loops import run
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 

@@ -29,8 +29,8 @@ from tests.ipc.tools import (
     segment_of,
     segment_path,
 )
-from tests.loops import run
-from tests.processes import Process
+from tests.support.loops import run
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 

@@ -17,9 +17,9 @@ from asgiref.sync import async_to_sync
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import _core
 from tests.ipc.tools import alive, check, doorbells, eventually, flushed, is_clean, layer_of, receive, segment_of
-from tests.loops import counted_turns, run
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.loops import counted_turns, run
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 

@@ -17,11 +17,11 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.loops import leave_pending
-from tests.forked import fork, quiet_forks, wait_for
 from tests.ipc.tools import check, doorbells, is_clean, layer_of, receive, segment_of
-from tests.loops import LOOPS, LoopKind, run
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.forked import fork, quiet_forks, wait_for
+from tests.support.loops import LOOPS, LoopKind, run
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 

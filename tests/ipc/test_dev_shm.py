@@ -20,9 +20,9 @@ from tests.ipc.small_shm import small_shm
 from tests.ipc.test_memory_full import body, fill_and_read, keep_warnings
 from tests.ipc.test_strangers import NOBODY, needs_root
 from tests.ipc.tools import doorbells, layer_of, receive, segment_of, segment_path
-from tests.loops import run
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.loops import run
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 

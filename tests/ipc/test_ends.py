@@ -18,12 +18,12 @@ import pytest
 
 from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.loops import leave_pending
-from tests.guardian import guardian, kill_group
 from tests.ipc.tools import alive, check, doorbells, eventually, is_clean, layer_of, receive, segment_path
-from tests.loops import run
-from tests.marks import but_thorough
-from tests.process_main import Parent, is_about_the_program
-from tests.processes import ROOT
+from tests.support.guardian import guardian, kill_group
+from tests.support.loops import run
+from tests.support.marks import but_thorough
+from tests.support.process_main import Parent, is_about_the_program
+from tests.support.processes import ROOT
 
 # The programs. Each waits in `receive`, says so on stdout, and then comes to its end.
 

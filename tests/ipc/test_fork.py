@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.forked import fork, wait_for
 from tests.ipc.tools import alive, check, doorbells, is_clean, layer_of, receive, segment_of
-from tests.loops import LoopKind
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.forked import fork, wait_for
+from tests.support.loops import LoopKind
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 

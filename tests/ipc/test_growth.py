@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 SENDERS = 3
 MESSAGES = 3000

@@ -15,12 +15,12 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.forked import exit_code, fork
 from tests.ipc.tools import alive, check, doorbells, eventually, is_clean, layer_of, receive, segment_of
-from tests.loops import run
-from tests.process_main import Parent
-from tests.processes import Process
-from tests.stepping import kill_at_stop
+from tests.support.forked import exit_code, fork
+from tests.support.loops import run
+from tests.support.process_main import Parent
+from tests.support.processes import Process
+from tests.support.stepping import kill_at_stop
 
 Spawn = Callable[..., Process]
 

@@ -21,10 +21,10 @@ from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.objects import ROOT, lock_bearer
 from tests.ipc.programs import Crowd
 from tests.ipc.tools import alive, check, directory_path, doorbells, is_clean, layer_of, receive, segment_of
-from tests.loops import run
-from tests.marks import but_thorough
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.loops import run
+from tests.support.marks import but_thorough
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 

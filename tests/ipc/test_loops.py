@@ -16,9 +16,9 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import _core
 from tests.ipc.tools import check, doorbells, eventually, flushed, layer_of, receive, segment_of
-from tests.loops import LoopKind, run
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.loops import LoopKind, run
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 

@@ -15,9 +15,9 @@ from hybrid_layer.exceptions import GroupMemoryFull
 from hybrid_layer.ipc import IPCChannelLayer
 from tests.contract.peers import Warnings
 from tests.ipc.tools import check, flushed, layer_of, receive
-from tests.loops import run
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.loops import run
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 PLENTY = 1 << 20

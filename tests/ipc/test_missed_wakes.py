@@ -12,7 +12,7 @@ import pytest
 
 from hybrid_layer.ipc import IPCChannelLayer, _core, station
 from tests.ipc.tools import eventually, flushed, layer_of, segment_of
-from tests.loops import run
+from tests.support.loops import run
 
 
 @pytest.fixture(autouse=True)

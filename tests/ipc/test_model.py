@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from hybrid_layer.ipc import IPCChannelLayer
 from tests.ipc.actors import BRIEF, ProcessActor, ThreadActor
 from tests.ipc.tools import check, layer_of
-from tests.processes import Process
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 OPTIONS: dict[str, Any] = {"channel_capacity": {"narrow": 2}}

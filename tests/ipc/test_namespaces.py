@@ -19,9 +19,9 @@ from hybrid_layer.exceptions import ConfigurationError, SegmentBusy
 from tests.ipc.namespaces import in_its_own
 from tests.ipc.programs import Stopper
 from tests.ipc.tools import alive, check, eventually, layer_of, receive, segment_of, waiting_member
-from tests.loops import run
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.loops import run
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 

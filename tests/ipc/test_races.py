@@ -17,7 +17,7 @@ import pytest
 from hybrid_layer.ipc import _core
 from tests.ipc.compiling import HERE, compile_all, link, made_once, run
 from tests.ipc.tools import core_sources
-from tests.marks import but_thorough
+from tests.support.marks import but_thorough
 
 pytestmark = pytest.mark.timeout(300)  # to compile takes its time where others work, too
 

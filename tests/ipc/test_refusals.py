@@ -24,9 +24,9 @@ from hybrid_layer.exceptions import HybridLayerError, SegmentUnavailable
 from hybrid_layer.ipc import _core
 from tests.ipc.compiling import HERE, made_once
 from tests.ipc.tools import check, is_clean, layer_of, receive
-from tests.loops import run
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.loops import run
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 REFUSALS = {

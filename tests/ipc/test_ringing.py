@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from tests.ipc.sleeper import Sleeper
 from tests.ipc.tools import check, layer_of, segment_of
-from tests.loops import run
-from tests.process_main import Parent
-from tests.processes import Process
-from tests.stepping import kill_at_stop
+from tests.support.loops import run
+from tests.support.process_main import Parent
+from tests.support.processes import Process
+from tests.support.stepping import kill_at_stop
 
 Spawn = Callable[..., Process]
 LONG = 3600 * 10**9

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from tests.ipc.tools import check, flushed, layer_of
-from tests.loops import LOOPS, LoopKind, run
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.loops import LOOPS, LoopKind, run
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 

@@ -16,9 +16,9 @@ from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import IPCChannelLayer
 from tests.ipc.programs import Stopper
 from tests.ipc.tools import alive, check, eventually, is_clean, layer_of, receive, segment_of
-from tests.loops import run
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.loops import run
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 MakeStopper = Callable[[str], Stopper]

@@ -22,9 +22,9 @@ from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.objects import ROOT, directory_of, label, segment_name
 from tests.contract.peers import Warnings
 from tests.ipc.tools import directory_path, doorbells, eventually, layer_of, receive, segment_of, segment_path
-from tests.loops import run
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.loops import run
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
 NOBODY, SOMEBODY = 65534, 65533

@@ -16,11 +16,11 @@ import pytest
 
 from hybrid_layer.ipc import attachments, sweeping
 from hybrid_layer.ipc.objects import digest
-from tests.guardian import guardian, kill_group
 from tests.ipc.tools import alive, directory_path, is_clean, layer_of, receive, segment_of, segment_path
-from tests.loops import run
-from tests.process_main import Parent
-from tests.processes import ROOT, Process
+from tests.support.guardian import guardian, kill_group
+from tests.support.loops import run
+from tests.support.process_main import Parent
+from tests.support.processes import ROOT, Process
 
 Spawn = Callable[..., Process]
 

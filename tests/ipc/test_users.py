@@ -18,7 +18,6 @@ import pytest
 from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.ipc.objects import directory_of, segment_name
 from tests.contract.forks import exchange
-from tests.forked import WAYS, fork, wait_for
 from tests.ipc.tools import (
     alive,
     check,
@@ -30,8 +29,9 @@ from tests.ipc.tools import (
     segment_path,
     waiting_member,
 )
-from tests.process_main import Parent
-from tests.processes import Process
+from tests.support.forked import WAYS, fork, wait_for
+from tests.support.process_main import Parent
+from tests.support.processes import Process
 
 NOBODY = 65534
 Spawn = Callable[..., Process]

@@ -15,7 +15,7 @@ from typing import Any
 from hybrid_layer.ipc import IPCChannelLayer, _core, objects
 from hybrid_layer.ipc.objects import segment_name
 from hybrid_layer.ipc.segment import LocalSegment
-from tests.process_main import Parent
+from tests.support.process_main import Parent
 
 CORE = Path(__file__).parents[2] / "hybrid_layer" / "ipc" / "_core"
 SMALL = {"message_memory": 1 << 20, "group_memory": 1 << 18}

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.marks import thorough_unless
 from tests.models.explorer import explore
 from tests.models.scenarios import PROTOCOLS
+from tests.support.marks import thorough_unless
 
 USUAL = ("slot reuse", "threads", "two consumers", "two messages", "two looks")
 """Scenarios that are gone through in little time."""

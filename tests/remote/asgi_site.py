@@ -9,7 +9,7 @@ from typing import Any
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from tests import django_settings
+from tests.support import django_settings
 
 django_settings.configure()
 settings.CHANNEL_LAYERS = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
-from tests.servers import Server
+from tests.support.servers import Server
 
 
 @pytest.fixture

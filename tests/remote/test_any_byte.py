@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
-from tests.proxy import Direction, Fault, Proxy
-from tests.servers import Server
+from tests.support.proxy import Direction, Fault, Proxy
+from tests.support.servers import Server
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from tests.child import Child
-from tests.processes import ROOT
-from tests.servers import HOST, free_port
+from tests.support.child import Child
+from tests.support.processes import ROOT
+from tests.support.servers import HOST, free_port
 
 SECONDS = 30.0
 SITE = "tests.remote.asgi_site:application"

@@ -12,10 +12,10 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
-from tests.clocks import Clocks
-from tests.marks import but_thorough
-from tests.process_main import Parent
-from tests.servers import KINDS, Kind, Server, start_server
+from tests.support.clocks import Clocks
+from tests.support.marks import but_thorough
+from tests.support.process_main import Parent
+from tests.support.servers import KINDS, Kind, Server, start_server
 
 Run = Callable[..., Any]
 

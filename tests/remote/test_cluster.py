@@ -15,12 +15,12 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.cluster import hash_tags
 from hybrid_layer.remote.hosts import parse_hosts
-from tests.clusters import Cluster, cluster_of, slot_of
-from tests.process_main import Parent
-from tests.processes import Process
 from tests.remote.test_credentials import LEAST
 from tests.remote.tools import exchange, refused, told
-from tests.servers import HOST, Server, free_port
+from tests.support.clusters import Cluster, cluster_of, slot_of
+from tests.support.process_main import Parent
+from tests.support.processes import Process
+from tests.support.servers import HOST, Server, free_port
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

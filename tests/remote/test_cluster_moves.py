@@ -13,11 +13,11 @@ import pytest
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.cluster import hash_tags
-from tests.clusters import Cluster, cluster_of, info, slot_of, wait
-from tests.marks import but_thorough
 from tests.remote.tools import exchange, recovered, resumes
 from tests.remote.traffic import Traffic
-from tests.servers import Server
+from tests.support.clusters import Cluster, cluster_of, info, slot_of, wait
+from tests.support.marks import but_thorough
+from tests.support.servers import Server
 
 Run = Callable[..., Any]
 

@@ -16,7 +16,7 @@ from asgiref.sync import async_to_sync
 from hybrid_layer.loops import leave_pending
 from hybrid_layer.remote import io_thread
 from tests.remote.tools import refused
-from tests.servers import Server
+from tests.support.servers import Server
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from tests.remote.tools import exchange, recovered, refused, told
-from tests.servers import Server
+from tests.support.servers import Server
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

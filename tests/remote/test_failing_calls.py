@@ -14,8 +14,8 @@ import redis
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
-from tests.marks import but_thorough
-from tests.servers import HOST, Server, free_port
+from tests.support.marks import but_thorough
+from tests.support.servers import HOST, Server, free_port
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

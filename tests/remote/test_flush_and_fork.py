@@ -13,10 +13,10 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, io_thread, sockets
-from tests.process_main import Parent
-from tests.processes import Process
 from tests.remote.tools import recovered
-from tests.servers import Server
+from tests.support.process_main import Parent
+from tests.support.processes import Process
+from tests.support.servers import Server
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

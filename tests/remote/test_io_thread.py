@@ -17,8 +17,8 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import io_thread, real_thread
-from tests.marks import but_thorough
-from tests.servers import Server
+from tests.support.marks import but_thorough
+from tests.support.servers import Server
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

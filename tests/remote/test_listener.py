@@ -13,10 +13,10 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.remote import RedisPubSubChannelLayer
-from tests.forked import exit_code, fork
-from tests.process_main import Parent
-from tests.processes import Process
-from tests.servers import Server
+from tests.support.forked import exit_code, fork
+from tests.support.process_main import Parent
+from tests.support.processes import Process
+from tests.support.servers import Server
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

@@ -11,7 +11,7 @@ import pytest
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.clock import boottime
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, process
-from tests.servers import Server
+from tests.support.servers import Server
 
 Run = Callable[..., Any]
 

@@ -11,7 +11,7 @@ from hybrid_layer.policy import Policy
 from hybrid_layer.remote.options import remote_options
 from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.transport import Machine, Settings
-from tests.servers import Server
+from tests.support.servers import Server
 
 Run = Callable[..., Any]
 

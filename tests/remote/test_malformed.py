@@ -12,7 +12,7 @@ import pytest
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from tests.remote.malformed import entries, epochs, notes
-from tests.servers import Server
+from tests.support.servers import Server
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

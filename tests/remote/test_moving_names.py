@@ -15,11 +15,11 @@ from hybrid_layer import HybridChannelLayer
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.hosts import parse_hosts
 from hybrid_layer.remote.named_host import NamedHost, may_move
-from tests.moving_names import MovingName
-from tests.process_main import Parent
-from tests.processes import Process
 from tests.remote.tools import recovered
-from tests.servers import Server
+from tests.support.moving_names import MovingName
+from tests.support.process_main import Parent
+from tests.support.processes import Process
+from tests.support.servers import Server
 
 Run = Callable[..., Any]
 NewServer = Callable[..., Server]

@@ -15,8 +15,8 @@ from hybrid_layer.clock import ServerClock, boottime
 from hybrid_layer.exceptions import ChannelFull, HybridLayerError
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.entries import Epoch, parse, parse_note, read_epoch
-from tests.loops import run
-from tests.odd_server import EPOCH, OddServer, script_of, usual
+from tests.support.loops import run
+from tests.support.odd_server import EPOCH, OddServer, script_of, usual
 
 DIGITS = st.integers().map(str) | st.integers(1, 6000).map(lambda n: "9" * n) | st.floats().map(str) | st.text()
 BYTES = st.binary(max_size=20) | DIGITS.map(lambda text: text.encode("utf-8", "surrogatepass"))

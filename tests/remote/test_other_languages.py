@@ -23,7 +23,7 @@ from hybrid_layer.remote.entries import parse
 from hybrid_layer.remote.keys import Keys
 from hybrid_layer.remote.shards import shard_for
 from tests.docs import texts
-from tests.servers import Server
+from tests.support.servers import Server
 
 FOLDER = texts.ROOT / "examples" / "other_languages"
 PAGE = "docs/wire_format.rst"

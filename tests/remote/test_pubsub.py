@@ -13,7 +13,7 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import io_thread, scripts
 from hybrid_layer.remote.entries import published_entry
 from tests.remote.tools import recovered
-from tests.servers import Server
+from tests.support.servers import Server
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

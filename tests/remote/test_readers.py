@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from hybrid_layer.remote import RedisChannelLayer
-from tests.process_main import Parent
-from tests.processes import Process
-from tests.servers import Server
+from tests.support.process_main import Parent
+from tests.support.processes import Process
+from tests.support.servers import Server
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

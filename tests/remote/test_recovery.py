@@ -16,9 +16,9 @@ import pytest
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts
 from hybrid_layer.remote.shards import shard_for
-from tests.process_main import Parent
-from tests.processes import Process
-from tests.servers import Server
+from tests.support.process_main import Parent
+from tests.support.processes import Process
+from tests.support.servers import Server
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

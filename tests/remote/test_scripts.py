@@ -12,7 +12,7 @@ from hybrid_layer.remote import scripts
 from hybrid_layer.remote.entries import parse
 from hybrid_layer.remote.keys import Keys
 from hybrid_layer.remote.scripts import Script
-from tests.servers import Server
+from tests.support.servers import Server
 
 Eval = Callable[..., Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
-from tests.servers import HOST, Server, free_port
+from tests.support.servers import HOST, Server, free_port
 from tests.unit.test_discretion import SECRET, said
 
 Make = Callable[..., Any]

@@ -17,12 +17,12 @@ from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, sent
 from hybrid_layer.remote.hosts import parse_hosts
 from hybrid_layer.remote.sentinel import Sentinels
 from hybrid_layer.remote.shards import shard_for
-from tests.process_main import Parent
-from tests.processes import Process
 from tests.remote.tools import exchange, receiver_is_told, refused, resumes
 from tests.remote.traffic import Traffic
-from tests.sentinels import Group, sentinel_group
-from tests.servers import HOST, Server, free_port
+from tests.support.process_main import Parent
+from tests.support.processes import Process
+from tests.support.sentinels import Group, sentinel_group
+from tests.support.servers import HOST, Server, free_port
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

@@ -10,7 +10,7 @@ import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from tests.remote.tools import receiver_is_told
-from tests.servers import Server, free_port
+from tests.support.servers import Server, free_port
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

@@ -14,9 +14,9 @@ import pytest
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, io_thread
-from tests.injecting import Injector
-from tests.odd_server import OddServer, usual
-from tests.servers import HOST, Server
+from tests.support.injecting import Injector
+from tests.support.odd_server import OddServer, usual
+from tests.support.servers import HOST, Server
 
 Run = Callable[..., Any]
 

@@ -14,12 +14,12 @@ import pytest
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.loops import leave_pending
 from hybrid_layer.remote import RedisChannelLayer
-from tests.certificates import Authority
-from tests.clusters import info, wait
-from tests.process_main import Parent
-from tests.processes import Process
 from tests.remote.tools import exchange, refused
-from tests.servers import HOST, Server, free_port
+from tests.support.certificates import Authority
+from tests.support.clusters import info, wait
+from tests.support.process_main import Parent
+from tests.support.processes import Process
+from tests.support.servers import HOST, Server, free_port
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]

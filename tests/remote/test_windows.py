@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 PROGRAM = """
 import asyncio

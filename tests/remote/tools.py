@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
-from tests.servers import HOST
+from tests.support.servers import HOST
 
 
 async def exchange(layer: Any) -> None:

@@ -16,8 +16,8 @@ from hybrid_layer.inbox import Inbox
 from hybrid_layer.loops import leave_pending
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
-from tests.inboxes import Nothing, implementation, later, take
-from tests.loops import counted_turns, run
+from tests.support.inboxes import Nothing, implementation, later, take
+from tests.support.loops import counted_turns, run
 
 __all__ = ["implementation"]
 

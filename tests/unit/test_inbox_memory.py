@@ -12,8 +12,8 @@ import pytest
 from hybrid_layer.inbox import Inbox, WaitQueue
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
-from tests.inboxes import Nothing, implementation, later
-from tests.loops import run
+from tests.support.inboxes import Nothing, implementation, later
+from tests.support.loops import run
 
 __all__ = ["implementation"]
 

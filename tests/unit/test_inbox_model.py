@@ -17,7 +17,7 @@ from hybrid_layer import interpreted
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
-from tests.inboxes import IMPLEMENTATIONS, Nothing
+from tests.support.inboxes import IMPLEMENTATIONS, Nothing
 
 NAMES = ["p!1", "p!2", "p!3"]
 NAME = st.sampled_from(NAMES)

@@ -16,7 +16,7 @@ from hybrid_layer.interruption import is_foreign
 from hybrid_layer.options import shown
 from hybrid_layer.serializers import Codec, register_serializer
 from tests.ipc.tools import layer_of
-from tests.loops import run
+from tests.support.loops import run
 
 
 class SoftLimit(Exception):

@@ -10,7 +10,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.loops import LoopLocal
-from tests.loops import LoopKind, run
+from tests.support.loops import LoopKind, run
 
 
 class States:

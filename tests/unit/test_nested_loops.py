@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.inboxes import IMPLEMENTATIONS
+from tests.support.inboxes import IMPLEMENTATIONS
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +17,7 @@ import asyncio, importlib, sys
 import nest_asyncio
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
-from tests.inboxes import Nothing, later
+from tests.support.inboxes import Nothing, later
 
 Inbox = importlib.import_module(sys.argv[1]).Inbox
 order = []

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from hybrid_layer.inbox import Waiter, WaitQueue, Waker
 from hybrid_layer.loops import running
-from tests.inboxes import implementation
-from tests.loops import run
+from tests.support.inboxes import implementation
+from tests.support.loops import run
 
 __all__ = ["implementation"]
 

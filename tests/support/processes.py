@@ -15,9 +15,9 @@
         assert process.result() == "done"
 
 The process runs with `-X dev` and warnings as errors, and must print nothing. What is passed either way may be anything
-that pickle takes. Every wait is bounded. `tests/process_main.py` is the other end.
+that pickle takes. Every wait is bounded. `tests/support/process_main.py` is the other end.
 
-The process is a fork of one that has imported what layers need (`tests/zygote.py`). One that is given flags, variables
+The process is a fork of one that has imported what layers need (`tests/support/zygote.py`). One that is given flags, variables
 or a command is a new interpreter.
 """
 
@@ -37,9 +37,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.child import Child, Started
-from tests.guardian import guardian
-from tests.zygote import FLAGS, Zygote
+from tests.support.child import Child, Started
+from tests.support.guardian import guardian
+from tests.support.zygote import FLAGS, Zygote
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 60.0
@@ -72,7 +72,16 @@ class Process:
             self._child: Started
             if command:
                 self._child = Child(
-                    [*under, sys.executable, *flags, "-m", "tests.process_main", str(theirs.fileno()), target, loop],
+                    [
+                        *under,
+                        sys.executable,
+                        *flags,
+                        "-m",
+                        "tests.support.process_main",
+                        str(theirs.fileno()),
+                        target,
+                        loop,
+                    ],
                     output=self._output,
                     environment={**os.environ, "PYTHONPATH": _path(), **environment},
                     descriptors=[theirs.fileno()],

@@ -1,4 +1,4 @@
-"""The second process's end of `tests/processes.py`: runs one function and tells the test what comes of it."""
+"""The second process's end of `tests/support/processes.py`: runs one function and tells the test what comes of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tests import django_settings
-from tests.loops import LoopKind, run
+from tests.support import django_settings
+from tests.support.loops import LoopKind, run
 
 
 class Parent:

@@ -20,11 +20,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.child import Started
-from tests.guardian import guardian
+from tests.support.child import Started
+from tests.support.guardian import guardian
 
 FLAGS = ("-X", "dev", "-W", "error")
-_PRELOADED = ("channels.layers", "hybrid_layer.ipc.transport", "hybrid_layer.remote", "pytest", "tests.process_main")
+_PRELOADED = (
+    "channels.layers",
+    "hybrid_layer.ipc.transport",
+    "hybrid_layer.remote",
+    "pytest",
+    "tests.support.process_main",
+)
 _MOST = 256 * 1024
 """Bytes of a request: names, and the environment."""
 _SECONDS = 60.0
@@ -85,7 +91,7 @@ class Zygote:
     def __init__(self, root: Path, path: str) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
-        command = [sys.executable, *FLAGS, "-m", "tests.zygote", str(theirs.fileno())]
+        command = [sys.executable, *FLAGS, "-m", "tests.support.zygote", str(theirs.fileno())]
         environment = {**os.environ, "PYTHONPATH": path}
         with theirs:
             self._popen = subprocess.Popen(
@@ -112,7 +118,7 @@ def main(descriptor: str) -> None:
     """The zygote, and what it forks: there, this goes on to the end of the interpreter."""
     for name in _PRELOADED:
         importlib.import_module(name)
-    from tests import process_main
+    from tests.support import process_main
 
     request, connection = _serve(socket.socket(fileno=int(descriptor)))
     process_main.main(str(connection), request["target"], request["loop"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from tests.servers import HOST, Kind, Server, ServerError, free_port, start_server
+from tests.support.servers import HOST, Kind, Server, ServerError, free_port, start_server
 
 _SECONDS = 20.0
 _BUS = 10_000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.guardian import guardian, kill_group
+from tests.support.guardian import guardian, kill_group
 
 
 class Started:

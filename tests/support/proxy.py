@@ -17,7 +17,7 @@ import threading
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Literal
 
-from tests.closing import Closing
+from tests.support.closing import Closing
 
 Fault = Literal["cut", "swallow", "stall"]
 """``cut``: all connections break. ``swallow``: what goes that way on this connection from there on is lost. ``stall``:

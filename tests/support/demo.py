@@ -20,12 +20,12 @@ from typing import Self
 import psutil
 
 from hybrid_layer import HybridChannelLayer
-from tests.child import Child
-from tests.closing import Closing
-from tests.guardian import guardian
-from tests.servers import HOST, free_port
+from tests.support.child import Child
+from tests.support.closing import Closing
+from tests.support.guardian import guardian
+from tests.support.servers import HOST, free_port
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "chat"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "chat"
 START_SECONDS = 40.0
 STOP_SECONDS = 30.0
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hybrid_layer.remote import scripts
-from tests.closing import Closing
-from tests.servers import HOST
+from tests.support.closing import Closing
+from tests.support.servers import HOST
 
 Answer = Callable[[Sequence[bytes]], Any]
 EPOCH = b"1-1:0"

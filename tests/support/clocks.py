@@ -9,9 +9,9 @@ import struct
 import subprocess
 from pathlib import Path
 
-from tests.closing import Closing
+from tests.support.closing import Closing
 
-SOURCE = Path(__file__).parent / "remote" / "clock_shift.c"
+SOURCE = Path(__file__).parent.parent / "remote" / "clock_shift.c"
 _FORMAT = "=qq"
 
 

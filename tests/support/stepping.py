@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from tests.forked import fork
+from tests.support.forked import fork
 
 _TRACEME, _SYSCALL, _SETOPTIONS = 0, 24, 0x4200
 _TRACESYSGOOD, _EXITKILL = 1, 0x100000

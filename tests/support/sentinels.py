@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tests.servers import Kind, Server, free_port, start_server
+from tests.support.servers import Kind, Server, free_port, start_server
 
 _SECONDS = 20.0
 _HASTE = {

@@ -1,0 +1,1 @@
+"""What tests share: servers, processes, clocks, and other parts of the world that they need."""
