@@ -106,7 +106,8 @@ def test_free_port_is_free() -> None:
 
 
 def test_servers_end_with_a_run_that_is_killed(kind: Kind) -> None:
-    code = f"from tests.support.servers import *; s = start_server({kind!r}); print(s.pid, s.directory, flush=True); input()"
+    code = f"from tests.support.servers import start_server; s = start_server({kind!r}); "
+    code += "print(s.pid, s.directory, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
         assert run.stdout is not None
         pid, directory = run.stdout.readline().split()

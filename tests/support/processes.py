@@ -17,8 +17,8 @@
 The process runs with `-X dev` and warnings as errors, and must print nothing. What is passed either way may be anything
 that pickle takes. Every wait is bounded. `tests/support/process_main.py` is the other end.
 
-The process is a fork of one that has imported what layers need (`tests/support/zygote.py`). One that is given flags, variables
-or a command is a new interpreter.
+The process is a fork of one that has imported what layers need (`tests/support/zygote.py`). One that is given flags,
+variables or a command is a new interpreter.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from tests.support.child import Child, Started
 from tests.support.guardian import guardian
 from tests.support.zygote import FLAGS, Zygote
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SECONDS = 60.0
 """The longest wait for anything that should happen at once."""
 _OPTIONS = ("loop", "flags", "environment", "under")

