@@ -63,10 +63,6 @@ class PubSubMail:
         self._adoptions: dict[tuple[str, str], Question] = {}
         """Memberships that somebody else began and that are not confirmed yet."""
         self.is_open = False
-        self.poll = self._listener.ensure
-        self.stop = self._listener.stop
-        self.dispose = self._listener.dispose
-        self.group_send = self._members.send
 
     async def open(self) -> None:
         context = self._context
@@ -76,8 +72,17 @@ class PubSubMail:
         self._keeper.settle()
         self.is_open = True
 
+    async def stop(self) -> None:
+        await self._listener.stop()
+
+    def dispose(self) -> None:
+        self._listener.dispose()
+
     def part_added(self) -> None:
         """Nothing: all parts of the process share its channel."""
+
+    def poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._listener.ensure(loop)
 
     def relax(self, loop: asyncio.AbstractEventLoop) -> None:
         """Nothing: whoever waits or not, messages are taken in."""
@@ -103,6 +108,9 @@ class PubSubMail:
         context.statistics.count("sent")
         if not heard:
             context.statistics.count("dead")
+
+    async def group_send(self, group: str, payload: bytes) -> None:
+        await self._members.send(group, payload)
 
     async def group_add(self, group: str, channel: str) -> None:
         context, groups = self._context, self._groups

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from hybrid_layer.names import non_local, process_of
 from hybrid_layer.remote.connections import Connections
 from hybrid_layer.remote.context import Context
@@ -24,17 +26,19 @@ class QueuedMail:
         self._members = members
         self._reader = InboxReader(context, connections, keeper, outages)
         self.is_open = False
-        self.poll = self._reader.ensure
-        self.relax = self._reader.relax
-        self.part_added = self._reader.parts_changed
-        self.stop = self._reader.stop
-        self.group_add = self._members.add
-        self.group_discard = self._members.discard
-        self.group_send = self._members.send
 
     async def open(self) -> None:
         await self._keeper.open()
         self.is_open = True
+
+    def part_added(self) -> None:
+        self._reader.parts_changed()
+
+    def poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._reader.ensure(loop)
+
+    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._reader.relax(loop)
 
     async def send(self, channel: str, payload: bytes) -> None:
         shard = self._context.shard_of(channel)
@@ -47,6 +51,18 @@ class QueuedMail:
             payload,
             [keys.inbox(non_local(channel)), keys.epoch, keys.alive(process_of(channel))],
         )
+
+    async def group_add(self, group: str, channel: str) -> None:
+        await self._members.add(group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        await self._members.discard(group, channel)
+
+    async def group_send(self, group: str, payload: bytes) -> None:
+        await self._members.send(group, payload)
+
+    async def stop(self) -> None:
+        await self._reader.stop()
 
     def dispose(self) -> None:
         """Nothing: the reading belongs to loops, and ends with what they have open."""
