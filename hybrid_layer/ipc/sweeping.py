@@ -21,9 +21,11 @@ from hybrid_layer.ipc.objects import ROOT, directory_of, lock_bearer, object_exi
 from hybrid_layer.ipc.patience import LOCK_REFUSED, Contended
 
 MOST = 64
-"""Segments that one process looks at: those that were left last, and some others by chance."""
-_SECONDS = 0.03
+"""Segments that one process looks at, at most."""
+_SECONDS = 0.003
 """After which no further one is looked at: a process that begins should not wait for what others left."""
+_FIRST = 2
+"""Of those that were left last, which come first. The others follow by chance, so that each has its turn some day."""
 _DESCRIPTORS = Path("/dev/fd")
 
 
@@ -47,8 +49,8 @@ def _some_of(names: list[str]) -> list[str]:
     # A loop's end removes its doorbell, which shows in the directory's time. Those left last come first: many older
     # ones may be kept for what is in them, and each of them takes a millisecond.
     latest_first = sorted(names, key=lambda name: _time_of(directory_of(name)), reverse=True)
-    latest, others = latest_first[: MOST // 2], latest_first[MOST // 2 :]
-    return [*latest, *random.sample(others, min(MOST // 2, len(others)))]
+    latest, others = latest_first[:_FIRST], latest_first[_FIRST:]
+    return [*latest, *random.sample(others, min(MOST - _FIRST, len(others)))]
 
 
 def _time_of(path: Path) -> float:

@@ -18,8 +18,8 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.remote import io_thread, scripts
+from hybrid_layer.remote.commands import Command
 from hybrid_layer.remote.errors import FINAL, NotConnected, is_elsewhere, is_not_now, unavailable, unwrapped
-from hybrid_layer.remote.handshake import Command
 from hybrid_layer.remote.hosts import Host
 from hybrid_layer.remote.link import Link
 from hybrid_layer.remote.replies import OddReply, Shape

@@ -10,6 +10,7 @@ from redis.asyncio.connection import SSLConnection
 from redis.exceptions import ConnectionError, InvalidResponse, RedisError, ResponseError
 
 from hybrid_layer.remote import sockets
+from hybrid_layer.remote.commands import Command, packed
 from hybrid_layer.remote.errors import WrongServer, told
 from hybrid_layer.remote.server import Server
 
@@ -17,8 +18,6 @@ _CLOSED = re.compile(r"closed by server|connection lost|while (?:reading|writing
 """What redis-py says when the other end closes a connection that was open."""
 _ENDING = re.compile("cannot schedule new futures|interpreter shutdown")
 """What Python says when a name is to be looked up at exit."""
-
-Command = tuple[str | bytes | int, ...]
 
 
 async def ask(server: Server, command: Command) -> Any:
@@ -45,7 +44,7 @@ async def greet(connection: Any, commands: Sequence[Command]) -> list[Any]:
         await connection.connect()
         descriptor = sockets.descriptor_of(connection)
         sockets.opened(descriptor)
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        await connection.send_packed_command(packed(connection, commands), check_health=False)
         replies = [await _reply(connection) for _ in commands]
         if any("unknown command" in str(reply).lower() for reply in replies if isinstance(reply, ResponseError)):
             await _refuse_sentinel(connection)
@@ -89,7 +88,7 @@ async def _reply(connection: Any) -> Any:
 
 
 async def _refuse_sentinel(connection: Any) -> None:
-    await connection.send_packed_command(connection.pack_command("INFO", "server"), check_health=False)
+    await connection.send_packed_command(packed(connection, [("INFO", "server")]), check_health=False)
     reply = await _reply(connection)
     if isinstance(reply, bytes) and b"_mode:sentinel" in reply:
         raise WrongServer(

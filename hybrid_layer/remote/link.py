@@ -16,8 +16,9 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts, sockets
+from hybrid_layer.remote.commands import Command, packed
 from hybrid_layer.remote.errors import FINAL, NotConnected, unavailable
-from hybrid_layer.remote.handshake import Command, greet
+from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.supervision import Count, Guard, start_task
 from hybrid_layer.timers import Timer, call_later, sleep, time_limit
@@ -111,8 +112,8 @@ class Link:
                 batch = [call for call in self._outbox if not call.future.done()]
                 self._outbox.clear()
                 self._pending.extend(batch)
-                packed = self._connection.pack_commands([call.command for call in batch])
-                await self._connection.send_packed_command(packed, check_health=False)
+                commands = packed(self._connection, [call.command for call in batch])
+                await self._connection.send_packed_command(commands, check_health=False)
         except asyncio.CancelledError:
             self.was_cancelled = self._failure is None
         except (RedisError, OSError, TimeoutError) as error:

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.backoff import ReadingLost
+from hybrid_layer.remote.commands import packed
 from hybrid_layer.remote.errors import cause_of, is_not_now, unwrapped
 from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host, open_within
@@ -252,8 +253,8 @@ class Listening:
         while self._outbox:
             commands, self._outbox = self._outbox, []
             try:
-                packed = self._connection.pack_commands(commands)
-                await self._connection.send_packed_command(packed, check_health=False)
+                packets = packed(self._connection, commands)
+                await self._connection.send_packed_command(packets, check_health=False)
             except (RedisError, OSError, TimeoutError) as error:
                 self._hang_up(str(error))
                 return

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from hybrid_layer.clock import ServerClock, boottime, monotonic, seconds
 from hybrid_layer.remote import sockets
 from hybrid_layer.remote.backoff import Backoff, ReadingLost
+from hybrid_layer.remote.commands import packed
 from hybrid_layer.remote.entries import Epoch
 from hybrid_layer.remote.errors import cause_of
 from hybrid_layer.remote.handshake import greet
@@ -196,7 +197,7 @@ class Pops:
         connection = self._connection
         overdue = monotonic() + (self._block_time + self._read_timeout) / 2
         last = monotonic() + self._read_timeout
-        await connection.send_packed_command(connection.pack_command(*command), check_health=False)
+        await connection.send_packed_command(packed(connection, [command]), check_health=False)
         while True:
             try:
                 async with time_limit(max(0.0, overdue - monotonic())):
@@ -226,7 +227,7 @@ class Pops:
         connection = self._connection
         try:
             async with time_limit(self._timeout):
-                await connection.send_packed_command(connection.pack_command(*command), check_health=False)
+                await connection.send_packed_command(packed(connection, [command]), check_health=False)
                 return await connection.read_response(disable_decoding=True)
         except TimeoutError:
             raise TimeoutError(f"no answer to {command[0]} within {self._timeout} s") from None

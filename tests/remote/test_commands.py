@@ -1,0 +1,23 @@
+"""Commands are packed alike by hiredis and by redis-py."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio.connection import Connection
+
+from hybrid_layer.remote import commands
+
+WORDS = st.text() | st.binary(max_size=50) | st.integers(-(2**63), 2**63 - 1) | st.just(b"x" * 6001)
+
+
+@given(st.lists(st.lists(WORDS, min_size=1, max_size=5).map(tuple), min_size=1, max_size=4))
+def test_as_redis_py_packs(several: list[commands.Command]) -> None:
+    connection = Connection()
+    assert b"".join(commands.packed(connection, several)) == b"".join(connection.pack_commands(several))
+
+
+def test_without_hiredis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "_pack", None)
+    assert b"".join(commands.packed(Connection(), [("GET", "k")])) == b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
