@@ -225,14 +225,12 @@ class LocalSegment:
 
     def wake_loops(self, loops: int) -> None:
         """Wake event loops of this process: bit n is the loop with number n."""
-        number = 0
         while loops:
-            if loops & 1:
-                waker = self.wakers.get(number)
-                if waker is not None:
-                    waker()
-            loops >>= 1
-            number += 1
+            number = loops.bit_length() - 1
+            loops ^= 1 << number
+            waker = self.wakers.get(number)
+            if waker is not None:
+                waker()
 
     def owe(self, operation: Callable[[_core.Segment], int | None]) -> None:
         """Do what has to be done before long, now or when the lock can be acquired. It may return loops to wake."""

@@ -6,7 +6,7 @@ is a tenth of all that its way costs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 _pack: Callable[[Any], bytes] | None

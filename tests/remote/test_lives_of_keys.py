@@ -10,7 +10,7 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.clock import boottime
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, process
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, context
 from tests.support.servers import Server
 
 Run = Callable[..., Any]
@@ -111,7 +111,7 @@ def test_who_sends_for_long_looks_after_the_epoch_again(
             assert server.command("PTTL", epoch) > 14 * DAY  # what lives for long does not rely on that
             server.command("PEXPIRE", epoch, 60_000)
             with monkeypatch.context() as patch:
-                patch.setattr(process, "boottime", lambda: boottime() + 5 * 3600)
+                patch.setattr(context, "boottime", lambda: boottime() + 5 * 3600)
                 await send(layer)
             assert server.command("PTTL", epoch) > DAY
         server.command("PEXPIRE", epoch, 60_000)

@@ -105,7 +105,9 @@ def test_refused_capacity(value: Any) -> None:
 
 
 def test_refused_capacity_of_a_compiled_pattern_names_it() -> None:
-    with pytest.raises(ConfigurationError, match=re.escape("channel_capacity[re.compile('^a')]=0")):
+    with pytest.raises(
+        ConfigurationError, match=re.escape("channel_capacity[re.compile('^a')] must be an int greater than 0, not 0.")
+    ):
         Policy(channel_capacity={re.compile("^a"): 0})
 
 
