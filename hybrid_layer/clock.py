@@ -28,8 +28,8 @@ _SET_FROM = 0.25
 """Seconds by which two measurements must differ for the server's clock to have been set."""
 _DRIFT = 0.0005
 """What two clocks may differ by for each second that they run: as much as NTP slews them."""
-_STAMPS_FOR = 10.0
-"""Seconds for which a measurement is good enough to stamp messages."""
+STAMPS_FOR = 10.0
+"""Seconds for which a measurement is good enough to stamp messages, at most."""
 _GOOD_WITHIN = 0.1
 """Seconds that a measurement for that may take: the clock is known no better."""
 
@@ -131,7 +131,7 @@ class ServerClock:
         """The server has been asked for time and epoch, at `asked`: for a while `stamp` need not ask again."""
         now = boottime()
         if now - asked <= _GOOD_WITHIN:
-            self._stamps_until = now + min(_STAMPS_FOR, self.keep)  # as others keep the distance that it is from
+            self._stamps_until = now + min(STAMPS_FOR, self.keep)  # as others keep the distance that it is from
 
     def stamp(self, life_ms: int) -> int | None:
         """What the server's clock shows after another `life_ms`, never too early. None: ask the server."""

@@ -57,7 +57,7 @@ def positive_int(name: str, value: object, minimum: int = 1, maximum: int = LARG
         raise ConfigurationError(f"{name} must be {expected}, not {shown(value)}.")
     if value > maximum:
         raise ConfigurationError(f"{name} must be an int of at most {maximum:,}, not {shown(value)}.")
-    return value
+    return int(value)  # also of an IntEnum, which would go to a server by its name, or not at all
 
 
 def one_of(name: str, value: object, choices: tuple[str, ...]) -> str:

@@ -2,8 +2,8 @@
 
 The last process removes its segment when it ends in order. Many servers do not end so: uvicorn, gunicorn's workers and
 granian stop at a signal, close their loops, and then raise the signal again for the default to happen; what has no
-handler for it, as runworker, ends at once. No code of a process runs after that. So the next process of the user
-removes what they left, whatever its prefix: else test runs, each with a prefix of its own, would fill /dev/shm.
+handler for it, as runworker, ends at once. No code of a process runs after that. So the next processes of the user
+remove what they left, whatever its prefix: else test runs, each with a prefix of its own, would fill /dev/shm.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _DESCRIPTORS = Path("/dev/fd")
 
 def sweep() -> None:
     """Look at the segments of this user, once. Nothing may attach or leave in this process meanwhile."""
-    until = monotonic() + _SECONDS
     try:
-        own, names = _inodes_of_this_process(), _names()
+        own, names = _inodes_of_this_process(), _some_of(_names())
     except OSError:
         return  # where there is no /proc, or no descriptor left, others have to do it
-    for name in _some_of(names):
-        if monotonic() > until:
+    until = monotonic() + _SECONDS
+    for number, name in enumerate(names):
+        if number >= _FIRST and monotonic() > until:
             return
         # Closing a descriptor of a file drops the record locks that the process has on it.
         if own.isdisjoint(_inodes_of(lock_bearer(name), directory_of(name) / "lock")):

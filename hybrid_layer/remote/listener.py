@@ -18,6 +18,7 @@ from functools import partial
 from redis.exceptions import ResponseError
 
 from hybrid_layer import identity
+from hybrid_layer.clock import boottime
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import call_in, running
 from hybrid_layer.remote import io_thread
@@ -277,6 +278,7 @@ class Listener:
         await listening.open()
         if self._next is seat:
             listening.take = lambda channel, text: None
+        since = boottime()
         await listening.subscribe(self._audience.names())
         try:
             # An epoch that moved while nobody listened is learnt before anything is delivered.
@@ -291,7 +293,7 @@ class Listener:
             if self._next is seat:
                 self._next = None
         listening.take = self._audience.take
-        self._audience.begins()
+        self._audience.begins(since)
         self._ask_all(seat)
         self._outages.back()
 

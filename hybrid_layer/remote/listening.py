@@ -62,8 +62,8 @@ class Audience(Protocol):
     def wants(self, name: str) -> bool:
         """Whether `name` is still to be subscribed."""
 
-    def begins(self) -> None:
-        """Another connection has been subscribed to them."""
+    def begins(self, since: float) -> None:
+        """Another connection has been subscribed to them. What it brings was published after `since`, of `boottime`."""
 
     def take(self, channel: bytes, text: bytes) -> None:
         """Something was published."""

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import math
 import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hybrid_layer.clock import boottime, monotonic, seconds
+from hybrid_layer.clock import STAMPS_FOR, boottime, monotonic, seconds
 from hybrid_layer.names import process_of
 from hybrid_layer.remote import io_thread, replies, scripts
 from hybrid_layer.remote.connections import Connections
@@ -40,6 +41,8 @@ class _Doubted:
     entry: Entry
     channels: Sequence[str]
     generation: int
+    fresh_until: float
+    """On `boottime`: before that it cannot have expired."""
 
 
 class PubSubMail:
@@ -57,7 +60,8 @@ class PubSubMail:
         self._guard = Guard("the listener of pub/sub", context.statistics.count)
         self._group_start = b""
         self._epoch_name = b""
-        self._listens_since = monotonic()
+        self._listens_since = -math.inf
+        """When the connection that delivers began, on `boottime`."""
         self._lock = threading.Lock()
         self._doubted: deque[_Doubted] = deque()
         self._adoptions: dict[tuple[str, str], Question] = {}
@@ -155,9 +159,9 @@ class PubSubMail:
 
     # What comes
 
-    def begins(self) -> None:
+    def begins(self, since: float) -> None:
         """See `listening.Audience`."""
-        self._listens_since = monotonic()
+        self._listens_since = since
         self._context.home.epoch.await_no_more()
 
     def names(self) -> list[str]:
@@ -224,19 +228,28 @@ class PubSubMail:
             self._deliver(entry, others, self._context.home.epoch.generation)
 
     def _deliver(self, entry: Entry, channels: Sequence[str], generation: int) -> None:
-        left = self._left(entry)
+        fresh_until = self._fresh_until(entry)
+        left = self._left(entry, fresh_until)
         if left <= 0 or self._doubted:
-            self._doubt(_Doubted(entry, channels, generation))
+            self._doubt(_Doubted(entry, channels, generation, fresh_until))
         else:
             self._context.inbox.deliver(channels, entry.payload, monotonic() + left, generation)
 
-    def _left(self, entry: Entry) -> float:
-        """Seconds until it expires. What is heard on this connection was sent after its begin, whatever the stamp says.
+    def _fresh_until(self, entry: Entry) -> float:
+        """Until when what just came cannot have expired, whatever its stamp says.
 
-        For that may be of a clock that was set before this process could see it.
+        Its sender may go by a clock that was set before this process could see it, but not for long; and what is heard
+        on a connection was sent after that began.
         """
+        policy, age = self._context.policy, boottime() - self._listens_since
+        if entry.epoch or age >= min(STAMPS_FOR, policy.expiry):
+            return -math.inf  # stamped by the server's clock, or by what was learnt of it since
+        return self._listens_since + policy.expiry
+
+    def _left(self, entry: Entry, fresh_until: float) -> float:
+        """Seconds until it expires."""
         left = self._context.home.clock.left(entry.stamp_ms)
-        return left if left > 0 else max(left, self._listens_since + self._context.policy.expiry - monotonic())
+        return left if left > 0 else max(left, fresh_until - boottime())
 
     def _doubt(self, doubted: _Doubted) -> None:
         """It looks expired. But the server's clock may have been set: that is asked first, and what follows waits."""
@@ -258,7 +271,8 @@ class PubSubMail:
         with self._lock:
             while self._doubted:
                 with self._guard:
-                    self._settle(self._doubted[0], self._left(self._doubted[0].entry))
+                    first = self._doubted[0]
+                    self._settle(first, self._left(first.entry, first.fresh_until))
                 self._doubted.popleft()  # only now, or what comes next would overtake it
 
     def _settle(self, doubted: _Doubted, left: float) -> None:

@@ -1,4 +1,4 @@
-"""What processes leave that end by a signal: gone with the next process of the user, unless it is needed."""
+"""What processes leave that end by a signal: gone with one of the user's next processes, unless it is needed."""
 
 from __future__ import annotations
 
@@ -135,6 +135,15 @@ def test_only_so_many_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeping, "_remove_if_left", looked.append)
     sweeping.sweep()
     assert 0 < len(set(looked)) == len(looked) <= sweeping.MOST
+
+
+def test_some_are_looked_at_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(sweeping, "_SECONDS", 0)
+    monkeypatch.setattr(sweeping, "_names", lambda: [f"hybrid_layer.{os.geteuid()}.{n}.1" for n in range(1000)])
+    monkeypatch.setattr(sweeping, "_remove_if_left", looked.append)
+    sweeping.sweep()
+    assert len(looked) == 2
 
 
 def come_and_go(parent: Parent, prefix: str, seconds: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import io_thread, scripts
 from hybrid_layer.remote.entries import published_entry
+from hybrid_layer.remote.keeper import Keeper
 from tests.remote.tools import recovered
 from tests.support.servers import Server
 
@@ -457,5 +459,33 @@ def test_one_connection_listens_for_a_process(own: Server, make_pubsub: Make, ru
         assert [(await task)["n"] for task in waiting] == [0, 1, 2]
         await layer.close()
         await until(lambda: listening() == 1)
+
+    run(main())
+
+
+def test_what_expires_while_the_connection_is_made_is_dropped(
+    make_pubsub: Make, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is subscribed before it delivers: what comes meanwhile may have waited for long."""
+    layer, other = make_pubsub(expiry=0.5), make_pubsub(expiry=0.5)
+    subscribed = threading.Event()
+    renew_home = Keeper.renew_home
+
+    async def renew_slowly(keeper: Keeper) -> None:
+        subscribed.set()
+        await asyncio.sleep(1)
+        await renew_home(keeper)
+
+    async def main() -> None:
+        monkeypatch.setattr(Keeper, "renew_home", renew_slowly)
+        making = asyncio.create_task(layer.new_channel())
+        await asyncio.to_thread(subscribed.wait, 10)
+        part = process(layer).context.parts[0]
+        await other.send(f"{part}early", {"n": 1})
+        name = await making
+        await other.send(name, {"n": 2})
+        assert await receive(layer, name) == 2
+        assert (await layer.statistics())["expired"] == 1
+        await assert_silent(layer, f"{part}early")
 
     run(main())

@@ -3,6 +3,7 @@
 import math
 import re
 from decimal import Decimal
+from enum import IntEnum
 from typing import Any
 
 import pytest
@@ -61,6 +62,15 @@ def test_positive_int(value: int) -> None:
 def test_positive_int_refuses(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(f"capacity must be an int greater than 0, not {value!r}.")):
         positive_int("capacity", value)
+
+
+def test_positive_int_of_a_subclass_is_a_plain_one() -> None:
+    """What packs commands takes no other."""
+
+    class Size(IntEnum):
+        SMALL = 10
+
+    assert type(positive_int("capacity", Size.SMALL)) is int
 
 
 def test_positive_int_with_a_minimum() -> None:
