@@ -22,7 +22,7 @@ from hybrid_layer.ipc.patience import LOCK_REFUSED, Contended
 
 MOST = 64
 """Segments that one process looks at, at most."""
-_SECONDS = 0.003
+_SECONDS = 0.001
 """After which no further one is looked at: a process that begins should not wait for what others left."""
 _FIRST = 2
 """Of those that were left last, which come first. The others follow by chance, so that each has its turn some day."""
@@ -32,7 +32,8 @@ _DESCRIPTORS = Path("/dev/fd")
 def sweep() -> None:
     """Look at the segments of this user, once. Nothing may attach or leave in this process meanwhile."""
     try:
-        own, names = _inodes_of_this_process(), _some_of(_names())
+        names = _some_of(_names())
+        own = _inodes_of_this_process() if names else set()
     except OSError:
         return  # where there is no /proc, or no descriptor left, others have to do it
     until = monotonic() + _SECONDS

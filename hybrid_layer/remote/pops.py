@@ -7,6 +7,7 @@ stop it: it asks for a wake, a push to a key that the pop waits on as well, and 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -23,7 +24,7 @@ from hybrid_layer.remote.handshake import greet
 from hybrid_layer.remote.hosts import Host, open_within
 from hybrid_layer.remote.replies import OddReply, are_texts, is_text, is_time
 from hybrid_layer.statistics import warn
-from hybrid_layer.timers import call_later, time_limit
+from hybrid_layer.timers import Timer, call_later, time_limit
 
 _MARGIN = 2.0
 """Seconds beyond the block time after which an answer is given up."""
@@ -55,6 +56,10 @@ class Pops:
         self._backoff = Backoff(host.label)
         self.pause = self._backoff.pause
         self._given_up = False
+        self._timer: Timer | None = None
+        self._is_awaited = False
+        """An answer is under way, which is late at `_due` and given up at `_last`."""
+        self._due = self._last = math.inf
         self.cancelled = False
         """A cancellation came during a pop. The caller uses what was popped, then stops."""
 
@@ -120,6 +125,9 @@ class Pops:
 
     async def close(self) -> None:
         """Close the connection. No pop may be under way."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         connection, self._connection = self._connection, None
         sockets.closing(self._descriptor)
         self._descriptor = -1
@@ -195,27 +203,45 @@ class Pops:
 
     async def _answer(self, command: tuple[Any, ...]) -> Any:
         connection = self._connection
-        overdue = monotonic() + (self._block_time + self._read_timeout) / 2
-        last = monotonic() + self._read_timeout
-        await connection.send_packed_command(packed(connection, [command]), check_health=False)
-        while True:
-            try:
-                async with time_limit(max(0.0, overdue - monotonic())):
+        self._due = monotonic() + (self._block_time + self._read_timeout) / 2
+        self._last = monotonic() + self._read_timeout
+        self._is_awaited = True
+        if self._timer is None:  # one for many pops, lest each have its own
+            self._timer = Timer(asyncio.get_running_loop(), self._due, self._look)
+        try:
+            await connection.send_packed_command(packed(connection, [command]), check_health=False)
+            while True:
+                try:
                     return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
-            except TimeoutError:
-                # A server whose clock was set back ends its pops later by as much, but it lives.
-                if overdue == last:
-                    raise TimeoutError(f"no answer within {self._read_timeout} s") from None
-                overdue = last
-                self._wake()
-            except asyncio.CancelledError:
-                # redis-py's parsers keep what they have of a reply, so reading can go on.
-                if self._given_up:
-                    raise
-                if not self.cancelled:
-                    call_later(asyncio.get_running_loop(), _WAKE_PATIENCE, partial(self._run_out, _this_task()))
-                    self._wake()
-                self.cancelled = True
+                except asyncio.CancelledError:
+                    # redis-py's parsers keep what they have of a reply, so reading can go on.
+                    if self._given_up:
+                        raise
+                    if not self.cancelled:
+                        call_later(asyncio.get_running_loop(), _WAKE_PATIENCE, partial(self._run_out, _this_task()))
+                        self._wake()
+                    self.cancelled = True
+        except (RedisError, OSError):
+            if self._due == math.inf:
+                raise TimeoutError(f"no answer within {self._read_timeout} s") from None
+            raise
+        finally:
+            self._is_awaited = False
+
+    def _look(self) -> None:
+        """Have a server that is late woken, and give up one that does not answer even then."""
+        self._timer = None
+        if not self._is_awaited:
+            return
+        if monotonic() >= self._due:
+            if self._due == self._last:
+                self._due = math.inf
+                sockets.abort(self._connection, asyncio.get_running_loop())
+                return
+            # A server whose clock was set back ends its pops later by as much, but it lives.
+            self._due = self._last
+            self._wake()
+        self._timer = Timer(asyncio.get_running_loop(), self._due, self._look)
 
     def _run_out(self, task: asyncio.Task[Any]) -> None:
         self._given_up = True
