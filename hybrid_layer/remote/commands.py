@@ -17,16 +17,21 @@ except ImportError:
 
 Command = tuple[str | bytes | int, ...]
 
-_LARGE = 6000
-"""Bytes from which on redis-py does not copy an argument into a packet of its own."""
+_LARGE = 1 << 16
+"""Bytes of a word from which on redis-py, which does not copy it, is quicker: hiredis takes 1.6 ms for 1 MiB."""
 
 
 def packed(connection: Any, commands: Sequence[Command]) -> Iterable[bytes]:
     """What `connection`, of redis-py, is to send for `commands`."""
-    if _pack is None or any(_is_large(word) for command in commands for word in command):
-        return connection.pack_commands(commands)  # type: ignore[no-any-return]
+    if _pack is None or _is_large(commands):
+        packets: Iterable[bytes] = connection.pack_commands(commands)
+        return packets
     return [_pack(command) for command in commands]
 
 
-def _is_large(word: str | bytes | int) -> bool:
-    return type(word) is bytes and len(word) > _LARGE
+def _is_large(commands: Sequence[Command]) -> bool:
+    for command in commands:  # no generators: this is done for each message
+        for word in command:
+            if type(word) is bytes and len(word) > _LARGE:
+                return True
+    return False

@@ -1,6 +1,6 @@
 """How messages reach process-specific channels and groups: what the two ways, queues and pub/sub, have in common.
 
-Normal channels are queues either way.
+Normal channels are queues either way, and a message to a group is a script on each server (`members`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Mail(Source, Protocol):
         """Make the process known to the server of its inbox, and keep it so."""
 
     def part_added(self) -> None:
-        """The process has another non-local part, ``Process.parts[-1]``."""
+        """The process has another non-local part, ``Context.parts[-1]``."""
 
     async def send(self, channel: str, payload: bytes) -> None:
         """Send to a process-specific channel. A process that is gone is counted."""
@@ -36,6 +36,3 @@ class Mail(Source, Protocol):
 
     async def group_discard(self, group: str, channel: str) -> None:
         """End the membership, if there is one."""
-
-    async def group_send(self, group: str, payload: bytes) -> None:
-        """Give `payload` to every member."""

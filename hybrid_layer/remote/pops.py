@@ -7,7 +7,6 @@ stop it: it asks for a wake, a push to a key that the pop waits on as well, and 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -47,6 +46,7 @@ class Pops:
         self._block_time = block_time
         # Above the block time, whatever the client's default is: that one ends every idle pop.
         self._read_timeout = host.read_timeout or block_time + _MARGIN
+        self._late_after = (block_time + self._read_timeout) / 2
         self._timeout = timeout
         self._open_within = open_within(host, timeout)
         self._wake = wake
@@ -57,9 +57,8 @@ class Pops:
         self.pause = self._backoff.pause
         self._given_up = False
         self._timer: Timer | None = None
-        self._is_awaited = False
-        """An answer is under way, which is late at `_due` and given up at `_last`."""
-        self._due = self._last = math.inf
+        self._asked: float | None = None
+        """Since when an answer is awaited, on `hybrid_layer.clock`."""
         self.cancelled = False
         """A cancellation came during a pop. The caller uses what was popped, then stops."""
 
@@ -203,11 +202,9 @@ class Pops:
 
     async def _answer(self, command: tuple[Any, ...]) -> Any:
         connection = self._connection
-        self._due = monotonic() + (self._block_time + self._read_timeout) / 2
-        self._last = monotonic() + self._read_timeout
-        self._is_awaited = True
+        asked = self._asked = monotonic()
         if self._timer is None:  # one for many pops, lest each have its own
-            self._timer = Timer(asyncio.get_running_loop(), self._due, self._look)
+            self._timer = Timer(asyncio.get_running_loop(), asked + self._late_after, self._look)
         try:
             await connection.send_packed_command(packed(connection, [command]), check_health=False)
             while True:
@@ -222,26 +219,25 @@ class Pops:
                         self._wake()
                     self.cancelled = True
         except (RedisError, OSError):
-            if self._due == math.inf:
+            if monotonic() - asked >= self._read_timeout:  # it was given up
                 raise TimeoutError(f"no answer within {self._read_timeout} s") from None
             raise
         finally:
-            self._is_awaited = False
+            self._asked = None
 
     def _look(self) -> None:
         """Have a server that is late woken, and give up one that does not answer even then."""
         self._timer = None
-        if not self._is_awaited:
+        if self._asked is None:
             return
-        if monotonic() >= self._due:
-            if self._due == self._last:
-                self._due = math.inf
-                sockets.abort(self._connection, asyncio.get_running_loop())
-                return
-            # A server whose clock was set back ends its pops later by as much, but it lives.
-            self._due = self._last
+        loop, waited = asyncio.get_running_loop(), monotonic() - self._asked
+        if waited >= self._read_timeout:
+            sockets.abort(self._connection, loop)
+            return
+        is_late = waited >= self._late_after
+        self._timer = Timer(loop, self._asked + (self._read_timeout if is_late else self._late_after), self._look)
+        if is_late:  # a server whose clock was set back ends its pops later by as much, but it lives
             self._wake()
-        self._timer = Timer(asyncio.get_running_loop(), self._due, self._look)
 
     def _run_out(self, task: asyncio.Task[Any]) -> None:
         self._given_up = True

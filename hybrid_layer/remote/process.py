@@ -6,6 +6,7 @@ from typing import Any
 
 from hybrid_layer.remote.connections import Connections
 from hybrid_layer.remote.context import Context
+from hybrid_layer.remote.inbox_reader import InboxReader
 from hybrid_layer.remote.keeper import Keeper
 from hybrid_layer.remote.machine_reader import MachineReader
 from hybrid_layer.remote.mail import Mail
@@ -29,9 +30,13 @@ class Process:
         self.outages = Outages(context)
         self.machine_reader = None if machine is None else MachineReader(context, self.connections, machine)
         publishes = options.way == "pubsub"
-        members = Members(context, self.connections, self.keeper, machine, self.machine_reader, publishes)
-        way = PubSubMail if publishes else QueuedMail
-        self.mail: Mail = way(context, self.connections, self.keeper, members, self.outages)
+        self.members = Members(context, self.connections, self.keeper, machine, self.machine_reader, publishes)
+        self.mail: Mail
+        if publishes:
+            self.mail = PubSubMail(context, self.connections, self.keeper, self.members, self.outages)
+        else:
+            reader = InboxReader(context, self.connections, self.keeper, self.outages)
+            self.mail = QueuedMail(context, self.connections, self.keeper, self.members, reader)
 
     def dispose(self) -> None:
         """End everything, from any thread. For a layer that is garbage."""

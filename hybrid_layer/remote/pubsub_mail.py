@@ -113,9 +113,6 @@ class PubSubMail:
         if not heard:
             context.statistics.count("dead")
 
-    async def group_send(self, group: str, payload: bytes) -> None:
-        await self._members.send(group, payload)
-
     async def group_add(self, group: str, channel: str) -> None:
         context, groups = self._context, self._groups
         if not context.is_own(channel):
@@ -228,10 +225,9 @@ class PubSubMail:
             self._deliver(entry, others, self._context.home.epoch.generation)
 
     def _deliver(self, entry: Entry, channels: Sequence[str], generation: int) -> None:
-        fresh_until = self._fresh_until(entry)
-        left = self._left(entry, fresh_until)
+        left = self._context.home.clock.left(entry.stamp_ms)
         if left <= 0 or self._doubted:
-            self._doubt(_Doubted(entry, channels, generation, fresh_until))
+            self._doubt(_Doubted(entry, channels, generation, self._fresh_until(entry)))
         else:
             self._context.inbox.deliver(channels, entry.payload, monotonic() + left, generation)
 
@@ -245,11 +241,6 @@ class PubSubMail:
         if entry.epoch or age >= min(STAMPS_FOR, policy.expiry):
             return -math.inf  # stamped by the server's clock, or by what was learnt of it since
         return self._listens_since + policy.expiry
-
-    def _left(self, entry: Entry, fresh_until: float) -> float:
-        """Seconds until it expires."""
-        left = self._context.home.clock.left(entry.stamp_ms)
-        return left if left > 0 else max(left, fresh_until - boottime())
 
     def _doubt(self, doubted: _Doubted) -> None:
         """It looks expired. But the server's clock may have been set: that is asked first, and what follows waits."""
@@ -265,22 +256,23 @@ class PubSubMail:
         answer.add_done_callback(lambda answer: self._settle_doubts(answer, asked))
 
     def _settle_doubts(self, answer: concurrent.futures.Future[Any], asked: float) -> None:
-        clock = self._context.home.clock
         if not answer.cancelled() and answer.exception() is None:
-            clock.measured(seconds(answer.result()), asked)
+            self._context.home.clock.measured(seconds(answer.result()), asked)
         with self._lock:
             while self._doubted:
                 with self._guard:
-                    first = self._doubted[0]
-                    self._settle(first, self._left(first.entry, first.fresh_until))
+                    self._settle(self._doubted[0])
                 self._doubted.popleft()  # only now, or what comes next would overtake it
 
-    def _settle(self, doubted: _Doubted, left: float) -> None:
-        context = self._context
+    def _settle(self, doubted: _Doubted) -> None:
+        context, entry = self._context, doubted.entry
+        left = context.home.clock.left(entry.stamp_ms)
+        if left <= 0:
+            left = doubted.fresh_until - boottime()
         if left <= 0:
             context.statistics.count("expired", len(doubted.channels))
         else:
-            context.inbox.deliver(doubted.channels, doubted.entry.payload, monotonic() + left, doubted.generation)
+            context.inbox.deliver(doubted.channels, entry.payload, monotonic() + left, doubted.generation)
 
     def _take_note(self, text: bytes) -> None:
         home = self._context.home

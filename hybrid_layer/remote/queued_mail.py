@@ -10,7 +10,6 @@ from hybrid_layer.remote.context import Context
 from hybrid_layer.remote.inbox_reader import InboxReader
 from hybrid_layer.remote.keeper import Keeper
 from hybrid_layer.remote.members import Members
-from hybrid_layer.remote.outages import Outages
 from hybrid_layer.remote.queues import store
 
 
@@ -18,13 +17,13 @@ class QueuedMail:
     """Implements `hybrid_layer.remote.mail.Mail`."""
 
     def __init__(
-        self, context: Context, connections: Connections, keeper: Keeper, members: Members, outages: Outages
+        self, context: Context, connections: Connections, keeper: Keeper, members: Members, reader: InboxReader
     ) -> None:
         self._context = context
         self._connections = connections
         self._keeper = keeper
         self._members = members
-        self._reader = InboxReader(context, connections, keeper, outages)
+        self._reader = reader
         self.is_open = False
 
     async def open(self) -> None:
@@ -57,9 +56,6 @@ class QueuedMail:
 
     async def group_discard(self, group: str, channel: str) -> None:
         await self._members.discard(group, channel)
-
-    async def group_send(self, group: str, payload: bytes) -> None:
-        await self._members.send(group, payload)
 
     async def stop(self) -> None:
         await self._reader.stop()

@@ -104,7 +104,7 @@ class RemoteTransport:
         await self._process().mail.group_discard(group, channel)
 
     async def group_send(self, group: str, payload: bytes) -> None:
-        await self._process().mail.group_send(group, payload)
+        await self._process().members.send(group, payload)
 
     def serve_machine(self) -> None:
         """Read the machine's inbox from now on, whenever the machine has members."""

@@ -128,22 +128,14 @@ def test_the_first_attachment_of_a_process_sweeps(
     assert attachments.has_swept
 
 
-def test_only_so_many_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("seconds", "number"), [(60, sweeping.MOST), (0, 2)], ids=["much time", "no time"])
+def test_so_many_are_looked_at(seconds: float, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(sweeping, "_SECONDS", 60)
+    monkeypatch.setattr(sweeping, "_SECONDS", seconds)
     monkeypatch.setattr(sweeping, "_names", lambda: [f"hybrid_layer.{os.geteuid()}.{n}.1" for n in range(1000)])
     monkeypatch.setattr(sweeping, "_remove_if_left", looked.append)
     sweeping.sweep()
-    assert 0 < len(set(looked)) == len(looked) <= sweeping.MOST
-
-
-def test_some_are_looked_at_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[str] = []
-    monkeypatch.setattr(sweeping, "_SECONDS", 0)
-    monkeypatch.setattr(sweeping, "_names", lambda: [f"hybrid_layer.{os.geteuid()}.{n}.1" for n in range(1000)])
-    monkeypatch.setattr(sweeping, "_remove_if_left", looked.append)
-    sweeping.sweep()
-    assert len(looked) == 2
+    assert len(set(looked)) == len(looked) == number
 
 
 def come_and_go(parent: Parent, prefix: str, seconds: float) -> int:

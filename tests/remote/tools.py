@@ -56,7 +56,10 @@ async def resumes(layer: Any, stop: Callable[[], None]) -> None:
     await asyncio.sleep(0.2)
     stop()
     for channel in ("normal", name):
-        await recovered(partial(layer.send, channel, {"n": channel}), 20)
+        dead = -1
+        while dead != (dead := (await layer.statistics())["dead"]):  # what took over may not know the process yet
+            await recovered(partial(layer.send, channel, {"n": channel}), 20)
+            await asyncio.sleep(0.02)
     async with asyncio.timeout(20):
         assert [(await task)["n"] for task in waiting] == ["normal", name]
     await layer.close()
