@@ -28,13 +28,7 @@ static char directory[] = "bells.XXXXXX", bytes[200];
 
 static void push(struct handle *sender, const char *channel, struct rings *rings) {
     enum status status;
-    struct push push = {.channel = named(channel),
-                        .local = named(""),
-                        .payload = bytes,
-                        .size = 100,
-                        .capacity = 10,
-                        .expiry_ns = LONG};
-    push.held = NO_HOLD;
+    struct push push = push_of(channel, "", bytes, 100, 10);
     rings_open(rings);
     PATIENTLY(status, op_push(sender, WAIT, &push, rings));
     MUST(status == OK);

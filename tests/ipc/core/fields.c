@@ -20,13 +20,7 @@ static char bytes[64 * KIB];
 
 static enum status push(struct handle *handle, const char *channel, const char *local, uint32_t capacity) {
     struct rings rings;
-    struct push push = {.channel = named(channel),
-                        .local = named(local),
-                        .payload = bytes,
-                        .size = 100,
-                        .capacity = capacity,
-                        .expiry_ns = LONG,
-                        .held = NO_HOLD};
+    struct push push = push_of(channel, local, bytes, 100, capacity);
     rings_open(&rings);
     enum status status = op_push(handle, WAIT, &push, &rings);
     rings_close(&rings);

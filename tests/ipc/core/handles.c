@@ -8,13 +8,7 @@
 static char bytes[256 * KIB];
 
 static enum status send_large(struct handle *handle, const char *channel, struct rings *rings) {
-    struct push push = {.channel = named(channel),
-                        .local = named(""),
-                        .payload = bytes,
-                        .size = LARGE + 100,
-                        .capacity = 100,
-                        .expiry_ns = LONG,
-                        .held = NO_HOLD};
+    struct push push = push_of(channel, "", bytes, LARGE + 100, 100);
     return send(handle, &push, rings);
 }
 

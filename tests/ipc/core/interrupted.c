@@ -49,13 +49,7 @@ int main(int argc, char **argv) {
     rings_open(&rings);
     for (uint32_t number = 0; number < 40; number++) {
         fill_payload(bytes, sizeof bytes, number);
-        struct push push = {.channel = named("a"),
-                            .local = named(""),
-                            .payload = bytes,
-                            .size = sizeof bytes,
-                            .capacity = 100,
-                            .expiry_ns = LONG,
-                            .held = NO_HOLD};
+        struct push push = push_of("a", "", bytes, sizeof bytes, 100);
         MUST(send(handle, &push, &rings) == OK);
     }
     check(handle);

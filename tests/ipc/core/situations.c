@@ -21,13 +21,7 @@ static struct handle *joined_last;
 
 static enum status push(struct handle *handle, const char *channel, const char *local, uint32_t capacity,
                         struct rings *rings) {
-    struct push push = {.channel = named(channel),
-                        .local = named(local),
-                        .payload = bytes,
-                        .size = 100,
-                        .capacity = capacity,
-                        .expiry_ns = LONG,
-                        .held = NO_HOLD};
+    struct push push = push_of(channel, local, bytes, 100, capacity);
     return op_push(handle, WAIT, &push, rings);
 }
 

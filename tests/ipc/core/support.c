@@ -66,6 +66,16 @@ struct handle *join(int fd) {
 
 struct name named(const char *text) { return (struct name){text, strlen(text)}; }
 
+struct push push_of(const char *channel, const char *local, const char *payload, size_t size, uint32_t capacity) {
+    return (struct push){.channel = named(channel),
+                         .local = named(local),
+                         .payload = payload,
+                         .size = size,
+                         .capacity = capacity,
+                         .expiry_ns = LONG,
+                         .held = NO_HOLD};
+}
+
 const uint64_t *check(struct handle *handle) {
     static uint64_t totals[TOTALS];
     char error[160];

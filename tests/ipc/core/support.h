@@ -37,6 +37,9 @@ struct handle *join(int fd);
 
 struct name named(const char *text);
 
+/* A message that lives for an hour, with its payload beside it. */
+struct push push_of(const char *channel, const char *local, const char *payload, size_t size, uint32_t capacity);
+
 /* Between two tries of an operation that met a busy lock. */
 void nap(void);
 
