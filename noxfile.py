@@ -53,26 +53,9 @@ TOOLS = [tool for tool in map(Requirement, EXTRAS["dev"]) if tool.name not in OT
 
 EACH_PATH = "not uvloop and (unit or ipc or remote or queue-1 or pubsub-1)"
 """Of the contract suite, each piece of code once: what is local, queues, and pub/sub."""
-SLOW = "not model and not ten_thousand and not timeouts_around and not ends_in_two_seconds and not leaves_no_state"
-"""What asyncio's debug mode makes many times slower, and what is the same on every Python: models in C."""
-ON_PYTHONS = [
-    "tests/unit",
-    "tests/contract",
-    "tests/ipc",
-    "-m",
-    "not thorough and not long",
-    "-k",
-    f"{SLOW} and {EACH_PATH}",
-]
-WITH_DEPENDENCIES = [
-    "tests/unit",
-    "tests/contract",
-    "tests/remote",
-    "-m",
-    "not thorough and not long",
-    "-k",
-    f"{SLOW} and {EACH_PATH}",
-]
+CHOICE = ["-m", "not thorough and not long and not once", "-k", EACH_PATH]
+ON_PYTHONS = ["tests/unit", "tests/contract", "tests/ipc", *CHOICE]
+WITH_DEPENDENCIES = ["tests/unit", "tests/contract", "tests/remote", *CHOICE]
 
 
 def find(version: str) -> str | None:

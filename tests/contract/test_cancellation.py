@@ -76,6 +76,7 @@ async def test_after_each_number_of_turns(make_layer: LayerMaker, kind: str) -> 
     assert received == list(range(sent))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("reading", [pytest.param(1, marks=pytest.mark.thorough), 3])
 @kinds
 async def test_ten_thousand_times(make_layer: LayerMaker, kind: str, reading: int) -> None:
@@ -127,6 +128,7 @@ async def test_ten_thousand_times(make_layer: LayerMaker, kind: str, reading: in
     assert await counted(layer, "slow") == 0
 
 
+@pytest.mark.once
 @kinds
 async def test_wait_for_with_timeouts_around_the_arrival(make_layer: LayerMaker, kind: str) -> None:
     layer = make_layer(capacity=10_000)

@@ -166,6 +166,7 @@ async def grown_by(before: int, size: int) -> bool:
     return tracemalloc.get_traced_memory()[0] - before > size
 
 
+@pytest.mark.once
 @pytest.mark.one_loop
 @pytest.mark.configurations("ipc", "queue-1", "hybrid-pubsub-3")
 async def test_closing_a_consumer_leaves_no_state(make_layer: LayerMaker) -> None:

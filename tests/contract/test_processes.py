@@ -52,6 +52,7 @@ def start(make_layer: LayerMaker, idle: list[Process]) -> Iterator[Start]:
                 stack.enter_context(other.process)  # which complains if it still runs
 
 
+@pytest.mark.once
 def test_two_workers_share_a_channel(make_layer: LayerMaker, spawn: Spawn) -> None:
     share_10_000_messages(make_layer, spawn, 2, "asyncio")
 
@@ -87,6 +88,7 @@ def share_10_000_messages(make_layer: LayerMaker, spawn: Spawn, workers: int, lo
         assert share  # nobody is starved
 
 
+@pytest.mark.once
 @pytest.mark.configurations("each-path")
 @pytest.mark.parametrize("kind", ["normal", "specific"])
 def test_order_of_each_of_several_senders(make_layer: LayerMaker, spawn: Spawn, kind: str) -> None:

@@ -14,7 +14,8 @@ import pytest
 from tests.ipc.compiling import HERE, compile_all, link, made_once, run
 from tests.ipc.tools import core_sources
 
-pytestmark = pytest.mark.timeout(300)  # to compile takes its time where others work, too
+# To compile takes its time where others work, too. What is tested has no Python in it.
+pytestmark = [pytest.mark.timeout(300), pytest.mark.once]
 
 CHECKS = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 PROGRAMS = (

@@ -207,6 +207,7 @@ class LayerMachine(RuleBasedStateMachine):
         self.settle()
 
 
+@pytest.mark.once
 @pytest.mark.timeout(300)
 def test_layer_and_model(prefix: str, spawn: Spawn) -> None:
     layer, brief = layer_of(prefix, **OPTIONS), layer_of(prefix, **OPTIONS, expiry=BRIEF)

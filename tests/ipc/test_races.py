@@ -19,7 +19,8 @@ from tests.ipc.compiling import HERE, compile_all, link, made_once, run
 from tests.ipc.tools import core_sources
 from tests.support.marks import but_thorough
 
-pytestmark = pytest.mark.timeout(300)  # to compile takes its time where others work, too
+# To compile takes its time where others work, too. What is tested has no Python in it.
+pytestmark = [pytest.mark.timeout(300), pytest.mark.once]
 
 SANITIZED = ("-O1", "-fsanitize=thread")
 # Record locks, with which the portable core keeps others out, do not tell between two handles of one process.

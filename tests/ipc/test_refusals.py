@@ -76,6 +76,7 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"LD_PRELOAD": str(made_once(tmp_path_factory, "refusals", make) / "refusals.so")}
 
 
+@pytest.mark.once
 def test_each_call_may_be_refused(prefix: str, spawn: Spawn, refusing: dict[str, str]) -> None:
     """An error of ours that says what the system said, or none; nothing is left open, and afterwards all is well."""
     process = spawn("tests.ipc.test_refusals:have_each_refused", prefix, flags=(), environment=refusing)

@@ -77,6 +77,7 @@ CALLS: dict[str, Callable[[IPCChannelLayer, str], Awaitable[Any]]] = {
 }
 
 
+@pytest.mark.once
 def test_each_call_ends_in_two_seconds(prefix: str, stopper: MakeStopper) -> None:
     """All at once, with a hundred more beside them; who receives sleeps on, and so do statistics and close()."""
     layer = layer_of(prefix, capacity=1000)

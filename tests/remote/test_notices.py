@@ -214,6 +214,7 @@ def test_a_process_that_does_not_read(
     assert [each for each in got if each != "flood"] == ["layer.lost", "layer.back", "over"]
 
 
+@pytest.mark.once
 @pytest.mark.thorough
 def test_ten_thousand_groups_are_listened_for_again(
     make_pubsub: Callable[..., Any], new_server: NewServer, run: Run

@@ -315,6 +315,7 @@ def test_one_is_woken_although_a_signal_handler_raises_meanwhile(method: str) ->
     loop.close()
 
 
+@pytest.mark.once
 @given(st.lists(st.tuples(st.sampled_from(["join", "leave", "wake", "rearm"]), st.integers(0, 9)), max_size=60))
 def test_model(steps: list[tuple[str, int]]) -> None:
     async def main() -> None:
