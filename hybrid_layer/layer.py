@@ -15,7 +15,7 @@ from hybrid_layer.router import Route, Router
 from hybrid_layer.transport import Machine, RemoteHalf, Transport
 
 if TYPE_CHECKING:
-    from hybrid_layer.remote.options import HostOption
+    from hybrid_layer.remote.redis.options import HostOption
 
 _REMOTE_OPTIONS = (
     "block_time",
@@ -116,7 +116,7 @@ class HybridChannelLayer(BaseLayer):
 
     def _connect(self, **options: Any) -> RemoteHalf:
         # Imported here, so that a machine-local site does not load the client library.
-        from hybrid_layer.remote.options import remote_options
+        from hybrid_layer.remote.redis.options import remote_options
         from hybrid_layer.remote.transport import remote_transport
 
         router = self._router  # not by way of self, which the remote half must not keep alive

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from hybrid_layer.remote.connections import Connections
-from hybrid_layer.remote.context import Context
-from hybrid_layer.remote.inbox_reader import InboxReader
-from hybrid_layer.remote.keeper import Keeper
-from hybrid_layer.remote.machine_reader import MachineReader
-from hybrid_layer.remote.mail import Mail
-from hybrid_layer.remote.members import Members
-from hybrid_layer.remote.options import RemoteOptions
-from hybrid_layer.remote.outages import Outages
-from hybrid_layer.remote.pubsub_mail import PubSubMail
-from hybrid_layer.remote.queued_mail import QueuedMail
+from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.delivery.delivery import Mail
+from hybrid_layer.remote.delivery.groups import Members
+from hybrid_layer.remote.delivery.heartbeat import Keeper
+from hybrid_layer.remote.delivery.inbox_reader import InboxReader
+from hybrid_layer.remote.delivery.machine_reader import MachineReader
+from hybrid_layer.remote.delivery.outages import Outages
+from hybrid_layer.remote.delivery.pubsub_delivery import PubSubMail
+from hybrid_layer.remote.delivery.queue_delivery import QueuedMail
+from hybrid_layer.remote.redis.connections.connections import Connections
+from hybrid_layer.remote.redis.options import RemoteOptions
 from hybrid_layer.transport import Machine, Settings
 
 

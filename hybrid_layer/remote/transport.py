@@ -13,13 +13,13 @@ from typing import Any
 
 from hybrid_layer import identity
 from hybrid_layer.names import non_local
-from hybrid_layer.remote.connections import LoopConnections
-from hybrid_layer.remote.discovery import DiscoveredTransport
-from hybrid_layer.remote.flush import flush_shard
-from hybrid_layer.remote.options import RemoteOptions
+from hybrid_layer.remote.delivery.queue_reader import QueueReader
 from hybrid_layer.remote.process import Process, inherited
-from hybrid_layer.remote.queue_reader import QueueReader
-from hybrid_layer.remote.queues import store
+from hybrid_layer.remote.redis.connections.connections import LoopConnections
+from hybrid_layer.remote.redis.discovery import DiscoveredTransport
+from hybrid_layer.remote.redis.flush import flush_shard
+from hybrid_layer.remote.redis.options import RemoteOptions
+from hybrid_layer.remote.redis.queues import store
 from hybrid_layer.transport import Machine, RemoteHalf, Settings
 
 _lock = threading.Lock()

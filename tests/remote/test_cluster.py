@@ -13,8 +13,8 @@ from redis.exceptions import MovedError, ResponseError
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
-from hybrid_layer.remote.cluster import hash_tags
-from hybrid_layer.remote.hosts import parse_hosts
+from hybrid_layer.remote.redis.hosts.cluster import hash_tags
+from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from tests.remote.test_credentials import LEAST
 from tests.remote.tools import exchange, refused, told
 from tests.support.clusters import Cluster, cluster_of, slot_of

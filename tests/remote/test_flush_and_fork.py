@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from hybrid_layer import HybridChannelLayer
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, io_thread, sockets
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote.redis.server import sockets
+from hybrid_layer.remote.runtime import io_thread
 from tests.remote.tools import recovered
 from tests.support.process_main import Parent
 from tests.support.processes import Process

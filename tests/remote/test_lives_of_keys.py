@@ -10,7 +10,8 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.clock import boottime
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, context
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote.delivery import context
 from tests.support.servers import Server
 
 Run = Callable[..., Any]

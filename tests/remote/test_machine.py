@@ -8,7 +8,7 @@ from typing import Any
 
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.policy import Policy
-from hybrid_layer.remote.options import remote_options
+from hybrid_layer.remote.redis.options import remote_options
 from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.transport import Machine, Settings
 from tests.support.servers import Server

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from hybrid_layer.remote import entries, scripts
-from hybrid_layer.remote.entries import Entry, Epoch, parse, published_entry
-from hybrid_layer.remote.keys import Keys
-from hybrid_layer.remote.shards import shard_for
+from hybrid_layer.remote.delivery.shards import shard_for
+from hybrid_layer.remote.redis import entries, scripts
+from hybrid_layer.remote.redis.entries import Entry, Epoch, parse, published_entry
+from hybrid_layer.remote.redis.keys import Keys
 
 
 def test_all_channels_of_a_process_are_on_one_shard() -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote import io_thread, scripts
-from hybrid_layer.remote.entries import published_entry
-from hybrid_layer.remote.keeper import Keeper
+from hybrid_layer.remote.delivery.heartbeat import Keeper
+from hybrid_layer.remote.redis import scripts
+from hybrid_layer.remote.redis.entries import published_entry
+from hybrid_layer.remote.runtime import io_thread
 from tests.remote.tools import recovered
 from tests.support.servers import Server
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote import scripts
-from hybrid_layer.remote.shards import shard_for
+from hybrid_layer.remote.delivery.shards import shard_for
+from hybrid_layer.remote.redis import scripts
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hybrid_layer.remote import scripts
-from hybrid_layer.remote.entries import parse
-from hybrid_layer.remote.keys import Keys
-from hybrid_layer.remote.scripts import Script
+from hybrid_layer.remote.redis import scripts
+from hybrid_layer.remote.redis.entries import parse
+from hybrid_layer.remote.redis.keys import Keys
+from hybrid_layer.remote.redis.scripts import Script
 from tests.support.servers import Server
 
 Eval = Callable[..., Any]

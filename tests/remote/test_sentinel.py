@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from hybrid_layer import HybridChannelLayer
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, sentinel_watch, sockets
-from hybrid_layer.remote.hosts import parse_hosts
-from hybrid_layer.remote.sentinel import Sentinels
-from hybrid_layer.remote.shards import shard_for
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote.delivery.shards import shard_for
+from hybrid_layer.remote.redis.hosts import sentinel_watch
+from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
+from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
+from hybrid_layer.remote.redis.server import sockets
 from tests.remote.tools import exchange, receiver_is_told, refused, resumes
 from tests.remote.traffic import Traffic
 from tests.support.process_main import Parent

@@ -13,7 +13,8 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, io_thread
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote.runtime import io_thread
 from tests.support.injecting import Injector
 from tests.support.odd_server import OddServer, usual
 from tests.support.servers import HOST, Server
