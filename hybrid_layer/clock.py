@@ -109,13 +109,15 @@ class ServerClock:
     def _still(self, now: float) -> list[tuple[float, float]]:
         return [(distance, until) for distance, until in self._old if until > now]
 
-    def for_scripts(self) -> str:
-        """What is known of the clock, as ``scripts/include/clock.lua`` needs it."""
+    def judgement(self) -> tuple[float, float, float] | None:
+        """By the server's clock, in ms: since when it is known to go evenly, when it was last found set or 0, and what
+        it shows. None: nothing is known.
+        """
         if self._distance == math.inf:
-            return ""
+            return None
         self._look_at_suspension()
         shows = boottime() + self._distance
-        return f"{self._known_since * 1000:.0f}|{self._set_at * 1000:.0f}|{shows * 1000:.0f}"
+        return self._known_since * 1000, self._set_at * 1000, shows * 1000
 
     def _look_at_suspension(self) -> None:
         """Who was suspended cannot say what others failed to do meanwhile, and failed to do his own part."""

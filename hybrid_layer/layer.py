@@ -116,8 +116,8 @@ class HybridChannelLayer(BaseLayer):
 
     def _connect(self, **options: Any) -> RemoteHalf:
         # Imported here, so that a machine-local site does not load the client library.
+        from hybrid_layer.remote.redis.connect import remote_transport
         from hybrid_layer.remote.redis.options import remote_options
-        from hybrid_layer.remote.transport import remote_transport
 
         router = self._router  # not by way of self, which the remote half must not keep alive
         machine = Machine(

@@ -16,5 +16,5 @@ class Source(Protocol):
         source that looks at `unserved_loop` cannot miss it.
         """
 
-    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
+    def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
         """A consumer in `loop`, which runs here, was cancelled."""

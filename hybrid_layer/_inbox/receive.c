@@ -89,7 +89,7 @@ static void fail(State *state, Receive *self) {
     PyErr_NormalizeException(&type, &value, &traceback);
     int status = give_up(state, self);
     if (status == 0 && PyErr_GivenExceptionMatches(type, state->cancelled_error)) {
-        PyObject *result = PyObject_CallMethodObjArgs(self->source, state->relax, self->loop, NULL);
+        PyObject *result = PyObject_CallMethodObjArgs(self->source, state->on_cancel, self->loop, NULL);
         status = result != NULL ? 0 : -1;
         Py_XDECREF(result);
     }

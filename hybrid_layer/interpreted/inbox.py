@@ -198,7 +198,7 @@ class Inbox:
                 with self._lock:
                     self._give_up(name, channel, waiter, counts)
                 if isinstance(error, asyncio.CancelledError):
-                    source.relax(loop)
+                    source.on_cancel(loop)
                 raise
             # One step for everybody else: a message that came between the look and the re-arming would find the waiter
             # still marked as woken, wake nobody, and stay.

@@ -171,5 +171,5 @@ class Part:
             station.attend(name, take_in, partial(process.inbox.is_awaited, loop))
             take_in()
 
-    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
+    def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
         """Nothing: what nobody waits for stays in the segment."""

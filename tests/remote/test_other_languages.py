@@ -20,8 +20,8 @@ import pytest
 
 from hybrid_layer.remote.delivery.shards import shard_for
 from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.redis.entries import parse
-from hybrid_layer.remote.redis.keys import Keys
+from hybrid_layer.remote.redis.wire.entries import parse
+from hybrid_layer.remote.redis.wire.keys import Keys
 from tests.docs import texts
 from tests.support.servers import Server
 

@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 
 from hybrid_layer.remote.delivery.shards import shard_for
-from hybrid_layer.remote.redis import entries, scripts
-from hybrid_layer.remote.redis.entries import Entry, Epoch, parse, published_entry
-from hybrid_layer.remote.redis.keys import Keys
+from hybrid_layer.remote.redis import scripts
+from hybrid_layer.remote.redis.wire import entries
+from hybrid_layer.remote.redis.wire.entries import Entry, Epoch, parse, published_entry
+from hybrid_layer.remote.redis.wire.keys import Keys
 
 
 def test_all_channels_of_a_process_are_on_one_shard() -> None:

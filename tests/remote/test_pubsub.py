@@ -13,7 +13,7 @@ import pytest
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.heartbeat import Keeper
 from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.redis.entries import published_entry
+from hybrid_layer.remote.redis.wire.entries import published_entry
 from hybrid_layer.remote.runtime import io_thread
 from tests.remote.tools import recovered
 from tests.support.servers import Server

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.redis.entries import parse
-from hybrid_layer.remote.redis.keys import Keys
+from hybrid_layer.remote.redis.wire.entries import parse
+from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.redis.scripts import Script
 from tests.support.servers import Server
 

@@ -73,5 +73,5 @@ class Nothing:
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
         pass
 
-    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
+    def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
         self.relaxed += 1

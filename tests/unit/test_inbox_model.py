@@ -50,7 +50,7 @@ class Source:
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
         self.take_in(loop)
 
-    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
+    def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
         pass
 
 

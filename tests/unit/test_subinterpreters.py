@@ -51,7 +51,7 @@ from hybrid_layer.statistics import Statistics
 
 class Nothing:
     def poll(self, loop): pass
-    def relax(self, loop): pass
+    def on_cancel(self, loop): pass
 
 async def read(name):
     return await box.receive(name, Nothing(), asyncio.get_running_loop())

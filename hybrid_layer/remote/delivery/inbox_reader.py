@@ -1,8 +1,8 @@
 """The one reader of a process's inboxes. Two would break the order.
 
-It runs in the first event loop that waits for a process-specific channel, and pops only while somebody waits with
+It runs in the first event loop that waits for a process-specific channel, and reads only while somebody waits with
 nothing to take. When nobody does in its loop, but somewhere else, the reading moves there; so it does when its loop
-ends, after the pop under way is answered.
+ends, after the read under way is answered.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ import asyncio
 import threading
 from functools import partial
 
-from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.loops import call_in
+from hybrid_layer.loops import LoopLocal, call_in
+from hybrid_layer.remote.delivery.addressee import ProcessAddressee
 from hybrid_layer.remote.delivery.context import Context
-from hybrid_layer.remote.delivery.heartbeat import Keeper
+from hybrid_layer.remote.delivery.heartbeat import Heartbeat
+from hybrid_layer.remote.delivery.intake import Intake
 from hybrid_layer.remote.delivery.outages import Outages
-from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.redis.connections.blocking_reader import LINGER, WAKE_LIFE_MS, Pops
-from hybrid_layer.remote.redis.connections.connections import Connections
-from hybrid_layer.remote.redis.entries import Entry
-from hybrid_layer.remote.runtime.backoff import ReadingLost
+from hybrid_layer.remote.delivery.store import Batch, Reader, Store
+from hybrid_layer.remote.runtime.backoff import LINGER, ReadingLost
+from hybrid_layer.remote.runtime.loop_state import LoopState
 from hybrid_layer.supervision import Guard, apart, keep_going, start_task
 from hybrid_layer.timers import Timer, call_later
 
 BATCH = 64
-"""Messages per pop, where the server can."""
+"""Messages per read, where the server can."""
 _WHAT = "the reader of inboxes"
 _WATCH = 1.0
 """Seconds between two looks of a waiting loop whether the reader's loop still runs."""
@@ -35,13 +34,15 @@ _WATCH = 1.0
 class _Reading:
     """The reading in one loop."""
 
-    __slots__ = ("loop", "news", "popping", "pops", "retired", "task")
+    __slots__ = ("intake", "loop", "news", "reader", "reads", "retired", "task")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pops: Pops) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, reader: Reader, intake: Intake) -> None:
         self.loop = loop
-        self.pops = pops
+        self.reader = reader
+        self.intake = intake
         self.news = asyncio.Event()
-        self.popping = True
+        self.reads = True
+        """A read is under way, or begins."""
         self.retired = False
         self.task: asyncio.Task[None] | None = None
 
@@ -49,11 +50,15 @@ class _Reading:
 class InboxReader:
     """Moves between loops; at most one `_Reading` is not retired."""
 
-    def __init__(self, context: Context, connections: Connections, keeper: Keeper, outages: Outages) -> None:
+    def __init__(
+        self, context: Context, store: Store, loops: LoopLocal[LoopState], heartbeat: Heartbeat, outages: Outages
+    ) -> None:
         self._context = context
-        self._connections = connections
-        self._keeper = keeper
+        self._store = store
+        self._loops = loops
+        self._heartbeat = heartbeat
         self._outages = outages
+        self._process = ProcessAddressee(context)
         self._lock = threading.RLock()
         self._reading: _Reading | None = None
         self._watches: dict[asyncio.AbstractEventLoop, Timer] = {}
@@ -61,7 +66,6 @@ class InboxReader:
         policy = context.policy
         self._batch = min(BATCH, policy.capacity, *policy.channel_capacity.values())
         self._turn = 0
-        self._guard = Guard(_WHAT, context.statistics.count)
 
     def ensure(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read, if somebody waits in vain. Called in `loop`, where somebody waits."""
@@ -69,39 +73,34 @@ class InboxReader:
         if reading is not None and reading.loop is loop and reading.task is not None and not reading.task.done():
             # Nearly always. No lock: the task runs in this thread and so not now, and if it ends, even because of
             # another thread, it looks once more for who waits.
-            if not reading.popping:
+            if not reading.reads:
                 reading.news.set()
             return
         with self._lock:
             if self._context.inbox.unserved_loop(loop) is not loop:
                 return
             reading = self._reading
-            if reading is not None and reading.loop is not loop and reading.popping and reading.loop.is_running():
+            if reading is not None and reading.loop is not loop and reading.reads and reading.loop.is_running():
                 self._watch(loop)
                 return
             if reading is not None:
                 self._retire(reading)
             self._begin(loop)
 
-    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Somebody was cancelled in `loop`, which runs here. A pop for nobody would take what nobody waits for."""
+    def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Somebody was cancelled in `loop`, which runs here. A read for nobody would take what nobody waits for."""
         reading = self._reading
-        if reading is not None and reading.popping and self._context.inbox.unserved_loop(reading.loop) is None:
+        if reading is not None and reading.reads and self._context.inbox.unserved_loop(reading.loop) is None:
             call_later(loop, LINGER, lambda: self._wake_if_idle(reading))
 
-    def wake(self) -> None:
-        """End the pop under way, by way of the I/O thread."""
-        context, home = self._context, self._context.home
-        command = scripts.WAKE.command([home.keys.wake(context.name)], WAKE_LIFE_MS)
-        self._connections.run_later(home.number, command)
-
-    def parts_changed(self) -> None:
+    def inboxes_changed(self) -> None:
         """There is another inbox to read."""
-        if self._reading is not None and self._reading.popping:
-            self.wake()
+        reading = self._reading
+        if reading is not None and reading.reads:
+            reading.reader.interrupt()
 
-    async def stop(self) -> None:
-        """End the reading in the running loop, after the pop under way is answered."""
+    async def close(self) -> None:
+        """End the reading in the running loop, after the read under way is answered."""
         loop = asyncio.get_running_loop()
         watch = self._watches.pop(loop, None)
         if watch is not None:
@@ -111,18 +110,18 @@ class InboxReader:
             if reading is None or reading.loop is not loop or reading.task is None:
                 return
             self._retire(reading)
-        if reading.popping:
-            self.wake()
+        if reading.reads:
+            reading.reader.interrupt()
         await asyncio.wait([reading.task])
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         context, home = self._context, self._context.home
-        pops = Pops(home.host, home.clock, context.options.block_time, context.options.timeout, self.wake)
-        reading = self._reading = _Reading(loop, pops)
-        stoppers, stop = self._connections.loops.get().stoppers, lambda: self._abort(reading)
-        stoppers.append(stop)
+        intake = Intake(context, home, _WHAT, context.is_own)
+        reading = self._reading = _Reading(loop, self._store.reader(home, context.name), intake)
+        on_loop_end, end = self._loops.get().on_loop_end, lambda: self._abort(reading)
+        on_loop_end.append(end)
         reading.task = start_task(loop, self._run(reading))
-        apart(reading.task.add_done_callback, lambda _: stoppers.remove(stop))
+        apart(reading.task.add_done_callback, lambda _: on_loop_end.remove(end))
 
     async def _run(self, reading: _Reading) -> None:
         context = self._context
@@ -131,43 +130,44 @@ class InboxReader:
         finally:
             with self._lock:
                 self._retire(reading)
-            await reading.pops.close()
+            await reading.reader.close()
             waiting = context.inbox.unserved_loop(reading.loop)
-            if waiting is not None and not (waiting is reading.loop and reading.pops.cancelled):
+            if waiting is not None and not (waiting is reading.loop and reading.reader.cancelled):
                 call_in(waiting, partial(self.ensure, waiting))
 
     async def _read(self, reading: _Reading) -> None:
         try:
             while self._goes_on(reading):
-                if not reading.popping:
+                if not reading.reads:
                     await reading.news.wait()
                     continue
-                keys = self._keys()
+                inboxes = self._inboxes()
                 try:
-                    await reading.pops.connect()
+                    await reading.reader.connect()
                     if self._outages.is_out:
-                        self.wake()  # only an answered pop ends an outage, and this one need not wait for a message
-                    answer = await reading.pops.pop(keys, self._batch)
+                        # Only an answered read ends an outage, and this one need not wait for a message.
+                        reading.reader.interrupt()
+                    batch = await reading.reader.read(inboxes, self._batch)
                 except ReadingLost as error:
                     self._outages.lost()
-                    await reading.pops.pause(error)
+                    await reading.reader.pause(error)
                     continue
-                if answer is not None:
-                    await self._deliver(reading.pops, *answer)
-                if reading.pops.cancelled:
+                if batch is not None:
+                    await self._hand_over(reading, batch)
+                if reading.reader.cancelled:
                     break
                 if self._outages.is_out:
                     await self._end_outage()
         except Exception:
-            await reading.pops.close()  # what it may still bring belongs to nobody
+            await reading.reader.close()  # what it may still bring belongs to nobody
             raise
 
     async def _end_outage(self) -> None:
-        """Pops are answered again. What the server may have lost is put back before consumers are told."""
+        """Reads are answered again. What the server may have lost is put back before consumers are told."""
         try:
-            await self._keeper.renew_home()
+            await self._heartbeat.renew_home()
         except RemoteUnavailable:
-            return  # after the next pop
+            return  # after the next read
         self._outages.back()
 
     def _goes_on(self, reading: _Reading) -> bool:
@@ -175,7 +175,7 @@ class InboxReader:
             if reading.retired:
                 return False
             loop = self._context.inbox.unserved_loop(reading.loop)
-            reading.popping = loop is not None
+            reading.reads = loop is not None
             if loop is None:
                 reading.news.clear()
             elif loop is not reading.loop:
@@ -183,42 +183,18 @@ class InboxReader:
                 return False
             return True
 
-    def _keys(self) -> list[str]:
-        context, keys, parts = self._context, self._context.home.keys, self._context.parts
-        # Pops serve the first key that has anything: the parts take turns, lest a busy one starve the others.
-        self._turn = (self._turn + 1) % len(parts)
-        turned = parts[self._turn :] + parts[: self._turn]
-        return [keys.wake(context.name), keys.notes(context.name), *map(keys.inbox, turned)]
+    def _inboxes(self) -> list[str]:
+        inboxes = self._context.inboxes
+        # A read serves the first one that has anything: they take turns, lest a busy one starve the others.
+        self._turn = (self._turn + 1) % len(inboxes)
+        return inboxes[self._turn :] + inboxes[: self._turn]
 
-    async def _deliver(self, pops: Pops, key: str, elements: list[bytes]) -> None:
-        context, home = self._context, self._context.home
-        if key == home.keys.wake(context.name):
-            return
-        if key == home.keys.notes(context.name):
-            self._keeper.take_notes(home, elements)
-            return
-        entries = []
-        for element in elements:
-            with self._guard:  # this message may be lost, the rest of the batch need not be
-                entry = context.accept_own(element)
-                if entry is None and await context.is_present(home, element, pops):
-                    entry = context.accept_own(element)
-                if entry is not None:
-                    entries.append(entry)
-        generation = home.epoch.generation
-        try:
-            await pops.make_sure(entry.stamp_ms for entry in entries)
-        finally:
-            for entry in entries:
-                with self._guard:
-                    self._deliver_one(entry, generation)
-
-    def _deliver_one(self, entry: Entry, generation: int) -> None:
-        context, left = self._context, self._context.home.clock.left(entry.stamp_ms)
-        if left <= 0:
-            context.statistics.count("expired", len(entry.names))
+    async def _hand_over(self, reading: _Reading, batch: Batch) -> None:
+        home = self._context.home
+        if batch.notes:
+            self._heartbeat.take_notes(home, batch.notes)
         else:
-            context.inbox.deliver(entry.names, entry.payload, monotonic() + left, generation)
+            await self._process.hand_over(home, await reading.intake.take(reading.reader, batch.entries))
 
     def _retire(self, reading: _Reading) -> None:
         reading.retired = True
@@ -230,17 +206,17 @@ class InboxReader:
         if reading.task is None or reading.task.done():
             return
         if reading.loop.is_closed():
-            # The pop under way must not take a message: nobody would ever read its answer.
-            if reading.popping:
-                self.wake()
-            reading.pops.cut(reading.task)
+            # The read under way must not take a message: nothing would ever read its answer.
+            if reading.reads:
+                reading.reader.interrupt()
+            reading.reader.cut(reading.task)
             return
-        reading.pops.give_up()
+        reading.reader.give_up()
         reading.task.cancel()
 
     def _wake_if_idle(self, reading: _Reading) -> None:
-        if self._reading is reading and reading.popping and self._context.inbox.unserved_loop(reading.loop) is None:
-            self.wake()
+        if self._reading is reading and reading.reads and self._context.inbox.unserved_loop(reading.loop) is None:
+            reading.reader.interrupt()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop not in self._watches:

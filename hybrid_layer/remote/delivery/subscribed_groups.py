@@ -26,7 +26,7 @@ class _Group:
         """No membership ends before."""
 
 
-class OwnGroups:
+class SubscribedGroups:
     """The memberships of one process. `epoch` returns the number that a flush moves; it ends all of them."""
 
     def __init__(self, epoch: Callable[[], int]) -> None:

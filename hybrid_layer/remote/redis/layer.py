@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from hybrid_layer.base import MIB, BaseLayer
 from hybrid_layer.discretion import discreet
+from hybrid_layer.remote.redis.connect import remote_transport
 from hybrid_layer.remote.redis.options import HostOption, remote_options
-from hybrid_layer.remote.transport import remote_transport
 from hybrid_layer.transport import Transport
 
 
@@ -28,7 +28,7 @@ class RedisChannelLayer(BaseLayer):
         "services",
         "timeout",
     )
-    _way: ClassVar[str] = "queue"
+    _mode: ClassVar[str] = "queue"
 
     @discreet
     def __init__(
@@ -72,7 +72,7 @@ class RedisChannelLayer(BaseLayer):
             services=services,
             sentinel_refresh_interval=sentinel_refresh_interval,
             random_prefix_length=random_prefix_length,
-            remote=self._way,
+            remote=self._mode,
             on_disconnect=on_disconnect,
             on_reconnect=on_reconnect,
             encode=self._codec.encode,
@@ -92,4 +92,4 @@ class RedisPubSubChannelLayer(RedisChannelLayer):
     That is faster, and reaches only processes that are connected at that moment. Normal channels are queues here too.
     """
 
-    _way: ClassVar[str] = "pubsub"
+    _mode: ClassVar[str] = "pubsub"

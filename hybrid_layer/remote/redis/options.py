@@ -9,6 +9,7 @@ from typing import Any
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import one_of, positive_number, shown
+from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.redis.hosts.hosts import Host, parse_hosts
 from hybrid_layer.remote.redis.hosts.named_host import NamedHost, may_move
 from hybrid_layer.remote.redis.hosts.sentinel import AllServices
@@ -22,20 +23,10 @@ HostOption = str | tuple[str, int] | Sequence[Any] | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteOptions:
-    """What `RemoteTransport` is built from."""
+class RemoteOptions(DeliveryOptions):
+    """What the remote half is built from, over Redis."""
 
-    hosts: tuple[Host, ...]
-    timeout: float
-    """Seconds within which every call ends."""
-    block_time: float
-    """Seconds for which a reader's pop waits on the server, and a listener for news before it asks."""
-    way: str = "queue"
-    """How process-specific channels and groups travel: ``queue`` or ``pubsub``."""
-    on_disconnect: bytes | None = None
-    """Payload that tells consumers of an outage."""
-    on_reconnect: bytes | None = None
-    """Payload that tells consumers of its end."""
+    hosts: tuple[Host, ...] = ()
     all_services: AllServices | None = None
     """What will tell the hosts, of which there are none before."""
 
@@ -75,12 +66,12 @@ def remote_options(
         return encode({"type": message_type}, name)
 
     return RemoteOptions(
-        () if isinstance(found, AllServices) else tuple(_watched(host, timeout) for host in found),
         timeout,
         block_time,
         one_of("remote", remote, ("queue", "pubsub")),
         notice("on_disconnect", on_disconnect),
         notice("on_reconnect", on_reconnect),
+        () if isinstance(found, AllServices) else tuple(_watched(host, timeout) for host in found),
         found if isinstance(found, AllServices) else None,
     )
 

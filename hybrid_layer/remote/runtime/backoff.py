@@ -8,6 +8,8 @@ from hybrid_layer.timers import sleep
 _PAUSES = (0.02, 0.5)
 """First and last pause between two tries, in seconds: a server that is back is found well within a second."""
 _FAILURES_BEFORE_WARNING = 4
+LINGER = 0.05
+"""Seconds that a read goes on after its last waiter left."""
 
 
 class ReadingLost(Exception):

@@ -47,7 +47,7 @@ class ResidentTask:
         if thread is not None and thread is io_thread.current():
             thread.call_soon(lambda: self._news.set())
 
-    def stop(self) -> None:
+    def abort(self) -> None:
         """End it, from any thread. A child leaves its parent's alone."""
         thread = self.thread
         if thread is not None and thread is io_thread.current():

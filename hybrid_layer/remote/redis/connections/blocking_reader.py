@@ -1,55 +1,70 @@
 """A reading connection: blocking pops, of which none may be abandoned before its answer is in hand.
 
 A pop that the server has answered into a closed connection is a lost message. So a cancellation during a pop does not
-stop it: it asks for a wake, a push to a key that the pop waits on as well, and stays for the answer.
+stop it: it pushes to a key that the pop waits on as well, the wake key, and stays for the answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from hybrid_layer.clock import ServerClock, boottime, monotonic, seconds
-from hybrid_layer.remote.redis.entries import Epoch
+from hybrid_layer import identity
+from hybrid_layer.clock import boottime, monotonic, seconds
+from hybrid_layer.remote.delivery.context import DeliveryOptions
+from hybrid_layer.remote.delivery.epoch import Epoch
+from hybrid_layer.remote.delivery.shard import Shard
+from hybrid_layer.remote.delivery.store import Batch
+from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.hosts.hosts import Host, open_within
 from hybrid_layer.remote.redis.server import sockets
-from hybrid_layer.remote.redis.server.commands import packed
+from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import cause_of
 from hybrid_layer.remote.redis.server.handshake import greet
 from hybrid_layer.remote.redis.server.replies import OddReply, are_texts, is_text, is_time
+from hybrid_layer.remote.redis.wire.entries import parse, parse_note
+from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
 from hybrid_layer.statistics import warn
 from hybrid_layer.timers import Timer, call_later, time_limit
 
 _MARGIN = 2.0
 """Seconds beyond the block time after which an answer is given up."""
-LINGER = 0.05
-"""Seconds that a pop goes on after its last waiter left."""
-WAKE_LIFE_MS = 60_000
+_WAKE_LIFE_MS = 60_000
 """Milliseconds after which a wake that no pop has taken expires."""
 _WAKE_PATIENCE = 1.0
 """Seconds that a cancelled pop waits for the answer to its wake."""
 
 
-class Pops:
-    """One connection for blocking pops. It belongs to the task that calls `pop`."""
+class BlockingReader:
+    """Implements `hybrid_layer.remote.delivery.store.Reader`. `run_later` has the I/O thread run a command."""
 
     def __init__(
-        self, host: Host, clock: ServerClock, block_time: float, timeout: float, wake: Callable[[], None]
+        self,
+        host: Host,
+        keys: Keys,
+        shard: Shard,
+        options: DeliveryOptions,
+        notes_of: str,
+        run_later: Callable[[int, Command], None],
     ) -> None:
         self._host = host
-        self._clock = clock
+        self._keys = keys
+        self._shard = shard
+        self._notes_of = notes_of
+        self._run_later = run_later
+        self._wake_key = keys.wake(identity.random_id())
+        block_time, timeout = options.block_time, options.timeout
         self._block_time = block_time
         # Above the block time, whatever the client's default is: that one ends every idle pop.
         self._read_timeout = host.read_timeout or block_time + _MARGIN
         self._late_after = (block_time + self._read_timeout) / 2
         self._timeout = timeout
         self._open_within = open_within(host, timeout)
-        self._wake = wake
         self._connection: Any = None
         self._descriptor = -1
         self._has_blmpop = True
@@ -60,70 +75,74 @@ class Pops:
         self._asked: float | None = None
         """Since when an answer is awaited, on `hybrid_layer.clock`."""
         self.cancelled = False
-        """A cancellation came during a pop. The caller uses what was popped, then stops."""
 
     async def connect(self) -> None:
-        """Open the connection, if it is not. Raises `ReadingLost`."""
         if self._connection is None:
             await self._open()
 
-    async def pop(self, keys: list[str], count: int) -> tuple[str, list[bytes]] | None:
-        """Up to `count` elements from the first of `keys` that has any; None after `block_time` without.
-
-        Raises `ReadingLost`; the next call opens another connection.
-        """
+    async def read(self, sources: Sequence[str], count: int) -> Batch | None:
         await self.connect()
+        keys = {self._wake_key: ""}
+        if self._notes_of:
+            keys[self._keys.notes(self._notes_of)] = ""
+        for source in sources:
+            keys[self._keys.source(source)] = source
         try:
             try:
-                answer = await self._pop(keys, count)
+                answer = await self._pop(list(keys), count)
             except ResponseError as error:
                 if not str(error).startswith("WRONGTYPE"):
                     raise
-                answer = await self._pop(await self._lists(keys), count)
+                answer = await self._pop(await self._lists(list(keys)), count)
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose(error)
             raise ReadingLost(cause_of(error, bool(self._host.tag))) from None
         # Only now: a server that takes connections may still refuse pops.
         self._backoff.succeeded()
-        return answer
+        if answer is None or answer[0] == self._wake_key:
+            return None
+        key, elements = answer
+        if not keys[key]:
+            return Batch("", notes=[parse_note(element) for element in elements])
+        return Batch(keys[key], [parse(element) for element in elements])
 
-    async def make_sure(self, stamps_ms: Iterable[int]) -> None:
-        """Know the server's clock as it is now, if one of `stamps_ms`, just popped, is over by what is known of it.
-
-        The clock may have been set since. A cancellation is kept in mind, as in `pop`. Where the server does not
-        answer, what is known has to do.
-        """
-        if self._connection is None or all(self._clock.left(stamp) > 0 for stamp in stamps_ms):
+    async def learn_time(self, stamps_ms: Iterable[int]) -> None:
+        clock = self._shard.clock
+        if self._connection is None or all(clock.left(stamp) > 0 for stamp in stamps_ms):
             return
         try:
             asked = boottime()
-            self._clock.measured(_time(await self._answer(("TIME",))), asked)
+            clock.measured(_time(await self._answer(("TIME",))), asked)
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose(error)
+        except asyncio.CancelledError:
+            self.cancelled = True  # what was read is handed over first
 
-    async def make_sure_of_epoch(self, key: str, epoch: Epoch) -> None:
-        """Ask for the epoch in `key`. A cancellation is kept in mind, as in `pop`."""
+    async def learn_epoch(self, epoch: Epoch) -> None:
         if self._connection is None:
             return
         known = epoch.known
         try:
-            reply = await self._answer(("GET", key))
+            reply = await self._answer(("GET", self._keys.epoch))
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose(error)
+        except asyncio.CancelledError:
+            self.cancelled = True
         else:
             epoch.answered(reply if is_text(reply) else b"", known)
 
+    def interrupt(self) -> None:
+        # By the I/O thread: also when the loop ends and its own connections with it.
+        self._run_later(self._shard.number, scripts.WAKE.command([self._wake_key], _WAKE_LIFE_MS))
+
     def give_up(self) -> None:
-        """Let the next cancellation end the pop, whatever it holds: the loop will not run long enough to wait."""
         self._given_up = True
 
     def cut(self, task: asyncio.Task[Any]) -> None:
-        """Close the connection that `task` uses, whose loop was closed without notice."""
         connection, self._connection = self._connection, None
         sockets.cut(connection, task)
 
     async def close(self) -> None:
-        """Close the connection. No pop may be under way."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -133,7 +152,7 @@ class Pops:
         await sockets.close(connection)
 
     async def _lose(self, cause: Exception) -> None:
-        self._host.forget(cause)
+        self._host.invalidate(cause)
         await self.close()
 
     async def _open(self) -> None:
@@ -216,7 +235,7 @@ class Pops:
                         raise
                     if not self.cancelled:
                         call_later(asyncio.get_running_loop(), _WAKE_PATIENCE, partial(self._run_out, _this_task()))
-                        self._wake()
+                        self.interrupt()
                     self.cancelled = True
         except (RedisError, OSError):
             if monotonic() - asked >= self._read_timeout:  # it was given up
@@ -237,7 +256,7 @@ class Pops:
         is_late = waited >= self._late_after
         self._timer = Timer(loop, self._asked + (self._read_timeout if is_late else self._late_after), self._look)
         if is_late:  # a server whose clock was set back ends its pops later by as much, but it lives
-            self._wake()
+            self.interrupt()
 
     def _run_out(self, task: asyncio.Task[Any]) -> None:
         self._given_up = True
@@ -256,7 +275,7 @@ class Pops:
 
     async def _measure(self) -> None:
         asked = boottime()
-        self._clock.measured(_time(await self._ask("TIME")), asked)
+        self._shard.clock.measured(_time(await self._ask("TIME")), asked)
 
     def _warn_of_eviction(self, memory: object) -> None:
         if not isinstance(memory, bytes):

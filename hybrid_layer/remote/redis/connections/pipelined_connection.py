@@ -39,13 +39,15 @@ class _Call:
         self.future = future
 
 
-class Link:
+class PipelinedConnection:
     """One connection to `host`. Opened by itself; once it is not `usable` any more, a new object takes its place.
 
     Two tasks own it: one connects and writes, one reads. Both belong to the loop in which the object was made.
     """
 
-    def __init__(self, host: Host, timeout: float, on_end: Callable[[Link, bool], None], count: Count) -> None:
+    def __init__(
+        self, host: Host, timeout: float, on_end: Callable[[PipelinedConnection, bool], None], count: Count
+    ) -> None:
         self.host = host
         self._timeout = timeout
         self._open_within = open_within(host, timeout)

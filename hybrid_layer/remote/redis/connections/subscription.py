@@ -8,17 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
+from hybrid_layer.remote.delivery.context import DeliveryOptions
+from hybrid_layer.remote.delivery.store import Question, Take
 from hybrid_layer.remote.redis.hosts.hosts import Host, open_within
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import packed
-from hybrid_layer.remote.redis.server.errors import cause_of, is_not_now, unwrapped
+from hybrid_layer.remote.redis.server.errors import cause_of, is_not_now, unavailable, unwrapped
 from hybrid_layer.remote.redis.server.handshake import greet
 from hybrid_layer.remote.redis.server.replies import OddReply, are_texts, is_number, is_text
+from hybrid_layer.remote.redis.wire.published import Published
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.supervision import Count, Guard, start_task
 from hybrid_layer.timers import Timer, call_later, time_limit
@@ -33,92 +35,30 @@ _TURN = 32
 """Messages that are read without giving the event loop a turn: their consumers must run before buffers are full."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verbs:
-    """What the commands of pub/sub are called, and what comes of them."""
-
-    subscribe: str
-    unsubscribe: str
-    publish: str
-    message: bytes
-    unsubscribed: bytes
-
-
-_PLAIN = Verbs("SUBSCRIBE", "UNSUBSCRIBE", "PUBLISH", b"message", b"unsubscribe")
-_SHARDED = Verbs("SSUBSCRIBE", "SUNSUBSCRIBE", "SPUBLISH", b"smessage", b"sunsubscribe")
-
-
-def verbs_of(host: Host) -> Verbs:
-    """Those to be used with `host`. In a cluster other nodes are not to hear what is published on one."""
-    return _SHARDED if host.tag else _PLAIN
-
-
-class Audience(Protocol):
-    """What a process wants to hear, and who hears it."""
-
-    def names(self) -> list[str]:
-        """What is to be subscribed."""
-
-    def wants(self, name: str) -> bool:
-        """Whether `name` is still to be subscribed."""
-
-    def begins(self, since: float) -> None:
-        """Another connection has been subscribed to them. What it brings was published after `since`, of `boottime`."""
-
-    def take(self, channel: bytes, text: bytes) -> None:
-        """Something was published."""
-
-
-class Question:
-    """A command, and who is called in its answer's place in the stream."""
-
-    __slots__ = ("cancelled", "command", "on_answer", "on_refusal")
-
-    def __init__(
-        self, command: tuple[str, ...], on_answer: Callable[[], None], on_refusal: Callable[[ResponseError], None]
-    ) -> None:
-        self.command = command
-        self.on_answer = on_answer
-        self.on_refusal = on_refusal
-        """Called in place of `on_answer` with the server's error."""
-        self.cancelled = False
-        """Nobody wants the answer any more: neither is called."""
-
-    def answer(self, refusal: ResponseError | None) -> None:
-        """The answer is here."""
-        if self.cancelled:
-            return
-        if refusal is None:
-            self.on_answer()
-        else:
-            self.on_refusal(refusal)
-
-
-class Listening:
-    """Belongs to one event loop, and to one task of it, which opens, reads and closes it."""
+class Subscription:
+    """Implements `hybrid_layer.remote.delivery.store.Subscription`."""
 
     def __init__(
         self,
         host: Host,
-        timeout: float,
-        silence: float,
-        take: Callable[[bytes, bytes], None],
-        on_look: Callable[[], None],
+        published: Published,
+        options: DeliveryOptions,
+        take: Take,
+        on_idle: Callable[[], None],
         count: Count,
     ) -> None:
         self._host = host
-        self._verbs = verbs_of(host)
-        self._open_within = open_within(host, timeout)
-        self._silence = silence
-        self._margin = _MARGIN if host.read_timeout is None else host.read_timeout - silence
+        self._published = published
+        self._verbs = published.verbs
+        self._open_within = open_within(host, options.timeout)
+        self._silence = options.block_time
+        self._margin = _MARGIN if host.read_timeout is None else host.read_timeout - self._silence
         self.take = take
-        """Gets what is published: channel and text."""
-        self._on_look = on_look
+        self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
         self._connection: Any = None
         self._descriptor = -1
-        self.names: set[str] = set()
-        """What it is subscribed to, or is about to be."""
+        self.groups: set[str] = set()
         self._outbox: list[tuple[str, ...]] = []
         self._left: deque[str] = deque()
         """What it is about to be subscribed to no more, in the order of the answers."""
@@ -133,51 +73,48 @@ class Listening:
         self._guard = Guard(_WHAT, count, lambda error: self._hang_up(repr(error)))
 
     async def open(self) -> None:
-        """Connect. Raises `ReadingLost`."""
         try:
             async with time_limit(self._open_within):
                 self._connection = await self._host.connection()
                 await greet(self._connection, [("TIME",)])
         except (RedisError, OSError, TimeoutError) as error:
-            self._host.forget(error)
+            self._host.invalidate(error)
             raise ReadingLost(str(error) or f"no connection within {self._open_within} s") from None
         self._descriptor = sockets.descriptor_of(self._connection)
         self._timer = call_later(self._loop, self._silence, self._look)
 
-    async def subscribe(self, names: Sequence[str]) -> None:
-        """Subscribe to all of `names`, while reading. Raises `ReadingLost`."""
+    async def subscribe(self, groups: Sequence[str]) -> None:
+        self.groups.update(groups)
+        names = [*self._published.own_names(), *map(self._published.name_of, groups)]
         for start in range(0, len(names), _AT_ONCE):
             batch = names[start : start + _AT_ONCE]
-            self.names.update(batch)
             self._write((self._verbs.subscribe, *batch), [None] * len(batch))
             while self._awaited:
                 await self.read()
 
     def ask(self, question: Question) -> None:
-        """Send the command of `question`."""
-        if question.command[0] == self._verbs.subscribe:
-            self.names.update(question.command[1:])
-        self._write(question.command, [question])
+        group = question.group
+        if group is None:
+            self._write(("PING", "question"), [question])
+        else:
+            self.groups.add(group)
+            self._write((self._verbs.subscribe, self._published.name_of(group)), [question])
 
-    def unsubscribe(self, names: Sequence[str]) -> None:
-        """Listen for `names` no more."""
+    def unsubscribe(self, groups: Sequence[str]) -> None:
+        self.groups.difference_update(groups)
+        names = list(map(self._published.name_of, groups))
         for start in range(0, len(names), _AT_ONCE):
             batch = names[start : start + _AT_ONCE]
-            self.names.difference_update(batch)
             self._left.extend(batch)
             self._write((self._verbs.unsubscribe, *batch), [None] * len(batch))
 
     def unanswered(self) -> list[Question]:
-        """The questions without an answer, which are somebody else's from now on."""
         questions = [question for question in self._awaited if question is not None]
         self._awaited.clear()
         return questions
 
     async def read(self) -> None:
-        """Read one thing and pass it on. Raises `ReadingLost`.
-
-        A cancellation leaves the connection as it was: redis-py's parsers keep what they have of a reply.
-        """
+        # A cancellation leaves the connection as it was: redis-py's parsers keep what they have of a reply.
         self._turn -= 1
         if self._turn <= 0:
             self._turn = _TURN
@@ -187,20 +124,20 @@ class Listening:
         except ResponseError as refusal:
             reply = refusal
         except (RedisError, OSError, TimeoutError) as error:
-            self._host.forget(error)
+            self._host.invalidate(error)
             raise ReadingLost(self._cause or cause_of(error)) from None
         self._heard = True
         if isinstance(reply, list) and reply[:1] == [self._verbs.message] and are_texts(reply) and len(reply) == 3:
-            self.take(reply[1], reply[2])
+            self.take(*self._published.read(reply[1], reply[2]))
             return
         refused = reply if isinstance(reply, ResponseError) else None
         if refused is None and not self._is_answer(reply):
-            self._host.forget()
+            self._host.invalidate()
             raise ReadingLost(str(OddReply("a subscription", reply)))
         self._refuse_to_stay(reply, refused)
         question = self._awaited.popleft() if self._awaited else None
         if question is not None:
-            question.answer(refused)
+            question.answer(None if refused is None else unavailable(self._host, refused))
 
     def _is_answer(self, reply: object) -> bool:
         """Whether it can be the answer to a subscription, to its end, or to a PING."""
@@ -217,14 +154,13 @@ class Listening:
                 self._left.popleft()
                 return
             # Nobody asked for it: a node of a cluster says so that it does not own the slot any more.
-            self._host.forget()
+            self._host.invalidate()
             raise ReadingLost("its slot moved to another node")
         if refused is not None and (not any(self._awaited) or (in_cluster and is_not_now(unwrapped(refused), True))):
-            self._host.forget(refused)
+            self._host.invalidate(refused)
             raise ReadingLost(cause_of(refused, in_cluster))
 
     async def close(self) -> None:
-        """Close the connection."""
         if self._timer is not None:
             self._timer.cancel()
         if self._writer is not None:
@@ -235,7 +171,6 @@ class Listening:
         await sockets.close(connection)
 
     def cut(self, task: asyncio.Task[Any]) -> None:
-        """Close the connection that `task` reads, whose loop was closed without notice."""
         connection, self._connection = self._connection, None
         sockets.cut(connection, task, self._writer)
 
@@ -268,7 +203,7 @@ class Listening:
 
     def _ask_if_silent(self) -> float | None:
         """Seconds until the next look; None if the connection is lost."""
-        self._on_look()
+        self._on_idle()
         if self._heard:
             self._heard, self._chances = False, 2
             return self._silence

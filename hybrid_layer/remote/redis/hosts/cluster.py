@@ -65,7 +65,7 @@ class Cluster:
             raise ConnectionError(f"no node owns slot {slot}")
         return owner
 
-    def forget(self, slot: int, cause: object) -> None:
+    def invalidate(self, slot: int, cause: object) -> None:
         """The owner of `slot` does not serve it, or no more."""
         refusal = unwrapped(cause) if isinstance(cause, Exception) else None
         owner = self._owners.pop(slot, None)
@@ -144,17 +144,17 @@ class VirtualShard:
         owner = self._cluster.known_owner(self.slot)
         return f"for slot {self.slot} of the cluster {self._cluster.label}" if owner is None else owner.label
 
-    async def place(self) -> Server:
+    async def endpoint(self) -> Server:
         """See `hosts.Host`."""
         return await self._cluster.owner(self.slot)
 
     async def connection(self) -> AnyConnection:
         """See `hosts.Host`."""
-        return (await self.place()).new_connection()
+        return (await self.endpoint()).new_connection()
 
-    def forget(self, cause: object = None) -> None:
+    def invalidate(self, cause: object = None) -> None:
         """See `hosts.Host`."""
-        self._cluster.forget(self.slot, cause)
+        self._cluster.invalidate(self.slot, cause)
 
 
 def hash_tags(count: int) -> list[str]:

@@ -57,14 +57,14 @@ class Host(Protocol):
         A call that was not sent yet is then tried again until its time is up.
         """
 
-    async def place(self) -> Host:
+    async def endpoint(self) -> Host:
         """What sending connections lead to; hosts whose place is the same object share them. Raises as `connection`."""
 
     async def connection(self) -> AnyConnection:
         """A new connection to the server, not opened yet. Raises `RedisError` or `OSError` if none can be found."""
 
-    def forget(self, cause: object = None) -> None:
-        """The server that `place` and `connection` led to does not serve, or no more; `cause` may be its refusal."""
+    def invalidate(self, cause: object = None) -> None:
+        """The server that `endpoint` and `connection` led to does not serve, or no more; `cause` may be its refusal."""
 
 
 def open_within(host: Host, timeout: float) -> float:

@@ -31,7 +31,7 @@ class NameWatch(ResidentTask):
         super().__init__()
         self._host = weakref.ref(host)
         self._pause = host.pause
-        weakref.finalize(host, self.stop).atexit = False
+        weakref.finalize(host, self.abort).atexit = False
 
     async def _run(self) -> None:
         is_settled = False  # at first it looks soon, to know whom the first connections lead to

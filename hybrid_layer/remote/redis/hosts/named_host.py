@@ -52,7 +52,7 @@ class NamedHost:
         self._servers: dict[Address, bytes] = {}
         """Which server answers where, as far as known: its ``run_id``, or nothing where it does not say."""
 
-    async def place(self) -> NamedHost:
+    async def endpoint(self) -> NamedHost:
         """See `hosts.Host`."""
         return self
 
@@ -63,7 +63,7 @@ class NamedHost:
         self._opened.add(connection, None)
         return connection
 
-    def forget(self, cause: object = None) -> None:
+    def invalidate(self, cause: object = None) -> None:
         """See `hosts.Host`. Who was refused resolves the name by itself; the others may still be there."""
         self._watch.look_now()
 

@@ -141,11 +141,11 @@ class Service:
         self._opened.add(connection, known[1])
         return connection
 
-    async def place(self) -> Service:
+    async def endpoint(self) -> Service:
         """See `hosts.Host`."""
         return self
 
-    def forget(self, cause: object = None) -> None:
+    def invalidate(self, cause: object = None) -> None:
         """See `hosts.Host`."""
         self._known = None
         self._sentinels.put_last(self._sentinels.first)

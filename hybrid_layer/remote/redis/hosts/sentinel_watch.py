@@ -48,7 +48,7 @@ class Watch(ResidentTask):
     def __init__(self, sentinels: Watched) -> None:
         super().__init__()
         self._sentinels = weakref.ref(sentinels)
-        weakref.finalize(sentinels, self.stop).atexit = False
+        weakref.finalize(sentinels, self.abort).atexit = False
 
     async def _run(self) -> None:
         while True:

@@ -5,16 +5,11 @@ A broken server, a proxy, or another program at the address may answer anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeGuard
 
 from redis.exceptions import RedisError
 
-Shape = Callable[[object], bool]
-"""Whether a reply is one that can be used."""
-
-_MOST_DIGITS = 15
-"""Of a number in a text. More are no time and no count, and Python refuses some thousands of them."""
+from hybrid_layer.remote.delivery.epoch import number_in
 
 
 class OddReply(RedisError):
@@ -25,13 +20,6 @@ class OddReply(RedisError):
             f"its answer to {command} is none that Redis or Valkey gives: {repr(reply)[:100]}. Is something else at "
             f"this address, or a proxy between?"
         )
-
-
-def number_in(text: object) -> int | None:
-    """The number that `text` is: ASCII digits, and not absurdly many."""
-    if isinstance(text, bytes) and len(text) <= _MOST_DIGITS and text.isdigit():
-        return int(text)
-    return None
 
 
 def is_number(reply: object) -> bool:

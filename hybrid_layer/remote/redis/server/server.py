@@ -64,7 +64,7 @@ class Server:
         """Host and port, where it has them."""
         return self.kwargs["host"], self.kwargs["port"]
 
-    async def place(self) -> Server:
+    async def endpoint(self) -> Server:
         """See `hosts.Host`."""
         return self
 
@@ -72,7 +72,7 @@ class Server:
         """See `hosts.Host`."""
         return self.new_connection()
 
-    def forget(self, cause: object = None) -> None:
+    def invalidate(self, cause: object = None) -> None:
         """See `hosts.Host`."""
 
     def at(self, host: str, port: int) -> Server:

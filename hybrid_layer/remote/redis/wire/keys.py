@@ -17,7 +17,7 @@ class Keys:
 
     def __init__(self, prefix: str, tag: str = "") -> None:
         self.prefix = prefix
-        self._tag = tag
+        self.tag = tag
         self.base = f"{prefix}|{VERSION}|{{{tag}}}|" if tag else f"{prefix}|{VERSION}|"
         self.epoch = f"{self.base}epoch|"
         """String: the flush epoch. Also a pub/sub channel: each new one."""
@@ -29,6 +29,10 @@ class Keys:
     def inbox(self, part: str) -> str:
         """List: the messages for all channels of one non-local part."""
         return f"{self.base}inbox|{part}"
+
+    def source(self, name: str) -> str:
+        """List: what is read as `name`, a normal channel or an inbox."""
+        return self.inbox(name) if name.endswith("!") else self.queue(name)
 
     def group(self, group: str) -> str:
         """Sorted set: members by the time at which their membership ends. Also a pub/sub channel: messages to it."""
@@ -58,7 +62,7 @@ class Keys:
         """A pattern for SCAN that matches every key of the prefix on this shard, and no other."""
         escaped = "".join(f"\\{char}" if char in "*?[]^\\-" else char for char in self.prefix)
         # A server that sees that a pattern is about one slot looks through that slot alone.
-        return f"{escaped}|{VERSION}|{{{self._tag}}}|*" if self._tag else f"{escaped}|*"
+        return f"{escaped}|{VERSION}|{{{self.tag}}}|*" if self.tag else f"{escaped}|*"
 
     def is_data(self, key: str) -> bool:
         """Whether a flush removes `key`."""

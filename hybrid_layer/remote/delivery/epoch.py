@@ -1,50 +1,32 @@
-"""What the servers hold per message, and what a flush makes of it.
+"""The flush epoch of a shard, ``<incarnation>:<flushes>``: how a process tells what was sent before a flush.
 
-The scripts write entries, the readers parse them. With pub/sub, who sends to a process writes the entry himself.
+Another incarnation means that the server lost its data, which is no flush.
 """
 
 from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
 
 from hybrid_layer.clock import monotonic
-from hybrid_layer.remote.redis.server.replies import number_in
 
-_VERSION = b"1"
 _ANNOUNCED_WITHIN = 2.0
 """Seconds that a flush's announcement may need. One that never comes was refused to whoever flushed."""
 _MOST_MISSED = 1_000_000
 """Flushes that a process may not have heard of."""
 _MOST_LEFT = 16
 """Incarnations that are remembered as over. A message is not on its way for as long as so many take."""
+_MOST_DIGITS = 15
+"""Of a number in a text. More are no time and no count, and Python refuses some thousands of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """``1|<expiry stamp>|<epoch>|<names>|<payload>``, see ``scripts/include/queue.lua``."""
-
-    stamp_ms: int
-    epoch: bytes
-    names: Sequence[str]
-    payload: bytes
-
-
-def parse(raw: bytes) -> Entry | None:
-    """None for an entry of a version that this release does not know, or that is none at all."""
-    fields = raw.split(b"|", 4) if isinstance(raw, bytes) else ()
-    if len(fields) != 5 or fields[0] != _VERSION:
-        return None
-    stamp_ms = number_in(fields[1])
-    if stamp_ms is None or (fields[2] and read_epoch(fields[2]) is None):
-        return None
-    try:
-        return Entry(stamp_ms, fields[2], _names(fields[3]), fields[4])
-    except ValueError:
-        return None
+def number_in(text: object) -> int | None:
+    """The number that `text` is: ASCII digits, and not absurdly many."""
+    if isinstance(text, bytes) and len(text) <= _MOST_DIGITS and text.isdigit():
+        return int(text)
+    return None
 
 
 @lru_cache(maxsize=16)
@@ -53,55 +35,6 @@ def read_epoch(epoch: bytes) -> tuple[bytes, int] | None:
     incarnation, mark, flushes = epoch.rpartition(b":")
     count = number_in(flushes)
     return None if count is None or not mark else (incarnation, count)
-
-
-def _names(text: bytes) -> Sequence[str]:
-    return _several(text) if b"," in text else [text.decode("ascii")]
-
-
-@lru_cache(maxsize=16)  # a group's next message is likely to be for the same members
-def _several(text: bytes) -> tuple[str, ...]:
-    part, mark, rest = text.decode("ascii").partition("!")
-    part += mark
-    return tuple(part + name for name in rest.split(","))
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What somebody did to a membership of this process, or that there was a flush: ``scripts/include/notes.lua``."""
-
-    kind: str
-    """``+`` a membership began, ``-`` it ended, ``f`` a flush, or another one of a later release."""
-    group: str = ""
-    member: str = ""
-    stamp_ms: int = 0
-    """When the membership ends."""
-    epoch: bytes = b""
-
-
-def parse_note(raw: bytes) -> Note:
-    """Raises `ValueError` for a note that cannot be read."""
-    kind, *fields = raw.split(b"|")
-    if kind == b"+":
-        group, member, stamp, epoch = fields
-        stamp_ms = number_in(stamp)
-        if stamp_ms is None or read_epoch(epoch) is None:
-            raise ValueError("no stamp, or no epoch")
-        return Note("+", group.decode("ascii"), member.decode("ascii"), stamp_ms, epoch)
-    if kind == b"-":
-        group, member = fields
-        return Note("-", group.decode("ascii"), member.decode("ascii"))
-    if kind == b"f":
-        (epoch,) = fields
-        if read_epoch(epoch) is None:
-            raise ValueError("no epoch")
-        return Note("f", epoch=epoch)
-    return Note(kind.decode("ascii"))
-
-
-def published_entry(stamp_ms: int, channel: str, payload: bytes) -> bytes:
-    """An entry without an epoch: its place in the stream of what is published tells whether a flush came after it."""
-    return b"%s|%d||%s|%s" % (_VERSION, stamp_ms, channel.encode("ascii"), payload)
 
 
 class Epoch:
