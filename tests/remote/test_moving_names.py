@@ -17,6 +17,7 @@ from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from hybrid_layer.remote.redis.hosts.named_host import NamedHost, may_move
 from tests.remote.tools import recovered
 from tests.support.moving_names import MovingName
+from tests.support.probe import addresses, before_asking_who_answers, probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
@@ -204,13 +205,7 @@ def test_a_server_with_several_addresses_is_not_left(
 ) -> None:
     """Resolvers may name others of them each time. Who answers is asked when that changes, and not again."""
     asked: list[NamedHost] = []
-    who_answers = NamedHost._who_answers
-
-    def ask(host: NamedHost) -> Any:
-        asked.append(host)
-        return who_answers(host)
-
-    monkeypatch.setattr(NamedHost, "_who_answers", ask)
+    before_asking_who_answers(monkeypatch, asked.append)
     server = new_server(bind=["127.0.0.1", "127.0.0.2"])
     other = type("Other", (), {"host": "127.0.0.2", "port": server.port})
     name.leads_to(server)
@@ -219,11 +214,11 @@ def test_a_server_with_several_addresses_is_not_left(
     async def main() -> None:
         channel = await layer.new_channel()
         waiting = asyncio.create_task(layer.receive(channel))
-        host = layer._transport._process().context.home.host
+        host = probe(layer).home_host
         for place in (server, other, server, other):
             name.leads_to(place)
             async with asyncio.timeout(20):
-                while host._addresses != {(place.host, place.port)}:  # noqa: ASYNC110  # nobody tells
+                while addresses(host) != {(place.host, place.port)}:  # noqa: ASYNC110  # nobody tells
                     await asyncio.sleep(0.02)
         assert not waiting.done()
         asked.clear()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from hybrid_layer.remote.redis import scripts
+from hybrid_layer.remote.redis.scripts import Script
 from hybrid_layer.remote.redis.wire.entries import parse
 from hybrid_layer.remote.redis.wire.keys import Keys
-from hybrid_layer.remote.redis.scripts import Script
 from tests.support.servers import Server
 
 Eval = Callable[..., Any]
