@@ -8,9 +8,9 @@ from typing import Any
 
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.policy import Policy
+from hybrid_layer.remote.redis.connect import remote_transport
 from hybrid_layer.remote.redis.options import remote_options
-from hybrid_layer.remote.transport import RemoteTransport
-from hybrid_layer.transport import Machine, Settings
+from hybrid_layer.transport import Machine, RemoteHalf, Settings
 from tests.support.probe import probe
 from tests.support.servers import Server
 
@@ -41,10 +41,10 @@ class LocalHalf:
         self._has_members = True
 
 
-def transport(server: Server, prefix: str, half: LocalHalf | None, **policy: Any) -> RemoteTransport:
+def transport(server: Server, prefix: str, half: LocalHalf | None, **policy: Any) -> RemoteHalf:
     settings = Settings(prefix=prefix, policy=Policy(**policy))
     options = remote_options(hosts=[server.url], encode=lambda message, where: b"")
-    return RemoteTransport(settings, options, None if half is None else half.machine())
+    return remote_transport(settings, options, None if half is None else half.machine())
 
 
 async def until(condition: Callable[[], bool]) -> None:

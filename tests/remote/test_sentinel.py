@@ -154,7 +154,7 @@ def test_an_answer_is_used_again_for_as_long_as_the_option_says(
         for _ in range(3):
             await seldom.connection()
         assert asked == 1
-        seldom.forget()
+        seldom.invalidate()
         await seldom.connection()
         assert asked == 2
         for _ in range(3):

@@ -93,7 +93,7 @@ def test_notes_that_cannot_be_read_are_skipped(make_layer: Make, run: Run, serve
         process = channel.partition("!")[0].rpartition(".")[2]
         notes = f"{layer.prefix}|1|notes|{process}"
         server.command("RPUSH", notes, *NOTES)
-        await asyncio.sleep(0.5)  # the keeper reads them
+        await asyncio.sleep(0.5)  # the heartbeat reads them
         waiting = asyncio.create_task(read(layer, channel))
         await asyncio.sleep(0.1)
         server.command("RPUSH", notes, *NOTES)  # the reader does

@@ -22,9 +22,15 @@ from tests.support.servers import HOST, Server
 Run = Callable[..., Any]
 
 TASKS = {
-    "queue": ["the reader of normal channels", "InboxReader._run", "the keeper", "Link._run", "Link._read_all"],
-    "pubsub": ["Listener._run", "the keeper", "Link._run", "Link._read_all"],
-    "machine": ["the reader of the machine's inbox", "the keeper"],
+    "queue": [
+        "the reader of normal channels",
+        "InboxReader._run",
+        "the heartbeat",
+        "PipelinedConnection._run",
+        "PipelinedConnection._read_all",
+    ],
+    "pubsub": ["Subscriber._run", "the heartbeat", "PipelinedConnection._run", "PipelinedConnection._read_all"],
+    "machine": ["the reader of the machine's inbox", "the heartbeat"],
 }
 MOST = 60
 """More than any of them awaits in one round."""
@@ -123,7 +129,7 @@ def test_at_every_await(
         before = await layer.statistics()
         injector.arm(task, number, error)
         await exchange(layer, kind)
-        await asyncio.sleep(0.4 if task == "the keeper" else 0.1)
+        await asyncio.sleep(0.4 if task == "the heartbeat" else 0.1)
         thrown = injector.has_thrown
         injector.arm("", 0, error)
         after = await layer.statistics()
