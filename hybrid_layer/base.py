@@ -14,6 +14,7 @@ import channels.exceptions
 from channels.layers import BaseChannelLayer
 
 from hybrid_layer import exceptions, identity
+from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import check_channel, check_group, process_of
 from hybrid_layer.options import check_prefix, refuse_unknown
 from hybrid_layer.policy import Policy
@@ -23,6 +24,16 @@ from hybrid_layer.transport import Settings, Transport
 
 MIB = 1024 * 1024
 _MOST_READABLE = 8192
+
+
+class _Names:
+    """Names of one layer object in one process. Each object has its own: its policy, buffers and inbox are, too."""
+
+    def __init__(self) -> None:
+        self.process = identity.random_id()
+        """``PROCESS`` in the names of its channels."""
+        self.readable: set[str] = set()
+        """Channels that were found right to receive on, so that it is not asked again."""
 
 
 class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no types
@@ -77,11 +88,8 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         self.group_expiry = group_expiry
         self.capacity = capacity
         self.channel_capacity = channel_capacity or {}
-        self._process_ids: dict[identity.Identity, str] = {}
+        self._names: PerProcess[_Names] = PerProcess()
         self._counter = itertools.count(1)
-        self._readable: set[str] = set()
-        """Channels that were found right to receive on in the process `_readable_in`, so that it is not asked again."""
-        self._readable_in = identity.this_process()
 
     @property
     def prefix(self) -> str:
@@ -113,8 +121,8 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
         A process-specific name is read only by the layer that made it; with another one's, `InvalidName` is raised.
         """
-        is_known = self._readable_in.page[0] and type(channel) is str and channel in self._readable
-        if not is_known:
+        names = self._names.peek()
+        if names is None or type(channel) is not str or channel not in names.readable:
             channel = check_channel(channel)
             self._note_readable(channel)
         transport = self._transport_for(channel)
@@ -133,21 +141,21 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
     def _note_readable(self, channel: str) -> None:
         """Raise `InvalidName` unless this process and layer object may receive on `channel`, a checked name."""
-        if "!" in channel and process_of(channel) != self._process_id():
+        names = self._names.get(_Names)
+        if "!" in channel and process_of(channel) != names.process:
             raise exceptions.InvalidName(
                 f"Cannot receive on {channel!r}: it belongs to another process or layer object; only the one whose "
                 f"new_channel() made the name reads it."
             )
-        if not self._readable_in.is_current() or len(self._readable) >= _MOST_READABLE:
-            self._readable = set()
-            self._readable_in = identity.this_process()
-        self._readable.add(channel)
+        if len(names.readable) >= _MOST_READABLE:
+            names.readable = set()
+        names.readable.add(channel)
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """A new name that only this process receives on: ``prefix.PROCESS!n``."""
         if not isinstance(prefix, str):
             raise exceptions.InvalidName(f"Invalid prefix {prefix!r} of a new channel: give a str.")
-        part = f"{str.__str__(prefix)}.{self._process_id()}!"
+        part = f"{str.__str__(prefix)}.{self._names.get(_Names).process}!"
         name = f"{part}{next(self._counter)}"
         check_channel(name)
         await self._transport_for(part).open_inbox(part)
@@ -196,12 +204,3 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     def get_capacity(self, channel: str) -> int:
         """The capacity of `channel`, in messages."""
         return self._policy.capacity_for(channel)
-
-    def _process_id(self) -> str:
-        # A child of a fork must not read its parent's names. Nor does one layer object read another's: each has its own
-        # policy, buffers and inbox.
-        process = self._process_ids.get(identity.this_process())
-        if process is None:
-            # Atomic: of two threads that come here first, both get the same id.
-            process = self._process_ids.setdefault(identity.this_process(), identity.random_id())
-        return process

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Hashable
 from functools import partial
 
-from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.ipc import _core
@@ -48,7 +47,6 @@ class ProcessState:
     """What one layer object has in one process. A forked child makes its own and touches no lock of this one."""
 
     def __init__(self, settings: Settings, segment: LocalSegment) -> None:
-        self.identity = identity.this_process()
         self.segment = segment
         self.upheavals = segment.upheavals
         self.counters = SegmentCounters(segment)

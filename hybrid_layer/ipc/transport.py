@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Hashable, Iterable
@@ -12,9 +11,9 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from channels.exceptions import ChannelFull
 
-from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError, SegmentDamaged
+from hybrid_layer.identity import PerProcess
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.attachments import acquire, release
 from hybrid_layer.ipc.diagnostics import contended, lock_holder, shm_room
@@ -43,7 +42,7 @@ class LocalTransport:
         self._sizes = (message_memory, group_memory)
         self._expiry_ns = int(settings.policy.expiry * 1e9)
         self._group_expiry_ns = int(settings.policy.group_expiry * 1e9)
-        self._own: ProcessState | None = None
+        self._own: PerProcess[ProcessState] = PerProcess()
         self._contended: Contended | None = None
         """What the last tries to attach have met."""
         self._next_try = 0.0
@@ -168,8 +167,9 @@ class LocalTransport:
 
     async def close(self) -> None:
         """Give back the running loop's doorbell, unless somebody waits there."""
-        if self._own is not None and self._own.identity.is_current():
-            stations = self._own.segment.stations
+        process = self._own.peek()
+        if process is not None:
+            stations = process.segment.stations
             station = stations.peek(asyncio.get_running_loop())
             if station is not None and not station.is_in_use():
                 stations.drop(station.loop)
@@ -218,10 +218,8 @@ class LocalTransport:
 
     def _current(self) -> ProcessState | None:
         """None: this process has not attached yet."""
-        process = self._own
-        if process is None or not process.identity.page[0]:
-            return None
-        if process.upheavals != process.segment.upheavals:
+        process = self._own.peek()
+        if process is not None and process.upheavals != process.segment.upheavals:
             process.restore()
         return process
 
@@ -269,18 +267,17 @@ class LocalTransport:
             await sleep(PAUSE)
 
     def _start(self) -> ProcessState:
-        identity.this_process()  # renews the locks in a child that has not heard of the fork
-        with _starting:
-            process = self._own
-            if process is not None and process.identity.is_current():
-                return process
-            segment = self._attach(process)
-            self._stuck = None
-            self._contended = None
-            self._own = own = ProcessState(self._settings, segment)
-            if process is None or segment is not process.segment:
-                weakref.finalize(self, _let_go, segment, own.parts).atexit = False
-            return own
+        return self._own.get(self._begin)
+
+    def _begin(self) -> ProcessState:
+        parents = self._own.last
+        segment = self._attach(parents)
+        self._stuck = None
+        self._contended = None
+        own = ProcessState(self._settings, segment)
+        if parents is None or segment is not parents.segment:
+            weakref.finalize(self, _let_go, segment, own.parts).atexit = False
+        return own
 
     def _attach(self, inherited: ProcessState | None) -> LocalSegment:
         prefix = self._settings.prefix
@@ -300,7 +297,7 @@ class LocalTransport:
             if process.segment.is_own():
                 process.look()
             else:
-                self._own = None
+                self._own.clear()
                 process = await self._join()
         except _core.Retired:
             process.look()
@@ -370,13 +367,3 @@ _MAY_BE_LOST = (
     "The shared segment held inconsistent data and is being repaired; this message may be lost. If this happens "
     "again, something else writes to the segment: remove it from /dev/shm and report it."
 )
-
-_starting = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _starting
-    _starting = threading.Lock()
-
-
-identity.in_child(_renew_lock)

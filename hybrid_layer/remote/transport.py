@@ -6,23 +6,20 @@ How a command travels is in `connections`, how a queue is read in the readers.
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
 from collections.abc import Coroutine
 from typing import Any
 
-from hybrid_layer import identity
+from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import non_local
 from hybrid_layer.remote.connections import LoopConnections
 from hybrid_layer.remote.discovery import DiscoveredTransport
 from hybrid_layer.remote.flush import flush_shard
 from hybrid_layer.remote.options import RemoteOptions
-from hybrid_layer.remote.process import Process, inherited
+from hybrid_layer.remote.process import Process
 from hybrid_layer.remote.queue_reader import QueueReader
 from hybrid_layer.remote.queues import store
 from hybrid_layer.transport import Machine, RemoteHalf, Settings
-
-_lock = threading.Lock()
 
 
 def remote_transport(settings: Settings, options: RemoteOptions, machine: Machine | None = None) -> RemoteHalf:
@@ -41,7 +38,7 @@ class RemoteTransport:
         self._settings = settings
         self._options = options
         self._machine = machine
-        self._state: Process | None = None
+        self._state: PerProcess[Process] = PerProcess()
 
     # Channels
 
@@ -130,8 +127,8 @@ class RemoteTransport:
                 raise result
 
     async def close(self) -> None:
-        process = self._state
-        if process is None or not process.context.identity.is_current():
+        process = self._state.peek()
+        if process is None:
             return
         loop = asyncio.get_running_loop()
         if not process.context.inbox.is_awaited(loop):
@@ -153,27 +150,9 @@ class RemoteTransport:
         self._process().context.statistics.count(key)
 
     def _process(self) -> Process:
-        process = self._state
-        if process is None or not process.context.identity.page[0]:
-            identity.this_process()  # renews the lock in a child that has not heard of the fork
-            with _lock:
-                return self._entered()
+        return self._state.peek() or self._state.get(self._begin)
+
+    def _begin(self) -> Process:
+        process = Process(self._settings, self._options, self._machine)
+        weakref.finalize(self, process.dispose).atexit = False
         return process
-
-    def _entered(self) -> Process:
-        """This process's state, made anew after a fork."""
-        process = self._state
-        if process is None or not process.context.identity.is_current():
-            if process is not None:
-                inherited.append(process)
-            process = self._state = Process(self._settings, self._options, self._machine)
-            weakref.finalize(self, process.dispose).atexit = False
-        return process
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-identity.in_child(_renew_lock)

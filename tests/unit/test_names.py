@@ -124,5 +124,6 @@ def test_names_that_may_be_read_are_remembered_in_a_bounded_number(monkeypatch: 
     layer = IPCChannelLayer(prefix="names")  # attaches to nothing before it is used
     for n in range(100):
         layer._note_readable(f"normal.{n}")
-        assert f"normal.{n}" in layer._readable
-        assert len(layer._readable) <= 10
+        readable = layer._names.get(base._Names).readable
+        assert f"normal.{n}" in readable
+        assert len(readable) <= 10
