@@ -6,23 +6,20 @@ A subclass says which transport serves a channel; the rest of the channel layer 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
-from re import Pattern
 from typing import Any, ClassVar
 
 import channels.exceptions
 from channels.layers import BaseChannelLayer
 
 from hybrid_layer import exceptions, identity
+from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import check_channel, check_group, process_of
-from hybrid_layer.options import check_prefix, refuse_unknown
 from hybrid_layer.policy import Policy
 from hybrid_layer.serializers import Codec
 from hybrid_layer.statistics import warn
 from hybrid_layer.transport import Settings, Transport
 
-MIB = 1024 * 1024
 _MOST_READABLE = 8192
 
 
@@ -48,46 +45,18 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     ChannelFull = channels.exceptions.ChannelFull
     MessageTooLarge = exceptions.MessageTooLarge
 
-    _options: ClassVar[tuple[str, ...]] = (
-        "prefix",
-        "expiry",
-        "group_expiry",
-        "capacity",
-        "channel_capacity",
-        "max_message_size",
-        "serializer_format",
-        "symmetric_encryption_keys",
-    )
-    """Names of the options, for the nearest one to a wrong name."""
-
-    def __init__(
-        self,
-        *,
-        prefix: str | Callable[[], str],
-        expiry: float,
-        group_expiry: float,
-        capacity: int,
-        channel_capacity: Mapping[str | Pattern[str], int] | None,
-        max_message_size: int,
-        serializer_format: str,
-        symmetric_encryption_keys: list[str | bytes] | tuple[str | bytes, ...] | None,
-        unknown: Mapping[str, Any],
-    ) -> None:
-        refuse_unknown(unknown, self._options, type(self).__name__)
-        check_prefix(prefix() if callable(prefix) else prefix)
-        self._policy = Policy(
-            expiry=expiry, group_expiry=group_expiry, capacity=capacity, channel_capacity=channel_capacity
-        )
+    def __init__(self, options: LayerOptions) -> None:
+        self._policy = Policy(options)
         self._codec = Codec(
-            serializer_format=serializer_format,
-            symmetric_encryption_keys=symmetric_encryption_keys,
-            max_message_size=max_message_size,
+            serializer_format=options.serializer_format,
+            symmetric_encryption_keys=options.symmetric_encryption_keys,
+            max_message_size=options.max_message_size,
         )
-        self._settings = Settings(prefix=prefix, policy=self._policy)
-        self.expiry = expiry
-        self.group_expiry = group_expiry
-        self.capacity = capacity
-        self.channel_capacity = channel_capacity or {}
+        self._settings = Settings(prefix=options.prefix, policy=self._policy)
+        self.expiry = options.expiry
+        self.group_expiry = options.group_expiry
+        self.capacity = options.capacity
+        self.channel_capacity = options.channel_capacity or {}
         self._names: PerProcess[_Names] = PerProcess()
         self._counter = itertools.count(1)
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from hybrid_layer.configuration import LayerOptions, ServerOptions
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.policy import Policy
 from hybrid_layer.remote.options import remote_options
@@ -41,8 +42,8 @@ class LocalHalf:
 
 
 def transport(server: Server, prefix: str, half: LocalHalf | None, **policy: Any) -> RemoteTransport:
-    settings = Settings(prefix=prefix, policy=Policy(**policy))
-    options = remote_options(hosts=[server.url], encode=lambda message, where: b"")
+    settings = Settings(prefix=prefix, policy=Policy(LayerOptions(**policy)))
+    options = remote_options(ServerOptions(hosts=[server.url]), "queue", lambda message, where: b"")
     return RemoteTransport(settings, options, None if half is None else half.machine())
 
 
