@@ -45,6 +45,11 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     ChannelFull = channels.exceptions.ChannelFull
     MessageTooLarge = exceptions.MessageTooLarge
 
+    _transports: tuple[Transport, ...]
+    """Every half, set by the subclass."""
+    _group_transport: Transport
+    """The half that carries groups, set by the subclass."""
+
     def __init__(self, options: LayerOptions) -> None:
         self._policy = Policy(options)
         self._codec = Codec(
@@ -66,12 +71,8 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         return self._settings.prefix
 
     def _transport_for(self, channel: str) -> Transport:
-        """The half that carries `channel`."""
-        raise NotImplementedError
-
-    def _transports(self) -> tuple[Transport, ...]:
-        """Every half; the one that carries groups comes last."""
-        raise NotImplementedError
+        """The half that carries `channel`: the only one, unless a subclass has a router."""
+        return self._group_transport
 
     # Channels
 
@@ -136,36 +137,36 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         """Make `channel` a member of `group` for the next `group_expiry` seconds."""
         group = check_group(group)
         channel = check_channel(channel)
-        await self._transports()[-1].group_add(group, channel)
+        await self._group_transport.group_add(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """End the membership of `channel`. A channel that is no member is fine."""
         group = check_group(group)
         channel = check_channel(channel)
-        await self._transports()[-1].group_discard(group, channel)
+        await self._group_transport.group_discard(group, channel)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send `message` to every member. Never raises `ChannelFull`: members at capacity miss it, which is counted."""
         group = check_group(group)
         payload = self._codec.encode(message, f"group {group}")
-        await self._transports()[-1].group_send(group, payload)
+        await self._group_transport.group_send(group, payload)
 
     # The rest
 
     async def flush(self) -> None:
         """Forget every message and group of this prefix. Who waits in `receive` goes on waiting."""
-        for transport in self._transports():
+        for transport in self._transports:
             await transport.flush()
 
     async def close(self) -> None:
         """Give back descriptors, tasks and connections of the running loop. The layer may be used again."""
-        for transport in self._transports():
+        for transport in self._transports:
             await transport.close()
 
     async def statistics(self) -> dict[str, int]:
         """Messages sent and received, and dropped ones by reason."""
         total: dict[str, int] = {}
-        for transport in self._transports():
+        for transport in self._transports:
             for key, value in (await transport.statistics()).items():
                 total[key] = total.get(key, 0) + value
         return total

@@ -15,7 +15,7 @@ from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc.layer import MemoryOptions, local_transport
 from hybrid_layer.options import one_of, shown
 from hybrid_layer.router import Route, Router
-from hybrid_layer.transport import Machine, RemoteHalf, Transport
+from hybrid_layer.transport import RemoteHalf, Transport
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -42,11 +42,14 @@ class HybridChannelLayer(BaseLayer):
         super().__init__(options)
         self.message_memory = options.message_memory
         self.group_memory = options.group_memory
-        self._local = local_transport(self._settings, options)
+        self._local = self._group_transport = local_transport(self._settings, options)
+        self._transports = (self._local,)
         self._remote: RemoteHalf | None = None
         self._router = Router(options.routes)
         if options.hosts is not None:
             self._remote = self._connect(options)
+            self._group_transport = self._remote
+            self._transports = (self._local, self._remote)
         elif options.services is not None:
             raise ConfigurationError(
                 f"services={described_names(options.services)} needs hosts: the Sentinels that know them."
@@ -65,24 +68,15 @@ class HybridChannelLayer(BaseLayer):
 
     def _connect(self, options: HybridOptions) -> RemoteHalf:
         # Imported here, so that a machine-local site does not load the client library.
+        from hybrid_layer.ipc.machine import LocalMachine
         from hybrid_layer.remote.options import remote_options
         from hybrid_layer.remote.transport import remote_transport
 
         router = self._router  # not by way of self, which the remote half must not keep alive
-        machine = Machine(
-            id=self._local.machine_id,
-            deliver=self._local.deliver,
-            has_members=self._local.has_remote_members,
-            mark_members=self._local.mark_remote_members,
-            meet_flush=self._local.meet_remote_flush,
-            keeps=lambda channel: router.route(channel) is Route.LOCAL,
-        )
+        machine = LocalMachine(self._local, lambda channel: router.route(channel) is Route.LOCAL)
         return remote_transport(self._settings, remote_options(options, options.remote, self._codec.encode), machine)
 
     def _transport_for(self, channel: str) -> Transport:
         if self._remote is None or self._router.route(channel) is Route.LOCAL:
             return self._local
         return self._remote
-
-    def _transports(self) -> tuple[Transport, ...]:
-        return (self._local,) if self._remote is None else (self._local, self._remote)

@@ -11,7 +11,7 @@ from hybrid_layer.base import BaseLayer
 from hybrid_layer.configuration import MIB, LayerOptions, option, takes
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import positive_int
-from hybrid_layer.transport import Settings, Transport
+from hybrid_layer.transport import Settings
 
 if TYPE_CHECKING:
     from hybrid_layer.ipc.transport import LocalTransport
@@ -67,10 +67,5 @@ class IPCChannelLayer(BaseLayer):
         super().__init__(options)
         self.message_memory = options.message_memory
         self.group_memory = options.group_memory
-        self._transport = local_transport(self._settings, options)
-
-    def _transport_for(self, channel: str) -> Transport:
-        return self._transport
-
-    def _transports(self) -> tuple[Transport, ...]:
-        return (self._transport,)
+        self._transport = self._group_transport = local_transport(self._settings, options)
+        self._transports = (self._transport,)

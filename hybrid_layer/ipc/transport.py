@@ -12,7 +12,7 @@ from typing import Any, TypeVar, TypeVarTuple
 from channels.exceptions import ChannelFull
 
 from hybrid_layer.clock import monotonic
-from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError, SegmentDamaged
+from hybrid_layer.exceptions import GroupMemoryFull, SegmentDamaged
 from hybrid_layer.identity import PerProcess
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.attachments import acquire, release
@@ -59,7 +59,7 @@ class LocalTransport:
                 await self._call(_core.Segment.open_inbox, part)
             except _core.NoMemory as error:
                 raise ChannelFull(self._no_room(f"the inbox of {part}", error)) from None
-            self._process().receive_on(part)
+            self.process().receive_on(part)
 
     async def send(self, channel: str, payload: bytes) -> None:
         """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`; then nothing was stored."""
@@ -176,43 +176,11 @@ class LocalTransport:
 
     async def statistics(self) -> dict[str, int]:
         """The machine's counters, of all processes, since the segment was made."""
-        return (self._current() or await self._join()).counters.as_dict()
+        return (await self.joined()).counters.as_dict()
 
     def count(self, key: str) -> None:
         """Add one to a counter."""
-        self._process().counters.count(key)
-
-    # The machine, as the remote half sees it
-
-    async def machine_id(self) -> str:
-        """The random id that all processes of this machine read in the segment."""
-        return (self._current() or await self._join()).segment.machine
-
-    async def deliver(self, channel: str, payload: bytes) -> None:
-        """Put a group's message, which came over the remote, into a normal channel's queue; a full one drops it."""
-        try:
-            await self.send(channel, payload)
-        except ChannelFull as error:  # counted where it was found
-            warn(("full", channel), "A group's message to %s was dropped: %s", channel, error)
-
-    def has_remote_members(self) -> bool:
-        """Whether a normal channel of this machine has joined a group on the remote."""
-        return self._process().segment.core.machine_members
-
-    async def mark_remote_members(self) -> None:
-        """Tell all processes of this machine that one has."""
-        (self._current() or await self._join()).segment.core.mark_members()
-
-    def meet_remote_flush(self, incarnation: int, flushes: int) -> None:
-        """Forget this machine's messages, once, if the servers were flushed since it last met them. From any thread."""
-        try:
-            process = self._process()
-        except HybridLayerError as error:  # the servers' side goes on without this machine's
-            warn(("meet flush", self._settings.prefix), "A flush of the servers is not done here: %s", error)
-            return
-        if process.segment.core.meet_remote_flush(incarnation, flushes):
-            process.segment.owe(_core.Segment.flush)
-            process.inbox.clear()
+        self.process().counters.count(key)
 
     # Steps
 
@@ -233,8 +201,12 @@ class LocalTransport:
             process.look()
         return process
 
-    def _process(self) -> ProcessState:
-        """For those that cannot await."""
+    async def joined(self) -> ProcessState:
+        """The state of this process, which attaches if it has not yet."""
+        return self._current() or await self._join()
+
+    def process(self) -> ProcessState:
+        """As `joined`, for callers that cannot await."""
         patience = Patience()
         while True:
             try:

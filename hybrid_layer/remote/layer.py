@@ -8,7 +8,6 @@ from hybrid_layer.base import BaseLayer
 from hybrid_layer.configuration import ServerOptions, takes
 from hybrid_layer.remote.options import remote_options
 from hybrid_layer.remote.transport import remote_transport
-from hybrid_layer.transport import Transport
 
 
 class RedisChannelLayer(BaseLayer):
@@ -19,13 +18,10 @@ class RedisChannelLayer(BaseLayer):
     @takes(ServerOptions)
     def __init__(self, options: ServerOptions) -> None:
         super().__init__(options)
-        self._transport = remote_transport(self._settings, remote_options(options, self._way, self._codec.encode))
-
-    def _transport_for(self, channel: str) -> Transport:
-        return self._transport
-
-    def _transports(self) -> tuple[Transport, ...]:
-        return (self._transport,)
+        self._transport = self._group_transport = remote_transport(
+            self._settings, remote_options(options, self._way, self._codec.encode)
+        )
+        self._transports = (self._transport,)
 
 
 class RedisPubSubChannelLayer(RedisChannelLayer):

@@ -27,7 +27,7 @@ def grind(
     layer: IPCChannelLayer, ledger: Ledger, chunk: int, random_: random.Random, is_working: Callable[[], bool]
 ) -> None:
     """Push and pop on channels that all grinders share, and join, leave and send to a group of theirs."""
-    grinder = _Grinder(layer._transport._process().segment.core, ledger, chunk)
+    grinder = _Grinder(layer._transport.process().segment.core, ledger, chunk)
     while is_working():
         step = random_.choice(_STEPS)
         try:

@@ -18,6 +18,7 @@ import pytest
 from hybrid_layer.exceptions import SegmentDamaged
 from hybrid_layer.ipc import IPCChannelLayer, _core
 from hybrid_layer.ipc import transport as transport_module
+from hybrid_layer.ipc.machine import LocalMachine
 from tests.ipc.damaging import PAGE, Users, damage, writable
 from tests.ipc.tools import (
     check,
@@ -173,8 +174,9 @@ def test_messages_lost_are_counted_once(prefix: str, spawn: Spawn, caplog: pytes
             await layer.send("jobs", {"n": n})
         await layer.send(own, {"n": "lost"})
         await layer.group_send("group", {"n": "lost, too"})
-        machine = await layer._transport.machine_id()
-        await layer._transport.mark_remote_members()
+        machine = LocalMachine(layer._transport, keeps=lambda channel: True)
+        name = await machine.id()
+        await machine.mark_members()
         remove_segment(prefix)
         await eventually(segment_path(prefix).exists, 5)
         await asyncio.sleep(1.1)  # the other one was there first; this one has not looked for a second
@@ -183,9 +185,9 @@ def test_messages_lost_are_counted_once(prefix: str, spawn: Spawn, caplog: pytes
         assert (await layer.statistics())["damaged"] == 7
         await layer.group_send("group", {"n": "still a member"})
         assert await receive(layer, own) == "still a member"
-        assert await layer._transport.machine_id() == machine
-        assert segment_of(layer).core.machine == machine
-        assert layer._transport.has_remote_members()
+        assert await machine.id() == name
+        assert segment_of(layer).core.machine == name
+        assert machine.has_members()
         await layer.send("work", {"n": 1, "reply": ""})
 
     run(main())

@@ -238,7 +238,7 @@ def test_membership_changed_while_it_is_restored(prefix: str, how: str) -> None:
     layer = layer_of(prefix, group_expiry=0.5)
     own = run(layer.new_channel())
     run(layer.group_add("group", own))
-    process = layer._transport._process()
+    process = layer._transport.process()
     segment = segment_of(layer)
     core = segment.core
     membership = ("group", non_local(own), local(own))

@@ -22,7 +22,7 @@ _MEMORY, _DAMAGED = KEYS.index("memory"), KEYS.index("damaged")
 
 def opened(layer: IPCChannelLayer) -> tuple[_core.Segment, str]:
     asyncio.run(layer.new_channel())
-    return segment_of(layer).core, next(iter(layer._transport._process().parts))
+    return segment_of(layer).core, next(iter(layer._transport.process().parts))
 
 
 def failing(number: int, call: Callable[[], T]) -> T | None:

@@ -89,7 +89,7 @@ def test_core_refuses_a_loop_that_has_no_place(prefix: str, how: str) -> None:
     layer, other = layer_of(prefix), layer_of(f"{prefix}.other")
     core = segment_of(layer).core
     asyncio.run(layer.new_channel())
-    inbox = next(iter(layer._transport._process().parts))
+    inbox = next(iter(layer._transport.process().parts))
     loop = -1
     if how == "of another segment":
         loop = segment_of(other).core.open_loop()

@@ -26,7 +26,7 @@ def layer_of(prefix: str, **options: Any) -> IPCChannelLayer:
 
 
 def segment_of(layer: IPCChannelLayer) -> LocalSegment:
-    return layer._transport._process().segment
+    return layer._transport.process().segment
 
 
 def segment_path(prefix: str, user: int | None = None) -> Path:

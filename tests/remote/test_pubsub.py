@@ -284,7 +284,7 @@ async def hold_up_listener(layer: Any, name: str) -> None:
 
 
 def process(layer: Any) -> Any:
-    return layer._transports()[-1]._process()
+    return layer._group_transport._process()
 
 
 def test_a_flush_empties_what_other_processes_took_in(make_pubsub: Make, run: Run) -> None:
