@@ -63,12 +63,12 @@ def release(segment: LocalSegment) -> None:
             return
         del _segments[segment.prefix]
         # Under the lock: closing descriptors here would drop the record locks that the next attachment takes meanwhile.
-        segment.leave()
+        segment.close()
 
 
 @atexit.register
-def _leave_all() -> None:
+def _close_all() -> None:
     for segment in list(_segments.values()):
         if segment.is_own():
-            segment.leave()
+            segment.close()
     _segments.clear()

@@ -13,6 +13,7 @@ from pathlib import Path
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.diagnostics import busy
 from hybrid_layer.ipc.objects import is_file, is_same_file
 from hybrid_layer.ipc.ownership import check_ours, refusals, refuse
 from hybrid_layer.ipc.patience import PAUSE, Contended, Patience
@@ -45,16 +46,16 @@ class LockFile:
             if patiently:
                 contended = self._contended()
                 if patience.is_over(contended.holder):
-                    raise contended.busy()
+                    raise busy(contended)
             elif monotonic() > until:
                 raise self._contended()
             time.sleep(_NAP)
         try:
             yield
         finally:
-            self._give_back()
+            self._unlock()
 
-    def _give_back(self) -> None:
+    def _unlock(self) -> None:
         try:
             fcntl.lockf(self.fd, fcntl.LOCK_UN, 1)
         except OSError as error:
@@ -124,7 +125,7 @@ class LockFile:
             if is_same_file(self.fd, self._path):
                 return True
         except OSError:
-            self._give_back()
+            self._unlock()
             raise
         self.close()
         return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from hybrid_layer.clock import monotonic
-from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import _core
 
 LOCK_REFUSED = (_core.Busy, _core.Damaged, _core.Retired, OSError)
@@ -26,16 +25,10 @@ class Contended(Exception):
         """Who holds it, and since when. The same as before only if that one has not gone on."""
         self.is_queue = is_queue
         """Whether the holder may be waiting for another lock itself, and then is not to blame."""
-        self._what = what
-        self._pid = pid
-
-    def busy(self) -> SegmentBusy:
-        """The error for the caller whose patience is over."""
-        who = "a process that is just coming or leaving" if self._pid is None else process_name(self._pid)
-        return SegmentBusy(
-            f"{self._what} is locked by {who}, which does not go on. It is stopped or being debugged; continue or kill "
-            f"it."
-        )
+        self.what = what
+        """What is locked, for the error."""
+        self.pid = pid
+        """The holder's process, if known; 0 for one of another pid namespace."""
 
 
 class Patience:
@@ -56,16 +49,3 @@ class Patience:
             self._seen.add(holder)
             self._waited = 0.0
         return self._waited >= _LIMIT
-
-
-def process_name(pid: int) -> str:
-    """A process for an error message; 0 is one that has no number in this pid namespace."""
-    import psutil
-
-    if pid == 0:
-        return "a process of another pid namespace (another container)"
-    try:
-        process = psutil.Process(pid)
-        return f"process {pid} ({process.name()}, {process.status()})"
-    except psutil.Error:
-        return f"process {pid}"

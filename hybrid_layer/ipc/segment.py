@@ -69,11 +69,11 @@ class LocalSegment:
         self._damage = Damage(prefix)
         self.machine = identity.random_id()
         """The machine's id: the segment's, which a new one that this process makes takes over."""
-        self._has_left = False
+        self._is_closed = False
         self._reaped = 0
         # Reentrant: the garbage collector may release the last layer object at any allocation, also under it.
         self._lock = threading.RLock()
-        self._is_moving = self._leaves_afterwards = False
+        self._is_moving = self._closes_afterwards = False
         self._identity = identity.this_process()
         self._fd = -1
         """Bears our record locks: the object's descriptor, or in the portable build the lock file's."""
@@ -99,7 +99,7 @@ class LocalSegment:
 
     def is_own(self) -> bool:
         """Whether this process, not a parent of it, has attached, and has not left."""
-        return self._identity.is_current() and not self._has_left
+        return self._identity.is_current() and not self._is_closed
 
     def join(self) -> None:
         """Take a slot in a forked child, which has inherited everything but that. Called when an operation says so.
@@ -108,7 +108,7 @@ class LocalSegment:
         """
         here = identity.this_process()
         if self._heir is not here:
-            self._give_up_inheritance()
+            self._detach()
             self._heir = here
         if self.has_changed_user():
             self._close_files()
@@ -124,11 +124,11 @@ class LocalSegment:
         self._identity = here
         self._has_moved()
 
-    def _give_up_inheritance(self) -> None:
+    def _detach(self) -> None:
         for station in self.stations.all():
             station.close()  # of the parent's loops, which do not run here: before we count as attached
         self._lock = threading.RLock()  # the inherited one may be held by a thread that does not exist here
-        self._is_moving = self._leaves_afterwards = False
+        self._is_moving = self._closes_afterwards = False
         self.wakers = {}
         self._owed.clear()
         self.stations = self._new_stations()
@@ -158,21 +158,21 @@ class LocalSegment:
 
     def _recover(self, lost: _core.Segment, reason: str) -> None:
         with self._lock:
-            if self.core is not lost or self._has_left:
+            if self.core is not lost or self._is_closed:
                 return  # another loop was here first, or the interpreter is ending
             self._is_moving = True
             try:
                 self._follow_user(lost) if reason == "user" else self._move(lost, reason)
             finally:
                 self._is_moving = False
-                if self._leaves_afterwards:
-                    self.leave()
+                if self._closes_afterwards:
+                    self.close()
 
     def _move(self, lost: _core.Segment, reason: str) -> None:
         old_fd = self._fd if self._has_inode() else -1
-        is_given_up = self._damage.give_up(lost, reason)
+        is_retired = self._damage.retire(lost, reason)
         has_members = reason != "truncated" and lost.machine_members
-        if old_fd >= 0 and (_core.PORTABLE or not is_given_up):
+        if old_fd >= 0 and (_core.PORTABLE or not is_retired):
             # The file may be the same, so it has to be closed before its locks are taken: with it they would go.
             os.close(old_fd)
             old_fd = -1
@@ -255,18 +255,18 @@ class LocalSegment:
     def _new_stations(self) -> LoopLocal[Station]:
         return LoopLocal(lambda loop: Station(self, loop), Station.close)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Give the slot back, and remove a segment that nobody uses and nothing is left in."""
         with self._lock:
-            self._leaves_afterwards = self._is_moving
-            if self._is_moving or self._has_left or not self.core.attached or self.core.lost() == "truncated":
+            self._closes_afterwards = self._is_moving
+            if self._is_moving or self._is_closed or not self.core.attached or self.core.lost() == "truncated":
                 return
-            self._has_left = True
+            self._is_closed = True
             for station in self.stations.all():
                 station.remove_doorbell()  # of a loop that was closed without notice, or never
             # The lock file, and what goes wrong with it, matter only for removing a segment.
             with contextlib.suppress(HybridLayerError, OSError), self._lock_file.held(patiently=True):
-                self._leave()
+                self._leave_segment()
             with contextlib.suppress(*LOCK_REFUSED):
                 self.core.leave()  # if that has not come to it
         self._close_files()
@@ -277,7 +277,7 @@ class LocalSegment:
             os.close(self._fd)
         self._fd = -1
 
-    def _leave(self) -> None:
+    def _leave_segment(self) -> None:
         needed = True
         with contextlib.suppress(*LOCK_REFUSED):
             needed = self.core.is_needed()

@@ -94,7 +94,7 @@ class Station:
                 self._fd = -1
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
-            self._give_place_back()
+            self._close_place()
             return
         self._segment.wakers[self.number % _core.LOOPS] = self.wake
 
@@ -111,9 +111,9 @@ class Station:
             if is_file(self._fd, self._inode):  # not if other code has closed it, and perhaps opened its own there
                 os.close(self._fd)
             self._fd = -1
-        self._give_place_back()
+        self._close_place()
 
-    def _give_place_back(self) -> None:
+    def _close_place(self) -> None:
         number, self.number = self.number, -1
         if number < 0:
             return

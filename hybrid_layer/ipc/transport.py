@@ -16,7 +16,7 @@ from hybrid_layer.exceptions import GroupMemoryFull, SegmentDamaged
 from hybrid_layer.identity import PerProcess
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.attachments import acquire, release
-from hybrid_layer.ipc.diagnostics import contended, lock_holder, shm_room
+from hybrid_layer.ipc.diagnostics import busy, contended, lock_holder, shm_room
 from hybrid_layer.ipc.objects import label
 from hybrid_layer.ipc.ownership import refuse
 from hybrid_layer.ipc.patience import PAUSE, Contended, Patience
@@ -213,7 +213,7 @@ class LocalTransport:
                 return self._current() or self._start()
             except Contended as met:
                 if patience.is_over(met.holder):
-                    raise met.busy() from None
+                    raise busy(met) from None
             time.sleep(PAUSE)
 
     async def _join(self) -> ProcessState:
@@ -227,7 +227,7 @@ class LocalTransport:
                 except Contended as met:
                     self._next_try = monotonic() + PAUSE
                     if met.holder == self._stuck:
-                        raise met.busy() from None
+                        raise busy(met) from None
                     is_over = patience.is_over(met.holder)
                     if self._contended is None or self._contended.is_queue or not met.is_queue:
                         self._contended = met
@@ -235,7 +235,7 @@ class LocalTransport:
                 is_over = patience.is_over(self._contended.holder)
             if is_over:
                 self._stuck = self._contended.holder
-                raise self._contended.busy()
+                raise busy(self._contended)
             await sleep(PAUSE)
 
     def _start(self) -> ProcessState:
@@ -248,7 +248,7 @@ class LocalTransport:
         self._contended = None
         own = ProcessState(self._settings, segment)
         if parents is None or segment is not parents.segment:
-            weakref.finalize(self, _let_go, segment, own.parts).atexit = False
+            weakref.finalize(self, _close, segment, own.parts).atexit = False
         return own
 
     def _attach(self, inherited: ProcessState | None) -> LocalSegment:
@@ -279,7 +279,7 @@ class LocalTransport:
                 raise SegmentDamaged(_MAY_BE_LOST) from None
         except _core.Busy:
             if lock_holder(process.segment.core) == self._stuck:
-                raise contended(process.segment.core, self._settings.prefix).busy() from None
+                raise busy(contended(process.segment.core, self._settings.prefix)) from None
         except OSError as error:
             refuse(error, label(process.segment.name))
         return await self._call_again(process, operation, *args)
@@ -299,7 +299,7 @@ class LocalTransport:
                 holder = lock_holder(core)
                 if patience.is_over(holder):
                     self._stuck = holder
-                    raise contended(core, self._settings.prefix).busy() from None
+                    raise busy(contended(core, self._settings.prefix)) from None
             except OSError as error:
                 refuse(error, label(process.segment.name))
 
@@ -327,7 +327,7 @@ class LocalTransport:
         return f"No room for {what}: {why}"
 
 
-def _let_go(segment: LocalSegment, parts: Iterable[str]) -> None:
+def _close(segment: LocalSegment, parts: Iterable[str]) -> None:
     """What a layer object that is collected leaves behind: its inboxes, and perhaps the segment."""
     if segment.is_own():
         for part in parts:

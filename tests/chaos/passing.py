@@ -23,7 +23,7 @@ from typing import NamedTuple
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer
-from hybrid_layer.ipc.attachments import _leave_all
+from hybrid_layer.ipc.attachments import _close_all
 from tests.chaos.segment import SegmentView
 from tests.chaos.zygote import die_with_parent
 from tests.ipc.tools import check, directory_path, is_clean, layer_of, segment_of
@@ -48,7 +48,7 @@ def stay(layer: IPCChannelLayer, plan: Stay) -> None:
     """In a forked process."""
     die_with_parent()
     asyncio.run(_stay(layer, plan))
-    _leave_all()
+    _close_all()
 
 
 async def _stay(layer: IPCChannelLayer, plan: Stay) -> None:
@@ -96,7 +96,7 @@ class Passing:
             f"{what}: {before[what]} before, {after[what]} after" for what in before if before[what] != after[what]
         ]
         async_to_sync(self.layer.flush)()
-        segment_of(self.layer).leave()
+        segment_of(self.layer).close()
         return found if is_clean(self.prefix) else [*found, "something is left in /dev/shm"]
 
     def _pass(self, number: int) -> list[str]:

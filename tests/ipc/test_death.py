@@ -399,6 +399,6 @@ def fork_and_die(parent: Parent, prefix: str, number: int) -> None:
             asyncio.run(main())
             if n % 2:
                 os.kill(os.getpid(), signal.SIGKILL)
-            segment_of(layer).leave()
+            segment_of(layer).close()
             os._exit(0)
         os.waitpid(pid, 0)

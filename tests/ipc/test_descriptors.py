@@ -155,7 +155,7 @@ def fork_while_waiting(parent: Parent, prefix: str) -> None:
             thread = threading.Thread(target=lambda: asyncio.run(in_child()))
             thread.start()
             thread.join()
-            segment_of(layer).leave()
+            segment_of(layer).close()
             assert len(open_descriptors()) <= inherited, open_descriptors()
 
         async def in_child() -> None:

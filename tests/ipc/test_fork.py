@@ -66,7 +66,7 @@ async def fork_while_waiting(parent: Parent, prefix: str) -> None:
         thread = threading.Thread(target=lambda: asyncio.run(main()))
         thread.start()
         thread.join()
-        segment_of(layer).leave()
+        segment_of(layer).close()
 
     wait_for(fork(child))
     assert doorbells(prefix) == bells
@@ -98,7 +98,7 @@ def daemons(parent: Parent, prefix: str) -> None:
                 for _ in range(50):
                     os.open("/dev/null", os.O_RDWR)
             asyncio.run(layer.send("daemon", {"n": opens_others}))
-            segment_of(layer).leave()
+            segment_of(layer).close()
 
         wait_for(fork(child))
         assert core.lost() is None
@@ -236,7 +236,7 @@ def generations(parent: Parent, prefix: str) -> None:
             asyncio.run(main())
             assert segment_of(layer).core.lost() is None
         if depth:
-            segment_of(layer).leave()
+            segment_of(layer).close()
 
     use(0)
     assert alive(layer) == 1
@@ -261,7 +261,7 @@ def another_layer(parent: Parent, prefix: str) -> None:
             assert await receive(another, own) == 1
 
         asyncio.run(main())
-        segment_of(another).leave()
+        segment_of(another).close()
 
     wait_for(fork(child))
     assert core.lost() is None

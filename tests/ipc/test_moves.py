@@ -167,14 +167,14 @@ def collect_while_moving(parent: Parent, prefix: str) -> None:
     layers = [layer_of(prefix)]
     run(layers[0].send("a", {"n": 1}))
     segment = segment_of(layers[0])
-    give_up = segment._damage.give_up
+    retire = segment._damage.retire
 
     def collect(core: _core.Segment, reason: str) -> bool:
         layers.clear()
-        return give_up(core, reason)
+        return retire(core, reason)
 
     remove_segment(prefix)
-    with mock.patch.object(segment._damage, "give_up", collect):
+    with mock.patch.object(segment._damage, "retire", collect):
         assert segment.recover_if_lost()
     assert segment.users == 0
     assert not segment.is_own()
