@@ -12,7 +12,7 @@ from hybrid_layer.inbox import Inbox
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.patience import LOCK_REFUSED
 from hybrid_layer.ipc.segment import LocalSegment
-from hybrid_layer.ipc.station import Station
+from hybrid_layer.ipc.wait_set import WaitSet
 from hybrid_layer.names import local, non_local
 from hybrid_layer.statistics import KEYS, warn
 from hybrid_layer.transport import Settings
@@ -85,27 +85,27 @@ class ProcessState:
         """Make `part` receivable, whose inbox has been opened in the segment."""
         self.parts[part] = Part(self, part)
 
-    def take_in(self, part: str, station: Station) -> None:
+    def take_in(self, part: str, wait_set: WaitSet) -> None:
         """Move messages of an inbox into the buffers of their channels, while somebody in this loop waits for one."""
         has_restored = False
         if self.upheavals != self.segment.upheavals:
             self.restore()
         with self.draining:
             # What nobody waits for stays in the segment, where its sender's capacity holds.
-            while self.inbox.unserved_loop(station.loop) is station.loop:
+            while self.inbox.unserved_loop(wait_set.loop) is wait_set.loop:
                 core = self.segment.core
                 try:
-                    messages, has_more = core.drain(part, station.number)
+                    messages, has_more = core.drain(part, wait_set.number)
                 except (_core.NoMemory, *LOCK_REFUSED):
-                    station.retry_soon(part, partial(self.take_in, part, station))
+                    wait_set.retry_soon(part, partial(self.take_in, part, wait_set))
                     return
                 except _core.Stale:
-                    station.lose_place()  # with another one, it takes in anew
+                    wait_set.lose_place()  # with another one, it takes in anew
                     return
                 except _core.Gone:
                     # The segment does not know us: it is another one, or ours was damaged.
                     if has_restored or not self.restore():
-                        station.retry_soon(part, partial(self.take_in, part, station))
+                        wait_set.retry_soon(part, partial(self.take_in, part, wait_set))
                         return
                     has_restored = True
                     continue
@@ -114,8 +114,8 @@ class ProcessState:
                     self.inbox.deliver([part + name for name in names], payload, deadline, epoch)
                 if not has_more:
                     # Found empty and registered in one step: what comes from now on is announced to this loop.
-                    if station.number >= 0:
-                        station.watched.add(part)
+                    if wait_set.number >= 0:
+                        wait_set.watched.add(part)
                     return
 
     def restore(self) -> bool:
@@ -163,10 +163,10 @@ class Part:
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take in what is there, unless the segment announces to this loop whatever comes."""
         name, process = self._name, self._process
-        station = process.segment.stations.get(loop)
-        if name not in station.watched:
-            take_in = partial(process.take_in, name, station)
-            station.attend(name, take_in, partial(process.inbox.is_awaited, loop))
+        wait_set = process.segment.wait_sets.get(loop)
+        if name not in wait_set.watched:
+            take_in = partial(process.take_in, name, wait_set)
+            wait_set.attend(name, take_in, partial(process.inbox.is_awaited, loop))
             take_in()
 
     def relax(self, loop: asyncio.AbstractEventLoop) -> None:

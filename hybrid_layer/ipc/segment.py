@@ -46,7 +46,7 @@ from hybrid_layer.ipc.objects import (
 )
 from hybrid_layer.ipc.ownership import refusals
 from hybrid_layer.ipc.patience import LOCK_REFUSED, Contended
-from hybrid_layer.ipc.station import Station
+from hybrid_layer.ipc.wait_set import WaitSet
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.statistics import warn
 
@@ -81,7 +81,7 @@ class LocalSegment:
         self.wakers: dict[int, Callable[[], None]] = {}
         """Bit of a loop of this process -> wake that loop; see `wake_loops`."""
         self._owed: deque[tuple[_core.Segment, Callable[[_core.Segment], int | None]]] = deque()
-        self.stations = self._new_stations()
+        self.wait_sets = self._new_wait_sets()
         self._heir: identity.Identity | None = None
         """The forked child that has given up what belongs to its parent."""
         try:
@@ -125,13 +125,13 @@ class LocalSegment:
         self._has_moved()
 
     def _detach(self) -> None:
-        for station in self.stations.all():
-            station.close()  # of the parent's loops, which do not run here: before we count as attached
+        for wait_set in self.wait_sets.all():
+            wait_set.close()  # of the parent's loops, which do not run here: before we count as attached
         self._lock = threading.RLock()  # the inherited one may be held by a thread that does not exist here
         self._is_moving = self._closes_afterwards = False
         self.wakers = {}
         self._owed.clear()
-        self.stations = self._new_stations()
+        self.wait_sets = self._new_wait_sets()
 
     def recover_if_lost(self) -> bool:
         """Move to a new segment if this one cannot be used any more. True: moved, or tried to."""
@@ -252,8 +252,8 @@ class LocalSegment:
             except (_core.Detached, _core.Retired, _core.Stale):
                 continue  # with its segment or slot, the debt is gone
 
-    def _new_stations(self) -> LoopLocal[Station]:
-        return LoopLocal(lambda loop: Station(self, loop), Station.close)
+    def _new_wait_sets(self) -> LoopLocal[WaitSet]:
+        return LoopLocal(lambda loop: WaitSet(self, loop), WaitSet.close)
 
     def close(self) -> None:
         """Give the slot back, and remove a segment that nobody uses and nothing is left in."""
@@ -262,8 +262,8 @@ class LocalSegment:
             if self._is_moving or self._is_closed or not self.core.attached or self.core.lost() == "truncated":
                 return
             self._is_closed = True
-            for station in self.stations.all():
-                station.remove_doorbell()  # of a loop that was closed without notice, or never
+            for wait_set in self.wait_sets.all():
+                wait_set.remove_doorbell()  # of a loop that was closed without notice, or never
             # The lock file, and what goes wrong with it, matter only for removing a segment.
             with contextlib.suppress(HybridLayerError, OSError), self._lock_file.held(patiently=True):
                 self._leave_segment()

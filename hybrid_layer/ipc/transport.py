@@ -91,7 +91,7 @@ class LocalTransport:
         if process is None:
             return self._receive_first(channel)
         if "!" not in channel:
-            return process.segment.stations.get().receive(channel)
+            return process.segment.wait_sets.get().receive(channel)
         part = process.parts.get(non_local(channel))
         if part is None:
             return self._receive_first(channel)
@@ -169,10 +169,10 @@ class LocalTransport:
         """Give back the running loop's doorbell, unless somebody waits there."""
         process = self._own.peek()
         if process is not None:
-            stations = process.segment.stations
-            station = stations.peek(asyncio.get_running_loop())
-            if station is not None and not station.is_in_use():
-                stations.drop(station.loop)
+            wait_sets = process.segment.wait_sets
+            wait_set = wait_sets.peek(asyncio.get_running_loop())
+            if wait_set is not None and not wait_set.is_in_use():
+                wait_sets.drop(wait_set.loop)
 
     async def statistics(self) -> dict[str, int]:
         """The machine's counters, of all processes, since the segment was made."""

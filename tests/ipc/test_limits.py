@@ -148,7 +148,7 @@ def run_out_of_descriptors(parent: Parent, prefix: str) -> None:
                 await layer.close()
         waiting = asyncio.create_task(layer.receive("a"))
         await asyncio.sleep(0.05)
-        assert segment_of(layer).stations.get().number >= 0
+        assert segment_of(layer).wait_sets.get().number >= 0
         assert len(doorbells(prefix)) == 1
         await layer.send("a", {"n": "rung"})
         assert (await waiting)["n"] == "rung"

@@ -78,10 +78,10 @@ def test_unrung_loop_takes_a_place_that_becomes_free(prefix: str) -> None:
         await eventually(lambda: len(doorbells(prefix)) == _core.LOOPS, 5)
         waiting = asyncio.create_task(layer.receive("a"))
         await asyncio.sleep(0.05)
-        station = segment_of(layer).stations.get()
-        assert station.number == -1
+        wait_set = segment_of(layer).wait_sets.get()
+        assert wait_set.number == -1
         end.set()
-        await eventually(lambda: station.number >= 0, 5)
+        await eventually(lambda: wait_set.number >= 0, 5)
         await layer.send("a", {"n": 1})
         assert (await asyncio.wait_for(waiting, 2))["n"] == 1
 
@@ -97,7 +97,7 @@ def test_looks_are_rarer_where_only_inboxes_are_awaited(prefix: str) -> None:
     async def main() -> None:
         own = asyncio.create_task(layer.receive(await layer.new_channel()))
         await asyncio.sleep(0.05)
-        looks = counted(segment_of(layer).stations.get())
+        looks = counted(segment_of(layer).wait_sets.get())
         await asyncio.sleep(2.2)
         before = len(looks)
         assert 1 <= before <= 2
@@ -111,16 +111,16 @@ def test_looks_are_rarer_where_only_inboxes_are_awaited(prefix: str) -> None:
     run(main())
 
 
-def counted(station: Any) -> list[float]:
+def counted(wait_set: Any) -> list[float]:
     """When it looks around, from now on."""
     looks: list[float] = []
-    look = station._look
+    look = wait_set._look
 
     def look_and_count(core: _core.Segment) -> None:
         looks.append(time.monotonic())
         look(core)
 
-    station._look = look_and_count
+    wait_set._look = look_and_count
     return looks
 
 

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import msgpack
 import pytest
 
-from hybrid_layer.ipc import IPCChannelLayer, _core, station
+from hybrid_layer.ipc import IPCChannelLayer, _core, wait_set
 from tests.ipc.tools import eventually, flushed, layer_of, segment_of
 from tests.support.loops import run
 
@@ -18,8 +18,8 @@ from tests.support.loops import run
 @pytest.fixture(autouse=True)
 def unaided(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wake that is missing stays missing."""
-    monkeypatch.setattr(station, "REPOLL", 60.0)
-    monkeypatch.setattr(station, "_INBOX_REPOLL", 60.0)
+    monkeypatch.setattr(wait_set, "REPOLL", 60.0)
+    monkeypatch.setattr(wait_set, "_INBOX_REPOLL", 60.0)
 
 
 @pytest.mark.parametrize("kind", ["normal", "specific"])
@@ -55,7 +55,7 @@ def test_who_comes_later_does_not_overtake(prefix: str) -> None:
     async def main() -> None:
         older = asyncio.create_task(layer.receive("work"))
         await asyncio.sleep(0.05)
-        for n in range(station._TURNS):
+        for n in range(wait_set._TURNS):
             await layer.send("other", {"n": n})
             await layer.receive("other")
         newer = asyncio.create_task(layer.receive("work"))

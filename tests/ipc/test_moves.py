@@ -295,9 +295,9 @@ def test_inbox_lost_to_damage(prefix: str) -> None:
         own, waiting = await waiting_member(layer)
         segment_of(layer).core.close_inbox(own.partition("!")[0] + "!")
         assert check(layer)["members"] == 0
-        station = segment_of(layer).stations.get()
-        station._rebuilds -= 1  # as after a repair
-        station.settle_soon()
+        wait_set = segment_of(layer).wait_sets.get()
+        wait_set._rebuilds -= 1  # as after a repair
+        wait_set.settle_soon()
         await eventually(lambda: check(layer)["members"] == 1, 2)
         await layer.group_send("group", {"n": 1})
         assert (await asyncio.wait_for(waiting, 2))["n"] == 1

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from hybrid_layer.ipc import IPCChannelLayer, _core, station
+from hybrid_layer.ipc import IPCChannelLayer, _core, wait_set
 from tests.ipc.tools import check, layer_of, remove_segment, segment_of
 
 T = TypeVar("T")
@@ -67,8 +67,8 @@ def start_loop() -> Iterator[Callable[[], LoopInThread]]:
 @pytest.fixture
 def only_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody finds a message by looking around."""
-    monkeypatch.setattr(station, "REPOLL", NEVER)
-    monkeypatch.setattr(station, "_INBOX_REPOLL", NEVER)
+    monkeypatch.setattr(wait_set, "REPOLL", NEVER)
+    monkeypatch.setattr(wait_set, "_INBOX_REPOLL", NEVER)
 
 
 def waiting(loop: LoopInThread, layer: IPCChannelLayer, channel: str) -> Future[dict[str, Any]]:

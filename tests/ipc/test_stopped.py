@@ -237,7 +237,7 @@ def test_loops_that_end_meanwhile_give_their_places_back(prefix: str, stopper: M
 
     async def main() -> None:
         waiting = asyncio.create_task(layer.receive("b"))
-        await eventually(lambda: segment_of(layer).stations.get().number >= 0, 2)
+        await eventually(lambda: segment_of(layer).wait_sets.get().number >= 0, 2)
         begin = time.monotonic()
         await layer.send("b", {"n": 2})
         assert (await waiting)["n"] == 2

@@ -10,17 +10,17 @@ import pytest
 
 from hybrid_layer.ipc.process import ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
-from hybrid_layer.ipc.station import Station
+from hybrid_layer.ipc.wait_set import WaitSet
 from tests.ipc.tools import layer_of
 
 Run = Callable[..., Any]
 
 PLACES: list[tuple[type, str]] = [
-    (Station, "_unwait_stale"),
-    (Station, "_notify"),
-    (Station, "_register_anew"),
-    (Station, "_look"),
-    (Station, "_has_doorbell"),
+    (WaitSet, "_unwait_stale"),
+    (WaitSet, "_notify"),
+    (WaitSet, "_register_anew"),
+    (WaitSet, "_look"),
+    (WaitSet, "_has_doorbell"),
     (ProcessState, "take_in"),
     (LocalSegment, "pay_debts"),
     (LocalSegment, "recover_if_lost"),

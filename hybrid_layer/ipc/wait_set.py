@@ -5,7 +5,7 @@ nothing (`_pop`), or `_settle`. Until then nobody rings it, which is half of the
 is on its ready list. So whatever wakes the loop or takes a message schedules a `_settle` behind the coroutines that now
 run.
 
-All methods but `wake` are called in the station's own loop.
+All methods but `wake` are called in the wait set's own loop.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TURNS = 16
 """Messages that `receive` hands out without giving the event loop a turn."""
 
 
-class Station:
+class WaitSet:
     """What `loop` needs to wait at `segment`. Made in the loop, ended by `close`."""
 
     def __init__(self, segment: Attachment, loop: asyncio.AbstractEventLoop) -> None:
