@@ -13,7 +13,7 @@ from pathlib import Path
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.objects import ROOT, lock_bearer
-from hybrid_layer.ipc.patience import Contended
+from hybrid_layer.ipc.stall_detector import Contended
 from hybrid_layer.statistics import warn
 
 

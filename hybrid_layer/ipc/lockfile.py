@@ -16,7 +16,7 @@ from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.diagnostics import busy
 from hybrid_layer.ipc.objects import is_file, is_same_file
 from hybrid_layer.ipc.ownership import check_ours, refusals, refuse
-from hybrid_layer.ipc.patience import PAUSE, Contended, Patience
+from hybrid_layer.ipc.stall_detector import PAUSE, Contended, StallDetector
 
 _NAP = 0.005
 """Seconds: attaching takes one or two milliseconds."""
@@ -35,17 +35,18 @@ class LockFile:
         self._inode = (0, 0)
 
     @contextlib.contextmanager
-    def held(self, *, patiently: bool = False) -> Iterator[None]:
+    def held(self, *, while_progressing: bool = False) -> Iterator[None]:
         """Hold the lock. Makes directory and file if need be.
 
-        Raises `Contended` if it is not had within 50 ms; patiently, as long as those who hold it go on, `SegmentBusy`.
+        Raises `Contended` after 50 ms. With `while_progressing` it waits for as long as holders make progress, and then
+        raises `SegmentBusy`.
         """
-        patience = Patience()
+        detector = StallDetector()
         until = monotonic() + PAUSE
         while not self._try():
-            if patiently:
+            if while_progressing:
                 contended = self._contended()
-                if patience.is_over(contended.holder):
+                if detector.is_stalled(contended.holder):
                     raise busy(contended)
             elif monotonic() > until:
                 raise self._contended()

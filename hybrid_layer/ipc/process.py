@@ -10,8 +10,8 @@ from functools import partial
 from hybrid_layer.clock import monotonic
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.patience import LOCK_REFUSED
 from hybrid_layer.ipc.segment import LocalSegment
+from hybrid_layer.ipc.stall_detector import LOCK_REFUSED
 from hybrid_layer.ipc.wait_set import WaitSet
 from hybrid_layer.names import local, non_local
 from hybrid_layer.statistics import KEYS, warn

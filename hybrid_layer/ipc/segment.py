@@ -45,7 +45,7 @@ from hybrid_layer.ipc.objects import (
     segment_name,
 )
 from hybrid_layer.ipc.ownership import refusals
-from hybrid_layer.ipc.patience import LOCK_REFUSED, Contended
+from hybrid_layer.ipc.stall_detector import LOCK_REFUSED, Contended
 from hybrid_layer.ipc.wait_set import WaitSet
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.statistics import warn
@@ -265,7 +265,7 @@ class LocalSegment:
             for wait_set in self.wait_sets.all():
                 wait_set.remove_doorbell()  # of a loop that was closed without notice, or never
             # The lock file, and what goes wrong with it, matter only for removing a segment.
-            with contextlib.suppress(HybridLayerError, OSError), self._lock_file.held(patiently=True):
+            with contextlib.suppress(HybridLayerError, OSError), self._lock_file.held(while_progressing=True):
                 self._leave_segment()
             with contextlib.suppress(*LOCK_REFUSED):
                 self.core.leave()  # if that has not come to it

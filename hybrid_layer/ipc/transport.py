@@ -19,9 +19,9 @@ from hybrid_layer.ipc.attachments import acquire, release
 from hybrid_layer.ipc.diagnostics import busy, contended, lock_holder, shm_room
 from hybrid_layer.ipc.objects import label
 from hybrid_layer.ipc.ownership import refuse
-from hybrid_layer.ipc.patience import PAUSE, Contended, Patience
 from hybrid_layer.ipc.process import ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
+from hybrid_layer.ipc.stall_detector import PAUSE, Contended, StallDetector
 from hybrid_layer.names import local, non_local
 from hybrid_layer.statistics import KEYS, warn, warn_of_full_members
 from hybrid_layer.timers import sleep
@@ -47,7 +47,7 @@ class LocalTransport:
         """What the last tries to attach have met."""
         self._next_try = 0.0
         self._stuck: Hashable = None
-        """The holder for which a caller's patience was over: the next ones have none."""
+        """The holder that a caller found stalled: later callers do not wait for it."""
 
     # Channels
 
@@ -207,18 +207,18 @@ class LocalTransport:
 
     def process(self) -> ProcessState:
         """As `joined`, for callers that cannot await."""
-        patience = Patience()
+        detector = StallDetector()
         while True:
             try:
                 return self._current() or self._start()
             except Contended as met:
-                if patience.is_over(met.holder):
+                if detector.is_stalled(met.holder):
                     raise busy(met) from None
             time.sleep(PAUSE)
 
     async def _join(self) -> ProcessState:
-        """Attach, with patience for others who do so too, or who hold the segment's lock."""
-        patience = Patience()
+        """Attach. Wait while other processes attach or hold the segment's lock, unless one of them is stalled."""
+        detector = StallDetector()
         while True:
             # A try holds up its event loop: among many callers, one at a time is enough.
             if self._contended is None or monotonic() >= self._next_try:
@@ -228,12 +228,12 @@ class LocalTransport:
                     self._next_try = monotonic() + PAUSE
                     if met.holder == self._stuck:
                         raise busy(met) from None
-                    is_over = patience.is_over(met.holder)
+                    is_stalled = detector.is_stalled(met.holder)
                     if self._contended is None or self._contended.is_queue or not met.is_queue:
                         self._contended = met
             else:
-                is_over = patience.is_over(self._contended.holder)
-            if is_over:
+                is_stalled = detector.is_stalled(self._contended.holder)
+            if is_stalled:
                 self._stuck = self._contended.holder
                 raise busy(self._contended)
             await sleep(PAUSE)
@@ -260,7 +260,7 @@ class LocalTransport:
         return inherited.segment
 
     async def _call(self, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
-        """One operation of the core, with patience for a lock that another process holds."""
+        """Run an operation of the core. Wait for the segment's lock, unless its holder is stalled."""
         process = self._current() or await self._join()
         try:
             return operation(process.segment.core, *args)
@@ -285,7 +285,7 @@ class LocalTransport:
         return await self._call_again(process, operation, *args)
 
     async def _call_again(self, process: ProcessState, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
-        patience = Patience()
+        detector = StallDetector()
         pause = 0.0
         while True:
             await sleep(pause)
@@ -297,7 +297,7 @@ class LocalTransport:
             except _core.Busy:
                 pause = PAUSE
                 holder = lock_holder(core)
-                if patience.is_over(holder):
+                if detector.is_stalled(holder):
                     self._stuck = holder
                     raise busy(contended(core, self._settings.prefix)) from None
             except OSError as error:

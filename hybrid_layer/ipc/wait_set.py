@@ -20,8 +20,8 @@ from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.attachment import Attachment
 from hybrid_layer.ipc.doorbells import make_doorbell
 from hybrid_layer.ipc.objects import is_file
-from hybrid_layer.ipc.patience import LOCK_REFUSED
 from hybrid_layer.ipc.retries import Retries
+from hybrid_layer.ipc.stall_detector import LOCK_REFUSED
 from hybrid_layer.loops import running
 from hybrid_layer.statistics import KEYS, warn
 from hybrid_layer.supervision import Count, Guard, apart

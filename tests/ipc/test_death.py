@@ -342,8 +342,8 @@ def test_lock_holder_that_goes_on(prefix: str, holder: Process) -> None:
     run(main())
 
 
-def test_a_new_channel_takes_the_lock_with_patience(prefix: str, holder: Process) -> None:
-    """Each time: not once with patience and once without."""
+def test_a_new_channel_waits_for_the_lock(prefix: str, holder: Process) -> None:
+    """Each time: not the first time only."""
     layer = layer_of(prefix, message_memory=200 << 20)
     core = segment_of(layer).core
     transport: Any = layer._transport

@@ -166,7 +166,7 @@ def test_killed_in_the_lock_after_all_have_given_up(prefix: str, stopper: MakeSt
 
 
 def test_stopped_twice(prefix: str, stopper: MakeStopper) -> None:
-    """The second time is another wait: patience begins anew."""
+    """The second time is another wait: it lasts as long as the first."""
     layer = layer_of(prefix)
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""Sleeping and ringing as a model: `waiters.c`, `reading.c`, `doorbells.c`, `binding_common.c` (ringing), `wait_set.py`.
+"""A model of sleeping and ringing: `waiters.c`, `reading.c`, `doorbells.c`, `binding_common.c`, `wait_set.py`.
 
 A critical section is one step here, as the model of the lock allows; a process that dies in one leaves it either
 without effect or with the message stored and nobody told, and the segment dirty. Whatever is done without the lock is a
