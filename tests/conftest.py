@@ -164,7 +164,7 @@ def spawn(request: pytest.FixtureRequest) -> Iterator[Callable[..., processes.Pr
 @pytest.fixture(autouse=True)
 def _calm_warnings_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier test was warned of within the last minute is no reason to be silent in this one."""
-    monkeypatch.setattr(statistics, "_process_warnings", statistics.CalmWarnings())
+    monkeypatch.setattr(statistics, "_process_log", statistics.ThrottledLog())
 
 
 @pytest.fixture
