@@ -46,5 +46,5 @@ class LocalMachine:
             warn("meet flush", "A flush of the servers was not repeated in shared memory: %s", error)
             return
         if process.segment.core.meet_remote_flush(incarnation, flushes):
-            process.segment.owe(_core.Segment.flush)
+            process.segment.defer(_core.Segment.flush)
             process.inbox.clear()

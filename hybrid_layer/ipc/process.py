@@ -18,7 +18,7 @@ from hybrid_layer.statistics import KEYS, warn
 from hybrid_layer.transport import Settings
 
 _NUMBERS = {key: number for number, key in enumerate(KEYS)}
-_LOOK = 1.0
+_HOUSEKEEPING = 1.0
 """Seconds between two looks of a sender."""
 _FEW = 1000
 """Memberships that nobody cares to look through."""
@@ -48,7 +48,7 @@ class ProcessState:
 
     def __init__(self, settings: Settings, segment: LocalSegment) -> None:
         self.segment = segment
-        self.upheavals = segment.upheavals
+        self.generation = segment.generation
         self.counters = SegmentCounters(segment)
         self.inbox = Inbox(settings.policy, self.counters, epoch=lambda: segment.core.epoch)
         self.parts: dict[str, Part] = {}
@@ -58,17 +58,17 @@ class ProcessState:
         self._next_purge = _FEW
         self.draining = threading.Lock()
         """Draining and distributing is one step, or two loops could turn the order of two messages."""
-        self.next_look = 0.0
+        self.next_housekeeping = 0.0
         """When a sender makes sure that the segment is still there; receivers do so while they wait."""
 
-    def look(self) -> None:
+    def housekeep(self) -> None:
         """Move if the segment was lost, and tidy up: in a process that only sends, nobody else does."""
-        self.next_look = monotonic() + _LOOK
+        self.next_housekeeping = monotonic() + _HOUSEKEEPING
         self.segment.recover_if_lost()
         self.segment.tidy_up_after_the_dead()
         self.segment.warn_of_unread()
-        self.segment.pay_debts()
-        if self.upheavals != self.segment.upheavals:
+        self.segment.run_deferred()
+        if self.generation != self.segment.generation:
             self.restore()
 
     def remember(self, group: str, channel: str, deadline: float) -> None:
@@ -88,7 +88,7 @@ class ProcessState:
     def take_in(self, part: str, wait_set: WaitSet) -> None:
         """Move messages of an inbox into the buffers of their channels, while somebody in this loop waits for one."""
         has_restored = False
-        if self.upheavals != self.segment.upheavals:
+        if self.generation != self.segment.generation:
             self.restore()
         with self.draining:
             # What nobody waits for stays in the segment, where its sender's capacity holds.
@@ -123,7 +123,7 @@ class ProcessState:
 
         False: that did not work now, and is to be tried again.
         """
-        upheavals = self.segment.upheavals
+        generation = self.segment.generation
         core = self.segment.core
         try:
             for part in list(self.parts):
@@ -134,7 +134,7 @@ class ProcessState:
             cause = str(error) or type(error).__name__
             warn(("restore", self.segment.name), "Memberships are not restored yet: %s", cause)
             return False
-        self.upheavals = upheavals
+        self.generation = generation
         return True
 
     def _restore_membership(self, core: _core.Segment, group: str, channel: str) -> None:

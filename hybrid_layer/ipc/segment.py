@@ -55,7 +55,7 @@ class LocalSegment:
     """This process's attachment to one segment.
 
     `core` is replaced when the process has to move to another segment. Whoever registered something in the segment
-    compares `core` or `upheavals` and registers anew.
+    compares `core` or `generation` and registers again.
     """
 
     def __init__(self, prefix: str, message_memory: int, group_memory: int) -> None:
@@ -64,8 +64,8 @@ class LocalSegment:
         self.group_memory = group_memory
         self._belong_to(os.geteuid())
         self.users = 0
-        self.upheavals = 0
-        """Counts moves, and repairs that have cut something off: either may have cost what this process registered."""
+        self.generation = 0
+        """Of what this process registered. Each move, and each repair that lost something, begins another one."""
         self._damage = Damage(prefix)
         self.machine = identity.random_id()
         """The machine's id: the segment's, which a new one that this process makes takes over."""
@@ -80,7 +80,7 @@ class LocalSegment:
         self._inode = (0, 0)
         self.wakers: dict[int, Callable[[], None]] = {}
         """Bit of a loop of this process -> wake that loop; see `wake_loops`."""
-        self._owed: deque[tuple[_core.Segment, Callable[[_core.Segment], int | None]]] = deque()
+        self._deferred: deque[tuple[_core.Segment, Callable[[_core.Segment], int | None]]] = deque()
         self.wait_sets = self._new_wait_sets()
         self._heir: identity.Identity | None = None
         """The forked child that has given up what belongs to its parent."""
@@ -130,7 +130,7 @@ class LocalSegment:
         self._lock = threading.RLock()  # the inherited one may be held by a thread that does not exist here
         self._is_moving = self._closes_afterwards = False
         self.wakers = {}
-        self._owed.clear()
+        self._deferred.clear()
         self.wait_sets = self._new_wait_sets()
 
     def recover_if_lost(self) -> bool:
@@ -140,7 +140,7 @@ class LocalSegment:
         if self.is_own():
             reason = "user" if self.has_changed_user() else self._damage.why_lost(core)
         if reason is None and self._damage.has_cost(core):
-            self.upheavals += 1
+            self.generation += 1
         if reason is None or reason == "fork":
             return False
         try:
@@ -215,7 +215,7 @@ class LocalSegment:
 
     def _has_moved(self) -> None:
         self._damage.attached(self.core)
-        self.upheavals += 1
+        self.generation += 1
 
     def _has_descriptor(self) -> bool:
         return self._has_inode() and os.fstat(self._fd).st_nlink > 0
@@ -232,25 +232,25 @@ class LocalSegment:
             if waker is not None:
                 waker()
 
-    def owe(self, operation: Callable[[_core.Segment], int | None]) -> None:
+    def defer(self, operation: Callable[[_core.Segment], int | None]) -> None:
         """Do what has to be done before long, now or when the lock can be acquired. It may return loops to wake."""
-        self._owed.append((self.core, operation))
-        self.pay_debts()
+        self._deferred.append((self.core, operation))
+        self.run_deferred()
 
-    def pay_debts(self) -> None:
+    def run_deferred(self) -> None:
         """Try again what could not be done when it was due."""
-        for _ in range(len(self._owed)):
+        for _ in range(len(self._deferred)):
             try:
-                core, operation = self._owed.popleft()
+                core, operation = self._deferred.popleft()
             except IndexError:
-                return  # another thread pays them
+                return  # another thread runs them
             try:
                 self.wake_loops((operation(core) or 0) if core is self.core else 0)
             except (_core.Busy, _core.Damaged, OSError):
-                self._owed.append((core, operation))
+                self._deferred.append((core, operation))
                 return
             except (_core.Detached, _core.Retired, _core.Stale):
-                continue  # with its segment or slot, the debt is gone
+                continue  # what it was for has gone with its segment or slot
 
     def _new_wait_sets(self) -> LoopLocal[WaitSet]:
         return LoopLocal(lambda loop: WaitSet(self, loop), WaitSet.close)

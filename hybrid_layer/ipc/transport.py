@@ -64,8 +64,8 @@ class LocalTransport:
     async def send(self, channel: str, payload: bytes) -> None:
         """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`; then nothing was stored."""
         process = self._current() or await self._join()
-        if monotonic() >= process.next_look:
-            process.look()
+        if monotonic() >= process.next_housekeeping:
+            process.housekeep()
         part, name = (non_local(channel), local(channel)) if "!" in channel else (channel, "")
         capacity = self._settings.policy.capacity_for(channel)
         try:
@@ -131,8 +131,8 @@ class LocalTransport:
     async def group_send(self, group: str, payload: bytes) -> None:
         """Give `payload` to every member; who is at capacity misses it, which is counted."""
         process = self._current() or await self._join()
-        if monotonic() >= process.next_look:
-            process.look()
+        if monotonic() >= process.next_housekeeping:
+            process.housekeep()
         policy = self._settings.policy
         capacities: dict[str, int] = {}
         if not policy.uniform:
@@ -187,7 +187,7 @@ class LocalTransport:
     def _current(self) -> ProcessState | None:
         """None: this process has not attached yet."""
         process = self._own.peek()
-        if process is not None and process.upheavals != process.segment.upheavals:
+        if process is not None and process.generation != process.segment.generation:
             process.restore()
         return process
 
@@ -198,7 +198,7 @@ class LocalTransport:
         """
         process = self._current() or await self._join()
         if process.segment.has_changed_user():
-            process.look()
+            process.housekeep()
         return process
 
     async def joined(self) -> ProcessState:
@@ -267,12 +267,12 @@ class LocalTransport:
         except _core.Detached:
             # The process has left at its exit, which this thread goes on after; or it is just moving.
             if process.segment.is_own():
-                process.look()
+                process.housekeep()
             else:
                 self._own.clear()
                 process = await self._join()
         except _core.Retired:
-            process.look()
+            process.housekeep()
         except _core.Damaged:
             # Whoever takes the lock next repairs the segment. But part of a send may have arrived, and is not repeated.
             if operation in _SENDS:
@@ -331,7 +331,7 @@ def _close(segment: LocalSegment, parts: Iterable[str]) -> None:
     """What a layer object that is collected leaves behind: its inboxes, and perhaps the segment."""
     if segment.is_own():
         for part in parts:
-            segment.owe(methodcaller("close_inbox", part))
+            segment.defer(methodcaller("close_inbox", part))
     release(segment)
 
 

@@ -144,7 +144,7 @@ def test_large_payload_that_cannot_be_read(prefix: str, kind: str) -> None:
 
 @pytest.mark.parametrize("what", ["all", "segment"])
 def test_removed_under_the_living(prefix: str, spawn: Spawn, what: str) -> None:
-    """As systemd's RemoveIPC does it: waiting processes have a new one within a look around, 250 ms."""
+    """As systemd's RemoveIPC does it: waiting processes have a new one with the next housekeeping, 250 ms."""
     users = Users(spawn, prefix, 3)
     users.await_recovery(10)
     times = []

@@ -112,15 +112,15 @@ def test_looks_are_rarer_where_only_inboxes_are_awaited(prefix: str) -> None:
 
 
 def counted(wait_set: Any) -> list[float]:
-    """When it looks around, from now on."""
+    """When it does its housekeeping, from now on."""
     looks: list[float] = []
-    look = wait_set._look
+    look = wait_set._look_by_name
 
     def look_and_count(core: _core.Segment) -> None:
         looks.append(time.monotonic())
         look(core)
 
-    wait_set._look = look_and_count
+    wait_set._look_by_name = look_and_count
     return looks
 
 

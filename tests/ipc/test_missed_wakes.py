@@ -1,4 +1,4 @@
-"""Readers that come, go and give their loop its turns, where nobody looks around for what was missed."""
+"""Readers that come, go and give their loop its turns, where no housekeeping finds what was missed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_who_comes_later_does_not_overtake(prefix: str) -> None:
     async def main() -> None:
         older = asyncio.create_task(layer.receive("work"))
         await asyncio.sleep(0.05)
-        for n in range(wait_set._TURNS):
+        for n in range(wait_set._BUDGET):
             await layer.send("other", {"n": n})
             await layer.receive("other")
         newer = asyncio.create_task(layer.receive("work"))

@@ -32,7 +32,7 @@ MUTANTS = {
     "oldest waiter": "the oldest waiter is woken, asleep or not",
     "no next": "a pop that leaves messages wakes nobody",
     "no next on cancel": "a cancelled wait wakes nobody",
-    "no look around": "a sleeping loop does not look for itself",
+    "no housekeeping": "a sleeping loop does not look for itself",
     "own rings only": "after a rebuild only who has somebody to ring rings everybody",
     "rebuild unnoticed": "a loop does not compare the number of rebuilds",
     "sleeps over it": "a pop that finds nothing goes to sleep although another channel is ready",
@@ -318,7 +318,7 @@ class Ringing:
         if (
             any(consumer.at in ("waits", "woken") for consumer in a.consumers)
             and self.clock
-            and self.without != "no look around"
+            and self.without != "no housekeeping"
         ):
             state = self.enter(s, n, rings=False)
             b = state.actors[n]

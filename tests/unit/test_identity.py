@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -11,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hybrid_layer.identity import PerProcess
+from tests.support.forked import fork, wait_for
 
 
 class Value:
@@ -68,13 +68,17 @@ def test_a_child_makes_its_own_and_keeps_that_of_its_parent() -> None:
     thread = threading.Thread(target=slow.get, args=[make_slowly])
     thread.start()
     entered.wait()
-    child = os.fork()
-    if not child:
-        is_right = holder.peek() is None and holder.last is parents()
-        is_right = is_right and holder.get(Value) is not parents() and slow.get(Value) is slow.peek()
-        del holder
-        os._exit(0 if is_right and parents() is not None else 1)
+
+    def check() -> None:
+        assert holder.peek() is None
+        assert holder.last is parents()
+        assert holder.get(Value) is not parents()
+        assert slow.get(Value) is slow.peek()
+        holder.clear()
+        assert parents() is not None
+
+    child = fork(check)
     end.set()
     thread.join()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    wait_for(child)
     assert holder.peek() is parents()
