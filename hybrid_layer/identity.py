@@ -16,7 +16,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
+
+T = TypeVar("T")
 
 _WIPE_ON_FORK = 18  # MADV_WIPEONFORK of Linux >= 4.14
 
@@ -51,11 +53,13 @@ def _page() -> _Page:
 class Identity:
     """A process. Compared by object identity only."""
 
-    __slots__ = ("page",)
+    __slots__ = ("lock", "page")
 
     def __init__(self) -> None:
         self.page = _page()
         """``page[0]`` is 1 in this process, and 0 in its children. For those that ask for each message."""
+        self.lock = threading.RLock()
+        """For what is made once in this process; `PerProcess` holds it. Reentrant: making may call code of users."""
 
     def is_current(self) -> bool:
         """Whether this is the process that runs, not a parent of it."""
@@ -73,6 +77,46 @@ def this_process() -> Identity:
     if not _own.page[0]:
         _renew()
     return _own
+
+
+_PAGE_OF_NONE: _Page = b"\x00"
+_inherited: list[object] = []
+"""Values of parents, kept alive in their children: to destroy one could touch what its parent still uses."""
+
+
+class PerProcess(Generic[T]):
+    """One `T` per process, made at first use; a forked child makes its own. Any thread may use it."""
+
+    __slots__ = ("_page", "last")
+
+    def __init__(self) -> None:
+        self._page = _PAGE_OF_NONE
+        self.last: T | None = None
+        """The value that was made last, by this process or by a parent: of a parent's, a child may use no lock."""
+
+    def peek(self) -> T | None:
+        """The value of this process, None before the first `get`."""
+        return self.last if self._page[0] else None
+
+    def get(self, make: Callable[[], T]) -> T:
+        """The value of this process, from `make` if there is none. Raises what `make` raises, and then keeps none."""
+        value = self.peek()
+        if value is None:
+            here = this_process()
+            with here.lock:
+                value = self.peek()
+                if value is None:
+                    value = make()
+                    if self.last is not None:
+                        _inherited.append(self.last)
+                    self.last = value
+                    self._page = here.page  # last: from here on other threads find the value
+        return value
+
+    def clear(self) -> None:
+        """Have the next `get` make another value in this process, too."""
+        self._page = _PAGE_OF_NONE
+        self.last = None
 
 
 def in_child(renew: Callable[[], None]) -> None:

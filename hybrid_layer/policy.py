@@ -4,13 +4,13 @@ One Policy is shared by both halves of a layer, so that a channel's capacity nev
 It knows nothing of storage: it answers, others act.
 """
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 
+from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.names import non_local
-from hybrid_layer.options import compiled_pattern, positive_int, positive_number, shown
+from hybrid_layer.options import compiled_pattern, positive_int, shown
 
 
 class Policy:
@@ -21,19 +21,11 @@ class Policy:
     full name or by its non-local part.
     """
 
-    def __init__(
-        self,
-        *,
-        expiry: float | int = 60,
-        group_expiry: float | int = 86400,
-        capacity: int = 100,
-        channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
-    ) -> None:
-        self.expiry = positive_number("expiry", expiry)
-        self.group_expiry = positive_number("group_expiry", group_expiry)
-        self.capacity = positive_int("capacity", capacity)
-        if channel_capacity is None:
-            channel_capacity = {}
+    def __init__(self, options: LayerOptions) -> None:
+        self.expiry = options.expiry
+        self.group_expiry = options.group_expiry
+        self.capacity = options.capacity
+        channel_capacity = {} if options.channel_capacity is None else options.channel_capacity
         if not isinstance(channel_capacity, Mapping):
             raise ConfigurationError(
                 "channel_capacity must be a dict of patterns and capacities, such as {'http.request': 200}, not "

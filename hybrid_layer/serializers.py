@@ -18,7 +18,7 @@ from hybrid_layer import messages
 from hybrid_layer.envelope import enclosed, opened
 from hybrid_layer.exceptions import ConfigurationError, InvalidMessageValue, MessageTooLarge, Undecodable
 from hybrid_layer.interruption import is_foreign
-from hybrid_layer.options import did_you_mean, positive_int, shown
+from hybrid_layer.options import did_you_mean, shown
 
 
 class Serializer(Protocol):
@@ -140,7 +140,7 @@ class Codec:
             )
         self._format = serializer_format
         self._serializer = _serializers[serializer_format]
-        self._max_message_size = positive_int("max_message_size", max_message_size)
+        self._max_message_size = max_message_size
         self._cipher = None if not symmetric_encryption_keys else _cipher(symmetric_encryption_keys)
         # The members of a group in one process get the same bytes object, one after the other. What follows is kept in
         # tuples, so that threads find together what belongs together.

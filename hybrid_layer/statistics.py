@@ -20,7 +20,7 @@ MAX_WARN_KEYS = 200
 logger = logging.getLogger("hybrid_layer")
 
 
-class CalmWarnings:
+class ThrottledLog:
     """Logs at most one warning a minute for each key, of which it remembers a bounded number."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -75,7 +75,7 @@ class Counters(Protocol):
         """Add ``n`` to the counter ``key``, one of KEYS."""
 
     def warn(self, key: Hashable, text: str, *args: object) -> None:
-        """Warn of a drop, calmly."""
+        """Warn of a drop, at most once a minute for each key."""
 
 
 def tell_slow(counters: Counters, policy: Policy, name: str) -> None:
@@ -89,14 +89,14 @@ def tell_slow(counters: Counters, policy: Policy, name: str) -> None:
 
 
 class Statistics:
-    """Counters and calm warnings of one layer object in one process. Any thread may call any method."""
+    """Counters and throttled warnings of one layer object in one process. Any thread may call any method."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         # Counts by thread, each written by its own thread only. A lock would do as well but for two cases in which it
         # stays locked forever: a fork while another thread holds it, and a finalizer that counts while we hold it.
         # Thread ids are used again, so there are no more entries than threads that lived at one time.
         self._by_thread: dict[int, dict[str, int]] = {}
-        self._warnings = CalmWarnings(clock)
+        self._log = ThrottledLog(clock)
 
     def count(self, key: str, n: int = 1) -> None:
         """Add ``n`` to the counter ``key``, one of KEYS."""
@@ -114,10 +114,10 @@ class Statistics:
 
     def warn(self, key: Hashable, text: str, *args: object) -> None:
         """Log ``text % args``, a WARNING, unless one with this key was logged within the last minute."""
-        self._warnings.warn(key, text, *args)
+        self._log.warn(key, text, *args)
 
 
-_process_warnings = CalmWarnings()
+_process_log = ThrottledLog()
 
 
 def warn(key: Hashable, text: str, *args: object, error: BaseException | None = None) -> None:
@@ -125,7 +125,7 @@ def warn(key: Hashable, text: str, *args: object, error: BaseException | None = 
 
     With `error`, its traceback is logged too.
     """
-    _process_warnings.warn(key, text, *args, error=error)
+    _process_log.warn(key, text, *args, error=error)
 
 
 def warn_of_full_members(group: str, dropped: int) -> None:

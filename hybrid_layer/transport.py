@@ -5,8 +5,7 @@ A transport moves bytes. Names are checked, messages encoded and decoded before 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Protocol
 
 from hybrid_layer.options import check_prefix
@@ -69,23 +68,27 @@ class RemoteHalf(Transport, Protocol):
         """Read the machine's inbox from now on, whenever the machine has members."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Protocol):
     """The machine as the remote half sees it: one inbox for the normal channels that are members of groups.
 
     Normal channels live in the machine's shared memory, groups on the servers. So the servers know the machine as one
     reader; whichever of its processes reads the machine's inbox puts the message into the local queue.
     """
 
-    id: Callable[[], Awaitable[str]]
-    """The random id that all processes of this machine share."""
-    deliver: Callable[[str, bytes], Awaitable[None]]
-    """Put a payload into the local queue of a normal channel; a full one drops and counts."""
-    has_members: Callable[[], bool]
-    """Whether some process of this machine has added a normal channel to a group, so that the inbox must be read."""
-    mark_members: Callable[[], Awaitable[None]]
-    """Make `has_members` true for all processes of the machine."""
-    meet_flush: Callable[[int, int], None] = lambda incarnation, flushes: None
-    """Take note of a flush of the servers: the incarnation of their data (32 bits), and how many it has seen."""
-    keeps: Callable[[str], bool] = lambda channel: True
-    """Whether the queue of a normal channel is on the machine. If not, it is on the servers, and a member there."""
+    async def id(self) -> str:
+        """The random id that all processes of this machine share."""
+
+    async def deliver(self, channel: str, payload: bytes) -> None:
+        """Put a payload into the local queue of a normal channel; a full one drops and counts."""
+
+    def has_members(self) -> bool:
+        """Whether a process of this machine has added a normal channel to a group, so that the inbox must be read."""
+
+    async def mark_members(self) -> None:
+        """Make `has_members` true for all processes of the machine."""
+
+    def meet_flush(self, incarnation: int, flushes: int) -> None:
+        """Take note of a flush of the servers: the incarnation of their data (32 bits), and how many it has seen."""
+
+    def keeps(self, channel: str, /) -> bool:
+        """Whether the queue of a normal channel is on the machine. If not, it is on the servers, and a member there."""

@@ -28,10 +28,10 @@ class Attachment(Protocol):
     def wake_loops(self, loops: int) -> None:
         """Wake event loops of this process: bit n is the loop with number n."""
 
-    def owe(self, operation: Callable[[_core.Segment], int | None]) -> None:
+    def defer(self, operation: Callable[[_core.Segment], int | None]) -> None:
         """Do what has to be done before long, now or when the lock can be acquired. It may return loops to wake."""
 
-    def pay_debts(self) -> None:
+    def run_deferred(self) -> None:
         """Try again what could not be done when it was due."""
 
     def tidy_up_after_the_dead(self) -> None:

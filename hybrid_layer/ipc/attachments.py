@@ -5,16 +5,16 @@ from __future__ import annotations
 import atexit
 import threading
 
-from hybrid_layer import identity
 from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.identity import PerProcess
 from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.sweeping import sweep
 
 _segments: dict[str, LocalSegment] = {}
 has_swept = False
 """Whether this process, or one that it was forked from, has looked for what others left."""
-# Reentrant: the garbage collector may release a layer at any allocation, also at one made under this lock.
-_registry_lock = threading.RLock()
+_registry: PerProcess[threading.RLock] = PerProcess()
+"""Its lock. Reentrant: the garbage collector may release a layer at any allocation, also under this lock."""
 
 
 def acquire(prefix: str, message_memory: int, group_memory: int) -> LocalSegment:
@@ -23,7 +23,7 @@ def acquire(prefix: str, message_memory: int, group_memory: int) -> LocalSegment
     Raises `ConfigurationError` (sizes differ from those of a segment in use; a stranger's files; no room),
     `TooManyProcesses`, `SegmentDamaged`, and `Contended` for who should try again.
     """
-    with _registry_lock:
+    with _registry.get(threading.RLock):
         segment = _segments.get(prefix)
         if segment is None:
             segment = _segments[prefix] = LocalSegment(prefix, message_memory, group_memory)
@@ -57,27 +57,18 @@ def _sweep_once() -> None:
 
 def release(segment: LocalSegment) -> None:
     """Give an attachment back; the last one leaves the segment."""
-    identity.this_process()  # renews the lock in a child that has not heard of the fork
-    with _registry_lock:
+    with _registry.get(threading.RLock):
         segment.users -= 1
         if segment.users > 0 or _segments.get(segment.prefix) is not segment:
             return
         del _segments[segment.prefix]
         # Under the lock: closing descriptors here would drop the record locks that the next attachment takes meanwhile.
-        segment.leave()
+        segment.close()
 
 
 @atexit.register
-def _leave_all() -> None:
+def _close_all() -> None:
     for segment in list(_segments.values()):
         if segment.is_own():
-            segment.leave()
+            segment.close()
     _segments.clear()
-
-
-def _renew_registry() -> None:
-    global _registry_lock
-    _registry_lock = threading.RLock()
-
-
-identity.in_child(_renew_registry)

@@ -66,7 +66,7 @@ class Damage:
         self._met.extend([now] * min(repairs, _MOST))
         return "repairs" if len(self._met) == _MOST and now - self._met[0] < _WITHIN else None
 
-    def give_up(self, core: _core.Segment, reason: str) -> bool:
+    def retire(self, core: _core.Segment, reason: str) -> bool:
         """Send all processes away from a segment that is lost for all of them. False: only this one has lost it."""
         if reason not in _WHY:
             text = "some code closed descriptors that are not its own. Attaching anew."

@@ -10,9 +10,10 @@ import re
 from collections.abc import Hashable
 from pathlib import Path
 
+from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.objects import ROOT, lock_bearer
-from hybrid_layer.ipc.patience import Contended, process_name
+from hybrid_layer.ipc.stall_detector import Contended
 from hybrid_layer.statistics import warn
 
 
@@ -38,6 +39,28 @@ def contended(core: _core.Segment, prefix: str) -> Contended:
     slot = (core.lock_word >> 1 & 0x7FF) - 1
     pids = [pid for number, _, pid, is_alive in core.processes() if number == slot and is_alive]
     return Contended(f"The segment of prefix {prefix!r}", holder, pids[0] if pids else None)
+
+
+def busy(contended: Contended) -> SegmentBusy:
+    """The error for a caller that has waited long enough."""
+    who = "a process that is just coming or leaving" if contended.pid is None else process_name(contended.pid)
+    return SegmentBusy(
+        f"{contended.what} is locked by {who}, which does not go on. It is stopped or being debugged; "
+        "continue or kill it."
+    )
+
+
+def process_name(pid: int) -> str:
+    """A process for an error message; 0 is one that has no number in this pid namespace."""
+    import psutil
+
+    if pid == 0:
+        return "a process of another pid namespace (another container)"
+    try:
+        process = psutil.Process(pid)
+        return f"process {pid} ({process.name()}, {process.status()})"
+    except psutil.Error:
+        return f"process {pid}"
 
 
 def shm_room() -> str:

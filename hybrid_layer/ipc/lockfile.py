@@ -13,9 +13,10 @@ from pathlib import Path
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.diagnostics import busy
 from hybrid_layer.ipc.objects import is_file, is_same_file
 from hybrid_layer.ipc.ownership import check_ours, refusals, refuse
-from hybrid_layer.ipc.patience import PAUSE, Contended, Patience
+from hybrid_layer.ipc.stall_detector import PAUSE, Contended, StallDetector
 
 _NAP = 0.005
 """Seconds: attaching takes one or two milliseconds."""
@@ -34,27 +35,28 @@ class LockFile:
         self._inode = (0, 0)
 
     @contextlib.contextmanager
-    def held(self, *, patiently: bool = False) -> Iterator[None]:
+    def held(self, *, while_progressing: bool = False) -> Iterator[None]:
         """Hold the lock. Makes directory and file if need be.
 
-        Raises `Contended` if it is not had within 50 ms; patiently, as long as those who hold it go on, `SegmentBusy`.
+        Raises `Contended` after 50 ms. With `while_progressing` it waits for as long as holders make progress, and then
+        raises `SegmentBusy`.
         """
-        patience = Patience()
+        detector = StallDetector()
         until = monotonic() + PAUSE
         while not self._try():
-            if patiently:
+            if while_progressing:
                 contended = self._contended()
-                if patience.is_over(contended.holder):
-                    raise contended.busy()
+                if detector.is_stalled(contended.holder):
+                    raise busy(contended)
             elif monotonic() > until:
                 raise self._contended()
             time.sleep(_NAP)
         try:
             yield
         finally:
-            self._give_back()
+            self._unlock()
 
-    def _give_back(self) -> None:
+    def _unlock(self) -> None:
         try:
             fcntl.lockf(self.fd, fcntl.LOCK_UN, 1)
         except OSError as error:
@@ -124,7 +126,7 @@ class LockFile:
             if is_same_file(self.fd, self._path):
                 return True
         except OSError:
-            self._give_back()
+            self._unlock()
             raise
         self.close()
         return False

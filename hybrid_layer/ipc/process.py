@@ -7,19 +7,18 @@ import threading
 from collections.abc import Hashable
 from functools import partial
 
-from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.patience import LOCK_REFUSED
 from hybrid_layer.ipc.segment import LocalSegment
-from hybrid_layer.ipc.station import Station
+from hybrid_layer.ipc.stall_detector import LOCK_REFUSED
+from hybrid_layer.ipc.wait_set import WaitSet
 from hybrid_layer.names import local, non_local
 from hybrid_layer.statistics import KEYS, warn
 from hybrid_layer.transport import Settings
 
 _NUMBERS = {key: number for number, key in enumerate(KEYS)}
-_LOOK = 1.0
+_HOUSEKEEPING = 1.0
 """Seconds between two looks of a sender."""
 _FEW = 1000
 """Memberships that nobody cares to look through."""
@@ -48,9 +47,8 @@ class ProcessState:
     """What one layer object has in one process. A forked child makes its own and touches no lock of this one."""
 
     def __init__(self, settings: Settings, segment: LocalSegment) -> None:
-        self.identity = identity.this_process()
         self.segment = segment
-        self.upheavals = segment.upheavals
+        self.generation = segment.generation
         self.counters = SegmentCounters(segment)
         self.inbox = Inbox(settings.policy, self.counters, epoch=lambda: segment.core.epoch)
         self.parts: dict[str, Part] = {}
@@ -60,17 +58,17 @@ class ProcessState:
         self._next_purge = _FEW
         self.draining = threading.Lock()
         """Draining and distributing is one step, or two loops could turn the order of two messages."""
-        self.next_look = 0.0
+        self.next_housekeeping = 0.0
         """When a sender makes sure that the segment is still there; receivers do so while they wait."""
 
-    def look(self) -> None:
+    def housekeep(self) -> None:
         """Move if the segment was lost, and tidy up: in a process that only sends, nobody else does."""
-        self.next_look = monotonic() + _LOOK
+        self.next_housekeeping = monotonic() + _HOUSEKEEPING
         self.segment.recover_if_lost()
         self.segment.tidy_up_after_the_dead()
         self.segment.warn_of_unread()
-        self.segment.pay_debts()
-        if self.upheavals != self.segment.upheavals:
+        self.segment.run_deferred()
+        if self.generation != self.segment.generation:
             self.restore()
 
     def remember(self, group: str, channel: str, deadline: float) -> None:
@@ -87,27 +85,27 @@ class ProcessState:
         """Make `part` receivable, whose inbox has been opened in the segment."""
         self.parts[part] = Part(self, part)
 
-    def take_in(self, part: str, station: Station) -> None:
+    def take_in(self, part: str, wait_set: WaitSet) -> None:
         """Move messages of an inbox into the buffers of their channels, while somebody in this loop waits for one."""
         has_restored = False
-        if self.upheavals != self.segment.upheavals:
+        if self.generation != self.segment.generation:
             self.restore()
         with self.draining:
             # What nobody waits for stays in the segment, where its sender's capacity holds.
-            while self.inbox.unserved_loop(station.loop) is station.loop:
+            while self.inbox.unserved_loop(wait_set.loop) is wait_set.loop:
                 core = self.segment.core
                 try:
-                    messages, has_more = core.drain(part, station.number)
+                    messages, has_more = core.drain(part, wait_set.number)
                 except (_core.NoMemory, *LOCK_REFUSED):
-                    station.retry_soon(part, partial(self.take_in, part, station))
+                    wait_set.retry_soon(part, partial(self.take_in, part, wait_set))
                     return
                 except _core.Stale:
-                    station.lose_place()  # with another one, it takes in anew
+                    wait_set.lose_place()  # with another one, it takes in anew
                     return
                 except _core.Gone:
                     # The segment does not know us: it is another one, or ours was damaged.
                     if has_restored or not self.restore():
-                        station.retry_soon(part, partial(self.take_in, part, station))
+                        wait_set.retry_soon(part, partial(self.take_in, part, wait_set))
                         return
                     has_restored = True
                     continue
@@ -116,8 +114,8 @@ class ProcessState:
                     self.inbox.deliver([part + name for name in names], payload, deadline, epoch)
                 if not has_more:
                     # Found empty and registered in one step: what comes from now on is announced to this loop.
-                    if station.number >= 0:
-                        station.watched.add(part)
+                    if wait_set.number >= 0:
+                        wait_set.watched.add(part)
                     return
 
     def restore(self) -> bool:
@@ -125,7 +123,7 @@ class ProcessState:
 
         False: that did not work now, and is to be tried again.
         """
-        upheavals = self.segment.upheavals
+        generation = self.segment.generation
         core = self.segment.core
         try:
             for part in list(self.parts):
@@ -136,7 +134,7 @@ class ProcessState:
             cause = str(error) or type(error).__name__
             warn(("restore", self.segment.name), "Memberships are not restored yet: %s", cause)
             return False
-        self.upheavals = upheavals
+        self.generation = generation
         return True
 
     def _restore_membership(self, core: _core.Segment, group: str, channel: str) -> None:
@@ -165,10 +163,10 @@ class Part:
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take in what is there, unless the segment announces to this loop whatever comes."""
         name, process = self._name, self._process
-        station = process.segment.stations.get(loop)
-        if name not in station.watched:
-            take_in = partial(process.take_in, name, station)
-            station.attend(name, take_in, partial(process.inbox.is_awaited, loop))
+        wait_set = process.segment.wait_sets.get(loop)
+        if name not in wait_set.watched:
+            take_in = partial(process.take_in, name, wait_set)
+            wait_set.attend(name, take_in, partial(process.inbox.is_awaited, loop))
             take_in()
 
     def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable
 
-from hybrid_layer.ipc.patience import PAUSE
+from hybrid_layer.ipc.stall_detector import PAUSE
 from hybrid_layer.supervision import Guard
 from hybrid_layer.timers import call_later
 

@@ -45,8 +45,8 @@ from hybrid_layer.ipc.objects import (
     segment_name,
 )
 from hybrid_layer.ipc.ownership import refusals
-from hybrid_layer.ipc.patience import LOCK_REFUSED, Contended
-from hybrid_layer.ipc.station import Station
+from hybrid_layer.ipc.stall_detector import LOCK_REFUSED, Contended
+from hybrid_layer.ipc.wait_set import WaitSet
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.statistics import warn
 
@@ -55,7 +55,7 @@ class LocalSegment:
     """This process's attachment to one segment.
 
     `core` is replaced when the process has to move to another segment. Whoever registered something in the segment
-    compares `core` or `upheavals` and registers anew.
+    compares `core` or `generation` and registers again.
     """
 
     def __init__(self, prefix: str, message_memory: int, group_memory: int) -> None:
@@ -64,24 +64,24 @@ class LocalSegment:
         self.group_memory = group_memory
         self._belong_to(os.geteuid())
         self.users = 0
-        self.upheavals = 0
-        """Counts moves, and repairs that have cut something off: either may have cost what this process registered."""
+        self.generation = 0
+        """Of what this process registered. Each move, and each repair that lost something, begins another one."""
         self._damage = Damage(prefix)
         self.machine = identity.random_id()
         """The machine's id: the segment's, which a new one that this process makes takes over."""
-        self._has_left = False
+        self._is_closed = False
         self._reaped = 0
         # Reentrant: the garbage collector may release the last layer object at any allocation, also under it.
         self._lock = threading.RLock()
-        self._is_moving = self._leaves_afterwards = False
+        self._is_moving = self._closes_afterwards = False
         self._identity = identity.this_process()
         self._fd = -1
         """Bears our record locks: the object's descriptor, or in the portable build the lock file's."""
         self._inode = (0, 0)
         self.wakers: dict[int, Callable[[], None]] = {}
         """Bit of a loop of this process -> wake that loop; see `wake_loops`."""
-        self._owed: deque[tuple[_core.Segment, Callable[[_core.Segment], int | None]]] = deque()
-        self.stations = self._new_stations()
+        self._deferred: deque[tuple[_core.Segment, Callable[[_core.Segment], int | None]]] = deque()
+        self.wait_sets = self._new_wait_sets()
         self._heir: identity.Identity | None = None
         """The forked child that has given up what belongs to its parent."""
         try:
@@ -99,7 +99,7 @@ class LocalSegment:
 
     def is_own(self) -> bool:
         """Whether this process, not a parent of it, has attached, and has not left."""
-        return self._identity.is_current() and not self._has_left
+        return self._identity.is_current() and not self._is_closed
 
     def join(self) -> None:
         """Take a slot in a forked child, which has inherited everything but that. Called when an operation says so.
@@ -108,7 +108,7 @@ class LocalSegment:
         """
         here = identity.this_process()
         if self._heir is not here:
-            self._give_up_inheritance()
+            self._detach()
             self._heir = here
         if self.has_changed_user():
             self._close_files()
@@ -124,14 +124,14 @@ class LocalSegment:
         self._identity = here
         self._has_moved()
 
-    def _give_up_inheritance(self) -> None:
-        for station in self.stations.all():
-            station.close()  # of the parent's loops, which do not run here: before we count as attached
+    def _detach(self) -> None:
+        for wait_set in self.wait_sets.all():
+            wait_set.close()  # of the parent's loops, which do not run here: before we count as attached
         self._lock = threading.RLock()  # the inherited one may be held by a thread that does not exist here
-        self._is_moving = self._leaves_afterwards = False
+        self._is_moving = self._closes_afterwards = False
         self.wakers = {}
-        self._owed.clear()
-        self.stations = self._new_stations()
+        self._deferred.clear()
+        self.wait_sets = self._new_wait_sets()
 
     def recover_if_lost(self) -> bool:
         """Move to a new segment if this one cannot be used any more. True: moved, or tried to."""
@@ -140,7 +140,7 @@ class LocalSegment:
         if self.is_own():
             reason = "user" if self.has_changed_user() else self._damage.why_lost(core)
         if reason is None and self._damage.has_cost(core):
-            self.upheavals += 1
+            self.generation += 1
         if reason is None or reason == "fork":
             return False
         try:
@@ -158,21 +158,21 @@ class LocalSegment:
 
     def _recover(self, lost: _core.Segment, reason: str) -> None:
         with self._lock:
-            if self.core is not lost or self._has_left:
+            if self.core is not lost or self._is_closed:
                 return  # another loop was here first, or the interpreter is ending
             self._is_moving = True
             try:
                 self._follow_user(lost) if reason == "user" else self._move(lost, reason)
             finally:
                 self._is_moving = False
-                if self._leaves_afterwards:
-                    self.leave()
+                if self._closes_afterwards:
+                    self.close()
 
     def _move(self, lost: _core.Segment, reason: str) -> None:
         old_fd = self._fd if self._has_inode() else -1
-        is_given_up = self._damage.give_up(lost, reason)
+        is_retired = self._damage.retire(lost, reason)
         has_members = reason != "truncated" and lost.machine_members
-        if old_fd >= 0 and (_core.PORTABLE or not is_given_up):
+        if old_fd >= 0 and (_core.PORTABLE or not is_retired):
             # The file may be the same, so it has to be closed before its locks are taken: with it they would go.
             os.close(old_fd)
             old_fd = -1
@@ -215,7 +215,7 @@ class LocalSegment:
 
     def _has_moved(self) -> None:
         self._damage.attached(self.core)
-        self.upheavals += 1
+        self.generation += 1
 
     def _has_descriptor(self) -> bool:
         return self._has_inode() and os.fstat(self._fd).st_nlink > 0
@@ -232,41 +232,41 @@ class LocalSegment:
             if waker is not None:
                 waker()
 
-    def owe(self, operation: Callable[[_core.Segment], int | None]) -> None:
+    def defer(self, operation: Callable[[_core.Segment], int | None]) -> None:
         """Do what has to be done before long, now or when the lock can be acquired. It may return loops to wake."""
-        self._owed.append((self.core, operation))
-        self.pay_debts()
+        self._deferred.append((self.core, operation))
+        self.run_deferred()
 
-    def pay_debts(self) -> None:
+    def run_deferred(self) -> None:
         """Try again what could not be done when it was due."""
-        for _ in range(len(self._owed)):
+        for _ in range(len(self._deferred)):
             try:
-                core, operation = self._owed.popleft()
+                core, operation = self._deferred.popleft()
             except IndexError:
-                return  # another thread pays them
+                return  # another thread runs them
             try:
                 self.wake_loops((operation(core) or 0) if core is self.core else 0)
             except (_core.Busy, _core.Damaged, OSError):
-                self._owed.append((core, operation))
+                self._deferred.append((core, operation))
                 return
             except (_core.Detached, _core.Retired, _core.Stale):
-                continue  # with its segment or slot, the debt is gone
+                continue  # what it was for has gone with its segment or slot
 
-    def _new_stations(self) -> LoopLocal[Station]:
-        return LoopLocal(lambda loop: Station(self, loop), Station.close)
+    def _new_wait_sets(self) -> LoopLocal[WaitSet]:
+        return LoopLocal(lambda loop: WaitSet(self, loop), WaitSet.close)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Give the slot back, and remove a segment that nobody uses and nothing is left in."""
         with self._lock:
-            self._leaves_afterwards = self._is_moving
-            if self._is_moving or self._has_left or not self.core.attached or self.core.lost() == "truncated":
+            self._closes_afterwards = self._is_moving
+            if self._is_moving or self._is_closed or not self.core.attached or self.core.lost() == "truncated":
                 return
-            self._has_left = True
-            for station in self.stations.all():
-                station.remove_doorbell()  # of a loop that was closed without notice, or never
+            self._is_closed = True
+            for wait_set in self.wait_sets.all():
+                wait_set.remove_doorbell()  # of a loop that was closed without notice, or never
             # The lock file, and what goes wrong with it, matter only for removing a segment.
-            with contextlib.suppress(HybridLayerError, OSError), self._lock_file.held(patiently=True):
-                self._leave()
+            with contextlib.suppress(HybridLayerError, OSError), self._lock_file.held(while_progressing=True):
+                self._leave_segment()
             with contextlib.suppress(*LOCK_REFUSED):
                 self.core.leave()  # if that has not come to it
         self._close_files()
@@ -277,7 +277,7 @@ class LocalSegment:
             os.close(self._fd)
         self._fd = -1
 
-    def _leave(self) -> None:
+    def _leave_segment(self) -> None:
         needed = True
         with contextlib.suppress(*LOCK_REFUSED):
             needed = self.core.is_needed()

@@ -18,7 +18,7 @@ from hybrid_layer.exceptions import HybridLayerError
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.lockfile import LockFile
 from hybrid_layer.ipc.objects import ROOT, directory_of, lock_bearer, object_exists, open_object, remove_object
-from hybrid_layer.ipc.patience import LOCK_REFUSED, Contended
+from hybrid_layer.ipc.stall_detector import LOCK_REFUSED, Contended
 
 MOST = 64
 """Segments that one process looks at, at most."""

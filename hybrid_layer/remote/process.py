@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.remote.delivery.addressee import Addressee, MachineAddressee, ProcessAddressee
@@ -58,7 +57,3 @@ class Process:
             if self.machine_reader is not None:
                 self.machine_reader.abort()
             self.store.abort()
-
-
-inherited: list[Any] = []
-"""A parent's objects, kept in its children: their clean-up would touch event loops that the parent still runs."""

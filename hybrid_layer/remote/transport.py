@@ -6,22 +6,19 @@ It knows no kind of servers: `delivery.store` says what these do.
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from hybrid_layer import identity
+from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import non_local
 from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.queue_reader import QueueReader
 from hybrid_layer.remote.delivery.queues import send_to_queue
 from hybrid_layer.remote.delivery.shard import Shard
-from hybrid_layer.remote.process import OpenStore, Process, inherited
+from hybrid_layer.remote.process import OpenStore, Process
 from hybrid_layer.remote.runtime.loop_state import LoopState
 from hybrid_layer.transport import Machine, Settings
-
-_lock = threading.Lock()
 
 
 class RemoteTransport:
@@ -40,7 +37,7 @@ class RemoteTransport:
         self._labels = labels
         self._open_store = open_store
         self._machine = machine
-        self._state: Process | None = None
+        self._state: PerProcess[Process] = PerProcess()
 
     # Channels
 
@@ -122,8 +119,8 @@ class RemoteTransport:
         await process.store.flush(shard)
 
     async def close(self) -> None:
-        process = self._state
-        if process is None or not process.context.identity.is_current():
+        process = self._state.peek()
+        if process is None:
             return
         loop = asyncio.get_running_loop()
         if not process.context.inbox.is_awaited(loop):
@@ -145,29 +142,9 @@ class RemoteTransport:
         self._process().context.statistics.count(key)
 
     def _process(self) -> Process:
-        process = self._state
-        if process is None or not process.context.identity.page[0]:
-            identity.this_process()  # renews the lock in a child that has not heard of the fork
-            with _lock:
-                return self._entered()
+        return self._state.peek() or self._state.get(self._begin)
+
+    def _begin(self) -> Process:
+        process = Process(self._settings, self._options, self._labels, self._open_store, self._machine)
+        weakref.finalize(self, process.abort).atexit = False
         return process
-
-    def _entered(self) -> Process:
-        """This process's state, made anew after a fork."""
-        process = self._state
-        if process is None or not process.context.identity.is_current():
-            if process is not None:
-                inherited.append(process)
-            process = self._state = Process(
-                self._settings, self._options, self._labels, self._open_store, self._machine
-            )
-            weakref.finalize(self, process.abort).atexit = False
-        return process
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-identity.in_child(_renew_lock)

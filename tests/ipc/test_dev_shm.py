@@ -196,7 +196,7 @@ async def work(parent: Parent, prefix: str) -> int:
 
 
 def test_cut_off(prefix: str, spawn: Spawn) -> None:
-    """Who touches nothing of it before its next look around survives even that."""
+    """Who touches nothing of it before its next housekeeping survives even that."""
     first, second, warnings = spawn("tests.ipc.test_dev_shm:be_cut_off", prefix).result()
     assert (first, second) == (1, 2)
     assert any("cut it off" in text for text in warnings)

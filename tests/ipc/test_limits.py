@@ -149,7 +149,7 @@ def run_out_of_descriptors(parent: Parent, prefix: str) -> None:
                 await layer.close()
         waiting = asyncio.create_task(layer.receive("a"))
         await asyncio.sleep(0.05)
-        assert probe(layer).station.number >= 0
+        assert probe(layer).wait_set.number >= 0
         assert len(doorbells(prefix)) == 1
         await layer.send("a", {"n": "rung"})
         assert (await waiting)["n"] == "rung"

@@ -79,10 +79,10 @@ def test_unrung_loop_takes_a_place_that_becomes_free(prefix: str) -> None:
         await eventually(lambda: len(doorbells(prefix)) == _core.LOOPS, 5)
         waiting = asyncio.create_task(layer.receive("a"))
         await asyncio.sleep(0.05)
-        station = probe(layer).station
-        assert station.number == -1
+        wait_set = probe(layer).wait_set
+        assert wait_set.number == -1
         end.set()
-        await eventually(lambda: station.number >= 0, 5)
+        await eventually(lambda: wait_set.number >= 0, 5)
         await layer.send("a", {"n": 1})
         assert (await asyncio.wait_for(waiting, 2))["n"] == 1
 
@@ -99,7 +99,7 @@ def test_looks_are_rarer_where_only_inboxes_are_awaited(prefix: str) -> None:
         own = asyncio.create_task(layer.receive(await layer.new_channel()))
         await asyncio.sleep(0.05)
         looks: list[float] = []
-        probe(layer).each_look(lambda: looks.append(time.monotonic()))
+        probe(layer).each_housekeeping(lambda: looks.append(time.monotonic()))
         await asyncio.sleep(2.2)
         before = len(looks)
         assert 1 <= before <= 2

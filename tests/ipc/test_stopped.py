@@ -238,7 +238,7 @@ def test_loops_that_end_meanwhile_give_their_places_back(prefix: str, stopper: M
 
     async def main() -> None:
         waiting = asyncio.create_task(layer.receive("b"))
-        await eventually(lambda: probe(layer).station.number >= 0, 2)
+        await eventually(lambda: probe(layer).wait_set.number >= 0, 2)
         begin = time.monotonic()
         await layer.send("b", {"n": 2})
         assert (await waiting)["n"] == 2

@@ -10,19 +10,19 @@ import pytest
 
 from hybrid_layer.ipc.process import ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
-from hybrid_layer.ipc.station import Station
+from hybrid_layer.ipc.wait_set import WaitSet
 from tests.ipc.tools import layer_of
 
 Run = Callable[..., Any]
 
 PLACES: list[tuple[type, str]] = [
-    (Station, "_unwait_stale"),
-    (Station, "_notify"),
-    (Station, "_register_anew"),
-    (Station, "_look"),
-    (Station, "_has_doorbell"),
+    (WaitSet, "_unwait_stale"),
+    (WaitSet, "_notify"),
+    (WaitSet, "_register_anew"),
+    (WaitSet, "_look_by_name"),
+    (WaitSet, "_has_doorbell"),
     (ProcessState, "take_in"),
-    (LocalSegment, "pay_debts"),
+    (LocalSegment, "run_deferred"),
     (LocalSegment, "recover_if_lost"),
     (LocalSegment, "tidy_up_after_the_dead"),
 ]
@@ -64,7 +64,7 @@ def test_the_next_message_arrives(
             async with asyncio.timeout(5):
                 assert [await task for task in waiting] == [{"n": number}] * 2
             waiting = [asyncio.create_task(layer.receive("normal"))]
-            await asyncio.sleep(0.3)  # the timer looks around
+            await asyncio.sleep(0.3)  # the timer does the housekeeping
             met += 2 - left
             left = 0
             await layer.send("normal", {"n": -1})

@@ -1,10 +1,10 @@
-"""Sleeping and ringing as a model: `waiters.c`, `reading.c`, `doorbells.c`, `binding_common.c` (ringing), `station.py`.
+"""A model of sleeping and ringing: `waiters.c`, `reading.c`, `doorbells.c`, `binding_common.c`, `wait_set.py`.
 
 A critical section is one step here, as the model of the lock allows; a process that dies in one leaves it either
 without effect or with the message stored and nobody told, and the segment dirty. Whatever is done without the lock is a
 step of its own: writing to a doorbell, marking a loop as rung, emptying the doorbell.
 
-A *reader* is a process with one event loop: its station, and some consumers (coroutines), each of which takes a number
+A *reader* is a process with one event loop: its wait set, and some consumers (coroutines), each of which takes a number
 of messages from one channel. In what order a loop runs what can run is left open, so this holds for any. A *writer* is
 a process that pushes to channels, or, for "", does something else under the lock.
 
@@ -32,7 +32,7 @@ MUTANTS = {
     "oldest waiter": "the oldest waiter is woken, asleep or not",
     "no next": "a pop that leaves messages wakes nobody",
     "no next on cancel": "a cancelled wait wakes nobody",
-    "no look around": "a sleeping loop does not look for itself",
+    "no housekeeping": "a sleeping loop does not look for itself",
     "own rings only": "after a rebuild only who has somebody to ring rings everybody",
     "rebuild unnoticed": "a loop does not compare the number of rebuilds",
     "sleeps over it": "a pop that finds nothing goes to sleep although another channel is ready",
@@ -55,7 +55,7 @@ class Actor(NamedTuple):
     at: str = "idle"
     rings: tuple[tuple[int, bool], ...] = ()  # whom it is to ring, and whether that loop has not slept anew since
     head: int = 0  # what the mutant "two steps" has read
-    # of a reader: its station
+    # of a reader: its wait set
     settling: bool = False
     asleep: bool = False  # it has gone to sleep, and was not woken since
     stale: frozenset[int] = frozenset()
@@ -318,7 +318,7 @@ class Ringing:
         if (
             any(consumer.at in ("waits", "woken") for consumer in a.consumers)
             and self.clock
-            and self.without != "no look around"
+            and self.without != "no housekeeping"
         ):
             state = self.enter(s, n, rings=False)
             b = state.actors[n]
@@ -334,7 +334,7 @@ class Ringing:
         return self.change(s, n, consumers=put(consumers, i, consumers[i]._replace(**what)))
 
     def leave(self, s: State, n: int, i: int, *, is_cancelled: bool) -> State:
-        """Station.receive: the clean-up of a consumer that has waited."""
+        """WaitSet.receive: the clean-up of a consumer that has waited."""
         consumer = s.actors[n].consumers[i]
         was_woken = consumer.at == "woken"
         s = self.set_consumer(s, n, i, at="done")
@@ -354,7 +354,7 @@ class Ringing:
         return s
 
     def pop(self, s: State, n: int, i: int) -> Iterator[tuple[str, str, State]]:
-        """queue_pop, and what Station.receive does with it"""
+        """queue_pop, and what WaitSet.receive does with it"""
         consumer = s.actors[n].consumers[i]
         channel = consumer.channel
         if consumer.at == "looks" and self._is_awaited(s.actors[n], channel):
@@ -402,7 +402,7 @@ class Ringing:
         s = self.set_consumer(s, n, i, wants=wants, at="looks" if wants else "done")
         yield f"consumer {i}: op_pop: takes message {number}", "", self.out(s, n)
 
-    # station.py: _settle
+    # wait_set.py: _settle
 
     def unwait(self, s: State, n: int, a: Actor) -> Iterator[tuple[str, str, State]]:
         """_unwait_stale"""
@@ -446,7 +446,7 @@ class Ringing:
         yield "loop_collect: nothing there, ASLEEP", "", self.compare(self.fall_asleep(s, n), n)
 
     def fall_asleep(self, s: State, n: int) -> State:
-        """loop_sleep, and what the station notes of it"""
+        """loop_sleep, and what the wait set notes of it"""
         s = self.change(s, n, asleep=True)
         if self.without == "asleep stays" and s.actors[n].state != AWAKE:
             return s

@@ -85,7 +85,7 @@ PROTOCOLS = {
             "oldest waiter": "a reader's death",
             "no next": "two consumers",
             "no next on cancel": "two readers",
-            "no look around": "deaths",
+            "no housekeeping": "deaths",
             "own rings only": "deaths under the lock",
             "rebuild unnoticed": "deaths",
             "sleeps over it": "two looks",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -22,7 +23,7 @@ from hybrid_layer.remote.redis.server import commands, sockets
 from hybrid_layer.remote.runtime import io_thread
 
 with contextlib.suppress(ImportError):  # the package without its local half
-    from hybrid_layer.ipc import attachments, objects, station, sweeping, transport
+    from hybrid_layer.ipc import attachments, objects, sweeping, transport, wait_set
     from hybrid_layer.ipc.segment import LocalSegment
 
 
@@ -31,8 +32,7 @@ class Probe:
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
-        halves = getattr(layer, "_transports", None)
-        self._halves = (layer,) if halves is None else halves()
+        self._halves = getattr(layer, "_transports", (layer,))
 
     # The half in shared memory
 
@@ -44,7 +44,7 @@ class Probe:
     @property
     def segment(self) -> LocalSegment:
         """That of this process; attached now, if it was not."""
-        segment: LocalSegment = self.local._process().segment
+        segment: LocalSegment = self.local.process().segment
         return segment
 
     @property
@@ -53,14 +53,14 @@ class Probe:
         return self.segment.core
 
     @property
-    def station(self) -> Any:
+    def wait_set(self) -> Any:
         """Where the running loop waits in the segment."""
-        return self.segment.stations.get()
+        return self.segment.wait_sets.get()
 
     @property
     def open_inboxes(self) -> list[str]:
         """The names of those that the layer has opened in the segment."""
-        return list(self.local._process().parts)
+        return list(self.local.process().parts)
 
     @property
     def segment_descriptor(self) -> int:
@@ -95,15 +95,15 @@ class Probe:
 
     def remember(self, group: str, channel: str, deadline: float) -> None:
         """Note a membership, to be restored in another segment."""
-        self.local._process().remember(group, channel, deadline)
+        self.local.process().remember(group, channel, deadline)
 
     def forget(self, group: str, channel: str) -> None:
         """Note that a membership has ended."""
-        del self.local._process().memberships[group, channel]
+        del self.local.process().memberships[group, channel]
 
     def restore(self) -> bool:
         """Add the noted memberships anew; whether that worked."""
-        restored: bool = self.local._process().restore()
+        restored: bool = self.local.process().restore()
         return restored
 
     @contextlib.contextmanager
@@ -111,13 +111,13 @@ class Probe:
         """Have `action` done when the segment is about to be left for another."""
         damage = self.segment._damage
         del self  # which would keep the layer
-        give_up = damage.give_up
+        retire = damage.retire
 
-        def act_and_give_up(*args: Any) -> bool:
+        def act_and_retire(*args: Any) -> bool:
             action()
-            return give_up(*args)
+            return retire(*args)
 
-        with mock.patch.object(damage, "give_up", act_and_give_up):
+        with mock.patch.object(damage, "retire", act_and_retire):
             yield
 
     def fail_to_attach(self, monkeypatch: Any, attach: Callable[[], Any]) -> None:
@@ -126,20 +126,20 @@ class Probe:
 
     def notice_a_repair(self) -> None:
         """Have the running loop look after its places, as when the segment was repaired."""
-        here = self.station
+        here = self.wait_set
         here._rebuilds -= 1
         here.settle_soon()
 
-    def each_look(self, action: Callable[[], None]) -> None:
-        """Have `action` done whenever the running loop looks around, from now on."""
-        here = self.station
-        look = here._look
+    def each_housekeeping(self, action: Callable[[], None]) -> None:
+        """Have `action` done with each housekeeping of the running loop, from now on."""
+        here = self.wait_set
+        look = here._look_by_name
 
         def act_and_look(core: Any) -> None:
             action()
             look(core)
 
-        here._look = act_and_look
+        here._look_by_name = act_and_look
 
     # The half over servers
 
@@ -251,12 +251,12 @@ class Probe:
     def receives_on(self, channel: str) -> bool:
         """Note a channel as one to receive on; whether it is remembered."""
         self._layer._note_readable(channel)
-        return channel in self._layer._readable
+        return channel in self._layer._names.get(base._Names).readable
 
     @property
     def remembered(self) -> int:
         """How many channels are remembered as ones to receive on."""
-        return len(self._layer._readable)
+        return len(self._layer._names.get(base._Names).readable)
 
 
 probe = Probe
@@ -272,18 +272,18 @@ def posix_name(name: str) -> str:
 
 def leave_all() -> None:
     """Leave all segments, as at the end of the process."""
-    attachments._leave_all()
+    attachments._close_all()
 
 
 def only_woken(monkeypatch: Any, seconds: float) -> None:
-    """Nobody finds a message by looking around, within `seconds`."""
-    monkeypatch.setattr(station, "REPOLL", seconds)
-    monkeypatch.setattr(station, "_INBOX_REPOLL", seconds)
+    """No housekeeping finds a message within `seconds`."""
+    monkeypatch.setattr(wait_set, "REPOLL", seconds)
+    monkeypatch.setattr(wait_set, "_INBOX_REPOLL", seconds)
 
 
 def turns_of_a_loop() -> int:
     """After so many messages taken at once, a receiver lets others run."""
-    return station._TURNS
+    return wait_set._BUDGET
 
 
 def sends() -> tuple[object, ...]:
@@ -321,7 +321,7 @@ class Sweeper:
         self._monkeypatch.setattr(sweeping, "_DESCRIPTORS", missing)
 
     def sweep(self) -> None:
-        with attachments._registry_lock:
+        with attachments._registry.get(threading.RLock):
             sweeping.sweep()
 
 
@@ -447,10 +447,10 @@ def ended_incarnations(epoch: Any) -> int:
 
 def forget_warnings(monkeypatch: Any) -> None:
     """What was warned of before is no reason to be silent."""
-    monkeypatch.setattr(statistics, "_process_warnings", statistics.CalmWarnings())
+    monkeypatch.setattr(statistics, "_process_log", statistics.ThrottledLog())
 
 
-def counted_keys(warnings: statistics.CalmWarnings) -> int:
+def counted_keys(warnings: statistics.ThrottledLog) -> int:
     """Of how many things it is remembered that they were warned of."""
     return len(warnings._by_key)
 

@@ -19,6 +19,7 @@ SHARED = {
     *(
         "base",
         "clock",
+        "configuration",
         "discretion",
         "envelope",
         "exceptions",

@@ -2,88 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from re import Pattern
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from hybrid_layer.base import MIB, BaseLayer
-from hybrid_layer.discretion import discreet
+from hybrid_layer.base import BaseLayer
+from hybrid_layer.configuration import ServerOptions, takes
 from hybrid_layer.remote.redis.connect import remote_transport
-from hybrid_layer.remote.redis.options import HostOption, remote_options
-from hybrid_layer.transport import Transport
+from hybrid_layer.remote.redis.options import remote_options
 
 
 class RedisChannelLayer(BaseLayer):
     """Channels and groups over one or several Redis or Valkey servers. Every message waits there in a queue."""
 
-    _options: ClassVar[tuple[str, ...]] = (
-        *BaseLayer._options,
-        "block_time",
-        "connection_kwargs",
-        "hosts",
-        "on_disconnect",
-        "on_reconnect",
-        "random_prefix_length",
-        "sentinel_refresh_interval",
-        "services",
-        "timeout",
-    )
     _mode: ClassVar[str] = "queue"
 
-    @discreet
-    def __init__(
-        self,
-        *,
-        hosts: Sequence[HostOption] | None = None,
-        prefix: str | Callable[[], str] = "asgi",
-        expiry: float = 60,
-        group_expiry: float = 86400,
-        capacity: int = 100,
-        channel_capacity: Mapping[str | Pattern[str], int] | None = None,
-        symmetric_encryption_keys: list[str | bytes] | tuple[str | bytes, ...] | None = None,
-        serializer_format: str = "msgpack",
-        max_message_size: int = 4 * MIB,
-        connection_kwargs: Mapping[str, Any] | None = None,
-        timeout: float = 5,
-        block_time: float = 2,
-        on_disconnect: str | None = None,
-        on_reconnect: str | None = None,
-        services: Sequence[str] | str | None = None,
-        sentinel_refresh_interval: float = 0,
-        random_prefix_length: object = None,
-        **unknown: Any,
-    ) -> None:
-        super().__init__(
-            prefix=prefix,
-            expiry=expiry,
-            group_expiry=group_expiry,
-            capacity=capacity,
-            channel_capacity=channel_capacity,
-            max_message_size=max_message_size,
-            serializer_format=serializer_format,
-            symmetric_encryption_keys=symmetric_encryption_keys,
-            unknown=unknown,
+    @takes(ServerOptions)
+    def __init__(self, options: ServerOptions) -> None:
+        super().__init__(options)
+        self._transport = self._group_transport = remote_transport(
+            self._settings, remote_options(options, self._mode, self._codec.encode)
         )
-        options = remote_options(
-            hosts=hosts,
-            connection_kwargs=connection_kwargs,
-            timeout=timeout,
-            block_time=block_time,
-            services=services,
-            sentinel_refresh_interval=sentinel_refresh_interval,
-            random_prefix_length=random_prefix_length,
-            remote=self._mode,
-            on_disconnect=on_disconnect,
-            on_reconnect=on_reconnect,
-            encode=self._codec.encode,
-        )
-        self._transport = remote_transport(self._settings, options)
-
-    def _transport_for(self, channel: str) -> Transport:
-        return self._transport
-
-    def _transports(self) -> tuple[Transport, ...]:
-        return (self._transport,)
+        self._transports = (self._transport,)
 
 
 class RedisPubSubChannelLayer(RedisChannelLayer):

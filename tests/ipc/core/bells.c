@@ -34,7 +34,7 @@ static void push(struct handle *sender, const char *channel, struct rings *rings
     MUST(status == OK);
 }
 
-/* As a station does: with nothing there, the loop is the channel's waiter, and asleep if nothing else is ready. */
+/* As a wait set does: with nothing there, the loop is the channel's waiter, and asleep if nothing else is ready. */
 static bool pop(const char *channel) {
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
     struct rings rings;

@@ -5,7 +5,7 @@ nothing (`_pop`), or `_settle`. Until then nobody rings it, which is half of the
 is on its ready list. So whatever wakes the loop or takes a message schedules a `_settle` behind the coroutines that now
 run.
 
-All methods but `wake` are called in the station's own loop.
+All methods but `wake` are called in the wait set's own loop.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.attachment import Attachment
 from hybrid_layer.ipc.doorbells import make_doorbell
 from hybrid_layer.ipc.objects import is_file
-from hybrid_layer.ipc.patience import LOCK_REFUSED
 from hybrid_layer.ipc.retries import Retries
+from hybrid_layer.ipc.stall_detector import LOCK_REFUSED
 from hybrid_layer.loops import running
 from hybrid_layer.statistics import KEYS, warn
 from hybrid_layer.supervision import Count, Guard, apart
@@ -34,11 +34,11 @@ _INBOX_REPOLL = 1.0
 """The same for a loop that waits only for inboxes, which nobody else reads: a sender may have died before it rang."""
 _UNRUNG_REPOLL = 0.005
 """The same for a loop that got no doorbell, as the process has more loops than its slot has places for."""
-_TURNS = 16
+_BUDGET = 16
 """Messages that `receive` hands out without giving the event loop a turn."""
 
 
-class Station:
+class WaitSet:
     """What `loop` needs to wait at `segment`. Made in the loop, ended by `close`."""
 
     def __init__(self, segment: Attachment, loop: asyncio.AbstractEventLoop) -> None:
@@ -53,7 +53,7 @@ class Station:
         """Inbox -> (take in what is there, whether somebody of this loop waits for it)."""
         self.watched: set[str] = set()
         """Inboxes that were empty when the segment was last asked, and have announced nothing since."""
-        self._turns = _TURNS
+        self._budget = _BUDGET
         self._settling = False
         self._asleep = False
         """The segment has the loop asleep, and nobody has woken it since: there is nothing to be collected."""
@@ -68,7 +68,7 @@ class Station:
     def _open(self) -> None:
         if self._segment.has_changed_user():
             self._segment.recover_if_lost()  # the old user's directory takes no doorbell of ours
-        self._segment.pay_debts()
+        self._segment.run_deferred()
         core = self._segment.core
         self._core: _core.Segment | None = core
         """Of the attachment that our place is in; None: the place is lost."""
@@ -94,7 +94,7 @@ class Station:
                 self._fd = -1
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
-            self._give_place_back()
+            self._close_place()
             return
         self._segment.wakers[self.number % _core.LOOPS] = self.wake
 
@@ -111,16 +111,16 @@ class Station:
             if is_file(self._fd, self._inode):  # not if other code has closed it, and perhaps opened its own there
                 os.close(self._fd)
             self._fd = -1
-        self._give_place_back()
+        self._close_place()
 
-    def _give_place_back(self) -> None:
+    def _close_place(self) -> None:
         number, self.number = self.number, -1
         if number < 0:
             return
         if self._segment.wakers.get(number % _core.LOOPS) == self.wake:  # not that of who has this number after a move
             del self._segment.wakers[number % _core.LOOPS]
         if self._segment.is_own():
-            self._segment.owe(lambda core: core.close_loop(number))
+            self._segment.defer(lambda core: core.close_loop(number))
 
     def remove_doorbell(self) -> None:
         """Remove its file, unless another process has one there by now, in another segment."""
@@ -142,20 +142,20 @@ class Station:
         """Wait for the next payload of a normal channel."""
         queue = self._queues.get(channel)
         if queue is None:
-            if self._turns > 0:
+            if self._budget > 0:
                 payload = self._pop(channel)
                 if payload is not None:
-                    self._turns -= 1
+                    self._budget -= 1
                     return payload
             queue = self._queues[channel] = WaitQueue()
         waiter = queue.join(self.loop)
         if self._timer is None or self._is_timer_slow:
             self._start_timer()
         try:
-            if self._turns <= 0 and queue.is_first(waiter):
+            if self._budget <= 0 and queue.is_first(waiter):
                 # A channel that is never empty would otherwise keep its consumer, and so the loop, busy for ever.
                 waiter.wake_later()
-            self._turns = _TURNS
+            self._budget = _BUDGET
             while True:
                 # Here the channel was found empty with this loop as its waiter, or is to be looked at in a moment, or
                 # somebody waits who came earlier.
@@ -288,7 +288,7 @@ class Station:
             self.lose_place()
             return
         except (_core.Detached, _core.Retired):
-            return  # the next look around moves
+            return  # the next housekeeping moves
         if ready is not None:
             for name in ready:
                 self._notify(name)
@@ -348,7 +348,7 @@ class Station:
         self._start_timer()
         self._register_anew()
 
-    # Looking around
+    # Housekeeping
 
     def _start_timer(self) -> None:
         if self._timer is not None:
@@ -363,10 +363,10 @@ class Station:
             return
         self._start_timer()
         with self._guard:
-            self._look_around()
+            self._housekeep()
 
-    def _look_around(self) -> None:
-        self._segment.pay_debts()
+    def _housekeep(self) -> None:
+        self._segment.run_deferred()
         core = self._segment.core
         try:
             if self._segment.recover_if_lost():
@@ -374,7 +374,7 @@ class Station:
             elif self.number < 0 or not self._has_doorbell():
                 self._reopen()  # another loop may have left its place; somebody has removed the doorbell
             else:
-                self._look(core)
+                self._look_by_name(core)
         except _core.Stale:
             self._reopen()
         except (_core.Detached, _core.NoMemory, *LOCK_REFUSED):
@@ -384,7 +384,7 @@ class Station:
         self._asleep = False
         self._settle()  # at once: to be called back costs as much again
 
-    def _look(self, core: _core.Segment) -> None:
+    def _look_by_name(self, core: _core.Segment) -> None:
         """Look at each channel by its name: damage may have cut off the list in which this loop waits."""
         for channel in list(self._queues):
             core.wait(channel, self.number)
