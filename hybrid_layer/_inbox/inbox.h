@@ -22,8 +22,8 @@ typedef struct {
     PyObject *get_running_loop; /* asyncio._get_running_loop: None where none runs */
     PyObject *monotonic;        /* hybrid_layer.clock.monotonic */
     PyObject *tell_slow;        /* hybrid_layer.statistics.tell_slow */
-    PyObject *call_soon, *call_soon_threadsafe, *capacity_for, *count, *expired, *is_closed, *poll, *received, *on_cancel,
-        *run, *seen; /* names */
+    PyObject *call_soon, *call_soon_threadsafe, *capacity_for, *count, *expired, *is_closed, *poll, *received,
+        *on_cancel, *run, *seen; /* names */
 } State;
 
 /* NULL, with an exception, once the collector has taken the module of `type` apart. */

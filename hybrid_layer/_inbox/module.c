@@ -38,8 +38,8 @@ static int module_exec(PyObject *module) {
         add_name(&state->call_soon, "call_soon") && add_name(&state->call_soon_threadsafe, "call_soon_threadsafe") &&
         add_name(&state->capacity_for, "capacity_for") && add_name(&state->count, "count") &&
         add_name(&state->expired, "expired") && add_name(&state->is_closed, "is_closed") &&
-        add_name(&state->poll, "poll") && add_name(&state->received, "received") && add_name(&state->on_cancel, "on_cancel") &&
-        add_name(&state->run, "run") && add_name(&state->seen, "seen");
+        add_name(&state->poll, "poll") && add_name(&state->received, "received") &&
+        add_name(&state->on_cancel, "on_cancel") && add_name(&state->run, "run") && add_name(&state->seen, "seen");
     return is_complete ? 0 : -1;
 }
 
@@ -85,7 +85,7 @@ static void module_free(void *module) {
                           &state->capacity_for, &state->count,
                           &state->expired,      &state->is_closed,
                           &state->poll,         &state->received,
-                          &state->on_cancel,        &state->run,
+                          &state->on_cancel,    &state->run,
                           &state->seen};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         Py_CLEAR(*names[i]);

@@ -118,6 +118,53 @@ def test_imports_run_one_way() -> None:
     TopologicalSorter(known).prepare()  # raises CycleError, which names them
 
 
+REMOTE = PACKAGE / "remote"
+ORDER = [
+    "redis",
+    "redis.connections",
+    "redis.hosts",
+    "redis.server",
+    "redis.wire",
+    "redis.scripts",
+    "",
+    "delivery",
+    "runtime",
+]
+"""The folders of the remote half, with "" for itself: each may import those behind it."""
+REMOTE_LINES = 300
+
+
+def folder_of(module: str) -> str:
+    """The folder in the remote half of a module that is written "hybrid_layer.remote.redis.store"."""
+    rest = module.removeprefix("hybrid_layer.remote").removeprefix(".")
+    return next(
+        folder for folder in sorted(ORDER, key=len, reverse=True) if f"{rest}.".startswith(f"{folder}.") or not folder
+    )
+
+
+@pytest.mark.parametrize("path", sorted(REMOTE.rglob("*.py")), ids=lambda path: str(path.relative_to(REMOTE)))
+def test_folders_of_the_remote_half(path: Path) -> None:
+    own = ".".join(path.relative_to(REMOTE).parts[:-1])
+    assert own in ORDER, "where does this folder stand?"
+    known = {folder_of(name) for name in imports(path) if name.startswith("hybrid_layer.remote.")} - {own}
+    if path != REMOTE / "__init__.py":  # which names what users import
+        assert all(ORDER.index(folder) > ORDER.index(own) for folder in known), known
+    tree = ast.parse(path.read_text())
+    names = {
+        alias.name if isinstance(node, ast.Import) else node.module or ""
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    if own in ("", "delivery", "runtime"):
+        assert not {name for name in names if name.partition(".")[0] == "redis"}
+    assert len(path.read_text().splitlines()) < REMOTE_LINES
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 60, node.name
+
+
 def test_core_without_python() -> None:
     """All files of the core but the binding are plain C, for tests and other languages."""
     for path in sorted((PACKAGE / "ipc" / "_core").rglob("*.[ch]")):

@@ -17,7 +17,7 @@ from hybrid_layer.remote.redis.capacities import Capacities
 from hybrid_layer.remote.redis.connections.blocking_reader import BlockingReader
 from hybrid_layer.remote.redis.connections.connections import Connections
 from hybrid_layer.remote.redis.connections.subscription import Subscription
-from hybrid_layer.remote.redis.hosts.hosts import Host
+from hybrid_layer.remote.redis.hosts.host import Host
 from hybrid_layer.remote.redis.server import replies
 from hybrid_layer.remote.redis.told import Told
 from hybrid_layer.remote.redis.wire.entries import parse_note, published_entry

@@ -20,13 +20,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import leave_pending
+from hybrid_layer.remote.runtime.io_loop import IOLoop
 from hybrid_layer.remote.runtime.real_thread import Thread, is_gevent, start_thread
 from hybrid_layer.supervision import Guard, apart
 from hybrid_layer.timers import time_limit
@@ -53,48 +53,13 @@ class Resident(Protocol):
         """Called in the thread's loop, of which there is another one after the thread was stopped."""
 
 
-class _Loop(asyncio.SelectorEventLoop):
-    """Of this kind whatever the policy says: it can be stopped and run again by another thread, and its selector is at
-    hand in a child.
-    """
-
-    def __init__(self, selector: selectors.BaseSelector) -> None:
-        super().__init__(selector)
-        self._have_lookups()
-
-    def time(self) -> float:
-        # Of the real clock: whoever freezes that of asyncio's loops freezes the caller's, and not what is done for him.
-        return monotonic()
-
-    def end_waiting(self) -> None:
-        """Wait for no socket any more: that met an error, and would again while the tasks are ended."""
-        self._selector.close()
-        self._selector: selectors.BaseSelector = selectors.DefaultSelector()
-
-    def end_lookups(self) -> None:
-        """Join the threads that resolved host names, but for one that hangs, and have others from now on."""
-        ending = threading.Thread(target=self._lookups.shutdown, daemon=True)
-        ending.start()
-        ending.join(_JOIN)
-        self._have_lookups()
-
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        # asyncio joins these threads by another one. Python 3.12 starts none while the interpreter ends, which joins
-        # them anyway.
-        self._lookups.shutdown(wait=False)
-
-    def _have_lookups(self) -> None:
-        self._lookups = ThreadPoolExecutor(thread_name_prefix="hybrid_layer-lookup")
-        self.set_default_executor(self._lookups)
-
-
 class IOThread:
     """The thread of one process, and its event loop, which outlives the thread over a fork."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._thread: Thread | None = None
-        self._loop: _Loop | None = None
+        self._loop: IOLoop | None = None
         self._selector: selectors.DefaultSelector | None = None
         self._pauses = False
         self._ends = False
@@ -206,15 +171,15 @@ class IOThread:
         with self._lock:
             apart(self._ensure_thread().call_soon_threadsafe, callback)
 
-    def _open(self) -> _Loop:
+    def _open(self) -> IOLoop:
         self._selector = selectors.DefaultSelector()
-        loop = self._loop = apart(_Loop, self._selector)
+        loop = self._loop = apart(IOLoop, self._selector)
         self._calls = set()
         for resident in list(self._residents):
             apart(loop.call_soon_threadsafe, resident.start)
         return loop
 
-    def _ensure_thread(self) -> _Loop:
+    def _ensure_thread(self) -> IOLoop:
         """The thread's loop. Starts the thread if it does not run: it never did, or was ended by an exception."""
         if self._thread is None or not self._thread.is_alive():
             self._ends = self._pauses = False
@@ -252,7 +217,7 @@ class IOThread:
             with Guard(_WHAT, None):  # where that fails, whoever uses it next tries again
                 self._post(lambda: None)
 
-    def _end(self, loop: _Loop) -> None:
+    def _end(self, loop: IOLoop) -> None:
         if self._loop is loop:
             self._thread = self._loop = None
         with asyncio.Runner(loop_factory=lambda: loop) as runner:  # which knows how to end a loop

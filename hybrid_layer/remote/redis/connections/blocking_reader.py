@@ -20,11 +20,11 @@ from hybrid_layer.remote.delivery.epoch import Epoch
 from hybrid_layer.remote.delivery.shard import Shard
 from hybrid_layer.remote.delivery.store import Batch
 from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.redis.hosts.hosts import Host, open_within
+from hybrid_layer.remote.redis.hosts.host import Host, open_within
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import cause_of
-from hybrid_layer.remote.redis.server.handshake import greet
+from hybrid_layer.remote.redis.server.handshake import greet, warn_of_eviction
 from hybrid_layer.remote.redis.server.replies import OddReply, are_texts, is_text, is_time
 from hybrid_layer.remote.redis.wire.entries import parse, parse_note
 from hybrid_layer.remote.redis.wire.keys import Keys
@@ -161,7 +161,7 @@ class BlockingReader:
                 self._connection = await self._host.connection()
                 _, memory = await greet(self._connection, [("TIME",), ("INFO", "memory")])
                 self._descriptor = sockets.descriptor_of(self._connection)
-                self._warn_of_eviction(memory)
+                warn_of_eviction(self._host.label, memory)
                 await self._measure()
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose(error)
@@ -276,20 +276,6 @@ class BlockingReader:
     async def _measure(self) -> None:
         asked = boottime()
         self._shard.clock.measured(_time(await self._ask("TIME")), asked)
-
-    def _warn_of_eviction(self, memory: object) -> None:
-        if not isinstance(memory, bytes):
-            return  # managed servers may forbid the question
-        text = memory.decode("utf-8", "replace")
-        policy = next(
-            (line[17:].strip() for line in text.splitlines() if line.startswith("maxmemory_policy:")), "noeviction"
-        )
-        if policy != "noeviction":
-            warn(
-                ("eviction", self._host.label),
-                f"The server {self._host.label} has maxmemory-policy {policy}: when its memory is full it removes "
-                f"whole queues without an error. Set it to noeviction.",
-            )
 
 
 def _time(reply: Any) -> float:

@@ -17,7 +17,7 @@ from hybrid_layer.loops import LoopLocal
 from hybrid_layer.remote.delivery.shard import Shard
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.connections.pipelined_connection import PipelinedConnection
-from hybrid_layer.remote.redis.hosts.hosts import Host
+from hybrid_layer.remote.redis.hosts.host import Host
 from hybrid_layer.remote.redis.server.commands import Command
 from hybrid_layer.remote.redis.server.errors import (
     FINAL,

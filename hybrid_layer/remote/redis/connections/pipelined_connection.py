@@ -16,7 +16,7 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.redis.hosts.hosts import Host, open_within
+from hybrid_layer.remote.redis.hosts.host import Host, open_within
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import FINAL, NotConnected, unavailable

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.store import Question, Take
-from hybrid_layer.remote.redis.hosts.hosts import Host, open_within
+from hybrid_layer.remote.redis.hosts.host import Host, open_within
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import packed
 from hybrid_layer.remote.redis.server.errors import cause_of, is_not_now, unavailable, unwrapped

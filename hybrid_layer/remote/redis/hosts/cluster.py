@@ -128,7 +128,7 @@ class Cluster:
 
 
 class VirtualShard:
-    """A host (`hosts.Host`): the part of a cluster that one hash tag stands for."""
+    """A host (`host.Host`): the part of a cluster that one hash tag stands for."""
 
     switch_after: float | None = SWITCH_AFTER
 
@@ -140,20 +140,20 @@ class VirtualShard:
 
     @property
     def label(self) -> str:
-        """See `hosts.Host`."""
+        """See `host.Host`."""
         owner = self._cluster.known_owner(self.slot)
         return f"for slot {self.slot} of the cluster {self._cluster.label}" if owner is None else owner.label
 
     async def endpoint(self) -> Server:
-        """See `hosts.Host`."""
+        """See `host.Host`."""
         return await self._cluster.owner(self.slot)
 
     async def connection(self) -> AnyConnection:
-        """See `hosts.Host`."""
+        """See `host.Host`."""
         return (await self.endpoint()).new_connection()
 
     def invalidate(self, cause: object = None) -> None:
-        """See `hosts.Host`."""
+        """See `host.Host`."""
         self._cluster.invalidate(self.slot, cause)
 
 

@@ -5,71 +5,24 @@ Nothing here needs an event loop or opens a connection.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, cast
-from urllib.parse import unquote, urlsplit
-
-from redis.asyncio.connection import parse_url
+from typing import Any, cast
 
 from hybrid_layer.discretion import described, described_names
 from hybrid_layer.exceptions import ConfigurationError
-from hybrid_layer.options import did_you_mean, positive_int, positive_number
+from hybrid_layer.options import positive_int, positive_number
+from hybrid_layer.remote.redis.hosts.addresses import refuse_strange_keys, server_options
 from hybrid_layer.remote.redis.hosts.cluster import Cluster
+from hybrid_layer.remote.redis.hosts.host import Host
 from hybrid_layer.remote.redis.hosts.sentinel import AllServices, Sentinels
-from hybrid_layer.remote.redis.server.server import AnyConnection, Server, refuse_no_number, refuse_unused, server
+from hybrid_layer.remote.redis.server.server import Server, refuse_no_number, refuse_unused, server
 
 DEFAULT = "redis://localhost:6379"
 _VIRTUAL_SHARDS = 16
 _MOST_VIRTUAL_SHARDS = 256
 ALL = "*"
 """As `services`: all of them."""
-
-_SCHEMES = {
-    "redis": "redis",
-    "rediss": "rediss",
-    "unix": "unix",
-    "valkey": "redis",
-    "valkeys": "rediss",
-}
-
-
-class Host(Protocol):
-    """An entry of `hosts`: something that leads to a server."""
-
-    @property
-    def label(self) -> str:
-        """What errors and logs call it. Contains no password."""
-
-    @property
-    def tag(self) -> str:
-        """The hash tag in all its keys if it is a part of a cluster, else empty."""
-
-    @property
-    def read_timeout(self) -> float | None:
-        """The user's `socket_timeout`, in seconds."""
-
-    @property
-    def switch_after(self) -> float | None:
-        """Seconds after which a try to connect is given up, since another server may have taken over; None if none can.
-
-        A call that was not sent yet is then tried again until its time is up.
-        """
-
-    async def endpoint(self) -> Host:
-        """What sending connections lead to; hosts whose place is the same object share them. Raises as `connection`."""
-
-    async def connection(self) -> AnyConnection:
-        """A new connection to the server, not opened yet. Raises `RedisError` or `OSError` if none can be found."""
-
-    def invalidate(self, cause: object = None) -> None:
-        """The server that `endpoint` and `connection` led to does not serve, or no more; `cause` may be its refusal."""
-
-
-def open_within(host: Host, timeout: float) -> float:
-    """Seconds that a try to connect may take, of a call that may take `timeout`."""
-    return timeout if host.switch_after is None else min(timeout, host.switch_after)
 
 
 def parse_hosts(
@@ -148,17 +101,17 @@ class _Parser:
     def hosts(self, entry: object, where: str) -> tuple[Host, ...]:
         """What an entry leads to: one host, or those that a cluster is taken for."""
         if isinstance(entry, Mapping):
-            _refuse_strange_keys(entry, where)
+            refuse_strange_keys(entry, where)
             if "cluster" in entry:
                 return self._cluster(dict(entry), where)
             if entry.keys() & {"sentinels", "master_name"}:
                 return (self._service(dict(entry), where),)
-        return (self._server(_server_options(entry, where), where),)
+        return (self._server(server_options(entry, where), where),)
 
     def services(self, sentinels: Sequence[object], names: list[str] | None) -> tuple[Host, ...] | AllServices:
         """The services of the Sentinels that stand in `hosts`; None for all of them."""
         places = [(entry, f"hosts[{index}]") for index, entry in enumerate(sentinels)]
-        together = Sentinels([server(_server_options(entry, at), {}, at, 0) for entry, at in places])
+        together = Sentinels([server(server_options(entry, at), {}, at, 0) for entry, at in places])
         options = self._server({"host": "any"}, "connection_kwargs")
         if names is None:
             return AllServices(together, options, self._refresh_interval)
@@ -178,7 +131,7 @@ class _Parser:
         found = []
         for number, entry in enumerate(nodes):
             at = f"{where}['cluster'][{number}]"
-            found.append(self._server({**options, **_server_options(entry, at)}, at))
+            found.append(self._server({**options, **server_options(entry, at)}, at))
             _refuse_as_node(found[-1], found[0], at)
         return Cluster(found).shards(shards)
 
@@ -206,7 +159,7 @@ class _Parser:
                 f"{where} has sentinel_kwargs={described(own)}; give a dict of options of redis-py."
             )
         places = [(entry, f"{where}['sentinels'][{n}]") for n, entry in enumerate(sentinels)]
-        together = Sentinels([server(_server_options(entry, at), own, at, 0) for entry, at in places], fewest_others)
+        together = Sentinels([server(server_options(entry, at), own, at, 0) for entry, at in places], fewest_others)
         return together.service(name, self._server({**options, "host": name}, where), self._refresh_interval)
 
     def _server(self, options: Mapping[str, Any], where: str) -> Server:
@@ -224,101 +177,3 @@ def _refuse_as_node(node: Server, first: Server, at: str) -> None:
             f"{at} has other options than the first node. One set of options is for all nodes, also those that are not "
             f"listed; write them beside 'cluster', such as {{'cluster': [...], 'password': ...}}."
         )
-
-
-def _refuse_strange_keys(entry: Mapping[Any, Any], where: str) -> None:
-    for key in entry:
-        if not isinstance(key, str):
-            raise ConfigurationError(f"{where} has the key {described(key)}; keys of a host are str.")
-
-
-def _server_options(entry: object, where: str) -> dict[str, Any]:
-    """Address and options of the one server that `entry` describes."""
-    if not isinstance(entry, Mapping):
-        return _parse_address(entry, where)
-    _refuse_strange_keys(entry, where)
-    options = dict(entry)
-    if not options.keys() & {"address", "host", "path"}:
-        raise ConfigurationError(f"{where} names no server; give 'address' (a URI), or 'host' and 'port', or 'path'.")
-    address = options.pop("address", None)
-    if address is None:
-        return options
-    if options.keys() & {"host", "port", "path"}:
-        raise ConfigurationError(f"{where} has an address and also host, port or path; give one or the other.")
-    return {**_parse_address(address, f"{where}['address']"), **options}
-
-
-def _parse_address(address: object, where: str) -> dict[str, Any]:
-    if isinstance(address, str):
-        return _parse_uri(address, where)
-    if isinstance(address, (tuple, list)):
-        if len(address) != 2:
-            raise ConfigurationError(
-                f"{where} must be a pair (host, port), not {described(address)}. More, such as a password, goes into a "
-                f"dict: {{'host': ..., 'port': ..., 'password': ...}}."
-            )
-        return {"host": address[0], "port": address[1]}
-    raise ConfigurationError(
-        f"{where} must be a URI such as 'redis://localhost:6379', a (host, port) pair or a dict, not "
-        f"{described(address)}."
-    )
-
-
-def _parse_uri(uri: str, where: str) -> dict[str, Any]:
-    # Errors show no part of the URI, because it may hold a password, and at any place if something is wrong with it.
-    if uri != uri.strip():
-        raise ConfigurationError(f"{where} has a blank in front or at the end. Remove it.")
-    scheme, mark, rest = uri.partition("://")
-    if not mark:
-        raise ConfigurationError(
-            f"{where} is no URI: it lacks '://'. Give something like 'redis://localhost:6379', or a (host, port) pair."
-        )
-    if scheme.lower() not in _SCHEMES:
-        raise ConfigurationError(
-            f"{where} begins with a scheme that is not known.{did_you_mean(scheme, _SCHEMES)} Known: "
-            f"{', '.join(f'{name}://' for name in _SCHEMES)}."
-        )
-    if "#" in rest:
-        raise ConfigurationError(
-            f"{where} contains a '#', which ends a URI. In a password write it as %23, or give a dict with host, port "
-            f"and password."
-        )
-    plain = f"{_SCHEMES[scheme.lower()]}://{rest}"
-    try:
-        port = urlsplit(plain).port
-    except ValueError:
-        raise ConfigurationError(
-            f"{where} has no valid port. A password with '/', '@' or ':' must be percent-encoded, or given in a dict."
-        ) from None
-    _refuse_loose_password(scheme.lower(), rest, where)
-    try:
-        options = dict(parse_url(plain))
-    except (ValueError, TypeError):
-        raise ConfigurationError(
-            f"{where} cannot be read: an option behind the '?' has a value of another type than it needs."
-        ) from None
-    path = unquote(urlsplit(plain).path)
-    if plain.startswith("unix://"):
-        if not path:
-            raise ConfigurationError(f"{where} has no path; a socket is unix:///path/to/socket.")
-    else:
-        if path.strip("/") and "db" not in options:
-            raise ConfigurationError(f"{where} names a database by a text; a database is a number.")
-        options.setdefault("host", "localhost")
-        options["port"] = 6379 if port is None else port
-    return options
-
-
-def _refuse_loose_password(scheme: str, rest: str, where: str) -> None:
-    """Where a password is not percent-encoded, part of it is read as something else."""
-    authority = re.split(r"[/?]", rest, maxsplit=1)[0]
-    if scheme == "unix" and authority and not authority.endswith("@"):
-        what = "has something between 'unix://' and the path of the socket, which is no password with an '@' behind it"
-    elif scheme != "unix" and "@" in rest[len(authority) :]:
-        what = "has an '@' behind the first '/' or '?'"
-    else:
-        return
-    raise ConfigurationError(
-        f"{where} {what}. A password with '/', '?', '#', '@' or ':' must be percent-encoded, such as %2F for '/', or "
-        f"given in a dict."
-    )

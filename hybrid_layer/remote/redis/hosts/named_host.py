@@ -33,7 +33,7 @@ Address = tuple[Any, ...]
 
 
 class NamedHost:
-    """A host (`hosts.Host`) that is found by its name, and left when the name leads elsewhere."""
+    """A host (`host.Host`) that is found by its name, and left when the name leads elsewhere."""
 
     tag = ""
     switch_after: float | None = None
@@ -53,18 +53,18 @@ class NamedHost:
         """Which server answers where, as far as known: its ``run_id``, or nothing where it does not say."""
 
     async def endpoint(self) -> NamedHost:
-        """See `hosts.Host`."""
+        """See `host.Host`."""
         return self
 
     async def connection(self) -> AnyConnection:
-        """See `hosts.Host`."""
+        """See `host.Host`."""
         self._watch.settle()
         connection = self._server.new_connection()
         self._opened.add(connection, None)
         return connection
 
     def invalidate(self, cause: object = None) -> None:
-        """See `hosts.Host`. Who was refused resolves the name by itself; the others may still be there."""
+        """See `host.Host`. Who was refused resolves the name by itself; the others may still be there."""
         self._watch.look_now()
 
     async def look(self) -> bool:

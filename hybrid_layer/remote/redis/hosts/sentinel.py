@@ -114,7 +114,7 @@ class Sentinels:
 
 
 class Service:
-    """A host (`hosts.Host`) that is found by asking Sentinels."""
+    """A host (`host.Host`) that is found by asking Sentinels."""
 
     tag = ""
     switch_after: float | None = SWITCH_AFTER
@@ -132,7 +132,7 @@ class Service:
         """Connections, with the epoch in which they were made."""
 
     async def connection(self) -> AnyConnection:
-        """See `hosts.Host`."""
+        """See `host.Host`."""
         known = self._known
         if known is None or monotonic() - known[2] >= self._refresh_interval:
             master = await self._sentinels.master(self._name)
@@ -142,11 +142,11 @@ class Service:
         return connection
 
     async def endpoint(self) -> Service:
-        """See `hosts.Host`."""
+        """See `host.Host`."""
         return self
 
     def invalidate(self, cause: object = None) -> None:
-        """See `hosts.Host`."""
+        """See `host.Host`."""
         self._known = None
         self._sentinels.put_last(self._sentinels.first)
 

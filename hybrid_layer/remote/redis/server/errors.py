@@ -52,7 +52,7 @@ class WrongServer(RedisError):
 
 
 class Named(Protocol):
-    """What an error is about: a `hosts.Host`."""
+    """What an error is about: a `host.Host`."""
 
     @property
     def label(self) -> str:

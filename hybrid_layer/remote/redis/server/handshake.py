@@ -13,6 +13,7 @@ from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import WrongServer, told
 from hybrid_layer.remote.redis.server.server import Server
+from hybrid_layer.statistics import warn
 
 _CLOSED = re.compile(r"closed by server|connection lost|while (?:reading|writing)|reset by peer|broken pipe", re.I)
 """What redis-py says when the other end closes a connection that was open."""
@@ -94,4 +95,20 @@ async def _refuse_sentinel(connection: Any) -> None:
         raise WrongServer(
             "it is a Sentinel, which keeps no messages. Say which of its services is meant: "
             "hosts=[{'sentinels': [(host, port), ...], 'master_name': '...'}]."
+        )
+
+
+def warn_of_eviction(label: str, memory: object) -> None:
+    """Warn if the server `label`, whose answer to INFO memory is given, may remove queues."""
+    if not isinstance(memory, bytes):
+        return  # managed servers may forbid the question
+    text = memory.decode("utf-8", "replace")
+    policy = next(
+        (line[17:].strip() for line in text.splitlines() if line.startswith("maxmemory_policy:")), "noeviction"
+    )
+    if policy != "noeviction":
+        warn(
+            ("eviction", label),
+            f"The server {label} has maxmemory-policy {policy}: when its memory is full it removes "
+            f"whole queues without an error. Set it to noeviction.",
         )

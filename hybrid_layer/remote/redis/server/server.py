@@ -39,7 +39,7 @@ AnyConnection = Connection | UnixDomainSocketConnection
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An address and how to connect to it. As a host (`hosts.Host`) it is always found at that address."""
+    """An address and how to connect to it. As a host (`host.Host`) it is always found at that address."""
 
     label: str
     """What errors and logs call it. Contains no password."""
@@ -52,11 +52,11 @@ class Server:
     """redis-py's object for the TLS context, shared by all connections: to read the certificates takes long."""
 
     switch_after: float | None = None
-    """See `hosts.Host`."""
+    """See `host.Host`."""
 
     @property
     def tag(self) -> str:
-        """See `hosts.Host`."""
+        """See `host.Host`."""
         return ""
 
     @property
@@ -65,15 +65,15 @@ class Server:
         return self.kwargs["host"], self.kwargs["port"]
 
     async def endpoint(self) -> Server:
-        """See `hosts.Host`."""
+        """See `host.Host`."""
         return self
 
     async def connection(self) -> AnyConnection:
-        """See `hosts.Host`."""
+        """See `host.Host`."""
         return self.new_connection()
 
     def invalidate(self, cause: object = None) -> None:
-        """See `hosts.Host`."""
+        """See `host.Host`."""
 
     def at(self, host: str, port: int) -> Server:
         """A server with the same options at another address."""
