@@ -6,6 +6,7 @@
 
 #include "channels.h"
 #include "checker.h"
+#include "counters.h"
 #include "liveness.h"
 #include "memory.h"
 #include "segment.h"

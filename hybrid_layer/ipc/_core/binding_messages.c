@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "counters.h"
 #include "holds.h"
 
 #define SMALL_BUFFER (LARGE + 256u) /* every payload that is not held fits */

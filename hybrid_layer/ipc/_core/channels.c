@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "blocks.h"
+#include "clock.h"
+#include "counters.h"
 #include "groups.h"
 #include "hash.h"
 #include "reaping.h"
@@ -12,10 +14,6 @@
 #define CHANNEL_NAME offsetof(struct channel, name)
 #define MESSAGE_DATA offsetof(struct message, data)
 #define PAYLOAD_DATA offsetof(struct payload, data)
-
-void count(struct handle *handle, enum counter counter, uint64_t number) {
-    atomic_fetch_add_explicit(&handle->header->counters[counter], number, memory_order_relaxed);
-}
 
 struct channel *channel_at(struct handle *handle, uint32_t reference) {
     return block_at(handle, &handle->messages, reference, KIND_CHANNEL);
@@ -274,17 +272,16 @@ static enum status new_message(struct handle *handle, const struct push *push, u
 
 enum status queue_push(struct handle *handle, const struct push *push, uint32_t *channel_reference) {
     uint64_t now = now_ns();
-    bool is_inbox = push->channel.bytes[push->channel.length - 1] == '!';
     uint32_t reference;
-    enum status status = is_inbox ? channel_find(handle, push->channel, &reference)
-                                  : channel_find_or_create(handle, push->channel, &reference);
+    enum status status = is_inbox(push->channel) ? channel_find(handle, push->channel, &reference)
+                                                 : channel_find_or_create(handle, push->channel, &reference);
     if (status == EMPTY)
         return GONE;
     if (status != OK)
         return status;
     struct channel *channel = channel_found(handle, reference);
     status = queue_make_room(handle, channel, push->capacity, now);
-    if (status == FULL && is_inbox && reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
+    if (status == FULL && channel->owner != 0 && reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
         return GONE;
     uint32_t message;
     if (status == OK)

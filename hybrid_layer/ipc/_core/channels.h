@@ -8,11 +8,7 @@
 #define HYBRID_CHANNELS_H
 
 #include "handle.h"
-
-struct name {
-    const char *bytes;
-    size_t length;
-};
+#include "name.h"
 
 /* What is pushed into a queue, and by which of the sender's rules. */
 struct push {
@@ -24,13 +20,6 @@ struct push {
     uint64_t expiry_ns;
     uint32_t held; /* a filled chain (see holds.h) with local and payload in it, or 0 */
 };
-
-/* Writes a new value of an authority so that all that was stored before is in memory before it. */
-static inline void commit(uint32_t *field, uint32_t value) {
-    atomic_signal_fence(memory_order_seq_cst);
-    *(volatile uint32_t *)field = value;
-    atomic_signal_fence(memory_order_seq_cst);
-}
 
 struct channel *channel_at(struct handle *handle, uint32_t reference);
 
@@ -83,7 +72,5 @@ enum status channels_sweep(struct handle *handle, uint32_t buckets);
 
 /* How many messages nobody has read yet. Without the lock, for when the segment is given up. */
 uint64_t channels_unread(struct handle *handle);
-
-void count(struct handle *handle, enum counter counter, uint64_t number);
 
 #endif

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "blocks.h"
+#include "clock.h"
+#include "counters.h"
 #include "memberships.h"
 #include "reaping.h"
 
@@ -38,9 +40,8 @@ enum status group_add(struct handle *handle, struct name group_name, struct name
                       uint64_t expiry_ns) {
     uint64_t deadline = now_ns() + expiry_ns;
     uint32_t target = 0, group = 0, pair_reference = 0, member_reference;
-    bool is_inbox = target_name.bytes[target_name.length - 1] == '!';
-    enum status status =
-        is_inbox ? channel_find(handle, target_name, &target) : channel_find_or_create(handle, target_name, &target);
+    enum status status = is_inbox(target_name) ? channel_find(handle, target_name, &target)
+                                               : channel_find_or_create(handle, target_name, &target);
     if (status != OK)
         return status == EMPTY ? OK : status;
     status = find_group(handle, group_name, &group);

@@ -105,6 +105,4 @@ static inline uint32_t slot_word(uint32_t slot, uint32_t generation) {
     return ((slot + 1u) << WORD_SLOT_SHIFT) | (generation << WORD_GENERATION_SHIFT);
 }
 
-uint64_t now_ns(void);
-
 #endif

@@ -3,6 +3,8 @@
 
 #include "blocks.h"
 #include "checker.h"
+#include "clock.h"
+#include "counters.h"
 #include "holds.h"
 #include "lock.h"
 #include "reaping.h"

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "blocks.h"
+#include "clock.h"
+#include "counters.h"
 #include "groups.h"
 #include "holds.h"
 #include "reaping.h"
@@ -71,9 +73,8 @@ static bool drop_head(struct handle *handle, struct channel *channel) {
 
 enum status queue_wait(struct handle *handle, struct name name, uint32_t loop) {
     uint32_t reference;
-    bool is_inbox = name.bytes[name.length - 1] == '!';
     enum status status =
-        is_inbox ? channel_find(handle, name, &reference) : channel_find_or_create(handle, name, &reference);
+        is_inbox(name) ? channel_find(handle, name, &reference) : channel_find_or_create(handle, name, &reference);
     if (status != OK)
         return status == EMPTY ? GONE : status;
     status = waiters_add(handle, reference, loop);

@@ -2,6 +2,8 @@
 #include "reaping.h"
 
 #include "blocks.h"
+#include "clock.h"
+#include "counters.h"
 #include "groups.h"
 #include "holds.h"
 #include "liveness.h"

@@ -5,6 +5,7 @@
 
 #include "blocks.h"
 #include "channels.h"
+#include "counters.h"
 #include "marks.h"
 #include "memberships.h"
 

@@ -2,6 +2,7 @@
 #include "scrub.h"
 
 #include "blocks.h"
+#include "counters.h"
 #include "memberships.h"
 
 /* A record is found by its name or key. */

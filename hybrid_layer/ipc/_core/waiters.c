@@ -2,6 +2,7 @@
 #include "waiters.h"
 
 #include "blocks.h"
+#include "clock.h"
 #include "liveness.h"
 #include "reaping.h"
 
@@ -148,14 +149,14 @@ static bool make_ready(struct handle *handle, uint32_t reference, struct waiter 
     return true;
 }
 
-static bool is_void(uint64_t state, uint32_t now_ms, uint32_t limit) {
-    uint32_t age = now_ms - RUNG_AT(state); /* in the future: a huge number */
+static bool is_void(uint64_t state, uint32_t now, uint32_t limit) {
+    uint32_t age = now - RUNG_AT(state); /* in the future: a huge number */
     return age > limit;
 }
 
 enum rank { NOBODY, VOID, ANSWERING, AWAKE_ALREADY, SLEEPING_READY, SLEEPING };
 
-static enum rank rank_of(const struct waiter *waiter, uint64_t state, uint32_t now_ms) {
+static enum rank rank_of(const struct waiter *waiter, uint64_t state, uint32_t now) {
     switch (STATE_OF(state)) {
     case LOOP_ASLEEP:
         /* Ready and asleep: somebody is about to ring it for another message. Prefer one that nobody rings. */
@@ -163,12 +164,12 @@ static enum rank rank_of(const struct waiter *waiter, uint64_t state, uint32_t n
     case LOOP_AWAKE:
         return AWAKE_ALREADY;
     default:
-        return is_void(state, now_ms, HINT_MS) ? VOID : ANSWERING;
+        return is_void(state, now, HINT_MS) ? VOID : ANSWERING;
     }
 }
 
 /* One pass over a channel's waiters. *suspect: a slot whose process has not answered for long. */
-static enum status choose(struct handle *handle, const struct channel *channel, uint32_t now_ms, uint32_t *best,
+static enum status choose(struct handle *handle, const struct channel *channel, uint32_t now, uint32_t *best,
                           struct rings *rings, struct waiter **suspect) {
     enum rank best_rank = NOBODY;
     uint32_t at = channel->waiters;
@@ -180,8 +181,8 @@ static enum status choose(struct handle *handle, const struct channel *channel, 
         if (loop == NULL || steps > SLOTS * LOOPS)
             return DAMAGED;
         uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
-        enum rank rank = rank_of(waiter, state, now_ms);
-        if (STATE_OF(state) == LOOP_RUNG && is_void(state, now_ms, SUSPICIOUS_MS))
+        enum rank rank = rank_of(waiter, state, now);
+        if (STATE_OF(state) == LOOP_RUNG && is_void(state, now, SUSPICIOUS_MS))
             *suspect = waiter;
         if (channel->owner != 0) { /* an inbox: each loop of its process may have the consumer */
             if (!make_ready(handle, at, waiter))
@@ -203,12 +204,12 @@ enum status waiters_wake(struct handle *handle, uint32_t channel_reference, stru
         return DAMAGED;
     if (channel->waiters == 0)
         return OK;
-    uint32_t now_ms = (uint32_t)(now_ns() / 1000000u);
+    uint32_t now = now_ms();
     uint32_t best;
     for (uint32_t tries = 0; tries < SLOTS; tries++) {
         struct waiter *suspect;
         uint32_t rung = rings->count;
-        enum status status = choose(handle, channel, now_ms, &best, rings, &suspect);
+        enum status status = choose(handle, channel, now, &best, rings, &suspect);
         if (status != OK)
             return status;
         if (suspect == NULL || !reap_if_dead(handle, suspect->slot, suspect->generation))
@@ -225,7 +226,7 @@ enum status waiters_wake(struct handle *handle, uint32_t channel_reference, stru
     if (loop == NULL || !make_ready(handle, best, waiter))
         return DAMAGED;
     uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
-    enum rank rank = rank_of(waiter, state, now_ms);
+    enum rank rank = rank_of(waiter, state, now);
     if (STATE_OF(state) == LOOP_ASLEEP || rank == VOID)
         rings_add(rings, waiter, state);
     return OK;
@@ -234,7 +235,7 @@ enum status waiters_wake(struct handle *handle, uint32_t channel_reference, stru
 void ring_succeeded(struct handle *handle, const struct ring *ring) {
     struct loop_slot *loop = loop_of(handle, ring->slot, ring->loop);
     uint64_t expected = STATE_WORD(LOOP_ASLEEP, ring->sleep, 0);
-    uint64_t rung = STATE_WORD(LOOP_RUNG, ring->sleep, (uint32_t)(now_ns() / 1000000u));
+    uint64_t rung = STATE_WORD(LOOP_RUNG, ring->sleep, now_ms());
     if (loop != NULL && atomic_load(&handle->slots[ring->slot].generation) == ring->generation)
         (void)atomic_compare_exchange_strong(&loop->state, &expected, rung);
 }

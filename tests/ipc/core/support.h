@@ -8,6 +8,7 @@
 #include "operations.h"
 
 #include "checker.h"
+#include "clock.h"
 #include "holds.h"
 #include "segment.h"
 
