@@ -8,7 +8,7 @@
 #include "counters.h"
 #include "groups.h"
 #include "hash.h"
-#include "reaping.h"
+#include "suspect.h"
 #include "waiters.h"
 
 #define CHANNEL_NAME offsetof(struct channel, name)
@@ -273,15 +273,15 @@ static enum status new_message(struct handle *handle, const struct push *push, u
 enum status queue_push(struct handle *handle, const struct push *push, uint32_t *channel_reference) {
     uint64_t now = now_ns();
     uint32_t reference;
-    enum status status = is_inbox(push->channel) ? channel_find(handle, push->channel, &reference)
-                                                 : channel_find_or_create(handle, push->channel, &reference);
+    enum status status = names_inbox(push->channel) ? channel_find(handle, push->channel, &reference)
+                                                    : channel_find_or_create(handle, push->channel, &reference);
     if (status == EMPTY)
         return GONE;
     if (status != OK)
         return status;
     struct channel *channel = channel_found(handle, reference);
     status = queue_make_room(handle, channel, push->capacity, now);
-    if (status == FULL && channel->owner != 0 && reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
+    if (status == FULL && channel->owner != 0 && suspect_is_dead(handle, channel->owner - 1, channel->owner_generation))
         return GONE;
     uint32_t message;
     if (status == OK)

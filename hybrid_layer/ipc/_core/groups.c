@@ -7,7 +7,7 @@
 #include "clock.h"
 #include "counters.h"
 #include "memberships.h"
-#include "reaping.h"
+#include "suspect.h"
 
 #define MEMBER_NAME offsetof(struct member, name)
 
@@ -40,8 +40,8 @@ enum status group_add(struct handle *handle, struct name group_name, struct name
                       uint64_t expiry_ns) {
     uint64_t deadline = now_ns() + expiry_ns;
     uint32_t target = 0, group = 0, pair_reference = 0, member_reference;
-    enum status status = is_inbox(target_name) ? channel_find(handle, target_name, &target)
-                                               : channel_find_or_create(handle, target_name, &target);
+    enum status status = names_inbox(target_name) ? channel_find(handle, target_name, &target)
+                                                  : channel_find_or_create(handle, target_name, &target);
     if (status != OK)
         return status == EMPTY ? OK : status;
     status = find_group(handle, group_name, &group);
@@ -147,8 +147,8 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
     if (channel == NULL || payload == NULL)
         return DAMAGED;
     enum status status = queue_make_room(handle, channel, capacity_for(send, handle, pair->target, channel), now);
-    if (status == FULL && channel->owner != 0 && reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
-        return GONE; /* and the pair with it */
+    if (status == FULL && channel->owner != 0 && suspect_is_dead(handle, channel->owner - 1, channel->owner_generation))
+        return GONE;
     if (status == OK)
         status = blocks_take(handle, &handle->messages, 1, &reference, NULL);
     if (status == FULL || status == NO_MEMORY || status == GROW_MESSAGES)
@@ -220,11 +220,7 @@ enum status group_send(struct handle *handle, struct group_send *send, struct ri
         if (pair == NULL || steps >= handle->groups.blocks)
             return DAMAGED;
         uint32_t next = pair->group_next;
-        bool is_done = pair->sent == (uint32_t)handle->header->sequence;
-        pair->sent = (uint32_t)handle->header->sequence;
-        if (is_done) {
-            ;
-        } else if (pair->last_deadline <= now) {
+        if (pair->last_deadline <= now) {
             uint32_t target = pair->target;
             if (expire_members(handle, pair, now) != OK || free_pair_if_empty(handle, at) != OK ||
                 channel_release(handle, target) != OK)
@@ -239,18 +235,6 @@ enum status group_send(struct handle *handle, struct group_send *send, struct ri
                 count(handle, status == FULL ? COUNT_FULL : status == GONE ? COUNT_DEAD : COUNT_MEMORY, 1);
             if (status != OK && status != GONE)
                 send->dropped++;
-            /* Looking for whom to wake may have found dead processes, and freed their pairs: this one, the next one,
-             * both. */
-            struct pair *still = pair_at(handle, at);
-            if (still != NULL && still->group == group_reference) {
-                next = still->group_next;
-            } else {
-                still = next != 0 ? pair_at(handle, next) : NULL;
-                if (still == NULL || still->group != group_reference) {
-                    group = group_at(handle, group_reference);
-                    next = group != NULL ? group->pairs : 0;
-                }
-            }
         }
         at = next;
     }

@@ -11,6 +11,6 @@ struct name {
 };
 
 /* Whether a channel's name, which is not empty, is that of a process's inbox. */
-static inline bool is_inbox(struct name name) { return name.bytes[name.length - 1] == '!'; }
+static inline bool names_inbox(struct name name) { return name.bytes[name.length - 1] == '!'; }
 
 #endif

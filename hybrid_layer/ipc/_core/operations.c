@@ -26,10 +26,20 @@ static bool is_out_of_memory(enum status status) {
     return status == NO_MEMORY || status == NO_GROUP_MEMORY || status == NO_SHM;
 }
 
+/* Begins one round of an operation. */
+static enum status begin(struct handle *handle, enum mode mode) {
+    enum status status = lock_take(handle, mode);
+    if (status == OK)
+        handle->suspect.slot = 0; /* what a forked child inherits, or damage has left, is of another operation */
+    return status;
+}
+
 /* Ends one round of an operation. True: go around again. */
 static bool again(struct handle *handle, enum mode mode, enum status *status, bool *swept) {
     if (*status == DAMAGED)
         atomic_store(&handle->header->damaged, 1);
+    else
+        reap_suspect(handle);
     enum status wanted = *status;
     bool grow = wanted == GROW_MESSAGES || wanted == GROW_GROUPS;
     bool full = is_out_of_memory(wanted) && !*swept;
@@ -60,7 +70,7 @@ static bool again(struct handle *handle, enum mode mode, enum status *status, bo
     enum status status;                             \
     bool swept = false;                             \
     do {                                            \
-        status = lock_take(handle, mode);           \
+        status = begin(handle, mode);               \
         if (status != OK)                           \
             return status;                          \
         status = (call);                            \
@@ -121,8 +131,17 @@ enum status op_drain(struct handle *handle, enum mode mode, struct name name, ui
     OPERATION(inbox_drain(handle, name, loop, taken));
 }
 
+static enum status open_inbox(struct handle *handle, struct name name) {
+    enum status status = inbox_open(handle, name);
+    if (status != GONE)
+        return status;
+    reap_suspect(handle);
+    status = inbox_open(handle, name);
+    return status != GONE ? status : DAMAGED;
+}
+
 enum status op_inbox(struct handle *handle, enum mode mode, struct name name, bool open) {
-    OPERATION(open ? inbox_open(handle, name) : inbox_close(handle, name));
+    OPERATION(open ? open_inbox(handle, name) : inbox_close(handle, name));
 }
 
 enum status op_wait(struct handle *handle, enum mode mode, struct name name, uint32_t loop) {
@@ -186,7 +205,12 @@ enum status op_collect(struct handle *handle, enum mode mode, uint32_t loop, boo
     OPERATION(loop_collect(handle, loop, sleep, names, size, used, left));
 }
 
-enum status op_repoll(struct handle *handle, enum mode mode, uint32_t loop) { OPERATION(loop_repoll(handle, loop)); }
+static enum status repoll(struct handle *handle, uint32_t loop) {
+    enum status status = loop_repoll(handle, loop);
+    return status == OK ? look_around(handle) : status;
+}
+
+enum status op_repoll(struct handle *handle, enum mode mode, uint32_t loop) { OPERATION(repoll(handle, loop)); }
 
 enum status op_ring_failed(struct handle *handle, enum mode mode, const struct ring *ring, struct rings *rings) {
     OPERATION(ring_failed(handle, ring, rings));

@@ -8,7 +8,7 @@
 #include "counters.h"
 #include "groups.h"
 #include "holds.h"
-#include "reaping.h"
+#include "suspect.h"
 
 #define MESSAGE_DATA offsetof(struct message, data)
 #define PAYLOAD_DATA offsetof(struct payload, data)
@@ -74,7 +74,7 @@ static bool drop_head(struct handle *handle, struct channel *channel) {
 enum status queue_wait(struct handle *handle, struct name name, uint32_t loop) {
     uint32_t reference;
     enum status status =
-        is_inbox(name) ? channel_find(handle, name, &reference) : channel_find_or_create(handle, name, &reference);
+        names_inbox(name) ? channel_find(handle, name, &reference) : channel_find_or_create(handle, name, &reference);
     if (status != OK)
         return status == EMPTY ? GONE : status;
     status = waiters_add(handle, reference, loop);
@@ -221,35 +221,28 @@ enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, 
     return OK;
 }
 
-/* An inbox of our name that is not ours. Its process may be one that we were before we lost our slot, and is cleared
- * away. The ids of two layers are not the same by chance, so any other owner is damage: the inbox is ours, and the
- * rebuild links it to us. */
-static enum status take_over(struct handle *handle, struct channel *channel) {
-    if (channel->owner != 0 && reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
-        return OK;
-    channel->owner_generation = handle->private->generation;
-    commit(&channel->owner, handle->private->slot + 1);
-    return DAMAGED;
-}
-
 enum status inbox_open(struct handle *handle, struct name name) {
     uint32_t reference;
     enum status status = channel_find(handle, name, &reference);
-    if (status == OK && owns(handle, channel_found(handle, reference)))
-        return OK;
-    if (status == OK)
-        status = take_over(handle, channel_found(handle, reference));
-    if (status == OK || status == EMPTY)
+    bool is_new = status == EMPTY;
+    if (is_new)
         status = channel_find_or_create(handle, name, &reference);
     if (status != OK)
         return status;
     struct slot *slot = &handle->slots[handle->private->slot];
     struct channel *channel = channel_found(handle, reference);
-    if (channel->owner != 0)
-        return DAMAGED;
+    if (owns(handle, channel))
+        return OK;
+    /* The owner may be the process that this one was before it lost its slot. */
+    if (channel->owner != 0 && suspect_is_dead(handle, channel->owner - 1, channel->owner_generation))
+        return GONE;
     channel->owned_next = slot->inboxes;
     channel->owner_generation = handle->private->generation;
     commit(&channel->owner, handle->private->slot + 1);
+    /* The ids of two layers are not the same by chance, so any other owner is damage: the inbox is ours, and the
+     * rebuild links it to us. */
+    if (!is_new)
+        return DAMAGED;
     slot->inboxes = reference;
     return OK;
 }

@@ -42,7 +42,7 @@ struct drained {
  * GONE: the inbox is not ours or not there. */
 enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, struct taken *taken);
 
-/* Makes the inbox, and the calling process its owner. */
+/* Makes the inbox, and the calling process its owner. GONE: it is a dead process's; try again once that is reaped. */
 enum status inbox_open(struct handle *handle, struct name name);
 
 /* Removes it with its messages and memberships. */

@@ -82,7 +82,6 @@ static void rebuild_group_records(struct rebuild *rebuild) {
                 pair->members = pair->live = pair->gone = pair->pending = 0;
                 pair->group_next = pair->group_previous = pair->target_next = pair->target_previous = 0;
                 pair->last_deadline = 0;
-                pair->sent = (uint32_t)handle->header->sequence;
             } else if (sound && block->kind == KIND_MEMBER) {
                 struct member *member = (struct member *)block;
                 sound = member->name_length <= NAME_MAX_LENGTH;

@@ -4,7 +4,7 @@
 #include "blocks.h"
 #include "clock.h"
 #include "liveness.h"
-#include "reaping.h"
+#include "suspect.h"
 
 static void rings_add(struct rings *rings, const struct waiter *waiter, uint64_t state) {
     rings_add_loop(rings, waiter->slot, waiter->generation, waiter->loop, state);
@@ -168,22 +168,28 @@ static enum rank rank_of(const struct waiter *waiter, uint64_t state, uint32_t n
     }
 }
 
-/* One pass over a channel's waiters. *suspect: a slot whose process has not answered for long. */
+/* One pass over a channel's waiters. Those of a process that has not answered for long, and is found dead, are passed
+ * over. Once one of those is found alive no further one is asked, since none would be preferred to it. */
 static enum status choose(struct handle *handle, const struct channel *channel, uint32_t now, uint32_t *best,
-                          struct rings *rings, struct waiter **suspect) {
+                          struct rings *rings) {
     enum rank best_rank = NOBODY;
-    uint32_t at = channel->waiters;
+    bool one_lives = false;
+    uint32_t next = channel->waiters;
     *best = 0;
-    *suspect = NULL;
-    for (uint32_t steps = 0; at != 0 && best_rank != SLEEPING; steps++) {
+    for (uint32_t steps = 0; next != 0 && best_rank != SLEEPING; steps++) {
+        uint32_t at = next;
         struct waiter *waiter = waiter_at(handle, at);
         struct loop_slot *loop = waiter != NULL ? loop_of(handle, waiter->slot, waiter->loop) : NULL;
         if (loop == NULL || steps > SLOTS * LOOPS)
             return DAMAGED;
+        next = waiter->next;
         uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
         enum rank rank = rank_of(waiter, state, now);
-        if (STATE_OF(state) == LOOP_RUNG && is_void(state, now, SUSPICIOUS_MS))
-            *suspect = waiter;
+        if (STATE_OF(state) == LOOP_RUNG && is_void(state, now, SUSPICIOUS_MS) && !one_lives) {
+            if (suspect_is_dead(handle, waiter->slot, waiter->generation))
+                continue;
+            one_lives = true;
+        }
         if (channel->owner != 0) { /* an inbox: each loop of its process may have the consumer */
             if (!make_ready(handle, at, waiter))
                 return DAMAGED;
@@ -193,7 +199,6 @@ static enum status choose(struct handle *handle, const struct channel *channel, 
             best_rank = rank;
             *best = at;
         }
-        at = waiter->next;
     }
     return OK;
 }
@@ -206,21 +211,9 @@ enum status waiters_wake(struct handle *handle, uint32_t channel_reference, stru
         return OK;
     uint32_t now = now_ms();
     uint32_t best;
-    for (uint32_t tries = 0; tries < SLOTS; tries++) {
-        struct waiter *suspect;
-        uint32_t rung = rings->count;
-        enum status status = choose(handle, channel, now, &best, rings, &suspect);
-        if (status != OK)
-            return status;
-        if (suspect == NULL || !reap_if_dead(handle, suspect->slot, suspect->generation))
-            break;
-        rings->count = rung;
-        channel = channel_at(handle, channel_reference);
-        if (channel == NULL)
-            return OK; /* it was the dead process's inbox */
-    }
-    if (best == 0)
-        return OK;
+    enum status status = choose(handle, channel, now, &best, rings);
+    if (status != OK || best == 0)
+        return status;
     struct waiter *waiter = waiter_at(handle, best);
     struct loop_slot *loop = waiter != NULL ? loop_of(handle, waiter->slot, waiter->loop) : NULL;
     if (loop == NULL || !make_ready(handle, best, waiter))
@@ -380,5 +373,5 @@ enum status loop_repoll(struct handle *handle, uint32_t number) {
         ready += waiter->is_ready != 0;
         at = waiter->loop_next;
     }
-    return is_ready_list_sound(handle, loop, ready) ? look_around(handle) : DAMAGED;
+    return is_ready_list_sound(handle, loop, ready) ? OK : DAMAGED;
 }

@@ -8,7 +8,7 @@
  * A RUNG that is older than HINT_MS is void: its loop is stopped, busy or gone; and 250 ms old, it is reason to probe.
  *
  * A wake is a hint. Whoever looks first takes the head of the queue, so a loop that does not answer holds nothing up
- * for longer than the others' next look around (see loop_repoll).
+ * for longer than the others' next look around (see op_repoll).
  */
 #ifndef HYBRID_WAITERS_H
 #define HYBRID_WAITERS_H

@@ -151,8 +151,6 @@ static void members_of_a_pair(void) {
     all_is_well(handle);
     only_pair(handle)->last_deadline = 0;
     all_is_well(handle);
-    only_pair(handle)->sent = (uint32_t)handle->header->sequence + 1; /* this one does not get the next message */
-    all_is_well(handle);
 }
 
 /* Who takes a message does not hand it to others than the group's members, nor to a part of them. */
