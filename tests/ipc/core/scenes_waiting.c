@@ -107,6 +107,16 @@ static enum status ring_the_dead(struct handle *v) {
     return status;
 }
 
+/* Somebody was rung, has not answered, and has died. */
+static void dead_and_silent(struct handle *v) {
+    nobody_looks_around(v);
+    somebody_died(v, loop_sleeps);
+    struct loop_slot *loop = &v->slots[2].loops[0];
+    loop->state = STATE_WORD(LOOP_RUNG, SLEEP_OF(loop->state), now_ms() - 1000);
+}
+
+static enum status push_to_the_dead(struct handle *v) { return act_push(v, "b", "", 9, SMALL, 10); }
+
 #define READY LONG_NAME "=3 b=2 s.1!= v.1!=1>x"
 
 const struct scene waiting_scenes[] = {
@@ -124,5 +134,7 @@ const struct scene waiting_scenes[] = {
     {"look around", READY, NULL, .ready = loop_sleeps_and_is_ready, .act = repoll, .at_least = 5},
     {"a doorbell cannot be rung", "b=1 s.1!=", NULL, one_in_b, .act = ring_in_vain, .at_least = 5},
     {"a doorbell of the dead", "b=1 s.1!= v.1!=", NULL, .ready = dead_sleeper, .act = ring_the_dead, .at_least = 10},
+    {"push past a dead waiter", "s.1!= v.1!=", "b=9 s.1!=", .ready = dead_and_silent, .act = push_to_the_dead,
+     .at_least = 20, .in_steps = true},
     {.name = NULL},
 };

@@ -126,6 +126,43 @@ static void the_dead_in_a_group(void) {
     MUST(totals[TOTAL_CHANNELS] == 3 && totals[TOTAL_PAIRS] == 3);
 }
 
+/* Processes that were rung, have not answered, and have died: each operation passes them over, and reaps one. */
+static void sleep_on_a(struct handle *handle) {
+    struct taken taken = {.buffer = bytes, .size = sizeof bytes};
+    struct rings rings;
+    uint32_t loop;
+    rings_open(&rings);
+    MUST(op_loop_open(handle, WAIT, &loop) == OK);
+    MUST(op_pop(handle, WAIT, named("a"), loop, &taken, &rings) == EMPTY && taken.asleep);
+}
+
+static void do_not_answer(struct handle *handle) {
+    sleep_on_a(handle);
+    _Atomic uint64_t *state = &handle->slots[handle->private->slot].loops[0].state;
+    *state = STATE_WORD(LOOP_RUNG, SLEEP_OF(*state), now_ms() - 1000);
+}
+
+static void the_dead_among_waiters(void) {
+    int fd = new_segment(256 * KIB, 64 * KIB);
+    struct handle *handle = join(fd);
+    struct other others[3];
+    struct rings rings;
+    for (uint32_t i = 0; i < 3; i++)
+        others[i] = other_process(fd, do_not_answer);
+    sleep_on_a(handle);
+    end(&others[0]);
+    end(&others[1]);
+    handle->header->next_look = now_ns() + 100000000;
+    for (uint32_t reaped = 1; reaped <= 2; reaped++) {
+        rings_open(&rings);
+        MUST(push(handle, "a", "", 10, &rings) == OK);
+        MUST(rings.count == 1 && rings.items[0].slot == handle->private->slot);
+        MUST(handle->header->counters[COUNT_REAPED] == reaped && check(handle)[TOTAL_WAITERS] == 4 - reaped);
+    }
+    MUST(handle->header->rebuilds == 0);
+    end(&others[2]); /* which was only stopped, for all that the others knew */
+}
+
 /* What the dead had opened can be opened by another at once: a process that lost its slot does that with its own. */
 static void one_inbox(struct handle *handle) { MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK); }
 
@@ -352,6 +389,7 @@ int main(int argc, char **argv) {
     begin(argc, argv, "situations");
     fill_payload(bytes, 100, 1);
     the_dead_in_a_group();
+    the_dead_among_waiters();
     inbox_of_the_dead();
     killed_with_the_lock();
     doorbell_gone();
