@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "memory.h"
+#include "waking.h"
 
 #define RINGING_ROUNDS 8u
 

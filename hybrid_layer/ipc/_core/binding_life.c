@@ -4,12 +4,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "channels.h"
 #include "checker.h"
 #include "counters.h"
 #include "liveness.h"
 #include "memory.h"
 #include "segment.h"
+#include "sweep.h"
 
 PyObject *segment_flush(Segment *self, PyObject *unused) {
     struct handle *handle = &self->handle;

@@ -7,9 +7,11 @@
 #ifndef HYBRID_DOORBELLS_H
 #define HYBRID_DOORBELLS_H
 
-#include "waiters.h" /* before the system's: it asks for their extensions */
+#include "handle.h" /* before the system's: it asks for their extensions */
 
 #include <sys/types.h>
+
+#include "rings.h"
 
 #define DOORBELLS 64u
 

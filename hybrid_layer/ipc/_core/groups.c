@@ -4,10 +4,13 @@
 #include <string.h>
 
 #include "blocks.h"
+#include "channels.h"
 #include "clock.h"
 #include "counters.h"
 #include "memberships.h"
-#include "suspect.h"
+#include "messages.h"
+#include "queues.h"
+#include "waking.h"
 
 #define MEMBER_NAME offsetof(struct member, name)
 
@@ -40,8 +43,7 @@ enum status group_add(struct handle *handle, struct name group_name, struct name
                       uint64_t expiry_ns) {
     uint64_t deadline = now_ns() + expiry_ns;
     uint32_t target = 0, group = 0, pair_reference = 0, member_reference;
-    enum status status = names_inbox(target_name) ? channel_find(handle, target_name, &target)
-                                                  : channel_find_or_create(handle, target_name, &target);
+    enum status status = channel_find_target(handle, target_name, &target);
     if (status != OK)
         return status == EMPTY ? OK : status;
     status = find_group(handle, group_name, &group);
@@ -147,11 +149,9 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
     if (channel == NULL || payload == NULL)
         return DAMAGED;
     enum status status = queue_make_room(handle, channel, capacity_for(send, handle, pair->target, channel), now);
-    if (status == FULL && channel->owner != 0 && suspect_is_dead(handle, channel->owner - 1, channel->owner_generation))
-        return GONE;
     if (status == OK)
         status = blocks_take(handle, &handle->messages, 1, &reference, NULL);
-    if (status == FULL || status == NO_MEMORY || status == GROW_MESSAGES)
+    if (status == FULL || status == GONE || status == NO_MEMORY || status == GROW_MESSAGES)
         return status;
     if (status != OK)
         return DAMAGED;
@@ -295,41 +295,6 @@ enum status group_recipients(struct handle *handle, const struct entry *entry, c
     if (number != pair->live + pair->gone)
         return DAMAGED;
     return *used <= size ? OK : NO_SPACE;
-}
-
-bool groups_entry_gone(struct handle *handle, const struct entry *entry) {
-    if (entry->pair == 0)
-        return true;
-    struct pair *pair = pair_at(handle, entry->pair);
-    struct channel *target = pair != NULL ? channel_at(handle, pair->target) : NULL;
-    if (target == NULL || pair->pending == 0)
-        return false;
-    pair->pending--;
-    /* Later entries have higher numbers, and with none left nobody who left can get anything. In a queue whose
-     * deadlines do not rise this entry may have been dropped before an older one. */
-    uint64_t past = pair->pending == 0 ? UINT64_MAX : target->unordered ? 0 : entry->sequence + 1;
-    if (pair->gone != 0 && free_left(handle, pair, past) != OK)
-        return false;
-    return free_pair_if_empty(handle, entry->pair) == OK;
-}
-
-enum status groups_forget_target(struct handle *handle, struct channel *target) {
-    for (uint32_t pairs = 0; target->pairs != 0; pairs++) {
-        uint32_t reference = target->pairs;
-        struct pair *pair = pair_at(handle, reference);
-        if (pair == NULL || pairs >= handle->groups.blocks)
-            return DAMAGED;
-        pair->pending = 0;
-        for (uint32_t members = 0; pair->members != 0; members++) {
-            struct member *member = member_at(handle, pair->members);
-            if (member == NULL || members >= handle->groups.blocks ||
-                free_member(handle, pair->members, member, pair) != OK)
-                return DAMAGED;
-        }
-        if (free_pair_if_empty(handle, reference) != OK)
-            return DAMAGED;
-    }
-    return OK;
 }
 
 enum status groups_sweep(struct handle *handle, uint32_t buckets) {

@@ -2,13 +2,16 @@
 #include "operations.h"
 
 #include "blocks.h"
-#include "checker.h"
+#include "channels.h"
 #include "clock.h"
 #include "counters.h"
-#include "holds.h"
+#include "inboxes.h"
 #include "lock.h"
+#include "queues.h"
 #include "reaping.h"
-#include "segment.h"
+#include "sweep.h"
+#include "waiters.h"
+#include "waking.h"
 
 #define SWEEP_PAUSE_NS 10000000ull
 
@@ -149,11 +152,13 @@ enum status op_wait(struct handle *handle, enum mode mode, struct name name, uin
 }
 
 static enum status unwait(struct handle *handle, struct name name, uint32_t loop, struct rings *rings) {
-    uint32_t channel;
+    uint32_t channel, waiter;
     enum status status = channel_find(handle, name, &channel);
     if (status == OK)
-        return waiters_remove(handle, channel, loop, rings);
-    return status == EMPTY ? OK : status;
+        status = waiter_find(handle, channel_found(handle, channel), loop, &waiter);
+    if (status != OK)
+        return status == EMPTY ? OK : status;
+    return waiter_drop(handle, waiter) ? waiters_pass_on(handle, channel, rings) : DAMAGED;
 }
 
 enum status op_unwait(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct rings *rings) {
@@ -216,10 +221,10 @@ enum status op_ring_failed(struct handle *handle, enum mode mode, const struct r
     OPERATION(ring_failed(handle, ring, rings));
 }
 
-enum status op_flush(struct handle *handle, enum mode mode) { OPERATION(flush_all(handle)); }
+enum status op_flush(struct handle *handle, enum mode mode) { OPERATION(channels_flush(handle)); }
 
 enum status op_is_needed(struct handle *handle, enum mode mode, bool *needed) {
-    OPERATION(segment_is_needed(handle, needed));
+    OPERATION(channels_are_needed(handle, needed));
 }
 
 enum status op_check(struct handle *handle, enum mode mode, char *error, size_t size, uint64_t totals[TOTALS]) {

@@ -12,8 +12,10 @@
 
 #include "checker.h"
 #include "groups.h"
+#include "holds.h"
+#include "loops.h"
+#include "messages.h"
 #include "reading.h"
-#include "waiters.h"
 
 /* Stores a message, and names in `rings` whom to ring. OK, FULL, GONE (an inbox that nobody has), NO_MEMORY, NO_SHM.
  * Counts what became of it. A payload in a hold is taken over with OK, and stays the caller's otherwise. */

@@ -4,14 +4,17 @@
 #include <string.h>
 
 #include "blocks.h"
+#include "channels.h"
 #include "clock.h"
 #include "counters.h"
 #include "groups.h"
 #include "holds.h"
-#include "suspect.h"
-
-#define MESSAGE_DATA offsetof(struct message, data)
-#define PAYLOAD_DATA offsetof(struct payload, data)
+#include "inboxes.h"
+#include "loops.h"
+#include "messages.h"
+#include "queues.h"
+#include "waiters.h"
+#include "waking.h"
 
 /* Where the payload of a queued message or entry lies. */
 struct source {
@@ -66,18 +69,12 @@ static enum status take_held(struct handle *handle, struct channel *channel, con
     return !source->is_shared || message_free(handle, reference) ? OK : DAMAGED;
 }
 
-static bool drop_head(struct handle *handle, struct channel *channel) {
-    uint32_t reference = channel->head;
-    return queue_unlink_head(handle, channel) && message_free(handle, reference);
-}
-
 enum status queue_wait(struct handle *handle, struct name name, uint32_t loop) {
     uint32_t reference;
-    enum status status =
-        names_inbox(name) ? channel_find(handle, name, &reference) : channel_find_or_create(handle, name, &reference);
+    enum status status = channel_find_target(handle, name, &reference);
     if (status != OK)
         return status == EMPTY ? GONE : status;
-    status = waiters_add(handle, reference, loop);
+    status = waiter_add(handle, reference, loop);
     if (status == OK)
         return EMPTY;
     return channel_release(handle, reference) == OK ? status : DAMAGED;
@@ -96,7 +93,7 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     if (status == OK) {
         struct channel *channel = channel_found(handle, reference);
         channel->was_read = 1;
-        if (!queue_purge(handle, channel, now_ns(), UINT32_MAX))
+        if (!queue_purge(handle, channel, now_ns()))
             return DAMAGED;
         if (channel->head == 0)
             status = loop == NO_LOOP && channel_release(handle, reference) != OK ? DAMAGED : EMPTY;
@@ -117,7 +114,7 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
             return NO_SPACE;
         if (!data_read(handle, &handle->messages, source.block, source.data, source.offset, taken->buffer,
                        source.size) ||
-            !drop_head(handle, channel))
+            !queue_drop_head(handle, channel))
             return DAMAGED;
     } else if (status != OK) {
         return status;
@@ -125,10 +122,6 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     count(handle, COUNT_RECEIVED, 1);
     taken->left = channel->head != 0;
     return taken->left ? waiters_wake(handle, reference, rings) : channel_release(handle, reference);
-}
-
-static bool owns(struct handle *handle, const struct channel *channel) {
-    return channel->owner == handle->private->slot + 1 && channel->owner_generation == handle->private->generation;
 }
 
 /* Copies the head into the buffer. EMPTY: it is for nobody any more. NO_SPACE: it does not fit into the rest. */
@@ -177,7 +170,7 @@ static enum status drain_head(struct handle *handle, struct channel *channel, st
     }
     if (!item.is_held && (!data_read(handle, &handle->messages, source.block, source.data, source.offset,
                                      names + names_size, source.size) ||
-                          !drop_head(handle, channel)))
+                          !queue_drop_head(handle, channel)))
         return DAMAGED;
     memcpy(taken->buffer + taken->used, &item, sizeof item);
     taken->used += needed;
@@ -195,16 +188,16 @@ enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, 
     if (status != OK)
         return status == EMPTY ? GONE : status;
     struct channel *channel = channel_found(handle, reference);
-    if (!owns(handle, channel))
+    if (!inbox_is_own(handle, channel))
         return GONE;
     uint64_t now = now_ns();
     while (taken->hold == NO_HOLD) {
-        if (!queue_purge(handle, channel, now, UINT32_MAX))
+        if (!queue_purge(handle, channel, now))
             return DAMAGED;
         if (channel->head == 0)
             break;
         status = drain_head(handle, channel, taken);
-        if (status == EMPTY && drop_head(handle, channel))
+        if (status == EMPTY && queue_drop_head(handle, channel))
             continue;
         if (status == NO_SPACE && taken->size != 0 && taken->used != 0 && taken->used <= taken->size)
             break; /* what is in the buffer is whole; the rest is for the next call */
@@ -213,74 +206,10 @@ enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, 
     }
     taken->left = channel->head != 0;
     if (!taken->left && loop != NO_LOOP) {
-        status = waiters_add(handle, reference, loop);
+        status = waiter_add(handle, reference, loop);
         if (status != OK && taken->used == 0)
             return status; /* nothing was taken, so the caller may try again */
         taken->left = status != OK;
-    }
-    return OK;
-}
-
-enum status inbox_open(struct handle *handle, struct name name) {
-    uint32_t reference;
-    enum status status = channel_find(handle, name, &reference);
-    bool is_new = status == EMPTY;
-    if (is_new)
-        status = channel_find_or_create(handle, name, &reference);
-    if (status != OK)
-        return status;
-    struct slot *slot = &handle->slots[handle->private->slot];
-    struct channel *channel = channel_found(handle, reference);
-    if (owns(handle, channel))
-        return OK;
-    /* The owner may be the process that this one was before it lost its slot. */
-    if (channel->owner != 0 && suspect_is_dead(handle, channel->owner - 1, channel->owner_generation))
-        return GONE;
-    channel->owned_next = slot->inboxes;
-    channel->owner_generation = handle->private->generation;
-    commit(&channel->owner, handle->private->slot + 1);
-    /* The ids of two layers are not the same by chance, so any other owner is damage: the inbox is ours, and the
-     * rebuild links it to us. */
-    if (!is_new)
-        return DAMAGED;
-    slot->inboxes = reference;
-    return OK;
-}
-
-enum status inbox_close(struct handle *handle, struct name name) {
-    uint32_t reference;
-    enum status status = channel_find(handle, name, &reference);
-    if (status != OK)
-        return status == EMPTY ? OK : status;
-    struct channel *channel = channel_found(handle, reference);
-    if (!owns(handle, channel))
-        return OK;
-    uint32_t *link = &handle->slots[handle->private->slot].inboxes;
-    for (uint32_t steps = 0; *link != reference; steps++) {
-        struct channel *other = channel_at(handle, *link);
-        if (other == NULL || steps >= handle->messages.blocks)
-            return DAMAGED;
-        link = &other->owned_next;
-    }
-    *link = channel->owned_next;
-    return channel_remove_inbox(handle, reference);
-}
-
-enum status flush_all(struct handle *handle) {
-    atomic_fetch_add(&handle->header->epoch, 1);
-    atomic_store(&handle->header->machine_members, 0);
-    for (uint32_t bucket = 0; bucket <= handle->messages.bucket_mask; bucket++) {
-        uint32_t at = handle->messages.buckets[bucket];
-        for (uint32_t steps = 0; at != 0; steps++) {
-            struct channel *channel = channel_at(handle, at);
-            if (channel == NULL || steps >= handle->messages.blocks)
-                return DAMAGED;
-            uint32_t next = channel->bucket_next;
-            if (!queue_clear(handle, channel) || groups_forget_target(handle, channel) != OK ||
-                channel_release(handle, at) != OK)
-                return DAMAGED;
-            at = next;
-        }
     }
     return OK;
 }

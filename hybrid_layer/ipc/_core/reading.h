@@ -6,10 +6,9 @@
 #ifndef HYBRID_READING_H
 #define HYBRID_READING_H
 
-#include "waiters.h"
-
-#define NO_LOOP UINT32_MAX
-#define NO_HOLD UINT32_MAX
+#include "handle.h"
+#include "name.h"
+#include "rings.h"
 
 struct taken {
     char *buffer;
@@ -41,14 +40,5 @@ struct drained {
 /* The oldest messages of the process's inbox, as many as fit. Unless some are left, the loop is registered as a waiter.
  * GONE: the inbox is not ours or not there. */
 enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, struct taken *taken);
-
-/* Makes the inbox, and the calling process its owner. GONE: it is a dead process's; try again once that is reaped. */
-enum status inbox_open(struct handle *handle, struct name name);
-
-/* Removes it with its messages and memberships. */
-enum status inbox_close(struct handle *handle, struct name name);
-
-/* Forgets every message and group. Waiters and inboxes stay. */
-enum status flush_all(struct handle *handle);
 
 #endif

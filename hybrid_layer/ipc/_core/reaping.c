@@ -1,14 +1,16 @@
 /* Frees what dead processes left, and what has expired, a few buckets at a time. */
 #include "reaping.h"
 
-#include "blocks.h"
+#include "channels.h"
 #include "clock.h"
 #include "counters.h"
 #include "groups.h"
 #include "holds.h"
+#include "inboxes.h"
+#include "loops.h"
 #include "scrub.h"
 #include "suspect.h"
-#include "waiters.h"
+#include "sweep.h"
 
 #define LOOK_NS 200000000ull
 #define PROBES \
@@ -37,7 +39,7 @@ enum status slot_clear(struct handle *handle, uint32_t number) {
             return DAMAGED;
         uint32_t reference = slot->inboxes;
         slot->inboxes = inbox->owned_next;
-        if (channel_remove_inbox(handle, reference) != OK)
+        if (inbox_remove(handle, reference) != OK)
             return DAMAGED;
     }
     for (uint32_t loop = 0; loop < LOOPS; loop++) {

@@ -2,6 +2,7 @@
 #include "scrub.h"
 
 #include "blocks.h"
+#include "channels.h"
 #include "counters.h"
 #include "memberships.h"
 

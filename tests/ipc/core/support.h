@@ -7,10 +7,16 @@
 
 #include "operations.h"
 
+#include "blocks.h"
+#include "channels.h"
 #include "checker.h"
 #include "clock.h"
 #include "holds.h"
+#include "queues.h"
 #include "segment.h"
+#include "sweep.h"
+#include "waiters.h"
+#include "waking.h"
 
 #define LONG 3600000000000ull /* an hour in nanoseconds */
 #define KIB 1024u
