@@ -124,49 +124,50 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     return taken->left ? waiters_wake(handle, reference, rings) : channel_release(handle, reference);
 }
 
+/* Writes the local names of those who get the head, as length and bytes each, and says how large they are. NO_SPACE:
+ * they do not fit. */
+static enum status write_names(struct handle *handle, uint32_t head, const struct source *source, char *names,
+                               size_t room, size_t *size, uint32_t *number) {
+    if (source->is_shared)
+        return group_recipients(handle, (struct entry *)block_raw(handle, &handle->messages, head), names, room, size,
+                                number);
+    *number = 1;
+    *size = 1 + source->offset;
+    if (*size > room)
+        return NO_SPACE;
+    names[0] = (char)source->offset;
+    return data_read(handle, &handle->messages, source->block, source->data, 0, names + 1, source->offset) ? OK
+                                                                                                           : DAMAGED;
+}
+
 /* Copies the head into the buffer. EMPTY: it is for nobody any more. NO_SPACE: it does not fit into the rest. */
 static enum status drain_head(struct handle *handle, struct channel *channel, struct taken *taken) {
     struct source source;
     uint32_t head = channel->head;
     if (!source_of(handle, head, &source))
         return DAMAGED;
-    struct drained item = {.deadline = source.deadline, .names = 1, .size = (uint32_t)source.size};
+    struct drained item = {.deadline = source.deadline, .size = (uint32_t)source.size};
     size_t room = taken->size - taken->used, names_size;
     size_t header = room < sizeof item ? room : sizeof item;
     char *names = taken->buffer + taken->used + header;
-    if (source.is_shared) {
-        struct entry *entry = (struct entry *)block_raw(handle, &handle->messages, head);
-        enum status status = group_recipients(handle, entry, names, room - header, &names_size, &item.names);
-        if (status != OK && status != NO_SPACE)
-            return status;
-        if (item.names == 0)
-            return EMPTY;
-    } else {
-        names_size = 1 + source.offset;
-    }
+    enum status status = write_names(handle, head, &source, names, room - header, &names_size, &item.names);
+    if (status != OK && status != NO_SPACE)
+        return status;
+    if (item.names == 0)
+        return EMPTY;
     item.names_size = (uint32_t)names_size;
     bool hold = source.size > LARGE && taken->hold == NO_HOLD;
     size_t needed = sizeof item + names_size + (hold ? 0 : source.size);
-    if (needed > room) {
-        if (taken->used == 0)
-            taken->used = needed;
-        return NO_SPACE;
-    }
-    if (!source.is_shared) {
-        names[0] = (char)source.offset;
-        if (!data_read(handle, &handle->messages, source.block, source.data, 0, names + 1, source.offset))
-            return DAMAGED;
-    }
-    if (hold) {
-        enum status status = take_held(handle, channel, &source, taken);
+    if (hold && needed <= room) {
+        status = take_held(handle, channel, &source, taken);
         if (status == DAMAGED)
             return status;
         item.is_held = status == OK;
-        needed = sizeof item + names_size + (item.is_held ? 0 : source.size);
-        if (needed > room) {
-            taken->used = taken->used == 0 ? needed : taken->used;
-            return NO_SPACE;
-        }
+        needed += item.is_held ? 0 : source.size;
+    }
+    if (needed > room) {
+        taken->used = taken->used == 0 ? needed : taken->used;
+        return NO_SPACE;
     }
     if (!item.is_held && (!data_read(handle, &handle->messages, source.block, source.data, source.offset,
                                      names + names_size, source.size) ||
