@@ -163,7 +163,7 @@ static uint32_t capacity_for(const struct group_send *send, struct handle *handl
 }
 
 static enum status send_to_pair(struct handle *handle, const struct group_send *send, uint32_t pair_reference,
-                                struct pair *pair, uint32_t payload_reference, uint64_t now, struct rings *rings) {
+                                struct pair *pair, uint32_t payload_reference, uint64_t now, struct wakeups *wakeups) {
     struct channel *channel = channel_at(handle, pair->target);
     struct payload *payload = block_at(handle, &handle->messages, payload_reference, KIND_PAYLOAD);
     uint32_t reference;
@@ -190,17 +190,17 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
         pair->pending++;
     queue_append(handle, channel, reference);
     count(handle, COUNT_SENT, 1); /* what is stored is counted, so once for each queue */
-    return waiters_wake(handle, pair->target, rings);
+    return waiters_wake(handle, pair->target, wakeups);
 }
 
 /* Does with one pair what a group send does with it. OK also where the message is dropped, which is counted. */
 static enum status serve_pair(struct handle *handle, struct group_send *send, uint32_t reference, struct pair *pair,
-                              uint32_t payload, uint64_t now, struct rings *rings) {
+                              uint32_t payload, uint64_t now, struct wakeups *wakeups) {
     if (pair->last_deadline <= now)
         return expire_pair(handle, reference, pair, now);
     if (pair->live == 0) /* without any, but with members: they would get nothing any more */
         return pair->gone == 0 && pair->members != 0 ? DAMAGED : OK;
-    enum status status = send_to_pair(handle, send, reference, pair, payload, now, rings);
+    enum status status = send_to_pair(handle, send, reference, pair, payload, now, wakeups);
     if (status == OK || status == DAMAGED)
         return status;
     count(handle, status == FULL ? COUNT_FULL : status == GONE ? COUNT_DEAD : COUNT_MEMORY, 1);
@@ -230,7 +230,7 @@ static enum status make_sure_of_memory(struct handle *handle, const struct group
 /* One payload for all, and an entry for each pair of group and inbox, not for each member: the process that drains the
  * inbox finds the members. The number of the message against those of joining and leaving says who was one when it was
  * sent (`group_recipients`). */
-enum status group_send(struct handle *handle, struct group_send *send, struct rings *rings) {
+enum status group_send(struct handle *handle, struct group_send *send, struct wakeups *wakeups) {
     uint32_t reference, payload;
     uint64_t now = now_ns();
     send->dropped = 0;
@@ -255,7 +255,7 @@ enum status group_send(struct handle *handle, struct group_send *send, struct ri
         if (pair == NULL || steps >= handle->groups.blocks)
             return DAMAGED;
         uint32_t next = pair->group_next; /* this pair may be freed, and no other one */
-        if (serve_pair(handle, send, at, pair, payload, now, rings) != OK)
+        if (serve_pair(handle, send, at, pair, payload, now, wakeups) != OK)
             return DAMAGED;
         at = next;
     }

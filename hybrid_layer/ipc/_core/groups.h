@@ -9,7 +9,7 @@
 
 #include "handle.h"
 #include "name.h"
-#include "rings.h"
+#include "wakeups.h"
 
 /* Capacity of a target that differs from the common one, because a pattern of channel_capacity matched its name. */
 struct capacity_of {
@@ -37,7 +37,7 @@ enum status group_add(struct handle *handle, struct name group, struct name targ
 enum status group_discard(struct handle *handle, struct name group, struct name target, struct name local);
 
 /* OK, NO_MEMORY (for the payload), GROW_MESSAGES or DAMAGED; members at capacity are counted. */
-enum status group_send(struct handle *handle, struct group_send *send, struct rings *rings);
+enum status group_send(struct handle *handle, struct group_send *send, struct wakeups *wakeups);
 
 /* Writes the names of the group's targets as length and bytes each. NO_SPACE with the size that is needed in *used. */
 enum status group_targets(struct handle *handle, struct name group, char *names, size_t size, size_t *used);

@@ -93,7 +93,7 @@ struct handle {
     _Atomic uint32_t repairs; /* rebuilds by this process because inconsistent data was met, and */
     _Atomic uint64_t lost;    /* what they had to give up: messages, and records of channels and groups */
     _Atomic bool
-        ring_everybody; /* a rebuild has forgotten who waits for what; the next to come out of the lock rings all */
+        wake_everybody; /* a rebuild has forgotten who waits for what; the next to come out of the lock rings all */
 };
 
 /* Sizes and offsets that follow from the two memory options. */

@@ -7,7 +7,7 @@
 #include "waiters.h"
 #include "waking.h"
 
-enum status loop_forget(struct handle *handle, struct loop_slot *loop, struct rings *rings) {
+enum status loop_forget(struct handle *handle, struct loop_slot *loop, struct wakeups *wakeups) {
     for (uint32_t steps = 0; loop->waiters != 0; steps++) {
         struct waiter *waiter = waiter_at(handle, loop->waiters);
         if (waiter == NULL || steps >= handle->messages.blocks)
@@ -16,22 +16,22 @@ enum status loop_forget(struct handle *handle, struct loop_slot *loop, struct ri
         if (!waiter_drop(handle, loop->waiters))
             return DAMAGED;
         enum status status =
-            rings != NULL ? waiters_pass_on(handle, reference, rings) : channel_release(handle, reference);
+            wakeups != NULL ? waiters_pass_on(handle, reference, wakeups) : channel_release(handle, reference);
         if (status != OK)
             return status;
     }
     return OK;
 }
 
-enum status ring_failed(struct handle *handle, const struct ring *ring, struct rings *rings) {
-    struct loop_slot *loop = loop_at(handle, ring->slot, ring->loop);
-    if (loop == NULL || atomic_load(&handle->slots[ring->slot].generation) != ring->generation)
+enum status wakeup_failed(struct handle *handle, const struct wakeup *wakeup, struct wakeups *wakeups) {
+    struct loop_slot *loop = loop_at(handle, wakeup->slot, wakeup->loop);
+    if (loop == NULL || atomic_load(&handle->slots[wakeup->slot].generation) != wakeup->generation)
         return OK;
-    bool is_own = ring->slot == handle->private->slot && ring->generation == handle->private->generation;
-    if (!is_own && liveness_is_dead(handle, ring->slot, ring->generation))
-        return loop_forget(handle, loop, rings);
+    bool is_own = wakeup->slot == handle->private->slot && wakeup->generation == handle->private->generation;
+    if (!is_own && liveness_is_dead(handle, wakeup->slot, wakeup->generation))
+        return loop_forget(handle, loop, wakeups);
     /* It lives, and looks around by itself; until then others are to be preferred, as if it had been rung. */
-    ring_succeeded(handle, ring);
+    wakeup_succeeded(handle, wakeup);
     uint32_t at = loop->waiters;
     for (uint32_t steps = 0; at != 0; steps++) {
         struct waiter *waiter = waiter_at(handle, at);
@@ -40,7 +40,7 @@ enum status ring_failed(struct handle *handle, const struct ring *ring, struct r
             return DAMAGED;
         at = waiter->loop_next;
         if (channel->head != 0 && channel->owner == 0) {
-            enum status status = waiters_wake(handle, waiter->channel, rings);
+            enum status status = waiters_wake(handle, waiter->channel, wakeups);
             if (status != OK)
                 return status;
         }
@@ -63,11 +63,11 @@ enum status loop_open(struct handle *handle, uint32_t *number) {
     return NO_SLOT;
 }
 
-enum status loop_close(struct handle *handle, uint32_t number, struct rings *rings) {
+enum status loop_close(struct handle *handle, uint32_t number, struct wakeups *wakeups) {
     struct loop_slot *loop = loop_at(handle, handle->private->slot, number); /* also one that damage has closed */
     if (loop == NULL)
         return STALE;
-    enum status status = loop_forget(handle, loop, rings);
+    enum status status = loop_forget(handle, loop, wakeups);
     loop->in_use = 0;
     return status;
 }

@@ -8,7 +8,7 @@
 #define HYBRID_LOOPS_H
 
 #include "handle.h"
-#include "rings.h"
+#include "wakeups.h"
 
 #define NO_LOOP UINT32_MAX
 
@@ -16,7 +16,7 @@ enum status loop_open(struct handle *handle, uint32_t *loop); /* NO_SLOT: more t
 
 /* Those below take a loop that is open; another one is STALE. */
 
-enum status loop_close(struct handle *handle, uint32_t loop, struct rings *rings);
+enum status loop_close(struct handle *handle, uint32_t loop, struct wakeups *wakeups);
 
 /* Puts the loop to sleep. False: something is ready for it. */
 bool loop_sleep(struct handle *handle, uint32_t loop);
@@ -29,11 +29,11 @@ enum status loop_collect(struct handle *handle, uint32_t loop, bool sleep, char 
 /* Each time that the loop looks around: puts all its channels that have messages on its ready list. */
 enum status loop_repoll(struct handle *handle, uint32_t loop);
 
-/* Drops the waiters of a loop. With `rings`, finds others for the messages that these were to take. */
-enum status loop_forget(struct handle *handle, struct loop_slot *loop, struct rings *rings);
+/* Drops the waiters of a loop. With `wakeups`, finds others for the messages that these were to take. */
+enum status loop_forget(struct handle *handle, struct loop_slot *loop, struct wakeups *wakeups);
 
 /* The doorbell of a loop could not be rung: wakes others for what it was woken for, and removes its waiters if its
  * process is dead. */
-enum status ring_failed(struct handle *handle, const struct ring *ring, struct rings *rings);
+enum status wakeup_failed(struct handle *handle, const struct wakeup *wakeup, struct wakeups *wakeups);
 
 #endif

@@ -83,12 +83,12 @@ static bool again(struct handle *handle, enum mode mode, enum status *status, bo
 /* The path of every message. Storing it and looking for who waits are one step for others, as are a last look and going
  * to sleep (`queue_pop`, `loop_collect`): so whoever is not found asleep here finds the message, and need not be rung.
  */
-static enum status push_and_wake(struct handle *handle, struct push *push, struct rings *rings) {
+static enum status push_and_wake(struct handle *handle, struct push *push, struct wakeups *wakeups) {
     uint32_t channel;
     enum status status = queue_push(handle, push, &channel);
     if (status == OK) {
         count(handle, COUNT_SENT, 1);
-        status = waiters_wake(handle, channel, rings);
+        status = waiters_wake(handle, channel, wakeups);
     } else if (status == GONE) {
         count(handle, COUNT_SENT, 1);
         count(handle, COUNT_DEAD, 1);
@@ -98,7 +98,7 @@ static enum status push_and_wake(struct handle *handle, struct push *push, struc
     return status;
 }
 
-static enum status push_held(struct handle *handle, const struct push *push, struct rings *rings) {
+static enum status push_held(struct handle *handle, const struct push *push, struct wakeups *wakeups) {
     struct push held = *push;
     held.held = 0;
     if (push->held != NO_HOLD) {
@@ -106,14 +106,14 @@ static enum status push_held(struct handle *handle, const struct push *push, str
         if (held.held == 0)
             return DAMAGED; /* a rebuild has found it senseless */
     }
-    enum status status = push_and_wake(handle, &held, rings);
+    enum status status = push_and_wake(handle, &held, wakeups);
     if (status == OK && push->held != NO_HOLD)
         hold_forget(handle, push->held);
     return status;
 }
 
-enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct rings *rings) {
-    OPERATION(look_around(handle) == OK ? push_held(handle, push, rings) : DAMAGED);
+enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct wakeups *wakeups) {
+    OPERATION(look_around(handle) == OK ? push_held(handle, push, wakeups) : DAMAGED);
 }
 
 enum status op_hold_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
@@ -126,8 +126,8 @@ enum status op_hold_release(struct handle *handle, enum mode mode, uint32_t hold
 }
 
 enum status op_pop(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct taken *taken,
-                   struct rings *rings) {
-    OPERATION(queue_pop(handle, name, loop, taken, rings));
+                   struct wakeups *wakeups) {
+    OPERATION(queue_pop(handle, name, loop, taken, wakeups));
 }
 
 enum status op_drain(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct taken *taken) {
@@ -151,18 +151,18 @@ enum status op_wait(struct handle *handle, enum mode mode, struct name name, uin
     OPERATION(queue_wait(handle, name, loop));
 }
 
-static enum status unwait(struct handle *handle, struct name name, uint32_t loop, struct rings *rings) {
+static enum status unwait(struct handle *handle, struct name name, uint32_t loop, struct wakeups *wakeups) {
     uint32_t channel, waiter;
     enum status status = channel_find(handle, name, &channel);
     if (status == OK)
         status = waiter_find(handle, channel_found(handle, channel), loop, &waiter);
     if (status != OK)
         return status == EMPTY ? OK : status;
-    return waiter_drop(handle, waiter) ? waiters_pass_on(handle, channel, rings) : DAMAGED;
+    return waiter_drop(handle, waiter) ? waiters_pass_on(handle, channel, wakeups) : DAMAGED;
 }
 
-enum status op_unwait(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct rings *rings) {
-    OPERATION(unwait(handle, name, loop, rings));
+enum status op_unwait(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct wakeups *wakeups) {
+    OPERATION(unwait(handle, name, loop, wakeups));
 }
 
 enum status op_group_add(struct handle *handle, enum mode mode, struct name group, struct name target,
@@ -175,7 +175,7 @@ enum status op_group_discard(struct handle *handle, enum mode mode, struct name 
     OPERATION(group_discard(handle, group, target, local));
 }
 
-static enum status send_held(struct handle *handle, struct group_send *send, struct rings *rings) {
+static enum status send_held(struct handle *handle, struct group_send *send, struct wakeups *wakeups) {
     struct group_send held = *send;
     held.held = 0;
     if (send->held != NO_HOLD) {
@@ -183,15 +183,15 @@ static enum status send_held(struct handle *handle, struct group_send *send, str
         if (held.held == 0)
             return DAMAGED;
     }
-    enum status status = group_send(handle, &held, rings);
+    enum status status = group_send(handle, &held, wakeups);
     send->dropped = held.dropped;
     if (status == OK && send->held != NO_HOLD)
         hold_forget(handle, send->held);
     return status;
 }
 
-enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct rings *rings) {
-    OPERATION(look_around(handle) == OK ? send_held(handle, send, rings) : DAMAGED);
+enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct wakeups *wakeups) {
+    OPERATION(look_around(handle) == OK ? send_held(handle, send, wakeups) : DAMAGED);
 }
 
 enum status op_group_targets(struct handle *handle, enum mode mode, struct name group, char *names, size_t size,
@@ -201,8 +201,8 @@ enum status op_group_targets(struct handle *handle, enum mode mode, struct name 
 
 enum status op_loop_open(struct handle *handle, enum mode mode, uint32_t *loop) { OPERATION(loop_open(handle, loop)); }
 
-enum status op_loop_close(struct handle *handle, enum mode mode, uint32_t loop, struct rings *rings) {
-    OPERATION(loop_close(handle, loop, rings));
+enum status op_loop_close(struct handle *handle, enum mode mode, uint32_t loop, struct wakeups *wakeups) {
+    OPERATION(loop_close(handle, loop, wakeups));
 }
 
 enum status op_collect(struct handle *handle, enum mode mode, uint32_t loop, bool sleep, char *names, size_t size,
@@ -217,8 +217,9 @@ static enum status repoll(struct handle *handle, uint32_t loop) {
 
 enum status op_repoll(struct handle *handle, enum mode mode, uint32_t loop) { OPERATION(repoll(handle, loop)); }
 
-enum status op_ring_failed(struct handle *handle, enum mode mode, const struct ring *ring, struct rings *rings) {
-    OPERATION(ring_failed(handle, ring, rings));
+enum status op_wakeup_failed(struct handle *handle, enum mode mode, const struct wakeup *wakeup,
+                             struct wakeups *wakeups) {
+    OPERATION(wakeup_failed(handle, wakeup, wakeups));
 }
 
 enum status op_flush(struct handle *handle, enum mode mode) { OPERATION(channels_flush(handle)); }

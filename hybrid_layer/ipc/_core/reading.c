@@ -83,7 +83,7 @@ enum status queue_wait(struct handle *handle, struct name name, uint32_t loop) {
 /* The path of every message that is read. Small payloads are copied to the caller's buffer under the lock, so that
  * their blocks can be free when it is given; for large ones a hold keeps the blocks, and they are copied after it. */
 enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken,
-                      struct rings *rings) {
+                      struct wakeups *wakeups) {
     uint32_t reference;
     struct source source;
     taken->hold = NO_HOLD;
@@ -121,7 +121,7 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     }
     count(handle, COUNT_RECEIVED, 1);
     taken->left = channel->head != 0;
-    return taken->left ? waiters_wake(handle, reference, rings) : channel_release(handle, reference);
+    return taken->left ? waiters_wake(handle, reference, wakeups) : channel_release(handle, reference);
 }
 
 /* Writes the local names of those who get the head, as length and bytes each, and says how large they are. NO_SPACE:

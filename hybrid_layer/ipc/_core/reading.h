@@ -8,7 +8,7 @@
 
 #include "handle.h"
 #include "name.h"
-#include "rings.h"
+#include "wakeups.h"
 
 struct taken {
     char *buffer;
@@ -22,7 +22,8 @@ struct taken {
 
 /* One message of a normal channel. EMPTY: nothing there; the loop is now registered as a waiter, unless it is NO_LOOP,
  * and asleep, unless another of its channels is ready. Wakes another waiter if messages are left. */
-enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken, struct rings *rings);
+enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken,
+                      struct wakeups *wakeups);
 
 /* Registers the loop as a waiter of a channel that may not exist yet. EMPTY: done. GONE: no such inbox. */
 enum status queue_wait(struct handle *handle, struct name name, uint32_t loop);

@@ -359,7 +359,7 @@ bool recovery_rebuild(struct handle *handle) {
         if (rebuild.damaged != 0 || was_marked)
             atomic_fetch_add(&handle->repairs, 1);
         atomic_fetch_add(&handle->header->rebuilds, 1);
-        atomic_store(&handle->ring_everybody, true);
+        atomic_store(&handle->wake_everybody, true);
     }
     marks_close(&rebuild.messages);
     marks_close(&rebuild.groups);

@@ -28,17 +28,17 @@ static enum rank rank_of(const struct waiter *waiter, uint64_t state, uint32_t n
 
 /* A loop that is awake, or has been rung a moment ago, looks at its ready list by itself. */
 static bool wake(struct handle *handle, uint32_t reference, struct waiter *waiter, uint64_t state, enum rank rank,
-                 struct rings *rings) {
+                 struct wakeups *wakeups) {
     if (!waiter_make_ready(handle, reference, waiter))
         return false;
     if (rank >= SLEEPING_READY || rank == VOID)
-        rings_add_loop(rings, waiter->slot, waiter->generation, waiter->loop, state);
+        wakeups_add(wakeups, waiter->slot, waiter->generation, waiter->loop, state);
     return true;
 }
 
 /* One pass over the channel's waiters. Those of a process that has not answered for long, and is found dead, are passed
  * over. Once one of those is found alive no further one is asked, since none would be preferred to it. */
-enum status waiters_wake(struct handle *handle, uint32_t channel_reference, struct rings *rings) {
+enum status waiters_wake(struct handle *handle, uint32_t channel_reference, struct wakeups *wakeups) {
     struct channel *channel = channel_at(handle, channel_reference);
     if (channel == NULL)
         return DAMAGED;
@@ -62,7 +62,7 @@ enum status waiters_wake(struct handle *handle, uint32_t channel_reference, stru
             one_lives = true;
         }
         if (channel->owner != 0) { /* an inbox: each loop of its process may have the consumer */
-            if (!wake(handle, reference, waiter, state, rank, rings))
+            if (!wake(handle, reference, waiter, state, rank, wakeups))
                 return DAMAGED;
         } else if (rank > best_rank) {
             best = waiter;
@@ -71,21 +71,21 @@ enum status waiters_wake(struct handle *handle, uint32_t channel_reference, stru
             best_reference = reference;
         }
     }
-    return best == NULL || wake(handle, best_reference, best, best_state, best_rank, rings) ? OK : DAMAGED;
+    return best == NULL || wake(handle, best_reference, best, best_state, best_rank, wakeups) ? OK : DAMAGED;
 }
 
-enum status waiters_pass_on(struct handle *handle, uint32_t channel_reference, struct rings *rings) {
+enum status waiters_pass_on(struct handle *handle, uint32_t channel_reference, struct wakeups *wakeups) {
     struct channel *channel = channel_at(handle, channel_reference);
     if (channel == NULL)
         return DAMAGED;
-    return channel->head != 0 ? waiters_wake(handle, channel_reference, rings)
+    return channel->head != 0 ? waiters_wake(handle, channel_reference, wakeups)
                               : channel_release(handle, channel_reference);
 }
 
-void ring_succeeded(struct handle *handle, const struct ring *ring) {
-    struct loop_slot *loop = loop_at(handle, ring->slot, ring->loop);
-    uint64_t expected = STATE_WORD(LOOP_ASLEEP, ring->sleep, 0);
-    uint64_t rung = STATE_WORD(LOOP_RUNG, ring->sleep, now_ms());
-    if (loop != NULL && atomic_load(&handle->slots[ring->slot].generation) == ring->generation)
+void wakeup_succeeded(struct handle *handle, const struct wakeup *wakeup) {
+    struct loop_slot *loop = loop_at(handle, wakeup->slot, wakeup->loop);
+    uint64_t expected = STATE_WORD(LOOP_ASLEEP, wakeup->sleep, 0);
+    uint64_t rung = STATE_WORD(LOOP_RUNG, wakeup->sleep, now_ms());
+    if (loop != NULL && atomic_load(&handle->slots[wakeup->slot].generation) == wakeup->generation)
         (void)atomic_compare_exchange_strong(&loop->state, &expected, rung);
 }

@@ -1,4 +1,4 @@
-/* Which loop is to be woken. The segment lock is held in all of these but ring_succeeded.
+/* Which loop is to be woken. The segment lock is held in all of these but wakeup_succeeded.
  *
  * While a loop is AWAKE nobody rings it: what comes for it is put on its ready list, which it collects before it sleeps
  * (loops.h).
@@ -13,20 +13,20 @@
 #define HYBRID_WAKING_H
 
 #include "handle.h"
-#include "rings.h"
+#include "wakeups.h"
 
 #define HINT_MS 20u
 #define SUSPICIOUS_MS 250u
 
 /* Finds whom to wake for a queue that has messages: for a normal channel the oldest sleeping loop, for an inbox each.
  */
-enum status waiters_wake(struct handle *handle, uint32_t channel, struct rings *rings);
+enum status waiters_wake(struct handle *handle, uint32_t channel, struct wakeups *wakeups);
 
 /* After a channel has lost a waiter or a message: wakes another waiter if messages are left, and frees the channel if
  * nothing keeps it in being. */
-enum status waiters_pass_on(struct handle *handle, uint32_t channel, struct rings *rings);
+enum status waiters_pass_on(struct handle *handle, uint32_t channel, struct wakeups *wakeups);
 
 /* Marks a loop as rung, unless it has woken up since. Without the lock. */
-void ring_succeeded(struct handle *handle, const struct ring *ring);
+void wakeup_succeeded(struct handle *handle, const struct wakeup *wakeup);
 
 #endif

@@ -36,18 +36,18 @@ static void loop_sleeps_and_is_ready(struct handle *v) {
 }
 
 static enum status unwait(struct handle *v) {
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = op_unwait(v, WAIT, named("b"), 0, &rings);
-    rings_close(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = op_unwait(v, WAIT, named("b"), 0, &wakeups);
+    wakeups_close(&wakeups);
     return status;
 }
 
 static enum status unwait_a(struct handle *v) {
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = op_unwait(v, WAIT, named("a"), 0, &rings);
-    rings_close(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = op_unwait(v, WAIT, named("a"), 0, &wakeups);
+    wakeups_close(&wakeups);
     return status;
 }
 
@@ -62,10 +62,10 @@ static enum status loop_open_act(struct handle *v) {
 }
 
 static enum status loop_close_act(struct handle *v) {
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = op_loop_close(v, WAIT, 0, &rings);
-    rings_close(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = op_loop_close(v, WAIT, 0, &wakeups);
+    wakeups_close(&wakeups);
     return status;
 }
 
@@ -81,12 +81,12 @@ static enum status repoll(struct handle *v) { return op_repoll(v, WAIT, 0); }
 
 /* The survivor's doorbell cannot be rung. */
 static enum status ring_in_vain(struct handle *v) {
-    struct ring ring = {
+    struct wakeup wakeup = {
         .slot = 0, .generation = v->slots[0].generation, .loop = 0, .sleep = SLEEP_OF(v->slots[0].loops[0].state)};
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = op_ring_failed(v, WAIT, &ring, &rings);
-    rings_close(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = op_wakeup_failed(v, WAIT, &wakeup, &wakeups);
+    wakeups_close(&wakeups);
     return status;
 }
 
@@ -98,12 +98,12 @@ static void dead_sleeper(struct handle *v) {
 
 /* The doorbell of somebody who has died. */
 static enum status ring_the_dead(struct handle *v) {
-    struct ring ring = {
+    struct wakeup wakeup = {
         .slot = 2, .generation = v->slots[2].generation, .loop = 0, .sleep = SLEEP_OF(v->slots[2].loops[0].state)};
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = op_ring_failed(v, WAIT, &ring, &rings);
-    rings_close(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = op_wakeup_failed(v, WAIT, &wakeup, &wakeups);
+    wakeups_close(&wakeups);
     return status;
 }
 
