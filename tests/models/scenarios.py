@@ -86,7 +86,7 @@ PROTOCOLS = {
             "no next": "two consumers",
             "no next on cancel": "two readers",
             "no housekeeping": "deaths",
-            "own rings only": "deaths under the lock",
+            "own wakeups only": "deaths under the lock",
             "rebuild unnoticed": "deaths",
             "sleeps over it": "two looks",
             "own wake unheard": "two consumers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -174,6 +175,48 @@ def test_core_without_python() -> None:
             assert "binding" not in [
                 line.partition('"')[2].split(".")[0] for line in text.splitlines() if "#include" in line
             ]
+
+
+INCLUDE = re.compile(r'^#include "(\w+)\.h"', re.MULTILINE)
+DECLARED = re.compile(r"^[a-zA-Z][^;{}()#=]*?\b(\w+)\([^{}]*?\);", re.MULTILINE)
+DEFINED = re.compile(r"^[a-zA-Z][^;{}()#=]*?\b(\w+)\([^;{}]*\) \{", re.MULTILINE)
+
+
+def c_modules(directory: Path) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """For each C file its header's modules: those whose headers it or its header includes; and what it implements.
+
+    A header is implemented by the files that define its functions, usually the one of the same name.
+    """
+    texts: dict[Path, str] = {}
+    for path in sorted(directory.rglob("*.[ch]")):
+        texts[path] = re.sub(r"/\*.*?\*/|\binline\b", "", path.read_text(), flags=re.DOTALL)
+    included: dict[str, set[str]] = {}
+    implemented: dict[str, set[str]] = {}
+    for path, text in texts.items():
+        included.setdefault(path.stem, set()).update(INCLUDE.findall(text))
+        if path.suffix == ".h":
+            declared = set(DECLARED.findall(text))
+            sources = [other for other in texts if other.suffix == ".c"]
+            implemented[path.stem] = {
+                other.stem for other in sources if declared & set(DEFINED.findall(texts[other]))
+            } | {path.stem}
+    return included, implemented
+
+
+def test_core_without_a_circle() -> None:
+    """No file of the core calls another one that calls it, be it over further files. The binding is one room."""
+    included, implemented = c_modules(PACKAGE / "ipc" / "_core")
+    for header, sources in implemented.items():
+        if not header.startswith("binding"):
+            assert sources == {header}, f"{header}.h declares what is in another file"
+    known = {
+        name: set().union(*(implemented[header] for header in headers)) - {name}
+        for name, headers in included.items()
+        if not name.startswith("binding")
+    }
+    assert len(known) > 20
+    assert "queues" in known["operations"]
+    TopologicalSorter(known).prepare()  # raises CycleError, which names them
 
 
 @pytest.mark.parametrize(

@@ -62,13 +62,13 @@ bool wants(const char *function, Py_ssize_t given, Py_ssize_t expected);
 
 /* Rings other processes' loops. The result is a bit for each loop of our own, which the caller wakes without a
  * doorbell. */
-unsigned long ring_all(Segment *self, struct rings *rings);
+unsigned long deliver_wakeups(Segment *self, struct wakeups *wakeups);
 
 /* For operations that ring nobody: if the segment was repaired in this one, rings every loop, also our own. */
-void ring_after_rebuild(Segment *self);
+void wake_after_rebuild(Segment *self);
 
-/* The same as ring_all, as a method's result; raises if the operation has failed. */
-PyObject *own_loops(Segment *self, enum status status, struct rings *rings);
+/* The same as deliver_wakeups, as a method's result; raises if the operation has failed. */
+PyObject *own_loops(Segment *self, enum status status, struct wakeups *wakeups);
 
 /* Names that are written as length and bytes each. */
 PyObject *names_list(const char *names, size_t size, uint32_t most);

@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "memory.h"
+#include "waking.h"
 
-#define RINGING_ROUNDS 8u
+#define WAKING_ROUNDS 8u
 
 PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory, *error_no_slot,
     *error_retired, *error_stale;
@@ -126,60 +127,60 @@ bool wants(const char *function, Py_ssize_t given, Py_ssize_t expected) {
 
 /* Ringing */
 
-static void rings_of_everybody(struct handle *handle, struct rings *rings) {
+static void wakeups_of_everybody(struct handle *handle, struct wakeups *wakeups) {
     for (uint32_t slot = 0; slot < SLOTS; slot++)
         for (uint32_t loop = 0; handle->slots[slot].published && loop < LOOPS; loop++) {
             struct loop_slot *waiting = &handle->slots[slot].loops[loop];
             if (waiting->in_use)
-                rings_add_loop(rings, slot, atomic_load(&handle->slots[slot].generation), loop,
-                               atomic_load(&waiting->state));
+                wakeups_add(wakeups, slot, atomic_load(&handle->slots[slot].generation), loop,
+                            atomic_load(&waiting->state));
         }
 }
 
-unsigned long ring_all(Segment *self, struct rings *rings) {
+unsigned long deliver_wakeups(Segment *self, struct wakeups *wakeups) {
     struct handle *handle = &self->handle;
     unsigned long own = 0;
-    if (atomic_exchange(&handle->ring_everybody, false))
-        rings_of_everybody(handle, rings);
-    for (uint32_t round = 0; rings->count > 0 && round < RINGING_ROUNDS; round++) {
-        struct rings failed;
-        rings_open(&failed);
-        for (uint32_t i = 0; i < rings->count; i++) {
-            struct ring *ring = &rings->items[i];
-            if (ring->slot == handle->private->slot) {
-                own |= 1ul << ring->loop;
-            } else if (doorbell_ring(&self->doorbells, ring)) {
-                ring_succeeded(handle, ring);
+    if (atomic_exchange(&handle->wake_everybody, false))
+        wakeups_of_everybody(handle, wakeups);
+    for (uint32_t round = 0; wakeups->count > 0 && round < WAKING_ROUNDS; round++) {
+        struct wakeups failed;
+        wakeups_open(&failed);
+        for (uint32_t i = 0; i < wakeups->count; i++) {
+            struct wakeup *wakeup = &wakeups->items[i];
+            if (wakeup->slot == handle->private->slot) {
+                own |= 1ul << wakeup->loop;
+            } else if (doorbell_ring(&self->doorbells, wakeup)) {
+                wakeup_succeeded(handle, wakeup);
             } else {
                 /* That loop is gone. Its waiters go, and others are woken for what they were to take. */
                 enum status status;
-                RUN(op_ring_failed, ring, &failed);
+                RUN(op_wakeup_failed, wakeup, &failed);
                 (void)status; /* if this fails, the others' next look around finds the message */
             }
         }
-        rings_close(rings);
-        *rings = failed;
+        wakeups_close(wakeups);
+        *wakeups = failed;
         if (failed.items == failed.few)
-            rings->items = rings->few;
+            wakeups->items = wakeups->few;
     }
-    rings_close(rings);
+    wakeups_close(wakeups);
     return own;
 }
 
-void ring_after_rebuild(Segment *self) {
-    struct rings rings;
-    if (!atomic_load_explicit(&self->handle.ring_everybody, memory_order_relaxed))
+void wake_after_rebuild(Segment *self) {
+    struct wakeups wakeups;
+    if (!atomic_load_explicit(&self->handle.wake_everybody, memory_order_relaxed))
         return;
-    rings_open(&rings);
-    unsigned long own = ring_all(self, &rings);
+    wakeups_open(&wakeups);
+    unsigned long own = deliver_wakeups(self, &wakeups);
     struct private_page *page = self->handle.private;
     for (uint32_t loop = 0; loop < LOOPS; loop++)
         if (own & (1ul << loop))
-            (void)doorbell_ring(&self->doorbells, &(struct ring){page->slot, page->generation, loop, 0});
+            (void)doorbell_ring(&self->doorbells, &(struct wakeup){page->slot, page->generation, loop, 0});
 }
 
-PyObject *own_loops(Segment *self, enum status status, struct rings *rings) {
-    unsigned long own = ring_all(self, rings);
+PyObject *own_loops(Segment *self, enum status status, struct wakeups *wakeups) {
+    unsigned long own = deliver_wakeups(self, wakeups);
     return status == OK ? PyLong_FromUnsignedLong(own) : raise_status(status);
 }
 

@@ -4,11 +4,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "channels.h"
 #include "checker.h"
+#include "counters.h"
 #include "liveness.h"
 #include "memory.h"
 #include "segment.h"
+#include "sweep.h"
 
 PyObject *segment_flush(Segment *self, PyObject *unused) {
     struct handle *handle = &self->handle;
@@ -16,7 +17,7 @@ PyObject *segment_flush(Segment *self, PyObject *unused) {
     (void)unused;
     if (status == BUSY)
         UNLOCKED(status = op_flush(handle, WAIT));
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
@@ -31,7 +32,7 @@ PyObject *segment_join_method(Segment *self, PyObject *unused) {
     (void)unused;
     forget_loops(self);
     UNLOCKED(status = segment_join(&self->handle));
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
@@ -40,7 +41,7 @@ PyObject *segment_leave_method(Segment *self, PyObject *unused) {
     (void)unused;
     forget_loops(self);
     UNLOCKED(status = segment_leave(&self->handle));
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
@@ -55,7 +56,7 @@ PyObject *segment_is_needed_method(Segment *self, PyObject *unused) {
     bool needed;
     (void)unused;
     RUN(op_is_needed, &needed);
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     return status == OK ? PyBool_FromLong(needed) : raise_status(status);
 }
 
@@ -117,7 +118,7 @@ PyObject *segment_check(Segment *self, PyObject *unused) {
     uint64_t totals[TOTALS];
     (void)unused;
     RUN(op_check, error, sizeof error, totals);
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     if (status != OK)
         return raise_status(status);
     PyObject *list = PyList_New(TOTALS);

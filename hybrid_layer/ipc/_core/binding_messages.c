@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "counters.h"
 #include "holds.h"
 
 #define SMALL_BUFFER (LARGE + 256u) /* every payload that is not held fits */
@@ -61,18 +62,18 @@ PyObject *segment_push(Segment *self, PyObject *const *args, Py_ssize_t count_of
         !u32_of(args[3], &push.capacity) || !u64_of(args[4], &push.expiry_ns))
         return NULL;
     uint32_t hold;
-    struct rings rings;
+    struct wakeups wakeups;
     enum status status = hold_large(handle, push.local, push.payload, push.size, false, &hold);
-    rings_open(&rings);
+    wakeups_open(&wakeups);
     if (status == OK) {
         push.held = hold;
-        RUN(op_push, &push, &rings);
+        RUN(op_push, &push, &wakeups);
     }
     if (status != OK)
         let_go(handle, hold);
     if (status == GONE) /* counted; the sender cannot know */
         status = OK;
-    return own_loops(self, status, &rings);
+    return own_loops(self, status, &wakeups);
 }
 
 PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
@@ -95,16 +96,16 @@ PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t co
         }
     send.others = others;
     struct name no_local = {"", 0};
-    struct rings rings;
-    rings_open(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
     enum status status = hold_large(handle, no_local, send.payload, send.size, true, &send.held);
     uint32_t hold = send.held;
     if (status == OK)
-        RUN(op_group_send, &send, &rings);
+        RUN(op_group_send, &send, &wakeups);
     if (status != OK)
         let_go(handle, hold);
     free(others);
-    unsigned long own = ring_all(self, &rings);
+    unsigned long own = deliver_wakeups(self, &wakeups);
     return status == OK ? Py_BuildValue("(kI)", own, send.dropped) : raise_status(status);
 }
 
@@ -141,10 +142,10 @@ PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_
     if (!wants("pop", count_of_args, 2) || !channel_of(args[0], &name) || !loop_or_none_of(self, args[1], &loop))
         return NULL;
     struct taken taken = {.buffer = small, .size = sizeof small, .hold = NO_HOLD};
-    struct rings rings;
+    struct wakeups wakeups;
     enum status status;
-    rings_open(&rings);
-    RUN(op_pop, name, loop, &taken, &rings);
+    wakeups_open(&wakeups);
+    RUN(op_pop, name, loop, &taken, &wakeups);
     while (status == NO_SPACE) {
         size_t size = taken.used;
         if (taken.buffer != small)
@@ -152,10 +153,10 @@ PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_
         taken.buffer = malloc(size);
         taken.size = size;
         if (taken.buffer == NULL) {
-            rings_close(&rings);
+            wakeups_close(&wakeups);
             return PyErr_NoMemory();
         }
-        RUN(op_pop, name, loop, &taken, &rings);
+        RUN(op_pop, name, loop, &taken, &wakeups);
     }
     PyObject *payload = NULL;
     if (status == OK)
@@ -167,7 +168,7 @@ PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_
         free(taken.buffer);
     if (status != OK) /* taken out, and then the segment was found damaged */
         lose_held(handle, &taken);
-    unsigned long own = ring_all(self, &rings);
+    unsigned long own = deliver_wakeups(self, &wakeups);
     if (status != OK && status != EMPTY)
         return raise_status(status);
     PyObject *result = NULL;
@@ -242,7 +243,7 @@ PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t count_o
             return PyErr_NoMemory();
         RUN(op_drain, name, loop, &taken);
     }
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     PyObject *result = NULL;
     if (status == OK) {
         PyObject *messages = drained_list(handle, &taken);

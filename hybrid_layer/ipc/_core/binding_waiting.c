@@ -8,7 +8,7 @@
 #define CHECKED(call)                    \
     do {                                 \
         call;                            \
-        ring_after_rebuild(self);        \
+        wake_after_rebuild(self);        \
         if (status != OK)                \
             return raise_status(status); \
         Py_RETURN_NONE;                  \
@@ -40,7 +40,7 @@ PyObject *segment_wait(Segment *self, PyObject *const *args, Py_ssize_t count_of
     if (!wants("wait", count_of_args, 2) || !channel_of(args[0], &name) || !loop_of(self, args[1], &loop))
         return NULL;
     RUN(op_wait, name, loop);
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     if (status != EMPTY)
         return raise_status(status);
     Py_RETURN_NONE;
@@ -53,10 +53,10 @@ PyObject *segment_unwait(Segment *self, PyObject *const *args, Py_ssize_t count_
     uint32_t loop;
     if (!wants("unwait", count_of_args, 2) || !channel_of(args[0], &name) || !loop_of(self, args[1], &loop))
         return NULL;
-    struct rings rings;
-    rings_open(&rings);
-    RUN(op_unwait, name, loop, &rings);
-    return own_loops(self, status, &rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    RUN(op_unwait, name, loop, &wakeups);
+    return own_loops(self, status, &wakeups);
 }
 
 PyObject *segment_group_add(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
@@ -98,7 +98,7 @@ PyObject *segment_group_targets(Segment *self, PyObject *argument) {
             return PyErr_NoMemory();
         RUN(op_group_targets, group, names, size, &used);
     }
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     PyObject *list = status == OK ? names_list(names, used, UINT32_MAX) : raise_status(status);
     if (names != small)
         free(names);
@@ -113,7 +113,7 @@ PyObject *segment_open_loop(Segment *self, PyObject *unused) {
     uint32_t loop;
     (void)unused;
     RUN(op_loop_open, &loop);
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     return status == OK ? loop_object(self, loop) : raise_status(status);
 }
 
@@ -124,12 +124,12 @@ PyObject *segment_close_loop(Segment *self, PyObject *argument) {
     if (!loop_of(self, argument, &loop))
         return NULL;
     uint64_t opening = atomic_load(&self->openings[loop]);
-    struct rings rings;
-    rings_open(&rings);
-    RUN(op_loop_close, loop, &rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    RUN(op_loop_close, loop, &wakeups);
     if (status != BUSY) /* unless another thread has opened it again already */
         (void)atomic_compare_exchange_strong(&self->openings[loop], &opening, 0);
-    unsigned long own = ring_all(self, &rings) & ~(1ul << loop);
+    unsigned long own = deliver_wakeups(self, &wakeups) & ~(1ul << loop);
     return status == OK ? PyLong_FromUnsignedLong(own) : raise_status(status);
 }
 
@@ -146,7 +146,7 @@ PyObject *segment_collect(Segment *self, PyObject *const *args, Py_ssize_t count
     if (sleep < 0)
         return NULL;
     RUN(op_collect, loop, sleep != 0, names, sizeof names, &used, &left);
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     if (status == EMPTY)
         Py_RETURN_NONE;
     return status == OK ? names_list(names, used, UINT32_MAX) : raise_status(status);

@@ -11,6 +11,13 @@
 /* A length that is checked and then used is read once: in between, somebody may write where he should not. */
 static inline size_t read_length(const uint8_t *length) { return *(const volatile uint8_t *)length; }
 
+/* Writes a new value of an authority so that all that was stored before is in memory before it. */
+static inline void commit(uint32_t *field, uint32_t value) {
+    atomic_signal_fence(memory_order_seq_cst);
+    *(volatile uint32_t *)field = value;
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
 /* The block if the reference is in range and of that kind, else NULL. */
 void *block_at(struct handle *handle, struct area *area, uint32_t reference, uint8_t kind);
 

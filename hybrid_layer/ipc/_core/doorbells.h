@@ -7,9 +7,11 @@
 #ifndef HYBRID_DOORBELLS_H
 #define HYBRID_DOORBELLS_H
 
-#include "waiters.h" /* before the system's: it asks for their extensions */
+#include "handle.h" /* before the system's: it asks for their extensions */
 
 #include <sys/types.h>
+
+#include "wakeups.h"
 
 #define DOORBELLS 64u
 
@@ -31,7 +33,7 @@ bool doorbells_open(struct doorbells *doorbells, const char *directory);
 void doorbells_close(struct doorbells *doorbells);
 
 /* False: there is no such bell, its loop is gone. */
-bool doorbell_ring(struct doorbells *doorbells, const struct ring *ring);
+bool doorbell_ring(struct doorbells *doorbells, const struct wakeup *wakeup);
 
 /* Writes the path of a loop's doorbell. False if it does not fit. */
 bool doorbell_path(const struct doorbells *doorbells, uint32_t slot, uint32_t generation, uint32_t loop, char *path,

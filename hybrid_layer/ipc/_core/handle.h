@@ -63,6 +63,11 @@ struct area {
     uint32_t bucket_mask;
 };
 
+/* A dead process that the operation under way has met: slot + 1, 0 none. */
+struct suspect {
+    uint32_t slot, generation;
+};
+
 struct handle {
     int fd;
     int lock_fd; /* bears our record locks; the only descriptor of its file here: closing any other would drop them */
@@ -76,7 +81,8 @@ struct handle {
     struct area messages;
     struct area groups;
     struct private_page *private;
-    uint32_t word; /* our lock word, without the waiters bit */
+    uint32_t word;          /* our lock word, without the waiters bit */
+    struct suspect suspect; /* guarded by the segment lock */
     _Atomic uint64_t
         vain; /* whom the lock was last waited for in vain: owner, and how often it had changed hands by then */
     _Atomic uint32_t
@@ -87,7 +93,7 @@ struct handle {
     _Atomic uint32_t repairs; /* rebuilds by this process because inconsistent data was met, and */
     _Atomic uint64_t lost;    /* what they had to give up: messages, and records of channels and groups */
     _Atomic bool
-        ring_everybody; /* a rebuild has forgotten who waits for what; the next to come out of the lock rings all */
+        wake_everybody; /* a rebuild has forgotten who waits for what; the next to come out of the lock rings all */
 };
 
 /* Sizes and offsets that follow from the two memory options. */
@@ -104,7 +110,5 @@ struct geometry {
 static inline uint32_t slot_word(uint32_t slot, uint32_t generation) {
     return ((slot + 1u) << WORD_SLOT_SHIFT) | (generation << WORD_GENERATION_SHIFT);
 }
-
-uint64_t now_ns(void);
 
 #endif

@@ -2,6 +2,7 @@
 #include "holds.h"
 
 #include "blocks.h"
+#include "messages.h"
 
 static struct hold *own_hold(struct handle *handle, uint32_t hold) {
     return &handle->slots[handle->private->slot].holds[hold];
@@ -20,9 +21,7 @@ static enum status free_hold(struct handle *handle, uint32_t *hold) {
     return NO_SLOT;
 }
 
-static size_t data_of(uint8_t kind) {
-    return kind == KIND_PAYLOAD ? offsetof(struct payload, data) : offsetof(struct message, data);
-}
+static size_t data_of(uint8_t kind) { return kind == KIND_PAYLOAD ? PAYLOAD_DATA : MESSAGE_DATA; }
 
 enum status hold_reserve(struct handle *handle, size_t local_length, size_t size, bool is_payload, uint32_t *hold) {
     uint32_t first, last;

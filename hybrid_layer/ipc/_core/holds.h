@@ -5,7 +5,10 @@
 #ifndef HYBRID_HOLDS_H
 #define HYBRID_HOLDS_H
 
-#include "channels.h"
+#include "handle.h"
+#include "name.h"
+
+#define NO_HOLD UINT32_MAX
 
 /* Takes the blocks for a message (with its local part) or a payload; its header fields but for `kind` are filled. OK,
  * NO_SLOT (all holds are in use), NO_MEMORY, GROW_MESSAGES, DAMAGED. */

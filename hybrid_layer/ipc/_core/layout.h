@@ -270,8 +270,7 @@ struct pair {
     uint32_t pending;     /* DERIVED: entries in the target's queue that name this pair */
     uint32_t group_next, group_previous;   /* DERIVED */
     uint32_t target_next, target_previous; /* DERIVED */
-    uint32_t
-        sent; /* DERIVED: low half of the number of the group send that was here last, which may have to start over */
+    uint32_t pad2;
     uint64_t last_deadline; /* DERIVED: no member lives longer */
 };
 

@@ -1,18 +1,10 @@
 /* Takes the lock, repairs what a dead owner left, gives it back. */
 #include "lock.h"
 
-#include <time.h>
-
 #include "blocks.h"
 #include "exclusion.h"
 #include "memory.h"
 #include "recovery.h"
-
-uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
 
 /* Whoever holds the lock, and that nobody has had it since. */
 static uint64_t owner_now(struct handle *handle) {

@@ -5,7 +5,8 @@
 #ifndef HYBRID_MEMBERSHIPS_H
 #define HYBRID_MEMBERSHIPS_H
 
-#include "channels.h"
+#include "handle.h"
+#include "name.h"
 
 /* A record of that kind, or NULL. */
 struct group *group_at(struct handle *handle, uint32_t reference);
@@ -50,7 +51,10 @@ enum status free_group_if_empty(struct handle *handle, uint32_t reference);
  * caller may be at work on it. */
 enum status free_pair_if_empty(struct handle *handle, uint32_t reference);
 
-/* Frees memberships that left at or before `sequence`. */
-enum status free_left(struct handle *handle, struct pair *pair, uint64_t sequence);
+/* An entry has left its queue: frees the memberships that had left by then. */
+bool pair_entry_gone(struct handle *handle, const struct entry *entry);
+
+/* Ends all memberships of a queue that goes away. */
+enum status pairs_forget_target(struct handle *handle, struct channel *target);
 
 #endif

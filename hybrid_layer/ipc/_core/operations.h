@@ -12,12 +12,14 @@
 
 #include "checker.h"
 #include "groups.h"
+#include "holds.h"
+#include "loops.h"
+#include "messages.h"
 #include "reading.h"
-#include "waiters.h"
 
-/* Stores a message, and names in `rings` whom to ring. OK, FULL, GONE (an inbox that nobody has), NO_MEMORY, NO_SHM.
+/* Stores a message, and names in `wakeups` whom to ring. OK, FULL, GONE (an inbox that nobody has), NO_MEMORY, NO_SHM.
  * Counts what became of it. A payload in a hold is taken over with OK, and stays the caller's otherwise. */
-enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct rings *rings);
+enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct wakeups *wakeups);
 
 /* Blocks for a payload, or a message with its local part, that is copied without the lock: `hold_reserve`. */
 enum status op_hold_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
@@ -29,7 +31,7 @@ enum status op_hold_release(struct handle *handle, enum mode mode, uint32_t hold
 /* The head of a normal channel's queue. EMPTY: there is none, and with the same look `loop`, unless it is NO_LOOP, is
  * registered as a waiter, and asleep unless another of its channels is ready. STALE: it has no place any more. */
 enum status op_pop(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct taken *taken,
-                   struct rings *rings);
+                   struct wakeups *wakeups);
 
 /* The oldest messages of an inbox, as many as fit. Unless some are left, `loop` is registered as a waiter. GONE: the
  * inbox is not ours, or not there. STALE: the loop has no place any more. */
@@ -43,7 +45,7 @@ enum status op_inbox(struct handle *handle, enum mode mode, struct name name, bo
 enum status op_wait(struct handle *handle, enum mode mode, struct name name, uint32_t loop);
 
 /* Nobody of `loop` waits for a channel any more; if it had been woken for one, the next waiter is. */
-enum status op_unwait(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct rings *rings);
+enum status op_unwait(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct wakeups *wakeups);
 
 /* Makes `target`, with `local` if it is an inbox, a member for `expiry_ns`. A channel whose process is not here joins
  * nothing, which is OK. NO_GROUP_MEMORY, NO_SHM. */
@@ -55,7 +57,7 @@ enum status op_group_discard(struct handle *handle, enum mode mode, struct name 
                              struct name local);
 
 /* Stores a message for each member, once for each inbox. Members at capacity are counted, in `send->dropped` too. */
-enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct rings *rings);
+enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct wakeups *wakeups);
 
 /* The members' channels and inboxes, each behind its length. NO_SPACE: they do not fit into `size`, and `used` says how
  * much they take. */
@@ -66,7 +68,7 @@ enum status op_group_targets(struct handle *handle, enum mode mode, struct name 
 enum status op_loop_open(struct handle *handle, enum mode mode, uint32_t *loop);
 
 /* Ends a loop's place. What it had been woken for, others are woken for. */
-enum status op_loop_close(struct handle *handle, enum mode mode, uint32_t loop, struct rings *rings);
+enum status op_loop_close(struct handle *handle, enum mode mode, uint32_t loop, struct wakeups *wakeups);
 
 /* What has come for `loop` since it collected last, each name behind its length. With `sleep` and nothing there, it
  * is asleep from now on. `left`: more did not fit. */
@@ -77,7 +79,8 @@ enum status op_collect(struct handle *handle, enum mode mode, uint32_t loop, boo
 enum status op_repoll(struct handle *handle, enum mode mode, uint32_t loop);
 
 /* A doorbell could not be written to: its loop is gone, or not to be reached, and others are woken in its place. */
-enum status op_ring_failed(struct handle *handle, enum mode mode, const struct ring *ring, struct rings *rings);
+enum status op_wakeup_failed(struct handle *handle, enum mode mode, const struct wakeup *wakeup,
+                             struct wakeups *wakeups);
 
 /* Forgets every message and membership. Inboxes and waiters stay. */
 enum status op_flush(struct handle *handle, enum mode mode);

@@ -6,10 +6,9 @@
 #ifndef HYBRID_READING_H
 #define HYBRID_READING_H
 
-#include "waiters.h"
-
-#define NO_LOOP UINT32_MAX
-#define NO_HOLD UINT32_MAX
+#include "handle.h"
+#include "name.h"
+#include "wakeups.h"
 
 struct taken {
     char *buffer;
@@ -23,7 +22,8 @@ struct taken {
 
 /* One message of a normal channel. EMPTY: nothing there; the loop is now registered as a waiter, unless it is NO_LOOP,
  * and asleep, unless another of its channels is ready. Wakes another waiter if messages are left. */
-enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken, struct rings *rings);
+enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken,
+                      struct wakeups *wakeups);
 
 /* Registers the loop as a waiter of a channel that may not exist yet. EMPTY: done. GONE: no such inbox. */
 enum status queue_wait(struct handle *handle, struct name name, uint32_t loop);
@@ -41,14 +41,5 @@ struct drained {
 /* The oldest messages of the process's inbox, as many as fit. Unless some are left, the loop is registered as a waiter.
  * GONE: the inbox is not ours or not there. */
 enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, struct taken *taken);
-
-/* Makes the inbox, and the calling process its owner. */
-enum status inbox_open(struct handle *handle, struct name name);
-
-/* Removes it with its messages and memberships. */
-enum status inbox_close(struct handle *handle, struct name name);
-
-/* Forgets every message and group. Waiters and inboxes stay. */
-enum status flush_all(struct handle *handle);
 
 #endif

@@ -1,12 +1,16 @@
 /* Frees what dead processes left, and what has expired, a few buckets at a time. */
 #include "reaping.h"
 
-#include "blocks.h"
+#include "channels.h"
+#include "clock.h"
+#include "counters.h"
 #include "groups.h"
 #include "holds.h"
-#include "liveness.h"
+#include "inboxes.h"
+#include "loops.h"
 #include "scrub.h"
-#include "waiters.h"
+#include "suspect.h"
+#include "sweep.h"
 
 #define LOOK_NS 200000000ull
 #define PROBES \
@@ -14,18 +18,15 @@
 #define SWEEP_BUCKETS 4096u /* 16 KiB that are not in any cache */
 #define SCRUB_BLOCKS 256u
 
-bool reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation) {
-    if (slot == handle->private->slot && generation == handle->private->generation)
-        return false;
-    if (!liveness_is_dead(handle, slot, generation) || slot >= SLOTS)
-        return false;
-    /* Whoever has published the slot since has cleared it first: then this reference to its last owner is damage. */
-    if (handle->slots[slot].published != generation + 1 || slot_clear(handle, slot) != OK) {
+void reap_suspect(struct handle *handle) {
+    struct suspect dead = handle->suspect;
+    handle->suspect.slot = 0;
+    if (dead.slot == 0)
+        return;
+    /* A newcomer clears the slot before it publishes itself. So a reference to an owner before that one is damage. */
+    if (handle->slots[dead.slot - 1].published != dead.generation + 1 || slot_clear(handle, dead.slot - 1) != OK)
         atomic_store(&handle->header->damaged, 1);
-        return false;
-    }
     /* The generation stays: a newcomer that has claimed the slot has stored its own already. */
-    return true;
 }
 
 enum status slot_clear(struct handle *handle, uint32_t number) {
@@ -38,7 +39,7 @@ enum status slot_clear(struct handle *handle, uint32_t number) {
             return DAMAGED;
         uint32_t reference = slot->inboxes;
         slot->inboxes = inbox->owned_next;
-        if (channel_remove_inbox(handle, reference) != OK)
+        if (inbox_remove(handle, reference) != OK)
             return DAMAGED;
     }
     for (uint32_t loop = 0; loop < LOOPS; loop++) {
@@ -72,7 +73,8 @@ enum status look_around(struct handle *handle) {
         if (!handle->slots[slot].published || slot == handle->private->slot)
             continue;
         probes++;
-        (void)reap_if_dead(handle, slot, handle->slots[slot].published - 1);
+        if (suspect_is_dead(handle, slot, handle->slots[slot].published - 1))
+            reap_suspect(handle);
     }
     header->probe_cursor = slot;
     enum status status = channels_sweep(handle, SWEEP_BUCKETS);

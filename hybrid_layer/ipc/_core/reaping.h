@@ -8,8 +8,9 @@
  * memberships of some buckets, and looks at some memberships for damage. */
 enum status look_around(struct handle *handle);
 
-/* Frees what a dead process left, after making sure that it is dead. True if so. */
-bool reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation);
+/* Frees what the dead process left that the operation has met, if it has met one. Never called in the middle of a walk:
+ * what the process leaves may be anything that others walk over. */
+void reap_suspect(struct handle *handle);
 
 /* Frees everything that belongs to a slot: inboxes with their memberships, waiters, holds. */
 enum status slot_clear(struct handle *handle, uint32_t slot);

@@ -5,6 +5,7 @@
 
 #include "blocks.h"
 #include "channels.h"
+#include "counters.h"
 #include "marks.h"
 #include "memberships.h"
 
@@ -81,7 +82,6 @@ static void rebuild_group_records(struct rebuild *rebuild) {
                 pair->members = pair->live = pair->gone = pair->pending = 0;
                 pair->group_next = pair->group_previous = pair->target_next = pair->target_previous = 0;
                 pair->last_deadline = 0;
-                pair->sent = (uint32_t)handle->header->sequence;
             } else if (sound && block->kind == KIND_MEMBER) {
                 struct member *member = (struct member *)block;
                 sound = member->name_length <= NAME_MAX_LENGTH;
@@ -359,7 +359,7 @@ bool recovery_rebuild(struct handle *handle) {
         if (rebuild.damaged != 0 || was_marked)
             atomic_fetch_add(&handle->repairs, 1);
         atomic_fetch_add(&handle->header->rebuilds, 1);
-        atomic_store(&handle->ring_everybody, true);
+        atomic_store(&handle->wake_everybody, true);
     }
     marks_close(&rebuild.messages);
     marks_close(&rebuild.groups);

@@ -9,14 +9,11 @@
 #include <unistd.h>
 
 #include "blocks.h"
-#include "channels.h"
-#include "groups.h"
 #include "hash.h"
 #include "liveness.h"
 #include "lock.h"
 #include "memory.h"
 #include "reaping.h"
-#include "waiters.h"
 
 static size_t page_up(size_t size) { return (size + PAGE - 1) & ~(size_t)(PAGE - 1); }
 
@@ -275,23 +272,5 @@ enum status segment_leave(struct handle *handle) {
     }
     page->attached = 0;
     liveness_release(handle, page->slot);
-    return status;
-}
-
-enum status segment_is_needed(struct handle *handle, bool *needed) {
-    *needed = atomic_load(&handle->header->machine_members) != 0;
-    enum status status = channels_sweep(handle, handle->messages.bucket_mask + 1);
-    if (status == OK)
-        status = groups_sweep(handle, handle->groups.bucket_mask + 1);
-    for (uint32_t bucket = 0; status == OK && !*needed && bucket <= handle->messages.bucket_mask; bucket++) {
-        uint32_t at = handle->messages.buckets[bucket];
-        for (uint32_t steps = 0; at != 0 && !*needed; steps++) {
-            struct channel *channel = channel_at(handle, at);
-            if (channel == NULL || steps >= handle->messages.blocks)
-                return DAMAGED;
-            *needed = channel->owner == 0 && (channel->head != 0 || channel->pairs != 0);
-            at = channel->bucket_next;
-        }
-    }
     return status;
 }

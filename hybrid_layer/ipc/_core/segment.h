@@ -39,8 +39,4 @@ enum status segment_join(struct handle *handle);
 /* Gives the slot back with all that belongs to it. The mapping stays. */
 enum status segment_leave(struct handle *handle);
 
-/* Whether it holds an unexpired message or a membership of a normal channel: then it is worth keeping without a
- * process. */
-enum status segment_is_needed(struct handle *handle, bool *needed);
-
 #endif

@@ -234,15 +234,15 @@ static void take_all_out(struct stage *stage) {
     static const char *const channels[] = {"a", "b", "n", LONG_NAME};
     struct handle *handle = stage->handle;
     char content[CONTENT];
-    struct rings rings;
+    struct wakeups wakeups;
     struct push push = {.channel = named("probe"),
                         .local = named(""),
                         .size = MEDIUM,
                         .capacity = 9,
                         .expiry_ns = LONG,
                         .held = stage->hold};
-    rings_open(&rings);
-    MUST(op_push(handle, WAIT, &push, &rings) == OK);
+    wakeups_open(&wakeups);
+    MUST(op_push(handle, WAIT, &push, &wakeups) == OK);
     content_read(handle, content);
     MUST(strstr(content, "probe=77") != NULL);
     take(handle, "probe");

@@ -12,7 +12,7 @@ static char bytes[BIG];
 
 enum status push_for(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size,
                      uint32_t capacity, uint64_t expiry) {
-    struct rings rings;
+    struct wakeups wakeups;
     fill_payload(bytes, size, id);
     struct push push = {.channel = named(channel),
                         .local = named(local),
@@ -20,25 +20,25 @@ enum status push_for(struct handle *handle, const char *channel, const char *loc
                         .size = size,
                         .capacity = capacity,
                         .expiry_ns = expiry};
-    rings_open(&rings);
-    enum status status = send(handle, &push, &rings);
-    for (uint32_t i = 0; i < rings.count; i++)
-        ring_succeeded(handle, &rings.items[i]);
-    rings_close(&rings);
+    wakeups_open(&wakeups);
+    enum status status = send(handle, &push, &wakeups);
+    for (uint32_t i = 0; i < wakeups.count; i++)
+        wakeup_succeeded(handle, &wakeups.items[i]);
+    wakeups_close(&wakeups);
     return status;
 }
 
 enum status group_send_for(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity,
                            uint64_t expiry) {
-    struct rings rings;
+    struct wakeups wakeups;
     fill_payload(bytes, size, id);
     struct group_send group_send = {
         .group = named(group), .payload = bytes, .size = size, .capacity = capacity, .expiry_ns = expiry};
-    rings_open(&rings);
-    enum status status = send_to_group(handle, &group_send, &rings);
-    for (uint32_t i = 0; i < rings.count; i++)
-        ring_succeeded(handle, &rings.items[i]);
-    rings_close(&rings);
+    wakeups_open(&wakeups);
+    enum status status = send_to_group(handle, &group_send, &wakeups);
+    for (uint32_t i = 0; i < wakeups.count; i++)
+        wakeup_succeeded(handle, &wakeups.items[i]);
+    wakeups_close(&wakeups);
     return status;
 }
 
@@ -54,12 +54,12 @@ enum status act_group_send(struct handle *handle, const char *group, uint32_t id
 enum status act_pop(struct handle *handle, const char *channel, uint32_t loop) {
     static char buffer[BUFFER];
     struct taken taken = {.buffer = buffer, .size = sizeof buffer};
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = op_pop(handle, WAIT, named(channel), loop, &taken, &rings);
-    for (uint32_t i = 0; i < rings.count; i++)
-        ring_succeeded(handle, &rings.items[i]);
-    rings_close(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = op_pop(handle, WAIT, named(channel), loop, &taken, &wakeups);
+    for (uint32_t i = 0; i < wakeups.count; i++)
+        wakeup_succeeded(handle, &wakeups.items[i]);
+    wakeups_close(&wakeups);
     if (status == OK && taken.hold != NO_HOLD)
         read_hold(handle, taken.hold, buffer, taken.held);
     return status;

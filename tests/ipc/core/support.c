@@ -137,24 +137,24 @@ static void let_go(struct handle *handle, uint32_t hold) {
         PATIENTLY(status, op_hold_release(handle, WAIT, hold));
 }
 
-enum status send(struct handle *handle, struct push *push, struct rings *rings) {
+enum status send(struct handle *handle, struct push *push, struct wakeups *wakeups) {
     uint32_t hold;
     enum status status = reserve(handle, push->local, push->payload, push->size, false, &hold);
     if (status == OK) {
         push->held = hold;
-        PATIENTLY(status, op_push(handle, WAIT, push, rings));
+        PATIENTLY(status, op_push(handle, WAIT, push, wakeups));
     }
     if (status != OK)
         let_go(handle, hold);
     return status;
 }
 
-enum status send_to_group(struct handle *handle, struct group_send *group_send, struct rings *rings) {
+enum status send_to_group(struct handle *handle, struct group_send *group_send, struct wakeups *wakeups) {
     uint32_t hold;
     enum status status = reserve(handle, (struct name){"", 0}, group_send->payload, group_send->size, true, &hold);
     if (status == OK) {
         group_send->held = hold;
-        PATIENTLY(status, op_group_send(handle, WAIT, group_send, rings));
+        PATIENTLY(status, op_group_send(handle, WAIT, group_send, wakeups));
     }
     if (status != OK)
         let_go(handle, hold);

@@ -44,19 +44,19 @@ void worker_begin(struct worker *worker, struct handle *handle, struct ledger *l
     allow(worker, status);
 }
 
-static void ring(struct worker *worker, struct rings *rings) {
-    for (uint32_t i = 0; i < rings->count; i++) {
-        struct rings others;
+static void wakeup(struct worker *worker, struct wakeups *wakeups) {
+    for (uint32_t i = 0; i < wakeups->count; i++) {
+        struct wakeups others;
         enum status status = OK;
-        rings_open(&others);
+        wakeups_open(&others);
         if (below(10) != 0)
-            ring_succeeded(worker->handle, &rings->items[i]);
+            wakeup_succeeded(worker->handle, &wakeups->items[i]);
         else
-            PATIENTLY(status, op_ring_failed(worker->handle, WAIT, &rings->items[i], &others));
-        rings_close(&others);
+            PATIENTLY(status, op_wakeup_failed(worker->handle, WAIT, &wakeups->items[i], &others));
+        wakeups_close(&others);
         allow(worker, status);
     }
-    rings_close(rings);
+    wakeups_close(wakeups);
 }
 
 static size_t random_size(void) { return below(40) == 0 ? LARGE + below(BIGGEST - LARGE) : 8 + below(400); }
@@ -64,7 +64,7 @@ static size_t random_size(void) { return below(40) == 0 ? LARGE + below(BIGGEST 
 static void work_push(struct worker *worker, bool is_normal) {
     static _Thread_local char bytes[BIGGEST];
     char inbox[32];
-    struct rings rings;
+    struct wakeups wakeups;
     uint32_t id = atomic_fetch_add(&worker->ledger->next, 1) % MESSAGES;
     size_t size = random_size();
     snprintf(inbox, sizeof inbox, "specific.%u!", atomic_load(&worker->ledger->workers) - below(8));
@@ -77,11 +77,11 @@ static void work_push(struct worker *worker, bool is_normal) {
         .capacity = 20,
         .expiry_ns = LONG,
     };
-    rings_open(&rings);
-    enum status status = send(worker->handle, &push, &rings);
+    wakeups_open(&wakeups);
+    enum status status = send(worker->handle, &push, &wakeups);
     if (status == OK && is_normal)
         atomic_store(&worker->ledger->sent[id], 1);
-    ring(worker, &rings);
+    wakeup(worker, &wakeups);
     allow(worker, status);
 }
 
@@ -110,10 +110,10 @@ static char *held(struct worker *worker, uint32_t hold, size_t size) {
 static enum status work_pop(struct worker *worker, const char *channel, uint32_t loop) {
     static _Thread_local char buffer[BUFFER];
     struct taken taken = {.buffer = buffer, .size = sizeof buffer};
-    struct rings rings;
+    struct wakeups wakeups;
     enum status status;
-    rings_open(&rings);
-    PATIENTLY(status, op_pop(worker->handle, WAIT, named(channel), loop, &taken, &rings));
+    wakeups_open(&wakeups);
+    PATIENTLY(status, op_pop(worker->handle, WAIT, named(channel), loop, &taken, &wakeups));
     if (status == OK && taken.hold == NO_HOLD) {
         MUST(taken.used <= sizeof buffer);
         take(worker, buffer, taken.used, true);
@@ -123,7 +123,7 @@ static enum status work_pop(struct worker *worker, const char *channel, uint32_t
             take(worker, bytes, taken.held, true);
         free(bytes);
     }
-    ring(worker, &rings);
+    wakeup(worker, &wakeups);
     allow(worker, status);
     return status;
 }
@@ -169,14 +169,14 @@ static void work_group(struct worker *worker) {
     } else if (what == 1) {
         PATIENTLY(status, op_group_discard(worker->handle, WAIT, group, target, name));
     } else {
-        struct rings rings;
+        struct wakeups wakeups;
         size_t size = random_size();
         fill_payload(bytes, size, MESSAGES - 1); /* one of many; who gets it is not counted */
         struct group_send group_send = {
             .group = group, .payload = bytes, .size = size, .capacity = 20, .expiry_ns = LONG};
-        rings_open(&rings);
-        status = send_to_group(worker->handle, &group_send, &rings);
-        ring(worker, &rings);
+        wakeups_open(&wakeups);
+        status = send_to_group(worker->handle, &group_send, &wakeups);
+        wakeup(worker, &wakeups);
     }
     allow(worker, status);
 }
@@ -186,7 +186,7 @@ static void work_wait(struct worker *worker) {
     size_t used;
     bool left;
     enum status status;
-    struct rings rings;
+    struct wakeups wakeups;
     if (worker->loop == NO_LOOP)
         return;
     switch (below(4)) {
@@ -194,9 +194,9 @@ static void work_wait(struct worker *worker) {
         PATIENTLY(status, op_repoll(worker->handle, WAIT, worker->loop));
         break;
     case 1:
-        rings_open(&rings);
-        PATIENTLY(status, op_unwait(worker->handle, WAIT, named(channels[below(CHANNELS)]), worker->loop, &rings));
-        ring(worker, &rings);
+        wakeups_open(&wakeups);
+        PATIENTLY(status, op_unwait(worker->handle, WAIT, named(channels[below(CHANNELS)]), worker->loop, &wakeups));
+        wakeup(worker, &wakeups);
         break;
     default:
         PATIENTLY(status,

@@ -1,0 +1,23 @@
+/* Loops to ring once the lock is given back: a doorbell is not written to while others wait for it. */
+#ifndef HYBRID_WAKEUPS_H
+#define HYBRID_WAKEUPS_H
+
+#include "layout.h"
+
+struct wakeup {
+    uint32_t slot, generation, loop, sleep;
+};
+
+struct wakeups {
+    struct wakeup *items; /* `few` or allocated */
+    uint32_t count, capacity;
+    struct wakeup few[LOOPS];
+};
+
+void wakeups_open(struct wakeups *wakeups);
+void wakeups_close(struct wakeups *wakeups);
+
+/* Adds a loop in this state. Out of memory it is left out, and finds its message when it looks around. */
+void wakeups_add(struct wakeups *wakeups, uint32_t slot, uint32_t generation, uint32_t loop, uint64_t state);
+
+#endif
