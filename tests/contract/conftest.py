@@ -66,6 +66,8 @@ IPC = "hybrid_layer.ipc.IPCChannelLayer"
 HYBRID = "hybrid_layer.HybridChannelLayer"
 QUEUE = "hybrid_layer.remote.RedisChannelLayer"
 PUBSUB = "hybrid_layer.remote.RedisPubSubChannelLayer"
+MEMORY = "tests.support.memory_store.MemoryChannelLayer"
+MEMORY_PUBSUB = "tests.support.memory_store.MemoryPubSubChannelLayer"
 
 CONFIGURATIONS = {
     configuration.name: configuration
@@ -80,10 +82,14 @@ CONFIGURATIONS = {
         Configuration("hybrid-pubsub-3", HYBRID, 3, "pubsub"),
         Configuration("queue-cluster", QUEUE, 1, on_cluster=True),
         Configuration("pubsub-cluster", PUBSUB, 1, "pubsub", on_cluster=True),
+        Configuration("memory", MEMORY),
+        Configuration("memory-pubsub", MEMORY_PUBSUB, remote="pubsub"),
     )
 }
 PATHS = ["ipc", "hybrid-3", "queue-1", "pubsub-1"]
 """Each piece of code that stores, waits or wakes is in one of these."""
+IN_MEMORY = ["memory", "memory-pubsub"]
+"""The remote half over a store in the memory of one process: what needs another process is marked `processes`."""
 FAMILIES = {
     "stored": [name for name, configuration in CONFIGURATIONS.items() if configuration.is_bounded("specific")],
     "local": ["ipc", "hybrid-local"],
@@ -132,6 +138,7 @@ class LayerMaker:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "configurations(*names): run for these configurations or families only")
+    config.addinivalue_line("markers", "processes: another process takes part, so not for a store in memory")
     config.addinivalue_line("markers", "one_loop: run on asyncio only")
     config.addinivalue_line("markers", "bounded: run for channels that can be full only; needs the parameter `kind`")
 
@@ -142,8 +149,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = [name for entry in wanted for name in FAMILIES.get(entry, [entry])]
     if not metafunc.module.__name__.endswith(ON_CLUSTERS):
         names = [name for name in names if not CONFIGURATIONS[name].on_cluster]
+    if metafunc.definition.get_closest_marker("processes"):
+        names = [name for name in names if name not in IN_MEMORY]
     # A test of other configurations alone takes the first.
-    paths = [name for name in names if name in PATHS] or names[:1]
+    paths = [name for name in names if name in (*PATHS, *IN_MEMORY)] or names[:1]
     if not inspect.iscoroutinefunction(metafunc.function):
         if "configuration" in metafunc.fixturenames:
             cases = [pytest.param(name, marks=thorough_unless(name in paths)) for name in names]

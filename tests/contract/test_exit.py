@@ -21,6 +21,8 @@ from tests.support.loops import LoopKind, run
 from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
+
+pytestmark = pytest.mark.processes
 closing = pytest.mark.parametrize("close", [True, False], ids=["closed", "not closed"])
 
 

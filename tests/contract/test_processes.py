@@ -19,6 +19,8 @@ from tests.support import processes
 from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
+
+pytestmark = pytest.mark.processes
 Start = Callable[..., Awaitable[OtherProcess]]
 
 

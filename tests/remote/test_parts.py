@@ -87,8 +87,9 @@ def test_names_of_an_entry(text: bytes, names: list[str]) -> None:
 
 
 def test_published_entry_reads_as_one_of_now() -> None:
-    entry = parse(published_entry(1_700_000_000_000, "a.B!1", b"pay|load"))
-    assert entry == Entry(1_700_000_000_000, b"", ["a.B!1"], b"pay|load")
+    raw = published_entry(1_700_000_000_000, "a.B!1", b"pay|load")
+    entry = parse(raw)
+    assert entry == Entry(1_700_000_000_000, b"", ["a.B!1"], b"pay|load", raw)
     epoch = Epoch()
     epoch.meet(b"a:3")
     assert epoch.meet(entry.epoch)

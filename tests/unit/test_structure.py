@@ -166,6 +166,24 @@ def test_folders_of_the_remote_half(path: Path) -> None:
             assert node.end_lineno - node.lineno < 60, node.name
 
 
+OF_SEVERAL_PROCESSES = 26
+"""Contract tests that a store in the memory of one process cannot pass, and are marked `processes` for that."""
+
+
+def test_how_many_contract_tests_the_store_in_memory_is_spared() -> None:
+    spared = 0
+    for path in (ROOT / "tests" / "contract").glob("test_*.py"):
+        tree = ast.parse(path.read_text())
+        module_is_marked = any(
+            isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node) and "mark.processes" in ast.unparse(node)
+            for node in tree.body
+        )
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                spared += module_is_marked or any("mark.processes" in ast.unparse(each) for each in node.decorator_list)
+    assert spared == OF_SEVERAL_PROCESSES
+
+
 def test_core_without_python() -> None:
     """All files of the core but the binding are plain C, for tests and other languages."""
     for path in sorted((PACKAGE / "ipc" / "_core").rglob("*.[ch]")):
