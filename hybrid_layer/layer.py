@@ -62,7 +62,7 @@ class HybridChannelLayer(BaseLayer):
     async def receive(self, channel: str) -> dict[str, Any]:
         """As `BaseLayer.receive`."""
         if self._remote is not None:
-            # The process that added a normal channel to a group may be gone. Then the channel's readers serve the group.
+            # The process that added a normal channel to a group may be gone; the channel's readers serve the group.
             self._remote.serve_machine()
         return await super().receive(channel)
 
