@@ -90,7 +90,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
         Raises `InvalidName` for a process-specific channel of another process or layer object.
         """
-        names = self._names.peek()
+        names = self._names.last if self._names.page[0] else None
         if names is None or type(channel) is not str or channel not in names.readable:
             channel = check_channel(channel)
             self._note_readable(channel)

@@ -87,16 +87,17 @@ _inherited: list[object] = []
 class PerProcess(Generic[T]):
     """Holds one `T` per process, made at first use. A forked child makes its own. Any thread may use it."""
 
-    __slots__ = ("_page", "last")
+    __slots__ = ("last", "page")
 
     def __init__(self) -> None:
-        self._page = _PAGE_OF_NONE
+        self.page = _PAGE_OF_NONE
+        """``page[0]`` is 1 if `last` is of this process: `peek` without a call, for checks that are made for each message."""
         self.last: T | None = None
         """The value made last, by this process or by a parent. A child must use no lock of its parent's value."""
 
     def peek(self) -> T | None:
         """The value of this process, or None before the first `get`."""
-        return self.last if self._page[0] else None
+        return self.last if self.page[0] else None
 
     def get(self, make: Callable[[], T]) -> T:
         """The value of this process, made by `make()` if there is none yet. Raises what `make` raises."""
@@ -110,12 +111,12 @@ class PerProcess(Generic[T]):
                     if self.last is not None:
                         _inherited.append(self.last)
                     self.last = value
-                    self._page = here.page  # last: from here on other threads find the value
+                    self.page = here.page  # last: from here on other threads find the value
         return value
 
     def clear(self) -> None:
         """Drop the value: the next `get` makes another one."""
-        self._page = _PAGE_OF_NONE
+        self.page = _PAGE_OF_NONE
         self.last = None
 
 

@@ -189,7 +189,7 @@ class LocalTransport:
 
     def _current(self) -> ProcessState | None:
         """The state of this process, or None before it has attached."""
-        process = self._own.peek()
+        process = self._own.last if self._own.page[0] else None
         if process is not None and process.generation != process.segment.generation:
             process.restore()
         return process
