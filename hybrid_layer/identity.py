@@ -91,7 +91,7 @@ class PerProcess(Generic[T]):
 
     def __init__(self) -> None:
         self.page = _PAGE_OF_NONE
-        """``page[0]`` is 1 if `last` is of this process: `peek` without a call, for checks that are made for each message."""
+        """``page[0]`` is 1 if `last` is of this process. For checks that are made for each message, without a call."""
         self.last: T | None = None
         """The value made last, by this process or by a parent. A child must use no lock of its parent's value."""
 

@@ -40,8 +40,6 @@ class HybridChannelLayer(BaseLayer):
     @takes(HybridOptions)
     def __init__(self, options: HybridOptions) -> None:
         super().__init__(options)
-        self.message_memory = options.message_memory
-        self.group_memory = options.group_memory
         self._local = self._group_transport = local_transport(self._settings, options)
         self._transports = (self._local,)
         self._remote: RemoteHalf | None = None

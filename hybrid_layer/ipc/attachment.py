@@ -34,8 +34,5 @@ class Attachment(Protocol):
     def run_deferred(self) -> None:
         """Run deferred operations."""
 
-    def tidy_up_after_the_dead(self) -> None:
-        """Remove doorbells of killed processes, if a process was found dead since the last call."""
-
-    def warn_of_unread(self) -> None:
-        """Warn if messages expired on a normal channel that no process has ever read."""
+    def tidy_up(self) -> None:
+        """Remove doorbells of killed processes. Warn of messages that expired on a channel that no process has read."""

@@ -5,14 +5,14 @@ Only these use psutil.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Hashable
-from pathlib import Path
 
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.objects import ROOT, lock_bearer
+from hybrid_layer.ipc.objects import ROOT, is_inhabited
 from hybrid_layer.ipc.stall_detector import Contended
 from hybrid_layer.statistics import warn
 
@@ -120,40 +120,26 @@ def warn_of_neighbours(name: str, prefix: str, digest: str) -> None:
     """Warn of segments of other users, or of other releases, with the same prefix."""
     pattern = re.compile(rf"hybrid_layer\.(\d+)\.{digest}\.(\d+)\.d")
     # Without a glob, which takes milliseconds where test suites have left hundreds of segments.
-    try:
-        names = os.listdir(ROOT)
-    except OSError:  # then there is no warning
-        return
-    for found in filter(None, map(pattern.fullmatch, names)):
-        uid, version = found.groups()
-        if int(uid) != os.geteuid():
-            warn(
-                ("user", name),
-                "User %s has a segment of the same prefix %r, and this process is user %s: processes of different "
-                "users do not see each other's messages. Run them as one user, or set hosts and "
-                'routes={"<channel>": "remote"}.',
-                uid,
-                prefix,
-                os.geteuid(),
-            )
-        elif int(version) != _core.LAYOUT_VERSION and _is_inhabited(lock_bearer(found[0].removesuffix(".d"))):
-            warn(
-                ("version", name),
-                "Another release of hybrid_layer runs with the same prefix %r: its normal channels and this one's do "
-                "not meet. Restart the older processes.",
-                prefix,
-            )
-
-
-def _is_inhabited(bearer: Path) -> bool:
-    try:
-        fd = os.open(bearer, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        return _core.is_inhabited(fd)
-    finally:
-        os.close(fd)  # not a file on which this process has record locks, which would go
+    with contextlib.suppress(OSError):  # then there is no warning
+        for each in filter(None, map(pattern.fullmatch, os.listdir(ROOT))):
+            uid, version = each.groups()
+            if int(uid) != os.geteuid():
+                warn(
+                    ("user", name),
+                    "User %s has a segment of the same prefix %r, and this process is user %s: processes of different "
+                    "users do not see each other's messages. Run them as one user, or set hosts and "
+                    'routes={"<channel>": "remote"}.',
+                    uid,
+                    prefix,
+                    os.geteuid(),
+                )
+            elif int(version) != _core.LAYOUT_VERSION and is_inhabited(each[0].removesuffix(".d")):
+                warn(
+                    ("version", name),
+                    "Another release of hybrid_layer runs with the same prefix %r: its normal channels and this one's "
+                    "do not meet. Restart the older processes.",
+                    prefix,
+                )
 
 
 def warn_of_unread(channel: str) -> None:

@@ -69,7 +69,5 @@ class IPCChannelLayer(BaseLayer):
     @takes(MemoryOptions)
     def __init__(self, options: MemoryOptions) -> None:
         super().__init__(options)
-        self.message_memory = options.message_memory
-        self.group_memory = options.group_memory
         self._transport = self._group_transport = local_transport(self._settings, options)
         self._transports = (self._transport,)

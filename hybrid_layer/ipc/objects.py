@@ -104,6 +104,21 @@ def object_exists(name: str) -> bool:
     return fd is not None
 
 
+def is_inhabited(name: str) -> bool:
+    """Whether a process uses the segment `name`, by its record locks. Raises `OSError`.
+
+    Closing a descriptor drops our record locks on the file, so this process must not use that segment itself.
+    """
+    try:
+        fd = os.open(lock_bearer(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False  # there is only a directory
+    try:
+        return _core.is_inhabited(fd)
+    finally:
+        os.close(fd)
+
+
 def is_file(what: int | str, inode: tuple[int, int]) -> bool:
     """Whether `what`, a descriptor or a path, leads to the file with these numbers (device, inode)."""
     try:

@@ -65,8 +65,7 @@ class ProcessState:
         """Move if the segment was lost, and tidy up. In a process that only sends, no wait set does it."""
         self.next_housekeeping = monotonic() + _HOUSEKEEPING
         self.segment.recover_if_lost()
-        self.segment.tidy_up_after_the_dead()
-        self.segment.warn_of_unread()
+        self.segment.tidy_up()
         self.segment.run_deferred()
         if self.generation != self.segment.generation:
             self.restore()
@@ -138,7 +137,7 @@ class ProcessState:
         return True
 
     def _restore_membership(self, core: _core.Segment, group: str, channel: str) -> None:
-        part, name = non_local(channel), local(channel) if "!" in channel else ""
+        part, name = non_local(channel), local(channel)
         deadline = self.memberships.get((group, channel))
         while deadline is not None:
             left = deadline - monotonic()

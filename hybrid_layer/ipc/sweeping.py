@@ -17,7 +17,15 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.lockfile import LockFile
-from hybrid_layer.ipc.objects import ROOT, directory_of, lock_bearer, object_exists, open_object, remove_object
+from hybrid_layer.ipc.objects import (
+    ROOT,
+    directory_of,
+    is_inhabited,
+    lock_bearer,
+    object_exists,
+    open_object,
+    remove_object,
+)
 from hybrid_layer.ipc.stall_detector import LOCK_REFUSED, Contended
 
 MOST = 64
@@ -68,7 +76,7 @@ def _names() -> list[str]:
 
 
 def _remove_if_left(name: str) -> None:
-    if _is_inhabited(lock_bearer(name)):
+    if is_inhabited(name):
         return
     lock_file = LockFile(directory_of(name))
     try:
@@ -98,17 +106,6 @@ def _is_left(fd: int, lock_file: LockFile) -> bool:
     finally:
         core.leave()
     return not needed
-
-
-def _is_inhabited(bearer: Path) -> bool:
-    try:
-        fd = os.open(bearer, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return False  # there is only a directory
-    try:
-        return _core.is_inhabited(fd)
-    finally:
-        os.close(fd)
 
 
 def _inodes_of_this_process() -> set[tuple[int, int]]:

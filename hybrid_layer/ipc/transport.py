@@ -115,9 +115,7 @@ class LocalTransport:
         process = await self._of_user()
         part = non_local(channel)
         try:
-            await self._call(
-                _core.Segment.group_add, group, part, local(channel) if "!" in channel else "", self._group_expiry_ns
-            )
+            await self._call(_core.Segment.group_add, group, part, local(channel), self._group_expiry_ns)
         except _core.NoMemory as error:
             raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
         if part in process.parts or "!" not in channel:
@@ -127,9 +125,7 @@ class LocalTransport:
         """End the membership, if there is one."""
         process = self._current() or await self._join()
         process.memberships.pop((group, channel), None)
-        await self._call(
-            _core.Segment.group_discard, group, non_local(channel), local(channel) if "!" in channel else ""
-        )
+        await self._call(_core.Segment.group_discard, group, non_local(channel), local(channel))
 
     async def group_send(self, group: str, payload: bytes) -> None:
         """Send `payload` to every member. A member at capacity misses it, which is counted."""

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ def sweep(monkeypatch: pytest.MonkeyPatch, prefix: str) -> Callable[[], None]:
 
     def sweep() -> None:
         mine[:] = [digest(each) for each in (prefix, f"{prefix}-other")]
-        with attachments._registry_lock:
+        with attachments._registry.get(threading.RLock):
             sweeping.sweep()
 
     monkeypatch.setattr(sweeping, "_names", only_ours)

@@ -24,7 +24,7 @@ PLACES: list[tuple[type, str]] = [
     (ProcessState, "take_in"),
     (LocalSegment, "run_deferred"),
     (LocalSegment, "recover_if_lost"),
-    (LocalSegment, "tidy_up_after_the_dead"),
+    (LocalSegment, "tidy_up"),
 ]
 
 
