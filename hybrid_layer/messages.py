@@ -203,7 +203,7 @@ def _fault(value: Any, path: str, depth: int) -> HybridLayerError | None:
         if INT_MIN <= int.__int__(value) <= INT_MAX:
             return None
         number = f"an int of {value.bit_length()} bits" if value.bit_length() > 128 else int.__repr__(value)
-        return InvalidMessageValue(f"{_short(path)}: {number} does not fit into 64 bits with a sign; send it as a str.")
+        return InvalidMessageValue(f"{_short(path)}: {number} does not fit into 64 bits (signed); send it as a str.")
     if issubclass(kind, (Promise, LazyObject)):
         return InvalidMessageType(
             f"{_short(path)}: lazy objects ({_type_name(value)}) are not allowed; send what they stand for, such "

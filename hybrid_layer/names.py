@@ -90,5 +90,5 @@ def _what_is_wrong(kind: str, name: object) -> str:
     if kind == "group":
         return 'only the names of process-specific channels have a "!"'
     if name.startswith("!"):
-        return 'something must stand before the "!"'
+        return 'there must be a name before the "!"'
     return 'it has more than one "!"'

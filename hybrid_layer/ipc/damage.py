@@ -17,8 +17,8 @@ _WHY = {
     "unlinked": "something removed it, such as systemd's RemoveIPC or a cleaned /dev/shm",
     "retired": "another process has found it removed or damaged",
     "damaged": "something has overwritten its header",
-    "repairs": "it is damaged again and again; something goes on writing to it",
-    "truncated": "something has cut it off; who touches it before it has noticed ends with SIGBUS",
+    "repairs": "it is damaged again and again; something keeps writing to it",
+    "truncated": "something has truncated it; a process that touches it before it notices dies with SIGBUS",
 }
 """Reasons to retire a segment and move to another one, in words."""
 
@@ -57,8 +57,8 @@ class Damage:
         warn(
             ("repaired", self._prefix),
             "The shared segment of prefix %r held inconsistent data and was repaired. Messages, memberships or "
-            "channels that could not be saved: %s, counted as damaged. Something else writes to it, if no process was "
-            "just killed.",
+            "channels that could not be saved: %s, counted as damaged. If no process was just killed, "
+            "something else writes to it.",
             self._prefix,
             lost,
         )
@@ -69,11 +69,11 @@ class Damage:
     def retire(self, core: _core.Segment, reason: str) -> bool:
         """Log the loss, and mark the segment so that all processes move. False: only this process has lost it."""
         if reason not in _WHY:
-            text = "some code closed descriptors that are not its own. Attaching anew."
+            text = "some code closed descriptors that are not its own. Attaching again."
         else:
             unread = core.retire() if reason != "truncated" else None
             self._uncounted += unread or 0
-            text = f"{_WHY[reason]}. Moving to a new one; unread messages are gone"
+            text = f"{_WHY[reason]}. Moving to a new one; unread messages are lost"
             text += f": {unread}, counted as damaged." if unread is not None else "."
         warn(("lost", self._prefix), "The shared segment of prefix %r was lost (%s): %s", self._prefix, reason, text)
         return reason in _WHY

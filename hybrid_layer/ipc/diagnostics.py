@@ -43,9 +43,9 @@ def contended(core: _core.Segment, prefix: str) -> Contended:
 
 def busy(contended: Contended) -> SegmentBusy:
     """The error for a lock whose holder is stalled."""
-    who = "a process that is just coming or leaving" if contended.pid is None else process_name(contended.pid)
+    who = "a process that is starting or ending" if contended.pid is None else process_name(contended.pid)
     return SegmentBusy(
-        f"{contended.what} is locked by {who}, which does not go on. It is stopped or being debugged; "
+        f"{contended.what} is locked by {who}, which makes no progress. It is stopped or being debugged: "
         "continue or kill it."
     )
 
@@ -90,8 +90,8 @@ def warn_of_loss(core: _core.Segment, name: str, prefix: str, wanted: tuple[int,
     """Warn that a segment with unread messages is replaced by one of other sizes."""
     warn(
         ("sizes", name),
-        "The segment of prefix %r, which no process uses any more, was made with %s. It is made anew with %s; what was "
-        "unread in it is lost.",
+        "The segment of prefix %r, which no process uses any more, was made with %s. It is replaced by one with %s; "
+        "its unread messages are lost.",
         prefix,
         _sizes(core.message_bytes, core.group_bytes),
         _sizes(*wanted),
@@ -109,7 +109,7 @@ def warn_of_another_project(name: str, prefix: str, theirs: str) -> None:
         warn(
             ("project", name),
             "Two projects share the channel layer prefix %r: %s made its segment, and this is %s. They see each "
-            "other's messages. Give one of them another prefix; tests want a random one.",
+            "other's messages. Give one of them another prefix; tests need a random one.",
             prefix,
             theirs,
             mine,
@@ -136,8 +136,8 @@ def warn_of_neighbours(name: str, prefix: str, digest: str) -> None:
             elif int(version) != _core.LAYOUT_VERSION and is_inhabited(each[0].removesuffix(".d")):
                 warn(
                     ("version", name),
-                    "Another release of hybrid_layer runs with the same prefix %r: its normal channels and this one's "
-                    "do not meet. Restart the older processes.",
+                    "Another release of hybrid_layer runs with the same prefix %r: normal channels do not "
+                    "connect the two. Restart the older processes.",
                     prefix,
                 )
 

@@ -96,9 +96,7 @@ class LockFile:
 
     def _contended(self) -> Contended:
         pid = _core.record_lock_pid(self.fd) if self.fd >= 0 else None
-        return Contended(
-            f"{self._path}, under which processes attach and leave,", (self._path, pid), pid, is_queue=True
-        )
+        return Contended(f"The lock file {self._path}", (self._path, pid), pid, is_queue=True)
 
     def _try(self) -> bool:
         if self.fd < 0 or not self._has_descriptor():

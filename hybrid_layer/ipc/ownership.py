@@ -63,7 +63,7 @@ def refused(error: OSError, path: Path | str) -> ConfigurationError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(folder):
         return SegmentUnavailable(
             f"{path} cannot be made: this process sees no folder {folder}, which the machine-local layer needs. Mount "
-            f"it, or where a test hides the real file system (pyfakefs), begin to do so after the layer's first call."
+            f"it. If a test hides the real file system (pyfakefs), let it begin after the layer's first call."
         )
     try:
         check_ours(os.lstat(path), path, "directory" if path.endswith(".d") else "file")
@@ -80,7 +80,7 @@ def refused(error: OSError, path: Path | str) -> ConfigurationError:
 
 _REMEDY = "Remove it, or use another prefix."
 _NO_ROOM = (
-    "Its file system takes no more files or bytes (`df -i` and `df` show how many). Remove what nobody needs there."
+    "Its file system has no room for more files or bytes (`df -i` and `df` show how many). Remove some files there."
 )
 _NO_DESCRIPTOR = "No descriptor is left. Raise the limit (`ulimit -n`, LimitNOFILE), or find what keeps so many open."
 _REMEDIES = {

@@ -314,7 +314,7 @@ class LocalTransport:
         message_memory, group_memory = self._sizes
         if str(error) == "message_memory":
             why = (
-                f"all of message_memory={message_memory} bytes holds unread messages. Read faster, lower expiry or "
+                f"unread messages take all of message_memory={message_memory} bytes. Read faster, lower expiry or "
                 f"capacity, or raise message_memory."
             )
         elif str(error) == "group_memory":

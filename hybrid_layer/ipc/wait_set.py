@@ -61,7 +61,7 @@ class WaitSet:
         self._is_timer_slow = False
         """The timer is too slow for a coroutine that waits for a normal channel."""
         count: Count = lambda key: segment.core.count(KEYS.index(key), 1)  # noqa: E731
-        self._guard = Guard("the watch over shared memory", count, self._look_anew)
+        self._guard = Guard("the watch over shared memory", count, self._look_again)
         self.retry_soon = Retries(loop, self._guard).soon
         self._open()
 
@@ -240,7 +240,7 @@ class WaitSet:
             self._settling = True
             self.loop.call_soon(self._settle)
 
-    def _look_anew(self, error: Exception) -> None:
+    def _look_again(self, error: Exception) -> None:
         """Announcements may be lost, so everything is looked at again, at the latest by the timer."""
         self._settling = self._asleep = False
         self._rebuilds = -1
@@ -282,7 +282,7 @@ class WaitSet:
                 self._asleep = ready is None
             if self._rebuilds != core.rebuilds:
                 self._rebuilds = core.rebuilds
-                self._register_anew()
+                self._register_again()
                 return
         except (_core.Busy, _core.Damaged, _core.NoMemory, OSError):
             self._settling = True
@@ -327,7 +327,7 @@ class WaitSet:
             if loops:
                 self._segment.wake_loops(loops)
 
-    def _register_anew(self) -> None:
+    def _register_again(self) -> None:
         """Register again: the segment was repaired, or is a new one."""
         self._registered.clear()
         self._stale.clear()
@@ -350,7 +350,7 @@ class WaitSet:
         self.close()
         self._open()
         self._start_timer()
-        self._register_anew()
+        self._register_again()
 
     # Housekeeping
 

@@ -1,4 +1,4 @@
-"""The options of the remote half, checked."""
+"""The options of the remote half, as it uses them."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ from hybrid_layer.remote.server import Server
 from hybrid_layer.statistics import warn
 
 _MESSAGE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
-"""Channels calls the handler of that name, and refuses a leading underscore."""
+"""Channels calls the handler of that name. It refuses a leading underscore."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteOptions:
-    """What `RemoteTransport` is built from."""
+    """The options of one `RemoteTransport`."""
 
     hosts: tuple[Host, ...]
     timeout: float
     """Seconds within which every call ends."""
     block_time: float
-    """Seconds for which a reader's pop waits on the server, and a listener for news before it asks."""
+    """Seconds that a reader's pop waits on the server, and after which a listener pings a silent server."""
     way: str = "queue"
     """How process-specific channels and groups travel: ``queue`` or ``pubsub``."""
     on_disconnect: bytes | None = None
-    """Payload that tells consumers of an outage."""
+    """The payload that consumers get when an outage begins."""
     on_reconnect: bytes | None = None
-    """Payload that tells consumers of its end."""
+    """The payload that consumers get when it ends."""
     all_services: AllServices | None = None
-    """What will tell the hosts, of which there are none before."""
+    """Finds the hosts, which are unknown before the first call."""
 
 
 def remote_options(options: ServerOptions, way: str, encode: Callable[[dict[str, Any], str], bytes]) -> RemoteOptions:
-    """What follows from the options as users give them. Raises `ConfigurationError`.
+    """The options of the remote half, from those that users give. `way` is ``queue`` or ``pubsub``.
 
-    `way` is ``queue`` or ``pubsub``; `encode` makes a message a payload.
+    `encode` returns the payload of a message; its second argument names the message in error texts. Raises
+    `ConfigurationError`.
     """
     if options.random_prefix_length is not None:
         warn(
