@@ -50,13 +50,12 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     """The half that carries groups, set by the subclass."""
 
     def __init__(self, options: LayerOptions) -> None:
-        self._policy = Policy(options)
         self._codec = Codec(
             serializer_format=options.serializer_format,
             symmetric_encryption_keys=options.symmetric_encryption_keys,
             max_message_size=options.max_message_size,
         )
-        self._settings = Settings(prefix=options.prefix, policy=self._policy)
+        self._settings = Settings(options.prefix, Policy(options))
         self.expiry = options.expiry
         self.group_expiry = options.group_expiry
         self.capacity = options.capacity
@@ -182,4 +181,4 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
     def get_capacity(self, channel: str) -> int:
         """The capacity of `channel`, in messages."""
-        return self._policy.capacity_for(channel)
+        return self._settings.policy.capacity_for(channel)

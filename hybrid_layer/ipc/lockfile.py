@@ -149,20 +149,17 @@ class LockFile:
     def _made_ours(self, fd: int) -> tuple[int, int]:
         """Check that the file is ours, make it readable and writable, and return its device and inode."""
         status = os.fstat(fd)
-        self._check(status)
+        check_ours(status, self._path)
+        if status.st_nlink > 1:  # locks taken under its other name would be ours, too
+            raise ConfigurationError(
+                f"{self._path} is a file with another name (hard link). Remove it, or use another prefix."
+            )
         if status.st_mode & 0o600 != 0o600:  # due to a umask
             os.fchmod(fd, 0o600)
         return status.st_dev, status.st_ino
 
     def _has_descriptor(self) -> bool:
         return is_file(self.fd, self._inode)
-
-    def _check(self, status: os.stat_result) -> None:
-        check_ours(status, self._path)
-        if status.st_nlink > 1:  # locks taken under its other name would be ours, too
-            raise ConfigurationError(
-                f"{self._path} is a file with another name (hard link). Remove it, or use another prefix."
-            )
 
     def _make_directory(self) -> None:
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 from hybrid_layer.clock import monotonic
@@ -41,7 +42,7 @@ def sweep() -> None:
     """Look at the segments of this user. No thread of this process may attach or leave meanwhile."""
     try:
         names = _some_of(_names())
-        own = _inodes_of_this_process() if names else set()
+        own = _inodes(map(int, os.listdir(_DESCRIPTORS))) if names else set()
     except OSError:
         return  # without /proc, or without a free descriptor, other processes have to do it
     until = monotonic() + _SECONDS
@@ -49,7 +50,7 @@ def sweep() -> None:
         if number >= _FIRST and monotonic() > until:
             return
         # Closing a descriptor of a file drops the record locks that the process has on it.
-        if own.isdisjoint(_inodes_of(lock_bearer(name), directory_of(name) / "lock")):
+        if own.isdisjoint(_inodes([lock_bearer(name), directory_of(name) / "lock"])):
             with contextlib.suppress(Contended, HybridLayerError, _core.NoSlot, *LOCK_REFUSED):
                 _remove_if_left(name)
 
@@ -108,21 +109,11 @@ def _is_left(fd: int, lock_file: LockFile) -> bool:
     return not needed
 
 
-def _inodes_of_this_process() -> set[tuple[int, int]]:
-    """Device and inode of all files that this process has open, in any interpreter."""
+def _inodes(places: Iterable[int | Path]) -> set[tuple[int, int]]:
+    """Device and inode of the files at these descriptors and paths, as far as they exist."""
     found = set()
-    for entry in os.listdir(_DESCRIPTORS):
-        with contextlib.suppress(OSError):  # that of the listing itself
-            status = os.fstat(int(entry))
-            found.add((status.st_dev, status.st_ino))
-    return found
-
-
-def _inodes_of(*paths: Path) -> set[tuple[int, int]]:
-    """Device and inode of those files that exist."""
-    found = set()
-    for path in paths:
+    for place in places:
         with contextlib.suppress(OSError):
-            status = os.lstat(path)
+            status = os.stat(place) if isinstance(place, int) else os.lstat(place)
             found.add((status.st_dev, status.st_ino))
     return found
