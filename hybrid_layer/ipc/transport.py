@@ -255,7 +255,7 @@ class LocalTransport:
         if inherited is None or inherited.segment.prefix != prefix:
             return acquire(prefix, *self._sizes)
         if not inherited.segment.is_own():
-            inherited.segment.join()
+            inherited.segment.join()  # by one thread at a time, since `PerProcess.get` holds a lock of the process
         return inherited.segment
 
     async def _call(self, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
