@@ -87,8 +87,7 @@ def takes(
         @discreet
         @functools.wraps(initialize)
         def constructor(self: Any, *args: Any, **given: Any) -> None:
-            unknown = {name: value for name, value in given.items() if name not in signature.parameters}
-            refuse_unknown(unknown, signature.parameters, type(self).__name__)
+            refuse_unknown(given, signature.parameters, type(self).__name__)
             initialize(self, options(*args, **given))
 
         itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)

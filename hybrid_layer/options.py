@@ -5,7 +5,7 @@ They run when a layer is built, so that a wrong setting shows at start and not w
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from fnmatch import translate
 
 from hybrid_layer.exceptions import ConfigurationError
@@ -14,11 +14,11 @@ from hybrid_layer.interruption import is_foreign
 _PREFIX = re.compile(r"[A-Za-z0-9_.:/\-]{1,50}")
 
 
-def refuse_unknown(unknown: Mapping[str, object], known: Iterable[str], where: str) -> None:
-    """Raise `ConfigurationError` if `unknown`, the keyword arguments that the class `where` does not know, has any."""
-    if unknown:
-        known = sorted(known)
-        name = next(iter(unknown))
+def refuse_unknown(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise `ConfigurationError` if one of the names `given` is not among the `known` options of the class `where`."""
+    known = sorted(known)
+    name = next((name for name in given if name not in known), None)
+    if name is not None:
         raise ConfigurationError(
             f"{where} has no option {name!r}.{did_you_mean(name, known)} Known options: {', '.join(known)}."
         )
