@@ -1,6 +1,6 @@
-"""What every channel layer here does before and after the bytes travel: names, messages, encoding, new names.
+"""The channel layer API, once for all classes: checks names, encodes messages, makes new names.
 
-A subclass says which transport serves a channel; the rest of the channel layer API is here, once.
+A subclass chooses the transport that carries a channel.
 """
 
 from __future__ import annotations
@@ -24,21 +24,20 @@ _MOST_READABLE = 8192
 
 
 class _Names:
-    """Names of one layer object in one process. Each object has its own: its policy, buffers and inbox are, too."""
+    """Names of one layer object in one process. Objects share none: each has its own policy and inbox."""
 
     def __init__(self) -> None:
         self.process = identity.random_id()
         """``PROCESS`` in the names of its channels."""
         self.readable: set[str] = set()
-        """Channels that were found right to receive on, so that it is not asked again."""
+        """Channels that passed the checks of `receive`, which skips them from then on."""
 
 
 class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no types
     """The channel layer API of Channels 4 over one or two transports.
 
-    Any number of event loops and threads may use one object at once, also in a forked child.
-
-    Every method that takes a name raises `InvalidName` for a wrong one.
+    Any number of event loops and threads may use one object at once, also in a forked child. Every method that takes a
+    name raises `InvalidName` if it breaks the rules for names.
     """
 
     extensions: ClassVar[list[str]] = ["groups", "flush"]
@@ -51,13 +50,12 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     """The half that carries groups, set by the subclass."""
 
     def __init__(self, options: LayerOptions) -> None:
-        self._policy = Policy(options)
         self._codec = Codec(
             serializer_format=options.serializer_format,
             symmetric_encryption_keys=options.symmetric_encryption_keys,
             max_message_size=options.max_message_size,
         )
-        self._settings = Settings(prefix=options.prefix, policy=self._policy)
+        self._settings = Settings(options.prefix, Policy(options))
         self.expiry = options.expiry
         self.group_expiry = options.group_expiry
         self.capacity = options.capacity
@@ -67,7 +65,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
     @property
     def prefix(self) -> str:
-        """That of the calling process."""
+        """The prefix of names, a str, as the calling process has it."""
         return self._settings.prefix
 
     def _transport_for(self, channel: str) -> Transport:
@@ -79,19 +77,19 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Store `message` for one reader of `channel`.
 
-        Raises `ChannelFull` when there is no room, `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue`;
-        then nothing was stored.
+        Raises `ChannelFull` if there is no room, `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue`; then
+        nothing was stored. The halves add errors of their own, such as `SegmentBusy` and `RemoteUnavailable`.
         """
         channel = check_channel(channel)
         payload = self._codec.encode(message, channel)
         await self._transport_for(channel).send(channel, payload)
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        """Wait for the next message of `channel`. May be cancelled at any point without losing one.
+        """Wait for the next message of `channel`. A cancellation at any point loses no message.
 
-        A process-specific name is read only by the layer that made it; with another one's, `InvalidName` is raised.
+        Raises `InvalidName` for a process-specific channel of another process or layer object.
         """
-        names = self._names.peek()
+        names = self._names.last if self._names.page[0] else None
         if names is None or type(channel) is not str or channel not in names.readable:
             channel = check_channel(channel)
             self._note_readable(channel)
@@ -106,7 +104,10 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
             except BaseException as error:  # a signal handler's
                 transport.count("undecodable")
                 cause = type(error).__name__
-                warn(("interrupted", channel), f"A message on {channel} is lost: {cause} came while it was decoded.")
+                warn(
+                    ("interrupted", channel),
+                    f"A message on {channel} is lost: {cause} was raised while it was decoded.",
+                )
                 raise
 
     def _note_readable(self, channel: str) -> None:
@@ -122,7 +123,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         names.readable.add(channel)
 
     async def new_channel(self, prefix: str = "specific") -> str:
-        """A new name that only this process receives on: ``prefix.PROCESS!n``."""
+        """Return a new channel name, ``prefix.PROCESS!n``, on which only this process receives."""
         if not isinstance(prefix, str):
             raise exceptions.InvalidName(f"Invalid prefix {prefix!r} of a new channel: give a str.")
         part = f"{str.__str__(prefix)}.{self._names.get(_Names).process}!"
@@ -134,19 +135,26 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     # Groups
 
     async def group_add(self, group: str, channel: str) -> None:
-        """Make `channel` a member of `group` for the next `group_expiry` seconds."""
+        """Make `channel` a member of `group` for the next `group_expiry` seconds.
+
+        Raises `GroupMemoryFull` if shared memory has no room for it, `RemoteUnavailable` if a server does not answer.
+        """
         group = check_group(group)
         channel = check_channel(channel)
         await self._group_transport.group_add(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        """End the membership of `channel`. A channel that is no member is fine."""
+        """End the membership of `channel`, if it is a member."""
         group = check_group(group)
         channel = check_channel(channel)
         await self._group_transport.group_discard(group, channel)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        """Send `message` to every member. Never raises `ChannelFull`: members at capacity miss it, which is counted."""
+        """Send `message` to every member.
+
+        Never raises `ChannelFull`: a member at capacity misses the message, counted as ``full``. Raises
+        `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue` as `send` does.
+        """
         group = check_group(group)
         payload = self._codec.encode(message, f"group {group}")
         await self._group_transport.group_send(group, payload)
@@ -154,17 +162,17 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     # The rest
 
     async def flush(self) -> None:
-        """Forget every message and group of this prefix. Who waits in `receive` goes on waiting."""
+        """Delete every message and group of this prefix. Calls of `receive` keep waiting."""
         for transport in self._transports:
             await transport.flush()
 
     async def close(self) -> None:
-        """Give back descriptors, tasks and connections of the running loop. The layer may be used again."""
+        """Close descriptors, tasks and connections of the running loop. The layer may be used again."""
         for transport in self._transports:
             await transport.close()
 
     async def statistics(self) -> dict[str, int]:
-        """Messages sent and received, and dropped ones by reason."""
+        """Numbers of messages sent, received, and dropped, by reason: the keys of `hybrid_layer.statistics.KEYS`."""
         total: dict[str, int] = {}
         for transport in self._transports:
             for key, value in (await transport.statistics()).items():
@@ -173,4 +181,4 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
     def get_capacity(self, channel: str) -> int:
         """The capacity of `channel`, in messages."""
-        return self._policy.capacity_for(channel)
+        return self._settings.policy.capacity_for(channel)

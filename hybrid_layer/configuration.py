@@ -1,7 +1,7 @@
-"""What can be set: each option once, with its type, its default, and the check of its value.
+"""The options of the layer classes, each stated once: name, type, default, and the check of its value.
 
-A layer class names its dataclass of options (`takes`). The signature of its constructor, the refusal of unknown names,
-and the list of the known ones follow from the fields.
+A constructor names its dataclass of options (`takes`). Its signature, its error for an unknown option, and the list of
+known ones are made from the fields.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ HostOption = str | tuple[str, int] | Sequence[Any] | Mapping[str, Any]
 
 
 def option(default: T, check: Callable[[str, Any], object]) -> T:
-    """A field with a check, which gets name and value, and returns the value to be used.
+    """A field with a check: a function that gets name and value, and returns the value to use.
 
-    Options that only the object made of them can check, such as patterns, need none here.
+    An option that the object built from it checks, such as `channel_capacity`, is a plain field.
     """
     return field(default=default, metadata={"check": check})
 
@@ -38,10 +38,10 @@ def _checked_prefix(name: str, prefix: str | Callable[[], str]) -> str | Callabl
     return prefix
 
 
-# No slots: the hybrid's options inherit from two classes that have fields. No repr, which would show passwords.
+# No slots, since `HybridOptions` inherits from two classes with fields. No repr, since it would show passwords.
 @dataclass(frozen=True, kw_only=True, repr=False)
 class LayerOptions:
-    """Of all classes."""
+    """Options of all classes. Raises `ConfigurationError` for a wrong value."""
 
     prefix: str | Callable[[], str] = option("asgi", _checked_prefix)
     expiry: float = option(60, positive_number)
@@ -61,7 +61,7 @@ class LayerOptions:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ServerOptions(LayerOptions):
-    """Of classes with servers. Here, as the hybrid reads them without loading the client library."""
+    """Options of classes with servers. Here, as the hybrid must not load the client library to read them."""
 
     hosts: Sequence[HostOption] | None = None
     connection_kwargs: Mapping[str, Any] | None = None
@@ -77,9 +77,9 @@ class ServerOptions(LayerOptions):
 def takes(
     options: Callable[P, Options],
 ) -> Callable[[Callable[[Any, Options], None]], Callable[Concatenate[Any, P], None]]:
-    """Decorate a constructor that gets an object of the dataclass `options`: callers give its fields as keywords.
+    """Decorate a constructor that takes an `options` object, so that callers pass the fields as keywords instead.
 
-    The constructor raises `ConfigurationError` for an unknown name and a wrong value; no traceback shows a value.
+    The constructor raises `ConfigurationError` for an unknown name or a wrong value. Its traceback shows no value.
     """
     signature = inspect.signature(options)
 
@@ -87,8 +87,7 @@ def takes(
         @discreet
         @functools.wraps(initialize)
         def constructor(self: Any, *args: Any, **given: Any) -> None:
-            unknown = {name: value for name, value in given.items() if name not in signature.parameters}
-            refuse_unknown(unknown, signature.parameters, type(self).__name__)
+            refuse_unknown(given, signature.parameters, type(self).__name__)
             initialize(self, options(*args, **given))
 
         itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)

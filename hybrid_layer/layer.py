@@ -1,4 +1,4 @@
-"""The hybrid: a local half, a remote half, and a router between them."""
+"""The hybrid layer: a local half, a remote half, and a router between them."""
 
 from __future__ import annotations
 
@@ -20,28 +20,26 @@ from hybrid_layer.transport import RemoteHalf, Transport
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class HybridOptions(MemoryOptions, ServerOptions):
-    """Those of both halves, and of the router."""
+    """Options of both halves, and of the router."""
 
     routes: Mapping[str | Pattern[str], str] | None = None
     remote: str = option("queue", partial(one_of, choices=("queue", "pubsub")))
 
 
 class HybridChannelLayer(BaseLayer):
-    """Normal channels through this machine's shared memory; process-specific channels and groups over servers.
+    """Normal channels travel through shared memory, process-specific channels and groups over servers.
 
     Without `hosts` everything stays on this machine and no server is needed. With `hosts`, a list as
-    `hybrid_layer.remote.RedisChannelLayer` takes it, processes on several machines reach each other; `routes` then
-    sends normal channels whose readers are elsewhere over the servers too.
+    `hybrid_layer.remote.RedisChannelLayer` takes it, processes on several machines reach each other. `routes` then
+    selects normal channels that travel over the servers, too.
 
-    Capacity and expiry are one policy for both sides. Raises `ConfigurationError` for an option that is unknown, out of
-    range, or needs `hosts` and has none.
+    Both halves share one policy of capacity and expiry. The constructor raises `ConfigurationError` for an option that
+    is unknown, of the wrong type, out of range, or given without the `hosts` that it needs.
     """
 
     @takes(HybridOptions)
     def __init__(self, options: HybridOptions) -> None:
         super().__init__(options)
-        self.message_memory = options.message_memory
-        self.group_memory = options.group_memory
         self._local = self._group_transport = local_transport(self._settings, options)
         self._transports = (self._local,)
         self._remote: RemoteHalf | None = None
@@ -62,7 +60,7 @@ class HybridChannelLayer(BaseLayer):
     async def receive(self, channel: str) -> dict[str, Any]:
         """As `BaseLayer.receive`."""
         if self._remote is not None:
-            # Whoever added a normal channel of this machine to a group may be gone; its readers see to the groups then.
+            # The process that added a normal channel to a group may be gone; the channel's readers serve the group.
             self._remote.serve_machine()
         return await super().receive(channel)
 

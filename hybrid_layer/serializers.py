@@ -1,7 +1,6 @@
-"""Messages to bytes and back: MessagePack, JSON, or a serializer of the user's, and encryption around them.
+"""Messages to bytes and back: MessagePack, JSON, or a user's serializer, and encryption.
 
-The Codec is what the layer classes use. Every receiver gets a message of its own, so no two of them, and not the sender
-either, ever share what can be changed.
+The layer classes use `Codec`. Every receiver gets a message of its own, so receivers and senders share nothing mutable.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from hybrid_layer.options import did_you_mean, shown
 
 
 class Serializer(Protocol):
-    """What `register_serializer` takes.
+    """An object for `register_serializer`.
 
-    ``dumps`` gets a checked message that consists of base types only, and must not keep or change it. ``loads`` may
-    raise any exception for bytes that it cannot read.
+    `dumps` gets a checked message of base types only, and must not keep or change it. `loads` may raise any exception
+    for bytes that it cannot read.
     """
 
     def dumps(self, message: dict[str, Any], /) -> bytes: ...
@@ -34,7 +33,7 @@ class Serializer(Protocol):
 
 
 class MsgpackSerializer:
-    """MessagePack, with str and bytes told apart. Its limits on sizes follow the length of the payload."""
+    """MessagePack, which distinguishes str and bytes. Its size limits follow the length of the payload."""
 
     def dumps(self, message: dict[str, Any], /) -> bytes:
         packed: bytes = msgpack.packb(message)
@@ -48,13 +47,13 @@ class MsgpackSerializer:
 class JSONSerializer:
     r"""JSON in UTF-8, for readers that are not Python.
 
-    JSON has no bytes. They become a str that starts with ``\0b`` and goes on in base64, and a str that starts with
-    ``\0`` gets ``\0s`` before it, so that nothing a user sends is mistaken for ours. Keys are left as they are. NaN and
-    infinities are written as Python's json does: NaN, Infinity, -Infinity.
+    JSON has no bytes. They become a str of ``\0b`` and base64. A str that starts with ``\0`` gets ``\0s`` before it, so
+    that the two are not confused. Keys stay as they are. NaN and infinities are written as Python's json does: NaN,
+    Infinity, -Infinity.
     """
 
-    # How every str that starts with \0 looks, escaped or still to be escaped. What lacks it needs no second look; what
-    # has it by chance, in a key or behind an escaped backslash, merely gets one.
+    # How every str that starts with \0 begins, before and after escaping. A text without it needs no second pass. One
+    # that has it by chance, in a key or after an escaped backslash, merely gets one.
     _MARK = '"\\u0000'
 
     _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
@@ -109,7 +108,10 @@ _serializers: dict[str, Serializer] = {"msgpack": MsgpackSerializer(), "json": J
 
 
 def register_serializer(name: str, serializer: Serializer) -> None:
-    """Make ``serializer`` available as ``serializer_format=name``, to layers that are built from now on."""
+    """Make `serializer` available as ``serializer_format=name``, to layers that are built from now on.
+
+    Raises `ConfigurationError` if `name` is no str, or a method is missing.
+    """
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"register_serializer({shown(name)}, ...): the name must be a str that is not empty.")
     for method in ("dumps", "loads"):
@@ -123,7 +125,10 @@ def register_serializer(name: str, serializer: Serializer) -> None:
 
 
 class Codec:
-    """Checks, serializes and encrypts what is sent, and undoes it for what is received. Of one layer object."""
+    """Checks, serializes and encrypts messages, and the reverse. One per layer object.
+
+    Raises `ConfigurationError` for an unknown format, wrong keys, or a missing package.
+    """
 
     def __init__(
         self,
@@ -142,15 +147,18 @@ class Codec:
         self._serializer = _serializers[serializer_format]
         self._max_message_size = max_message_size
         self._cipher = None if not symmetric_encryption_keys else _cipher(symmetric_encryption_keys)
-        # The members of a group in one process get the same bytes object, one after the other. What follows is kept in
-        # tuples, so that threads find together what belongs together.
+        # The members of a group in one process get the same bytes object, one after the other. The caches are tuples,
+        # so that threads see both parts change together.
         self._decrypted: tuple[bytes | None, bytes] = None, b""
-        """The last payload and what was in it."""
+        """The last payload, and its decrypted content."""
         self._decoded: tuple[bytes | None, dict[str, Any] | None] = None, None
-        """The last payload, and once it came twice its message, if a shallow copy of that shares nothing."""
+        """The last payload, and after its second time its message, if a shallow copy of that shares nothing mutable."""
 
     def encode(self, message: dict[str, Any], where: str) -> bytes:
-        """The payload for ``message``; ``where``, the receiver, is for the text of errors only."""
+        """The payload for `message`. `where` names the receiver in error texts.
+
+        Raises `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue`.
+        """
         if not messages.check(message):
             message = messages.plain(message)
         payload = self._dumps(message, where)
@@ -162,7 +170,7 @@ class Codec:
         return enclosed(payload if self._cipher is None else self._cipher.encrypt(payload))
 
     def decode(self, payload: bytes) -> dict[str, Any]:
-        """The message in ``payload``, or Undecodable."""
+        """The message in `payload`. Raises `Undecodable`."""
         known, message = self._decoded
         if known is not payload:
             message = self._load(payload)
@@ -177,7 +185,7 @@ class Codec:
 
     def _load(self, payload: bytes) -> dict[str, Any]:
         payload = opened(payload) if self._cipher is None else self._decrypt(payload, self._cipher)
-        # Whatever a damaged or foreign payload makes a serializer raise, readers must go on.
+        # A damaged or foreign payload may make a serializer raise anything, and readers have to go on.
         try:
             message = self._serializer.loads(payload)
         except Exception as error:
@@ -226,8 +234,8 @@ class _Cipher(Protocol):
 
 
 def _cipher(keys: Sequence[str | bytes]) -> _Cipher:
-    """Encrypts with the first key and decrypts with any, so that keys can be rotated without losing messages."""
-    # Errors never show a key.
+    """A cipher that encrypts with the first key and decrypts with any, so that keys can be rotated."""
+    # Error texts show no key.
     if not isinstance(keys, (list, tuple)):
         raise ConfigurationError(
             f"symmetric_encryption_keys must be a list of keys, not {type(keys).__name__}; put a single key "
@@ -242,7 +250,7 @@ def _cipher(keys: Sequence[str | bytes]) -> _Cipher:
             )
         secrets.append(key.encode() if isinstance(key, str) else key)
     try:
-        # Only here: who sets no keys need not have it installed, nor wait for their import.
+        # Imported here, since without keys the package is not needed.
         import hashlib
 
         from cryptography.fernet import Fernet, MultiFernet

@@ -1,4 +1,4 @@
-"""The machine-local layer on its own: every kind of channel and groups, any number of processes, one machine."""
+"""The machine-local layer: all kinds of channels, and groups, for the processes of one machine."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ if TYPE_CHECKING:
     from hybrid_layer.ipc.transport import LocalTransport
 
 _memory = partial(positive_int, minimum=64 * 1024, maximum=64 * 1024 * MIB)
-"""At most what is less than the segment's block numbers can reach."""
+"""The check of a size, in bytes. The maximum is less than the segment's block numbers can reach."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class MemoryOptions(LayerOptions):
-    """Of classes with shared memory."""
+    """Options of classes with shared memory."""
 
     message_memory: int = option(100 * MIB, _memory)
     group_memory: int = option(20 * MIB, _memory)
 
 
 def local_transport(settings: Settings, options: MemoryOptions) -> LocalTransport:
-    """The local half. Raises `ConfigurationError` where it does not exist, so that the remote classes work there."""
+    """The local half. Imported here, so that the remote classes work where it does not exist.
+
+    Raises `ConfigurationError` if it does not exist here.
+    """
     try:
-        from hybrid_layer.ipc._core import Segment  # noqa: F401  # in an unbuilt tree the C folder would import, too
+        from hybrid_layer.ipc._core import Segment  # noqa: F401  # in an unbuilt tree, the C folder is imported as a package
         from hybrid_layer.ipc.transport import LocalTransport
     except ImportError as error:
-        if error.name == "hybrid_layer.ipc":  # a sub-interpreter, which the core refuses in a whole sentence
+        if error.name == "hybrid_layer.ipc":  # the core refuses a sub-interpreter
             raise ConfigurationError(f"{error}.") from error
         if error.name not in ("fcntl", "posix_ipc", "hybrid_layer.ipc._core"):
-            raise  # a mistake of ours or in the installation, not of the system
+            raise  # a mistake of this package or of its installation
         if error.name == "hybrid_layer.ipc._core" and os.path.exists(os.path.join(os.path.dirname(__file__), "_core")):
             raise ConfigurationError(
                 "The machine-local layer is not built: this is a checkout, whose C core was not compiled for this "
@@ -52,20 +55,19 @@ def local_transport(settings: Settings, options: MemoryOptions) -> LocalTranspor
 
 
 class IPCChannelLayer(BaseLayer):
-    """A channel layer for one machine, in shared memory. Needs no server.
+    """A channel layer for one machine, in shared memory. It needs no server.
 
-    "One machine" means the processes of one user that see the same /dev/shm.
+    It connects the processes of one user that see the same /dev/shm.
 
-    `message_memory` and `group_memory` are the most that unread messages, and groups, may take of /dev/shm, in bytes.
-    They are taken as needed, and have to be the same in all processes that use a prefix at one time.
+    `message_memory` and `group_memory` are the most bytes of /dev/shm that unread messages, and groups, may take. The
+    layer takes them as needed. All processes that use a prefix at the same time need the same values.
 
-    Raises `ConfigurationError` for an option that is unknown or out of range. The segment is attached at first use.
+    The constructor raises `ConfigurationError` for an option that is unknown, of the wrong type or out of range. The
+    process attaches to the segment with the first call.
     """
 
     @takes(MemoryOptions)
     def __init__(self, options: MemoryOptions) -> None:
         super().__init__(options)
-        self.message_memory = options.message_memory
-        self.group_memory = options.group_memory
         self._transport = self._group_transport = local_transport(self._settings, options)
         self._transports = (self._transport,)

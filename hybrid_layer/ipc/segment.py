@@ -1,12 +1,12 @@
-"""The shared segment as one process has it: found or made, attached once, given back by the last who uses it.
+"""One process's attachment to the shared segment: found or made, moved when the segment is lost, closed at the end.
 
-A segment belongs to one user, prefix and layout version. It is a shared-memory object and a directory beside it, both
-for their owner only; the directory holds the doorbells and the lock file. Attaching, making, replacing and removing
-happen under a record lock on the lock file, so 50 processes may start at once, and what a killed maker left unfinished
-is replaced by the next one.
+A segment belongs to one user, prefix and layout version. It is a shared-memory object and a directory beside it, which
+only their owner may open. The directory holds the doorbells and the lock file. A process holds a record lock on the
+lock file while it makes, attaches, replaces or removes a segment. So 50 processes may start at once, and what a killed
+process left unfinished is replaced by the next one.
 
-Closing any descriptor of a file drops all record locks that the process has on it. Hence one `LocalSegment` for each
-process and prefix (`attachments.py`), which opens lock file and segment once.
+Closing any descriptor of a file drops all record locks that the process holds on it. Hence there is one `LocalSegment`
+per process and prefix (`attachments.py`), which opens lock file and segment once.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ from hybrid_layer.statistics import warn
 
 
 class LocalSegment:
-    """This process's attachment to one segment.
+    """Implements `attachment.Attachment`.
 
-    `core` is replaced when the process has to move to another segment. Whoever registered something in the segment
-    compares `core` or `generation` and registers again.
+    `core` is replaced when the process moves to another segment. Objects that registered something in the segment
+    compare `core` or `generation`, and register again.
     """
 
     def __init__(self, prefix: str, message_memory: int, group_memory: int) -> None:
@@ -65,25 +65,25 @@ class LocalSegment:
         self._belong_to(os.geteuid())
         self.users = 0
         self.generation = 0
-        """Of what this process registered. Each move, and each repair that lost something, begins another one."""
+        """The generation of this process's registrations. A move, or a repair with losses, begins the next one."""
         self._damage = Damage(prefix)
         self.machine = identity.random_id()
-        """The machine's id: the segment's, which a new one that this process makes takes over."""
+        """The machine's id, which is stored in the segment. A new segment that this process makes takes it over."""
         self._is_closed = False
         self._reaped = 0
-        # Reentrant: the garbage collector may release the last layer object at any allocation, also under it.
+        # Reentrant: the garbage collector may release the last layer object while this thread holds it.
         self._lock = threading.RLock()
         self._is_moving = self._closes_afterwards = False
         self._identity = identity.this_process()
         self._fd = -1
-        """Bears our record locks: the object's descriptor, or in the portable build the lock file's."""
+        """The descriptor with our record locks: the object's, or in the portable build the lock file's."""
         self._inode = (0, 0)
         self.wakers: dict[int, Callable[[], None]] = {}
-        """Bit of a loop of this process -> wake that loop; see `wake_loops`."""
+        """By number of an event loop of this process: a function that wakes the loop."""
         self._deferred: deque[tuple[_core.Segment, Callable[[_core.Segment], int | None]]] = deque()
         self.wait_sets = self._new_wait_sets()
         self._heir: identity.Identity | None = None
-        """The forked child that has given up what belongs to its parent."""
+        """The forked child that has detached from what belongs to its parent."""
         try:
             with self._lock_held():
                 self.core = self._attach()
@@ -98,13 +98,13 @@ class LocalSegment:
         self._lock_file = LockFile(self.directory)
 
     def is_own(self) -> bool:
-        """Whether this process, not a parent of it, has attached, and has not left."""
+        """Whether this process is attached: this one, not a parent of it."""
         return self._identity.is_current() and not self._is_closed
 
     def join(self) -> None:
-        """Take a slot in a forked child, which has inherited everything but that. Called when an operation says so.
+        """Take a slot in a forked child, which has inherited everything but the slot.
 
-        Raises what `acquire` raises, and may then be called again.
+        Raises what `attachments.acquire` raises, and may then be called again.
         """
         here = identity.this_process()
         if self._heir is not here:
@@ -115,8 +115,8 @@ class LocalSegment:
             self._belong_to(os.geteuid())
             self.machine = identity.random_id()
         with self._lock_held():
-            # The parent's descriptors carry no lock of ours and stay open: closing one would drop those that we take
-            # now. Code that makes daemons may have closed them, and opened other files under their numbers.
+            # The parent's descriptors stay open, since closing one would drop the locks that we take now. Code that
+            # makes daemons may have closed them, and opened other files under their numbers.
             if self._has_descriptor():
                 self._join(self.core)
             else:
@@ -126,15 +126,15 @@ class LocalSegment:
 
     def _detach(self) -> None:
         for wait_set in self.wait_sets.all():
-            wait_set.close()  # of the parent's loops, which do not run here: before we count as attached
-        self._lock = threading.RLock()  # the inherited one may be held by a thread that does not exist here
+            wait_set.close()  # the parent's loops do not run here; before we count as attached
+        self._lock = threading.RLock()  # a thread that does not exist here may hold the inherited one
         self._is_moving = self._closes_afterwards = False
         self.wakers = {}
         self._deferred.clear()
         self.wait_sets = self._new_wait_sets()
 
     def recover_if_lost(self) -> bool:
-        """Move to a new segment if this one cannot be used any more. True: moved, or tried to."""
+        """Move to a new segment if this one can no longer be used. True: it moved, or tried to."""
         core = self.core
         reason = None
         if self.is_own():
@@ -146,20 +146,15 @@ class LocalSegment:
         try:
             self._recover(core, reason)
         except Contended:
-            return True  # others move too, or leave; the next look tries again
+            return True  # other processes move or leave; the next housekeeping tries again
         except HybridLayerError as error:
             warn(("move", self.name), "Cannot move to a new segment: %s", error)
         return True
 
-    def warn_of_unread(self) -> None:
-        """Warn if messages expired on a normal channel where nobody has ever looked for them."""
-        if (channel := self.core.take_unread()) is not None:
-            warn_of_unread(channel)
-
     def _recover(self, lost: _core.Segment, reason: str) -> None:
         with self._lock:
             if self.core is not lost or self._is_closed:
-                return  # another loop was here first, or the interpreter is ending
+                return  # another loop has moved, or the interpreter is ending
             self._is_moving = True
             try:
                 self._follow_user(lost) if reason == "user" else self._move(lost, reason)
@@ -173,13 +168,13 @@ class LocalSegment:
         is_retired = self._damage.retire(lost, reason)
         has_members = reason != "truncated" and lost.machine_members
         if old_fd >= 0 and (_core.PORTABLE or not is_retired):
-            # The file may be the same, so it has to be closed before its locks are taken: with it they would go.
+            # The new file may be the same one. Closing it after its locks are acquired would drop them.
             os.close(old_fd)
             old_fd = -1
         with self._lock_held():
             core = self._attach()
         if reason != "truncated":
-            core.continue_epoch(lost.epoch)  # what was taken in from the old one is not older than a flush
+            core.continue_epoch(lost.epoch)  # messages taken in from the old one do not count as flushed
         self.core = core
         if has_members:
             self.core.mark_members()
@@ -188,14 +183,14 @@ class LocalSegment:
         self._has_moved()
 
     def has_changed_user(self) -> bool:
-        """Whether the process is another user's than the segment (setuid)."""
+        """Whether the process has another user than the segment (setuid)."""
         return os.geteuid() != self._user
 
     def _follow_user(self, lost: _core.Segment) -> None:
         user, machine, lock_file = self._user, self.machine, self._lock_file
         old_fd = self._fd if self._has_inode() and not _core.PORTABLE else -1
         self._belong_to(os.geteuid())
-        self.machine = identity.random_id()  # to the servers, each user's segment is a machine
+        self.machine = identity.random_id()  # to the servers, the segment of each user is a machine
         try:
             with self._lock_held():
                 core = self._attach()
@@ -224,7 +219,7 @@ class LocalSegment:
         return is_file(self._fd, self._inode)
 
     def wake_loops(self, loops: int) -> None:
-        """Wake event loops of this process: bit n is the loop with number n."""
+        """Wake event loops of this process. Bit n of `loops` stands for the loop with number n."""
         while loops:
             number = loops.bit_length() - 1
             loops ^= 1 << number
@@ -233,12 +228,12 @@ class LocalSegment:
                 waker()
 
     def defer(self, operation: Callable[[_core.Segment], int | None]) -> None:
-        """Do what has to be done before long, now or when the lock can be acquired. It may return loops to wake."""
+        """Run `operation` now, or once the segment's lock can be acquired. It may return loops to wake, as bits."""
         self._deferred.append((self.core, operation))
         self.run_deferred()
 
     def run_deferred(self) -> None:
-        """Try again what could not be done when it was due."""
+        """Run deferred operations."""
         for _ in range(len(self._deferred)):
             try:
                 core, operation = self._deferred.popleft()
@@ -250,25 +245,25 @@ class LocalSegment:
                 self._deferred.append((core, operation))
                 return
             except (_core.Detached, _core.Retired, _core.Stale):
-                continue  # what it was for has gone with its segment or slot
+                continue  # its segment or slot is gone, and the operation with it
 
     def _new_wait_sets(self) -> LoopLocal[WaitSet]:
         return LoopLocal(lambda loop: WaitSet(self, loop), WaitSet.close)
 
     def close(self) -> None:
-        """Give the slot back, and remove a segment that nobody uses and nothing is left in."""
+        """Give the slot back. Remove the segment if no process uses it, and it holds nothing that is still needed."""
         with self._lock:
             self._closes_afterwards = self._is_moving
             if self._is_moving or self._is_closed or not self.core.attached or self.core.lost() == "truncated":
                 return
             self._is_closed = True
             for wait_set in self.wait_sets.all():
-                wait_set.remove_doorbell()  # of a loop that was closed without notice, or never
-            # The lock file, and what goes wrong with it, matter only for removing a segment.
+                wait_set.remove_doorbell()  # its loop was closed without notice, or not at all
+            # The lock file, and its errors, matter only for removing a segment.
             with contextlib.suppress(HybridLayerError, OSError), self._lock_file.held(while_progressing=True):
                 self._leave_segment()
             with contextlib.suppress(*LOCK_REFUSED):
-                self.core.leave()  # if that has not come to it
+                self.core.leave()  # if `_leave_segment` has not done so
         self._close_files()
 
     def _close_files(self) -> None:
@@ -286,30 +281,32 @@ class LocalSegment:
         is_current = self._has_inode() and is_same_file(self._fd, lock_bearer(self.name))
         if not needed and is_current and self.core.is_deserted():
             remove_object(self.name)
-        if not object_exists(self.name):  # also when somebody else has removed it: held() has made a directory
+        if not object_exists(self.name):  # also if another process has removed it: held() has made a directory
             self._lock_file.remove_directory()
 
-    def tidy_up_after_the_dead(self) -> None:
-        """Remove the doorbells that killed processes left behind, if any process was found dead since the last time."""
+    def tidy_up(self) -> None:
+        """Remove doorbells of killed processes. Warn of messages that expired on a channel that no process has read."""
+        if (channel := self.core.take_unread()) is not None:
+            warn_of_unread(channel)
         reaped = self.core.counters()[-1]
         if reaped != self._reaped:
             self._reaped = reaped
             try:
                 remove_stale_doorbells(self.directory, self.core)
             except OSError as error:
-                self._reaped = -1  # to be tried again
+                self._reaped = -1  # so that it is tried again
                 warn(("tidy", self.name), "Cannot remove doorbells of dead processes: %s", error)
 
     # Attaching
 
     @contextlib.contextmanager
     def _lock_held(self) -> Iterator[None]:
-        """Hold the lock file's lock, and tell what the system refuses in words (`refused`)."""
+        """Hold the lock file's lock, and turn errors of the system into ours."""
         with refusals(label(self.name)), self._lock_file.held():
             yield
 
     def _attach(self) -> _core.Segment:
-        """The segment, found or made, with a slot of ours. Called with the lock file's lock."""
+        """Find or make the segment, and take a slot. Called with the lock file's lock held."""
         for _ in range(3):  # found, replaced, made
             fd, is_new = self._open_or_create()
             try:
@@ -329,7 +326,7 @@ class LocalSegment:
                 continue
             self._fd = self._locks_on(fd)
             if fd != self._fd:
-                os.close(fd)  # mapped, and not needed any more
+                os.close(fd)  # it is mapped, so the descriptor is not needed
             self._inode = (status.st_dev, status.st_ino)
             self.machine = core.machine
             if not is_new:
@@ -339,11 +336,11 @@ class LocalSegment:
         raise SegmentDamaged(f"{label(self.name)} cannot be made; something else writes to it.")
 
     def _usable(self, fd: int, is_new: bool) -> _core.Segment | None:
-        """The segment that was found, or None if it is to be replaced."""
+        """The segment behind `fd`, or None if it has to be replaced."""
         try:
             core = _core.Segment(fd, self._locks_on(fd), str(self.directory))
         except _core.Damaged as reason:
-            # Under the lock nobody is in the middle of making it: its maker was killed, or it is no segment.
+            # We hold the lock, so no process is making it now: its maker was killed, or it is no segment.
             where = label(self.name)
             warn(("replaced", self.name), "Replacing a segment that cannot be used (%s) at %s.", reason, where)
             return None

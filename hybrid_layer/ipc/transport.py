@@ -1,4 +1,4 @@
-"""The machine-local transport: normal channels, process-specific channels and groups through the shared segment."""
+"""The local transport: normal channels, process-specific channels and groups through the shared segment."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MEMORY = KEYS.index("memory")
 
 
 class LocalTransport:
-    """One layer object's use of the process's segment, which it attaches at first use."""
+    """Implements `hybrid_layer.transport.Transport` for one layer object. It attaches to the segment at first use."""
 
     def __init__(self, settings: Settings, message_memory: int, group_memory: int) -> None:
         self._settings = settings
@@ -44,7 +44,7 @@ class LocalTransport:
         self._group_expiry_ns = int(settings.policy.group_expiry * 1e9)
         self._own: PerProcess[ProcessState] = PerProcess()
         self._contended: Contended | None = None
-        """What the last tries to attach have met."""
+        """The error of the last tries to attach, for callers that wait."""
         self._next_try = 0.0
         self._stuck: Hashable = None
         """The holder that a caller found stalled: later callers do not wait for it."""
@@ -52,7 +52,7 @@ class LocalTransport:
     # Channels
 
     async def open_inbox(self, part: str) -> None:
-        """Make `part` receivable by this process. Raises `ChannelFull` if there is no room even for that."""
+        """Let this process receive on `part`. Raises `ChannelFull` if there is no room for its inbox."""
         process = await self._of_user()
         if part not in process.parts:
             try:
@@ -62,7 +62,10 @@ class LocalTransport:
             self.process().receive_on(part)
 
     async def send(self, channel: str, payload: bytes) -> None:
-        """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`; then nothing was stored."""
+        """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`: then nothing was stored.
+
+        Raises `SegmentDamaged` if the payload may be lost.
+        """
         process = self._current() or await self._join()
         if monotonic() >= process.next_housekeeping:
             process.housekeep()
@@ -71,7 +74,7 @@ class LocalTransport:
         try:
             try:
                 loops = process.segment.core.push(part, name, payload, capacity, self._expiry_ns)
-            except (_core.Busy, _core.Detached, _core.Retired):  # nothing was stored, so this is no repetition
+            except (_core.Busy, _core.Detached, _core.Retired):  # nothing was stored, so this cannot deliver twice
                 loops = await self._call(_core.Segment.push, part, name, payload, capacity, self._expiry_ns)
         except _core.Full:
             raise ChannelFull(self._channel_full(channel, part, capacity)) from None
@@ -86,7 +89,7 @@ class LocalTransport:
             process.segment.wake_loops(loops)
 
     def receive(self, channel: str) -> Coroutine[Any, Any, bytes]:
-        """Wait for the next payload. A cancellation at any point loses nothing."""
+        """Wait for the next payload of `channel`. A cancellation at any point loses nothing."""
         process = self._current()
         if process is None:
             return self._receive_first(channel)
@@ -95,7 +98,7 @@ class LocalTransport:
         part = process.parts.get(non_local(channel))
         if part is None:
             return self._receive_first(channel)
-        # No coroutine of its own, which would be one more for each message.
+        # Without a coroutine of its own, which would be one more for each message.
         return process.inbox.receive(channel, part, asyncio.get_running_loop())
 
     async def _receive_first(self, channel: str) -> bytes:
@@ -108,13 +111,11 @@ class LocalTransport:
     # Groups
 
     async def group_add(self, group: str, channel: str) -> None:
-        """Make `channel` a member for `group_expiry` seconds from now. Raises `GroupMemoryFull`."""
+        """Make `channel` a member of `group` for `group_expiry` seconds from now. Raises `GroupMemoryFull`."""
         process = await self._of_user()
         part = non_local(channel)
         try:
-            await self._call(
-                _core.Segment.group_add, group, part, local(channel) if "!" in channel else "", self._group_expiry_ns
-            )
+            await self._call(_core.Segment.group_add, group, part, local(channel), self._group_expiry_ns)
         except _core.NoMemory as error:
             raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
         if part in process.parts or "!" not in channel:
@@ -124,12 +125,10 @@ class LocalTransport:
         """End the membership, if there is one."""
         process = self._current() or await self._join()
         process.memberships.pop((group, channel), None)
-        await self._call(
-            _core.Segment.group_discard, group, non_local(channel), local(channel) if "!" in channel else ""
-        )
+        await self._call(_core.Segment.group_discard, group, non_local(channel), local(channel))
 
     async def group_send(self, group: str, payload: bytes) -> None:
-        """Give `payload` to every member; who is at capacity misses it, which is counted."""
+        """Send `payload` to every member. A member at capacity misses it, which is counted."""
         process = self._current() or await self._join()
         if monotonic() >= process.next_housekeeping:
             process.housekeep()
@@ -156,7 +155,7 @@ class LocalTransport:
     # The rest
 
     async def flush(self) -> None:
-        """Forget every message and group of the segment."""
+        """Delete every message and group of the segment."""
         process = self._current() or await self._join()
         known = dict(process.memberships)
         await self._call(_core.Segment.flush)
@@ -166,7 +165,7 @@ class LocalTransport:
         process.inbox.clear()
 
     async def close(self) -> None:
-        """Give back the running loop's doorbell, unless somebody waits there."""
+        """Close the running loop's doorbell, unless a coroutine waits there."""
         process = self._own.peek()
         if process is not None:
             wait_sets = process.segment.wait_sets
@@ -175,26 +174,26 @@ class LocalTransport:
                 wait_sets.drop(wait_set.loop)
 
     async def statistics(self) -> dict[str, int]:
-        """The machine's counters, of all processes, since the segment was made."""
+        """The counters of all processes of the machine, since the segment was made."""
         return (await self.joined()).counters.as_dict()
 
     def count(self, key: str) -> None:
-        """Add one to a counter."""
+        """Add one to the counter `key`."""
         self.process().counters.count(key)
 
     # Steps
 
     def _current(self) -> ProcessState | None:
-        """None: this process has not attached yet."""
-        process = self._own.peek()
+        """The state of this process, or None before it has attached."""
+        process = self._own.last if self._own.page[0] else None
         if process is not None and process.generation != process.segment.generation:
             process.restore()
         return process
 
     async def _of_user(self) -> ProcessState:
-        """For calls that something is to be kept of: in the segment of the user that the process now is.
+        """As `joined`, in the segment of the process's present user (setuid), for calls with a lasting effect.
 
-        Others, which are made for each message, notice such a change when they look around.
+        Calls for single messages notice a change of the user with the next housekeeping.
         """
         process = self._current() or await self._join()
         if process.segment.has_changed_user():
@@ -202,7 +201,7 @@ class LocalTransport:
         return process
 
     async def joined(self) -> ProcessState:
-        """The state of this process, which attaches if it has not yet."""
+        """The state of this process. Attaches first, if necessary."""
         return self._current() or await self._join()
 
     def process(self) -> ProcessState:
@@ -220,7 +219,7 @@ class LocalTransport:
         """Attach. Wait while other processes attach or hold the segment's lock, unless one of them is stalled."""
         detector = StallDetector()
         while True:
-            # A try holds up its event loop: among many callers, one at a time is enough.
+            # A try blocks the event loop, so only one of several callers tries at a time.
             if self._contended is None or monotonic() >= self._next_try:
                 try:
                     return self._start()
@@ -256,7 +255,7 @@ class LocalTransport:
         if inherited is None or inherited.segment.prefix != prefix:
             return acquire(prefix, *self._sizes)
         if not inherited.segment.is_own():
-            inherited.segment.join()
+            inherited.segment.join()  # by one thread at a time, since `PerProcess.get` holds a lock of the process
         return inherited.segment
 
     async def _call(self, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
@@ -265,7 +264,7 @@ class LocalTransport:
         try:
             return operation(process.segment.core, *args)
         except _core.Detached:
-            # The process has left at its exit, which this thread goes on after; or it is just moving.
+            # The process has left at its exit, and this thread still runs; or it is just moving.
             if process.segment.is_own():
                 process.housekeep()
             else:
@@ -274,7 +273,8 @@ class LocalTransport:
         except _core.Retired:
             process.housekeep()
         except _core.Damaged:
-            # Whoever takes the lock next repairs the segment. But part of a send may have arrived, and is not repeated.
+            # The next process that acquires the lock repairs the segment. A send may have arrived in part, so it is not
+            # repeated.
             if operation in _SENDS:
                 raise SegmentDamaged(_MAY_BE_LOST) from None
         except _core.Busy:
@@ -314,7 +314,7 @@ class LocalTransport:
         message_memory, group_memory = self._sizes
         if str(error) == "message_memory":
             why = (
-                f"all of message_memory={message_memory} bytes holds unread messages. Read faster, lower expiry or "
+                f"unread messages take all of message_memory={message_memory} bytes. Read faster, lower expiry or "
                 f"capacity, or raise message_memory."
             )
         elif str(error) == "group_memory":
@@ -328,7 +328,7 @@ class LocalTransport:
 
 
 def _close(segment: LocalSegment, parts: Iterable[str]) -> None:
-    """What a layer object that is collected leaves behind: its inboxes, and perhaps the segment."""
+    """Close the inboxes of a layer object that was garbage collected, and perhaps its segment."""
     if segment.is_own():
         for part in parts:
             segment.defer(methodcaller("close_inbox", part))

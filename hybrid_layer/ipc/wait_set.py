@@ -1,9 +1,9 @@
-"""One event loop at the shared segment: its doorbell, its sleep, and who waits in it for normal channels.
+"""What one event loop needs to wait at the shared segment: a doorbell, its sleep, and coroutines that wait.
 
-The loop is asleep in the segment's eyes only after it has said so, in one step with a last look: a pop that finds
-nothing (`_pop`), or `_settle`. Until then nobody rings it, which is half of the throughput; what comes for it meanwhile
-is on its ready list. So whatever wakes the loop or takes a message schedules a `_settle` behind the coroutines that now
-run.
+The segment counts the loop as asleep only after the loop has said so, in one step with a last look: a pop that finds
+nothing (`_pop`), or `_settle`. Until then no process rings it, which is half of the throughput, and channels with new
+messages are put on its ready list. So everything that wakes the loop or takes a message schedules a `_settle` after the
+coroutines that can run now.
 
 All methods but `wake` are called in the wait set's own loop.
 """
@@ -28,50 +28,50 @@ from hybrid_layer.supervision import Count, Guard, apart
 from hybrid_layer.timers import Timer, call_later
 
 REPOLL = 0.25
-"""Seconds after which a loop that waits for normal channels looks for itself: what is there may have been announced to
+"""Seconds between two housekeepings of a loop that waits for normal channels: a message may have been announced to
 another process, which is busy, stopped or dead."""
 _INBOX_REPOLL = 1.0
-"""The same for a loop that waits only for inboxes, which nobody else reads: a sender may have died before it rang."""
+"""The same for a loop that waits only for inboxes, which no other process reads: a sender may die before it rings."""
 _UNRUNG_REPOLL = 0.005
-"""The same for a loop that got no doorbell, as the process has more loops than its slot has places for."""
+"""The same for a loop without a doorbell: the process has more loops than its slot has places."""
 _BUDGET = 16
-"""Messages that `receive` hands out without giving the event loop a turn."""
+"""Messages that `receive` returns before it lets the event loop run other coroutines."""
 
 
 class WaitSet:
-    """What `loop` needs to wait at `segment`. Made in the loop, ended by `close`."""
+    """The coroutines of `loop` that wait at `segment`. Made in the loop."""
 
     def __init__(self, segment: Attachment, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._segment = segment
         self._queues: dict[str, WaitQueue] = {}
         self._registered: set[str] = set()
-        """Channels that the segment has this loop as a waiter of. In other queues somebody is about to look anyway."""
+        """Channels for which the segment has this loop as a waiter. For others, a coroutine is about to look."""
         self._stale: set[str] = set()
-        """Other channels, and inboxes, that the segment may have this loop as a waiter of: nobody waits here now."""
+        """Other channels and inboxes for which the segment may still have this loop as a waiter."""
         self._inboxes: dict[str, tuple[Callable[[], None], Callable[[], bool]]] = {}
-        """Inbox -> (take in what is there, whether somebody of this loop waits for it)."""
+        """By inbox: a function that takes in its messages, and one that says whether a coroutine of this loop waits."""
         self.watched: set[str] = set()
-        """Inboxes that were empty when the segment was last asked, and have announced nothing since."""
+        """Inboxes that were empty at the last look, and have announced nothing since."""
         self._budget = _BUDGET
         self._settling = False
         self._asleep = False
-        """The segment has the loop asleep, and nobody has woken it since: there is nothing to be collected."""
+        """The segment counts the loop as asleep, and no process has woken it since: there is nothing to collect."""
         self._timer: Timer | None = None
         self._is_timer_slow = False
-        """It runs for longer than a wait for a normal channel may take."""
+        """The timer is too slow for a coroutine that waits for a normal channel."""
         count: Count = lambda key: segment.core.count(KEYS.index(key), 1)  # noqa: E731
-        self._guard = Guard("the watch over shared memory", count, self._look_anew)
+        self._guard = Guard("the watch over shared memory", count, self._look_again)
         self.retry_soon = Retries(loop, self._guard).soon
         self._open()
 
     def _open(self) -> None:
         if self._segment.has_changed_user():
-            self._segment.recover_if_lost()  # the old user's directory takes no doorbell of ours
+            self._segment.recover_if_lost()  # we cannot make a doorbell in the old user's directory
         self._segment.run_deferred()
         core = self._segment.core
         self._core: _core.Segment | None = core
-        """Of the attachment that our place is in; None: the place is lost."""
+        """The segment in which our place is. None: the place is lost."""
         self._rebuilds = core.rebuilds
         self._asleep = False
         self._fd = -1
@@ -79,7 +79,7 @@ class WaitSet:
         self._path = ""
         try:
             self.number = core.open_loop()
-            """Our place, which the core takes for no other loop's, whatever becomes of it; -1: none."""
+            """The number of our place, which the core gives to no other loop of the process. -1: none."""
             self._path = core.doorbell(self.number)
         except (_core.NoSlot, _core.Detached, _core.Stale, *LOCK_REFUSED):
             self.number = -1
@@ -99,7 +99,7 @@ class WaitSet:
         self._segment.wakers[self.number % _core.LOOPS] = self.wake
 
     def close(self) -> None:
-        """Give the doorbell and the loop's place back. In a forked child only descriptors are closed."""
+        """Remove the doorbell, and give the loop's place back. A forked child only closes descriptors."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -108,7 +108,7 @@ class WaitSet:
                 if not self.loop.is_closed():
                     self.loop.remove_reader(self._fd)
                 self.remove_doorbell()
-            if is_file(self._fd, self._inode):  # not if other code has closed it, and perhaps opened its own there
+            if is_file(self._fd, self._inode):  # unless other code has closed it, and perhaps opened a file of its own
                 os.close(self._fd)
             self._fd = -1
         self._close_place()
@@ -117,19 +117,21 @@ class WaitSet:
         number, self.number = self.number, -1
         if number < 0:
             return
-        if self._segment.wakers.get(number % _core.LOOPS) == self.wake:  # not that of who has this number after a move
+        if (
+            self._segment.wakers.get(number % _core.LOOPS) == self.wake
+        ):  # not that of another loop with this number, after a move
             del self._segment.wakers[number % _core.LOOPS]
         if self._segment.is_own():
             self._segment.defer(lambda core: core.close_loop(number))
 
     def remove_doorbell(self) -> None:
-        """Remove its file, unless another process has one there by now, in another segment."""
+        """Remove the doorbell's file, unless another process has put its own there, in another segment."""
         with contextlib.suppress(OSError):
             if self._has_doorbell():
                 os.unlink(self._path)
 
     def _has_doorbell(self) -> bool:
-        """Whether our FIFO is what others find at its path."""
+        """Whether our FIFO is still at its path."""
         return is_file(self._fd, self._inode) and is_file(self._path, self._inode)
 
     def is_in_use(self) -> bool:
@@ -139,7 +141,7 @@ class WaitSet:
     # Normal channels
 
     async def receive(self, channel: str) -> bytes:
-        """Wait for the next payload of a normal channel."""
+        """Wait for the next payload of `channel`, a normal one. A cancellation at any point loses nothing."""
         queue = self._queues.get(channel)
         if queue is None:
             if self._budget > 0:
@@ -153,14 +155,14 @@ class WaitSet:
             self._start_timer()
         try:
             if self._budget <= 0 and queue.is_first(waiter):
-                # A channel that is never empty would otherwise keep its consumer, and so the loop, busy for ever.
+                # A channel that is never empty would otherwise keep the loop busy for ever.
                 waiter.wake_later()
             self._budget = _BUDGET
             while True:
-                # Here the channel was found empty with this loop as its waiter, or is to be looked at in a moment, or
-                # somebody waits who came earlier.
+                # The channel was empty, and this loop is its waiter; or it is looked at in a moment; or another
+                # coroutine here has waited longer.
                 await waiter
-                # Taken in one step with the return: a cancellation has nothing to put back.
+                # No await between this and the return: a cancellation has nothing to put back.
                 payload = self._pop(channel)
                 if payload is not None:
                     waiter.woken = False
@@ -170,7 +172,7 @@ class WaitSet:
             queue.leave(waiter)
             if queue:
                 if waiter.woken or channel not in self._registered:
-                    queue.wake_next(Waker(running()))  # the wake was not used, or the segment will wake nobody
+                    queue.wake_next(Waker(running()))  # the wake was not used, or no other one will come
                 self.settle_soon()
             else:
                 del self._queues[channel]
@@ -187,8 +189,8 @@ class WaitSet:
         try:
             payload, loops, asleep = self._segment.core.pop(channel, self.number)
         except (_core.NoMemory, *LOCK_REFUSED):
-            # Not registered, as the lock, or a block for a waiter, cannot be acquired: look again by ourselves. Senders
-            # are told why.
+            # We are not registered, since the lock, or a block for a waiter, is not available. So we look again by
+            # ourselves. Senders get the reason as an error.
             self.retry_soon("wake", self._wake_all)
             return None
         except _core.Stale:
@@ -199,16 +201,18 @@ class WaitSet:
         if payload is None:
             self._note_registered(channel)
             self._asleep = asleep
-            if not asleep or self._rebuilds != self._segment.core.rebuilds:  # a repair has forgotten who waits here
+            if (
+                not asleep or self._rebuilds != self._segment.core.rebuilds
+            ):  # a repair has removed this loop as a waiter
                 self.settle_soon()
         if loops:
-            self._segment.wake_loops(loops)  # perhaps this one, so not before its sleep is noted
+            self._segment.wake_loops(loops)  # this loop, too, so only after its sleep is noted
         return payload
 
     # Inboxes
 
     def attend(self, inbox: str, take_in: Callable[[], None], is_awaited: Callable[[], bool]) -> None:
-        """Call `take_in` whenever the inbox may have got something, as long as `is_awaited`."""
+        """Call `take_in` whenever `inbox` may have messages, while `is_awaited` returns True."""
         self._inboxes[inbox] = (take_in, is_awaited)
         if self._timer is None:
             self._start_timer()
@@ -217,11 +221,11 @@ class WaitSet:
     # Sleeping and waking
 
     def wake(self) -> None:
-        """Look for what has come. From any thread."""
+        """Look for messages. From any thread."""
         if running() is self.loop:
             self._get_up()
         else:
-            # Not before what the loop now does: that may be a pop that finds nothing, and then notes that it sleeps.
+            # After the loop's present step, which may be a pop that finds nothing and then notes that it sleeps.
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self.loop.call_soon_threadsafe(self._get_up)
 
@@ -230,14 +234,14 @@ class WaitSet:
         self.settle_soon()
 
     def settle_soon(self) -> None:
-        """Look for what has come, and else go to sleep, when the coroutines that can run now have run."""
-        # Not in a loop that was closed under a waiting coroutine, which the garbage collector now closes.
+        """After the coroutines that can run now, look for messages. If there are none, go to sleep."""
+        # Not if the loop was closed while a coroutine waited, which the garbage collector now closes.
         if not self._settling and not self.loop.is_closed():
             self._settling = True
             self.loop.call_soon(self._settle)
 
-    def _look_anew(self, error: Exception) -> None:
-        """What the segment has told may be lost: it is asked anew, at the latest by the timer."""
+    def _look_again(self, error: Exception) -> None:
+        """Announcements may be lost, so everything is looked at again, at the latest by the timer."""
         self._settling = self._asleep = False
         self._rebuilds = -1
         if self._timer is None:
@@ -252,7 +256,7 @@ class WaitSet:
         self._settle()
 
     def lose_place(self) -> None:
-        """Our place was in a segment or slot that the process has left, or is damaged: have another one soon."""
+        """Take another place soon: ours is damaged, or in a segment or slot that the process has left."""
         self._core = None
         self._get_up()
 
@@ -264,7 +268,7 @@ class WaitSet:
         self._settling = False
         core = self._segment.core
         if self._asleep and not self._stale and self._rebuilds == core.rebuilds and self._core is core:
-            return  # what comes from now on rings
+            return  # later messages ring
         if not self._segment.is_own():
             return
         if self._core is not core:
@@ -278,7 +282,7 @@ class WaitSet:
                 self._asleep = ready is None
             if self._rebuilds != core.rebuilds:
                 self._rebuilds = core.rebuilds
-                self._register_anew()
+                self._register_again()
                 return
         except (_core.Busy, _core.Damaged, _core.NoMemory, OSError):
             self._settling = True
@@ -305,7 +309,7 @@ class WaitSet:
             queue.wake_next(Waker(self.loop))
 
     def _unwait_stale(self) -> None:
-        """Nobody here waits for these any more; who is woken for them must be somebody else."""
+        """Unregister where no coroutine of this loop waits any more, so that other waiters are woken."""
         for name, (_, is_awaited) in list(self._inboxes.items()):
             if not is_awaited():
                 del self._inboxes[name]
@@ -323,8 +327,8 @@ class WaitSet:
             if loops:
                 self._segment.wake_loops(loops)
 
-    def _register_anew(self) -> None:
-        """The segment has forgotten who waits: it was repaired, or this is another one."""
+    def _register_again(self) -> None:
+        """Register again: the segment was repaired, or is a new one."""
         self._registered.clear()
         self._stale.clear()
         self.watched.clear()
@@ -342,11 +346,11 @@ class WaitSet:
             queue.wake_next(waker)
 
     def _reopen(self) -> None:
-        """Take a place and a doorbell anew: the process may have taken another slot, or another segment."""
+        """Take a new place and doorbell: the process may have another slot, or another segment."""
         self.close()
         self._open()
         self._start_timer()
-        self._register_anew()
+        self._register_again()
 
     # Housekeeping
 
@@ -372,20 +376,19 @@ class WaitSet:
             if self._segment.recover_if_lost():
                 pass  # the next settling registers in the new one
             elif self.number < 0 or not self._has_doorbell():
-                self._reopen()  # another loop may have left its place; somebody has removed the doorbell
+                self._reopen()  # a place may be free by now, or the doorbell was removed
             else:
                 self._look_by_name(core)
         except _core.Stale:
             self._reopen()
         except (_core.Detached, _core.NoMemory, *LOCK_REFUSED):
             return  # the next round tries again
-        self._segment.tidy_up_after_the_dead()
-        self._segment.warn_of_unread()
+        self._segment.tidy_up()
         self._asleep = False
-        self._settle()  # at once: to be called back costs as much again
+        self._settle()  # at once, since a callback costs as much again
 
     def _look_by_name(self, core: _core.Segment) -> None:
-        """Look at each channel by its name: damage may have cut off the list in which this loop waits."""
+        """Look at each channel by its name: damage may have cut this loop off from the list of waiters."""
         for channel in list(self._queues):
             core.wait(channel, self.number)
             self._note_registered(channel)

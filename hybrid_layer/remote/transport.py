@@ -142,7 +142,8 @@ class RemoteTransport:
         self._process().context.statistics.count(key)
 
     def _process(self) -> Process:
-        return self._state.peek() or self._state.get(self._begin)
+        process = self._state.last if self._state.page[0] else None
+        return process or self._state.get(self._begin)
 
     def _begin(self) -> Process:
         process = Process(self._settings, self._options, self._labels, self._open_store, self._machine)

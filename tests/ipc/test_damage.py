@@ -208,7 +208,7 @@ def test_lost_messages_are_told(prefix: str, caplog: pytest.LogCaptureFixture) -
 
     run(main())
     (text,) = [record.getMessage() for record in caplog.records if "was lost" in record.getMessage()]
-    for part in (repr(prefix), "RemoveIPC", "gone: 5, counted as damaged"):
+    for part in (repr(prefix), "RemoveIPC", "lost: 5, counted as damaged"):
         assert part in text
 
 

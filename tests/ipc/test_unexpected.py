@@ -18,13 +18,13 @@ Run = Callable[..., Any]
 PLACES: list[tuple[type, str]] = [
     (WaitSet, "_unwait_stale"),
     (WaitSet, "_notify"),
-    (WaitSet, "_register_anew"),
+    (WaitSet, "_register_again"),
     (WaitSet, "_look_by_name"),
     (WaitSet, "_has_doorbell"),
     (ProcessState, "take_in"),
     (LocalSegment, "run_deferred"),
     (LocalSegment, "recover_if_lost"),
-    (LocalSegment, "tidy_up_after_the_dead"),
+    (LocalSegment, "tidy_up"),
 ]
 
 

@@ -470,7 +470,7 @@ class Ringing:
         state = self.change(state, n, rebuilds=s.rebuilds, stale=frozenset(), asleep=False, settling=True)
         for channel in range(len(self.channels)):
             state = self.wake_consumer(state, n, channel)
-        yield "_register_anew: there was a rebuild", "", state
+        yield "_register_again: there was a rebuild", "", state
 
 
 def _is_over(a: Actor) -> bool:

@@ -1,4 +1,4 @@
-"""The remote layers alone: `RedisChannelLayer`, where messages wait in Redis or Valkey, and its pub/sub sister."""
+"""The remote layers: `RedisChannelLayer`, with queues on the servers, and `RedisPubSubChannelLayer`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from hybrid_layer.remote.redis.options import remote_options
 
 
 class RedisChannelLayer(BaseLayer):
-    """Channels and groups over one or several Redis or Valkey servers. Every message waits there in a queue."""
+    """Channels and groups over one or several Redis or Valkey servers, on which messages wait in queues.
+
+    The constructor raises `ConfigurationError` for an option that is unknown, of the wrong type or out of range. The
+    process connects with the first call.
+    """
 
     _mode: ClassVar[str] = "queue"
 
@@ -27,7 +31,7 @@ class RedisChannelLayer(BaseLayer):
 class RedisPubSubChannelLayer(RedisChannelLayer):
     """As `RedisChannelLayer`, but messages to process-specific channels and groups are published, not stored.
 
-    That is faster, and reaches only processes that are connected at that moment. Normal channels are queues here too.
+    That is faster, but reaches only processes that are connected at that moment. Normal channels are queues here, too.
     """
 
     _mode: ClassVar[str] = "pubsub"

@@ -1,4 +1,4 @@
-"""The options of the remote half, checked."""
+"""The options of the remote half, as it uses them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hybrid_layer.remote.redis.server.server import Server
 from hybrid_layer.statistics import warn
 
 _MESSAGE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
-"""Channels calls the handler of that name, and refuses a leading underscore."""
+"""Channels calls the handler of that name. It refuses a leading underscore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,14 @@ class RemoteOptions(DeliveryOptions):
 
     hosts: tuple[Host, ...] = ()
     all_services: AllServices | None = None
-    """What will tell the hosts, of which there are none before."""
+    """Finds the hosts, which are unknown before the first call."""
 
 
 def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str, Any], str], bytes]) -> RemoteOptions:
-    """What follows from the options as users give them. Raises `ConfigurationError`.
+    """The options of the remote half, from those that users give. `mode` is ``queue`` or ``pubsub``.
 
-    `mode` is ``queue`` or ``pubsub``; `encode` makes a message a payload.
+    `encode` returns the payload of a message; its second argument names the message in error texts. Raises
+    `ConfigurationError`.
     """
     if options.random_prefix_length is not None:
         warn(
