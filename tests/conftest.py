@@ -18,10 +18,10 @@ import pytest
 import redis
 
 import hybrid_layer
-from hybrid_layer import statistics
 from tests.support import django_settings, loops, processes
 from tests.support.clusters import Cluster, cluster_of
 from tests.support.guardian import guardian
+from tests.support.probe import forget_warnings
 from tests.support.servers import KINDS, Kind, Server, default_kind, find_program, start_server
 
 IN_CI = os.environ.get("CI") == "true"
@@ -164,7 +164,7 @@ def spawn(request: pytest.FixtureRequest) -> Iterator[Callable[..., processes.Pr
 @pytest.fixture(autouse=True)
 def _calm_warnings_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier test was warned of within the last minute is no reason to be silent in this one."""
-    monkeypatch.setattr(statistics, "_process_warnings", statistics.CalmWarnings())
+    forget_warnings(monkeypatch)
 
 
 @pytest.fixture

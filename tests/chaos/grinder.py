@@ -11,6 +11,7 @@ from typing import TypeVar
 from hybrid_layer.identity import random_id
 from hybrid_layer.ipc import IPCChannelLayer, _core
 from tests.chaos.arena import CHUNK, Ledger
+from tests.support.probe import probe
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ def grind(
     layer: IPCChannelLayer, ledger: Ledger, chunk: int, random_: random.Random, is_working: Callable[[], bool]
 ) -> None:
     """Push and pop on channels that all grinders share, and join, leave and send to a group of theirs."""
-    grinder = _Grinder(layer._transport._process().segment.core, ledger, chunk)
+    grinder = _Grinder(probe(layer).core, ledger, chunk)
     while is_working():
         step = random_.choice(_STEPS)
         try:

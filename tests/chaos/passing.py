@@ -23,12 +23,12 @@ from typing import NamedTuple
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer
-from hybrid_layer.ipc.attachments import _leave_all
 from tests.chaos.segment import SegmentView
 from tests.chaos.zygote import die_with_parent
-from tests.ipc.tools import check, directory_path, is_clean, layer_of, segment_of
+from tests.ipc.tools import check, directory_path, is_clean, layer_of
 from tests.support import django_settings
 from tests.support.forked import fork
+from tests.support.probe import leave_all, probe
 
 AT_ONCE = 4
 WARM_UP = 100
@@ -48,7 +48,7 @@ def stay(layer: IPCChannelLayer, plan: Stay) -> None:
     """In a forked process."""
     die_with_parent()
     asyncio.run(_stay(layer, plan))
-    _leave_all()
+    leave_all()
 
 
 async def _stay(layer: IPCChannelLayer, plan: Stay) -> None:
@@ -96,7 +96,7 @@ class Passing:
             f"{what}: {before[what]} before, {after[what]} after" for what in before if before[what] != after[what]
         ]
         async_to_sync(self.layer.flush)()
-        segment_of(self.layer).leave()
+        probe(self.layer).segment.leave()
         return found if is_clean(self.prefix) else [*found, "something is left in /dev/shm"]
 
     def _pass(self, number: int) -> list[str]:
@@ -126,7 +126,7 @@ class Passing:
             pass
 
     def _sizes(self) -> dict[str, int]:
-        status = os.fstat(segment_of(self.layer)._fd)
+        status = os.fstat(probe(self.layer).segment_descriptor)
         totals = check(self.layer)
         return {
             "bytes of the segment": status.st_blocks * 512,

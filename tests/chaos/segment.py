@@ -8,7 +8,8 @@ from collections.abc import Callable
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer, _core
-from tests.ipc.tools import doorbells, segment_of
+from tests.ipc.tools import doorbells
+from tests.support.probe import probe
 
 REAPED_WITHIN = 2.0
 SWEPT_WITHIN = 10.0
@@ -24,7 +25,7 @@ class SegmentView:
         self._layer = layer
         self._prefix = prefix
         self._others = others
-        self.core: _core.Segment = segment_of(layer).core
+        self.core: _core.Segment = probe(layer).core
 
     @property
     def rebuilds(self) -> int:

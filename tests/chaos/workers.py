@@ -18,10 +18,10 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import ChannelFull
 from hybrid_layer.ipc import IPCChannelLayer
-from hybrid_layer.ipc.attachments import _leave_all
 from tests.chaos.arena import OWN_CHANNELS, SEATS, Arena, Doing, Ledger, Phase
 from tests.chaos.grinder import grind
 from tests.chaos.journal import Journal, Op, State
+from tests.support.probe import leave_all
 
 JOBS = ["jobs.0", "jobs.1", "jobs.2", "fleeting"]
 FLEETING = 3
@@ -232,7 +232,7 @@ def work(seat: Seat, arena: Arena, layers: Layers | None, prefix: str) -> None:
         worker.run()
         worker.doing(Doing.LEAVING)
         if worker.random.random() < 0.5:
-            _leave_all()  # in order; else as a crash does
+            leave_all()  # in order; else as a crash does
         code = 0
     except BaseException:  # noqa: BLE001  # whatever it is, the judge is told
         complain(seat.directory, seat.incarnation, traceback.format_exc())

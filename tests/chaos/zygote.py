@@ -13,9 +13,9 @@ from typing import Any
 from asgiref.sync import async_to_sync
 
 import hybrid_layer.ipc.transport  # noqa: F401  # which a layer imports when it is made: here once for all workers
-from hybrid_layer.ipc.attachments import _leave_all
 from tests.chaos.arena import Arena
 from tests.chaos.workers import Seat, make_layers, work
+from tests.support.probe import leave_all
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -92,7 +92,7 @@ def _serve(connection: Connection, arena: Arena, prefix: str, attached: bool) ->
                 del pids[seat.number]
                 answer = os.waitstatus_to_exitcode(status)
         else:
-            _leave_all()
+            leave_all()
         connection.send(answer)
         if command == "close":
             os._exit(0)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import psutil
 
-from hybrid_layer.ipc.objects import _posix_name, lock_bearer, segment_name
+from hybrid_layer.ipc.objects import lock_bearer, segment_name
 from tests.ipc.tools import CORE, core_sources
 from tests.support.guardian import guardian, kill_group
+from tests.support.probe import posix_name
 
 HERE = Path(__file__).parent / "core"
 
@@ -43,7 +44,7 @@ class Program:
     def __init__(self, program: Path, prefix: str, *arguments: str) -> None:
         name = segment_name(prefix, os.geteuid())
         self._popen = subprocess.Popen(
-            [program, f"/dev/shm{_posix_name(name)}", lock_bearer(name), *arguments],
+            [program, f"/dev/shm{posix_name(name)}", lock_bearer(name), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

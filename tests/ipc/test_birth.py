@@ -24,10 +24,10 @@ from tests.ipc.tools import (
     is_clean,
     layer_of,
     receive,
-    segment_of,
     segment_path,
 )
 from tests.support.loops import run
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 
@@ -87,7 +87,7 @@ def test_other_sizes_replace_a_segment_of_nobody(prefix: str, spawn: Spawn) -> N
     assert segment_path(prefix).exists()
     layer = layer_of(prefix, message_memory=2 << 20)
     async_to_sync(layer.send)("b", {"n": 1})
-    assert segment_of(layer).core.message_bytes == 2 << 20
+    assert probe(layer).core.message_bytes == 2 << 20
     assert check(layer)["messages"] == 1
     with flushed(layer):
         pass
@@ -164,9 +164,9 @@ def close_a_loop_rudely(parent: Parent, prefix: str) -> list[str]:
 def test_who_leaves_is_not_counted_as_dead(prefix: str, spawn: Spawn) -> None:
     layer = layer_of(prefix)
     async_to_sync(layer.new_channel)()
-    before = segment_of(layer).core.counters()[-1]
+    before = probe(layer).core.counters()[-1]
     assert spawn("tests.ipc.test_birth:use_and_leave", prefix, "nothing").result() is None
-    assert segment_of(layer).core.counters()[-1] == before
+    assert probe(layer).core.counters()[-1] == before
 
 
 def test_two_layers_share_one_attachment(prefix: str) -> None:
@@ -192,7 +192,7 @@ def come_and_go(parent: Parent, prefix: str) -> int:
         for n in range(40):
             layer = layer_of(prefix)
             asyncio.run(layer.send(f"a.{thread}", {"n": n}))
-            lost += segment_of(layer).core.lost() is not None
+            lost += probe(layer).core.lost() is not None
             assert asyncio.run(layer.receive(f"a.{thread}")) == {"n": n}
         return lost
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hybrid_layer.ipc import _core, objects
 from hybrid_layer.ipc.objects import segment_name
+from tests.support.probe import posix_name
 
 LINUX_ONLY = {"syscall", "madvise", "posix_fallocate", "posix_fallocate64", "pthread_mutex_timedlock"}
 """What the core of Linux calls and macOS has not; the futex is asked for by `syscall`."""
@@ -40,5 +41,5 @@ def test_where_things_are() -> None:
     name = segment_name("x" * 50, 2**32 - 2)
     assert Path("/tmp" if _core.PORTABLE else "/dev/shm") == objects.ROOT
     assert objects.directory_of(name).parent == objects.ROOT
-    assert len(objects._posix_name(name)) <= LONGEST_NAME or not _core.PORTABLE
+    assert len(posix_name(name)) <= LONGEST_NAME or not _core.PORTABLE
     assert str(objects.directory_of(name)) in str(objects.lock_bearer(name)) or not _core.PORTABLE

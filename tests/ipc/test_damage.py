@@ -17,7 +17,6 @@ import pytest
 
 from hybrid_layer.exceptions import SegmentDamaged
 from hybrid_layer.ipc import IPCChannelLayer, _core
-from hybrid_layer.ipc import transport as transport_module
 from tests.ipc.damaging import PAGE, Users, damage, writable
 from tests.ipc.tools import (
     check,
@@ -26,10 +25,10 @@ from tests.ipc.tools import (
     layer_of,
     receive,
     remove_segment,
-    segment_of,
     segment_path,
 )
 from tests.support.loops import run
+from tests.support.probe import probe, sends, set_sends
 from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
@@ -105,13 +104,13 @@ def test_marked_as_retired_by_mistake(prefix: str) -> None:
 
     async def main() -> None:
         await layer.send("a", {"n": 1})
-        core = segment_of(layer).core
+        core = probe(layer).core
         assert not core.retired
         assert core.retire() == 1
         assert core.retire() is None
         assert core.retired
         await layer.send("a", {"n": 2})
-        assert segment_of(layer).core is not core
+        assert probe(layer).core is not core
 
     run(main())
 
@@ -173,8 +172,8 @@ def test_messages_lost_are_counted_once(prefix: str, spawn: Spawn, caplog: pytes
             await layer.send("jobs", {"n": n})
         await layer.send(own, {"n": "lost"})
         await layer.group_send("group", {"n": "lost, too"})
-        machine = await layer._transport.machine_id()
-        await layer._transport.mark_remote_members()
+        machine = await probe(layer).local.machine_id()
+        await probe(layer).local.mark_remote_members()
         remove_segment(prefix)
         await eventually(segment_path(prefix).exists, 5)
         await asyncio.sleep(1.1)  # the other one was there first; this one has not looked for a second
@@ -183,9 +182,9 @@ def test_messages_lost_are_counted_once(prefix: str, spawn: Spawn, caplog: pytes
         assert (await layer.statistics())["damaged"] == 7
         await layer.group_send("group", {"n": "still a member"})
         assert await receive(layer, own) == "still a member"
-        assert await layer._transport.machine_id() == machine
-        assert segment_of(layer).core.machine == machine
-        assert layer._transport.has_remote_members()
+        assert await probe(layer).local.machine_id() == machine
+        assert probe(layer).core.machine == machine
+        assert probe(layer).local.has_remote_members()
         await layer.send("work", {"n": 1, "reply": ""})
 
     run(main())
@@ -235,12 +234,11 @@ def test_a_send_that_meets_damage_is_not_repeated(prefix: str, monkeypatch: pyte
     async def main() -> None:
         layer = IPCChannelLayer(prefix=prefix)
         await layer.send("channel", {})
-        transport = layer._transport
-        assert (_core.Segment.push, _core.Segment.group_send) == transport_module._SENDS
-        monkeypatch.setattr(transport_module, "_SENDS", (Damaging.group_send,))
+        assert (_core.Segment.push, _core.Segment.group_send) == sends()
+        set_sends(monkeypatch, (Damaging.group_send,))
         with pytest.raises(SegmentDamaged, match="may be lost"):
-            await transport._call(Damaging.group_send)
-        await transport._call(Damaging.group_add)
+            await probe(layer).call(Damaging.group_send)
+        await probe(layer).call(Damaging.group_add)
         await layer.flush()
 
     asyncio.run(main())

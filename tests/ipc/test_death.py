@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import _core
-from tests.ipc.tools import alive, check, doorbells, eventually, flushed, is_clean, layer_of, receive, segment_of
+from tests.ipc.tools import alive, check, doorbells, eventually, flushed, is_clean, layer_of, receive
 from tests.support.loops import counted_turns, run
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 
@@ -95,7 +97,7 @@ def test_many_dead_are_gone_within_two_seconds_beside_one_who_seldom_looks(prefi
         others.send(None)
         await asyncio.to_thread(others.ready)
         # Room for a busy machine: with as many probes as where looks are frequent it would be more than three.
-        await eventually(lambda: len(segment_of(layer).core.processes()) == 1, 2.9)
+        await eventually(lambda: len(probe(layer).core.processes()) == 1, 2.9)
         assert await asyncio.to_thread(others.result) is None
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
@@ -119,7 +121,7 @@ def test_all_of_the_dead_goes_within_two_seconds(prefix: str, spawn: Spawn, how:
 
     def is_reaped() -> bool:
         totals = check(layer)
-        is_out = all(process != pid for _, _, process, _ in segment_of(layer).core.processes())
+        is_out = all(process != pid for _, _, process, _ in probe(layer).core.processes())
         return is_out and (totals["members"], totals["groups"]) == (0, 0) and doorbells(prefix) == bells
 
     run(eventually(is_reaped, 2))
@@ -222,9 +224,9 @@ def test_kills_in_a_storm(prefix: str, spawn: Spawn) -> None:
         time.sleep(random.uniform(0.02, 0.2))
         victim.kill(signal.SIGKILL)
         check(layer)
-    before = segment_of(layer).core.counters()[1]
+    before = probe(layer).core.counters()[1]
     time.sleep(0.3)
-    assert segment_of(layer).core.counters()[1] > before  # the others still receive
+    assert probe(layer).core.counters()[1] > before  # the others still receive
     for process in survivors:
         process.send("stop")
     for process in survivors:
@@ -248,7 +250,7 @@ def test_kills_in_a_storm(prefix: str, spawn: Spawn) -> None:
 def lock_often(parent: Parent, prefix: str) -> None:
     """In the lock for most of the time: flush walks over all buckets."""
     layer = layer_of(prefix, message_memory=200 << 20)
-    core = segment_of(layer).core
+    core = probe(layer).core
     parent.ready(os.getpid())
     while True:
         try:
@@ -278,7 +280,7 @@ def holder(prefix: str, spawn: Spawn) -> Process:
 
 def test_killed_lock_holder(prefix: str, holder: Process) -> None:
     layer = layer_of(prefix, message_memory=200 << 20)
-    core = segment_of(layer).core
+    core = probe(layer).core
     stop_in_the_lock(holder, core)
     rebuilds = core.rebuilds
     holder.kill()
@@ -297,7 +299,7 @@ def test_stopped_lock_holder(prefix: str, holder: Process) -> None:
         channel = await layer.new_channel()
         waiting = [asyncio.create_task(layer.receive(name)) for name in ("a", channel)]
         await asyncio.sleep(0.05)
-        core = segment_of(layer).core
+        core = probe(layer).core
         await asyncio.to_thread(stop_in_the_lock, holder, core)
         begin = time.monotonic()
         async with counted_turns(0.01) as turns:
@@ -331,7 +333,7 @@ def test_lock_holder_that_goes_on(prefix: str, holder: Process) -> None:
 
     async def main() -> None:
         channel = await layer.new_channel()
-        stop_in_the_lock(holder, segment_of(layer).core)
+        stop_in_the_lock(holder, probe(layer).core)
         sending = asyncio.create_task(layer.group_add("g", channel))
         await asyncio.sleep(1)
         holder.resume()
@@ -345,19 +347,11 @@ def test_lock_holder_that_goes_on(prefix: str, holder: Process) -> None:
 def test_a_new_channel_takes_the_lock_with_patience(prefix: str, holder: Process) -> None:
     """Each time: not once with patience and once without."""
     layer = layer_of(prefix, message_memory=200 << 20)
-    core = segment_of(layer).core
-    transport: Any = layer._transport
-    call = transport._call
-
-    async def call_then_stop(operation: Any, *args: Any) -> Any:
-        result = await call(operation, *args)
-        await asyncio.to_thread(stop_in_the_lock, holder, core)
-        return result
+    core = probe(layer).core
 
     async def main() -> None:
-        transport._call = call_then_stop
-        assert await layer.new_channel()
-        transport._call = call
+        with probe(layer).after_each_call(partial(asyncio.to_thread, stop_in_the_lock, holder, core)):
+            assert await layer.new_channel()
         await asyncio.to_thread(holder.resume)
         await asyncio.to_thread(holder.kill)
 
@@ -399,6 +393,6 @@ def fork_and_die(parent: Parent, prefix: str, number: int) -> None:
             asyncio.run(main())
             if n % 2:
                 os.kill(os.getpid(), signal.SIGKILL)
-            segment_of(layer).leave()
+            probe(layer).segment.leave()
             os._exit(0)
         os.waitpid(pid, 0)

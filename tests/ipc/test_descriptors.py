@@ -17,9 +17,10 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.loops import leave_pending
-from tests.ipc.tools import check, doorbells, is_clean, layer_of, receive, segment_of
+from tests.ipc.tools import check, doorbells, is_clean, layer_of, receive
 from tests.support.forked import fork, quiet_forks, wait_for
 from tests.support.loops import LOOPS, LoopKind, run
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 
@@ -39,7 +40,7 @@ def open_descriptors() -> dict[int, str]:
 
 
 def of_the_layer(found: dict[int, str], prefix: str) -> list[str]:
-    name = segment_of(layer_of(prefix)).name
+    name = probe(layer_of(prefix)).segment.name
     return [path for path in found.values() if name in path]
 
 
@@ -155,7 +156,7 @@ def fork_while_waiting(parent: Parent, prefix: str) -> None:
             thread = threading.Thread(target=lambda: asyncio.run(in_child()))
             thread.start()
             thread.join()
-            segment_of(layer).leave()
+            probe(layer).segment.leave()
             assert len(open_descriptors()) <= inherited, open_descriptors()
 
         async def in_child() -> None:

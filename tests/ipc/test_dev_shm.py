@@ -19,8 +19,9 @@ from hybrid_layer.ipc.objects import lock_bearer
 from tests.ipc.small_shm import small_shm
 from tests.ipc.test_memory_full import body, fill_and_read, keep_warnings
 from tests.ipc.test_strangers import NOBODY, needs_root
-from tests.ipc.tools import doorbells, layer_of, receive, segment_of, segment_path
+from tests.ipc.tools import doorbells, layer_of, receive, segment_path
 from tests.support.loops import run
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 
@@ -211,7 +212,7 @@ async def be_cut_off(parent: Parent, prefix: str) -> tuple[int, int, list[str]]:
     first = await receive(layer, own)
     await layer.close()  # no loop of ours looks at its place in what is now gone
     os.truncate(segment_path(prefix), 0)
-    assert segment_of(layer).recover_if_lost()
+    assert probe(layer).segment.recover_if_lost()
     await layer.group_send("group", {"n": 2})
     return first, await receive(layer, own), warnings.texts
 
@@ -258,7 +259,7 @@ async def live_under_a_umask(parent: Parent, prefix: str) -> Any:
     own = await layer.new_channel()
     waiting = asyncio.create_task(receive(layer, own, 20))
     await asyncio.sleep(0)
-    segment = segment_of(layer)
+    segment = probe(layer).segment
     paths = [*segment.directory.iterdir(), segment.directory, lock_bearer(segment.name)]
     assert {oct(path.stat().st_mode & 0o777) for path in paths} == {"0o600", "0o700"}
     parent.ready(own)

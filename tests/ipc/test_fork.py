@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.ipc.tools import alive, check, doorbells, is_clean, layer_of, receive, segment_of
+from tests.ipc.tools import alive, check, doorbells, is_clean, layer_of, receive
 from tests.support.forked import fork, wait_for
 from tests.support.loops import LoopKind
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 
@@ -53,24 +54,24 @@ async def fork_while_waiting(parent: Parent, prefix: str) -> None:
     normal = asyncio.create_task(layer.receive("normal"))
     await asyncio.sleep(0.05)
     bells = doorbells(prefix)
-    slot = segment_of(layer).core.slot
+    slot = probe(layer).core.slot
 
     def child() -> None:
         async def main() -> None:
             channel = await layer.new_channel()
             await layer.send(channel, {"n": 1})
             assert await receive(layer, channel) == 1
-            assert segment_of(layer).core.slot != slot
+            assert probe(layer).core.slot != slot
 
         # A thread's own loop: this one counts as running here.
         thread = threading.Thread(target=lambda: asyncio.run(main()))
         thread.start()
         thread.join()
-        segment_of(layer).leave()
+        probe(layer).segment.leave()
 
     wait_for(fork(child))
     assert doorbells(prefix) == bells
-    assert segment_of(layer).core.lost() is None
+    assert probe(layer).core.lost() is None
     parent.ready(own)
     while (message := await waiting)["reply"]:
         await layer.send(message["reply"], {"n": message["n"]})
@@ -88,7 +89,7 @@ def test_child_that_closes_all_descriptors(prefix: str, spawn: Spawn) -> None:
 def daemons(parent: Parent, prefix: str) -> None:
     layer = layer_of(prefix)
     asyncio.run(layer.send("before", {"n": "before"}))
-    core = segment_of(layer).core
+    core = probe(layer).core
 
     for opens_others in (False, True):
 
@@ -98,7 +99,7 @@ def daemons(parent: Parent, prefix: str) -> None:
                 for _ in range(50):
                     os.open("/dev/null", os.O_RDWR)
             asyncio.run(layer.send("daemon", {"n": opens_others}))
-            segment_of(layer).leave()
+            probe(layer).segment.leave()
 
         wait_for(fork(child))
         assert core.lost() is None
@@ -166,7 +167,7 @@ async def reuse_the_number_of_a_doorbell(parent: Parent, prefix: str) -> None:
 
 def is_foreign_bell(layer: IPCChannelLayer, fd: str) -> bool:
     """Whether it is the doorbell of another process."""
-    segment = segment_of(layer)
+    segment = probe(layer).segment
     try:
         path = Path(os.readlink(f"/proc/self/fd/{fd}"))
     except FileNotFoundError:  # that of the listing
@@ -197,7 +198,7 @@ def idle_children(parent: Parent, prefix: str) -> None:
 
     for child in (lambda: None, lambda: os.closerange(3, 1000), collect, exit_in_order):
         fork_and_wait(child)
-        assert segment_of(layer).core.lost() is None
+        assert probe(layer).core.lost() is None
         assert alive(layer) == 1
 
     async def main() -> Any:
@@ -234,9 +235,9 @@ def generations(parent: Parent, prefix: str) -> None:
         if depth < 3:
             wait_for(fork(lambda: use(depth + 1)))
             asyncio.run(main())
-            assert segment_of(layer).core.lost() is None
+            assert probe(layer).core.lost() is None
         if depth:
-            segment_of(layer).leave()
+            probe(layer).segment.leave()
 
     use(0)
     assert alive(layer) == 1
@@ -250,7 +251,7 @@ def test_child_with_a_layer_object_of_its_own(prefix: str, spawn: Spawn) -> None
 
 def another_layer(parent: Parent, prefix: str) -> None:
     layer = layer_of(prefix)
-    core = segment_of(layer).core
+    core = probe(layer).core
 
     def child() -> None:
         another = layer_of(prefix)
@@ -261,7 +262,7 @@ def another_layer(parent: Parent, prefix: str) -> None:
             assert await receive(another, own) == 1
 
         asyncio.run(main())
-        segment_of(another).leave()
+        probe(another).segment.leave()
 
     wait_for(fork(child))
     assert core.lost() is None

@@ -15,9 +15,10 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.ipc.tools import alive, check, doorbells, eventually, is_clean, layer_of, receive, segment_of
+from tests.ipc.tools import alive, check, doorbells, eventually, is_clean, layer_of, receive
 from tests.support.forked import exit_code, fork
 from tests.support.loops import run
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.stepping import kill_at_stop
@@ -45,7 +46,7 @@ def come_and_go(prefix: str) -> None:
 
     with asyncio.Runner() as runner:
         runner.run(main())
-    segment_of(layer).leave()
+    probe(layer).segment.leave()
 
 
 @pytest.mark.parametrize("whose", [pytest.param("nobody's", marks=pytest.mark.thorough), "mine"])
@@ -86,7 +87,7 @@ async def eventually_tidy(layer: IPCChannelLayer, prefix: str) -> None:
 
     def is_tidy() -> bool:
         totals = check(layer)
-        slots = len(segment_of(layer).core.processes())
+        slots = len(probe(layer).core.processes())
         return (doorbells(prefix), slots, totals["channels"], totals["members"]) == ([], 1, 1, 0)
 
     async def send() -> None:
@@ -114,7 +115,7 @@ def test_fifty_at_once_and_some_of_them_killed(prefix: str, spawn: Spawn, number
             inodes[n] = inode
 
     asyncio.run(meet())
-    assert set(inodes.values()) == {os.fstat(segment_of(layer)._fd).st_ino}
+    assert set(inodes.values()) == {probe(layer).inode}
     assert len(survivors) == 50 - number
     assert alive(layer) == len(survivors) + 1
     left = check(layer)
@@ -123,7 +124,7 @@ def test_fifty_at_once_and_some_of_them_killed(prefix: str, spawn: Spawn, number
     assert starter.result() == [0] * len(survivors)
     assert alive(layer) == 1
     async_to_sync(layer.flush)()
-    segment_of(layer).leave()
+    probe(layer).segment.leave()
     assert is_clean(prefix), doorbells(prefix)
 
 
@@ -139,10 +140,10 @@ def fork_fifty_and_kill(parent: Parent, prefix: str, number: int, seed: int) -> 
         os.close(end_out)
         os.read(begin_in, 1)
         layer = layer_of(prefix)
-        inode = os.fstat(segment_of(layer)._fd).st_ino
+        inode = probe(layer).inode
         asyncio.run(layer.send("started", {"n": (n, inode)}))
         os.read(end_in, 1)
-        segment_of(layer).leave()
+        probe(layer).segment.leave()
 
     pids = [fork(partial(start, n)) for n in range(50)]
     os.close(begin_out)

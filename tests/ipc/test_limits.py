@@ -20,9 +20,10 @@ from hybrid_layer.exceptions import ConfigurationError, TooManyProcesses
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.objects import ROOT, lock_bearer
 from tests.ipc.programs import Crowd
-from tests.ipc.tools import alive, check, directory_path, doorbells, is_clean, layer_of, receive, segment_of
+from tests.ipc.tools import alive, check, directory_path, doorbells, is_clean, layer_of, receive
 from tests.support.loops import run
 from tests.support.marks import but_thorough
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 
@@ -148,7 +149,7 @@ def run_out_of_descriptors(parent: Parent, prefix: str) -> None:
                 await layer.close()
         waiting = asyncio.create_task(layer.receive("a"))
         await asyncio.sleep(0.05)
-        assert segment_of(layer).stations.get().number >= 0
+        assert probe(layer).station.number >= 0
         assert len(doorbells(prefix)) == 1
         await layer.send("a", {"n": "rung"})
         assert (await waiting)["n"] == "rung"
@@ -286,9 +287,9 @@ def be_another_release(parent: Parent, prefix: str) -> Any:
     _core.LAYOUT_VERSION += 1
     layer = layer_of(prefix)
     run(layer.send("a", {"n": "still here"}))
-    parent.ready((str(lock_bearer(segment_of(layer).name)), str(segment_of(layer).directory)))
+    parent.ready((str(lock_bearer(probe(layer).segment.name)), str(probe(layer).segment.directory)))
     parent.receive()
-    assert str(ROOT) in str(segment_of(layer).directory)
-    assert segment_of(layer).directory != directory_path
+    assert str(ROOT) in str(probe(layer).segment.directory)
+    assert probe(layer).segment.directory != directory_path
     time.sleep(0.1)
     return run(layer.receive("a"))

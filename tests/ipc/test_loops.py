@@ -15,8 +15,9 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import _core
-from tests.ipc.tools import check, doorbells, eventually, flushed, layer_of, receive, segment_of
+from tests.ipc.tools import check, doorbells, eventually, flushed, layer_of, receive
 from tests.support.loops import LoopKind, run
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 
@@ -78,7 +79,7 @@ def test_unrung_loop_takes_a_place_that_becomes_free(prefix: str) -> None:
         await eventually(lambda: len(doorbells(prefix)) == _core.LOOPS, 5)
         waiting = asyncio.create_task(layer.receive("a"))
         await asyncio.sleep(0.05)
-        station = segment_of(layer).stations.get()
+        station = probe(layer).station
         assert station.number == -1
         end.set()
         await eventually(lambda: station.number >= 0, 5)
@@ -97,7 +98,8 @@ def test_looks_are_rarer_where_only_inboxes_are_awaited(prefix: str) -> None:
     async def main() -> None:
         own = asyncio.create_task(layer.receive(await layer.new_channel()))
         await asyncio.sleep(0.05)
-        looks = counted(segment_of(layer).stations.get())
+        looks: list[float] = []
+        probe(layer).each_look(lambda: looks.append(time.monotonic()))
         await asyncio.sleep(2.2)
         before = len(looks)
         assert 1 <= before <= 2
@@ -109,19 +111,6 @@ def test_looks_are_rarer_where_only_inboxes_are_awaited(prefix: str) -> None:
         await asyncio.gather(own, normal, return_exceptions=True)
 
     run(main())
-
-
-def counted(station: Any) -> list[float]:
-    """When it looks around, from now on."""
-    looks: list[float] = []
-    look = station._look
-
-    def look_and_count(core: _core.Segment) -> None:
-        looks.append(time.monotonic())
-        look(core)
-
-    station._look = look_and_count
-    return looks
 
 
 def test_one_loop_after_another_is_rung(prefix: str, spawn: Spawn) -> None:

@@ -22,10 +22,10 @@ from tests.ipc.tools import (
     is_clean,
     layer_of,
     receive,
-    segment_of,
     waiting_member,
 )
 from tests.support.loops import run
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 
@@ -40,7 +40,7 @@ def close_descriptors(parent: Parent, prefix: str, how: str) -> list[str]:
 
     async def main() -> None:
         own, waiting = await waiting_member(layer)
-        path = str(objects.lock_bearer(segment_of(layer).name))
+        path = str(objects.lock_bearer(probe(layer).segment.name))
         ours = [int(fd) for fd in os.listdir("/proc/self/fd") if link(fd) == path]
         assert len(ours) == 1
         if how == "another of the same file":
@@ -52,7 +52,7 @@ def close_descriptors(parent: Parent, prefix: str, how: str) -> list[str]:
         parent.ready(own)
         await asyncio.to_thread(parent.receive)
         assert (await asyncio.wait_for(waiting, 5))["n"] == 1
-        assert segment_of(layer).core.lost() is None
+        assert probe(layer).core.lost() is None
 
     asyncio.run(main())
     return warnings.texts
@@ -96,7 +96,7 @@ def send_without_descriptors(parent: Parent, prefix: str) -> None:
     run(layer.send("work", {"n": 0}))
     parent.ready()
     parent.receive()
-    os.close(segment_of(layer)._fd)
+    os.close(probe(layer).segment_descriptor)
     sent = 0
     while sent < 3:
         try:
@@ -139,15 +139,15 @@ def test_receive_without_descriptors(prefix: str, how: str) -> None:
 
     async def main() -> None:
         await layer.send("kept", {"n": "kept"})
-        segment = segment_of(layer)
+        segment = probe(layer).segment
         core = segment.core
         failed: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
         stranger = os.open("/dev/null", os.O_RDWR)
         if how == "replaced":
-            os.dup2(stranger, segment._fd)
+            os.dup2(stranger, probe(layer).segment_descriptor)
         else:
-            os.close(segment._fd)
+            os.close(probe(layer).segment_descriptor)
         os.close(stranger)
         waiting = [asyncio.create_task(receive(layer, channel, 20)) for channel in channels]
         await eventually(lambda: segment.core is not core, 5)
@@ -167,7 +167,7 @@ def test_lock_file_closed_by_others(prefix: str, how: str) -> None:
     layer = layer_of(prefix)
     asyncio.run(layer.send("a", {"n": 1}))
     assert asyncio.run(layer.receive("a")) == {"n": 1}
-    number = segment_of(layer)._lock_file.fd
+    number = probe(layer).lock_descriptor
     stranger = os.open("/dev/null", os.O_RDWR)
     if how == "replaced":
         os.dup2(stranger, number)

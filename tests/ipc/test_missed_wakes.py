@@ -10,16 +10,16 @@ from unittest.mock import Mock
 import msgpack
 import pytest
 
-from hybrid_layer.ipc import IPCChannelLayer, _core, station
-from tests.ipc.tools import eventually, flushed, layer_of, segment_of
+from hybrid_layer.ipc import IPCChannelLayer, _core
+from tests.ipc.tools import eventually, flushed, layer_of
 from tests.support.loops import run
+from tests.support.probe import only_woken, probe, turns_of_a_loop
 
 
 @pytest.fixture(autouse=True)
 def unaided(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wake that is missing stays missing."""
-    monkeypatch.setattr(station, "REPOLL", 60.0)
-    monkeypatch.setattr(station, "_INBOX_REPOLL", 60.0)
+    only_woken(monkeypatch, 60.0)
 
 
 @pytest.mark.parametrize("kind", ["normal", "specific"])
@@ -55,7 +55,7 @@ def test_who_comes_later_does_not_overtake(prefix: str) -> None:
     async def main() -> None:
         older = asyncio.create_task(layer.receive("work"))
         await asyncio.sleep(0.05)
-        for n in range(station._TURNS):
+        for n in range(turns_of_a_loop()):
             await layer.send("other", {"n": n})
             await layer.receive("other")
         newer = asyncio.create_task(layer.receive("work"))
@@ -75,7 +75,7 @@ def test_a_busy_segment_is_no_promise_to_wake(prefix: str, monkeypatch: pytest.M
     async def main() -> None:
         await layer.send("other", {"n": 0})
         await layer.receive("other")
-        segment = segment_of(layer)
+        segment = probe(layer).segment
         core = segment.core
         refusals = [None]
 

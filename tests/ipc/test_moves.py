@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from unittest import mock
 
 import pytest
 
@@ -26,10 +25,10 @@ from tests.ipc.tools import (
     layer_of,
     receive,
     remove_segment,
-    segment_of,
     waiting_member,
 )
 from tests.support.loops import run
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 
@@ -166,17 +165,11 @@ def collect_while_moving(parent: Parent, prefix: str) -> None:
     logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
     layers = [layer_of(prefix)]
     run(layers[0].send("a", {"n": 1}))
-    segment = segment_of(layers[0])
-    give_up = segment._damage.give_up
-
-    def collect(core: _core.Segment, reason: str) -> bool:
-        layers.clear()
-        return give_up(core, reason)
-
+    segment = probe(layers[0]).segment
     remove_segment(prefix)
-    with mock.patch.object(segment._damage, "give_up", collect):
+    with probe(layers[0]).before_a_move(layers.clear):
         assert segment.recover_if_lost()
-    assert segment.users == 0
+        assert segment.users == 0
     assert not segment.is_own()
 
 
@@ -214,14 +207,14 @@ def test_a_system_that_refuses_a_move_is_asked_again(
         failed: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
         own, waiting = await waiting_member(layer)
-        segment = segment_of(layer)
+        segment = probe(layer).segment
         core = segment.core
 
         def refused() -> _core.Segment:
             monkeypatch.undo()
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-        monkeypatch.setattr(segment, "_attach", refused)
+        probe(layer).fail_to_attach(monkeypatch, refused)
         remove_segment(prefix)
         await eventually(lambda: segment.core is not core, 5)
         await layer.send(own, {"n": 1})
@@ -238,22 +231,21 @@ def test_membership_changed_while_it_is_restored(prefix: str, how: str) -> None:
     layer = layer_of(prefix, group_expiry=0.5)
     own = run(layer.new_channel())
     run(layer.group_add("group", own))
-    process = layer._transport._process()
-    segment = segment_of(layer)
+    segment = probe(layer).segment
     core = segment.core
     membership = ("group", non_local(own), local(own))
 
     def change() -> None:  # as `LocalTransport` does it
         if how == "ended":
-            process.memberships.pop(("group", own))
+            probe(layer).forget("group", own)
             core.group_discard(*membership)
         else:
             core.group_add(*membership, 100 * 10**9)
-            process.remember("group", own, time.monotonic() + 100)
+            probe(layer).remember("group", own, time.monotonic() + 100)
 
     segment.core = Meanwhile(core, change)
     try:
-        assert process.restore()
+        assert probe(layer).restore()
     finally:
         segment.core = core
     if how == "ended":
@@ -293,11 +285,9 @@ def test_inbox_lost_to_damage(prefix: str) -> None:
 
     async def main() -> None:
         own, waiting = await waiting_member(layer)
-        segment_of(layer).core.close_inbox(own.partition("!")[0] + "!")
+        probe(layer).core.close_inbox(own.partition("!")[0] + "!")
         assert check(layer)["members"] == 0
-        station = segment_of(layer).stations.get()
-        station._rebuilds -= 1  # as after a repair
-        station.settle_soon()
+        probe(layer).notice_a_repair()
         await eventually(lambda: check(layer)["members"] == 1, 2)
         await layer.group_send("group", {"n": 1})
         assert (await asyncio.wait_for(waiting, 2))["n"] == 1

@@ -18,8 +18,9 @@ import pytest
 from hybrid_layer.exceptions import ConfigurationError, SegmentBusy
 from tests.ipc.namespaces import in_its_own
 from tests.ipc.programs import Stopper
-from tests.ipc.tools import alive, check, eventually, layer_of, receive, segment_of, waiting_member
+from tests.ipc.tools import alive, check, eventually, layer_of, receive, waiting_member
 from tests.support.loops import run
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 
@@ -34,7 +35,7 @@ async def relay(parent: Parent, prefix: str, channel: str) -> int:
     passed = 0
     while (message := await layer.receive(channel))["to"]:
         if message["to"] == "look":
-            processes = segment_of(layer).core.processes()
+            processes = probe(layer).core.processes()
             parent.send([pid for _, _, pid, is_alive in processes if is_alive])
             continue
         await layer.send(message["to"], {**message, "to": message["then"], "then": message.get("last", "")})
@@ -54,7 +55,7 @@ def test_traffic_and_death(prefix: str, spawn: Spawn) -> None:
         start = "tests.ipc.test_namespaces:relay"
         first = spawn(start, prefix, "first", under=in_its_own())
         name, pid = await asyncio.to_thread(first.ready)
-        known = {other for _, _, other, _ in segment_of(layer).core.processes()}
+        known = {other for _, _, other, _ in probe(layer).core.processes()}
         (seen_from_here,) = known - {os.getpid()}
         second = spawn(start, prefix, "second", under=in_its_own())
         _, other_pid = await asyncio.to_thread(second.ready)
@@ -107,7 +108,7 @@ async def meet_a_stopped_holder(parent: Parent, prefix: str) -> str:
 def test_takeover_from_outside(prefix: str, spawn: Spawn, stopper: Callable[[str], Stopper]) -> None:
     layer = layer_of(prefix)
     run(layer.send("kept", {"n": "kept"}))
-    rebuilds = segment_of(layer).core.rebuilds
+    rebuilds = probe(layer).core.rebuilds
     other = spawn("tests.ipc.test_namespaces:meet_a_stopped_holder", prefix, under=in_its_own())
     other.ready()
     holder = stopper(prefix)
@@ -120,7 +121,7 @@ def test_takeover_from_outside(prefix: str, spawn: Spawn, stopper: Callable[[str
     if in_its_own():
         assert "locked by a process of another pid namespace (another container)" in told
         assert "process 1 " not in told
-    assert segment_of(layer).core.rebuilds == rebuilds + 1
+    assert probe(layer).core.rebuilds == rebuilds + 1
     assert run(receive(layer, "a")) == "after the takeover"
     assert run(receive(layer, "kept")) == "kept"
     check(layer)
@@ -131,7 +132,7 @@ def test_takeover_from_inside(prefix: str, spawn: Spawn) -> None:
     layer = layer_of(prefix, message_memory=200 << 20)
     inside = spawn("tests.ipc.test_death:lock_often", prefix, under=in_its_own())
     inside.ready()
-    core = segment_of(layer).core
+    core = probe(layer).core
     slot, pid = next((slot, pid) for slot, _, pid, is_alive in core.processes() if is_alive and pid != os.getpid())
     assert "python" in psutil.Process(pid).name()
     stop_in_the_lock(pid, slot, core)

@@ -11,7 +11,8 @@ import pytest
 
 from hybrid_layer.ipc import IPCChannelLayer, _core
 from hybrid_layer.statistics import KEYS
-from tests.ipc.tools import check, layer_of, segment_of
+from tests.ipc.tools import check, layer_of
+from tests.support.probe import probe
 
 T = TypeVar("T")
 HOUR_NS = 3_600_000_000_000
@@ -22,7 +23,7 @@ _MEMORY, _DAMAGED = KEYS.index("memory"), KEYS.index("damaged")
 
 def opened(layer: IPCChannelLayer) -> tuple[_core.Segment, str]:
     asyncio.run(layer.new_channel())
-    return segment_of(layer).core, next(iter(layer._transport._process().parts))
+    return probe(layer).core, probe(layer).open_inboxes[0]
 
 
 def failing(number: int, call: Callable[[], T]) -> T | None:

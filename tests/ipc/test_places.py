@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from hybrid_layer.ipc import IPCChannelLayer, _core, station
-from tests.ipc.tools import check, layer_of, remove_segment, segment_of
+from hybrid_layer.ipc import IPCChannelLayer, _core
+from tests.ipc.tools import check, layer_of, remove_segment
+from tests.support.probe import only_woken, probe
 
 T = TypeVar("T")
 NEVER = 100.0
@@ -65,10 +66,9 @@ def start_loop() -> Iterator[Callable[[], LoopInThread]]:
 
 
 @pytest.fixture
-def only_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+def unaided(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody finds a message by looking around."""
-    monkeypatch.setattr(station, "REPOLL", NEVER)
-    monkeypatch.setattr(station, "_INBOX_REPOLL", NEVER)
+    only_woken(monkeypatch, NEVER)
 
 
 def waiting(loop: LoopInThread, layer: IPCChannelLayer, channel: str) -> Future[dict[str, Any]]:
@@ -81,18 +81,18 @@ def waiting(loop: LoopInThread, layer: IPCChannelLayer, channel: str) -> Future[
 def move(layer: IPCChannelLayer, prefix: str) -> None:
     """No loop has noticed it yet."""
     remove_segment(prefix)
-    assert segment_of(layer).recover_if_lost()
+    assert probe(layer).segment.recover_if_lost()
 
 
 @pytest.mark.parametrize("how", ["of another segment", "closed", "none"])
 def test_core_refuses_a_loop_that_has_no_place(prefix: str, how: str) -> None:
     layer, other = layer_of(prefix), layer_of(f"{prefix}.other")
-    core = segment_of(layer).core
+    core = probe(layer).core
     asyncio.run(layer.new_channel())
-    inbox = next(iter(layer._transport._process().parts))
+    inbox = probe(layer).open_inboxes[0]
     loop = -1
     if how == "of another segment":
-        loop = segment_of(other).core.open_loop()
+        loop = probe(other).core.open_loop()
     elif how == "closed":
         loop = core.open_loop()
         core.close_loop(loop)
@@ -117,7 +117,7 @@ def test_core_refuses_a_loop_that_has_no_place(prefix: str, how: str) -> None:
     core.close_loop(own)
 
 
-@pytest.mark.usefixtures("only_woken")
+@pytest.mark.usefixtures("unaided")
 def test_a_loop_receives_before_it_has_noticed_a_move(prefix: str, start_loop: Callable[[], LoopInThread]) -> None:
     """It must not wait with its old place, which another loop has in the new segment: its wakes would go there."""
     layer = layer_of(prefix)
@@ -138,7 +138,7 @@ def test_a_loop_receives_before_it_has_noticed_a_move(prefix: str, start_loop: C
     check(layer)
 
 
-@pytest.mark.usefixtures("only_woken")
+@pytest.mark.usefixtures("unaided")
 def test_a_loop_ends_before_it_has_noticed_a_move(prefix: str, start_loop: Callable[[], LoopInThread]) -> None:
     """What it gives back is its own, not the place of the loop that has the same number in the new segment."""
     layer = layer_of(prefix)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.ipc.sleeper import Sleeper
-from tests.ipc.tools import check, layer_of, segment_of
+from tests.ipc.tools import check, layer_of
 from tests.support.loops import run
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.stepping import kill_at_stop
@@ -27,7 +28,7 @@ def kill_senders(parent: Parent, prefix: str) -> set[tuple[int, bool, bool]]:
         run(layer.send("x", {"type": "x"}))  # in this thread, the one that is followed
 
     send()  # imports what is imported late
-    sleeper = Sleeper(segment_of(layer).core, "x")
+    sleeper = Sleeper(probe(layer).core, "x")
     sleeper.sleep()
     found = set()
     stop = 0

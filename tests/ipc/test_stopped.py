@@ -15,8 +15,9 @@ import pytest
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import IPCChannelLayer
 from tests.ipc.programs import Stopper
-from tests.ipc.tools import alive, check, eventually, is_clean, layer_of, receive, segment_of
+from tests.ipc.tools import alive, check, eventually, is_clean, layer_of, receive
 from tests.support.loops import run
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 
@@ -237,7 +238,7 @@ def test_loops_that_end_meanwhile_give_their_places_back(prefix: str, stopper: M
 
     async def main() -> None:
         waiting = asyncio.create_task(layer.receive("b"))
-        await eventually(lambda: segment_of(layer).stations.get().number >= 0, 2)
+        await eventually(lambda: probe(layer).station.number >= 0, 2)
         begin = time.monotonic()
         await layer.send("b", {"n": 2})
         assert (await waiting)["n"] == 2

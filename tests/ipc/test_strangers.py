@@ -21,8 +21,9 @@ from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.objects import ROOT, directory_of, label, segment_name
 from tests.contract.peers import Warnings
-from tests.ipc.tools import directory_path, doorbells, eventually, layer_of, receive, segment_of, segment_path
+from tests.ipc.tools import directory_path, doorbells, eventually, layer_of, receive, segment_path
 from tests.support.loops import run
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 
@@ -288,8 +289,8 @@ def test_hostile_payloads(prefix: str, options: dict[str, Any], caplog: pytest.L
         own = await layer.new_channel()
         part, _, local = own.partition("!")
         for payload in HOSTILE:
-            segment_of(layer).core.push("normal", "", payload, 100, 10**10)
-            segment_of(layer).core.push(f"{part}!", local, payload, 100, 10**10)
+            probe(layer).core.push("normal", "", payload, 100, 10**10)
+            probe(layer).core.push(f"{part}!", local, payload, 100, 10**10)
         for channel in ("normal", own):
             await layer.send(channel, {"n": "sound"})
             assert await receive(layer, channel) == "sound"

@@ -16,9 +16,10 @@ import pytest
 
 from hybrid_layer.ipc import attachments, sweeping
 from hybrid_layer.ipc.objects import digest
-from tests.ipc.tools import alive, directory_path, is_clean, layer_of, receive, segment_of, segment_path
+from tests.ipc.tools import alive, directory_path, is_clean, layer_of, receive, segment_path
 from tests.support.guardian import guardian, kill_group
 from tests.support.loops import run
+from tests.support.probe import Sweeper, probe
 from tests.support.process_main import Parent
 from tests.support.processes import ROOT, Process
 
@@ -29,18 +30,14 @@ Spawn = Callable[..., Process]
 def sweep(monkeypatch: pytest.MonkeyPatch, prefix: str) -> Callable[[], None]:
     """`sweep()` as the next process of any prefix does it, but for those of other tests."""
     mine: list[str] = []
-    names = sweeping._names
-
-    def only_ours() -> list[str]:
-        return [name for name in names() if name.split(".")[2] in mine]
+    sweeper = Sweeper(monkeypatch)
 
     def sweep() -> None:
         mine[:] = [digest(each) for each in (prefix, f"{prefix}-other")]
-        with attachments._registry_lock:
-            sweeping.sweep()
+        sweeper.sweep()
 
-    monkeypatch.setattr(sweeping, "_names", only_ours)
-    monkeypatch.setattr(sweeping, "_SECONDS", 60)  # however busy the machine is
+    sweeper.only(lambda name: name.split(".")[2] in mine)
+    sweeper.seconds(60)  # however busy the machine is
     return sweep
 
 
@@ -105,7 +102,7 @@ def test_the_segments_of_the_process_itself_are_left_alone(
     assert segment_path(prefix).exists()
     process = spawn(how_many_live, prefix)
     assert process.result() == 2
-    assert segment_of(layer).core.lost() is None
+    assert probe(layer).core.lost() is None
 
 
 def how_many_live(parent: Parent, prefix: str) -> int:
@@ -131,10 +128,10 @@ def test_the_first_attachment_of_a_process_sweeps(
 @pytest.mark.parametrize(("seconds", "number"), [(60, sweeping.MOST), (0, 2)], ids=["much time", "no time"])
 def test_so_many_are_looked_at(seconds: float, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(sweeping, "_SECONDS", seconds)
-    monkeypatch.setattr(sweeping, "_names", lambda: [f"hybrid_layer.{os.geteuid()}.{n}.1" for n in range(1000)])
-    monkeypatch.setattr(sweeping, "_remove_if_left", looked.append)
-    sweeping.sweep()
+    sweeper = Sweeper(monkeypatch)
+    sweeper.seconds(seconds)
+    sweeper.pretend([f"hybrid_layer.{os.geteuid()}.{n}.1" for n in range(1000)], looked.append)
+    sweeper.sweep()
     assert len(set(looked)) == len(looked) == number
 
 
@@ -156,12 +153,13 @@ def come_and_go(parent: Parent, prefix: str, seconds: float) -> int:
 
 
 async def sweep_again_and_again(parent: Parent, prefix: str, seconds: float) -> int:
-    names = sweeping._names
-    sweeping._names = lambda: [name for name in names() if name.split(".")[2] == digest(prefix)]
     number, until = 0, time.monotonic() + seconds
-    while time.monotonic() < until:
-        sweeping.sweep()
-        number += 1
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        sweeper = Sweeper(monkeypatch)
+        sweeper.only(lambda name: name.split(".")[2] == digest(prefix))
+        while time.monotonic() < until:
+            sweeper.sweep()
+            number += 1
     return number
 
 
@@ -282,7 +280,7 @@ def test_stopped_servers_leave_nothing_for_long(
 
 def test_where_the_open_files_cannot_be_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prefix: str) -> None:
     """Without /proc nothing is swept, and the layer works."""
-    monkeypatch.setattr(sweeping, "_DESCRIPTORS", tmp_path / "missing")
+    Sweeper(monkeypatch).without_open_files(tmp_path / "missing")
     monkeypatch.setattr(attachments, "has_swept", False)
 
     async def main() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.ipc.sleeper import Sleeper
-from tests.ipc.tools import check, layer_of, segment_of
+from tests.ipc.tools import check, layer_of
 from tests.support.loops import run
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.stepping import count_calls
@@ -19,7 +20,7 @@ def count_calls_of_senders(parent: Parent, prefix: str) -> tuple[list[int], list
     """System calls of each send to somebody who sleeps, and of each to somebody who has been rung and is on the way."""
     layer = layer_of(prefix)
     run(layer.send("x", {"type": "x"}))  # imports what is imported late
-    sleeper = Sleeper(segment_of(layer).core, "x")
+    sleeper = Sleeper(probe(layer).core, "x")
 
     def send(mark: Callable[[], object]) -> None:
         async def send_all() -> None:

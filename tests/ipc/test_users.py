@@ -25,11 +25,11 @@ from tests.ipc.tools import (
     eventually,
     layer_of,
     receive,
-    segment_of,
     segment_path,
     waiting_member,
 )
 from tests.support.forked import WAYS, fork, wait_for
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 
@@ -74,7 +74,7 @@ def preloaded(parent: Parent, prefix: str, way: str, used_as_root: bool) -> None
     layer = quiet_layer_of(prefix)
     asyncio.run(exchange(layer))
     asyncio.run(layer.send("kept", {"n": 1}))
-    core = segment_of(layer).core
+    core = probe(layer).core
     together = multiprocessing.Barrier(2)
 
     def worker() -> None:
@@ -83,12 +83,12 @@ def preloaded(parent: Parent, prefix: str, way: str, used_as_root: bool) -> None
         become_nobody()
         asyncio.run(talk(layer, together, 2))
         assert segment_path(prefix, NOBODY).exists()
-        segment_of(layer).leave()
+        probe(layer).segment.leave()
 
     pids = [WAYS[way](worker) for _ in range(2)]
     for pid in pids:
         wait_for(pid)
-    assert segment_of(layer).core is core
+    assert probe(layer).core is core
     assert core.lost() is None
     assert alive(layer) == 1
     assert asyncio.run(receive(layer, "kept")) == 1
@@ -113,9 +113,9 @@ def without_fork(parent: Parent, prefix: str) -> None:
         normal = asyncio.create_task(layer.receive("normal"))
         await layer.send(other, {"n": 0})  # which is taken in, or lies in the old segment
         await asyncio.sleep(0.05)
-        core = segment_of(layer).core
+        core = probe(layer).core
         become_nobody()
-        await eventually(lambda: segment_of(layer).core is not core and len(doorbells(prefix)) == 1, 5)
+        await eventually(lambda: probe(layer).core is not core and len(doorbells(prefix)) == 1, 5)
         await layer.send(own, {"n": 1})
         assert (await asyncio.wait_for(waiting, 5))["n"] == 1
         waiting = asyncio.create_task(layer.receive(own))
@@ -128,7 +128,7 @@ def without_fork(parent: Parent, prefix: str) -> None:
     asyncio.run(main())
     assert not core_is_attached(parent, prefix)
     asyncio.run(exchange(layer))
-    segment_of(layer).leave()
+    probe(layer).segment.leave()
 
 
 def core_is_attached(parent: Parent, prefix: str) -> bool:
@@ -159,6 +159,6 @@ def test_a_process_that_changes_its_user_and_back(prefix: str) -> None:
         os.seteuid(0)
         asyncio.run(exchange(layer))
         check(layer)
-        segment_of(layer).leave()
+        probe(layer).segment.leave()
 
     wait_for(fork(child))

@@ -14,7 +14,7 @@ from typing import Any
 
 from hybrid_layer.ipc import IPCChannelLayer, _core, objects
 from hybrid_layer.ipc.objects import segment_name
-from hybrid_layer.ipc.segment import LocalSegment
+from tests.support.probe import posix_name, probe
 from tests.support.process_main import Parent
 
 CORE = Path(__file__).parents[2] / "hybrid_layer" / "ipc" / "_core"
@@ -25,13 +25,9 @@ def layer_of(prefix: str, **options: Any) -> IPCChannelLayer:
     return IPCChannelLayer(prefix=prefix, **{**SMALL, **options})
 
 
-def segment_of(layer: IPCChannelLayer) -> LocalSegment:
-    return layer._transport._process().segment
-
-
 def segment_path(prefix: str, user: int | None = None) -> Path:
     """Where Linux shows the shared-memory object, for the portable core too."""
-    return Path("/dev/shm" + objects._posix_name(segment_name(prefix, os.geteuid() if user is None else user)))
+    return Path("/dev/shm" + posix_name(segment_name(prefix, os.geteuid() if user is None else user)))
 
 
 def inode_of(prefix: str) -> int:
@@ -69,7 +65,7 @@ def check(layer: IPCChannelLayer) -> dict[str, int]:
     """Fails unless the checker finds the segment sound; what it counted."""
     for _ in range(100):
         try:
-            error, totals = segment_of(layer).core.check()
+            error, totals = probe(layer).core.check()
         except _core.Busy:
             continue
         assert error == ""
@@ -81,7 +77,7 @@ def check(layer: IPCChannelLayer) -> dict[str, int]:
 
 def alive(layer: IPCChannelLayer) -> int:
     """How many processes are in the segment."""
-    return sum(is_alive for _, _, _, is_alive in segment_of(layer).core.processes())
+    return sum(is_alive for _, _, _, is_alive in probe(layer).core.processes())
 
 
 async def eventually(condition: Callable[[], bool], seconds: float) -> float:

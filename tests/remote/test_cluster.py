@@ -18,6 +18,7 @@ from hybrid_layer.remote.hosts import parse_hosts
 from tests.remote.test_credentials import LEAST
 from tests.remote.tools import exchange, refused, told
 from tests.support.clusters import Cluster, cluster_of, slot_of
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import HOST, Server, free_port
@@ -49,7 +50,7 @@ def test_groups_reach_members_on_all_nodes(on_cluster: Make, run: Run) -> None:
 
     async def main() -> None:
         names = [await layer.new_channel() for layer in layers]
-        homes = {layer._transport._process().context.home.number for layer in layers}
+        homes = {probe(layer).home.number for layer in layers}
         assert len(homes) > 3
         for adder, name in zip([layers[-1], *layers], names, strict=False):  # by another process, so by a note
             await adder.group_add("g", name)

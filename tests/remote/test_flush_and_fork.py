@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from hybrid_layer import HybridChannelLayer
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, io_thread, sockets
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, io_thread
 from tests.remote.tools import recovered
+from tests.support.probe import io_thread_probe, open_sockets
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
@@ -160,12 +161,12 @@ def fork_and_use(parent: Parent, options: dict[str, Any]) -> list[Any]:
         waiting = asyncio.create_task(layer.receive(name))
         await asyncio.sleep(0.1)
         await layer.send("normal", {"n": 0})
-        assert sockets._open
+        assert open_sockets()
         child = os.fork()
         if child == 0:
             code = 1
             try:
-                assert not sockets._open
+                assert not open_sockets()
                 asyncio.set_event_loop(None)
                 asyncio._set_running_loop(None)
 
@@ -197,7 +198,7 @@ def test_the_thread_stops_for_a_fork_and_goes_on(make_layer: Make, run: Run) -> 
     layer = make_layer(expiry=1)
     name = run(layer.new_channel())
     thread = io_thread.current()
-    before = thread._thread
+    before = io_thread_probe().thread
     assert before is not None
     thread.before_fork()
     assert not before.is_alive()
@@ -233,7 +234,7 @@ def test_what_runs_in_the_io_thread_does_not_wait_for_who_ends_it() -> None:
         thread.call_soon(is_done.set)
 
     future = thread.submit(call)
-    with thread._lock:
+    with io_thread_probe().lock:
         is_held.set()
         assert is_done.wait(5)
     future.result(5)

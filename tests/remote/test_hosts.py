@@ -13,6 +13,7 @@ from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.remote import RedisChannelLayer
 from hybrid_layer.remote.cluster import hash_tags
 from hybrid_layer.remote.hosts import parse_hosts
+from tests.support.probe import node_of_cluster
 
 
 def parse(host: Any, **connection_kwargs: Any) -> Any:
@@ -77,7 +78,7 @@ def test_options_of_a_cluster_are_for_all_its_nodes() -> None:
     entry = {"cluster": ["rediss://b:7000", {"host": "c"}], "ssl": True, "username": "u", "virtual_shards": 3}
     hosts: Any = parse_hosts([entry, "redis://a"], {"password": "p"}, 2)
     assert [host.tag for host in hosts] == [*hash_tags(3), ""]
-    known = hosts[0]._cluster._at("elsewhere", 7001)
+    known = node_of_cluster(hosts[0], "elsewhere", 7001)
     assert known.label == "elsewhere:7001 (cluster b:7000, c:6379)"
     assert (known.kwargs["username"], known.kwargs["password"]) == ("u", "p")
     assert known.connection_class is SSLConnection

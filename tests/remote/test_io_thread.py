@@ -18,6 +18,7 @@ from asgiref.sync import async_to_sync
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import io_thread, real_thread
 from tests.support.marks import but_thorough
+from tests.support.probe import io_thread_probe, new_io_thread
 from tests.support.servers import Server
 
 Make = Callable[..., Any]
@@ -34,7 +35,7 @@ def raise_in_callback(error: type[BaseException]) -> None:
 
 def raise_in_selector(error: type[BaseException]) -> None:
     thread = io_thread.current()
-    selector: Any = thread._selector
+    selector = io_thread_probe().selector
 
     def select(timeout: float | None = None) -> Any:
         raise error("injected")
@@ -68,8 +69,7 @@ def test_a_thread_that_ended_is_replaced(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(io_thread, "_PAUSES", (0.02, 0.1))
-    monkeypatch.setattr(io_thread.current(), "_pause", 0.02)
+    io_thread_probe().begins_again_after(monkeypatch, 0.02, 0.1)
     layer = make(expiry=1, timeout=2)
     names: list[str] = []
 
@@ -78,7 +78,7 @@ def test_a_thread_that_ended_is_replaced(
         await layer.group_add("g", names[0])
 
     async def go_on() -> None:
-        ended = io_thread.current()._thread
+        ended = io_thread_probe().thread
         assert ended is not None
         FAULTS[fault]()
         async with asyncio.timeout(5):
@@ -124,8 +124,7 @@ def test_calls_under_way_end_with_the_thread(make_layer: Make, run: Run, new_ser
 
 def test_a_thread_that_never_begins_is_an_error(make_layer: Make, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the reason: here as with a patch that makes it something that does not run."""
-    monkeypatch.setattr(io_thread, "_BEGIN", 0.2)
-    monkeypatch.setattr(io_thread, "_current", io_thread.IOThread())
+    new_io_thread(monkeypatch, begins_within=0.2)
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)
     layer = make_layer(timeout=1)
 

@@ -14,6 +14,7 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.remote import RedisPubSubChannelLayer
 from tests.support.forked import exit_code, fork
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
@@ -24,21 +25,17 @@ Run = Callable[..., Any]
 LOST, BACK = "test.lost", "test.back"
 
 
-def listener_of(layer: Any) -> Any:
-    return layer._transport._process().mail._listener
-
-
 async def moved_here(layer: Any) -> None:
     """The connection has come to the running loop, where somebody waits."""
     deadline = time.monotonic() + 10
-    while not ((seat := listener_of(layer)._seat) and seat.is_open() and seat.loop is asyncio.get_running_loop()):
+    while probe(layer).listens_in is not asyncio.get_running_loop():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
 
 
 def back_in_thread(layer: Any) -> None:
     deadline = time.monotonic() + 5
-    while not ((seat := listener_of(layer)._seat) and seat.is_open() and seat.in_thread):
+    while not probe(layer).listens_in_thread:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -130,12 +127,12 @@ def test_another_loop_takes_over_when_the_first_ends(make_pubsub: Make, run: Run
 def test_short_loops_leave_it_where_it_is(make_pubsub: Make) -> None:
     layer = make_pubsub()
     name = async_to_sync(layer.new_channel)()
-    seat = listener_of(layer)._seat
+    seat = probe(layer).seat
     for n in range(20):
         async_to_sync(layer.send)(name, {"n": n})
         assert async_to_sync(layer.receive)(name) == {"n": n}
-    assert listener_of(layer)._seat is seat
-    assert seat.in_thread
+    assert probe(layer).seat is seat
+    assert probe(layer).listens_in_thread
 
 
 def test_a_loop_that_does_not_run_is_replaced_and_that_is_an_outage(make_pubsub: Make) -> None:
@@ -196,13 +193,13 @@ def test_a_take_over_that_fails_leaves_the_other_in_place(
             await layer.send(name, {"n": "before"})
             await layer.receive(name)
         server.command("CONFIG", "SET", "maxclients", "3")  # those that are there: not one more
-        assert listener_of(layer)._seat.in_thread
+        assert probe(layer).listens_in_thread
         for n in range(10):
             waiting = asyncio.create_task(layer.receive(name))
             await asyncio.sleep(0.05)
             await layer.group_send("g", {"n": n})
             assert await asyncio.wait_for(waiting, 5) == {"n": n}
-        assert listener_of(layer)._seat.in_thread
+        assert probe(layer).listens_in_thread
 
     run(main())
 

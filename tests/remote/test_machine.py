@@ -11,6 +11,7 @@ from hybrid_layer.policy import Policy
 from hybrid_layer.remote.options import remote_options
 from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.transport import Machine, Settings
+from tests.support.probe import probe
 from tests.support.servers import Server
 
 Run = Callable[..., Any]
@@ -25,7 +26,7 @@ class LocalHalf:
         self.delivered: list[tuple[str, bytes]] = []
 
     def machine(self) -> Machine:
-        return Machine(id=self._id, deliver=self._deliver, has_members=self._flag, mark_members=self._mark)
+        return Machine(id=self._id, deliver=self._deliver, has_members=self._flag, mark_members=self.mark)
 
     async def _id(self) -> str:
         return self._name
@@ -36,7 +37,7 @@ class LocalHalf:
     def _flag(self) -> bool:
         return self._has_members
 
-    async def _mark(self) -> None:
+    async def mark(self) -> None:
         self._has_members = True
 
 
@@ -98,10 +99,10 @@ def test_reading_starts_when_another_process_adds_a_member(server: Server, prefi
 
     async def main() -> None:
         await reader.open_inbox("specific.PROCESS!")
-        await half._mark()
+        await half.mark()
         adder = transport(server, prefix, half)
         await adder.group_add("g", "jobs")
-        adder._process().machine_reader.stop()  # type: ignore[union-attr]
+        probe(adder).stop_reading_for_the_machine()
         await asyncio.sleep(0.1)
         await sender.group_send("g", b"x")
         await until(lambda: half.delivered == [("jobs", b"x")])

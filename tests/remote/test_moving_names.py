@@ -17,6 +17,7 @@ from hybrid_layer.remote.hosts import parse_hosts
 from hybrid_layer.remote.named_host import NamedHost, may_move
 from tests.remote.tools import recovered
 from tests.support.moving_names import MovingName
+from tests.support.probe import addresses, watch_named_hosts
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
@@ -205,18 +206,7 @@ def test_a_server_with_several_addresses_is_not_left(
     """Resolvers may name others of them each time. Who answers is asked when that changes, and not again."""
     hosts: set[NamedHost] = set()
     asked: list[NamedHost] = []
-    look, who_answers = NamedHost.look, NamedHost._who_answers
-
-    def looks(host: NamedHost) -> Any:
-        hosts.add(host)
-        return look(host)
-
-    def ask(host: NamedHost) -> Any:
-        asked.append(host)
-        return who_answers(host)
-
-    monkeypatch.setattr(NamedHost, "look", looks)
-    monkeypatch.setattr(NamedHost, "_who_answers", ask)
+    watch_named_hosts(monkeypatch, hosts.add, asked.append)
     server = new_server(bind=["127.0.0.1", "127.0.0.2"])
     other = type("Other", (), {"host": "127.0.0.2", "port": server.port})
     name.leads_to(server)
@@ -228,7 +218,7 @@ def test_a_server_with_several_addresses_is_not_left(
         for place in (server, other, server, other):
             name.leads_to(place)
             async with asyncio.timeout(20):
-                while {at for host in hosts for at in host._addresses} != {(place.host, place.port)}:  # noqa: ASYNC110
+                while {at for host in hosts for at in addresses(host)} != {(place.host, place.port)}:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)  # nobody tells
         assert not waiting.done()
         asked.clear()

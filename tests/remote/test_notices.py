@@ -14,6 +14,7 @@ from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from tests.remote.tools import recovered
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
@@ -150,14 +151,13 @@ def test_who_left_long_ago_is_not_told(way: str, make: Callable[..., tuple[Any, 
         assert [await waiting, await receive(layer, waits)] == [LOST, BACK]
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(layer.receive(gone), 0.2)
-        outages = layer._transport._process().outages
         for n in range(5000):
-            outages.seen(f"{gone}{n}")
-        assert len(outages._seen) >= 5000
+            probe(layer).note_waiting(f"{gone}{n}")
+        assert probe(layer).told_of_outages >= 5000
         await asyncio.sleep(1.2)
         for n in range(5000):
-            outages.seen(f"{waits}{n}")
-        assert len(outages._seen) < 12_000
+            probe(layer).note_waiting(f"{waits}{n}")
+        assert probe(layer).told_of_outages < 12_000
         await layer.close()
 
     run(main())

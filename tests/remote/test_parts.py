@@ -10,6 +10,7 @@ from hybrid_layer.remote import entries, scripts
 from hybrid_layer.remote.entries import Entry, Epoch, parse, published_entry
 from hybrid_layer.remote.keys import Keys
 from hybrid_layer.remote.shards import shard_for
+from tests.support.probe import ended_incarnations
 
 
 def test_all_channels_of_a_process_are_on_one_shard() -> None:
@@ -185,7 +186,7 @@ def test_incarnations_that_are_over_are_forgotten_in_time() -> None:
     epoch = Epoch()
     for n in range(1000):
         epoch.meet(b"%d:0" % n)
-    assert len(epoch._left) < 100
+    assert ended_incarnations(epoch) < 100
 
 
 def test_epoch_moves_with_a_flush_only() -> None:

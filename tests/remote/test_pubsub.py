@@ -13,8 +13,8 @@ import pytest
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import io_thread, scripts
 from hybrid_layer.remote.entries import published_entry
-from hybrid_layer.remote.keeper import Keeper
 from tests.remote.tools import recovered
+from tests.support.probe import before_keeping, probe
 from tests.support.servers import Server
 
 Make = Callable[..., Any]
@@ -128,11 +128,10 @@ def test_a_message_to_a_process_is_one_publish(make_pubsub: Make, own: Server, r
         assert calls == {"publish": 100, "evalsha": 0}
         # Perhaps another server answers from now on, with another clock.
         own.command("CLIENT", "KILL", "TYPE", "normal")
-        await until(lambda: process(layer).context.home.clock.stamp(0) is None)
-        links = process(layer).connections.loops.get().links.values()
-        await until(lambda: not any(link.usable for link in links))
+        await until(lambda: not probe(layer).knows_server_clock)
+        await until(lambda: not probe(layer).is_connected)
         await layer.send(theirs, {"n": "measured anew"})  # by the script
-        assert process(layer).context.home.clock.stamp(0) is not None
+        assert probe(layer).knows_server_clock
         assert await receive(other, theirs) == "measured anew"
 
     run(main())
@@ -148,7 +147,7 @@ def test_calls_go_out_in_their_order_whatever_is_known_of_the_clock(make_pubsub:
         assert await receive(other, theirs) == -1
         await asyncio.sleep(1.1)  # from then on the loop has a connection of its own
         for _ in range(20):
-            process(layer).context.home.clock.doubt()
+            probe(layer).doubt_server_clock()
             calls = []
             for n in range(50):
                 call = layer.group_send("g", {"n": n}) if n % 7 == 3 else layer.send(theirs, {"n": n})
@@ -220,7 +219,7 @@ def test_what_was_sent_before_a_server_was_emptied_and_flushed_does_not_come_aft
         await layer.send(mine, {"n": "first"})
         assert await receive(layer, mine) == "first"
         await hold_up_listener(layer, mine)
-        process(layer).context.home.clock.doubt()  # so that it goes by the script
+        probe(layer).doubt_server_clock()  # so that it goes by the script
         await layer.send(mine, {"n": "before"})
         own.command("FLUSHALL")
         await layer.flush()
@@ -261,13 +260,13 @@ def test_what_was_sent_before_a_flush_that_is_known_does_not_come_after(
     async def main() -> None:
         name = await layer.new_channel()
         await layer.group_add("g", name)
-        home = process(layer).context.home
+        home = probe(layer).home
         flush = scripts.FLUSH.command([home.keys.epoch])
         epoch = server.command("EVAL", scripts.FLUSH.source, *flush[2:])
         home.epoch.meet(epoch)
         stamp = int(server.command("TIME")[0]) * 1000 + 5000
         entry = published_entry(stamp, name, b"\x81\xa1n\xa6before")
-        server.command("PUBLISH", home.keys.process(process(layer).context.name), entry)
+        server.command("PUBLISH", home.keys.process(probe(layer).name), entry)
         await assert_silent(layer, name)
         server.command("PUBLISH", home.keys.epoch, epoch)
         await layer.send(name, {"n": "after"})
@@ -281,10 +280,6 @@ async def hold_up_listener(layer: Any, name: str) -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(layer.receive(name), 0.01)
     io_thread.current().call_soon(lambda: time.sleep(0.5))
-
-
-def process(layer: Any) -> Any:
-    return layer._transports()[-1]._process()
 
 
 def test_a_flush_empties_what_other_processes_took_in(make_pubsub: Make, run: Run) -> None:
@@ -469,18 +464,16 @@ def test_what_expires_while_the_connection_is_made_is_dropped(
     """It is subscribed before it delivers: what comes meanwhile may have waited for long."""
     layer, other = make_pubsub(expiry=0.5), make_pubsub(expiry=0.5)
     subscribed = threading.Event()
-    renew_home = Keeper.renew_home
 
-    async def renew_slowly(keeper: Keeper) -> None:
+    async def be_slow() -> None:
         subscribed.set()
         await asyncio.sleep(1)
-        await renew_home(keeper)
 
     async def main() -> None:
-        monkeypatch.setattr(Keeper, "renew_home", renew_slowly)
+        before_keeping(monkeypatch, be_slow)
         making = asyncio.create_task(layer.new_channel())
         await asyncio.to_thread(subscribed.wait, 10)
-        part = process(layer).context.parts[0]
+        part = probe(layer).parts[0]
         await other.send(f"{part}early", {"n": 1})
         name = await making
         await other.send(name, {"n": 2})

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer.remote import RedisChannelLayer
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
@@ -306,7 +307,7 @@ def test_readers_that_come_and_go_leave_nothing_in_their_loop(
             assert await own == {"n": n}
             await layer.close()
         await asyncio.sleep(0)
-        assert len(layer._transport._process().connections.loops.get().stoppers) <= 1
+        assert probe(layer).ends_with_loop <= 1
         await layer.send("normal", {})
         await waiting
         await layer.close()

@@ -16,6 +16,7 @@ import pytest
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import scripts
 from hybrid_layer.remote.shards import shard_for
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
@@ -198,26 +199,24 @@ def test_a_membership_that_ends_while_it_is_restored_stays_ended(
     async def main() -> None:
         own = await layer.new_channel()
         await layer.group_add("g", own)
-        process = layer._transport._process()
-        run_command = process.connections.run
 
-        async def run_after_a_discard(shard: Any, command: Any, *further: Any) -> Any:
+        async def after_a_discard(run_command: Callable[[], Any], command: Any) -> Any:
             if begins_anew and restored and command[1] == scripts.GROUP_DISCARD.sha:
                 monkeypatch.undo()
                 await layer.group_add("g", own)
             if "restore" not in command:
-                return await run_command(shard, command, *further)
+                return await run_command()
             await layer.group_discard("g", own)
-            restored.append(await run_command(shard, command, *further))
+            restored.append(await run_command())
             return restored[-1]
 
-        monkeypatch.setattr(process.connections, "run", run_after_a_discard)
-        process.keeper.connection_lost(0)
-        key = process.context.home.keys.group("g")
+        probe(layer).around_commands(monkeypatch, after_a_discard)
+        probe(layer).meet_lost_connection()
+        key = probe(layer).home.keys.group("g")
         await repeated(lambda: asyncio.sleep(0), lambda: bool(restored) and not server.command("ZCARD", key), SLACK)
         await asyncio.sleep(0.1)
         assert not server.command("ZCARD", key)
-        process.keeper.look_now()
+        probe(layer).look_after_keys()
         await asyncio.sleep(0.1)
         await repeated(lambda: asyncio.sleep(0.01), lambda: server.command("ZCARD", key) == begins_anew, SLACK)
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from hybrid_layer import HybridChannelLayer
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, sentinel_watch, sockets
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.hosts import parse_hosts
-from hybrid_layer.remote.sentinel import Sentinels
 from hybrid_layer.remote.shards import shard_for
 from tests.remote.tools import exchange, receiver_is_told, refused, resumes
 from tests.remote.traffic import Traffic
+from tests.support.probe import listen_to_sentinels_again_after, open_sockets, probe, when_sentinels_are_asked
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.sentinels import Group, sentinel_group
@@ -117,7 +117,7 @@ def test_local_channels_work_while_all_sentinels_are_away(prefix: str, run: Run)
         for n in range(20):
             await layer.send("normal", {"n": n})
             assert await layer.receive("normal") == {"n": n}
-            waiting.add(layer._remote._serving[1])
+            waiting.add(probe(layer).search)
         await layer.close()
 
     layer = HybridChannelLayer(hosts=[(HOST, free_port())], services="*", prefix=prefix, timeout=0.5)
@@ -141,14 +141,12 @@ def test_an_answer_is_used_again_for_as_long_as_the_option_says(
     group: Group, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
-    ask = Sentinels.master
 
-    async def counted(self: Sentinels, service: str) -> Any:
+    def count(label: str) -> None:
         nonlocal asked
-        asked += str(group.sentinels[0].port) in self.label  # layers of other tests may still be about
-        return await ask(self, service)
+        asked += str(group.sentinels[0].port) in label  # layers of other tests may still be about
 
-    monkeypatch.setattr(Sentinels, "master", counted)
+    when_sentinels_are_asked(monkeypatch, count)
 
     async def main() -> None:
         found: list[Any] = [parse_hosts([group.host()], {}, 2, None, interval) for interval in (0, 60)]
@@ -210,7 +208,7 @@ def test_a_sentinel_is_listened_to_over_one_connection(
     group: Group, make_layer: Make, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not asked again and again, and in a fork no descriptor is touched that is not open any more."""
-    monkeypatch.setattr(sentinel_watch, "_AGAIN", 0.1)
+    listen_to_sentinels_again_after(monkeypatch, 0.1)
     layer = make_layer(hosts=[group.host()], sentinel_refresh_interval=60)
 
     def listening() -> set[tuple[int, str]]:
@@ -229,7 +227,7 @@ def test_a_sentinel_is_listened_to_over_one_connection(
         assert before
         await asyncio.sleep(1.5)
         assert not listening() - before  # another test's may go meanwhile
-        for descriptor in sockets._open:
+        for descriptor in open_sockets():
             os.fstat(descriptor)
 
     run(main())

@@ -13,9 +13,10 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, io_thread
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from tests.support.injecting import Injector
 from tests.support.odd_server import OddServer, usual
+from tests.support.probe import io_thread_probe, new_io_thread
 from tests.support.servers import HOST, Server
 
 Run = Callable[..., Any]
@@ -33,16 +34,8 @@ MOST = 60
 def injector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Injector]:
     """In a thread for I/O of its own."""
     injector = Injector()
-    thread = io_thread.IOThread()
-    open_ = thread._open
-
-    def opened() -> Any:
-        loop = open_()
-        injector.install(loop)
-        return loop
-
-    monkeypatch.setattr(thread, "_open", opened)
-    monkeypatch.setattr(io_thread, "_current", thread)
+    thread = new_io_thread(monkeypatch)
+    io_thread_probe().when_opened(monkeypatch, injector.install)
     yield injector
     thread.stop()
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_layer import serializers
 from hybrid_layer.envelope import enclosed, opened
 from hybrid_layer.exceptions import Undecodable
 from hybrid_layer.serializers import Codec, MsgpackSerializer, register_serializer
+from tests.support.probe import forbid_decryption, own_serializers
 
 KEYS = pytest.mark.parametrize("keys", [None, ["secret"]], ids=["plain", "encrypted"])
 FORMATS = pytest.mark.parametrize("serializer_format", ["msgpack", "json", "marked"])
@@ -31,7 +31,7 @@ class Marked(MsgpackSerializer):
 
 @pytest.fixture(autouse=True)
 def with_marked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serializers, "_serializers", dict(serializers._serializers))
+    own_serializers(monkeypatch)
     register_serializer("marked", Marked())
 
 
@@ -78,5 +78,5 @@ def test_members_of_a_group_have_an_enveloped_payload_decrypted_once(monkeypatch
     one = codec("json", ["secret"])
     enveloped = b"\xc1\0\0" + one.encode({"n": [1]}, "a")
     assert one.decode(enveloped) == {"n": [1]}
-    monkeypatch.setattr(one, "_cipher", object())
+    forbid_decryption(monkeypatch, one)
     assert one.decode(enveloped) == {"n": [1]}

@@ -18,6 +18,7 @@ from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
 from tests.support.inboxes import Nothing, implementation, later, take
 from tests.support.loops import counted_turns, run
+from tests.support.probe import sweep_inbox_at
 
 __all__ = ["implementation"]
 
@@ -228,7 +229,7 @@ def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:
 
     async def main() -> None:
         box = inbox()
-        box._next_sweep = math.inf
+        sweep_inbox_at(box, math.inf)
         for n in range(1000):
             reading = asyncio.create_task(box.receive(f"p!{n}", nothing, asyncio.get_running_loop()))
             await asyncio.sleep(0)
@@ -238,7 +239,7 @@ def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:
             else:
                 reading.cancel()
                 await asyncio.wait([reading])
-        box._next_sweep = 0
+        sweep_inbox_at(box, 0)
         reading = asyncio.create_task(box.receive("p!new", nothing, asyncio.get_running_loop()))
         await asyncio.sleep(0)
         assert list(box.contents()) == ["p!new"]
@@ -309,7 +310,7 @@ def test_readers_that_the_collector_closes_during_a_sweep() -> None:
                 abandoned[-1].send(None)
             else:
                 box.deliver([f"p!{n}"], b"old", time.monotonic() - 1)
-        box._next_sweep = 0
+        sweep_inbox_at(box, 0)
         box.deliver(["p!1", "p!new", "p!9"], b"x", later())
         assert not abandoned
         assert [take(box, f"p!{name}") for name in (1, "new", 9)] == [b"x"] * 3

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from hybrid_layer import serializers
 from hybrid_layer.exceptions import InvalidMessageValue, Undecodable
 from hybrid_layer.interruption import is_foreign
 from hybrid_layer.options import shown
 from hybrid_layer.serializers import Codec, register_serializer
 from tests.ipc.tools import layer_of
 from tests.support.loops import run
+from tests.support.probe import own_serializers
 
 
 class SoftLimit(Exception):
@@ -69,7 +69,7 @@ class Interrupted:
 
 @pytest.fixture(autouse=True)
 def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serializers, "_serializers", dict(serializers._serializers))
+    own_serializers(monkeypatch)
     register_serializer("slow", Slow())
 
 

@@ -11,6 +11,7 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.loops import LoopLocal
 from tests.support.loops import LoopKind, run
+from tests.support.probe import lock_of
 
 
 class States:
@@ -160,7 +161,7 @@ def test_state_that_cannot_be_made() -> None:
 def test_asks_for_all_without_the_lock() -> None:
     """A forked child asks for its parent's, whose lock another thread may have held at the fork."""
     states = States()
-    with states.local._lock:
+    with lock_of(states.local):
         asking = threading.Thread(target=states.local.all, daemon=True)
         asking.start()
         asking.join(10)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hybrid_layer import base, names
+from hybrid_layer import names
 from hybrid_layer.exceptions import HybridLayerError, InvalidName
 from hybrid_layer.ipc import IPCChannelLayer
+from tests.support.probe import probe, remember_at_most
 
 ALPHABET = string.ascii_letters + string.digits + "-_."
 
@@ -120,9 +121,8 @@ def test_parts(name: str, non_local: str, local: str, process: str, specific: bo
 
 
 def test_names_that_may_be_read_are_remembered_in_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_MOST_READABLE", 10)
+    remember_at_most(monkeypatch, 10)
     layer = IPCChannelLayer(prefix="names")  # attaches to nothing before it is used
     for n in range(100):
-        layer._note_readable(f"normal.{n}")
-        assert f"normal.{n}" in layer._readable
-        assert len(layer._readable) <= 10
+        assert probe(layer).receives_on(f"normal.{n}")
+        assert probe(layer).remembered <= 10

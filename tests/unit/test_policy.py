@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.policy import Policy
+from tests.support.probe import cached
 
 
 def test_defaults() -> None:
@@ -83,7 +84,7 @@ def test_cache_is_bounded() -> None:
     policy = Policy(channel_capacity={"a": 1})
     for n in range(10_000):
         policy.capacity_for(f"specific.p!{n}")
-    assert policy._cached_capacity_for.cache_info().currsize <= 4096
+    assert cached(policy) <= 4096
 
 
 @pytest.mark.parametrize("option", ["expiry", "group_expiry"])

@@ -8,7 +8,6 @@ import pickle
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from cryptography.fernet import Fernet
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hybrid_layer import serializers
 from hybrid_layer.exceptions import (
     ConfigurationError,
     InvalidMessageType,
@@ -25,6 +23,7 @@ from hybrid_layer.exceptions import (
     Undecodable,
 )
 from hybrid_layer.serializers import Codec, register_serializer
+from tests.support.probe import own_serializers, when_decrypted, when_loaded
 from tests.unit.samples import CONVERTED, MESSAGES, nested, same
 
 MIB = 1024 * 1024
@@ -49,7 +48,7 @@ class Pickle:
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test has a registry of its own."""
-    monkeypatch.setattr(serializers, "_serializers", dict(serializers._serializers))
+    own_serializers(monkeypatch)
 
 
 formats = pytest.mark.parametrize("serializer_format", ["msgpack", "json", "pickle"])
@@ -229,13 +228,7 @@ def test_members_of_a_group_have_the_payload_decrypted_once(monkeypatch: pytest.
     both = codec(keys=["one", "other"])
     first, second = both.encode({"a": [1]}, "a"), both.encode({"a": [2]}, "a")
     decrypted: list[bytes] = []
-    decrypt = type(both._cipher).decrypt
-
-    def noted(cipher: Any, payload: bytes) -> bytes:
-        decrypted.append(payload)
-        return bytes(decrypt(cipher, payload))
-
-    monkeypatch.setattr(type(both._cipher), "decrypt", noted)
+    when_decrypted(monkeypatch, both, decrypted.append)
     ours = [both.decode(payload) for payload in (first, first, second, second, first)]
     assert [message["a"] for message in ours] == [[1], [1], [2], [2], [1]]
     assert ours[0]["a"] is not ours[1]["a"]
@@ -253,8 +246,8 @@ def test_members_of_a_group_share_nothing_that_can_be_changed(
 ) -> None:
     """A message whose values cannot be changed is decoded for the first two members, and copied for the others."""
     one = codec(serializer_format, keys)
-    loads, loaded = one._serializer.loads, []
-    monkeypatch.setattr(one, "_serializer", SimpleNamespace(loads=lambda text: loaded.append(text) or loads(text)))
+    loaded: list[bytes] = []
+    when_loaded(monkeypatch, one, loaded.append)
     payload, other = (codec(serializer_format, keys).encode({"a": value, "n": n}, "a") for n in range(2))
     for payload_now, n in [(payload, 0), (other, 1)]:
         for member in range(5):

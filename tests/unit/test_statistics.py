@@ -7,6 +7,7 @@ import pytest
 
 from hybrid_layer import statistics
 from hybrid_layer.statistics import KEYS, MAX_WARN_KEYS, CalmWarnings, Statistics
+from tests.support.probe import counted_keys
 
 
 class Clock:
@@ -97,11 +98,11 @@ def test_many_keys_share_one_line(clock: Clock, caplog: pytest.LogCaptureFixture
     for n in range(10 * MAX_WARN_KEYS):
         warnings.warn(n, f"{n}")
     assert len(caplog.messages) == MAX_WARN_KEYS + 1
-    assert len(warnings._by_key) == MAX_WARN_KEYS + 1
+    assert counted_keys(warnings) == MAX_WARN_KEYS + 1
     clock.now += 60
     warnings.warn("new", "new")
     assert caplog.messages[-1] == "new"
-    assert len(warnings._by_key) == 1
+    assert counted_keys(warnings) == 1
 
 
 def test_each_object_warns_for_itself(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,507 @@
+"""What tests see inside: all that they know of private structure is here, under a name that says what it is for.
+
+`probe(layer)` looks into a layer, as the calling process and the running loop have it. The rest is for one object each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from unittest import mock
+
+from hybrid_layer import base, serializers, statistics
+from hybrid_layer.remote import commands, io_thread, sentinel_watch, sockets
+from hybrid_layer.remote.keeper import Keeper
+from hybrid_layer.remote.named_host import NamedHost
+from hybrid_layer.remote.sentinel import Sentinels
+
+with contextlib.suppress(ImportError):  # the package without its local half
+    from hybrid_layer.ipc import attachments, objects, station, sweeping, transport
+    from hybrid_layer.ipc.segment import LocalSegment
+
+
+class Probe:
+    """A layer, or one of its transports, from inside."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+        halves = getattr(layer, "_transports", None)
+        self._halves = (layer,) if halves is None else halves()
+
+    # The half in shared memory
+
+    @property
+    def local(self) -> Any:
+        """The local half, which has methods of its own for the hybrid layer."""
+        return self._halves[0]
+
+    @property
+    def segment(self) -> LocalSegment:
+        """That of this process; attached now, if it was not."""
+        segment: LocalSegment = self.local._process().segment
+        return segment
+
+    @property
+    def core(self) -> Any:
+        """The segment in C."""
+        return self.segment.core
+
+    @property
+    def station(self) -> Any:
+        """Where the running loop waits in the segment."""
+        return self.segment.stations.get()
+
+    @property
+    def open_inboxes(self) -> list[str]:
+        """The names of those that the layer has opened in the segment."""
+        return list(self.local._process().parts)
+
+    @property
+    def segment_descriptor(self) -> int:
+        return self.segment._fd
+
+    @property
+    def lock_descriptor(self) -> int:
+        return self.segment._lock_file.fd
+
+    @property
+    def inode(self) -> int:
+        """Tells one segment from the next of the same name."""
+        return os.fstat(self.segment_descriptor).st_ino
+
+    def call(self, operation: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+        """An operation of the core, as the layer calls those that may have to wait."""
+        called: Awaitable[Any] = self.local._call(operation, *args)
+        return called
+
+    @contextlib.contextmanager
+    def after_each_call(self, action: Callable[[], Awaitable[None]]) -> Iterator[None]:
+        """Have `action` done after each operation that `call` calls."""
+        call = self.local._call
+
+        async def call_and_act(*args: Any) -> Any:
+            result = await call(*args)
+            await action()
+            return result
+
+        with mock.patch.object(self.local, "_call", call_and_act):
+            yield
+
+    def remember(self, group: str, channel: str, deadline: float) -> None:
+        """Note a membership, to be restored in another segment."""
+        self.local._process().remember(group, channel, deadline)
+
+    def forget(self, group: str, channel: str) -> None:
+        """Note that a membership has ended."""
+        del self.local._process().memberships[group, channel]
+
+    def restore(self) -> bool:
+        """Add the noted memberships anew; whether that worked."""
+        restored: bool = self.local._process().restore()
+        return restored
+
+    @contextlib.contextmanager
+    def before_a_move(self, action: Callable[[], None]) -> Iterator[None]:
+        """Have `action` done when the segment is about to be left for another."""
+        damage = self.segment._damage
+        del self  # which would keep the layer
+        give_up = damage.give_up
+
+        def act_and_give_up(*args: Any) -> bool:
+            action()
+            return give_up(*args)
+
+        with mock.patch.object(damage, "give_up", act_and_give_up):
+            yield
+
+    def fail_to_attach(self, monkeypatch: Any, attach: Callable[[], Any]) -> None:
+        """Have `attach` called in place of what attaches the next segment."""
+        monkeypatch.setattr(self.segment, "_attach", attach)
+
+    def notice_a_repair(self) -> None:
+        """Have the running loop look after its places, as when the segment was repaired."""
+        here = self.station
+        here._rebuilds -= 1
+        here.settle_soon()
+
+    def each_look(self, action: Callable[[], None]) -> None:
+        """Have `action` done whenever the running loop looks around, from now on."""
+        here = self.station
+        look = here._look
+
+        def act_and_look(core: Any) -> None:
+            action()
+            look(core)
+
+        here._look = act_and_look
+
+    # The half over servers
+
+    @property
+    def remote(self) -> Any:
+        """The remote half."""
+        return self._halves[-1]
+
+    @property
+    def context(self) -> Any:
+        """What all parts of the remote half know: its ids, shards, counters."""
+        return self.remote._process().context
+
+    @property
+    def home(self) -> Any:
+        """The shard where the process has its inbox."""
+        return self.context.home
+
+    @property
+    def name(self) -> str:
+        """That of the process on its servers."""
+        name: str = self.context.name
+        return name
+
+    @property
+    def parts(self) -> list[str]:
+        """The names of the process's inboxes."""
+        return list(self.context.parts)
+
+    @property
+    def knows_server_clock(self) -> bool:
+        """Whether the process can tell what time it is on its home shard."""
+        return self.home.clock.stamp(0) is not None
+
+    def doubt_server_clock(self) -> None:
+        """Have it measured anew."""
+        self.home.clock.doubt()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the running loop has a usable connection to a server."""
+        return any(link.usable for link in self.remote._process().connections.loops.get().links.values())
+
+    @property
+    def ends_with_loop(self) -> int:
+        """How many things are to be ended with the running loop."""
+        return len(self.remote._process().connections.loops.get().stoppers)
+
+    def around_commands(self, monkeypatch: Any, act: Callable[[Callable[[], Awaitable[Any]], Any], Any]) -> None:
+        """Have `act(run, command)` called in place of `run()`, for each command."""
+        connections = self.remote._process().connections
+        run = connections.run
+
+        async def act_and_run(shard: Any, command: Any, *further: Any) -> Any:
+            return await act(lambda: run(shard, command, *further), command)
+
+        monkeypatch.setattr(connections, "run", act_and_run)
+
+    def meet_lost_connection(self) -> None:
+        """Have the process restore what its home shard should know, as after a connection was lost."""
+        self.remote._process().keeper.connection_lost(self.home.number)
+
+    def look_after_keys(self) -> None:
+        """Have them renewed now."""
+        self.remote._process().keeper.look_now()
+
+    def note_waiting(self, channel: str) -> None:
+        """Note that somebody waits on `channel`, who is to be told of outages."""
+        self.remote._process().outages.seen(channel)
+
+    @property
+    def told_of_outages(self) -> int:
+        """How many channels are told of outages, or were and are not forgotten yet."""
+        return len(self.remote._process().outages._seen)
+
+    @property
+    def listens_in(self) -> Any:
+        """The loop in which the subscribed connection is: None while there is none, or it is not open."""
+        seat = self.seat
+        return seat.loop if seat is not None and seat.is_open() else None
+
+    @property
+    def listens_in_thread(self) -> bool:
+        """Whether the subscribed connection is open in the thread for I/O."""
+        seat = self.seat
+        return seat is not None and seat.is_open() and seat.in_thread
+
+    @property
+    def seat(self) -> Any:
+        """The present term of the subscribed connection in one loop, which tells it from the next."""
+        return self.remote._process().mail._listener._seat
+
+    @property
+    def search(self) -> Any:
+        """The future of the search for the services of the Sentinels, by which the machine is to be served."""
+        return self.remote._serving[1]
+
+    def stop_reading_for_the_machine(self) -> None:
+        """No longer read the inbox of this machine's normal channels in groups."""
+        self.remote._process().machine_reader.stop()
+
+    # Both
+
+    def receives_on(self, channel: str) -> bool:
+        """Note a channel as one to receive on; whether it is remembered."""
+        self._layer._note_readable(channel)
+        return channel in self._layer._readable
+
+    @property
+    def remembered(self) -> int:
+        """How many channels are remembered as ones to receive on."""
+        return len(self._layer._readable)
+
+
+probe = Probe
+
+
+# Shared memory
+
+
+def posix_name(name: str) -> str:
+    """The name of a segment's shared-memory object."""
+    return objects._posix_name(name)
+
+
+def leave_all() -> None:
+    """Leave all segments, as at the end of the process."""
+    attachments._leave_all()
+
+
+def only_woken(monkeypatch: Any, seconds: float) -> None:
+    """Nobody finds a message by looking around, within `seconds`."""
+    monkeypatch.setattr(station, "REPOLL", seconds)
+    monkeypatch.setattr(station, "_INBOX_REPOLL", seconds)
+
+
+def turns_of_a_loop() -> int:
+    """After so many messages taken at once, a receiver lets others run."""
+    return station._TURNS
+
+
+def sends() -> tuple[object, ...]:
+    """The core's operations that are not repeated once they have met damage."""
+    return transport._SENDS
+
+
+def set_sends(monkeypatch: Any, operations: tuple[object, ...]) -> None:
+    monkeypatch.setattr(transport, "_SENDS", operations)
+
+
+class Sweeper:
+    """The sweeping of what the dead left, of which a process does some when it begins."""
+
+    def __init__(self, monkeypatch: Any) -> None:
+        self._monkeypatch = monkeypatch
+        self._names = sweeping._names
+
+    def only(self, is_ours: Callable[[str], bool]) -> None:
+        """Sweep only segments of which `is_ours` is true."""
+        names = self._names
+        self._monkeypatch.setattr(sweeping, "_names", lambda: [name for name in names() if is_ours(name)])
+
+    def pretend(self, names: list[str], looked_at: Callable[[str], None]) -> None:
+        """Have these names there, and `looked_at` called in place of the look at one."""
+        self._monkeypatch.setattr(sweeping, "_names", lambda: names)
+        self._monkeypatch.setattr(sweeping, "_remove_if_left", looked_at)
+
+    def seconds(self, seconds: float) -> None:
+        """Have so much time for one sweep."""
+        self._monkeypatch.setattr(sweeping, "_SECONDS", seconds)
+
+    def without_open_files(self, missing: Path) -> None:
+        """Have no list of open files."""
+        self._monkeypatch.setattr(sweeping, "_DESCRIPTORS", missing)
+
+    def sweep(self) -> None:
+        with attachments._registry_lock:
+            sweeping.sweep()
+
+
+# Servers
+
+
+class IOThreadProbe:
+    """The thread for I/O of this process, from inside."""
+
+    def __init__(self, thread: io_thread.IOThread) -> None:
+        self._thread = thread
+
+    @property
+    def thread(self) -> Thread | None:
+        return self._thread._thread
+
+    @property
+    def selector(self) -> Any:
+        return self._thread._selector
+
+    @property
+    def lock(self) -> Any:
+        """Held by who starts or ends the thread."""
+        return self._thread._lock
+
+    def begins_again_after(self, monkeypatch: Any, first: float, last: float) -> None:
+        """The pauses before a thread that has ended is replaced."""
+        monkeypatch.setattr(io_thread, "_PAUSES", (first, last))
+        monkeypatch.setattr(self._thread, "_pause", first)
+
+    def when_opened(self, monkeypatch: Any, action: Callable[[Any], None]) -> None:
+        """Have `action` done with each event loop that the thread opens."""
+        opening = self._thread._open
+
+        def opened() -> Any:
+            loop = opening()
+            action(loop)
+            return loop
+
+        monkeypatch.setattr(self._thread, "_open", opened)
+
+
+def io_thread_probe() -> IOThreadProbe:
+    return IOThreadProbe(io_thread.current())
+
+
+def new_io_thread(monkeypatch: Any, begins_within: float | None = None) -> io_thread.IOThread:
+    """One for the layers of this test, that has not begun; `begins_within` so many seconds, or it is an error."""
+    thread = io_thread.IOThread()
+    monkeypatch.setattr(io_thread, "_current", thread)
+    if begins_within is not None:
+        monkeypatch.setattr(io_thread, "_BEGIN", begins_within)
+    return thread
+
+
+def open_sockets() -> Any:
+    """The descriptors of connections to servers, which a forked child closes."""
+    return sockets._open
+
+
+def addresses(host: NamedHost) -> Any:
+    """To what the name of a host leads, as far as this process knows."""
+    return host._addresses
+
+
+def watch_named_hosts(monkeypatch: Any, looked: Callable[[NamedHost], Any], asked: Callable[[NamedHost], Any]) -> None:
+    """Have `looked` called before a name is looked up, and `asked` before its addresses are asked who answers."""
+    look, who_answers = NamedHost.look, NamedHost._who_answers
+
+    def looks(host: NamedHost) -> Any:
+        looked(host)
+        return look(host)
+
+    def asks(host: NamedHost) -> Any:
+        asked(host)
+        return who_answers(host)
+
+    monkeypatch.setattr(NamedHost, "look", looks)
+    monkeypatch.setattr(NamedHost, "_who_answers", asks)
+
+
+def when_sentinels_are_asked(monkeypatch: Any, action: Callable[[str], None]) -> None:
+    """Have `action` done with the Sentinels' label before they are asked for a master."""
+    ask = Sentinels.master
+
+    async def act_and_ask(sentinels: Sentinels, service: str) -> Any:
+        action(sentinels.label)
+        return await ask(sentinels, service)
+
+    monkeypatch.setattr(Sentinels, "master", act_and_ask)
+
+
+def listen_to_sentinels_again_after(monkeypatch: Any, seconds: float) -> None:
+    monkeypatch.setattr(sentinel_watch, "_AGAIN", seconds)
+
+
+def before_keeping(monkeypatch: Any, action: Callable[[], Awaitable[None]]) -> None:
+    """Have `action` done before a process's keys are renewed on its home shard."""
+    renew_home = Keeper.renew_home
+
+    async def act_and_renew(keeper: Keeper) -> None:
+        await action()
+        await renew_home(keeper)
+
+    monkeypatch.setattr(Keeper, "renew_home", act_and_renew)
+
+
+def packs_with_hiredis() -> bool:
+    return commands._pack is not None
+
+
+def pack_without_hiredis(monkeypatch: Any) -> None:
+    monkeypatch.setattr(commands, "_pack", None)
+
+
+def node_of_cluster(host: Any, name: str, port: int) -> Any:
+    """A node of the cluster that `host` is one part of."""
+    return host._cluster._at(name, port)
+
+
+def ended_incarnations(epoch: Any) -> int:
+    """How many incarnations of a server are remembered that are over."""
+    return len(epoch._left)
+
+
+# What both halves share
+
+
+def forget_warnings(monkeypatch: Any) -> None:
+    """What was warned of before is no reason to be silent."""
+    monkeypatch.setattr(statistics, "_process_warnings", statistics.CalmWarnings())
+
+
+def counted_keys(warnings: statistics.CalmWarnings) -> int:
+    """Of how many things it is remembered that they were warned of."""
+    return len(warnings._by_key)
+
+
+def own_serializers(monkeypatch: Any) -> None:
+    """What is registered from now on is gone after the test."""
+    monkeypatch.setattr(serializers, "_serializers", dict(serializers._serializers))
+
+
+def when_decrypted(monkeypatch: Any, codec: serializers.Codec, action: Callable[[bytes], None]) -> None:
+    """Have `action` done with each payload before it is decrypted."""
+    cipher: Any = type(codec._cipher)
+    decrypt = cipher.decrypt
+
+    def act_and_decrypt(cipher: Any, payload: bytes) -> bytes:
+        action(payload)
+        return bytes(decrypt(cipher, payload))
+
+    monkeypatch.setattr(cipher, "decrypt", act_and_decrypt)
+
+
+def forbid_decryption(monkeypatch: Any, codec: serializers.Codec) -> None:
+    monkeypatch.setattr(codec, "_cipher", object())
+
+
+def when_loaded(monkeypatch: Any, codec: serializers.Codec, action: Callable[[bytes], None]) -> None:
+    """Have `action` done with each text before it is deserialized."""
+    loads = codec._serializer.loads
+
+    def act_and_load(text: bytes) -> Any:
+        action(text)
+        return loads(text)
+
+    monkeypatch.setattr(codec, "_serializer", mock.Mock(loads=act_and_load))
+
+
+def remember_at_most(monkeypatch: Any, channels: int) -> None:
+    """Of how many channels a layer remembers that it may receive on them."""
+    monkeypatch.setattr(base, "_MOST_READABLE", channels)
+
+
+def lock_of(loop_local: Any) -> Any:
+    """The lock of a `LoopLocal`."""
+    return loop_local._lock
+
+
+def cached(cache: Any) -> int:
+    """How many answers a `Policy` or a `Router` remembers."""
+    function = getattr(cache, "_cached_capacity_for", None) or cache._normal_route
+    size: int = function.cache_info().currsize
+    return size
+
+
+def sweep_inbox_at(inbox: Any, time: float) -> None:
+    """When an inbox looks for channels that nobody uses any more."""
+    inbox._next_sweep = time
