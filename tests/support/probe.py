@@ -5,23 +5,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from hybrid_layer import base, serializers, statistics
-from hybrid_layer.remote import commands, io_thread, sentinel_watch, sockets
-from hybrid_layer.remote.keeper import Keeper
-from hybrid_layer.remote.named_host import NamedHost
-from hybrid_layer.remote.sentinel import Sentinels
+from hybrid_layer.names import non_local
 
 with contextlib.suppress(ImportError):  # the package without its local half
     from hybrid_layer.ipc import attachments, objects, station, sweeping, transport
     from hybrid_layer.ipc.segment import LocalSegment
+
+# The remote half is imported by those who look into it: others may be about doing without it.
+if TYPE_CHECKING:
+    from hybrid_layer.remote import io_thread
+    from hybrid_layer.remote.keeper import Keeper
+    from hybrid_layer.remote.named_host import NamedHost
+    from hybrid_layer.remote.sentinel import Sentinels
 
 
 class Probe:
@@ -122,6 +127,10 @@ class Probe:
         """Have `attach` called in place of what attaches the next segment."""
         monkeypatch.setattr(self.segment, "_attach", attach)
 
+    def look_is_due(self) -> None:
+        """Have the next message sent make sure that the segment is still there, as one does each second."""
+        self.local._own.next_look = 0.0
+
     def notice_a_repair(self) -> None:
         """Have the running loop look after its places, as when the segment was repaired."""
         here = self.station
@@ -152,6 +161,11 @@ class Probe:
         return self.remote._process().context
 
     @property
+    def hosts(self) -> Any:
+        """The servers, as `remote.hosts` has them."""
+        return self.remote._process().connections.hosts
+
+    @property
     def home(self) -> Any:
         """The shard where the process has its inbox."""
         return self.context.home
@@ -178,8 +192,9 @@ class Probe:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the running loop has a usable connection to a server."""
-        return any(link.usable for link in self.remote._process().connections.loops.get().links.values())
+        """Whether a loop of the process has a usable connection to a server, for commands."""
+        loops = self.remote._process().connections.loops.all()
+        return any(link.usable for here in loops for link in here.links.values())
 
     @property
     def ends_with_loop(self) -> int:
@@ -215,9 +230,15 @@ class Probe:
 
     @property
     def listens_in(self) -> Any:
-        """The loop in which the subscribed connection is: None while there is none, or it is not open."""
-        seat = self.seat
-        return seat.loop if seat is not None and seat.is_open() else None
+        """The loop in which what is sent to the process is read: None while there is no connection for it."""
+        mail = self.remote._process().mail
+        if hasattr(mail, "_listener"):
+            return self.seat.loop if self.seat is not None and self.seat.is_open() else None
+        return mail._reader._reading.loop if _pops_inbox(mail._reader) else None
+
+    def is_popped(self, channel: str) -> bool:
+        """Whether the running loop takes from the channel, or its inbox, on the server what comes."""
+        return _pops(self._layer._transport_for(channel)._state, channel)
 
     @property
     def listens_in_thread(self) -> bool:
@@ -230,6 +251,17 @@ class Probe:
         """The present term of the subscribed connection in one loop, which tells it from the next."""
         return self.remote._process().mail._listener._seat
 
+    def when_take_over_fails(self, action: Callable[[], None]) -> None:
+        """Have `action` done whenever a loop has tried in vain to take the subscribed connection over."""
+        listener = self.remote._process().mail._listener
+        keep = listener._keep
+
+        def act_and_keep(seat: Any) -> None:
+            action()
+            keep(seat)
+
+        listener._keep = act_and_keep
+
     @property
     def search(self) -> Any:
         """The future of the search for the services of the Sentinels, by which the machine is to be served."""
@@ -239,7 +271,20 @@ class Probe:
         """No longer read the inbox of this machine's normal channels in groups."""
         self.remote._process().machine_reader.stop()
 
+    @property
+    def reads_for_the_machine(self) -> bool:
+        task = self.remote._process().machine_reader._task
+        return task is not None and not task.done()
+
     # Both
+
+    def is_at_rest(self, channel: str) -> bool:
+        """Whether who receives on `channel`, in the running loop, waits for what others send."""
+        half = self._layer._transport_for(channel)
+        half = getattr(half, "_found", {}).get("found", half)
+        if hasattr(half, "_state"):
+            return half._state is not None and _waits_at_server(half._state, channel)
+        return half._own is not None and _waits_in_memory(half._own, channel)
 
     def receives_on(self, channel: str) -> bool:
         """Note a channel as one to receive on; whether it is remembered."""
@@ -253,6 +298,40 @@ class Probe:
 
 
 probe = Probe
+
+
+def _waits_in_memory(process: Any, channel: str) -> bool:
+    here = process.segment.stations.peek(asyncio.get_running_loop())
+    if here is None or not (here._asleep or here.number < 0):
+        return False
+    part = non_local(channel)
+    if part in process.parts:
+        return process.inbox.is_waited_on(channel) and (part in here.watched or here.number < 0)
+    return channel in here._registered and channel in here._queues
+
+
+def _waits_at_server(process: Any, channel: str) -> bool:
+    if "!" in channel:
+        if not process.context.inbox.is_waited_on(channel):
+            return False
+        if hasattr(process.mail, "_listener"):
+            seat = process.mail._listener._seat
+            return seat is not None and seat.is_open()
+    return _pops(process, channel)
+
+
+def _pops(process: Any, channel: str) -> bool:
+    if "!" not in channel:
+        shard = process.context.shard_of(channel)
+        here = process.connections.loops.peek(asyncio.get_running_loop())
+        reader = here and here.readers.get(shard.number)
+        return bool(reader and channel in reader._popping and reader._pops._asked is not None)
+    return _pops_inbox(process.mail._reader)
+
+
+def _pops_inbox(reader: Any) -> bool:
+    reading = reader._reading
+    return reading is not None and reading.popping and reading.pops._asked is not None
 
 
 # Shared memory
@@ -342,6 +421,8 @@ class IOThreadProbe:
 
     def begins_again_after(self, monkeypatch: Any, first: float, last: float) -> None:
         """The pauses before a thread that has ended is replaced."""
+        from hybrid_layer.remote import io_thread
+
         monkeypatch.setattr(io_thread, "_PAUSES", (first, last))
         monkeypatch.setattr(self._thread, "_pause", first)
 
@@ -358,11 +439,15 @@ class IOThreadProbe:
 
 
 def io_thread_probe() -> IOThreadProbe:
+    from hybrid_layer.remote import io_thread
+
     return IOThreadProbe(io_thread.current())
 
 
 def new_io_thread(monkeypatch: Any, begins_within: float | None = None) -> io_thread.IOThread:
     """One for the layers of this test, that has not begun; `begins_within` so many seconds, or it is an error."""
+    from hybrid_layer.remote import io_thread
+
     thread = io_thread.IOThread()
     monkeypatch.setattr(io_thread, "_current", thread)
     if begins_within is not None:
@@ -372,6 +457,8 @@ def new_io_thread(monkeypatch: Any, begins_within: float | None = None) -> io_th
 
 def open_sockets() -> Any:
     """The descriptors of connections to servers, which a forked child closes."""
+    from hybrid_layer.remote import sockets
+
     return sockets._open
 
 
@@ -382,6 +469,8 @@ def addresses(host: NamedHost) -> Any:
 
 def watch_named_hosts(monkeypatch: Any, looked: Callable[[NamedHost], Any], asked: Callable[[NamedHost], Any]) -> None:
     """Have `looked` called before a name is looked up, and `asked` before its addresses are asked who answers."""
+    from hybrid_layer.remote.named_host import NamedHost
+
     look, who_answers = NamedHost.look, NamedHost._who_answers
 
     def looks(host: NamedHost) -> Any:
@@ -398,6 +487,8 @@ def watch_named_hosts(monkeypatch: Any, looked: Callable[[NamedHost], Any], aske
 
 def when_sentinels_are_asked(monkeypatch: Any, action: Callable[[str], None]) -> None:
     """Have `action` done with the Sentinels' label before they are asked for a master."""
+    from hybrid_layer.remote.sentinel import Sentinels
+
     ask = Sentinels.master
 
     async def act_and_ask(sentinels: Sentinels, service: str) -> Any:
@@ -408,11 +499,15 @@ def when_sentinels_are_asked(monkeypatch: Any, action: Callable[[str], None]) ->
 
 
 def listen_to_sentinels_again_after(monkeypatch: Any, seconds: float) -> None:
+    from hybrid_layer.remote import sentinel_watch
+
     monkeypatch.setattr(sentinel_watch, "_AGAIN", seconds)
 
 
 def before_keeping(monkeypatch: Any, action: Callable[[], Awaitable[None]]) -> None:
     """Have `action` done before a process's keys are renewed on its home shard."""
+    from hybrid_layer.remote.keeper import Keeper
+
     renew_home = Keeper.renew_home
 
     async def act_and_renew(keeper: Keeper) -> None:
@@ -423,10 +518,14 @@ def before_keeping(monkeypatch: Any, action: Callable[[], Awaitable[None]]) -> N
 
 
 def packs_with_hiredis() -> bool:
+    from hybrid_layer.remote import commands
+
     return commands._pack is not None
 
 
 def pack_without_hiredis(monkeypatch: Any) -> None:
+    from hybrid_layer.remote import commands
+
     monkeypatch.setattr(commands, "_pack", None)
 
 
