@@ -36,6 +36,7 @@ def arguments() -> argparse.Namespace:
         "--pin", choices=("together", "apart"), help="keep all processes on one processor, or each on the next one"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures of all rounds")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="run nothing; print what --json has written")
     return parser.parse_args()
 
 
@@ -68,8 +69,25 @@ def _progress(text: str) -> None:
         print(f"\r{text:79.79}\r", end="", file=sys.stderr, flush=True)
 
 
+def show(file: Path) -> None:
+    """The tables of a run that was kept."""
+    everything = json.loads(file.read_text())
+    for facts in (everything["machine"], everything["versions"], everything["scale"]):
+        print(", ".join(f"{key}: {value}" for key, value in facts.items()))
+    print(report.HOW_TO_READ)
+    kept = everything["questions"]
+    asked = [question for question in QUESTIONS if question.key in kept]
+    answers = {question.key: report.from_json(kept[question.key]["contestants"]) for question in asked}
+    for question in asked:
+        print(f"\n{report.table(question, answers[question.key])}")
+    print(f"\n{targets.table(answers)}")
+
+
 def main() -> None:
     options = arguments()
+    if options.show:
+        show(options.show)
+        return
     questions = chosen(options)
     scale = SHORT if options.quick else WHOLE
     scale = replace(scale, rounds=options.rounds or scale.rounds, many=options.many or scale.many)
@@ -106,7 +124,7 @@ def main() -> None:
             "pin": options.pin,
             "questions": {question.key: report.as_json(question, answers[question.key]) for question in questions},
         }
-        options.json.write_text(json.dumps(everything, indent=1) + "\n")
+        options.json.write_text(report.dumps(everything))
 
 
 if __name__ == "__main__":

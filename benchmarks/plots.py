@@ -1,4 +1,4 @@
-"""``python -m benchmarks.plots RESULTS.json DIRECTORY``: one SVG for each question, from what ``--json`` wrote."""
+"""``python -m benchmarks.plots RESULTS.json DIRECTORY [QUESTION ...]``: an SVG each, from what ``--json`` wrote."""
 
 from __future__ import annotations
 
@@ -54,13 +54,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plots", description=__doc__)
     parser.add_argument("results", type=Path, help="what `python -m benchmarks --json` wrote")
     parser.add_argument("directory", type=Path)
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help="by default all")
     options = parser.parse_args()
     mpl.use("svg")
     # The same input gives the same files, and text stays text.
     mpl.rcParams.update({"svg.hashsalt": "hybrid_layer", "svg.fonttype": "none"})
     options.directory.mkdir(parents=True, exist_ok=True)
     for key, question in json.loads(options.results.read_text())["questions"].items():
-        plot(key, question, options.directory / f"{key}.svg")
+        if not options.questions or key in options.questions:
+            plot(key, question, options.directory / f"{key}.svg")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from typing import Any
 
 from benchmarks.questions import Question
-from benchmarks.results import Column, Series
+from benchmarks.results import Column, Sample, Series
 
 NOTHING = "-"
 HOW_TO_READ = """\
@@ -67,6 +68,33 @@ def _align(rows: list[list[str]]) -> list[str]:
         )
         for row in rows
     ]
+
+
+def dumps(everything: dict[str, Any]) -> str:
+    """As JSON, each contestant's answer to a question in a line of its own."""
+    questions = []
+    for key, question in everything["questions"].items():
+        answers = [f"    {json.dumps(name)}: {json.dumps(answer)}" for name, answer in question["contestants"].items()]
+        rest = {name: value for name, value in question.items() if name != "contestants"}
+        head = json.dumps(rest)[:-1]
+        questions.append(f'  {json.dumps(key)}: {head}, "contestants": {{\n' + ",\n".join(answers) + "\n  }}")
+    head = json.dumps({name: value for name, value in everything.items() if name != "questions"}, indent=1)[:-2]
+    return f'{head},\n "questions": {{\n' + ",\n".join(questions) + "\n }\n}\n"
+
+
+def from_json(contestants: dict[str, Any]) -> dict[str, Series]:
+    """The results of one question, from what `as_json` has of its contestants."""
+    results = {}
+    for name, answer in contestants.items():
+        counts = {
+            count: answer[count] for count in ("lost", "twice", "disorder")
+        }  # of all rounds, so told of the first
+        series = results[name] = Series(failures=answer["failures"])
+        for row in answer["rounds"]:
+            figures = {key: value for key, value in row.items() if key != "round"}
+            series.samples[row["round"]] = Sample(figures, **counts)
+            counts = {}
+    return results
 
 
 def as_json(question: Question, results: dict[str, Series]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from hybrid_layer import HybridChannelLayer
 from tests.support.child import Child
 from tests.support.processes import ROOT
+from tests.support.waiting import block_until
 
 STEPS = 20
 
@@ -39,11 +39,13 @@ def worker(request: pytest.FixtureRequest, config: dict[str, Any], tmp_path: Pat
     log = tmp_path / "log"
     child = Child([*celery, "--without-gossip", "--without-mingle"], output=log, environment=environment)
     # Two who declare a queue at once damage each other's files: this broker is for examples.
-    until = time.monotonic() + 60
-    while " ready." not in (log.read_text() if log.exists() else ""):
-        assert child.running, log.read_text()
-        assert time.monotonic() < until, log.read_text()
-        time.sleep(0.05)
+
+    def is_ready() -> bool:
+        text = log.read_text() if log.exists() else ""
+        assert child.running, text
+        return " ready." in text
+
+    block_until(is_ready, "the worker is ready", 60)
     yield environment
     child.signal(signal.SIGKILL)  # its own way to end takes seven seconds
     child.wait(20)

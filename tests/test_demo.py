@@ -20,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.support.demo import EXAMPLE, Demo
 from tests.support.servers import HOST, Server
+from tests.support.waiting import block_any_moment
 
 SECONDS = 30.0
 
@@ -63,7 +64,7 @@ def tab(demo: Demo, name: str, room: str = "lobby", elsewhere: int | None = None
             try:
                 opened = Tab(socket)
             except ConnectionClosed:
-                time.sleep(0.02)
+                block_any_moment(0.04)
                 continue
             yield opened
             return
@@ -260,7 +261,7 @@ def test_with_a_remote_the_chat_depends_on_it_and_comes_back(new_server: Callabl
 
 def test_interrupted_while_it_starts() -> None:
     with Demo() as demo:
-        time.sleep(0.5)
+        block_any_moment(1)
         demo.signal(signal.SIGINT)
         code = demo.wait()
         # Before run.py has set its handlers, the signal is Python's or the kernel's to handle.

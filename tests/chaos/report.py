@@ -36,7 +36,7 @@ class Report:
     def sleep(self, seconds: float) -> None:
         """Sleep, as a measure of how long a process that is ready waits for a processor."""
         until = time.monotonic() + seconds
-        time.sleep(seconds)
+        time.sleep(seconds)  # measures by how much it is longer
         self.late = max(self.late, time.monotonic() - until)
 
     def pause(self, operation: str, whole: float, net: float) -> None:

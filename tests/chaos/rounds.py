@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
 import shutil
@@ -10,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from asgiref.sync import async_to_sync
@@ -23,6 +23,7 @@ from tests.chaos.report import Report
 from tests.chaos.segment import SegmentView
 from tests.chaos.workers import JOBS, NOBODY, Layers, Seat, make_layers
 from tests.chaos.zygote import Zygote
+from tests.support.waiting import succeeds
 
 SURVIVORS = ["web", "reader"]
 VICTIMS = ["web", "web", "web", "reader", "reader", "pusher", "pusher", "grinder", "grinder", "grinder"]
@@ -155,16 +156,11 @@ class _Round:
         layer = self.chaos.layers.usual
         last = {"s": NOBODY, "n": 0, "x": b""}
         for channel in self._last_channels():
-            until = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    await layer.send(channel, last)
-                    break
-                except ChannelFull:
-                    if time.monotonic() > until:
-                        self.found.append(f"{channel} stays full")
-                        return
-                    await asyncio.sleep(0.005)
+            try:
+                await succeeds(partial(layer.send, channel, last), ChannelFull, seconds=PATIENCE)
+            except ChannelFull:
+                self.found.append(f"{channel} stays full")
+                return
 
     def _last_channels(self) -> Iterator[str]:
         for life in self.seats:

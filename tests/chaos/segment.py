@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Callable
 
 from asgiref.sync import async_to_sync
@@ -10,6 +10,7 @@ from asgiref.sync import async_to_sync
 from hybrid_layer.ipc import IPCChannelLayer, _core
 from tests.ipc.tools import doorbells
 from tests.support.probe import probe
+from tests.support.waiting import block_until
 
 REAPED_WITHIN = 2.0
 SWEPT_WITHIN = 10.0
@@ -41,10 +42,14 @@ class SegmentView:
 
     def _within(self, seconds: float, left: Callable[[], list[str]]) -> list[str]:
         """What is still there then, although housekeeping is done all the time."""
-        begin = time.monotonic()
-        while left() and time.monotonic() - begin < seconds:
-            async_to_sync(self._housekeep)()
-            time.sleep(0.02)
+
+        def is_tidy() -> bool:
+            if left():
+                async_to_sync(self._housekeep)()
+            return not left()
+
+        with contextlib.suppress(AssertionError):
+            block_until(is_tidy, "all is tidy", seconds)
         return [f"after {seconds} s there are still {what}" for what in left()]
 
     def _in_use(self) -> list[str]:

@@ -7,7 +7,6 @@ import itertools
 import logging
 import os
 import random
-import time
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests.chaos.arena import OWN_CHANNELS, SEATS, Arena, Doing, Ledger, Phase
 from tests.chaos.grinder import grind
 from tests.chaos.journal import Journal, Op, State
 from tests.support.probe import leave_all
+from tests.support.waiting import any_moment, block_any_moment
 
 JOBS = ["jobs.0", "jobs.1", "jobs.2", "fleeting"]
 FLEETING = 3
@@ -129,7 +129,7 @@ class Worker:
         while self.is_working:
             for _ in range(self.random.randint(1, 12)):
                 await self.send_something()
-            await asyncio.sleep(self.random.expovariate(150))
+            await any_moment(0.014, self.random)
 
     # Receiving
 
@@ -137,7 +137,7 @@ class Worker:
         """Until the last message."""
         while await self.receive(op, place, channel, self.random.choice([None, None, None, 0.02])) != NOBODY:
             if channel == JOBS[FLEETING] and self.is_working:
-                await asyncio.sleep(self.random.uniform(0, 4 * BRIEF))
+                await any_moment(4 * BRIEF, self.random)
 
     async def receive(self, op: Op, place: int, channel: str, seconds: float | None) -> int | None:
         """Whose message came; None if none came within the time."""
@@ -175,7 +175,7 @@ class Worker:
             self.journal.end(begun, op, State.DONE, group, own)
             self.doing(Doing.WAITING)
             joined ^= {(group, own)}
-            await asyncio.sleep(self.random.expovariate(40))
+            await any_moment(0.05, self.random)
 
     # Roles
 
@@ -204,7 +204,7 @@ class Worker:
             if self.random.random() < 0.3:
                 place = self.random.randrange(FLEETING)
                 async_to_sync(self.receive)(Op.RECEIVE, place, JOBS[place], 0.02)
-            time.sleep(self.random.expovariate(200))
+            block_any_moment(0.01, self.random)
         self.arena.set_finished(self.seat.number)
 
     def run(self) -> None:

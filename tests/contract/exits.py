@@ -17,6 +17,7 @@ from hybrid_layer.ipc import objects
 from hybrid_layer.loops import leave_pending
 from tests.contract.peers import build
 from tests.support.process_main import Parent
+from tests.support.waiting import at_rest, cancelled, receiving
 
 
 async def use(layer: Any) -> None:
@@ -62,12 +63,9 @@ def waiting_at_the_end(parent: Parent, spec: dict[str, Any], close: bool) -> Non
     layer = build(spec)
 
     async def main() -> None:
-        tasks = [asyncio.create_task(layer.receive(name)) for name in ("normal", await layer.new_channel())]
-        await asyncio.sleep(0.05)
+        tasks = await receiving(layer, "normal", await layer.new_channel())
         if close:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancelled(*tasks)
             await layer.close()
 
     asyncio.run(main())
@@ -78,16 +76,17 @@ def pending_at_the_end(parent: Parent, spec: dict[str, Any], loops: int, closed:
     layer = build(spec)
     alive: list[Any] = []
 
-    async def consume() -> None:
-        await layer.receive(await layer.new_channel())
+    async def consume(name: str) -> None:
+        await layer.receive(name)
 
     async def main() -> None:
-        tasks = [asyncio.create_task(consume()) for _ in range(3)]
+        names = [await layer.new_channel() for _ in range(3)]
+        tasks = [asyncio.create_task(consume(name)) for name in names]
         tasks.append(asyncio.create_task(layer.receive("normal")))
         for task in tasks:
             leave_pending(task)
         alive.extend(tasks)
-        await asyncio.sleep(0.05)
+        await at_rest(layer, *names, "normal")
 
     for _ in range(loops):
         loop = asyncio.new_event_loop()
@@ -132,8 +131,7 @@ def exit_inside(parent: Parent, spec: dict[str, Any]) -> None:
 
     async def main() -> None:
         await use(layer)
-        waiting = asyncio.create_task(layer.receive("normal"))
-        await asyncio.sleep(0.02)
+        (waiting,) = await receiving(layer, "normal")
         del waiting
         raise SystemExit
 
@@ -188,11 +186,9 @@ def tell_shared_memory(parent: Parent, spec: dict[str, Any], close: bool, leave:
 
     async def main() -> None:
         channel = await layer.new_channel()
-        waiting = asyncio.create_task(layer.receive(channel))
-        await asyncio.sleep(0.02)
+        (waiting,) = await receiving(layer, channel)
         seen.update(shared_memory_in_use())
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await cancelled(waiting)
         if leave == "a message":
             await layer.send("normal", {"n": "left behind"})
         elif leave == "a member":
@@ -219,8 +215,7 @@ def tell_and_end(parent: Parent, spec: dict[str, Any]) -> None:
     layer = build(spec)
 
     async def main() -> None:
-        tasks = [asyncio.create_task(layer.receive(name)) for name in ("normal", await layer.new_channel())]
-        await asyncio.sleep(0.1)
+        tasks = await receiving(layer, "normal", await layer.new_channel())
         parent.ready()
         del tasks
 

@@ -16,6 +16,7 @@ from hybrid_layer.exceptions import HybridLayerError
 from tests.contract.peers import build
 from tests.support.forked import WAYS, fork, quiet_forks, wait_for
 from tests.support.process_main import Parent
+from tests.support.waiting import receiving
 
 
 async def exchange(layer: Any) -> None:
@@ -162,8 +163,7 @@ def while_waiting(parent: Parent, spec: dict[str, Any]) -> None:
     async def main() -> None:
         channel = await layer.new_channel()
         for n in range(3):
-            waiting = [asyncio.create_task(layer.receive(name)) for name in (channel, "jobs")]
-            await asyncio.sleep(0.05)
+            waiting = await receiving(layer, channel, "jobs")
             pid = fork(child)
             await asyncio.to_thread(wait_for, pid)
             await layer.send(channel, {"n": n})

@@ -6,10 +6,12 @@ import asyncio
 import importlib
 import itertools
 import logging
+from functools import partial
 from typing import Any
 
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import at_rest, receiving, succeeds
 
 
 def build(spec: dict[str, Any]) -> Any:
@@ -19,7 +21,7 @@ def build(spec: dict[str, Any]) -> Any:
 
 
 class OtherProcess:
-    """A layer in another process, with the methods of a layer, and `warnings`: what it logged.
+    """A layer in another process, with the methods of a layer, `warnings`, what it logged, and `at_rest`, to wait for.
 
     Calls run there concurrently, in one event loop.
 
@@ -30,7 +32,7 @@ class OtherProcess:
         self.process = process
         self._numbers = itertools.count()
         self._pending: dict[int, asyncio.Future[Any]] = {}
-        self._pump: asyncio.Task[None] | None = None
+        self.pump: asyncio.Task[None] | None = None
         self.has_ended = False
 
     def __getattr__(self, method: str) -> Any:
@@ -38,8 +40,8 @@ class OtherProcess:
             number = next(self._numbers)
             answer = self._pending[number] = asyncio.get_running_loop().create_future()
             self.process.send((number, method, args))
-            if self._pump is None or self._pump.done():
-                self._pump = asyncio.create_task(self._hand_out_answers())
+            if self.pump is None or self.pump.done():
+                self.pump = asyncio.create_task(self._hand_out_answers())
             return await answer
 
         return call
@@ -101,10 +103,15 @@ async def serve_one(parent: Parent, spec: dict[str, Any]) -> None:
     warnings = Warnings()
     logging.getLogger("hybrid_layer").addHandler(warnings)
 
+    async def texts() -> list[str]:
+        return warnings.texts
+
+    calls: dict[str, Any] = {"warnings": texts, "at_rest": partial(at_rest, layer)}
+
     async def answer(number: int, method: str, args: tuple[Any, ...]) -> None:
         try:
             async with asyncio.timeout(5):
-                value = warnings.texts if method == "warnings" else await getattr(layer, method)(*args)
+                value = await calls.get(method, getattr(layer, method, None))(*args)
         except Exception as error:  # noqa: BLE001  # whatever it is, the test is told
             value = error if error.args else type(error)(str(error))
         parent.send((number, value))
@@ -134,8 +141,7 @@ async def read(parent: Parent, spec: dict[str, Any], channel: str | None = None)
     layer = build(spec)
     if channel is None:
         channel = await layer.new_channel()
-        reading = asyncio.create_task(layer.receive(channel))
-        await asyncio.sleep(0.02)
+        (reading,) = await receiving(layer, channel)
         parent.ready(channel)
         numbers = [(await reading)["n"]]
     else:
@@ -153,12 +159,7 @@ async def write(parent: Parent, spec: dict[str, Any], channel: str, numbers: lis
     parent.ready()
     await asyncio.to_thread(parent.receive)
     for n in numbers:
-        while True:
-            try:
-                await layer.send(channel, {"type": "number", "n": n})
-                break
-            except layer.ChannelFull:
-                await asyncio.sleep(0.001)
+        await succeeds(partial(layer.send, channel, {"type": "number", "n": n}), layer.ChannelFull)
     await layer.close()
 
 
@@ -189,7 +190,7 @@ async def member(parent: Parent, spec: dict[str, Any], group: str, members: int)
         return numbers[:-1]
 
     reading = [asyncio.create_task(read_one(channel)) for channel in channels]
-    await asyncio.sleep(0.02)
+    await at_rest(layer, *channels)
     parent.ready(channels)
     got = await asyncio.gather(*reading)
     await layer.close()

@@ -13,7 +13,8 @@ import random
 import pytest
 
 from tests.contract.conftest import LayerMaker
-from tests.contract.tools import CancelledAt, as_coroutine, cancel, counted, eventually, new_channel, receive, settle
+from tests.contract.tools import CancelledAt, as_coroutine, cancel, counted, new_channel, receive
+from tests.support.waiting import any_moment, at_rest, turns, wait_until
 
 kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 late_or_not = pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
@@ -43,8 +44,7 @@ async def test_at_each_await(make_layer: LayerMaker, kind: str, late: bool) -> N
             call = CancelledAt(layer.receive(channel), step, late)
             task = asyncio.create_task(as_coroutine(call))
             if turns_before_send is not None:
-                for _ in range(turns_before_send):
-                    await asyncio.sleep(0)
+                await turns(turns_before_send)
                 await layer.send(channel, {"n": sent})
             sent += 1
             got = await result_of(task)
@@ -62,12 +62,11 @@ async def test_after_each_number_of_turns(make_layer: LayerMaker, kind: str) -> 
     channel = await new_channel(layer, kind)
     received: list[int] = []
     sent = 0
-    for turns in list(range(25)) * 4:
+    for number in list(range(25)) * 4:
         task = asyncio.create_task(layer.receive(channel))
         sending = asyncio.create_task(layer.send(channel, {"n": sent}))
         sent += 1
-        for _ in range(turns):
-            await asyncio.sleep(0)
+        await turns(number)
         task.cancel()
         received += await result_of(task)
         await sending
@@ -91,10 +90,9 @@ async def test_ten_thousand_times(make_layer: LayerMaker, kind: str, reading: in
     async def read_and_give_up() -> None:
         nonlocal cancelled
         task = asyncio.create_task(layer.receive(channel))
-        for _ in range(dice.randrange(6)):
-            await asyncio.sleep(0)
+        await turns(dice.randrange(6))
         if dice.random() < 0.02:
-            await asyncio.sleep(dice.random() * 0.002)
+            await any_moment(0.002, dice)
         task.cancel()
         try:
             received.append((await task)["n"])
@@ -113,7 +111,7 @@ async def test_ten_thousand_times(make_layer: LayerMaker, kind: str, reading: in
             if sent - len(received) < 50:
                 await layer.send(channel, {"n": sent})
                 sent += 1
-            await asyncio.sleep(0.001 if sent % 20 == 0 else 0)
+            await any_moment(0.002 if sent % 20 == 0 else 0, dice)
 
     await asyncio.gather(sender(), *(reader() for _ in range(reading)))
     while len(received) < sent:
@@ -138,7 +136,7 @@ async def test_wait_for_with_timeouts_around_the_arrival(make_layer: LayerMaker,
     for sent in range(150):
 
         async def send_later(number: int = sent) -> None:
-            await asyncio.sleep(dice.random() * 0.003)
+            await any_moment(0.003, dice)
             await layer.send(channel, {"n": number})
 
         sending = asyncio.create_task(send_later())
@@ -169,20 +167,20 @@ async def test_waiters_leave_nothing_behind(make_layer: LayerMaker, kind: str) -
     channel = await new_channel(layer, kind)
     for _ in range(20):
         waiting = [asyncio.create_task(layer.receive(channel)) for _ in range(50)]
-        await asyncio.sleep(0)
+        await turns()
         for task in waiting:
             task.cancel()
         results = await asyncio.gather(*waiting, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in results)
     last = asyncio.create_task(receive(layer, channel, seconds=1))
-    await settle()
+    await at_rest(layer, channel)
     await layer.send(channel, {"n": 1})
     assert (await last)["n"] == 1
 
     async def few_tasks() -> bool:  # the layer may keep some of its own, not one for each waiter
         return len(asyncio.all_tasks()) < 10
 
-    await eventually(few_tasks)
+    await wait_until(few_tasks, "hardly any tasks are left")
 
 
 @kinds

@@ -12,7 +12,8 @@ import pytest
 from channels.exceptions import ChannelFull
 
 from tests.contract.conftest import LayerMaker
-from tests.contract.tools import assert_silent, cancel, counted, eventually, new_channel, receive, settle
+from tests.contract.tools import assert_silent, cancel, counted, new_channel, receive
+from tests.support.waiting import at_rest, outlive, receiving, until, wait_until
 
 kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 
@@ -104,14 +105,14 @@ async def test_unread_message_expires(make_layer: LayerMaker) -> None:
     channels = await both_kinds(layer)
     for channel in channels:
         await layer.send(channel, {"n": 1})
-    await asyncio.sleep(0.35)
+    await outlive(0.3)
 
     async def are_found() -> bool:
         for channel in channels:  # who reads finds them, a remote's reader in its own time
             await assert_silent(layer, channel, 0.05)
         return await counted(layer, "expired") >= 2
 
-    await eventually(are_found)
+    await wait_until(are_found, "both messages are counted as expired")
     assert await counted(layer, "expired") == 2
     for channel in channels:
         await layer.send(channel, {"n": 2})
@@ -124,7 +125,7 @@ async def test_message_lives_until_its_expiry(make_layer: LayerMaker) -> None:
     channels = await both_kinds(layer)
     for channel in channels:
         await layer.send(channel, {"n": 1})
-    await asyncio.sleep(0.5)
+    await until(time.monotonic() + 0.5)
     for channel in channels:
         assert (await receive(layer, channel))["n"] == 1
 
@@ -136,7 +137,7 @@ async def test_expired_messages_before_a_living_one(make_layer: LayerMaker) -> N
     for channel in channels:
         for n in range(10):
             await layer.send(channel, {"n": n})
-    await asyncio.sleep(0.45)
+    await outlive(0.4)
     for channel in channels:
         await layer.send(channel, {"n": "living"})
         assert (await receive(layer, channel))["n"] == "living"
@@ -152,7 +153,7 @@ async def test_each_message_has_its_own_expiry(make_layer: LayerMaker) -> None:
         for n in range(10):
             sent.append(time.monotonic())
             await layer.send(channel, {"n": n})
-            await asyncio.sleep(0.05)
+            await until(sent[-1] + 0.05)
         asked = time.monotonic()
         first = (await receive(layer, channel))["n"]
         # A server keeps its own clock, which is known to a few milliseconds.
@@ -166,11 +167,11 @@ async def test_expired_messages_take_no_capacity(make_layer: LayerMaker) -> None
     channels = await bounded_kinds(make_layer, layer)
     for channel in channels:
         assert await room(layer, channel) == 5
-    await asyncio.sleep(0.45)
+    await outlive(0.4)
     for channel in channels:
         assert await room(layer, channel) == 5
         await layer.group_add("group", channel)
-    await asyncio.sleep(0.45)
+    await outlive(0.4)
     await layer.group_send("group", {"n": "to the group"})
     for channel in channels:
         assert (await receive(layer, channel))["n"] == "to the group"
@@ -181,11 +182,11 @@ async def test_message_taken_in_by_its_process_expires_there(make_layer: LayerMa
     layer = make_layer(expiry=0.5)
     awaited, other = await layer.new_channel(), await layer.new_channel()
     waiting = asyncio.create_task(receive(layer, awaited))
-    await settle()
+    await at_rest(layer, awaited)
     await layer.send(other, {"n": 1})
     await layer.send(awaited, {"n": 2})
     assert (await waiting)["n"] == 2
-    await asyncio.sleep(0.55)
+    await outlive(0.5)
     await layer.send(other, {"n": 3})
     assert (await receive(layer, other))["n"] == 3
     assert await counted(layer, "expired") == 1
@@ -199,7 +200,7 @@ async def test_expired_messages_take_no_memory(make_layer: LayerMaker) -> None:
     for round_ in range(3):
         for n in range(25):  # about 1.5 MB; twice as much does not fit
             await layer.send(f"round.{round_}.channel.{n}", {"text": text})
-        await asyncio.sleep(0.4)
+        await outlive(0.3)
 
 
 @pytest.mark.one_loop
@@ -207,7 +208,7 @@ async def test_reader_that_waited_longer_than_expiry(make_layer: LayerMaker) -> 
     layer = make_layer(expiry=0.4)
     channels = await both_kinds(layer)
     waiting = [asyncio.create_task(receive(layer, channel)) for channel in channels]
-    await asyncio.sleep(0.6)
+    await outlive(0.4)
     for channel in channels:
         await layer.send(channel, {"n": channel})
     assert [message["n"] for message in await asyncio.gather(*waiting)] == channels
@@ -243,7 +244,7 @@ async def test_clock_set_back_keeps_nothing_alive(make_layer: LayerMaker, set_cl
         await layer.group_add("group", channel)
         await layer.send(channel, {"n": 1})
     set_clock(-7200)
-    await asyncio.sleep(0.35)
+    await outlive(0.3)
     await layer.group_send("group", {"n": 2})
     for channel in channels:
         await assert_silent(layer, channel, 0.05)
@@ -263,7 +264,7 @@ async def test_the_senders_policy_holds(make_layer: LayerMaker) -> None:
             await small.send(channel, {"n": "too many for me"})
         await hasty.send(channel, {"n": "hasty"})
         await reader.send(channel, {"n": 10})
-    await asyncio.sleep(0.25)
+    await outlive(0.2)
     for channel in channels:
         assert [(await receive(reader, channel))["n"] for _ in range(11)] == list(range(11))
 
@@ -274,7 +275,7 @@ async def test_the_senders_group_expiry_holds(make_layer: LayerMaker) -> None:
     mine, theirs = await patient.new_channel(), await hasty.new_channel()
     await patient.group_add("group", mine)
     await hasty.group_add("group", theirs)
-    await asyncio.sleep(0.3)
+    await outlive(0.2)
     await hasty.group_send("group", {"n": 1})
     assert (await receive(patient, mine))["n"] == 1
     await assert_silent(hasty, theirs)
@@ -295,16 +296,15 @@ async def test_capacity_counts_what_is_unread_only(make_layer: LayerMaker, kind:
 async def test_closed_reader_does_not_keep_messages_from_expiring(make_layer: LayerMaker) -> None:
     layer = make_layer(expiry=0.4)
     channel = await layer.new_channel()
-    reading = asyncio.create_task(layer.receive(channel))
-    await settle()
+    (reading,) = await receiving(layer, channel)
     await cancel(reading)
     for n in range(5):
         await layer.send(channel, {"n": n})
-    await asyncio.sleep(0.45)
+    await outlive(0.4)
     await layer.send(channel, {"n": "living"})
     assert (await receive(layer, channel))["n"] == "living"
 
     async def all_counted() -> bool:
         return await counted(layer, "expired") == 5
 
-    await eventually(all_counted)
+    await wait_until(all_counted, "all that expired are counted")

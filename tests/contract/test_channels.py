@@ -16,13 +16,12 @@ from tests.contract.tools import (
     assert_silent,
     cancel,
     counted,
-    eventually,
     new_channel,
     receive,
     receive_numbers,
     send_numbers,
-    settle,
 )
+from tests.support.waiting import any_moment, at_rest, turns, wait_until
 
 kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 
@@ -44,9 +43,9 @@ async def test_order_while_being_read(make_layer: LayerMaker, kind: str) -> None
     for n in range(300):
         await layer.send(channel, {"n": n})
         if n % 7 == 0:
-            await asyncio.sleep(0)
-        if n % 50 == 49:
-            await settle()
+            await turns()
+        if n % 50 == 25:
+            await at_rest(layer, channel)  # it has caught up
     assert await reading == list(range(300))
 
 
@@ -61,13 +60,13 @@ async def test_each_message_to_one_of_several_readers(make_layer: LayerMaker, ki
             seen.append((me, (await layer.receive(channel))["n"]))
 
     readers = [asyncio.create_task(reader(me)) for me in range(5)]
-    await settle()
+    await at_rest(layer, channel)
     await send_numbers(layer, channel, range(500))
 
     async def all_seen() -> bool:
         return len(seen) >= 500
 
-    await eventually(all_seen)
+    await wait_until(all_seen, "all messages have come")
     for task in readers:
         await cancel(task)
     await assert_silent(layer, channel)
@@ -151,7 +150,7 @@ async def test_longest_waiting_reader_first(make_layer: LayerMaker, kind: str) -
     await until_it_is_read_here(layer, channel)
     for _ in range(5):
         waiting = [asyncio.create_task(receive(layer, channel)) for _ in range(4)]
-        await settle()
+        await at_rest(layer, channel)
         await send_numbers(layer, channel, range(4))
         assert [message["n"] for message in await asyncio.gather(*waiting)] == [0, 1, 2, 3]
 
@@ -162,7 +161,7 @@ async def test_new_reader_queues_behind_the_older_ones(make_layer: LayerMaker, k
     channel = await new_channel(layer, kind)
     await until_it_is_read_here(layer, channel)
     older = asyncio.create_task(receive(layer, channel))
-    await settle()
+    await at_rest(layer, channel)
     sending = asyncio.create_task(layer.send(channel, {"n": 0}))
     newer = asyncio.create_task(receive(layer, channel))
     await sending
@@ -177,7 +176,7 @@ async def test_cancelled_reader_neither_swallows_nor_delays(make_layer: LayerMak
     channel = await new_channel(layer, kind)
     await until_it_is_read_here(layer, channel)
     waiting = [asyncio.create_task(receive(layer, channel)) for _ in range(5)]
-    await settle()
+    await at_rest(layer, channel)
     for index in (0, 2):
         await cancel(waiting[index])
     started = time.monotonic()
@@ -193,7 +192,7 @@ async def test_reader_cancelled_as_its_message_arrives(make_layer: LayerMaker, k
     channel = await new_channel(layer, kind)
     for start in range(0, 200, 2):
         first, second = (asyncio.create_task(receive(layer, channel)) for _ in range(2))
-        await asyncio.sleep(0.001 * (start % 3))
+        await any_moment(0.002)
         await send_numbers(layer, channel, range(start, start + 2))
         first.cancel()
         results = await asyncio.gather(first, return_exceptions=True)
@@ -218,7 +217,7 @@ async def test_busy_channel_does_not_starve_a_quiet_one(make_layer: LayerMaker, 
             if fed - busy_messages < 500:
                 fed += 1
                 await layer.send(busy, {"n": 0})
-            await asyncio.sleep(0)
+            await turns()
 
     async def read() -> None:
         nonlocal busy_messages
@@ -232,7 +231,7 @@ async def test_busy_channel_does_not_starve_a_quiet_one(make_layer: LayerMaker, 
         return busy_messages >= 50
 
     try:
-        await eventually(busy_enough)
+        await wait_until(busy_enough, "the busy channel is read")
         for n in range(5):
             await layer.send(quiet, {"n": n})
             assert (await receive(layer, quiet, seconds=2))["n"] == n
@@ -246,7 +245,7 @@ async def test_many_channels_at_once(make_layer: LayerMaker) -> None:
     layer = make_layer()
     channels = [f"channel.{n}" for n in range(40)] + [await layer.new_channel() for _ in range(40)]
     waiting = {channel: asyncio.create_task(receive(layer, channel)) for channel in channels}
-    await settle(0.1)
+    await at_rest(layer, *channels)
     for channel in reversed(channels):
         await layer.send(channel, {"to": channel})
     for channel, task in waiting.items():

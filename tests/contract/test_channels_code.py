@@ -18,7 +18,8 @@ from channels.worker import Worker
 from django.test import override_settings
 
 from tests.contract.conftest import LayerMaker
-from tests.contract.tools import cancel, counted, receive, receive_numbers, settle
+from tests.contract.tools import cancel, counted, receive, receive_numbers
+from tests.support.waiting import at_rest, turns
 
 
 @pytest.fixture
@@ -152,19 +153,18 @@ async def test_await_many_dispatch_cancels_a_pending_receive(make_layer: LayerMa
         return message
 
     async def dispatch(message: dict[str, int]) -> None:
-        await asyncio.sleep(0)
+        await turns()
 
     sent = 0
-    for turns in range(80):
+    for number in range(80):
         websocket: asyncio.Queue[dict[str, int]] = asyncio.Queue()
         task = asyncio.create_task(await_many_dispatch([websocket.get, from_layer], dispatch))
-        await asyncio.sleep(0)
+        await turns()
         for _ in range(2):
             await layer.send(channel, {"n": sent})
             sent += 1
         websocket.put_nowait({"other": 1})
-        for _ in range(turns % 10):
-            await asyncio.sleep(0)
+        await turns(number % 10)
         started = time.monotonic()
         await cancel(task)
         assert time.monotonic() - started < 1
@@ -174,10 +174,17 @@ async def test_await_many_dispatch_cancels_a_pending_receive(make_layer: LayerMa
 
 
 async def test_closing_is_quick_however_many_wait(layer: Any, make_layer: LayerMaker) -> None:
-    tabs = [WebsocketCommunicator(Chat.as_asgi(), "/") for _ in range(30)]
+    names = []
+
+    class Named(Chat):
+        async def connect(self) -> None:
+            names.append(self.channel_name)
+            await self.accept()
+
+    tabs = [WebsocketCommunicator(Named.as_asgi(), "/") for _ in range(30)]
     for tab in tabs:
         await tab.connect(timeout=5)
-    await settle()
+    await at_rest(layer, *names)
     started = time.monotonic()
     await asyncio.gather(*(tab.disconnect(timeout=5) for tab in tabs))
     assert time.monotonic() - started < 3

@@ -13,6 +13,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from tests.contract.conftest import LayerMaker
+from tests.support.waiting import at_rest, cancelled, turns, wait_until
 
 belonging: contextvars.ContextVar[Any] = contextvars.ContextVar("belonging")
 
@@ -29,9 +30,8 @@ async def use(layer: Any) -> None:
         await send("first" if send == layer.group_send else channel, {"type": "job"})
         assert await layer.receive(channel) == {"type": "job"}
     waiting = asyncio.create_task(layer.receive(name))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    await asyncio.wait([waiting])
+    await turns()
+    await cancelled(waiting)
     await layer.group_add("first", "normal")
     await layer.group_send("first", {"type": "job"})
     assert await layer.receive("normal") == {"type": "job"}
@@ -42,10 +42,12 @@ async def use(layer: Any) -> None:
 
 async def gone(kept: list[weakref.ref[Belonging]]) -> None:
     """Wait until all of them are."""
-    async with asyncio.timeout(10):
-        while [each for each in kept if each() is not None]:  # what ends soon may keep them
-            await asyncio.sleep(0.05)
-            gc.collect()
+
+    def is_gone() -> bool:
+        gc.collect()
+        return all(each() is None for each in kept)
+
+    await wait_until(is_gone, "nothing keeps them, not even what ends soon")
 
 
 @pytest.mark.configurations("each-path")
@@ -89,7 +91,7 @@ async def test_who_waits_goes_on_in_its_own_context(make_layer: LayerMaker) -> N
 
     channels = [name, "normal"]
     tasks = [asyncio.create_task(consumer(channel)) for channel in channels]
-    await asyncio.sleep(0.05)
+    await at_rest(layer, *channels)
     for channel in channels:
         await layer.send(channel, {"type": "on"})
     assert [await task for task in tasks] == channels

@@ -5,7 +5,6 @@ The programs of `exits` run with `python -X dev -W error`, must exit with 0, pri
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from tests.contract.conftest import LayerMaker
 from tests.contract.tools import receive
 from tests.support.loops import LoopKind, run
 from tests.support.processes import Process
+from tests.support.waiting import cancelled, receiving
 
 Spawn = Callable[..., Process]
 
@@ -103,11 +103,9 @@ def test_no_doorbell_is_left_by_a_loop_that_ended(make_layer: LayerMaker, loop: 
     seen: list[str] = []
 
     async def main() -> None:
-        waiting = asyncio.create_task(layer.receive("normal"))
-        await asyncio.sleep(0.02)
+        (waiting,) = await receiving(layer, "normal")
         seen.extend(set(exits.doorbells_in_use()) - set(others))
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await cancelled(waiting)
 
     run(main(), loop=loop)
     assert seen

@@ -13,13 +13,12 @@ from tests.contract.conftest import LayerMaker
 from tests.contract.tools import (
     assert_silent,
     cancel,
-    eventually,
     new_channel,
     receive,
     receive_numbers,
     send_numbers,
-    settle,
 )
+from tests.support.waiting import any_moment, at_rest, receiving, turns, wait_until
 
 kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 
@@ -52,7 +51,7 @@ async def test_flush_of_another_layer_of_the_prefix(make_layer: LayerMaker) -> N
     layer, other = make_layer(), make_layer()
     awaited, buffered = await layer.new_channel(), await layer.new_channel()
     waiting = asyncio.create_task(receive(layer, awaited))
-    await settle()
+    await at_rest(layer, awaited)
     await layer.group_add("group", buffered)
     await layer.send(buffered, {"n": "taken in by the process before the flush"})
     await layer.send(awaited, {"n": 1})
@@ -70,9 +69,8 @@ async def test_waiting_receivers_outlive_a_flush(make_layer: LayerMaker, kind: s
     layer = make_layer()
     channel = await new_channel(layer, kind)
     waiting = [asyncio.create_task(receive(layer, channel)) for _ in range(3)]
-    await settle()
+    await at_rest(layer, channel)
     await layer.flush()
-    await settle(0.05)
     assert not any(task.done() for task in waiting)
     await send_numbers(layer, channel, range(3))
     assert [message["n"] for message in await asyncio.gather(*waiting)] == [0, 1, 2]
@@ -157,8 +155,7 @@ async def use(layer: Any) -> None:
     assert (await receive(layer, "normal"))["n"] == 1
     assert await receive_numbers(layer, channel, 2) == [1, 2]
     await layer.group_discard("group", channel)
-    waiting = [asyncio.create_task(layer.receive(name)) for name in ("normal", channel)]
-    await settle(0.005)
+    waiting = await receiving(layer, "normal", channel)
     for task in waiting:
         await cancel(task)
 
@@ -180,7 +177,7 @@ async def test_close_gives_everything_back_and_the_layer_goes_on(make_layer: Lay
     async def given_back() -> bool:  # a socket is closed a turn of the loop after its transport
         return descriptors() <= before
 
-    await eventually(given_back)
+    await wait_until(given_back, "the descriptors are closed")
 
 
 @kinds
@@ -189,15 +186,14 @@ async def test_nothing_is_lost_by_close(make_layer: LayerMaker, kind: str) -> No
     channel = await new_channel(layer, kind)
     sent = 0
     received: list[int] = []
-    for turns in range(20):
+    for number in range(20):
         waiting = asyncio.create_task(layer.receive(channel))
-        await settle(0.002)
+        await any_moment(0.004)
         for _ in range(3):
             await layer.send(channel, {"n": sent})
             sent += 1
         waiting.cancel()
-        for _ in range(turns % 5):
-            await asyncio.sleep(0)
+        await turns(number % 5)
         try:
             received.append((await waiting)["n"])
         except asyncio.CancelledError:
@@ -213,7 +209,7 @@ async def test_who_waits_outlives_close(make_layer: LayerMaker, kind: str) -> No
     layer = make_layer()
     channel, other = await new_channel(layer, kind), await new_channel(layer, "normal") + "-other"
     waiting = [asyncio.create_task(receive(layer, channel)) for _ in range(2)]
-    await settle(0.02)
+    await at_rest(layer, channel)
     for n in range(2):
         await layer.close()
         await layer.send(other, {"n": 0})  # uses what close() gave back

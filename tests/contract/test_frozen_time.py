@@ -17,6 +17,7 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.timers import sleep
 from tests.contract.conftest import LayerMaker
 from tests.support.servers import Server
+from tests.support.waiting import cancelled, receiving, turns
 
 Freeze = Callable[[], AbstractContextManager[Any]]
 
@@ -83,15 +84,14 @@ def test_nothing_is_lost_or_reordered(make_layer: LayerMaker, freezer: str) -> N
         await stream.start()
         await stream.send(3)
         await stream.receive(0, 1)
-        waiting = asyncio.create_task(layer.receive("awaited"))
-        await asyncio.sleep(0.05)
+        (waiting,) = await receiving(layer, "awaited")
         with freeze():
             await stream.send(3)
             await stream.receive(1, 3)
             await sender.send("awaited", {"n": 0})
             assert await waiting == {"n": 0}
             waiting = asyncio.create_task(layer.receive("awaited"))
-            await sleep(0.1)
+            await sleep(0.1)  # the loop's clock stands, and so would all that waits by it
         await stream.send(3)
         await stream.receive(4, 5)
         await sender.send("awaited", {"n": 1})
@@ -115,7 +115,7 @@ def test_what_is_old_expires_meanwhile(make_layer: LayerMaker, freezer: str) -> 
         with FREEZERS[freezer]():
             for channel in ("normal", name):
                 await layer.send(channel, {"n": "old"})
-            await sleep(0.5)
+            await sleep(0.5)  # longer than the expiry
             for channel in ("normal", name):
                 await layer.send(channel, {"n": "new"})
                 assert await layer.receive(channel) == {"n": "new"}
@@ -137,10 +137,9 @@ def test_a_cancelled_receiver_leaves_what_comes(make_layer: LayerMaker, freezer:
             for _ in range(3):
                 for channel in ("normal", name):
                     waiting = asyncio.create_task(layer.receive(channel))
-                    await sleep(0.02)
-                    waiting.cancel()
-                    await asyncio.wait([waiting])
-            await sleep(0.2)
+                    await sleep(0.02)  # until it waits; what looks again and again would stand still
+                    await cancelled(waiting)
+            await sleep(0.2)  # longer than a pop goes on for nobody
             for channel in ("normal", name):
                 await layer.send(channel, {"n": 1})
         for channel in ("normal", name):
@@ -168,7 +167,7 @@ def test_calls_end_within_the_timeout(make_layer: LayerMaker, stopped_server: Se
             await layer.send("normal", {"n": 1})
         stopped_server.pause()
         begun = [asyncio.create_task(layer.send("normal", {}))]
-        await asyncio.sleep(0)
+        await turns()
         with FREEZERS[freezer]():
             begun.append(asyncio.create_task(layer.send("normal", {})))
             await asyncio.wait(begun)

@@ -11,7 +11,8 @@ from channels.exceptions import ChannelFull
 
 from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError
 from tests.contract.conftest import LayerMaker
-from tests.contract.tools import assert_silent, cancel, counted, eventually, receive, receive_numbers, settle
+from tests.contract.tools import assert_silent, counted, receive, receive_numbers
+from tests.support.waiting import at_rest, outlive, until, wait_until
 
 A_NORMAL_CHANNEL = "a.normal.channel"
 
@@ -40,7 +41,7 @@ async def test_waiting_members(make_layer: LayerMaker) -> None:
     layer = make_layer()
     channels = await members(layer, 10)
     waiting = [asyncio.create_task(receive(layer, channel)) for channel in channels]
-    await settle()
+    await at_rest(layer, *channels)
     await layer.group_send("group", {"n": 1})
     assert [message["n"] for message in await asyncio.gather(*waiting)] == [1] * 10
 
@@ -136,11 +137,12 @@ async def test_a_member_at_capacity_misses_it_and_no_error_is_raised(make_layer:
         async def all_counted(expected: int = before + 3) -> bool:
             return await counted(layer, "full") >= expected
 
-        await eventually(all_counted)  # the hybrid hands a normal channel's message over by way of the machine's inbox
-        await settle(0.05)
-        assert await counted(layer, "full") - before == 3
+        await wait_until(
+            all_counted, "all are counted that did not fit"
+        )  # the hybrid hands a normal channel's message over by way of the machine's inbox
         assert await receive_numbers(layer, channel, 5) == [0, 1, 2, 3, 4]
         await assert_silent(layer, channel, 0.05)
+        assert await counted(layer, "full") - before == 3
         await layer.group_discard("group", channel)
         await layer.group_discard("group", roomy)
 
@@ -149,12 +151,11 @@ async def test_a_normal_channel_member_has_one_reader(make_layer: LayerMaker) ->
     layer = make_layer()
     await layer.group_add("group", A_NORMAL_CHANNEL)
     first, second = (asyncio.create_task(receive(layer, A_NORMAL_CHANNEL)) for _ in range(2))
-    await settle()
+    await at_rest(layer, A_NORMAL_CHANNEL)
     await layer.group_send("group", {"n": 1})
     assert await first == {"n": 1}
-    await settle(0.3)
-    assert not second.done()
-    await cancel(second)
+    await layer.group_send("group", {"n": 2})
+    assert await second == {"n": 2}
 
 
 async def test_direct_and_group_messages_keep_their_order(make_layer: LayerMaker) -> None:
@@ -175,7 +176,7 @@ async def test_direct_and_group_messages_keep_their_order_while_read(make_layer:
     for n in range(200):
         await (layer.send(channel, {"n": n}) if n % 3 else layer.group_send("group", {"n": n}))
         if n % 40 == 0:
-            await settle(0.01)
+            await at_rest(layer, channel)  # it has caught up
     assert await reading == list(range(200))
 
 
@@ -234,9 +235,9 @@ async def test_membership_ends_with_group_expiry_and_not_before(make_layer: Laye
     await layer.group_send("group", {"n": 1})
     for member in (channel, renewed, A_NORMAL_CHANNEL):
         assert (await receive(layer, member))["n"] == 1
-    await asyncio.sleep(started + 0.6 - time.monotonic())
+    await until(started + 0.6)
     await layer.group_add("group", renewed)
-    await asyncio.sleep(started + 1.1 - time.monotonic())
+    await until(started + 1.1)
     await layer.group_send("group", {"n": 2})
     assert (await receive(layer, renewed))["n"] == 2
     for member in (channel, A_NORMAL_CHANNEL):
@@ -248,7 +249,7 @@ async def test_membership_outlives_message_expiry(make_layer: LayerMaker) -> Non
     layer = make_layer(expiry=0.4)
     channel = (await members(layer, 1))[0]
     waiting = asyncio.create_task(receive(layer, channel))
-    await asyncio.sleep(0.9)
+    await outlive(0.8)  # twice
     await layer.group_send("group", {"n": 1})
     assert (await waiting)["n"] == 1
 

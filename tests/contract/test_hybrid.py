@@ -16,9 +16,10 @@ from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, Remote
 from hybrid_layer.remote import RedisChannelLayer
 from tests.contract import exits, peers
 from tests.contract.conftest import LayerMaker
-from tests.contract.tools import assert_silent, counted, eventually, receive, receive_numbers, send_numbers, settle
+from tests.contract.tools import assert_silent, counted, receive, receive_numbers, send_numbers
 from tests.support.processes import Process
 from tests.support.servers import Server, free_port
+from tests.support.waiting import at_rest, outlive, receiving, turns, wait_until
 from tests.support.zygote import FLAGS
 
 Spawn = Callable[..., Process]
@@ -94,14 +95,14 @@ async def test_routes_concern_normal_channels_only(make_layer: LayerMaker, serve
 async def test_routed_channel_keeps_every_promise(make_layer: LayerMaker) -> None:
     layer = make_layer(routes={"jobs": "remote"}, capacity=5, expiry=0.8)
     waiting = asyncio.create_task(receive(layer, "jobs"))
-    await settle()
+    await at_rest(layer, "jobs")
     await layer.send("jobs", {"n": "first"})
     assert (await waiting)["n"] == "first"
     await send_numbers(layer, "jobs", range(5))
     with pytest.raises(layer.ChannelFull, match="jobs"):
         await layer.send("jobs", {"n": "too many"})
     assert await receive_numbers(layer, "jobs", 2) == [0, 1]
-    await asyncio.sleep(0.85)
+    await outlive(0.8)
     await assert_silent(layer, "jobs", 0.05)
     await layer.group_add("group", "jobs")
     await layer.group_add("group", "local.jobs")
@@ -131,7 +132,7 @@ async def assert_local_side_works(layer: Any) -> None:
     await send_numbers(layer, "normal", range(20))
     assert await receive_numbers(layer, "normal", 20) == list(range(20))
     waiting = asyncio.create_task(receive(layer, "normal"))
-    await asyncio.sleep(0)
+    await turns()
     await layer.send("normal", {"n": 1})
     assert (await waiting)["n"] == 1
 
@@ -186,7 +187,7 @@ async def test_remote_frozen(make_layer: LayerMaker) -> None:
             started = time.monotonic()
             await assert_local_side_works(layer)
             longest = max(longest, time.monotonic() - started)
-            await asyncio.sleep(0.01)
+            await turns()
         for name, error, took in await calls:
             assert isinstance(error, RemoteUnavailable), name
             assert str(port) in str(error), name
@@ -202,8 +203,7 @@ async def test_remote_goes_and_comes_back(make_layer: LayerMaker, new_server: Ca
     layer = layer_of(make_layer, [server.url], timeout=1)
     channel = await layer.new_channel()
     await layer.group_add("group", channel)
-    waiting = asyncio.create_task(layer.receive(channel))
-    await settle(0.1)
+    (waiting,) = await receiving(layer, channel)
     await asyncio.to_thread(server.kill)
     await assert_local_side_works(layer)
     with pytest.raises(RemoteUnavailable, match=str(server.port)):
@@ -220,12 +220,12 @@ async def test_remote_goes_and_comes_back(make_layer: LayerMaker, new_server: Ca
         return waiting.done()
 
     # The server came back empty: this process and its membership are unknown there until it has met it again.
-    await eventually(lambda: arrives(layer.send, channel, "back"))
+    await wait_until(lambda: arrives(layer.send, channel, "back"), "the process is reached again")
     assert (await waiting)["n"] == "back"
     message = {"n": "back"}
     while message["n"] == "back":  # of which several may have arrived
         waiting = asyncio.create_task(layer.receive(channel))
-        await eventually(lambda: arrives(layer.group_send, "group", "member again"))
+        await wait_until(lambda: arrives(layer.group_send, "group", "member again"), "it is a member again")
         message = await waiting
     assert message["n"] == "member again"
     await make_layer().flush()
@@ -274,7 +274,7 @@ async def test_normal_channel_in_a_group_reaches_one_reader_once(make_layer: Lay
     for _ in range(2):
         await layer.group_add("group", "jobs")
     waiting = asyncio.create_task(receive(layer, "jobs"))
-    await settle()
+    await at_rest(layer, "jobs")
     for n in range(10):
         await layer.group_send("group", {"n": n})
     assert (await waiting)["n"] == 0

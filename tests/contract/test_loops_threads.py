@@ -17,15 +17,14 @@ from tests.contract.conftest import LayerMaker
 from tests.contract.tools import (
     assert_silent,
     cancel,
-    eventually,
     new_channel,
     receive,
     receive_numbers,
     send_numbers,
-    settle,
 )
 from tests.support.loops import LoopKind, run
 from tests.support.servers import Server
+from tests.support.waiting import any_moment, at_rest, receiving, turns, wait_until
 
 kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 
@@ -103,7 +102,7 @@ async def test_server_loop_eight_sync_threads_and_a_second_loop(make_layer: Laye
         async def all_seen() -> bool:
             return len(seen) + jobs_elsewhere >= 360
 
-        await eventually(all_seen)
+        await wait_until(all_seen, "all messages have come")
         for task in readers:
             await cancel(task)
     assert_complete([n for name, n in seen if name == channel], [*range(8), "loop"])
@@ -176,16 +175,18 @@ async def test_loops_of_two_threads_wait_on_one_channel(make_layer: LayerMaker, 
     with LoopInThread() as other:
         elsewhere = other.start(stoppable("there"))
         here = asyncio.create_task(reader("here"))
-        await settle()
+        await at_rest(layer, channel)
         for n in range(500):
             await layer.send(channel, {"n": n})
             if n % 25 == 0:
-                await asyncio.sleep(0.002)
+                await any_moment(0.004)
 
         async def all_read() -> bool:
             return sum(map(len, shares.values())) == 500
 
-        await eventually(all_read, 20)  # on a busy machine each change of threads takes its 5 ms
+        await wait_until(
+            all_read, "all messages have come", 20
+        )  # on a busy machine each change of threads takes its 5 ms
         done.set()
         await elsewhere
         await cancel(here)
@@ -200,7 +201,8 @@ async def test_each_loop_gets_what_it_waits_for(make_layer: LayerMaker) -> None:
     with LoopInThread() as other:
         elsewhere = other.start(receive_numbers(layer, there, 50))
         waiting = asyncio.create_task(receive_numbers(layer, here, 50))
-        await settle(0.05)
+        await at_rest(layer, here)
+        await other.start(at_rest(layer, there))
         for n in range(50):
             await layer.send(there, {"n": n})
             await layer.send(here, {"n": n})
@@ -216,16 +218,16 @@ async def test_reader_of_one_loop_cancelled_the_other_goes_on(make_layer: LayerM
     with LoopInThread() as other:
         for n in range(10):
             here = asyncio.create_task(receive(layer, channel))
-            await settle(0.01)
+            await at_rest(layer, channel)
             elsewhere = other.start(receive(layer, channel))
-            await settle(0.01)
+            await other.start(at_rest(layer, channel))
             await cancel(here)
             await layer.send(channel, {"n": n})
             assert (await elsewhere)["n"] == n
             task = await other.start(started(receive(layer, channel)))
-            await settle(0.01)
+            await other.start(at_rest(layer, channel))
             here = asyncio.create_task(receive(layer, channel))
-            await settle(0.01)
+            await at_rest(layer, channel)
             await other.start(cancel(task))
             await layer.send(channel, {"n": n})
             assert (await here)["n"] == n
@@ -238,9 +240,9 @@ async def test_reader_of_another_loop_cancelled_as_its_message_arrives(make_laye
     with LoopInThread() as other:
         for n in range(100):
             task = await other.start(started(receive(layer, channel)))
-            await settle(0.001 * (n % 3))
+            await any_moment(0.002)
             here = asyncio.create_task(receive(layer, channel))
-            await asyncio.sleep(0)
+            await turns()
             cancelling = other.start(cancel(task))
             await layer.send(channel, {"n": n})
             await cancelling
@@ -271,7 +273,7 @@ def test_loop_that_ended_without_farewell(make_layer: LayerMaker, kind: str) -> 
         # Its connections are open then: asyncio itself complains of one that is just being opened.
         loop.run_until_complete(send_and_receive())
         task = loop.create_task(layer.receive(channel))
-        loop.run_until_complete(asyncio.sleep(0.02))
+        loop.run_until_complete(at_rest(layer, channel))
         loop.close()
         # As a killed thread would leave it. It is kept, and kept quiet: asyncio would complain of the test.
         leave_pending(task)
@@ -297,8 +299,7 @@ def test_loop_that_was_cancelled_from_outside(make_layer: LayerMaker, kind: str)
     channel = run(new_channel(layer, kind))
 
     async def leave_it_waiting() -> asyncio.Task[Any]:
-        task = asyncio.create_task(layer.receive(channel))
-        await settle(0.01)
+        (task,) = await receiving(layer, channel)
         return task
 
     for n in range(10):

@@ -11,7 +11,8 @@ import pytest
 
 from hybrid_layer.exceptions import HybridLayerError, InvalidName
 from tests.contract.conftest import LayerMaker
-from tests.contract.tools import counted, receive, settle
+from tests.contract.tools import counted, receive
+from tests.support.waiting import at_rest
 
 # What is checked and encoded is so before a transport has it: one loop and each path are enough.
 pytestmark = [pytest.mark.configurations("each-path"), pytest.mark.one_loop]
@@ -145,8 +146,9 @@ async def test_receive_with_the_part_up_to_the_mark_gets_any_of_it(make_layer: L
 async def test_waiting_with_the_part_up_to_the_mark(make_layer: LayerMaker) -> None:
     layer = make_layer()
     channel = await layer.new_channel("other")
-    waiting = asyncio.create_task(receive(layer, channel[: channel.index("!") + 1]))
-    await settle()
+    part = channel[: channel.index("!") + 1]
+    waiting = asyncio.create_task(receive(layer, part))
+    await at_rest(layer, part)
     await layer.send(channel, {"n": 1})
     assert (await waiting)["n"] == 1
 

@@ -18,12 +18,11 @@ from tests.contract.tools import (
     assert_silent,
     cancel,
     counted,
-    eventually,
     receive,
     receive_numbers,
     send_numbers,
-    settle,
 )
+from tests.support.waiting import at_rest, turns, wait_until
 
 
 async def test_receive_on_an_unknown_process_is_refused_at_once(make_layer: LayerMaker) -> None:
@@ -71,14 +70,18 @@ async def test_made_in_one_loop_awaited_in_another_thread(make_layer: LayerMaker
 
     def other_thread() -> None:
         async def main() -> None:
-            received.extend(await receive_numbers(layer, channel, 3))
+            reading = asyncio.create_task(receive_numbers(layer, channel, 3))
+            await at_rest(layer, channel)
+            waits.set()
+            received.extend(await reading)
             await layer.close()
 
         asyncio.run(main())
 
+    waits = threading.Event()
     thread = threading.Thread(target=other_thread)
     thread.start()
-    await settle(0.1)
+    assert await asyncio.to_thread(waits.wait, 10)
     await send_numbers(layer, channel, range(3))
     await asyncio.to_thread(thread.join, 5)
     assert received == [0, 1, 2]
@@ -114,7 +117,7 @@ async def test_slow_consumer_costs_only_itself(make_layer: LayerMaker, caplog: p
             received.append((await layer.receive(quick))["n"])
 
     reading = asyncio.create_task(read())
-    await settle()
+    await at_rest(layer, quick)
     for n in range(50):
         await layer.send(slow, {"n": n})
         await layer.send(quick, {"n": n})
@@ -122,7 +125,7 @@ async def test_slow_consumer_costs_only_itself(make_layer: LayerMaker, caplog: p
         async def taken_in(count: int = n + 1) -> bool:
             return len(received) == count
 
-        await eventually(taken_in)
+        await wait_until(taken_in, "the quick one has its message")
     await cancel(reading)
     assert received == list(range(50))
     assert await counted(layer, "slow") == 40
@@ -144,7 +147,7 @@ async def test_buffers_of_closed_consumers_expire_and_are_freed(make_layer: Laye
             await layer.receive(living)
 
     reading = asyncio.create_task(read())
-    await settle()
+    await at_rest(layer, living)
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -156,7 +159,7 @@ async def test_buffers_of_closed_consumers_expire_and_are_freed(make_layer: Laye
             # More than these expire if the reader is held up for longer than the expiry.
             return not await grown_by(before, 1_000_000) and await counted(layer, "expired") >= 150
 
-        await eventually(freed)
+        await wait_until(freed, "what expired is freed")
     finally:
         tracemalloc.stop()
     await cancel(reading)
@@ -177,7 +180,7 @@ async def test_closing_a_consumer_leaves_no_state(make_layer: LayerMaker) -> Non
         channel = await layer.new_channel()
         await layer.group_add("room", channel)
         waiting = asyncio.create_task(layer.receive(channel))
-        await asyncio.sleep(0)
+        await turns()
         await cancel(waiting)
         await layer.group_discard("room", channel)
 

@@ -14,9 +14,10 @@ from hybrid_layer.exceptions import HybridLayerError
 from tests.contract import peers
 from tests.contract.conftest import LayerMaker
 from tests.contract.peers import OtherProcess
-from tests.contract.tools import assert_silent, cancel, counted, eventually, receive, receive_numbers, settle
+from tests.contract.tools import assert_silent, cancel, counted, receive, receive_numbers
 from tests.support import processes
 from tests.support.processes import Process
+from tests.support.waiting import any_moment, at_rest, outlive, wait_until
 
 Spawn = Callable[..., Process]
 
@@ -199,7 +200,7 @@ async def test_channel_of_a_process_that_is_gone(make_layer: LayerMaker, start: 
         await layer.send(theirs, {"n": "nobody is there"})  # succeeds
         return await counted(layer, "dead") > 0
 
-    await eventually(is_counted)
+    await wait_until(is_counted, "the dead member is counted")
 
 
 @pytest.mark.one_loop
@@ -221,7 +222,7 @@ async def test_dead_members_stop_costing_anything(make_layer: LayerMaker, start:
         after = await layer.statistics()
         return all(before[key] == after[key] for key in ("dead", "full", "expired"))
 
-    await eventually(is_cheap_again)
+    await wait_until(is_cheap_again, "dead members cost nothing any more")
 
 
 @pytest.mark.one_loop
@@ -229,14 +230,14 @@ async def test_message_goes_on_to_a_living_reader(make_layer: LayerMaker, start:
     """A process that is killed while it waits holds nothing up."""
     layer, first = make_layer(), await start()
     doomed = asyncio.create_task(first.receive("jobs"))
-    await settle(0.1)
+    await first.at_rest("jobs")
     mine = asyncio.create_task(receive(layer, "jobs"))
-    await settle(0.1)
+    await at_rest(layer, "jobs")
     await first.kill()
     await layer.send("jobs", {"n": 1})
     assert (await mine)["n"] == 1
     with pytest.raises(AssertionError):  # its process ended before it answered
-        await asyncio.wait_for(asyncio.gather(doomed, first._pump), 5)
+        await asyncio.wait_for(asyncio.gather(doomed, first.pump), 5)
 
 
 @pytest.mark.one_loop
@@ -247,14 +248,14 @@ async def test_flush_by_another_process(make_layer: LayerMaker, start: Start) ->
     for channel in (buffered, theirs):
         await other.group_add("room", channel)
     waiting = asyncio.create_task(receive(layer, awaited))
-    await settle()
+    await at_rest(layer, awaited)
     await layer.send(buffered, {"n": "taken in by this process"})
     await layer.send(awaited, {"n": 1})
     assert (await waiting)["n"] == 1
     await layer.send("jobs", {"n": "old"})
     await layer.send(theirs, {"n": "old"})
     waiting_for_job = asyncio.create_task(receive(layer, awaited))
-    await settle()
+    await at_rest(layer, awaited)
     await other.flush()
     await layer.group_send("room", {"n": "nobody is a member"})
     await layer.send(buffered, {"n": 2})
@@ -293,7 +294,7 @@ async def test_the_senders_policy_holds_between_processes(make_layer: LayerMaker
         with pytest.raises(layer.ChannelFull):
             await layer.send(channel, {"n": "too many for me"})
         await other.send(channel, {"n": "short-lived"})
-    await asyncio.sleep(0.5)
+    await outlive(0.3)
     for n in range(3):
         for channel in bounded:
             assert (await other.receive(channel))["n"] == n
@@ -326,7 +327,7 @@ async def test_readers_in_two_processes_come_and_go(make_layer: LayerMaker, star
             try:
                 seen.append((await asyncio.wait_for(layer.receive("jobs"), 0.003))["n"])
             except TimeoutError:
-                await asyncio.sleep(0.001)
+                await any_moment(0.002)
 
     async def theirs() -> None:
         while True:
@@ -336,19 +337,19 @@ async def test_readers_in_two_processes_come_and_go(make_layer: LayerMaker, star
     for n in range(300):
         await layer.send("jobs", {"n": n})
         if n % 10 == 0:
-            await asyncio.sleep(0.002)
+            await any_moment(0.004)
 
     async def all_seen() -> bool:
         return len(seen) >= 300
 
-    await eventually(all_seen)
+    await wait_until(all_seen, "all messages have come")
     await cancel(readers[0])
     await layer.send("jobs", {"n": 300})
 
     async def last_seen() -> bool:
         return len(seen) >= 301
 
-    await eventually(last_seen)
+    await wait_until(last_seen, "the last message has come")
     readers[1].cancel()
     assert sorted(seen) == list(range(301))
     await other.kill()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -43,23 +42,10 @@ async def new_channel(layer: Any, kind: str) -> str:
     return "a.normal.channel" if kind == "normal" else await layer.new_channel()
 
 
-async def settle(seconds: float = 0.02) -> None:
-    """Let the coroutines that were just started come to wait, on a server too."""
-    await asyncio.sleep(seconds)
-
-
 async def counted(layer: Any, key: str) -> int:
     """One of the layer's statistics."""
     value: int = (await layer.statistics())[key]
     return value
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = SOON) -> None:
-    """Wait until `condition` holds."""
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline, f"did not become true within {seconds} s"
-        await asyncio.sleep(0.02)
 
 
 async def cancel(task: asyncio.Task[Any]) -> None:

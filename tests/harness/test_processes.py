@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from django.conf import settings
 from tests.support.process_main import Parent
 from tests.support.processes import Process, ProcessFailed
 from tests.support.processes import spawn as spawn_directly
+from tests.support.waiting import block_until
 
 Spawn = Callable[..., Process]
 
@@ -61,14 +61,14 @@ def fail(parent: Parent) -> None:
 def leave_a_child(parent: Parent) -> int:
     pid = os.fork()
     if pid == 0:
-        time.sleep(60)
+        signal.pause()
         os._exit(0)
     return pid
 
 
 def wait_forever(parent: Parent) -> None:
     parent.ready()
-    time.sleep(60)
+    signal.pause()
 
 
 def test_values_go_both_ways(spawn: Spawn) -> None:
@@ -146,10 +146,7 @@ def test_kill_ends_it_there_and_then(spawn: Spawn) -> None:
 
 def test_a_process_that_ended_cannot_be_killed(spawn: Spawn) -> None:
     process = spawn(echo, 1)
-    deadline = time.monotonic() + 5
-    while process.running:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    block_until(lambda: not process.running, "it has ended")
     with pytest.raises(ProcessFailed, match="code 0 instead of -15"):
         process.kill(signal.SIGTERM)
 
@@ -212,7 +209,7 @@ def test_processes_end_with_a_run_that_is_killed() -> None:
         assert run.stdout is not None
         pid = int(run.stdout.readline())
         run.kill()
-    deadline = time.monotonic() + 5
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, f"process {pid} is still there"
-        time.sleep(0.01)
+    block_until(
+        lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE,
+        f"process {pid} has ended",
+    )

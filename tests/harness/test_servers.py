@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import redis
 
 from tests.support.servers import KINDS, Kind, Server, ServerError, free_port, start_server
+from tests.support.waiting import block_until
 
 
 @pytest.fixture(params=KINDS)
@@ -124,7 +124,8 @@ def test_servers_end_with_an_interpreter_that_forgot_them() -> None:
 
 
 def _wait_until_gone(pid: int, directory: Path) -> None:
-    deadline = time.monotonic() + 5
-    while directory.exists() or (psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE):
-        assert time.monotonic() < deadline, f"server {pid} or {directory} is still there"
-        time.sleep(0.01)
+    def is_gone() -> bool:
+        has_ended = not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return has_ended and not directory.exists()
+
+    block_until(is_gone, f"server {pid} and {directory} are gone")

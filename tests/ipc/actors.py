@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from hybrid_layer.ipc import IPCChannelLayer
 from tests.ipc.tools import layer_of
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import turns, until
 
 SECONDS = 20.0
 BRIEF = 0.001
@@ -46,13 +48,13 @@ class Hands:
             await self._brief.send(channel, {"n": -1})
         except ChannelFull:
             return False
-        await asyncio.sleep(2 * BRIEF)
+        await until(time.monotonic() + 2 * BRIEF)
         return True
 
     async def receive(self, number: int, channel: str) -> None:
         """Begin to; `arrived` and `cancel` tell what comes of it."""
         self._receiving[number] = asyncio.create_task(self._layer.receive(channel))
-        await asyncio.sleep(0)
+        await turns()
 
     async def arrived(self) -> dict[int, int]:
         """What came since the last time."""

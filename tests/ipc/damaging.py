@@ -22,6 +22,7 @@ from tests.contract.peers import Warnings
 from tests.ipc.tools import layer_of
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import any_moment, block_until, cancelled
 
 Spawn = Callable[..., Process]
 PAGE = 4096
@@ -57,17 +58,17 @@ class User:
                 message = await self.layer.receive(channel)
             except ALLOWED as error:
                 self.errors[type(error).__name__] += 1
-                await asyncio.sleep(0.01)
+                await any_moment(0.02)
             except Exception:  # noqa: BLE001  # told to the test
                 self.unexpected.append(traceback.format_exc())
-                await asyncio.sleep(0.1)
+                await any_moment(0.2)
             else:
                 if "probe" in message:
                     self.parent.send((message.get("to", kind), message["probe"]))
 
     async def traffic(self, peers: list[str], rng: random.Random) -> None:
         while True:
-            await asyncio.sleep(0.001)
+            await any_moment(0.002)
             message = {"body": "x" * (rng.choice([10, 100, 1000]) if rng.randrange(50) else 70_000)}
             steps: list[tuple[Any, ...]] = [
                 ("send", rng.choice(peers), message),
@@ -104,9 +105,7 @@ async def use(parent: Parent, prefix: str, seed: int) -> None:
                 await user.call("send", peer, {"probe": value, "to": "own"})
             await user.call("group_send", "group", {"probe": value, "to": "group"})
             await user.call("send", "normal", {"probe": value, "to": "normal"})
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await cancelled(*tasks)
     story = {
         "errors": dict(user.errors),
         "unexpected": user.unexpected,
@@ -141,15 +140,20 @@ class Users:
         self._probes += 1
         self.processes[self._probes % len(self.processes)].send(("probe", self._probes))
         missing = {(n, kind) for n in range(len(self.processes)) for kind in ("own", "group")} | {(-1, "normal")}
-        until = time.monotonic() + 0.5
-        while missing and time.monotonic() < until:
+
+        def have_come() -> bool:
             for n, process in enumerate(self.processes):
                 while process.has_news():
                     kind, probe = process.receive()
                     if probe == self._probes:
                         missing.discard((-1 if kind == "normal" else n, kind))
-            time.sleep(0.001)
-        return not missing
+            return not missing
+
+        try:
+            block_until(have_come, "a message has come to each", 0.5)
+        except AssertionError:
+            return False  # it may have been damaged
+        return True
 
     def end(self) -> list[dict[str, Any]]:
         """What each process has to tell."""
@@ -190,15 +194,16 @@ def damage(path: Path, rng: random.Random) -> str:
 
 def _opened(path: Path) -> int:
     """Processes that move to a new segment remove the old one first, and give the new one its size last."""
-    until = time.monotonic() + 5
-    while True:
+
+    def has_size() -> bool:
         with contextlib.suppress(FileNotFoundError):
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            if os.fstat(fd).st_size > 0:
-                return fd
-            os.close(fd)
-        assert time.monotonic() < until, path
-        time.sleep(0.002)
+            return path.stat().st_size > 0
+        return False
+
+    while True:
+        block_until(has_size, f"there is a {path}")
+        with contextlib.suppress(FileNotFoundError):  # it has just been removed again
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import at_rest, outlive
 
 Spawn = Callable[..., Process]
 
@@ -124,8 +125,9 @@ async def use_and_leave(parent: Parent, prefix: str, leave: str) -> None:
     own = await layer.new_channel()
     await layer.group_add("group", own)
     await layer.send(own, {"n": 1})
-    await asyncio.sleep(0.05)
-    if not expired:
+    if expired:
+        await outlive(0.01)
+    else:
         assert (await layer.receive(own))["n"] == 1
 
 
@@ -224,7 +226,7 @@ def test_layer_collected_while_another_attaches(prefix: str, monkeypatch: pytest
     async def main() -> None:
         assert await receive(layer, "a") == 1
         waiting = asyncio.create_task(receive(layer, "a"))
-        await asyncio.sleep(0.05)
+        await at_rest(layer, "a")
         await layer.send("a", {"n": 2})
         assert await waiting == 2
 

@@ -21,7 +21,6 @@ from hybrid_layer.ipc.machine import LocalMachine
 from tests.ipc.damaging import PAGE, Users, damage, writable
 from tests.ipc.tools import (
     check,
-    eventually,
     inode_of,
     layer_of,
     receive,
@@ -31,6 +30,7 @@ from tests.ipc.tools import (
 from tests.support.loops import run
 from tests.support.probe import probe, sends, set_sends
 from tests.support.processes import Process
+from tests.support.waiting import block_any_moment, block_until, wait_until
 
 Spawn = Callable[..., Process]
 
@@ -45,7 +45,7 @@ def test_random_bytes(prefix: str, spawn: Spawn, is_busy: bool) -> None:
         users.await_recovery(10)
         for _ in range(15):
             users.set_busy(is_busy)
-            time.sleep(0.03)
+            block_any_moment(0.06, rng)
             what = damage(segment_path(prefix), rng)
             users.set_busy(False)
             users.await_recovery(10)
@@ -67,10 +67,7 @@ def test_header(prefix: str, spawn: Spawn) -> None:
         inode = inode_of(prefix)
         with writable(segment_path(prefix)) as memory:
             memory[at] ^= 0x5A
-        begin = time.monotonic()
-        while inode_of(prefix) == inode:
-            assert time.monotonic() - begin < 3, at
-            time.sleep(0.01)
+        block_until(lambda inode=inode: inode_of(prefix) != inode, f"the segment is replaced, damaged at {at}", 3)
         users.await_recovery(10)
     for story in users.end():
         assert story["unexpected"] == []
@@ -88,7 +85,7 @@ def test_again_and_again(prefix: str, spawn: Spawn) -> None:
                 if memory[at : at + PAGE] != bytes(PAGE):
                     memory[at : at + PAGE] = b"\xaa" * PAGE
         users.await_recovery(10)
-        time.sleep(0.3)
+        time.sleep(0.3)  # longer than between two looks: at the next one they may move, or not
         if inode_of(prefix) != inode:
             break
     else:
@@ -148,12 +145,8 @@ def test_removed_under_the_living(prefix: str, spawn: Spawn, what: str) -> None:
     users.await_recovery(10)
     times = []
     for _ in range(5):
-        begin = time.monotonic()
         remove_segment(prefix, what)
-        while inode_of(prefix) == 0:
-            assert time.monotonic() - begin < 5
-            time.sleep(0.002)
-        times.append(time.monotonic() - begin)
+        times.append(block_until(lambda: inode_of(prefix) != 0, "there is another segment", 5))
         users.await_recovery(10)
     assert sorted(times)[2] < 0.5, times  # 0.25, and a busy machine
     for story in users.end():
@@ -177,8 +170,8 @@ def test_messages_lost_are_counted_once(prefix: str, spawn: Spawn, caplog: pytes
         name = await machine.id()
         await machine.mark_members()
         remove_segment(prefix)
-        await eventually(segment_path(prefix).exists, 5)
-        await asyncio.sleep(1.1)  # the other one was there first; this one has not looked for a second
+        await wait_until(segment_path(prefix).exists, "the other one has made a segment", 5)
+        probe(layer).look_is_due()  # the other one was there first
         await layer.send("work", {"n": 1, "reply": own})
         assert await receive(layer, own) == 1
         assert (await layer.statistics())["damaged"] == 7
@@ -201,7 +194,7 @@ def test_lost_messages_are_told(prefix: str, caplog: pytest.LogCaptureFixture) -
         for n in range(5):
             await layer.send("jobs", {"n": n})
         remove_segment(prefix)
-        await asyncio.sleep(1.1)
+        probe(layer).look_is_due()
         await layer.send("jobs", {"n": 6})
         assert (await layer.statistics())["damaged"] == 5
         assert await receive(layer, "jobs") == 6

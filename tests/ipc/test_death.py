@@ -16,12 +16,13 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import SegmentBusy
-from hybrid_layer.ipc import _core
-from tests.ipc.tools import alive, check, doorbells, eventually, flushed, is_clean, layer_of, receive
+from hybrid_layer.ipc import IPCChannelLayer, _core
+from tests.ipc.tools import alive, check, doorbells, flushed, is_clean, layer_of, receive
 from tests.support.loops import counted_turns, run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import block_any_moment, block_until, cancelled, receiving, turns, until, wait_until
 
 Spawn = Callable[..., Process]
 
@@ -38,17 +39,16 @@ def test_inbox_memberships_and_doorbells_of_the_dead(prefix: str, spawn: Spawn) 
         assert before["members"] == 1
         assert len(doorbells(prefix)) == 2
         await asyncio.to_thread(other.kill)
-        await eventually(lambda: check(layer)["members"] == 0, 2)
+        await wait_until(lambda: check(layer)["members"] == 0, "the dead are no members any more", 2)
         after = check(layer)
         assert (after["pairs"], after["groups"]) == (0, 0)
-        await eventually(lambda: len(doorbells(prefix)) == 1, 1)
+        await wait_until(lambda: len(doorbells(prefix)) == 1, "the doorbell of the dead is gone", 1)
         assert alive(layer) == 1
         # A message to it is nobody's now, and is counted.
         dead = (await layer.statistics())["dead"]
         await layer.send(name, {"n": 2})
         assert (await layer.statistics())["dead"] == dead + 1
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await cancelled(waiting)
 
     run(main())
 
@@ -58,11 +58,12 @@ def test_the_dead_are_found_by_who_only_sends(prefix: str, spawn: Spawn) -> None
     other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
     other.ready()
     other.kill()
-    begin = time.monotonic()
-    while check(layer)["members"]:
+
+    def are_found() -> bool:
         async_to_sync(layer.group_send)("another", {"n": 1})
-        assert time.monotonic() - begin < 2
-        time.sleep(0.05)
+        return check(layer)["members"] == 0
+
+    block_until(are_found, "the dead are no members any more", 2)
 
 
 def be_many(parent: Parent, prefix: str, number: int) -> None:
@@ -93,14 +94,13 @@ def test_many_dead_are_gone_within_two_seconds_beside_one_who_seldom_looks(prefi
         waiting = asyncio.create_task(layer.receive(await layer.new_channel()))
         others = spawn("tests.ipc.test_death:be_many", prefix, 400)
         await asyncio.to_thread(others.ready)
-        await eventually(lambda: alive(layer) == 401, 20)
+        await wait_until(lambda: alive(layer) == 401, "all have attached", 20)
         others.send(None)
         await asyncio.to_thread(others.ready)
         # Room for a busy machine: with as many probes as where looks are frequent it would be more than three.
-        await eventually(lambda: len(probe(layer).core.processes()) == 1, 2.9)
+        await wait_until(lambda: len(probe(layer).core.processes()) == 1, "the dead are gone", 2.9)
         assert await asyncio.to_thread(others.result) is None
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await cancelled(waiting)
 
     run(main())
 
@@ -124,7 +124,7 @@ def test_all_of_the_dead_goes_within_two_seconds(prefix: str, spawn: Spawn, how:
         is_out = all(process != pid for _, _, process, _ in probe(layer).core.processes())
         return is_out and (totals["members"], totals["groups"]) == (0, 0) and doorbells(prefix) == bells
 
-    run(eventually(is_reaped, 2))
+    run(wait_until(is_reaped, "the dead one is gone", 2))
     watcher.send("end")
     assert watcher.result() is None
 
@@ -135,12 +135,10 @@ async def watch(parent: Parent, prefix: str, how: str) -> None:
     stop = asyncio.create_task(asyncio.to_thread(parent.receive))
     if how.startswith("waits"):
         channel = await layer.new_channel() if "own" in how else "idle"
-        waiting = asyncio.create_task(layer.receive(channel))
-        await asyncio.sleep(0.02)
+        (waiting,) = await receiving(layer, channel)
         parent.ready()
         await stop
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await cancelled(waiting)
         return
     send = layer.group_send if "groups" in how else layer.send
     parent.ready()
@@ -151,7 +149,7 @@ async def watch(parent: Parent, prefix: str, how: str) -> None:
             await asyncio.to_thread(lambda n=n: async_to_sync(send)(f"sent.{n % 100}", {"n": n}))
         else:
             await send(f"sent.{n % 100}", {"n": n})
-        await asyncio.sleep(0.1)
+        await asyncio.wait([stop], timeout=0.1)
     await layer.flush()
 
 
@@ -206,10 +204,8 @@ async def storm(parent: Parent, prefix: str, number: int) -> int:
                 await layer.group_discard("storm", extra)
         except layer.ChannelFull:
             pass
-        await asyncio.sleep(0)
-    for task in reading:
-        task.cancel()
-    await asyncio.gather(*reading, return_exceptions=True)
+        await turns()
+    await cancelled(*reading)
     return received
 
 
@@ -221,22 +217,22 @@ def test_kills_in_a_storm(prefix: str, spawn: Spawn) -> None:
     for process in (*survivors, *victims):
         process.ready()
     for victim in victims:
-        time.sleep(random.uniform(0.02, 0.2))
+        block_any_moment(0.2)
         victim.kill(signal.SIGKILL)
         check(layer)
     before = probe(layer).core.counters()[1]
-    time.sleep(0.3)
-    assert probe(layer).core.counters()[1] > before  # the others still receive
+    block_until(lambda: probe(layer).core.counters()[1] > before, "the others receive")
     for process in survivors:
         process.send("stop")
     for process in survivors:
         assert process.result() > 0
-    begin = time.monotonic()
-    while check(layer)["pairs"]:
+
+    def is_tidy() -> bool:
         async_to_sync(layer.send)("look", {"n": 1})
         async_to_sync(layer.receive)("look")
-        assert time.monotonic() - begin < 3
-        time.sleep(0.05)
+        return check(layer)["pairs"] == 0
+
+    block_until(is_tidy, "no membership is left", 3)
     with flushed(layer):
         assert alive(layer) == 1
     after = check(layer)
@@ -267,7 +263,7 @@ def stop_in_the_lock(holder: Process, core: Any) -> None:
         if (core.lock_word >> 1 & 0x7FF) - 1 == slot:
             return
         holder.resume()
-        time.sleep(random.uniform(0, 0.003))
+        block_any_moment(0.003)
     raise AssertionError("it was never met in the lock")
 
 
@@ -297,8 +293,7 @@ def test_stopped_lock_holder(prefix: str, holder: Process) -> None:
 
     async def main() -> None:
         channel = await layer.new_channel()
-        waiting = [asyncio.create_task(layer.receive(name)) for name in ("a", channel)]
-        await asyncio.sleep(0.05)
+        waiting = await receiving(layer, "a", channel)
         core = probe(layer).core
         await asyncio.to_thread(stop_in_the_lock, holder, core)
         begin = time.monotonic()
@@ -335,7 +330,7 @@ def test_lock_holder_that_goes_on(prefix: str, holder: Process) -> None:
         channel = await layer.new_channel()
         stop_in_the_lock(holder, probe(layer).core)
         sending = asyncio.create_task(layer.group_add("g", channel))
-        await asyncio.sleep(1)
+        await until(time.monotonic() + 1)
         holder.resume()
         async with asyncio.timeout(5):
             await sending
@@ -358,18 +353,21 @@ def test_a_new_channel_waits_for_the_lock(prefix: str, holder: Process) -> None:
     run(main())
 
 
+def is_tidy(layer: IPCChannelLayer, before: dict[str, int]) -> bool:
+    """Nothing is there that was not there before, for a process that sends and receives."""
+    async_to_sync(layer.send)("look", {"n": 1})
+    async_to_sync(layer.receive)("look")
+    now = check(layer)
+    return alive(layer) == 1 and now["channels"] <= before["channels"] and not now["members"]
+
+
 def test_many_short_lives_leave_nothing(prefix: str, spawn: Spawn) -> None:
     """Half of them are killed."""
     layer = layer_of(prefix)
     async_to_sync(layer.new_channel)()
     before = check(layer)
     assert spawn("tests.ipc.test_death:fork_and_die", prefix, 60).result() is None
-    begin = time.monotonic()
-    while alive(layer) > 1 or check(layer)["channels"] > before["channels"] or check(layer)["members"]:
-        async_to_sync(layer.send)("look", {"n": 1})
-        async_to_sync(layer.receive)("look")
-        assert time.monotonic() - begin < 3
-        time.sleep(0.05)
+    block_until(partial(is_tidy, layer, before), "nothing is left of the dead", 3)
     after = check(layer)
     assert after["blocks"] - after["free"] == before["blocks"] - before["free"]
     assert after["blocks"] < 2500

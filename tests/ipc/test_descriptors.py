@@ -23,6 +23,7 @@ from tests.support.loops import LOOPS, LoopKind, run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import cancelled, receiving, turns
 
 Spawn = Callable[..., Process]
 
@@ -50,14 +51,12 @@ async def use(layer: IPCChannelLayer, n: int) -> None:
     await layer.group_add("group", own)
     waiting = [asyncio.create_task(layer.receive(name)) for name in (own, "normal")]
     idle = [asyncio.create_task(layer.receive(name)) for name in (await layer.new_channel(), "idle")]
-    await asyncio.sleep(0)
+    await turns()
     await layer.group_send("group", {"n": n})
     await layer.send("normal", {"n": n})
     assert [(await task)["n"] for task in waiting] == [n, n]
     await layer.group_discard("group", own)
-    for task in idle:
-        task.cancel()
-    await asyncio.gather(*idle, return_exceptions=True)
+    await cancelled(*idle)
     if n % 3 == 0:
         await layer.close()
 
@@ -77,7 +76,7 @@ def closed_under_a_waiter(layer: IPCChannelLayer, n: int, kind: LoopKind) -> Non
 
     async def wait() -> list[asyncio.Task[Any]]:
         tasks = [asyncio.create_task(layer.receive(name)) for name in ("idle", await layer.new_channel())]
-        await asyncio.sleep(0)
+        await turns()
         return tasks
 
     tasks = loop.run_until_complete(wait())
@@ -146,8 +145,7 @@ def fork_while_waiting(parent: Parent, prefix: str) -> None:
     async def main() -> None:
         own = await layer.new_channel()
         await layer.group_add("group", own)
-        waiting = {name: asyncio.create_task(layer.receive(name)) for name in (own, "normal")}
-        await asyncio.sleep(0.02)
+        waiting = dict(zip((own, "normal"), await receiving(layer, own, "normal"), strict=True))
         before = open_descriptors()
 
         def child() -> None:
@@ -163,7 +161,7 @@ def fork_while_waiting(parent: Parent, prefix: str) -> None:
             mine = await layer.new_channel()
             await layer.group_add("group", mine)
             reading = [asyncio.create_task(layer.receive(mine)), asyncio.create_task(layer.receive("child"))]
-            await asyncio.sleep(0)
+            await turns()
             await layer.send("from.the.child", {"mine": mine})
             async with asyncio.timeout(10):
                 assert [(await task)["n"] for task in reading] == ["to the group", "to the child"]
@@ -182,7 +180,7 @@ def fork_while_waiting(parent: Parent, prefix: str) -> None:
                 assert (await waiting["normal"])["n"] == "to the parent"
             await asyncio.to_thread(wait_for, pid)
             waiting = {name: asyncio.create_task(layer.receive(name)) for name in (own, "normal")}
-            await asyncio.sleep(0)
+            await turns()
         # And perhaps the doorbell of the last child, to be closed when its place is rung again.
         assert len(open_descriptors()) <= len(before) + 1, open_descriptors()
         for task in waiting.values():
@@ -225,8 +223,7 @@ async def exec_while_waiting(parent: Parent, prefix: str, how: str) -> int:
     own = await layer.new_channel()
     await layer.send("work", {"n": 1, "reply": own})  # rings the other's doorbell, so that it is open here
     assert await receive(layer, own) == 1
-    waiting = asyncio.create_task(layer.receive("idle"))
-    await asyncio.sleep(0.02)
+    (waiting,) = await receiving(layer, "idle")
     assert len(of_the_layer(open_descriptors(), prefix)) >= 3
     command = [sys.executable, "-c", LIST]
     if how == "subprocess":
@@ -237,6 +234,5 @@ async def exec_while_waiting(parent: Parent, prefix: str, how: str) -> int:
         if pid == 0:
             os.execv(command[0], command)
         code = os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, pid, 0))[1])
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
+    await cancelled(waiting)
     return code

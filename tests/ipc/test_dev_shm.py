@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,11 +20,12 @@ from hybrid_layer.ipc.objects import lock_bearer
 from tests.ipc.small_shm import small_shm
 from tests.ipc.test_memory_full import body, fill_and_read, keep_warnings
 from tests.ipc.test_strangers import NOBODY, needs_root
-from tests.ipc.tools import doorbells, layer_of, receive, segment_path
+from tests.ipc.tools import doorbells, layer_of, others_fall_asleep, receive, segment_path
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import cancelled, succeeds, turns, wait_until
 
 Spawn = Callable[..., Process]
 
@@ -72,7 +74,7 @@ async def ask(parent: Parent, prefix: str) -> float:
     reply = await layer.new_channel()
     times = []
     for n in range(20):
-        await asyncio.sleep(0.01)
+        await others_fall_asleep()
         begin = asyncio.get_running_loop().time()
         await layer.send("x", {"n": n, "reply": reply})
         assert await receive(layer, reply) == n
@@ -160,14 +162,17 @@ async def load(parent: Parent, prefix: str, me: int) -> int:
     """Sends 1500 messages of all sizes as fast as they are read. How often /dev/shm was full."""
     layer = IPCChannelLayer(prefix=prefix)
     full = 0
+
+    async def send(n: int) -> None:
+        nonlocal full
+        try:
+            await layer.send("work", {"n": n, "body": body(n)})
+        except ChannelFull as error:
+            full += "at its capacity" not in str(error)
+            raise
+
     for n in range(1500):
-        while True:
-            try:
-                await layer.send("work", {"n": n, "body": body(n)})
-                break
-            except ChannelFull as error:
-                full += "at its capacity" not in str(error)
-                await asyncio.sleep(0.002)
+        await succeeds(partial(send, n), ChannelFull)
     for _ in range(2):
         await layer.send(f"end.{me}", {"n": None})
     return full
@@ -188,10 +193,12 @@ async def work(parent: Parent, prefix: str) -> int:
     reading = asyncio.create_task(read())
     for me in range(2):
         await layer.receive(f"end.{me}")
-    while (await layer.statistics())["received"] < 2 * 1500:  # noqa: ASYNC110  # another process receives, too
-        await asyncio.sleep(0.01)
-    reading.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
+
+    async def have_come() -> bool:
+        return (await layer.statistics())["received"] >= 2 * 1500
+
+    await wait_until(have_come, "both processes have received all", 60)
+    await cancelled(reading)
     return number
 
 
@@ -258,7 +265,7 @@ async def live_under_a_umask(parent: Parent, prefix: str) -> Any:
     layer = layer_of(prefix)
     own = await layer.new_channel()
     waiting = asyncio.create_task(receive(layer, own, 20))
-    await asyncio.sleep(0)
+    await turns()
     segment = probe(layer).segment
     paths = [*segment.directory.iterdir(), segment.directory, lock_bearer(segment.name)]
     assert {oct(path.stat().st_mode & 0o777) for path in paths} == {"0o600", "0o700"}

@@ -18,12 +18,13 @@ import pytest
 
 from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.loops import leave_pending
-from tests.ipc.tools import alive, check, doorbells, eventually, is_clean, layer_of, receive, segment_path
+from tests.ipc.tools import alive, check, doorbells, is_clean, layer_of, receive, segment_path
 from tests.support.guardian import guardian, kill_group
 from tests.support.loops import run
 from tests.support.marks import but_thorough
 from tests.support.process_main import Parent, is_about_the_program
 from tests.support.processes import ROOT
+from tests.support.waiting import cancelled, receiving, wait_until
 
 # The programs. Each waits in `receive`, says so on stdout, and then comes to its end.
 
@@ -31,8 +32,7 @@ from tests.support.processes import ROOT
 async def wait(layer: IPCChannelLayer) -> list[asyncio.Task[Any]]:
     own = await layer.new_channel()
     await layer.group_add("group", own)
-    tasks = [asyncio.create_task(layer.receive(name)) for name in ("normal", own)]
-    await asyncio.sleep(0.05)
+    tasks = await receiving(layer, "normal", own)
     print("waits", flush=True)  # noqa: T201
     return tasks
 
@@ -77,9 +77,7 @@ def wait_for_a_signal_that_is_passed_on(layer: IPCChannelLayer) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         tasks = await wait(layer)
         await stop.wait()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*tasks)
 
     asyncio.run(main())
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -205,11 +203,10 @@ def test_end_in_the_middle_of_a_wait(
         await layer.send("normal", {"n": 1})
         assert await receive(layer, "normal") == 1
         waiting = asyncio.create_task(layer.receive("nothing"))
-        await eventually(lambda: len(doorbells(prefix)) == 1, 2)
+        await wait_until(lambda: len(doorbells(prefix)) == 1, "one doorbell is left", 2)
         assert alive(layer) == 1
         assert check(layer)["members"] == 0
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await cancelled(waiting)
 
     run(main())
 
@@ -239,11 +236,8 @@ def locked_up(parent: Parent, prefix: str, folder: str, when: str) -> None:
     layer = layer_of(prefix)
 
     async def main() -> None:
-        tasks = [asyncio.create_task(layer.receive(name)) for name in ("normal", await layer.new_channel())]
-        await asyncio.sleep(0.05)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = await receiving(layer, "normal", await layer.new_channel())
+        await cancelled(*tasks)
         if when == "in the loop":
             os.chroot(folder)
             await layer.close()

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.ipc.tools import alive, check, doorbells, is_clean, layer_of, receive
+from tests.ipc.tools import alive, check, doorbells, is_clean, layer_of, others_fall_asleep, receive
 from tests.support.forked import fork, wait_for
 from tests.support.loops import LoopKind
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import cancelled, receiving
 
 Spawn = Callable[..., Process]
 
@@ -33,7 +34,7 @@ def test_child_leaves_its_parents_doorbell_alone(prefix: str, spawn: Spawn, loop
         reply = await layer.new_channel()
         times = []
         for n in range(15):
-            await asyncio.sleep(0.02)
+            await others_fall_asleep()
             begin = time.monotonic()
             await layer.send(name, {"n": n, "reply": reply})
             assert await receive(layer, reply) == n
@@ -50,9 +51,7 @@ def test_child_leaves_its_parents_doorbell_alone(prefix: str, spawn: Spawn, loop
 async def fork_while_waiting(parent: Parent, prefix: str) -> None:
     layer = layer_of(prefix)
     own = await layer.new_channel()
-    waiting = asyncio.create_task(layer.receive(own))
-    normal = asyncio.create_task(layer.receive("normal"))
-    await asyncio.sleep(0.05)
+    waiting, normal = await receiving(layer, own, "normal")
     bells = doorbells(prefix)
     slot = probe(layer).core.slot
 
@@ -76,8 +75,7 @@ async def fork_while_waiting(parent: Parent, prefix: str) -> None:
     while (message := await waiting)["reply"]:
         await layer.send(message["reply"], {"n": message["n"]})
         waiting = asyncio.create_task(layer.receive(own))
-    normal.cancel()
-    await asyncio.gather(normal, return_exceptions=True)
+    await cancelled(normal)
 
 
 def test_child_that_closes_all_descriptors(prefix: str, spawn: Spawn) -> None:
@@ -127,7 +125,7 @@ async def reuse_the_number_of_a_doorbell(parent: Parent, prefix: str) -> None:
     pipe = os.pipe()
 
     async def ring(n: int) -> int:
-        await asyncio.sleep(0.05)  # the other one sleeps, and has to be rung
+        await others_fall_asleep()
         await layer.send("work", {"n": n, "reply": reply})
         assert await receive(layer, reply) == n
         [bell] = [int(fd) for fd in os.listdir("/proc/self/fd") if is_foreign_bell(layer, fd)]

@@ -15,13 +15,14 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.ipc.tools import alive, check, doorbells, eventually, is_clean, layer_of, receive
+from tests.ipc.tools import alive, check, doorbells, is_clean, layer_of, receive
 from tests.support.forked import exit_code, fork
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.stepping import kill_at_stop
+from tests.support.waiting import block_any_moment, turns, wait_until
 
 Spawn = Callable[..., Process]
 
@@ -37,7 +38,7 @@ def come_and_go(prefix: str) -> None:
         own = await layer.new_channel()
         await layer.group_add("group", own)
         waiting = asyncio.create_task(layer.receive(own))
-        await asyncio.sleep(0)
+        await turns()
         await layer.group_send("group", {"n": 1})
         assert (await waiting)["n"] == 1
         await layer.send("a", {"n": os.getpid(), "x": "x" * 70_000})
@@ -90,14 +91,11 @@ async def eventually_tidy(layer: IPCChannelLayer, prefix: str) -> None:
         slots = len(probe(layer).core.processes())
         return (doorbells(prefix), slots, totals["channels"], totals["members"]) == ([], 1, 1, 0)
 
-    async def send() -> None:
-        while True:
-            await layer.group_send("nobody", {})
-            await asyncio.sleep(0.05)
+    async def is_tidy_for_a_sender() -> bool:
+        await layer.group_send("nobody", {})
+        return is_tidy()
 
-    sending = asyncio.create_task(send())
-    await eventually(is_tidy, 2)
-    sending.cancel()
+    await wait_until(is_tidy_for_a_sender, "nothing is left of the dead", 2)
 
 
 @pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.thorough), 25], ids=["no", "half"])
@@ -149,7 +147,7 @@ def fork_fifty_and_kill(parent: Parent, prefix: str, number: int, seed: int) -> 
     os.close(begin_out)
     killed = set(random_.sample(range(50), number))
     for n in killed:
-        time.sleep(random_.expovariate(1000))
+        block_any_moment(0.002, random_)
         os.kill(pids[n], signal.SIGKILL)
         os.waitpid(pids[n], 0)
     parent.ready(killed)

@@ -9,7 +9,6 @@ import logging
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from tests.support.marks import but_thorough
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import outlive, receiving, turns
 
 Spawn = Callable[..., Process]
 
@@ -142,13 +142,11 @@ def run_out_of_descriptors(parent: Parent, prefix: str) -> None:
         with NoDescriptors():
             # It waits without a doorbell, and looks for itself. More often than there are places for loops.
             for n in range(2 * _core.LOOPS):
-                waiting = asyncio.create_task(layer.receive("a"))
-                await asyncio.sleep(0.01)
+                (waiting,) = await receiving(layer, "a")
                 await layer.send("a", {"n": n})
                 assert (await asyncio.wait_for(waiting, 5))["n"] == n
                 await layer.close()
-        waiting = asyncio.create_task(layer.receive("a"))
-        await asyncio.sleep(0.05)
+        (waiting,) = await receiving(layer, "a")
         assert probe(layer).wait_set.number >= 0
         assert len(doorbells(prefix)) == 1
         await layer.send("a", {"n": "rung"})
@@ -203,10 +201,10 @@ def test_consumers_that_come_and_go(prefix: str, discards: bool) -> None:
                 await layer.group_add("group", name)
                 if n % 100 == 0:
                     await layer.group_send("group", {"n": n})
-                    await asyncio.sleep(0)
+                    await turns()
                 if discards:
                     await layer.group_discard("group", name)
-            await asyncio.sleep(0.3)
+            await outlive(0.2)
             await layer.group_send("group", {"n": 0})
             await layer.group_add("group", name)
             gc.collect()
@@ -291,5 +289,4 @@ def be_another_release(parent: Parent, prefix: str) -> Any:
     parent.receive()
     assert str(ROOT) in str(probe(layer).segment.directory)
     assert probe(layer).segment.directory != directory_path
-    time.sleep(0.1)
     return run(layer.receive("a"))

@@ -8,6 +8,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.ipc import _core
-from tests.ipc.tools import check, doorbells, eventually, flushed, layer_of, receive
+from tests.ipc.tools import check, doorbells, flushed, layer_of, others_fall_asleep, receive
 from tests.support.loops import LoopKind, run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import block_until, cancelled, receiving, turns, wait_until
 
 Spawn = Callable[..., Process]
 
@@ -35,15 +38,16 @@ def test_more_loops_than_can_be_rung(prefix: str, kind: str) -> None:
 
     async def wait(n: int) -> None:
         names[n] = await layer.new_channel() if kind == "specific" else f"loop.{n}"
-        waiting = asyncio.create_task(layer.receive(names[n]))
-        await asyncio.sleep(0.05)
+        (waiting,) = await receiving(layer, names[n])
         await asyncio.to_thread(ready.wait, 10)
         for _ in range(3):
             async with asyncio.timeout(10):
                 got[n].append((await waiting)["n"])
             waiting = asyncio.create_task(layer.receive(names[n]))
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await cancelled(waiting)
+
+    def all_have(count: int) -> bool:
+        return all(len(numbers) == count for numbers in got.values())
 
     threads = [threading.Thread(target=lambda n=n: asyncio.run(wait(n))) for n in range(number)]
     for thread in threads:
@@ -53,7 +57,7 @@ def test_more_loops_than_can_be_rung(prefix: str, kind: str) -> None:
     for message in range(3):
         for n in range(number):
             async_to_sync(layer.send)(names[n], {"n": message})
-        time.sleep(0.1)
+        block_until(partial(all_have, message + 1), "each loop has its message")
     for thread in threads:
         thread.join(20)
     assert got == {n: [0, 1, 2] for n in range(number)}
@@ -68,21 +72,19 @@ def test_unrung_loop_takes_a_place_that_becomes_free(prefix: str) -> None:
     async def occupy() -> None:
         waiting = asyncio.create_task(layer.receive("nothing"))
         await asyncio.to_thread(end.wait)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await cancelled(waiting)
 
     threads = [threading.Thread(target=lambda: asyncio.run(occupy())) for _ in range(_core.LOOPS)]
     for thread in threads:
         thread.start()
 
     async def main() -> None:
-        await eventually(lambda: len(doorbells(prefix)) == _core.LOOPS, 5)
-        waiting = asyncio.create_task(layer.receive("a"))
-        await asyncio.sleep(0.05)
+        await wait_until(lambda: len(doorbells(prefix)) == _core.LOOPS, "all places are taken", 5)
+        (waiting,) = await receiving(layer, "a")
         wait_set = probe(layer).wait_set
         assert wait_set.number == -1
         end.set()
-        await eventually(lambda: wait_set.number >= 0, 5)
+        await wait_until(lambda: wait_set.number >= 0, "the loop has a place", 5)
         await layer.send("a", {"n": 1})
         assert (await asyncio.wait_for(waiting, 2))["n"] == 1
 
@@ -96,16 +98,19 @@ def test_looks_are_rarer_where_only_inboxes_are_awaited(prefix: str) -> None:
     layer = layer_of(prefix)
 
     async def main() -> None:
-        own = asyncio.create_task(layer.receive(await layer.new_channel()))
-        await asyncio.sleep(0.05)
+        (own,) = await receiving(layer, await layer.new_channel())
         looks: list[float] = []
         probe(layer).each_housekeeping(lambda: looks.append(time.monotonic()))
-        await asyncio.sleep(2.2)
-        before = len(looks)
-        assert 1 <= before <= 2
-        normal = asyncio.create_task(layer.receive("normal"))
-        await asyncio.sleep(0.9)
-        assert 2 <= len(looks) - before <= 4
+
+        async def least_pause(number: int) -> float:
+            """Between that many looks."""
+            looks.clear()
+            await wait_until(lambda: len(looks) >= number, "housekeeping is done")
+            return min(later - earlier for earlier, later in pairwise(looks))
+
+        assert await least_pause(3) > 0.9
+        (normal,) = await receiving(layer, "normal")
+        assert 0.2 < await least_pause(5) < 0.8
         for waiting in (own, normal):
             waiting.cancel()
         await asyncio.gather(own, normal, return_exceptions=True)
@@ -139,7 +144,7 @@ async def answer_late(parent: Parent, prefix: str) -> None:
     layer = layer_of(prefix)
     parent.ready()
     while (message := await layer.receive("work"))["reply"]:
-        await asyncio.sleep(0.03)
+        await others_fall_asleep()
         await layer.send(message["reply"], {"n": message["n"]})
 
 
@@ -151,7 +156,7 @@ def test_descriptors_over_many_loops(prefix: str, loop: LoopKind) -> None:
         channel = await layer.new_channel()
         waiting = asyncio.create_task(layer.receive(channel))
         normal = asyncio.create_task(layer.receive("a"))
-        await asyncio.sleep(0)
+        await turns()
         await layer.send(channel, {"n": n})
         await layer.send("a", {"n": n})
         assert [(await task)["n"] for task in (waiting, normal)] == [n, n]
@@ -175,9 +180,8 @@ def test_descriptors_of_loops_closed_without_notice(prefix: str) -> None:
 
     async def wait_a_moment() -> None:
         waiting = asyncio.create_task(layer.receive("a"))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await turns()
+        await cancelled(waiting)
 
     def use() -> None:
         loop = asyncio.new_event_loop()
@@ -226,7 +230,7 @@ def test_waiting_while_memory_is_full(prefix: str) -> None:
             except layer.ChannelFull:
                 pass
         waiting = asyncio.create_task(layer.receive("empty"))
-        await asyncio.sleep(0.1)
+        await turns(5)
         assert not waiting.done()
         for n in range(number):
             assert await receive(layer, "full") == n
@@ -246,20 +250,17 @@ def test_reader_of_another_loop_is_woken_when_a_loop_ends(prefix: str) -> None:
     got: list[float] = []
 
     async def wait() -> None:
-        waiting = asyncio.create_task(layer.receive("a"))
-        await asyncio.sleep(0.05)
+        (waiting,) = await receiving(layer, "a")
         asleep.set()
         await asyncio.wait_for(waiting, 5)
         got.append(time.monotonic())
 
     async def announced_and_gone() -> None:
-        waiting = asyncio.create_task(layer.receive("a"))
-        await asyncio.sleep(0.05)
+        (waiting,) = await receiving(layer, "a")
         thread.start()
         asleep.wait(5)
         async_to_sync_in_thread(layer)  # this loop is the oldest waiter, so the message is announced to it
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await cancelled(waiting)
 
     thread = threading.Thread(target=lambda: asyncio.run(wait()))
     asyncio.run(announced_and_gone())

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import time
 from collections.abc import Callable
 
 import pytest
@@ -16,7 +17,6 @@ from tests.contract.peers import Warnings
 from tests.ipc.tools import (
     alive,
     check,
-    eventually,
     flushed,
     inode_of,
     is_clean,
@@ -28,6 +28,7 @@ from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import until, wait_until
 
 Spawn = Callable[..., Process]
 
@@ -75,7 +76,7 @@ def test_descriptors_closed_by_others(prefix: str, spawn: Spawn, how: str) -> No
         other = spawn("tests.ipc.test_lost_descriptors:close_descriptors", prefix, how)
         inode = inode_of(prefix)
         name = await asyncio.to_thread(other.ready)
-        await asyncio.sleep(1.5)
+        await until(time.monotonic() + 1.5)  # it looks each second
         other.send(None)
         await layer.send(name, {"n": 1})
         warnings = await asyncio.to_thread(other.result)
@@ -150,7 +151,7 @@ def test_receive_without_descriptors(prefix: str, how: str) -> None:
             os.close(probe(layer).segment_descriptor)
         os.close(stranger)
         waiting = [asyncio.create_task(receive(layer, channel, 20)) for channel in channels]
-        await eventually(lambda: segment.core is not core, 5)
+        await wait_until(lambda: segment.core is not core, "the process has attached anew", 5)
         for n, channel in enumerate(channels):
             await layer.send(channel, {"n": n})
         assert await asyncio.gather(*waiting) == list(range(3000))

@@ -18,6 +18,7 @@ from tests.ipc.tools import check, flushed, layer_of, receive
 from tests.support.loops import run
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import turns
 
 Spawn = Callable[..., Process]
 PLENTY = 1 << 20
@@ -180,7 +181,7 @@ def test_full_of_others_messages(prefix: str, caplog: pytest.LogCaptureFixture) 
         with pytest.raises(ChannelFull, match=r"No room for the inbox of .* all of message_memory=65536 bytes"):
             await late.new_channel()
         waiting = asyncio.create_task(receive(late, "other"))
-        await asyncio.sleep(0.1)
+        await turns(5)
         assert not waiting.done()
         for expected in range(n):
             assert await receive(layer, "jobs") == str(expected % 10)

@@ -11,9 +11,10 @@ import msgpack
 import pytest
 
 from hybrid_layer.ipc import IPCChannelLayer, _core
-from tests.ipc.tools import eventually, flushed, layer_of
+from tests.ipc.tools import flushed, layer_of
 from tests.support.loops import run
 from tests.support.probe import only_woken, probe, turns_of_a_loop
+from tests.support.waiting import any_moment, receiving, turns, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def test_readers_of_one_backlog(prefix: str, kind: str, readers: int) -> None:
                 got.append((await layer.receive(name))["n"])
 
         reading = [asyncio.create_task(read()) for _ in range(readers)]
-        await eventually(lambda: len(got) == 400, 10)
+        await wait_until(lambda: len(got) == 400, "all messages have come", 10)
         assert got == list(range(400))
         for task in reading:
             task.cancel()
@@ -53,13 +54,12 @@ def test_who_comes_later_does_not_overtake(prefix: str) -> None:
     layer = layer_of(prefix)
 
     async def main() -> None:
-        older = asyncio.create_task(layer.receive("work"))
-        await asyncio.sleep(0.05)
+        (older,) = await receiving(layer, "work")
         for n in range(turns_of_a_loop()):
             await layer.send("other", {"n": n})
             await layer.receive("other")
         newer = asyncio.create_task(layer.receive("work"))
-        await asyncio.sleep(0)
+        await turns()
         for n in range(2):
             await layer.send("work", {"n": n})
         assert [await asyncio.wait_for(task, 5) for task in (older, newer)] == [{"n": 0}, {"n": 1}]
@@ -87,7 +87,7 @@ def test_a_busy_segment_is_no_promise_to_wake(prefix: str, monkeypatch: pytest.M
 
         monkeypatch.setattr(segment, "core", Mock(wraps=core, pop=pop, rebuilds=core.rebuilds))
         readers = [asyncio.create_task(layer.receive("work")) for _ in range(2)]
-        await asyncio.sleep(0)
+        await turns()
         for n in range(2):
             core.push("work", "", msgpack.packb({"n": n}), 10, 10**10)
         assert [await asyncio.wait_for(reader, 5) for reader in readers] == [{"n": 0}, {"n": 1}]
@@ -115,7 +115,7 @@ class Crowd:
         for _ in range(times):
             self.got[name].append((await self.layer.receive(name))["n"])
             if self.dice.random() < 0.05:
-                await asyncio.sleep(0)
+                await turns()
 
     async def come_and_go(self) -> None:
         dice = self.dice
@@ -126,7 +126,7 @@ class Crowd:
                 reading.append(asyncio.create_task(self.read(dice.choice("ab"), dice.randrange(1, 60))))
             if dice.random() < 0.3:
                 dice.choice(reading).cancel()
-            await asyncio.sleep(dice.choice([0, 0, 0, 0.001]))
+            await any_moment(dice.choice([0, 0, 0, 0.002]), dice)
         for task in reading:
             task.cancel()
 
@@ -148,15 +148,15 @@ def test_readers_that_come_and_go(prefix: str, seed: int) -> None:
             name = crowd.dice.choice("ab")
             for _ in range(crowd.dice.choice([1, 1, 40])):
                 await crowd.send(name)
-            await asyncio.sleep(crowd.dice.choice([0, 0.001]))
+            await any_moment(crowd.dice.choice([0, 0.002]), crowd.dice)
         crowd.goes.set()
         await coming
         await asyncio.to_thread(other.join)
         staying = [asyncio.create_task(crowd.read(name, 10_000)) for name in "ab" for _ in range(3)]
-        await eventually(crowd.has_all, 10)
+        await wait_until(crowd.has_all, "all messages have come", 10)
         for name in "ab":
             await crowd.send(name)
-        await eventually(crowd.has_all, 10)
+        await wait_until(crowd.has_all, "all messages have come", 10)
         for task in staying:
             task.cancel()
 

@@ -5,7 +5,6 @@ After each step everything that must arrive has arrived, and nothing else has.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from hybrid_layer.ipc import IPCChannelLayer
 from tests.ipc.actors import BRIEF, ProcessActor, ThreadActor
 from tests.ipc.tools import check, layer_of
 from tests.support.processes import Process
+from tests.support.waiting import block_until
 
 Spawn = Callable[..., Process]
 OPTIONS: dict[str, Any] = {"channel_capacity": {"narrow": 2}}
@@ -177,15 +177,14 @@ class LayerMachine(RuleBasedStateMachine):
                 expected[channel] = sorted(queue[:number])
                 del queue[:number]
         arrived: dict[str, list[int]] = {}
-        begin = time.monotonic()
-        while True:
+
+        def have_come() -> bool:
             for actor in {actor for _, actor in self.waiting.values()}:
                 for number, n in self.do(actor, "arrived").items():
                     arrived.setdefault(self.waiting.pop(number)[0], []).append(n)
-            if sum(map(len, arrived.values())) >= sum(map(len, expected.values())):
-                break
-            assert time.monotonic() < begin + SECONDS, f"{expected} is to come, and only {arrived} came"
-            time.sleep(0.0005)
+            return sum(map(len, arrived.values())) >= sum(map(len, expected.values()))
+
+        block_until(have_come, f"{expected} comes", SECONDS)
         assert {channel: sorted(numbers) for channel, numbers in arrived.items()} == expected
 
     def teardown(self) -> None:

@@ -19,10 +19,10 @@ from tests.ipc.tools import (
     check,
     directory_path,
     doorbells,
-    eventually,
     inode_of,
     is_clean,
     layer_of,
+    others_fall_asleep,
     receive,
     remove_segment,
     waiting_member,
@@ -31,6 +31,7 @@ from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import at_rest, cancelled, outlive, receiving, wait_until
 
 Spawn = Callable[..., Process]
 
@@ -46,7 +47,6 @@ async def serve(parent: Parent, prefix: str) -> list[Any]:
     layer = layer_of(prefix)
     own = await layer.new_channel()
     await layer.group_add("group", own)
-    parent.ready(own)
     got: list[Any] = []
 
     async def read(channel: str) -> None:
@@ -54,7 +54,10 @@ async def serve(parent: Parent, prefix: str) -> list[Any]:
             got.append(n)
             parent.send(n)
 
-    await asyncio.gather(read(own), read("normal"))
+    reading = asyncio.gather(read(own), read("normal"))
+    await at_rest(layer, own, "normal")
+    parent.ready(own)
+    await reading
     return warnings.texts
 
 
@@ -77,6 +80,10 @@ def members(layer: IPCChannelLayer) -> int:
         return -1
 
 
+def all_have_moved(layer: IPCChannelLayer, prefix: str, old: int) -> bool:
+    return inode_of(prefix) not in (0, old) and alive(layer) == 3
+
+
 @pytest.mark.parametrize("what", ["segment", "all", "twice"])
 def test_removed_under_living_processes(prefix: str, spawn: Spawn, what: str, caplog: pytest.LogCaptureFixture) -> None:
     layer = layer_of(prefix)
@@ -85,12 +92,13 @@ def test_removed_under_living_processes(prefix: str, spawn: Spawn, what: str, ca
         _, waiting = await waiting_member(layer)
         others = [spawn("tests.ipc.test_moves:serve", prefix) for _ in range(2)]
         names = [await asyncio.to_thread(other.ready) for other in others]
-        await asyncio.sleep(0.05)
         for _ in range(2 if what == "twice" else 1):
             old = inode_of(prefix)
             remove_segment(prefix, also=what)
-            await eventually(lambda old=old: inode_of(prefix) not in (0, old) and alive(layer) == 3, 3)
-        await eventually(lambda: members(layer) == 3, 2)
+            await wait_until(
+                lambda old=old: inode_of(prefix) not in (0, old) and alive(layer) == 3, "all three have moved", 3
+            )
+        await wait_until(lambda: members(layer) == 3, "all are members again", 2)
         await layer.group_send("group", {"n": "to all"})
         assert (await asyncio.wait_for(waiting, 2))["n"] == "to all"
         for other, name in zip(others, names, strict=True):
@@ -120,10 +128,9 @@ def test_messages_are_prompt_after_a_move(prefix: str, spawn: Spawn) -> None:
         old = inode_of(prefix)
         remove_segment(prefix)
         waiting = asyncio.create_task(layer.receive(reply))
-        await eventually(lambda: inode_of(prefix) not in (0, old) and alive(layer) == 2, 3)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-        await asyncio.sleep(0.3)
+        await wait_until(lambda: inode_of(prefix) not in (0, old) and alive(layer) == 2, "both have moved", 3)
+        await cancelled(waiting)
+        await wait_until(lambda: doorbells(prefix), "the other one can be rung")
         await round_trips(layer, "work", reply)
         await layer.send("work", {"n": 1, "reply": ""})
         assert await asyncio.to_thread(other.result) > 0
@@ -135,7 +142,7 @@ async def round_trips(layer: Any, channel: str, reply: str) -> None:
     loop = asyncio.get_running_loop()
     times = []
     for n in range(20):
-        await asyncio.sleep(0.01)  # so that the other one sleeps
+        await others_fall_asleep()
         begin = loop.time()
         await layer.send(channel, {"n": n, "reply": reply})
         assert await receive(layer, reply) == n
@@ -150,7 +157,7 @@ def test_sender_alone_notices(prefix: str) -> None:
         await layer.send("a", {"n": 1})
         old = inode_of(prefix)
         remove_segment(prefix)
-        await asyncio.sleep(1.1)
+        probe(layer).look_is_due()
         await layer.send("a", {"n": 2})
         assert inode_of(prefix) not in (0, old)
         assert await receive(layer, "a") == 2
@@ -216,7 +223,7 @@ def test_a_system_that_refuses_a_move_is_asked_again(
 
         probe(layer).fail_to_attach(monkeypatch, refused)
         remove_segment(prefix)
-        await eventually(lambda: segment.core is not core, 5)
+        await wait_until(lambda: segment.core is not core, "the process has attached anew", 5)
         await layer.send(own, {"n": 1})
         assert (await asyncio.wait_for(waiting, 2))["n"] == 1
         assert not failed
@@ -251,7 +258,7 @@ def test_membership_changed_while_it_is_restored(prefix: str, how: str) -> None:
     if how == "ended":
         assert check(layer)["members"] == 0
     else:
-        run(asyncio.sleep(0.6))  # beyond what it had at first
+        run(outlive(0.5))  # what it had at first
         run(layer.group_send("group", {"n": 1}))
         assert run(receive(layer, own)) == 1
 
@@ -270,8 +277,7 @@ def test_doorbell_removed(prefix: str, spawn: Spawn) -> None:
             (directory_path(prefix) / name).unlink()
         await layer.send("work", {"n": 1, "reply": reply})
         assert await receive(layer, reply, 2) == 1
-        await asyncio.sleep(0.6)
-        assert doorbells(prefix)
+        await wait_until(lambda: doorbells(prefix), "the doorbell is made anew")
         await round_trips(layer, "work", reply)
         await layer.send("work", {"n": 1, "reply": ""})
         await asyncio.to_thread(other.result)
@@ -288,7 +294,7 @@ def test_inbox_lost_to_damage(prefix: str) -> None:
         probe(layer).core.close_inbox(own.partition("!")[0] + "!")
         assert check(layer)["members"] == 0
         probe(layer).notice_a_repair()
-        await eventually(lambda: check(layer)["members"] == 1, 2)
+        await wait_until(lambda: check(layer)["members"] == 1, "it is a member again", 2)
         await layer.group_send("group", {"n": 1})
         assert (await asyncio.wait_for(waiting, 2))["n"] == 1
 
@@ -308,11 +314,10 @@ def move_and_leave(parent: Parent, prefix: str) -> None:
 
     async def main() -> None:
         own = await layer.new_channel()
-        waiting = asyncio.create_task(layer.receive(own))
-        await asyncio.sleep(0.02)
+        (waiting,) = await receiving(layer, own)
         old = inode_of(prefix)
         remove_segment(prefix)
-        await eventually(lambda: inode_of(prefix) not in (0, old), 2)
+        await wait_until(lambda: inode_of(prefix) not in (0, old), "there is another segment", 2)
         await layer.send(own, {"n": 1})
         assert (await asyncio.wait_for(waiting, 2))["n"] == 1
 

@@ -18,11 +18,12 @@ import pytest
 from hybrid_layer.exceptions import ConfigurationError, SegmentBusy
 from tests.ipc.namespaces import in_its_own
 from tests.ipc.programs import Stopper
-from tests.ipc.tools import alive, check, eventually, layer_of, receive, waiting_member
+from tests.ipc.tools import alive, check, layer_of, receive, waiting_member
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import block_any_moment, block_until, cancelled, wait_until
 
 Spawn = Callable[..., Process]
 
@@ -40,8 +41,7 @@ async def relay(parent: Parent, prefix: str, channel: str) -> int:
             continue
         await layer.send(message["to"], {**message, "to": message["then"], "then": message.get("last", "")})
         passed += 1
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
+    await cancelled(waiting)
     return passed
 
 
@@ -72,11 +72,10 @@ def test_traffic_and_death(prefix: str, spawn: Spawn) -> None:
             assert sorted(seen) == ([0, 0, 1] if in_its_own() else sorted([os.getpid(), pid, other_pid]))
         assert check(layer)["members"] == 3
         await asyncio.to_thread(end, first, seen_from_here)
-        await eventually(lambda: alive(layer) == 2, 2)
+        await wait_until(lambda: alive(layer) == 2, "both are there", 2)
         waiting = asyncio.create_task(layer.receive("nothing"))
-        await eventually(lambda: check(layer)["members"] == 2, 2)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await wait_until(lambda: check(layer)["members"] == 2, "both are members", 2)
+        await cancelled(waiting)
         dead = (await layer.statistics())["dead"]
         await layer.send(name, {"n": 1})
         assert (await layer.statistics())["dead"] == dead + 1
@@ -151,18 +150,17 @@ def test_takeover_from_inside(prefix: str, spawn: Spawn) -> None:
 def end(process: Process, pid: int) -> None:
     """Kill it from here, by the number that it has here; with it goes its namespace, and then `unshare`."""
     os.kill(pid, signal.SIGKILL)
-    assert process._wait(20) != 0
+    assert process.wait(20) != 0
 
 
 def stop_in_the_lock(pid: int, slot: int, core: Any) -> None:
     for _ in range(500):
         os.kill(pid, signal.SIGSTOP)
-        while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
-            time.sleep(0.001)
+        block_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "the process is stopped")
         if (core.lock_word >> 1 & 0x7FF) - 1 == slot:
             return
         os.kill(pid, signal.SIGCONT)
-        time.sleep(0.002)
+        block_any_moment(0.004)
     raise AssertionError("it was never met in the lock")
 
 

@@ -13,6 +13,7 @@ import pytest
 from hybrid_layer.ipc import IPCChannelLayer, _core
 from tests.ipc.tools import check, layer_of, remove_segment
 from tests.support.probe import only_woken, probe
+from tests.support.waiting import at_rest, cancelled, receiving
 
 T = TypeVar("T")
 NEVER = 100.0
@@ -33,16 +34,10 @@ class LoopInThread:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.begin(work).result(10)
 
-    def idle(self) -> None:
-        """Return when what was to run has run."""
-        self.run(asyncio.sleep(0.05))
-
     def end(self) -> None:
         async def cancel_all() -> None:
             others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            await cancelled(*others)
             await self._loop.shutdown_asyncgens()
 
         if self._thread.is_alive():
@@ -74,7 +69,7 @@ def unaided(monkeypatch: pytest.MonkeyPatch) -> None:
 def waiting(loop: LoopInThread, layer: IPCChannelLayer, channel: str) -> Future[dict[str, Any]]:
     """Who waits on the channel in `loop`, which has gone to sleep."""
     future = loop.begin(layer.receive(channel))
-    loop.idle()
+    loop.run(at_rest(layer, channel))
     return future
 
 
@@ -163,8 +158,7 @@ def test_what_was_taken_in_before_a_move_is_received_after_it(prefix: str) -> No
         for _ in range(3):
             await layer.flush()
         one, other = await layer.new_channel(), await layer.new_channel()
-        waits = asyncio.create_task(layer.receive(one))
-        await asyncio.sleep(0.05)
+        (waits,) = await receiving(layer, one)
         await layer.send(other, {"n": 1})
         await layer.send(one, {"n": 2})
         assert await waits == {"n": 2}
@@ -172,8 +166,7 @@ def test_what_was_taken_in_before_a_move_is_received_after_it(prefix: str) -> No
         async with asyncio.timeout(2):
             assert await layer.receive(other) == {"n": 1}
         # And a flush there still counts.
-        waits = asyncio.create_task(layer.receive(one))
-        await asyncio.sleep(0.05)
+        (waits,) = await receiving(layer, one)
         await layer.send(other, {"n": 3})
         await layer.send(one, {"n": 4})
         assert await waits == {"n": 4}

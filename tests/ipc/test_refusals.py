@@ -27,6 +27,7 @@ from tests.ipc.tools import check, is_clean, layer_of, receive
 from tests.support.loops import run
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import cancelled, turns
 
 Spawn = Callable[..., Process]
 REFUSALS = {
@@ -126,7 +127,7 @@ async def use(prefix: str) -> None:
     await layer.group_add("group", own)
     waiting = asyncio.create_task(layer.receive(own))
     try:
-        await asyncio.sleep(0)
+        await turns()
         await layer.group_send("group", {"n": LARGE})
         await layer.send("normal", {"n": LARGE})
         assert await receive(layer, "normal") == LARGE
@@ -134,8 +135,7 @@ async def use(prefix: str) -> None:
         await layer.group_discard("group", own)
         await layer.close()
     finally:
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await cancelled(waiting)
         await layer.flush()
         with contextlib.suppress(OSError):  # the portable core may be refused its lock, and then the next user checks
             check(layer)

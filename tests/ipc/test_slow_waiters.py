@@ -18,6 +18,7 @@ from tests.ipc.tools import check, flushed, layer_of
 from tests.support.loops import LOOPS, LoopKind, run
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import at_rest, cancelled, receiving
 
 Spawn = Callable[..., Process]
 
@@ -34,15 +35,20 @@ def pauses(slow: int = 1) -> list[float]:
     return [0.35] * slow + random.sample([0, 0, 0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3], MESSAGES - slow)
 
 
+async def send_after_pauses(layer: Any, slow: int = 1) -> None:
+    for pause in pauses(slow):
+        await layer.send("work", {"sent": time.monotonic()})
+        await asyncio.sleep(pause)  # how old a mark is when the next sender meets it is what is tested
+
+
 async def wait_for_work(parent: Parent, prefix: str) -> None:
     """Waits, is told to be busy, and then is told to end; it takes nothing before that."""
     layer = layer_of(prefix)
-    waiting = asyncio.create_task(layer.receive("work"))
-    await asyncio.sleep(0.05)
+    (waiting,) = await receiving(layer, "work")
     parent.ready()
     if await asyncio.to_thread(parent.receive) == "be busy":
         parent.ready()
-        while not parent._connection.poll(0):  # holds its event loop
+        while not parent.has_news():  # holds its event loop
             pass
         waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
@@ -51,8 +57,10 @@ async def wait_for_work(parent: Parent, prefix: str) -> None:
 async def read(parent: Parent, prefix: str) -> list[tuple[float, float]]:
     """For each message, how long it was on its way, and by how much the reader's own loop was late meanwhile."""
     layer = layer_of(prefix)
+    reading = asyncio.create_task(delays(layer))
+    await at_rest(layer, "work")
     parent.ready()
-    return await delays(layer)
+    return await reading
 
 
 async def delays(layer: Any) -> list[tuple[float, float]]:
@@ -63,7 +71,7 @@ async def delays(layer: Any) -> list[tuple[float, float]]:
         nonlocal late
         while True:
             begin = time.monotonic()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # measures by how much it is longer
             late = max(late, time.monotonic() - begin - 0.01)
 
     watching = asyncio.create_task(watch())
@@ -95,7 +103,6 @@ def test_slow_process(prefix: str, spawn: Spawn, slow: str) -> None:
             await asyncio.to_thread(slow_ones[-1].ready)
         reader = spawn("tests.ipc.test_slow_waiters:read", prefix)
         await asyncio.to_thread(reader.ready)
-        await asyncio.sleep(0.1)
         for process in slow_ones:
             if slow == "stopped":
                 process.pause()
@@ -104,9 +111,7 @@ def test_slow_process(prefix: str, spawn: Spawn, slow: str) -> None:
                 await asyncio.to_thread(process.ready)
             else:
                 process.kill()
-        for pause in pauses(SLOW):
-            await layer.send("work", {"sent": time.monotonic()})
-            await asyncio.sleep(pause)
+        await send_after_pauses(layer, SLOW)
         judge(await asyncio.to_thread(reader.result))
         for process in slow_ones:
             if slow == "busy":
@@ -128,20 +133,16 @@ def test_slow_loop_of_the_readers_process(prefix: str, spawn: Spawn, loop: LoopK
     asleep, end = threading.Event(), threading.Event()
 
     async def wait_and_block() -> None:
-        waiting = asyncio.create_task(layer.receive("work"))
-        await asyncio.sleep(0.05)
+        (waiting,) = await receiving(layer, "work")
         asleep.set()
         end.wait()  # holds the loop
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        await cancelled(waiting)
 
     async def main() -> None:
         reading = asyncio.create_task(delays(layer))
-        await asyncio.sleep(0.1)
+        await at_rest(layer, "work")
         if sender == "same process":
-            for pause in pauses():
-                await layer.send("work", {"sent": time.monotonic()})
-                await asyncio.sleep(pause)
+            await send_after_pauses(layer)
         else:
             other = spawn("tests.ipc.test_slow_waiters:send_work", prefix)
             await asyncio.to_thread(other.result)
@@ -161,6 +162,4 @@ def test_slow_loop_of_the_readers_process(prefix: str, spawn: Spawn, loop: LoopK
 
 async def send_work(parent: Parent, prefix: str) -> None:
     layer = layer_of(prefix)
-    for pause in pauses():
-        await layer.send("work", {"sent": time.monotonic()})
-        await asyncio.sleep(pause)
+    await send_after_pauses(layer)

@@ -15,11 +15,12 @@ import pytest
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import IPCChannelLayer
 from tests.ipc.programs import Stopper
-from tests.ipc.tools import alive, check, eventually, is_clean, layer_of, receive
+from tests.ipc.tools import alive, check, is_clean, layer_of, receive
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import at_rest, cancelled, receiving, until, wait_until
 
 Spawn = Callable[..., Process]
 MakeStopper = Callable[[str], Stopper]
@@ -49,7 +50,7 @@ class Gaps:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # measures by how much it is longer
             self._note()
 
     def _note(self) -> None:
@@ -86,7 +87,7 @@ def test_each_call_ends_in_two_seconds(prefix: str, stopper: MakeStopper) -> Non
     async def main() -> None:
         own = await layer.new_channel()
         waiting = {name: asyncio.create_task(layer.receive(name)) for name in (own, *(f"w.{n}" for n in range(20)))}
-        await asyncio.sleep(0.05)
+        await at_rest(layer, *waiting)
         holder = stopper(prefix)
         holder.stop()
         calls = [*CALLS.values(), *[CALLS["send"]] * 100]
@@ -133,7 +134,7 @@ def test_nobody_gets_an_error_if_it_goes_on_soon(prefix: str, stopper: MakeStopp
         holder.stop()
         calls = [asyncio.ensure_future(call(layer, own)) for call in CALLS.values()]
         waiting = asyncio.create_task(layer.receive("b"))
-        await asyncio.sleep(1)
+        await until(time.monotonic() + 1)
         assert not any(call.done() for call in calls)
         holder.go_on()
         async with asyncio.timeout(5):
@@ -151,8 +152,7 @@ def test_killed_in_the_lock_after_all_have_given_up(prefix: str, stopper: MakeSt
     layer = layer_of(prefix)
 
     async def main() -> None:
-        waiting = asyncio.create_task(layer.receive("b"))
-        await asyncio.sleep(0.05)
+        (waiting,) = await receiving(layer, "b")
         holder = stopper(prefix)
         holder.stop()
         await refused(layer.send("a", {"n": 1}), holder.pid)
@@ -194,7 +194,7 @@ def test_cancelled_while_waiting_for_the_lock(prefix: str, stopper: MakeStopper)
         holder.stop()
         tasks = [asyncio.ensure_future(call(layer, own)) for call in CALLS.values()]
         tasks += [asyncio.create_task(layer.receive(name)) for name in ("a", own)]
-        await asyncio.sleep(0.3)
+        await until(time.monotonic() + 0.3)  # by then all have been refused the lock several times
         begin = time.monotonic()
         for task in tasks:
             task.cancel()
@@ -221,10 +221,8 @@ def test_loops_that_end_meanwhile_give_their_places_back(prefix: str, stopper: M
     loops = [asyncio.Runner() for _ in range(8)]
 
     async def wait_a_moment() -> None:
-        waiting = asyncio.create_task(layer.receive("b"))
-        await asyncio.sleep(0.02)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        (waiting,) = await receiving(layer, "b")
+        await cancelled(waiting)
 
     for loop in loops:
         loop.run(wait_a_moment())
@@ -238,7 +236,7 @@ def test_loops_that_end_meanwhile_give_their_places_back(prefix: str, stopper: M
 
     async def main() -> None:
         waiting = asyncio.create_task(layer.receive("b"))
-        await eventually(lambda: probe(layer).wait_set.number >= 0, 2)
+        await wait_until(lambda: probe(layer).wait_set.number >= 0, "the loop has a place", 2)
         begin = time.monotonic()
         await layer.send("b", {"n": 2})
         assert (await waiting)["n"] == 2
@@ -305,12 +303,10 @@ def test_newcomers_and_leavers(prefix: str, stopper: MakeStopper, spawn: Spawn) 
 async def end_now(parent: Parent, prefix: str) -> None:
     """Waits when it is told to end, so that its doorbell and its place have to be given back."""
     layer = layer_of(prefix)
-    waiting = asyncio.create_task(layer.receive("b"))
-    await asyncio.sleep(0.05)
+    (waiting,) = await receiving(layer, "b")
     parent.ready()
     await asyncio.to_thread(parent.receive)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
+    await cancelled(waiting)
 
 
 def test_stopped_while_attaching(prefix: str, spawn: Spawn) -> None:

@@ -21,11 +21,12 @@ from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.objects import ROOT, directory_of, label, segment_name
 from tests.contract.peers import Warnings
-from tests.ipc.tools import directory_path, doorbells, eventually, layer_of, receive, segment_path
+from tests.ipc.tools import directory_path, doorbells, layer_of, receive, segment_path
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import receiving, wait_until
 
 Spawn = Callable[..., Process]
 NOBODY, SOMEBODY = 65534, 65533
@@ -167,8 +168,7 @@ async def live(parent: Parent, prefix: str, uid: int) -> tuple[list[Any], list[s
     os.setresuid(uid, uid, uid)
     layer = layer_of(prefix)
     own = await layer.new_channel()
-    waiting = asyncio.create_task(layer.receive(own))
-    await asyncio.sleep(0.05)
+    (waiting,) = await receiving(layer, own)
     parent.ready(own)
     await asyncio.to_thread(parent.receive)
     await layer.send(own, {"n": uid})
@@ -250,7 +250,7 @@ def test_something_else_in_a_doorbells_place(prefix: str, spawn: Spawn, kind: st
         assert kind == "directory" or target.stat().st_size == 0
         if kind == "directory":
             bell.rmdir()
-        await eventually(bell.is_fifo, 5)
+        await wait_until(bell.is_fifo, "the doorbell is made anew", 5)
         await layer.send("work", {"n": 1, "reply": ""})
         await asyncio.to_thread(other.result)
 

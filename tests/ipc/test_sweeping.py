@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,12 +16,13 @@ import pytest
 
 from hybrid_layer.ipc import attachments, sweeping
 from hybrid_layer.ipc.objects import digest
-from tests.ipc.tools import alive, directory_path, is_clean, layer_of, receive, segment_path
+from tests.ipc.tools import alive, directory_path, doorbells, is_clean, layer_of, receive, segment_path
 from tests.support.guardian import guardian, kill_group
 from tests.support.loops import run
 from tests.support.probe import Sweeper, probe
 from tests.support.process_main import Parent
 from tests.support.processes import ROOT, Process
+from tests.support.waiting import block_to_outlive, block_until, receiving
 
 Spawn = Callable[..., Process]
 
@@ -52,8 +52,7 @@ async def leave(parent: Parent, prefix: str, what: str) -> None:
         await layer.send("jobs", {"n": 1})
     if what == "membership":
         await layer.group_add("group", "jobs")
-    waiting = asyncio.create_task(layer.receive("nothing"))
-    await asyncio.sleep(0.05)
+    (waiting,) = await receiving(layer, "nothing")
     parent.ready()
     await waiting
 
@@ -71,7 +70,7 @@ def test_what_a_killed_process_left(
     process.kill(signal.SIGTERM)
     assert segment_path(prefix).exists()
     if what == "expired":
-        time.sleep(1.1)
+        block_to_outlive(1)
     sweep()
     assert is_clean(prefix) is not stays
     if stays:
@@ -239,17 +238,18 @@ if __name__ == "__main__":
 
 def visit(port: int, process: subprocess.Popen[bytes]) -> None:
     """Ask for the page until it is there."""
-    deadline = time.monotonic() + 20
-    while True:
+
+    def is_there() -> bool:
         try:
             with socket.create_connection(("127.0.0.1", port), 5) as sock:
                 sock.sendall(b"GET / HTTP/1.1\r\nHost: site\r\nConnection: close\r\n\r\n")
                 assert b"200" in sock.recv(4096)
-                return
+                return True
         except ConnectionError:
             assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+            return False
+
+    block_until(is_there, "the server answers", 20)
 
 
 def stopped(process: subprocess.Popen[bytes]) -> None:
@@ -269,10 +269,7 @@ def test_stopped_servers_leave_nothing_for_long(
         visit(port, process)
     else:
         process = serve("site_asgi.py")
-        deadline = time.monotonic() + 20
-        while not any(each.is_fifo() for each in directory_path(prefix).glob("*")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        block_until(lambda: doorbells(prefix), "the worker waits", 20)
     stopped(process)
     assert segment_path(prefix).exists(), "then this test is not needed any more"
     sweep()

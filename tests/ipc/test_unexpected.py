@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from hybrid_layer.ipc.process import ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.wait_set import WaitSet
 from tests.ipc.tools import layer_of
+from tests.support.waiting import receiving, until
 
 Run = Callable[..., Any]
 
@@ -56,15 +58,14 @@ def test_the_next_message_arrives(
         own = await layer.new_channel()
         met = 0
         for number in range(3):
-            waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", own)]
-            await asyncio.sleep(0.05)
+            waiting = await receiving(layer, "normal", own)
             left = 2
             await layer.send("normal", {"n": number})
             await layer.send(own, {"n": number})
             async with asyncio.timeout(5):
                 assert [await task for task in waiting] == [{"n": number}] * 2
             waiting = [asyncio.create_task(layer.receive("normal"))]
-            await asyncio.sleep(0.3)  # the timer does the housekeeping
+            await until(time.monotonic() + 0.3)  # the timer does the housekeeping
             met += 2 - left
             left = 0
             await layer.send("normal", {"n": -1})

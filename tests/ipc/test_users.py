@@ -22,7 +22,6 @@ from tests.ipc.tools import (
     alive,
     check,
     doorbells,
-    eventually,
     layer_of,
     receive,
     segment_path,
@@ -32,6 +31,7 @@ from tests.support.forked import WAYS, fork, wait_for
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
+from tests.support.waiting import at_rest, wait_until
 
 NOBODY = 65534
 Spawn = Callable[..., Process]
@@ -112,10 +112,14 @@ def without_fork(parent: Parent, prefix: str) -> None:
         other = await layer.new_channel()
         normal = asyncio.create_task(layer.receive("normal"))
         await layer.send(other, {"n": 0})  # which is taken in, or lies in the old segment
-        await asyncio.sleep(0.05)
+        await at_rest(layer, "normal")
         core = probe(layer).core
         become_nobody()
-        await eventually(lambda: probe(layer).core is not core and len(doorbells(prefix)) == 1, 5)
+        await wait_until(
+            lambda: probe(layer).core is not core and len(doorbells(prefix)) == 1,
+            "the process has attached anew, with a doorbell",
+            5,
+        )
         await layer.send(own, {"n": 1})
         assert (await asyncio.wait_for(waiting, 5))["n"] == 1
         waiting = asyncio.create_task(layer.receive(own))

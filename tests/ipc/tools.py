@@ -7,8 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from hybrid_layer.ipc import IPCChannelLayer, _core, objects
 from hybrid_layer.ipc.objects import segment_name
 from tests.support.probe import posix_name, probe
 from tests.support.process_main import Parent
+from tests.support.waiting import cancelled, receiving
 
 CORE = Path(__file__).parents[2] / "hybrid_layer" / "ipc" / "_core"
 SMALL = {"message_memory": 1 << 20, "group_memory": 1 << 18}
@@ -80,13 +80,9 @@ def alive(layer: IPCChannelLayer) -> int:
     return sum(is_alive for _, _, _, is_alive in probe(layer).core.processes())
 
 
-async def eventually(condition: Callable[[], bool], seconds: float) -> float:
-    """Wait until it holds; how long that took."""
-    begin = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begin < seconds, f"not true after {seconds} s"
-        await asyncio.sleep(0.01)
-    return time.monotonic() - begin
+async def others_fall_asleep() -> None:
+    """Let the loops of other processes, which have just done something, go to sleep, so that they have to be rung."""
+    await asyncio.sleep(0.02)  # what another process's loop is about to do is nowhere to be seen
 
 
 async def receive(layer: IPCChannelLayer, channel: str, seconds: float = 5) -> Any:
@@ -98,8 +94,7 @@ async def waiting_member(layer: IPCChannelLayer, group: str = "group") -> tuple[
     """A channel of this process, in a group, and who waits on it with the loop asleep."""
     own = await layer.new_channel()
     await layer.group_add(group, own)
-    waiting = asyncio.create_task(layer.receive(own))
-    await asyncio.sleep(0.02)
+    (waiting,) = await receiving(layer, own)
     return own, waiting
 
 
@@ -132,6 +127,5 @@ async def echo(parent: Parent, prefix: str, options: dict[str, Any], channel: st
     while (message := await layer.receive(channel))["reply"]:
         await layer.send(message["reply"], {"n": message["n"]})
         number += 1
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
+    await cancelled(waiting)
     return number

@@ -6,7 +6,6 @@ The faults lie close together where a byte matters: in the replies to a send, an
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from hybrid_layer.exceptions import RemoteUnavailable
 from tests.support.proxy import Direction, Fault, Proxy
 from tests.support.servers import Server
+from tests.support.waiting import any_moment, succeeds, turns, wait_until
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -40,12 +40,7 @@ async def ids(layer: Any, channel: str, last: int) -> list[int]:
 
 async def sent(layer: Any, channel: str, last: int) -> None:
     """Send `last` as soon as the server can be reached."""
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                return await layer.send(channel, {"id": last})
-            except RemoteUnavailable:
-                await asyncio.sleep(0.02)
+    await succeeds(lambda: layer.send(channel, {"id": last}), RemoteUnavailable)
 
 
 @pytest.mark.parametrize(
@@ -132,18 +127,22 @@ def test_receivers(
             while not proxy.has_failed:
                 await sender.send(channel, {"id": number})
                 number += 1
-                await asyncio.sleep(0)
-            await asyncio.sleep(0.01)
+                await turns()
+            await any_moment(0.02)
             proxy.heal()
-            healed = time.monotonic()
-            while number - 1 not in got[seen:]:
-                assert time.monotonic() - healed < 5, f"after {after} bytes"
+
+            async def last_has_come(seen: int = seen) -> bool:
+                nonlocal number
                 assert not reading.done(), reading
+                if number - 1 in got[seen:]:
+                    return True
                 await sender.send(channel, {"id": number})
                 number += 1
-                await asyncio.sleep(0.005)
+                return False
+
             # An end that is seen is recovered from at once; one that is not, when the block time is over.
-            assert time.monotonic() - healed < (1 if fault == "cut" else 3.5), f"after {after} bytes"
+            seconds = 1 if fault == "cut" else 3.5
+            await wait_until(last_has_come, f"what is sent comes again, after {after} bytes", seconds)
             missing = set(range(first, number)) - set(got[seen:])
             lost += len(missing)
             if fault == "stall":

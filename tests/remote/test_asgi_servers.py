@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.support.child import Child
 from tests.support.processes import ROOT
 from tests.support.servers import HOST, free_port
+from tests.support.waiting import block_until
 
 SECONDS = 30.0
 SITE = "tests.remote.asgi_site:application"
@@ -28,14 +28,17 @@ CRASHES = ("Traceback", "Error", "Exception ignored", "never awaited", "was dest
 
 
 def open_socket(port: int, server: Child) -> ClientConnection:
-    deadline = time.monotonic() + SECONDS
-    while True:
+    opened: list[ClientConnection] = []
+
+    def is_open() -> bool:
         try:
-            return connect(f"ws://{HOST}:{port}/", open_timeout=SECONDS)
+            opened.append(connect(f"ws://{HOST}:{port}/", open_timeout=SECONDS))
         except ConnectionRefusedError:
             assert server.running
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        return bool(opened)
+
+    block_until(is_open, "the server answers", SECONDS)
+    return opened[0]
 
 
 @pytest.mark.parametrize("name", SERVERS)

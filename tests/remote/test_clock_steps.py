@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from tests.remote.tools import listens_here
 from tests.support.clocks import Clocks
 from tests.support.marks import but_thorough
 from tests.support.process_main import Parent
 from tests.support.servers import KINDS, Kind, Server, start_server
+from tests.support.waiting import at_rest, outlive, until, wait_until
 
 Run = Callable[..., Any]
 
@@ -57,14 +60,15 @@ class Traffic:
         for channel in ("normal", self.name, grouped, "grouped"):
             self.received[channel] = []
             self._readers.append(asyncio.create_task(self._read(channel)))
-        await asyncio.sleep(0.3)
+        await at_rest(self.reader, *self.received)
+        await listens_here(self.reader)
 
     async def run(self, seconds: float) -> None:
         """Send for a while."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await self.send()
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(PAUSE)  # a clock is to be set between two messages, and during one
 
     async def send(self) -> None:
         message = {"type": "number", "n": self.sent}
@@ -75,12 +79,12 @@ class Traffic:
 
     async def all_arrived(self, counted: tuple[str, ...] = ("dead", "expired", "full", "slow")) -> None:
         """All came, once, in order, and nothing was counted as dropped."""
-        try:
-            async with asyncio.timeout(8):
-                while any(len(numbers) < self.sent for numbers in self.received.values()):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            pass
+
+        def have_come() -> bool:
+            return all(len(numbers) >= self.sent for numbers in self.received.values())
+
+        with contextlib.suppress(AssertionError):  # what is missing is shown below
+            await wait_until(have_come, "all have come", 8)
         expected = list(range(self.sent))
         assert {channel: missing(numbers, self.sent) for channel, numbers in self.received.items()} == {
             channel: [] for channel in self.received
@@ -152,7 +156,8 @@ def test_the_clock_is_set_while_all_wait(
         await flow.start()
         clocks.step(seconds)
         await flow.send()
-        await asyncio.sleep(3 if seconds < 0 else 0)  # the server ends the pops under way when its clock is back there
+        if seconds < 0:
+            await until(time.monotonic() + 3)  # the server ends the pops under way when its clock is back there
         await flow.send()
         # Who sends for the first time cannot know that the clock was set forward, but his message is stored.
         await flow.all_arrived(("expired", "full", "slow") if seconds > 0 else ("dead", "expired", "full", "slow"))
@@ -214,7 +219,7 @@ def test_what_has_expired_does_so_whatever_was_set(server: Server, clocks: Clock
             for _ in range(2):  # Valkey answers the first question by what it read before
                 server.command("TIME")
             await layer.send("normal", {"n": "after"})
-            await asyncio.sleep(0.6)
+            await outlive(0.5)
             await layer.send("normal", {"n": "new"})
             received = []
             while "new" not in received:
@@ -240,10 +245,12 @@ def test_the_dead_are_found_after_the_clock_was_set(
         clocks.step(-7200)
         await flow.reader.close()
         del flow.reader
-        async with asyncio.timeout(10):
-            while not (await flow.sender.statistics())["dead"]:
-                await flow.sender.group_send("g", {"n": 1})
-                await asyncio.sleep(0.1)
+
+        async def is_found() -> bool:
+            await flow.sender.group_send("g", {"n": 1})
+            return (await flow.sender.statistics())["dead"] > 0
+
+        await wait_until(is_found, "the member is found to be dead")
         await flow.sender.close()
 
     run(main())

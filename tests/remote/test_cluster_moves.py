@@ -18,6 +18,7 @@ from tests.remote.traffic import Traffic
 from tests.support.clusters import Cluster, cluster_of, info, slot_of, wait
 from tests.support.marks import but_thorough
 from tests.support.servers import Server
+from tests.support.waiting import until, wait_until
 
 Run = Callable[..., Any]
 
@@ -59,6 +60,11 @@ def elsewhere(cluster: Cluster) -> Server:
 # Slots
 
 
+async def some_traffic(traffic: Traffic) -> None:
+    before = len(traffic.received)
+    await wait_until(lambda: len(traffic.received) > before + 20, "messages come")
+
+
 @by_both_ways
 def test_a_slot_moves_under_traffic(layer_class: Any, movable: Any, prefix: str, run: Run) -> None:
     cluster = movable(layer_class)
@@ -67,15 +73,15 @@ def test_a_slot_moves_under_traffic(layer_class: Any, movable: Any, prefix: str,
     traffic = Traffic(layer, other, LABEL)
 
     async def move() -> None:
-        await asyncio.sleep(0.3)
         for _ in range(2):
+            await some_traffic(traffic)
             target = elsewhere(cluster)
             source = cluster.begin_move(SLOT, target)
-            await asyncio.sleep(0.2)  # calls wait for the end
+            await until(time.monotonic() + 0.2)  # calls wait for the end
             while cluster.move_keys(SLOT, source, target):
                 pass
             cluster.end_move(SLOT, source, target)
-            await asyncio.sleep(0.3)
+        await some_traffic(traffic)
 
     async def main() -> None:
         await exchange(layer)
@@ -104,8 +110,9 @@ def test_flush_after_a_slot_has_moved(movable: Any, prefix: str, run: Run) -> No
     async def main() -> None:
         await layer.group_add("g", "normal")
         await layer.send("normal", {"n": "before"})
-        await asyncio.sleep(1.1)  # the loop has connections of its own from then on, which have not met the move
-        await layer.send("normal", {"n": "before"})
+        await layer.receive("normal")  # the loop has connections of its own from then on, which have not met the move
+        for _ in range(2):
+            await layer.send("normal", {"n": "before"})
         await asyncio.to_thread(cluster.move, SLOT, elsewhere(cluster))
         await layer.flush()
         await other.group_send("g", {"n": "to nobody"})
@@ -224,7 +231,7 @@ def test_a_primary_is_replaced_in_order_under_traffic(layer_class: Any, own: Any
     async def main() -> None:
         await exchange(layer)
         running = asyncio.create_task(traffic.run(is_promoted(replica)))
-        await asyncio.sleep(0.5)
+        await some_traffic(traffic)
         replica.command("CLUSTER", "FAILOVER")
         await running
         for each in (layer, other):

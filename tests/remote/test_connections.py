@@ -17,6 +17,7 @@ from hybrid_layer.loops import leave_pending
 from hybrid_layer.remote.runtime import io_thread
 from tests.remote.tools import refused
 from tests.support.servers import Server
+from tests.support.waiting import cancelled, receiving, turns
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -75,8 +76,7 @@ def test_bound_of_a_process(own: Server, make_layer: Make, run: Run) -> None:
 
     async def main() -> None:
         names = [await layer.new_channel() for _ in range(20)] + [f"normal.{n}" for n in range(20)]
-        waiting = [asyncio.create_task(layer.receive(name)) for name in names]
-        await asyncio.sleep(0.1)
+        waiting = await receiving(layer, *names)
         await asyncio.gather(*(layer.send(names[n % 40], {"n": n}) for n in range(400)))
         assert [(await task)["n"] for task in waiting] == list(range(40))
         assert connected(own) <= 4
@@ -91,8 +91,7 @@ def test_a_loop_that_ends_closes_its_connections(own: Server, make_layer: Make, 
 
     async def main() -> None:
         name = await layer.new_channel()
-        tasks = [asyncio.create_task(layer.receive(channel)) for channel in (name, "normal")]
-        await asyncio.sleep(0.1)
+        tasks = await receiving(layer, name, "normal")
         await layer.send("other", {})
         for task in tasks:
             task.cancel()
@@ -108,8 +107,7 @@ def test_at_most_two_commands_per_message(own: Server, make_layer: Make, run: Ru
     async def exchange(sent: list[str], count: int) -> None:
         for n in range(count):
             for channel in sent:
-                waiting = asyncio.create_task(layer.receive(channel))
-                await asyncio.sleep(0.002)
+                (waiting,) = await receiving(layer, channel)
                 await layer.send(channel, {"n": n})
                 assert (await waiting)["n"] == n
 
@@ -144,12 +142,12 @@ def test_sends_keep_their_order_while_a_loop_turns_out_to_stay(make_layer: Make,
 
     async def main() -> None:
         await layer.send("other", {})
-        io_thread.current().call_soon(lambda: time.sleep(0.3))
+        io_thread.current().call_soon(lambda: time.sleep(0.3))  # is busy while this loop sends by itself
         sends = []
         for n in range(20):
             sends.append(asyncio.create_task(layer.send("normal", {"n": n})))
             if n == 10:
-                await asyncio.sleep(0)  # so far, on their way
+                await turns()  # so far, on their way
                 await layer.receive("other")  # so it stays
         await asyncio.gather(*sends)
         assert [(await layer.receive("normal"))["n"] for _ in range(20)] == list(range(20))
@@ -161,14 +159,12 @@ def test_a_send_that_is_cancelled_before_its_turn_is_not_sent(make_layer: Make, 
     layer = make_layer()
 
     async def main() -> None:
-        waiting = asyncio.create_task(layer.receive("ready"))
-        await asyncio.sleep(0.05)
+        (waiting,) = await receiving(layer, "ready")
         await layer.send("ready", {})
         await waiting
         task = asyncio.create_task(layer.send("normal", {"n": 1}))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await turns()
+        await cancelled(task)
         await layer.send("normal", {"n": 2})
         assert (await layer.receive("normal"))["n"] == 2
 

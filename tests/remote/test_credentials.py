@@ -12,6 +12,7 @@ import redis
 
 from tests.remote.tools import exchange, recovered, refused, told
 from tests.support.servers import Server
+from tests.support.waiting import receiving
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -69,8 +70,7 @@ def test_a_receiver_outlives_a_password_that_is_wrong_for_a_while(locked: Server
 
     async def main() -> None:
         name = await layer.new_channel()
-        waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
-        await asyncio.sleep(0.1)
+        waiting = await receiving(layer, "normal", name)
         locked.command("CONFIG", "SET", "requirepass", "other")
         locked.config["requirepass"] = "other"
         locked.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")

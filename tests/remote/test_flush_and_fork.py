@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from tests.support.probe import io_thread_probe, open_sockets
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
+from tests.support.waiting import block_until, outlive, receiving, wait_until
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -63,8 +63,7 @@ def hold(parent: Parent, options: dict[str, Any]) -> list[int]:
     async def main() -> list[int]:
         awaited, buffered = await layer.new_channel(), await layer.new_channel()
         await layer.group_add("g", buffered)
-        task = asyncio.create_task(layer.receive(awaited))
-        await asyncio.sleep(0.05)
+        (task,) = await receiving(layer, awaited)
         await layer.send(buffered, {"n": 1})
         await layer.send(awaited, {"n": 2})
         await task
@@ -90,7 +89,8 @@ def test_others_drop_what_they_had_taken_in(
         await layer.flush()
         await layer.group_send("g", {"n": 3})
         await layer.send(buffered, {"n": 4})
-        await asyncio.sleep(0.1)
+        inbox = f"{prefix}|1|inbox|{buffered.partition('!')[0]}!"
+        await wait_until(lambda: server.command("LLEN", inbox) == 0, "the other process has taken all in")
 
     run(main())
     process.send("go on")
@@ -143,9 +143,7 @@ def test_an_epoch_that_a_stranger_wrote_is_replaced(
     async def main() -> None:
         name = await layer.new_channel()
         server.command("SET", f"{prefix}|1|epoch|", value)
-        async with asyncio.timeout(10):
-            while server.command("GET", f"{prefix}|1|epoch|") == value.encode():  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        await wait_until(lambda: server.command("GET", f"{prefix}|1|epoch|") != value.encode(), "the epoch is renewed")
         await layer.send(name, {"n": 1})
         assert await asyncio.wait_for(layer.receive(name), 5) == {"n": 1}
         await layer.close()
@@ -159,8 +157,7 @@ def fork_and_use(parent: Parent, options: dict[str, Any]) -> list[Any]:
 
     async def main() -> list[Any]:
         name = await layer.new_channel()
-        waiting = asyncio.create_task(layer.receive(name))
-        await asyncio.sleep(0.1)
+        (waiting,) = await receiving(layer, name)
         await layer.send("normal", {"n": 0})
         assert open_sockets()
         child = os.fork()
@@ -204,7 +201,7 @@ def test_the_thread_stops_for_a_fork_and_goes_on(make_layer: Make, run: Run) -> 
     thread.before_fork()
     assert not before.is_alive()
     thread.after_fork_in_parent()
-    run(asyncio.sleep(1.5))
+    run(outlive(1.4))  # longer than an alive key lives that nobody renews
     run(layer.send(name, {"n": 1}))  # the alive key was renewed meanwhile
     assert run(layer.receive(name)) == {"n": 1}
 
@@ -219,10 +216,7 @@ def test_a_layer_that_is_garbage_ends_its_keeping(server: Server, prefix: str, r
     def is_over() -> bool:
         return int(server.command("GET", key).partition(b".")[0]) < server.command("TIME")[0] * 1000
 
-    deadline = time.monotonic() + 5
-    while not is_over():
-        assert time.monotonic() < deadline, "it is renewed for ever"
-        time.sleep(0.05)
+    block_until(is_over, "the key is renewed no longer", 5)
 
 
 def test_what_runs_in_the_io_thread_does_not_wait_for_who_ends_it() -> None:

@@ -20,6 +20,7 @@ from hybrid_layer.remote.runtime import io_thread, real_thread
 from tests.support.marks import but_thorough
 from tests.support.probe import io_thread_probe, new_io_thread
 from tests.support.servers import Server
+from tests.support.waiting import outlive, turns, wait_until
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -81,11 +82,9 @@ def test_a_thread_that_ended_is_replaced(
         ended = io_thread_probe().thread
         assert ended is not None
         FAULTS[fault]()
-        async with asyncio.timeout(5):
-            while ended.is_alive():  # noqa: ASYNC110  # a thread's end has no event
-                await asyncio.sleep(0.01)
+        await wait_until(lambda: not ended.is_alive(), "the thread has ended")
         receiving = asyncio.create_task(layer.receive(names[0]))
-        await asyncio.sleep(1.2)  # longer than an alive key lives that nobody renews
+        await outlive(1.2)  # longer than an alive key lives that nobody renews
         async with asyncio.timeout(10):
             while not receiving.done():
                 await layer.group_send("g", {"n": 1})
@@ -108,7 +107,8 @@ def test_calls_under_way_end_with_the_thread(make_layer: Make, run: Run, new_ser
         await layer.send("normal", {})
         server.pause()
         calls = [asyncio.create_task(layer.send("normal", {})) for _ in range(3)]
-        await asyncio.sleep(0.1)
+        await turns()
+        await asyncio.wrap_future(io_thread.current().submit(turns))  # all have been begun there
         began = time.monotonic()
         raise_in_selector(MemoryError)
         for call in calls:

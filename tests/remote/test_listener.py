@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,11 +12,13 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.remote import RedisPubSubChannelLayer
+from tests.remote.tools import listens_here
 from tests.support.forked import exit_code, fork
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
+from tests.support.waiting import block_until, receiving, wait_until
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -25,19 +26,8 @@ Run = Callable[..., Any]
 LOST, BACK = "test.lost", "test.back"
 
 
-async def moved_here(layer: Any) -> None:
-    """The connection has come to the running loop, where somebody waits."""
-    deadline = time.monotonic() + 10
-    while probe(layer).listens_in is not asyncio.get_running_loop():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-
-
 def back_in_thread(layer: Any) -> None:
-    deadline = time.monotonic() + 5
-    while not probe(layer).listens_in_thread:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    block_until(lambda: probe(layer).listens_in_thread, "the connection is back in the thread for I/O")
 
 
 def write(parent: Parent, options: dict[str, Any], channel: str) -> int:
@@ -71,7 +61,7 @@ def test_every_message_once_and_in_order_while_it_moves(
     writer.ready()
 
     async def read(move: bool, close: bool) -> None:
-        moving = asyncio.create_task(moved_here(layer)) if move else None
+        moving = asyncio.create_task(listens_here(layer)) if move else None
         while moving is None or not moving.done():
             got.append((await asyncio.wait_for(layer.receive(name), 10)).get("n", "a notice"))
             if moving is None and len(got) % 50 == 0:
@@ -108,7 +98,7 @@ def test_another_loop_takes_over_when_the_first_ends(make_pubsub: Make, run: Run
     async def first() -> None:
         names["first"] = await layer.new_channel()
         waiting = asyncio.create_task(layer.receive(names["first"]))
-        await moved_here(layer)
+        await listens_here(layer)
         thread.start()
         await asyncio.to_thread(second_waits.wait, 10)
         for n in range(200):
@@ -140,12 +130,12 @@ def test_a_loop_that_does_not_run_is_replaced_and_that_is_an_outage(make_pubsub:
     loop = asyncio.new_event_loop()
     name = loop.run_until_complete(layer.new_channel())
     waiting = loop.create_task(layer.receive(name))
-    loop.run_until_complete(moved_here(layer))
+    loop.run_until_complete(listens_here(layer))
 
     async def other() -> list[Any]:
         own = await layer.new_channel()
         receiving = asyncio.create_task(layer.receive(own))
-        await moved_here(layer)
+        await listens_here(layer)
         await layer.send(own, {"type": "test.one"})
         types = [(await receiving)["type"]]
         types += [(await asyncio.wait_for(layer.receive(own), 5))["type"] for _ in range(2)]
@@ -167,7 +157,7 @@ def test_a_loop_closed_without_notice_is_replaced_and_that_is_an_outage(make_pub
     loop = asyncio.new_event_loop()
     name = loop.run_until_complete(layer.new_channel())
     waiting = loop.create_task(layer.receive(name))
-    loop.run_until_complete(moved_here(layer))
+    loop.run_until_complete(listens_here(layer))
     waiting.cancel()
     loop.run_until_complete(asyncio.gather(waiting, return_exceptions=True))
     loop.close()
@@ -194,9 +184,13 @@ def test_a_take_over_that_fails_leaves_the_other_in_place(
             await layer.receive(name)
         server.command("CONFIG", "SET", "maxclients", "3")  # those that are there: not one more
         assert probe(layer).listens_in_thread
+
+        failed = threading.Event()
+        probe(layer).when_take_over_fails(failed.set)
         for n in range(10):
-            waiting = asyncio.create_task(layer.receive(name))
-            await asyncio.sleep(0.05)
+            (waiting,) = await receiving(layer, name)
+            if n == 5:
+                await wait_until(failed.is_set, "the loop was refused a connection of its own")
             await layer.group_send("g", {"n": n})
             assert await asyncio.wait_for(waiting, 5) == {"n": n}
         assert probe(layer).listens_in_thread

@@ -14,6 +14,7 @@ from hybrid_layer.remote.redis.options import remote_options
 from hybrid_layer.transport import RemoteHalf, Settings
 from tests.support.probe import probe
 from tests.support.servers import Server
+from tests.support.waiting import outlive, wait_until
 
 Run = Callable[..., Any]
 
@@ -51,12 +52,6 @@ def transport(server: Server, prefix: str, half: LocalHalf | None, **policy: Any
     return remote_transport(settings, options, half)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  # another thread makes it true
-            await asyncio.sleep(0.01)
-
-
 def test_each_machine_gets_a_groups_message_once(server: Server, prefix: str, run: Run, servers: list[Server]) -> None:
     halves = [LocalHalf("MACHINEONE"), LocalHalf("MACHINETWO")]
     # Two processes of the first machine, one of the second.
@@ -69,11 +64,11 @@ def test_each_machine_gets_a_groups_message_once(server: Server, prefix: str, ru
         await transports[1].open_inbox("specific.PROCESS!")
         for n in range(20):
             await transports[1].group_send("g", b"%d" % n)
-        await until(lambda: len(halves[0].delivered) == 40 and len(halves[1].delivered) == 20)
+        await wait_until(lambda: len(halves[0].delivered) == 40 and len(halves[1].delivered) == 20, "all have come")
         assert sorted(halves[1].delivered) == sorted(("jobs", b"%d" % n) for n in range(20))
         await transports[0].group_discard("g", "jobs")
         await transports[1].group_send("g", b"last")
-        await until(lambda: len(halves[0].delivered) == 41 and len(halves[1].delivered) == 21)
+        await wait_until(lambda: len(halves[0].delivered) == 41 and len(halves[1].delivered) == 21, "all have come")
         assert halves[0].delivered[-1] == ("reports", b"last")
         for each in transports:
             await each.close()
@@ -88,7 +83,7 @@ def test_a_machine_that_is_gone_costs_nothing_after_expiry(server: Server, prefi
     async def main() -> None:
         await gone[0].group_add("g", "jobs")
         gone.clear()
-        await asyncio.sleep(1.5)
+        await outlive(1.4)
         await sender.group_send("g", b"x")
         statistics = await sender.statistics()
         assert (statistics["sent"], statistics["dead"]) == (0, 1)
@@ -107,9 +102,9 @@ def test_reading_starts_when_another_process_adds_a_member(server: Server, prefi
         adder = transport(server, prefix, half)
         await adder.group_add("g", "jobs")
         probe(adder).stop_reading_for_the_machine()
-        await asyncio.sleep(0.1)
+        await wait_until(lambda: not probe(adder).reads_for_the_machine, "who has added reads no more")
         await sender.group_send("g", b"x")
-        await until(lambda: half.delivered == [("jobs", b"x")])
+        await wait_until(lambda: half.delivered == [("jobs", b"x")], "all have come")
 
     run(main())
 
@@ -136,13 +131,13 @@ def test_a_process_lives_on_while_its_local_half_does_not_work(server: Server, p
 
     async def main() -> None:
         await own.open_inbox("specific.PROCESS!")
-        await asyncio.sleep(1.5)  # longer than its alive key
+        await outlive(1.4)  # longer than its alive key lives
         await sender.send("specific.PROCESS!1", b"x")
         assert await asyncio.wait_for(own.receive("specific.PROCESS!1"), 5) == b"x"
         half.works = True
         await own.group_add("g", "jobs")
         await sender.group_send("g", b"y")
-        await until(lambda: half.delivered == [("jobs", b"y")])
+        await wait_until(lambda: half.delivered == [("jobs", b"y")], "all have come")
         assert (await sender.statistics())["dead"] == 0
 
     run(main())

@@ -12,7 +12,9 @@ import pytest
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from tests.remote.malformed import entries, epochs, notes
+from tests.remote.tools import listens_here
 from tests.support.servers import Server
+from tests.support.waiting import wait_until
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -59,9 +61,11 @@ class Stranger:
 
 
 async def until_undecodable(layer: Any, count: int) -> None:
-    async with asyncio.timeout(10):
-        while (await layer.statistics())["undecodable"] < count:  # noqa: ASYNC110  # counters have no event
-            await asyncio.sleep(0.01)
+
+    async def are_counted() -> bool:
+        return bool((await layer.statistics())["undecodable"] >= count)
+
+    await wait_until(are_counted, f"{count} are counted")
 
 
 def test_everywhere(
@@ -85,7 +89,7 @@ def test_everywhere(
         for number in (1, 2):
             waiting = [asyncio.create_task(layer.receive(name)) for name in ("remote", own)]
             if number > 1:
-                await asyncio.sleep(0.3)  # pub/sub listens in this loop by then
+                await listens_here(layer)
             stranger.push("queue", "remote", bad)
             expected += len(bad)
             if "pubsub" in kind:

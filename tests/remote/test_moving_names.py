@@ -15,12 +15,13 @@ from hybrid_layer import HybridChannelLayer
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from hybrid_layer.remote.redis.hosts.named_host import NamedHost, may_move
-from tests.remote.tools import recovered
+from tests.remote.tools import listens_here, recovered
 from tests.support.moving_names import MovingName
-from tests.support.probe import addresses, before_asking_who_answers, probe
+from tests.support.probe import addresses, probe, watch_named_hosts
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
+from tests.support.waiting import at_rest, until, wait_until
 
 Run = Callable[..., Any]
 NewServer = Callable[..., Server]
@@ -72,7 +73,9 @@ async def resident(parent: Parent, file: Path, prefix: str) -> None:
         for way, layer in layers.items()
         for channel in ("jobs", names[way])
     ]
-    await asyncio.sleep(0.3)
+    for way, layer in layers.items():
+        await at_rest(layer, "jobs", names[way])
+        await listens_here(layer)
     parent.ready(names)
     await asyncio.gather(*serving)
     for layer in layers.values():
@@ -99,7 +102,7 @@ async def ask_until_all_is_heard(layer: Any, theirs: str) -> None:
                         missing.discard((await layer.receive(own))["type"])
             except TimeoutError:
                 pass
-        await asyncio.sleep(0.1)  # answers to questions that were asked again
+        await until(time.monotonic() + 0.1)  # answers to questions that were asked again
         while True:
             try:
                 await asyncio.wait_for(layer.receive(own), 0.1)
@@ -152,14 +155,15 @@ def test_who_only_sends_follows(name: MovingName, new_server: NewServer, prefix:
     reader = RedisChannelLayer(hosts=[second.url], prefix=prefix)
 
     async def main() -> None:
-        await asyncio.sleep(0.1)
         await layer.send("jobs", {"n": "old"})
         name.leads_to(second)
         waiting = asyncio.create_task(reader.receive("jobs"))
-        async with asyncio.timeout(1 + SLACK):
-            while not waiting.done():
-                await recovered(lambda: layer.send("jobs", {"n": "new"}))
-                await asyncio.sleep(0.05)
+
+        async def is_there() -> bool:
+            await recovered(lambda: layer.send("jobs", {"n": "new"}))
+            return waiting.done()
+
+        await wait_until(is_there, "what is sent comes to the second server", 1 + SLACK)
         assert await waiting == {"n": "new"}
         await layer.close()
         await reader.close()
@@ -204,8 +208,9 @@ def test_a_server_with_several_addresses_is_not_left(
     name: MovingName, new_server: NewServer, prefix: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Resolvers may name others of them each time. Who answers is asked when that changes, and not again."""
+    looks: list[NamedHost] = []
     asked: list[NamedHost] = []
-    before_asking_who_answers(monkeypatch, asked.append)
+    watch_named_hosts(monkeypatch, looks.append, asked.append)
     server = new_server(bind=["127.0.0.1", "127.0.0.2"])
     other = type("Other", (), {"host": "127.0.0.2", "port": server.port})
     name.leads_to(server)
@@ -214,16 +219,18 @@ def test_a_server_with_several_addresses_is_not_left(
     async def main() -> None:
         channel = await layer.new_channel()
         waiting = asyncio.create_task(layer.receive(channel))
-        host = probe(layer).home_host
+        await listens_here(layer)
+        (host,) = probe(layer).hosts  # other tests' layers may still look for the name
         for place in (server, other, server, other):
             name.leads_to(place)
-            async with asyncio.timeout(20):
-                while addresses(host) != {(place.host, place.port)}:  # noqa: ASYNC110  # nobody tells
-                    await asyncio.sleep(0.02)
+            at = {(place.host, place.port)}
+            await wait_until(
+                lambda at=at: addresses(host) == at, f"it is known that the name leads to {place.host}", 20
+            )
         assert not waiting.done()
-        asked.clear()
-        await looked(name, 5)
-        assert host not in asked  # those of other tests' layers may be
+        before, asked_before = looks.count(host), asked.count(host)
+        await wait_until(lambda: looks.count(host) >= before + 3, "the name is looked up three times more", 20)
+        assert asked.count(host) == asked_before
         await layer.send(channel, {"n": 1})
         assert await waiting == {"n": 1}
         await layer.close()
@@ -233,10 +240,8 @@ def test_a_server_with_several_addresses_is_not_left(
 
 async def looked(name: MovingName, times: int) -> None:
     """Wait until the name has been looked up `times` times more."""
-    until = name.lookups + times
-    async with asyncio.timeout(20):
-        while name.lookups < until:  # noqa: ASYNC110  # nobody tells
-            await asyncio.sleep(0.02)
+    last = name.lookups + times
+    await wait_until(lambda: name.lookups >= last, "the name is looked up", 20)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ import pytest
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
-from tests.remote.tools import recovered
+from tests.remote.tools import listens_here, recovered
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
+from tests.support.waiting import at_rest, outlive, receiving, until, wait_until
 
 Run = Callable[..., Any]
 NewServer = Callable[..., Server]
@@ -57,12 +58,13 @@ def test_a_server_that_restarts(way: str, make: Callable[..., tuple[Any, Server]
             await layer.send(name, {"type": "job"})
             assert await receive(layer, name) == {"type": "job"}
         waiting = asyncio.create_task(receive(layer, waits))  # the other one is at work
-        await asyncio.sleep(0.3)
+        await at_rest(layer, waits)
+        await listens_here(layer)
         for _ in range(2):
             server.kill()
             assert await waiting == LOST
             waiting = asyncio.create_task(receive(layer, waits))
-            await asyncio.sleep(0.5)  # many tries fail
+            await until(time.monotonic() + 0.5)  # many tries fail
             assert not waiting.done()
             server.restart()
             began = time.monotonic()
@@ -88,7 +90,7 @@ def test_a_connection_that_is_cut(way: str, make: Callable[..., tuple[Any, Serve
         await layer.group_add("g", name)
         for _ in range(3):
             waiting = asyncio.create_task(receive(layer, name))
-            await asyncio.sleep(0.2)
+            await listens_here(layer)
             server.command("CLIENT", "KILL", *kinds)
             assert [await waiting, await receive(layer, name)] == [LOST, BACK]
             await recovered(lambda: layer.group_send("g", {"type": "on"}), 10)
@@ -105,11 +107,11 @@ def test_a_server_that_does_not_answer(way: str, make: Callable[..., tuple[Any, 
     async def main() -> None:
         name = await layer.new_channel()
         waiting = asyncio.create_task(receive(layer, name))
-        await asyncio.sleep(0.5)
+        await listens_here(layer)
         server.pause()
         assert await waiting == LOST
         waiting = asyncio.create_task(receive(layer, name))
-        await asyncio.sleep(0.5)
+        await until(time.monotonic() + 0.5)  # many tries fail
         server.resume()
         assert await waiting == BACK
         await recovered(lambda: layer.send(name, {"type": "on"}), 10)
@@ -127,7 +129,7 @@ def test_an_idle_connection_is_no_outage(way: str, make: Callable[..., tuple[Any
     async def main() -> None:
         name = await layer.new_channel()
         waiting = asyncio.create_task(receive(layer, name))
-        await asyncio.sleep(1.5)
+        await until(time.monotonic() + 1.5)  # several times the block time
         await layer.send(name, {"type": "on"})
         assert await waiting == {"type": "on"}
         await layer.close()
@@ -146,7 +148,7 @@ def test_who_left_long_ago_is_not_told(way: str, make: Callable[..., tuple[Any, 
             await layer.send(name, {"type": "job"})
             await receive(layer, name)
         waiting = asyncio.create_task(receive(layer, waits))
-        await asyncio.sleep(1.2)
+        await outlive(1.1)
         server.command("CLIENT", "KILL", "TYPE", "pubsub")
         assert [await waiting, await receive(layer, waits)] == [LOST, BACK]
         with pytest.raises(TimeoutError):
@@ -154,7 +156,7 @@ def test_who_left_long_ago_is_not_told(way: str, make: Callable[..., tuple[Any, 
         for n in range(5000):
             probe(layer).note_waiting(f"{gone}{n}")
         assert probe(layer).told_of_outages >= 5000
-        await asyncio.sleep(1.2)
+        await outlive(1.1)
         for n in range(5000):
             probe(layer).note_waiting(f"{waits}{n}")
         assert probe(layer).told_of_outages < 12_000
@@ -171,8 +173,8 @@ def member(parent: Parent, options: dict[str, Any]) -> list[Any]:
         asyncio.get_running_loop().slow_callback_duration = 60  # it will be stopped
         name = await layer.new_channel()
         await layer.group_add("g", name)
-        waiting = asyncio.create_task(layer.receive(name))
-        await asyncio.sleep(0.3)
+        (waiting,) = await receiving(layer, name)
+        await listens_here(layer)
         parent.ready()
         got: list[Any] = []
         while not got or got[-1] != "over":
@@ -226,7 +228,7 @@ def test_ten_thousand_groups_are_listened_for_again(
         name = await layer.new_channel()
         await asyncio.gather(*(layer.group_add(f"g.{n}", name) for n in range(10_000)))
         waiting = asyncio.create_task(receive(layer, name))
-        await asyncio.sleep(0.3)
+        await listens_here(layer)
         server.restart()
         assert await waiting == LOST
         assert await receive(layer, name) == BACK
@@ -251,10 +253,10 @@ def test_an_outage_does_not_prolong_memberships(
         await layer.group_add("g", name)
         await layer.group_add("g", "jobs")
         server.kill()
-        await asyncio.sleep(0.3)
+        await wait_until(lambda: probe(layer).listens_in is None, "the loss is seen")
         server.restart()
         await recovered(lambda: layer.send("other", {}), 10)
-        await asyncio.sleep(began + 2.2 - time.monotonic())
+        await until(began + 2.2)
         await layer.group_send("g", {"n": 1})
         for channel in (name, "jobs"):
             with pytest.raises(TimeoutError):

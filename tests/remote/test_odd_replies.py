@@ -126,7 +126,7 @@ def receive_after(odd: OddServer, kind: str, name: str, replies: list[Any]) -> N
             return Exception("WRONGTYPE odd")
         if name == "TIME" and left:
             return None
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.005)  # a server that answers at once would leave the loop no time
         keys = [key for key in command if b"|queue|" in key or b"|inbox|" in key]
         value = b"1|%d|%s|%s%s|\x81\xa1n\x01" % (stamp, EPOCH, keys[0].rpartition(b"|")[2], local)
         return [keys[0], value if command[0] == b"BLPOP" else [value]]

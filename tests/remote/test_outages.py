@@ -14,9 +14,11 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer
 from hybrid_layer.remote.delivery.shards import shard_for
 from tests.remote.tools import recovered, told
+from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
+from tests.support.waiting import block, outlive, receiving, until, wait_until
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -82,7 +84,6 @@ def test_nothing_is_sent_twice(make_layer: Make, run: Run, new_server: NewServer
         server.pause()
         results = await asyncio.gather(*(layer.send("normal", {"n": n}) for n in range(1, 6)), return_exceptions=True)
         assert all(isinstance(result, RemoteUnavailable) for result in results)
-        await asyncio.sleep(0.2)
         server.resume()
         await recovered(lambda: layer.send("normal", {"n": 99}))
         got = []
@@ -102,18 +103,18 @@ def test_waiting_receivers_and_memberships_outlive_a_restart(make_layer: Make, r
     async def main() -> None:
         name = await layer.new_channel()
         await layer.group_add("g", name)
-        waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
-        await asyncio.sleep(0.1)
+        waiting = await receiving(layer, "normal", name)
         server.kill()
-        await asyncio.sleep(0.3)
+        await wait_until(lambda: not probe(layer).is_at_rest(name), "the loss is seen")
         server.restart()
         await recovered(lambda: layer.send("normal", {"n": 1}))
         assert await asyncio.wait_for(waiting[0], 5) == {"n": 1}
-        deadline = time.monotonic() + 5
-        while not waiting[1].done():
-            assert time.monotonic() < deadline
+
+        async def is_member() -> bool:
             await recovered(lambda: layer.group_send("g", {"n": 2}))
-            await asyncio.sleep(0.05)
+            return waiting[1].done()
+
+        await wait_until(is_member, "a message of the group comes", 5)
         assert await waiting[1] == {"n": 2}
 
     run(main())
@@ -129,7 +130,7 @@ def test_idle_connections_that_were_cut_are_replaced_before_a_send(
         await layer.send("normal", {"n": 0})
         for _ in range(3):
             server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            await asyncio.sleep(0.05)
+            await wait_until(lambda: not probe(layer).is_connected, "the end of the connection is seen")
             await layer.send("normal", {"n": 1})
 
     run(main())
@@ -179,7 +180,7 @@ def test_a_replica_is_tried_until_it_is_a_primary(make_layer: Make, run: Run, ne
 
     async def main() -> None:
         sending = asyncio.create_task(layer.send("normal", {"n": 1}))
-        await asyncio.sleep(0.5)
+        await until(time.monotonic() + 0.5)  # several tries are refused
         assert not sending.done()
         replica.command("REPLICAOF", "NO", "ONE")
         await sending
@@ -233,7 +234,7 @@ def test_members_of_a_killed_process_cost_nothing_after_expiry(
         await layer.group_send("g", {"n": 1})
         assert process.receive() == 1
         process.kill()
-        await asyncio.sleep(1.3)
+        await outlive(1.2)
         await layer.group_send("g", {"n": 2})
         await layer.send(name, {"n": 3})
         statistics = await layer.statistics()
@@ -254,15 +255,16 @@ def test_a_process_that_was_stopped_for_long_is_a_member_again(
     async def main() -> None:
         await layer.group_send("other", {"n": 0})  # who has seen the clock go evenly knows that it is not that
         process.pause()
-        await asyncio.sleep(1.3)
+        await outlive(1.2)
         await layer.group_send("g", {"n": 1})
         assert (await layer.statistics())["dead"] == 1
         process.resume()
-        for _ in range(100):
-            await asyncio.sleep(0.05)
+
+        async def is_reached() -> bool:
             await layer.group_send("g", {"n": 2})
-            if (await layer.statistics())["sent"]:
-                break
+            return bool((await layer.statistics())["sent"])
+
+        await wait_until(is_reached, "the process is a member again")
         assert process.receive() == 2
 
     run(main())
@@ -275,7 +277,7 @@ def test_members_keep_alive_while_their_loop_is_busy(make_layer: Make, run: Run)
     async def main() -> None:
         name = await layer.new_channel()
         await layer.group_add("g", name)
-        time.sleep(1.8)  # noqa: ASYNC251  # the loop is busy
+        block(time.monotonic() + 1.8)  # the loop is busy
         await layer.group_send("g", {"n": 1})
         assert await asyncio.wait_for(layer.receive(name), 5) == {"n": 1}
 

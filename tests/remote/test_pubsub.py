@@ -15,9 +15,10 @@ from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.wire.entries import published_entry
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.runtime import io_thread
-from tests.remote.tools import recovered
+from tests.remote.tools import listens_here, recovered
 from tests.support.probe import before_keeping, probe
 from tests.support.servers import Server
+from tests.support.waiting import any_moment, outlive, wait_until
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -34,13 +35,6 @@ def subscribed(server: Server, prefix: str) -> dict[str, int]:
     names = server.command("PUBSUB", "CHANNELS", f"{prefix}|*")
     start = len(prefix) + 3
     return {name.decode()[start:]: server.command("PUBSUB", "NUMSUB", name)[1] for name in names}
-
-
-async def until(condition: Callable[[], Any], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 async def receive(layer: Any, channel: str) -> Any:
@@ -89,9 +83,15 @@ def test_subscriptions_come_and_go_with_members(make_pubsub: Make, server: Serve
         await layer.group_discard("g", one)
         await layer.group_discard("g", one)
         await layer.group_discard("h", one)
-        await until(lambda: subscribed(server, prefix) == {**processes, "epoch|": 2, "group|g": 2})
+        await wait_until(
+            lambda: subscribed(server, prefix) == {**processes, "epoch|": 2, "group|g": 2},
+            "both hear the group",
+        )
         await layer.group_discard("g", two)
-        await until(lambda: subscribed(server, prefix) == {**processes, "epoch|": 2, "group|g": 1})
+        await wait_until(
+            lambda: subscribed(server, prefix) == {**processes, "epoch|": 2, "group|g": 1},
+            "one hears the group",
+        )
         await layer.group_add("g", two)
         await another.group_send("g", {"n": 1})
         assert (await receive(layer, two), await receive(another, theirs)) == (1, 1)
@@ -107,10 +107,10 @@ def test_what_ended_by_time_or_flush_is_not_listened_for(
     async def main() -> None:
         await hasty.group_add("short", await hasty.new_channel())
         await patient.group_add("long", await patient.new_channel())
-        await until(lambda: "group|short" not in subscribed(server, prefix))
+        await wait_until(lambda: "group|short" not in subscribed(server, prefix), "its end is noticed")
         assert "group|long" in subscribed(server, prefix)
         await hasty.flush()
-        await until(lambda: "group|long" not in subscribed(server, prefix))
+        await wait_until(lambda: "group|long" not in subscribed(server, prefix), "its end is noticed")
         assert subscribed(server, prefix)["epoch|"] == 2
 
     run(main())
@@ -130,8 +130,8 @@ def test_a_message_to_a_process_is_one_publish(make_pubsub: Make, own: Server, r
         assert calls == {"publish": 100, "evalsha": 0}
         # Perhaps another server answers from now on, with another clock.
         own.command("CLIENT", "KILL", "TYPE", "normal")
-        await until(lambda: not probe(layer).knows_server_clock)
-        await until(lambda: not probe(layer).is_connected)
+        await wait_until(lambda: not probe(layer).knows_server_clock, "the clock is doubted")
+        await wait_until(lambda: not probe(layer).is_connected, "the end of the connection is seen")
         await layer.send(theirs, {"n": "measured anew"})  # by the script
         assert probe(layer).knows_server_clock
         assert await receive(other, theirs) == "measured anew"
@@ -147,7 +147,8 @@ def test_calls_go_out_in_their_order_whatever_is_known_of_the_clock(make_pubsub:
         await other.group_add("g", theirs)
         await layer.send(theirs, {"n": -1})
         assert await receive(other, theirs) == -1
-        await asyncio.sleep(1.1)  # from then on the loop has a connection of its own
+        await layer.send("normal", {"n": 0})
+        await receive(layer, "normal")  # from then on the loop has a connection of its own
         for _ in range(20):
             probe(layer).doubt_server_clock()
             calls = []
@@ -155,7 +156,7 @@ def test_calls_go_out_in_their_order_whatever_is_known_of_the_clock(make_pubsub:
                 call = layer.group_send("g", {"n": n}) if n % 7 == 3 else layer.send(theirs, {"n": n})
                 calls.append(asyncio.create_task(call))
                 if n % 10 == 0:
-                    await asyncio.sleep(0.0002)
+                    await any_moment(0.0004)
             await asyncio.gather(*calls)
             assert [await receive(other, theirs) for _ in range(50)] == list(range(50))
 
@@ -281,7 +282,7 @@ async def hold_up_listener(layer: Any, name: str) -> None:
     """Nobody has waited for long, so the I/O thread listens; the running loop sends for itself."""
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(layer.receive(name), 0.01)
-    io_thread.current().call_soon(lambda: time.sleep(0.5))
+    io_thread.current().call_soon(lambda: time.sleep(0.5))  # it is busy while this loop sends
 
 
 def test_a_flush_empties_what_other_processes_took_in(make_pubsub: Make, run: Run) -> None:
@@ -376,9 +377,9 @@ def test_a_member_that_another_process_added_outlives_the_server(
     async def main() -> None:
         theirs = await other.new_channel()
         await layer.group_add("g", theirs)
-        await until(lambda: "group|g" in subscribed(own, prefix))
+        await wait_until(lambda: "group|g" in subscribed(own, prefix), "the group is heard again")
         own.restart()
-        await until(lambda: "group|g" in subscribed(own, prefix))
+        await wait_until(lambda: "group|g" in subscribed(own, prefix), "the group is heard again")
         await layer.group_send("g", {"n": 1})
         assert await receive(other, theirs) == 1
 
@@ -449,13 +450,13 @@ def test_one_connection_listens_for_a_process(own: Server, make_pubsub: Make, ru
             await layer.group_add(f"g{number}", name)
         waiting = [asyncio.create_task(layer.receive(name)) for name in names]
         assert listening() == 1
-        await asyncio.sleep(0.3)  # it moves to this loop
-        assert listening() == 1
+        await listens_here(layer)
+        await wait_until(lambda: listening() == 1, "there is one connection")
         for number in range(3):
             await layer.group_send(f"g{number}", {"n": number})
         assert [(await task)["n"] for task in waiting] == [0, 1, 2]
         await layer.close()
-        await until(lambda: listening() == 1)
+        await wait_until(lambda: listening() == 1, "there is one connection")
 
     run(main())
 
@@ -469,7 +470,7 @@ def test_what_expires_while_the_connection_is_made_is_dropped(
 
     async def be_slow() -> None:
         subscribed.set()
-        await asyncio.sleep(1)
+        await outlive(0.9)  # what is sent meanwhile
 
     async def main() -> None:
         before_keeping(monkeypatch, be_slow)

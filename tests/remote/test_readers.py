@@ -15,6 +15,7 @@ from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
+from tests.support.waiting import any_moment, at_rest, cancelled, receiving, turns, until, wait_until
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -47,10 +48,9 @@ def test_cancelled_receives_lose_nothing_and_keep_the_order(make_layer: Make, ru
         while len(got) < count:
             pause = (pause + 1) % 7
             task = asyncio.create_task(layer.receive(channel))
-            for _ in range(pause):
-                await asyncio.sleep(0)
+            await turns(pause)
             if pause == 6:
-                await asyncio.sleep(0.001)
+                await any_moment(0.002)
             if pause % 2:
                 task.cancel()
             try:
@@ -73,9 +73,8 @@ def test_a_cancelled_receive_stops_taking_after_a_moment(make_layer: Make, serve
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await layer.receive(channel)
-        await asyncio.sleep(0.15)
+        await wait_until(lambda: not probe(layer).is_read(channel), "the pop has ended")
         await layer.send(channel, {"n": 1})
-        await asyncio.sleep(0.05)
         key = f"{layer.prefix}|1|{'queue|normal' if kind == 'normal' else 'inbox|' + channel.partition('!')[0] + '!'}"
         assert server.command("LLEN", key) == 1
         assert await layer.receive(channel) == {"n": 1}
@@ -88,8 +87,7 @@ def test_a_message_whose_reader_left_goes_back_to_the_head(make_layer: Make, run
 
     async def main() -> None:
         for _ in range(20):
-            task = asyncio.create_task(layer.receive("normal"))
-            await asyncio.sleep(0.01)
+            (task,) = await receiving(layer, "normal")
             task.cancel()  # its pop goes on for a moment
             await asyncio.gather(task, return_exceptions=True)
             for n in range(3):
@@ -111,11 +109,11 @@ def test_messages_of_several_readers_that_left_go_back_in_order(make_layer: Make
         for turn in range(120):
             channel = f"normal{turn}"
             readers = [asyncio.create_task(layer.receive(channel)) for _ in range(4)]
-            await asyncio.sleep(0.01)
+            await at_rest(layer, channel)
             sending = asyncio.create_task(send(channel))
             until = time.perf_counter() + 0.0002 * (turn % 15)
-            while time.perf_counter() < until:  # noqa: ASYNC110  # any point on the way of the messages
-                await asyncio.sleep(0)
+            while time.perf_counter() < until:  # any point on the way of the messages
+                await turns()
             for reader in readers:
                 reader.cancel()
             ended = await asyncio.gather(*readers, return_exceptions=True)
@@ -133,14 +131,12 @@ def test_another_channel_is_read_at_once_while_a_pop_is_under_way(make_layer: Ma
     layer = make_layer(block_time=10)
 
     async def main() -> None:
-        first = asyncio.create_task(layer.receive(await channel_of(layer, kind)))
-        await asyncio.sleep(0.1)
+        (first,) = await receiving(layer, await channel_of(layer, kind))
         second_name = "second" if kind == "normal" else await layer.new_channel("other")
         second = asyncio.create_task(layer.receive(second_name))
         await layer.send(second_name, {"n": 2})
         assert await asyncio.wait_for(second, 2) == {"n": 2}
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
+        await cancelled(first)
         async with asyncio.timeout(2):
             await layer.close()
 
@@ -151,19 +147,19 @@ def test_reading_moves_to_another_loop(make_layer: Make, run: Run) -> None:
     """The first loop reads for all; when it ends, with a pop under way, the next one goes on."""
     layer = make_layer(block_time=10)
     names: list[str] = []
-    waits, received = threading.Event(), threading.Event()
+    waits, ends, received = threading.Event(), threading.Event(), threading.Event()
 
     async def first() -> None:
         names.extend([await layer.new_channel(), await layer.new_channel()])
-        waiting = asyncio.create_task(layer.receive(names[0]))
-        await asyncio.sleep(0.1)
+        (waiting,) = await receiving(layer, names[0])
         waits.set()
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(ends.wait, 10)
         waiting.cancel()
 
     async def second() -> None:
-        task = asyncio.create_task(layer.receive(names[1]))
-        await asyncio.sleep(0.5)
+        (task,) = await receiving(layer, names[1])
+        ends.set()
+        await asyncio.to_thread(thread.join, 10)
         await layer.send(names[1], {"n": 1})
         assert await asyncio.wait_for(task, 3) == {"n": 1}
         received.set()
@@ -183,11 +179,10 @@ def test_a_stopped_loop_does_not_keep_the_reading(make_layer: Make, run: Run) ->
     name = stopped.run_until_complete(layer.new_channel())
     other = stopped.run_until_complete(layer.new_channel())
     waiting = stopped.create_task(layer.receive(name))
-    stopped.run_until_complete(asyncio.sleep(0.1))
+    stopped.run_until_complete(at_rest(layer, name))
 
     async def main() -> None:
-        task = asyncio.create_task(layer.receive(other))
-        await asyncio.sleep(0.1)
+        (task,) = await receiving(layer, other)
         for n in range(3):
             await layer.send(other, {"n": n})
         got = [await asyncio.wait_for(task, 5)]
@@ -279,7 +274,7 @@ def test_an_idle_receiver_outlives_the_clients_default_timeout(make_layer: Make,
     async def main() -> None:
         name = await layer.new_channel()
         waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
-        await asyncio.sleep(5.5)
+        await until(time.monotonic() + 5.5)
         tasks = [str(task.get_coro()) for task in asyncio.all_tasks()]
         assert len([task for task in tasks if "keep_going" in task or "Reader._run" in task]) == 2
         await layer.send("normal", {"n": 1})
@@ -301,12 +296,11 @@ def test_readers_that_come_and_go_leave_nothing_in_their_loop(
         name = await layer.new_channel()
         waiting = asyncio.create_task(layer.receive("normal"))
         for n in range(10):
-            own = asyncio.create_task(layer.receive(name))
-            await asyncio.sleep(0.01)
+            (own,) = await receiving(layer, name)
             await layer.send(name, {"n": n})
             assert await own == {"n": n}
             await layer.close()
-        await asyncio.sleep(0)
+        await turns()
         assert probe(layer).ends_with_loop <= 1
         await layer.send("normal", {})
         await waiting

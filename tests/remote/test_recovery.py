@@ -5,6 +5,7 @@ server's names do not notice, and within a second of the return everything works
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import Server
+from tests.support.waiting import at_rest, cancelled, until, wait_until
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -63,15 +65,14 @@ def name_on(shard: int, what: str) -> str:
 
 async def repeated(action: Callable[[], Awaitable[Any]], done: Callable[[], bool], seconds: float) -> float:
     """Call until `done`, errors of servers aside. The seconds that it took."""
-    began = time.monotonic()
-    while not done():
-        assert time.monotonic() - began < seconds, f"not within {seconds} s"
-        try:
-            await action()
-        except RemoteUnavailable:
-            pass
-        await asyncio.sleep(0.02)
-    return time.monotonic() - began
+
+    async def is_done() -> bool:
+        if not done():
+            with contextlib.suppress(RemoteUnavailable):
+                await action()
+        return done()
+
+    return await wait_until(is_done, "what is sent has arrived", seconds)
 
 
 @pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
@@ -98,7 +99,7 @@ def test_outage(make_layer: Make, run: Run, new_server: Callable[..., Server], o
             return id_ in got[channel]
 
         readers = [asyncio.create_task(read(channel)) for channel in got]
-        await asyncio.sleep(0.1)
+        await at_rest(layer, *got)
         outage.begin(server, healthy)
         began = time.monotonic()
         calls = await asyncio.gather(
@@ -114,7 +115,7 @@ def test_outage(make_layer: Make, run: Run, new_server: Callable[..., Server], o
             assert f"{server.host}:{server.port}" in str(error)
             assert outage.cause in str(error).lower() or outage.cause in str(error), str(error)
         await other.send(elsewhere, {"id": 1})
-        await repeated(lambda: asyncio.sleep(0), lambda: got[elsewhere] == [1], SLACK)
+        await wait_until(lambda: got[elsewhere] == [1], "the healthy server delivers", SLACK)
 
         outage.end(server, healthy)
         limit = 1 + SLACK
@@ -125,9 +126,7 @@ def test_outage(make_layer: Make, run: Run, new_server: Callable[..., Server], o
         assert all(not reader.done() for reader in readers)
         for ids in got.values():
             assert ids.count("doubtful") <= 2, "a send and a group_send"
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
+        await cancelled(*readers)
         await layer.close()
         await other.close()
 
@@ -159,8 +158,8 @@ def test_what_a_process_that_has_ended_added_comes_back(
         own = await layer.new_channel()
         waiting = asyncio.create_task(layer.receive(own))
         await asyncio.to_thread(spawn(join, options, own).result)
-        await repeated(lambda: asyncio.sleep(0), lambda: not server.command("EXISTS", f"{prefix}|1|notes|{own}"), 5)
-        await asyncio.sleep(0.1)  # the note has been read: now it may be lost
+        await wait_until(lambda: not server.command("EXISTS", f"{prefix}|1|notes|{own}"), "the note is read")
+        await until(time.monotonic() + 0.1)  # and noted: now it may be lost
         server.kill()
         server.restart()
         await repeated(lambda: layer.group_send("g", {"id": 1}), waiting.done, 1 + SLACK)
@@ -214,11 +213,11 @@ def test_a_membership_that_ends_while_it_is_restored_stays_ended(
         probe(layer).around_commands(monkeypatch, after_a_discard)
         probe(layer).meet_lost_connection()
         key = Keys(layer.prefix).group("g")
-        await repeated(lambda: asyncio.sleep(0), lambda: bool(restored) and not server.command("ZCARD", key), SLACK)
-        await asyncio.sleep(0.1)
+        await wait_until(lambda: restored and not server.command("ZCARD", key), "the membership has ended again")
+        await until(time.monotonic() + 0.1)  # and stays so
         assert not server.command("ZCARD", key)
         probe(layer).look_after_keys()
-        await asyncio.sleep(0.1)
-        await repeated(lambda: asyncio.sleep(0.01), lambda: server.command("ZCARD", key) == begins_anew, SLACK)
+        await until(time.monotonic() + 0.1)  # it is renewed, if there is one
+        await wait_until(lambda: server.command("ZCARD", key) == begins_anew, "it is there only if it was begun anew")
 
     run(main())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.support.servers import Server
+from tests.support.waiting import cancelled, turns, until
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -73,15 +75,14 @@ def test_consumers_that_come_and_go_leave_nothing(
         await layer.send(channel, {"type": "x"})
         assert await layer.receive(channel) == {"type": "x"}
         waiting = asyncio.create_task(layer.receive(channel))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.wait([waiting])
+        await turns()
+        await cancelled(waiting)
         await layer.group_discard(f"room.{number % 10}", channel)
 
     async def come_and_go(first: int, count: int) -> int:
         for number in range(first, first + count, 100):
             await asyncio.gather(*(consumer(number + n) for n in range(100)))
-        await asyncio.sleep(0.1)
+        await until(time.monotonic() + 0.1)  # what ends soon
         gc.collect()
         return len(gc.get_objects())
 

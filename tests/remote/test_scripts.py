@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from hybrid_layer.remote.redis.scripts import Script
 from hybrid_layer.remote.redis.wire.entries import parse
 from hybrid_layer.remote.redis.wire.keys import Keys
 from tests.support.servers import Server
+from tests.support.waiting import block_to_outlive
 
 Eval = Callable[..., Any]
 
@@ -62,7 +62,7 @@ def test_send_stores_up_to_the_capacity(server: Server, keys: Keys, run_script: 
 def test_expired_heads_make_room_when_the_queue_is_full(server: Server, keys: Keys, run_script: Eval) -> None:
     for n in range(3):
         send(run_script, keys, f"p{n}", expiry=30 if n < 2 else 5000)
-    time.sleep(0.05)
+    block_to_outlive(0.03)
     assert [send(run_script, keys, "new") for _ in range(3)] == [[0, 1], [0, 1], [1, 0]]
 
 
@@ -195,7 +195,7 @@ def test_members_by_part_end_with_the_first_membership(group: Group) -> None:
     assert not group.is_kept()
     group.send()
     assert 0 < group.server.command("PTTL", group.keys.parts("g")) <= 300
-    time.sleep(0.31)
+    block_to_outlive(0.3)
     del group.members[0]
     group.send()
     add(group.run_script, group.keys, "a.B!0", 60_000)

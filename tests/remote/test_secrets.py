@@ -10,6 +10,7 @@ import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from tests.support.servers import HOST, Server, free_port
+from tests.support.waiting import cancelled
 from tests.unit.test_discretion import SECRET, said
 
 Make = Callable[..., Any]
@@ -32,8 +33,7 @@ async def failing_calls(layer: Any) -> str:
         except RemoteUnavailable as error:
             texts.append(said(error))
     assert texts
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
+    await cancelled(waiting)
     await layer.close()
     return "\n".join(texts)
 

@@ -23,6 +23,7 @@ from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.sentinels import Group, sentinel_group
 from tests.support.servers import HOST, Server, free_port
+from tests.support.waiting import until, wait_until
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -222,10 +223,9 @@ def test_a_sentinel_is_listened_to_over_one_connection(
 
     async def main() -> None:
         await layer.send("normal", {})
-        await asyncio.sleep(0.3)
+        await wait_until(listening, "the Sentinels are listened to")
         before = listening()
-        assert before
-        await asyncio.sleep(1.5)
+        await until(time.monotonic() + 1.0)  # ten times as long as until it would be tried again
         assert not listening() - before  # another test's may go meanwhile
         for descriptor in open_sockets():
             os.fstat(descriptor)

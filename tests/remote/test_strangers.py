@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hybrid_layer.exceptions import RemoteUnavailable
 from tests.remote.tools import receiver_is_told
 from tests.support.servers import Server, free_port
+from tests.support.waiting import at_rest, outlive, until, wait_until
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -30,15 +32,15 @@ def test_a_strangers_value_at_a_key_costs_no_other_channel(
     async def main() -> None:
         server.command("SET", bad, "x")
         waiting = asyncio.create_task(layer.receive("bad"))
-        await asyncio.sleep(0.1)
+        await wait_until(lambda: "holds a string" in caplog.text, "the log tells of the stranger's value")
         good = asyncio.create_task(read(layer, "good"))
-        await asyncio.sleep(0.3)
+        await at_rest(layer, "good")
         connected = server.command("INFO", "stats")["total_connections_received"]
         await layer.send("good", {"n": 1})
         assert await good == 1
         with pytest.raises(RemoteUnavailable, match="WRONGTYPE"):
             await layer.send("bad", {"n": 2})
-        await asyncio.sleep(0.5)
+        await until(time.monotonic() + 0.5)  # in which no connection is made after another
         assert server.command("INFO", "stats")["total_connections_received"] - connected <= 3
         server.command("DEL", bad)
         await layer.send("bad", {"n": 3})
@@ -93,11 +95,12 @@ def test_notes_that_cannot_be_read_are_skipped(make_layer: Make, run: Run, serve
         process = channel.partition("!")[0].rpartition(".")[2]
         notes = f"{layer.prefix}|1|notes|{process}"
         server.command("RPUSH", notes, *NOTES)
-        await asyncio.sleep(0.5)  # the heartbeat reads them
+        await wait_until(lambda: not server.command("EXISTS", notes), "the heartbeat has read them")
         waiting = asyncio.create_task(read(layer, channel))
-        await asyncio.sleep(0.1)
-        server.command("RPUSH", notes, *NOTES)  # the reader does
-        await asyncio.sleep(1.2)
+        await at_rest(layer, channel)
+        server.command("RPUSH", notes, *NOTES)
+        await wait_until(lambda: not server.command("EXISTS", notes), "the reader has read them")
+        await outlive(1.1)  # longer than an alive key lives that nobody renews
         await layer.send(channel, {"n": 1})
         assert await waiting == 1
         assert (await layer.statistics())["dead"] == 0

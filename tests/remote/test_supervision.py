@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.support.injecting import Injector
 from tests.support.odd_server import OddServer, usual
 from tests.support.probe import io_thread_probe, new_io_thread
 from tests.support.servers import HOST, Server
+from tests.support.waiting import until, wait_until
 
 Run = Callable[..., Any]
 
@@ -95,10 +97,11 @@ async def exchange(layer: Any, kind: str) -> None:
 
 
 async def settle(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(8):
-        while not condition():
-            gc.collect()
-            await asyncio.sleep(0.01)
+    def holds() -> bool:
+        gc.collect()
+        return condition()
+
+    await wait_until(holds, "what was left is cleaned up")
 
 
 def descriptors() -> int:
@@ -129,7 +132,8 @@ def test_at_every_await(
         before = await layer.statistics()
         injector.arm(task, number, error)
         await exchange(layer, kind)
-        await asyncio.sleep(0.4 if task == "the heartbeat" else 0.1)
+        # In which it goes on, and perhaps comes to the await at which it is to fail.
+        await until(time.monotonic() + (0.4 if task == "the heartbeat" else 0.1))
         thrown = injector.has_thrown
         injector.arm("", 0, error)
         after = await layer.statistics()
@@ -179,7 +183,7 @@ def test_the_watch_over_sentinels_at_every_await(server: Server, prefix: str, ru
                 subscribed.clear()
                 await succeed(lambda layer=layer: layer.send("normal", {}))
                 await settle(lambda: bool(subscribed))
-                await asyncio.sleep(0.05)
+                await until(time.monotonic() + 0.05)  # in which it may come to the await at which it is to fail
                 if not injector.has_thrown:
                     break
                 await settle(lambda: subscribed[-1])

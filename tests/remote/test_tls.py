@@ -20,6 +20,7 @@ from tests.support.clusters import info, wait
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.servers import HOST, Server, free_port
+from tests.support.waiting import turns
 
 Make = Callable[..., Any]
 Run = Callable[..., Any]
@@ -149,7 +150,7 @@ def end_in_every_way(parent: Parent, host: dict[str, Any], prefix: str) -> None:
             await layer.receive(channel)
         _waiting.extend(asyncio.create_task(layer.receive(channel)) for channel in ("normal", name))
         await layer.send("other", {"n": 1})
-        await asyncio.sleep(0)
+        await turns()
 
     layer = RedisChannelLayer(hosts=[host], prefix=prefix)
     asyncio.run(main(layer))

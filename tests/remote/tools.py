@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
+from tests.support.probe import probe
 from tests.support.servers import HOST
+from tests.support.waiting import cancelled, receiving, succeeds, wait_until
 
 
 async def exchange(layer: Any) -> None:
@@ -33,33 +34,31 @@ async def refused(layer: Any, pattern: str) -> None:
             with pytest.raises(RemoteUnavailable, match=pattern):
                 await call
     assert not waiting.done()
-    waiting.cancel()
-    await asyncio.wait([waiting])
+    await cancelled(waiting)
     await layer.close()
 
 
 async def receiver_is_told(layer: Any, text: str, caplog: pytest.LogCaptureFixture) -> None:
     """Who waits for a normal channel goes on waiting, while the log says why nothing comes."""
     waiting = asyncio.create_task(layer.receive("normal"))
-    async with asyncio.timeout(10):
-        while text not in caplog.text:  # noqa: ASYNC110  # logging has no event
-            await asyncio.sleep(0.01)
+    await wait_until(lambda: text in caplog.text, f"the log says {text!r}")
     assert not waiting.done()
-    waiting.cancel()
-    await asyncio.wait([waiting])
+    await cancelled(waiting)
 
 
 async def resumes(layer: Any, stop: Callable[[], None]) -> None:
     """What is sent after `stop`, as soon as it is taken, reaches who waits for a normal channel and for an own one."""
     name = await layer.new_channel()
-    waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
-    await asyncio.sleep(0.2)
+    waiting = await receiving(layer, "normal", name)
     stop()
+
+    async def is_taken(channel: str) -> bool:
+        dead = (await layer.statistics())["dead"]
+        await recovered(partial(layer.send, channel, {"n": channel}), 20)
+        return (await layer.statistics())["dead"] == dead  # else what took over does not know the process yet
+
     for channel in ("normal", name):
-        dead = -1
-        while dead != (dead := (await layer.statistics())["dead"]):  # what took over may not know the process yet
-            await recovered(partial(layer.send, channel, {"n": channel}), 20)
-            await asyncio.sleep(0.02)
+        await wait_until(partial(is_taken, channel), f"a message to {channel} is taken", 20)
     async with asyncio.timeout(20):
         assert [(await task)["n"] for task in waiting] == ["normal", name]
     await layer.close()
@@ -67,13 +66,13 @@ async def resumes(layer: Any, stop: Callable[[], None]) -> None:
 
 async def recovered(action: Callable[[], Any], seconds: float = 5) -> Any:
     """The result of `action` once it succeeds."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return await action()
-        except RemoteUnavailable:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
+    return await succeeds(action, RemoteUnavailable, seconds=seconds)
+
+
+async def listens_here(layer: Any) -> None:
+    """Wait until what is sent to the process is read in the running loop, where somebody waits."""
+    loop = asyncio.get_running_loop()
+    await wait_until(lambda: probe(layer).listens_in is loop, "the process is read in this loop")
 
 
 def told(caplog: pytest.LogCaptureFixture, *servers: Any) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from tests.remote.tools import recovered
+from tests.support.waiting import cancelled, wait_until
 
 RESUMES_WITHIN = 3.0
 """Seconds from the promotion to the first message. A second on an idle machine; tests run on busy ones."""
@@ -36,21 +36,25 @@ class Traffic:
         await recovered(lambda: self._layer.group_add("g", name), 20)
         receivers = [asyncio.create_task(self._receive(channel)) for channel in ("normal", name)]
         try:
-            async with asyncio.timeout(60):
-                while not until():
-                    await self._send(name)
-                    await asyncio.sleep(0.02)
-                self._sender = self._other
-                first, began = self._number + 1, time.monotonic()
-                while {kind for kind, number in self.received if number >= first} < {"normal", "direct", "group"}:
-                    await self._send(name)
-                    await asyncio.sleep(0.02)
-                assert time.monotonic() - began < RESUMES_WITHIN
+            await self._send_until(name, until, "what goes on meanwhile is over", 60)
+            self._sender = self._other
+            first = self._number + 1
+
+            def has_come() -> bool:
+                return {kind for kind, number in self.received if number >= first} == {"normal", "direct", "group"}
+
+            await self._send_until(name, has_come, "a message of each kind comes from the other", RESUMES_WITHIN)
         finally:
-            for task in receivers:
-                task.cancel()
-            await asyncio.wait(receivers)
+            await cancelled(*receivers)
         assert len(set(self.received)) == len(self.received), "something came twice"
+
+    async def _send_until(self, name: str, condition: Callable[[], bool], what: str, seconds: float) -> None:
+        async def send() -> bool:
+            await self._send(name)
+            return condition()
+
+        if not condition():
+            await wait_until(send, what, seconds)
 
     async def _send(self, name: str) -> None:
         self._number += 1

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from tests.support.guardian import guardian, kill_group
+from tests.support.waiting import block_until
 
 
 class Started:
@@ -37,8 +37,8 @@ class Started:
         self.signal(signal.SIGSTOP)
         try:
             process = psutil.Process(self.pid)
-            while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
-                time.sleep(0.001)
+            stands = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+            block_until(lambda: process.status() in stands, f"process {self.pid} stands")
         except psutil.NoSuchProcess:  # it has just ended, and somebody else was its parent
             pass
 

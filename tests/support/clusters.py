@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from tests.support.servers import HOST, Kind, Server, ServerError, free_port, start_server
+from tests.support.waiting import block_until
 
 _SECONDS = 20.0
 _BUS = 10_000
@@ -118,10 +118,7 @@ def cluster_of(kind: Kind, primaries: int = 3, replicas: int = 0, **config: Any)
 
 def wait(is_so: Callable[[], bool]) -> None:
     """Until `is_so`."""
-    deadline = time.monotonic() + _SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, "the nodes did not come to an agreement"
-        time.sleep(0.02)
+    block_until(is_so, "the nodes come to an agreement", _SECONDS)
 
 
 def info(node: Server) -> str:

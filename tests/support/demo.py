@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from tests.support.child import Child
 from tests.support.closing import Closing
 from tests.support.guardian import guardian
 from tests.support.servers import HOST, free_port
+from tests.support.waiting import block_until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "chat"
 START_SECONDS = 40.0
@@ -69,11 +69,16 @@ class Demo(Closing):
 
     def wait_for(self, text: str, seconds: float = STOP_SECONDS) -> None:
         """Wait until it has printed `text`."""
-        deadline = time.monotonic() + seconds
-        while text not in self.output:
-            assert self._child.running, f"the demo ended; it printed:\n{self.output}"
-            assert time.monotonic() < deadline, f"no {text!r} within {seconds} s; it printed:\n{self.output}"
-            time.sleep(0.05)
+
+        def has_printed() -> bool:
+            assert self._child.running, "the demo ended"
+            return text in self.output
+
+        try:
+            block_until(has_printed, f"the demo prints {text!r}", seconds)
+        except AssertionError as error:
+            error.add_note(f"It printed:\n{self.output}")
+            raise
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and text of a page."""
@@ -119,10 +124,9 @@ class Demo(Closing):
 
     def wait_for_family(self) -> list[psutil.Process]:
         """Wait until no process of it runs any more, and return those that nevertheless do."""
-        deadline = time.monotonic() + STOP_SECONDS
-        while (left := [p for p in self._family if _lives(p)]) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return left
+        with contextlib.suppress(AssertionError):
+            block_until(lambda: not any(map(_lives, self._family)), "all have ended", STOP_SECONDS)
+        return [p for p in self._family if _lives(p)]
 
     def close(self) -> None:
         """Kill what still lives."""

@@ -61,7 +61,7 @@ def _wait_until_threads_sleep() -> None:
     before: list[str] | None = None
     while before != (now := _switches()):
         before = now
-        time.sleep(0.02)  # lets them have the lock
+        time.sleep(0.02)  # lets the other threads have Python's lock
 
 
 def _switches() -> list[str]:

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 
 import uvloop
 
+from tests.support.waiting import cancelled
+
 T = TypeVar("T")
 LoopKind = Literal["asyncio", "uvloop"]
 
@@ -42,12 +44,11 @@ async def counted_turns(pause: float = 0) -> AsyncIterator[Turns]:
 
     async def count() -> None:
         while True:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause)  # is what is counted
             turns.number += 1
 
     counting = asyncio.create_task(count())
     try:
         yield turns
     finally:
-        counting.cancel()
-        await asyncio.wait([counting])
+        await cancelled(counting)

@@ -5,26 +5,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from hybrid_layer import base, serializers, statistics
-from hybrid_layer.remote.delivery.heartbeat import Heartbeat
-from hybrid_layer.remote.redis.hosts import sentinel_watch
-from hybrid_layer.remote.redis.hosts.named_host import NamedHost
-from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
-from hybrid_layer.remote.redis.server import commands, sockets
-from hybrid_layer.remote.runtime import io_thread
+from hybrid_layer.names import non_local
 
 with contextlib.suppress(ImportError):  # the package without its local half
     from hybrid_layer.ipc import attachments, objects, sweeping, transport, wait_set
     from hybrid_layer.ipc.segment import LocalSegment
+
+# The remote half is imported by those who look into it: others may be about doing without it.
+if TYPE_CHECKING:
+    from hybrid_layer.remote.delivery.heartbeat import Heartbeat
+    from hybrid_layer.remote.redis.hosts.named_host import NamedHost
+    from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
+    from hybrid_layer.remote.runtime import io_thread
 
 
 class Probe:
@@ -124,6 +127,10 @@ class Probe:
         """Have `attach` called in place of what attaches the next segment."""
         monkeypatch.setattr(self.segment, "_attach", attach)
 
+    def look_is_due(self) -> None:
+        """Have the next message sent make sure that the segment is still there, as one does each second."""
+        self.local._own.peek().next_look = 0.0
+
     def notice_a_repair(self) -> None:
         """Have the running loop look after its places, as when the segment was repaired."""
         here = self.wait_set
@@ -154,14 +161,14 @@ class Probe:
         return self.remote._process().context
 
     @property
+    def hosts(self) -> Any:
+        """The servers, as `remote.hosts` has them."""
+        return self.remote._process().store.connections.hosts
+
+    @property
     def home(self) -> Any:
         """The shard where the process has its inbox."""
         return self.context.home
-
-    @property
-    def home_host(self) -> Any:
-        """What leads to its server."""
-        return self.remote._process().store._hosts[self.home.number]
 
     @property
     def name(self) -> str:
@@ -185,8 +192,9 @@ class Probe:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the running loop has a usable connection to a server."""
-        return any(each.usable for each in self.remote._process().loops.get().connections.values())
+        """Whether a loop of the process has a usable connection to a server, for commands."""
+        loops = self.remote._process().loops.all()
+        return any(each.usable for here in loops for each in here.connections.values())
 
     @property
     def ends_with_loop(self) -> int:
@@ -222,9 +230,15 @@ class Probe:
 
     @property
     def listens_in(self) -> Any:
-        """The loop in which the subscribed connection is: None while there is none, or it is not open."""
-        term = self.term
-        return term.loop if term is not None and term.is_open() else None
+        """The loop in which what is sent to the process is read: None while there is no connection for it."""
+        delivery = self.remote._process().delivery
+        if hasattr(delivery, "_subscriber"):
+            return self.term.loop if self.term is not None and self.term.is_open() else None
+        return delivery._reader._reading.loop if _reads_inbox(delivery._reader) else None
+
+    def is_read(self, channel: str) -> bool:
+        """Whether the running loop takes from the channel, or its inbox, on the server what comes."""
+        return _reads(self._layer._transport_for(channel)._state.peek(), channel)
 
     @property
     def listens_in_thread(self) -> bool:
@@ -237,6 +251,17 @@ class Probe:
         """The present term of the subscribed connection in one loop, which tells it from the next."""
         return self.remote._process().delivery._subscriber._terms.current
 
+    def when_take_over_fails(self, action: Callable[[], None]) -> None:
+        """Have `action` done whenever a loop has tried in vain to take the subscribed connection over."""
+        terms = self.remote._process().delivery._subscriber._terms
+        keep = terms._keep
+
+        def act_and_keep(term: Any) -> None:
+            action()
+            keep(term)
+
+        terms._keep = act_and_keep
+
     @property
     def search(self) -> Any:
         """The future of the search for the services of the Sentinels, by which the machine is to be served."""
@@ -246,7 +271,22 @@ class Probe:
         """No longer read the inbox of this machine's normal channels in groups."""
         self.remote._process().machine_reader.abort()
 
+    @property
+    def reads_for_the_machine(self) -> bool:
+        task = self.remote._process().machine_reader._task
+        return task is not None and not task.done()
+
     # Both
+
+    def is_at_rest(self, channel: str) -> bool:
+        """Whether who receives on `channel`, in the running loop, waits for what others send."""
+        half = self._layer._transport_for(channel)
+        half = getattr(half, "_found", {}).get("found", half)
+        if hasattr(half, "_state"):
+            process = half._state.peek()
+            return process is not None and _waits_at_server(process, channel)
+        process = half._own.peek()
+        return process is not None and _waits_in_memory(process, channel)
 
     def receives_on(self, channel: str) -> bool:
         """Note a channel as one to receive on; whether it is remembered."""
@@ -260,6 +300,40 @@ class Probe:
 
 
 probe = Probe
+
+
+def _waits_in_memory(process: Any, channel: str) -> bool:
+    here = process.segment.wait_sets.peek(asyncio.get_running_loop())
+    if here is None or not (here._asleep or here.number < 0):
+        return False
+    part = non_local(channel)
+    if part in process.parts:
+        return process.inbox.is_waited_on(channel) and (part in here.watched or here.number < 0)
+    return channel in here._registered and channel in here._queues
+
+
+def _waits_at_server(process: Any, channel: str) -> bool:
+    if "!" in channel:
+        if not process.context.inbox.is_waited_on(channel):
+            return False
+        if hasattr(process.delivery, "_subscriber"):
+            term = process.delivery._subscriber._terms.current
+            return term is not None and term.is_open()
+    return _reads(process, channel)
+
+
+def _reads(process: Any, channel: str) -> bool:
+    if "!" not in channel:
+        shard = process.context.shard_of(channel)
+        here = process.loops.peek(asyncio.get_running_loop())
+        reader = here and here.readers.get(shard.number)
+        return bool(reader and channel in reader._reading and reader._reader._asked is not None)
+    return _reads_inbox(process.delivery._reader)
+
+
+def _reads_inbox(reader: Any) -> bool:
+    reading = reader._reading
+    return reading is not None and reading.reads and reading.reader._asked is not None
 
 
 # Shared memory
@@ -349,6 +423,8 @@ class IOThreadProbe:
 
     def begins_again_after(self, monkeypatch: Any, first: float, last: float) -> None:
         """The pauses before a thread that has ended is replaced."""
+        from hybrid_layer.remote.runtime import io_thread
+
         monkeypatch.setattr(io_thread, "_PAUSES", (first, last))
         monkeypatch.setattr(self._thread, "_pause", first)
 
@@ -365,11 +441,15 @@ class IOThreadProbe:
 
 
 def io_thread_probe() -> IOThreadProbe:
+    from hybrid_layer.remote.runtime import io_thread
+
     return IOThreadProbe(io_thread.current())
 
 
 def new_io_thread(monkeypatch: Any, begins_within: float | None = None) -> io_thread.IOThread:
     """One for the layers of this test, that has not begun; `begins_within` so many seconds, or it is an error."""
+    from hybrid_layer.remote.runtime import io_thread
+
     thread = io_thread.IOThread()
     monkeypatch.setattr(io_thread, "_current", thread)
     if begins_within is not None:
@@ -379,6 +459,8 @@ def new_io_thread(monkeypatch: Any, begins_within: float | None = None) -> io_th
 
 def open_sockets() -> Any:
     """The descriptors of connections to servers, which a forked child closes."""
+    from hybrid_layer.remote.redis.server import sockets
+
     return sockets._open
 
 
@@ -387,19 +469,28 @@ def addresses(host: NamedHost) -> Any:
     return host._addresses
 
 
-def before_asking_who_answers(monkeypatch: Any, action: Callable[[NamedHost], Any]) -> None:
-    """Have `action` done before the addresses of a host's name are asked who answers."""
-    who_answers = NamedHost._who_answers
+def watch_named_hosts(monkeypatch: Any, looked: Callable[[NamedHost], Any], asked: Callable[[NamedHost], Any]) -> None:
+    """Have `looked` called before a name is looked up, and `asked` before its addresses are asked who answers."""
+    from hybrid_layer.remote.redis.hosts.named_host import NamedHost
+
+    look, who_answers = NamedHost.look, NamedHost._who_answers
+
+    def looks(host: NamedHost) -> Any:
+        looked(host)
+        return look(host)
 
     def asks(host: NamedHost) -> Any:
-        action(host)
+        asked(host)
         return who_answers(host)
 
+    monkeypatch.setattr(NamedHost, "look", looks)
     monkeypatch.setattr(NamedHost, "_who_answers", asks)
 
 
 def when_sentinels_are_asked(monkeypatch: Any, action: Callable[[str], None]) -> None:
     """Have `action` done with the Sentinels' label before they are asked for a master."""
+    from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
+
     ask = Sentinels.master
 
     async def act_and_ask(sentinels: Sentinels, service: str) -> Any:
@@ -410,11 +501,15 @@ def when_sentinels_are_asked(monkeypatch: Any, action: Callable[[str], None]) ->
 
 
 def listen_to_sentinels_again_after(monkeypatch: Any, seconds: float) -> None:
+    from hybrid_layer.remote.redis.hosts import sentinel_watch
+
     monkeypatch.setattr(sentinel_watch, "_AGAIN", seconds)
 
 
 def before_keeping(monkeypatch: Any, action: Callable[[], Awaitable[None]]) -> None:
     """Have `action` done before a process's keys are renewed on its home shard."""
+    from hybrid_layer.remote.delivery.heartbeat import Heartbeat
+
     renew_home = Heartbeat.renew_home
 
     async def act_and_renew(heartbeat: Heartbeat) -> None:
@@ -425,10 +520,14 @@ def before_keeping(monkeypatch: Any, action: Callable[[], Awaitable[None]]) -> N
 
 
 def packs_with_hiredis() -> bool:
+    from hybrid_layer.remote.redis.server import commands
+
     return commands._pack is not None
 
 
 def pack_without_hiredis(monkeypatch: Any) -> None:
+    from hybrid_layer.remote.redis.server import commands
+
     monkeypatch.setattr(commands, "_pack", None)
 
 

@@ -27,6 +27,10 @@ class Parent:
         """Give the test a value: its next `process.receive()`."""
         self._connection.send(("message", value))
 
+    def has_news(self) -> bool:
+        """Whether `receive` would return at once."""
+        return self._connection.poll(0)
+
     def receive(self) -> Any:
         """Wait for the test's next `process.send(value)`; `EOFError` when the test is over. Blocks its thread."""
         return self._connection.recv()

@@ -125,7 +125,7 @@ class Process:
             self._connection.send(value)
         except (BrokenPipeError, ConnectionResetError):
             raise ProcessFailed(
-                self._complaint(f"ended with exit code {self._wait(SECONDS)}, and takes nothing")
+                self._complaint(f"ended with exit code {self.wait(SECONDS)}, and takes nothing")
             ) from None
 
     def result(self, seconds: float = SECONDS) -> Any:
@@ -169,14 +169,14 @@ class Process:
                 raise ProcessFailed(self._complaint(f"gave no {kind} within {seconds} s"))
             got, value = self._connection.recv()
         except (EOFError, ConnectionResetError):
-            code = self._wait(max(0.1, deadline - time.monotonic()))
+            code = self.wait(max(0.1, deadline - time.monotonic()))
             raise ProcessFailed(self._complaint(f"ended with exit code {code} before it gave a {kind}")) from None
         if got != kind:
             raise ProcessFailed(self._complaint(f"gave a {got} where a {kind} was awaited: {value!r}"))
         return value
 
     def _end(self, expected: int, seconds: float) -> None:
-        code = self._wait(seconds)
+        code = self.wait(seconds)
         left = self._child.end_group()
         self._ended = True
         if code != expected:
@@ -186,7 +186,7 @@ class Process:
         if self.output:
             raise ProcessFailed(self._complaint("should have printed nothing"))
 
-    def _wait(self, seconds: float) -> int:
+    def wait(self, seconds: float) -> int:
         try:
             return self._child.wait(seconds)
         except subprocess.TimeoutExpired:

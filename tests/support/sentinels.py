@@ -6,11 +6,11 @@ The services of one group share its Sentinels.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tests.support.servers import Kind, Server, free_port, start_server
+from tests.support.waiting import block_until
 
 _SECONDS = 20.0
 _HASTE = {
@@ -115,10 +115,7 @@ def _sentinel(services: list[Service], quorum: int, password: str, config: dict[
 
 
 def _wait_until_ready(group: Group) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while not group.is_ready():
-        assert time.monotonic() < deadline, "the Sentinels did not find one another"
-        time.sleep(0.02)
+    block_until(group.is_ready, "the Sentinels have found one another", _SECONDS)
 
 
 def _knows_all(sentinel: Sentinel, service: Service, others: int) -> bool:

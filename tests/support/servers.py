@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +26,7 @@ from redis.retry import Retry
 from tests.support.child import Child
 from tests.support.closing import Closing
 from tests.support.guardian import guardian
+from tests.support.waiting import block_until
 
 Kind = Literal["redis", "valkey", "redis-6.2"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -189,12 +189,12 @@ class Server(Closing):
         self._child = Child(
             [self._program, path, *self.arguments], output=self.directory / "log", environment=self._environment
         )
-        deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if not self.running or time.monotonic() > deadline:
-                state = "does not answer" if self.running else "ended at once"
-                raise ServerError(f"{self.kind} server on port {self.port} {state}: {self.log[-2000:]}")
-            time.sleep(0.01)
+        try:
+            block_until(lambda: self._answers() or not self.running, "it answers", START_SECONDS)
+        except AssertionError:
+            raise ServerError(f"{self.kind} server on port {self.port} does not answer: {self.log[-2000:]}") from None
+        if not self.running:
+            raise ServerError(f"{self.kind} server on port {self.port} ended at once: {self.log[-2000:]}")
 
     def _answers(self) -> bool:
         try:

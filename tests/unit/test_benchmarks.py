@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
+from benchmarks import report
 from benchmarks.questions import QUESTIONS, QUICK
 from benchmarks.results import Sample, Series, Tally, quantile
 from benchmarks.targets import TARGETS
 
 SENT = [(0, 0), (0, 1), (1, 0), (1, 1)]
+DOCS = Path(__file__).parents[2] / "docs"
+KEPT = DOCS / "benchmarks"
 
 
 def test_all_arrived() -> None:
@@ -53,3 +60,23 @@ def test_targets_and_quick_questions_are_asked() -> None:
         question = asked[target.question]
         assert {target.contestant, target.reference or target.contestant} <= set(question.contestants), target
         assert target.figure in {column.key for column in question.columns}, target
+
+
+def test_the_kept_run_is_whole_and_is_what_its_tables_are_made_of() -> None:
+    everything = json.loads((KEPT / "results.json").read_text())
+    assert report.dumps(everything) == (KEPT / "results.json").read_text()
+    assert set(everything["questions"]) <= {question.key for question in QUESTIONS}
+    for question in QUESTIONS:
+        if kept := everything["questions"].get(question.key):
+            results = report.from_json(kept["contestants"])
+            again = json.loads(json.dumps(report.as_json(question, results)))
+            assert again["contestants"] == kept["contestants"]
+            assert report.table(question, results).startswith(question.text[:40])
+
+
+def test_of_runs_only_what_the_pages_show_is_kept() -> None:
+    """`python -m benchmarks` makes the rest."""
+    shown = {"results.json"}
+    for page in ("benchmarks", "scaling"):
+        shown |= set(re.findall(r":: benchmarks/(\S+)", (DOCS / f"{page}.rst").read_text()))
+    assert {str(path.relative_to(KEPT)) for path in KEPT.rglob("*") if path.is_file()} == shown

@@ -20,6 +20,7 @@ from hybrid_layer.statistics import Statistics
 from tests.support.inboxes import Nothing, implementation, later, take
 from tests.support.loops import counted_turns, run
 from tests.support.probe import sweep_inbox_at
+from tests.support.waiting import cancelled, turns
 
 __all__ = ["implementation"]
 
@@ -44,12 +45,12 @@ def test_oldest_waiter_is_served_first(in_vain: bool) -> None:
             order.append(n)
 
         tasks = [asyncio.create_task(read(n)) for n in range(5)]
-        await asyncio.sleep(0)
+        await turns()
         if in_vain:
             for _ in tasks:
                 box.deliver(["p!1"], b"x", later())
             box.clear()
-            await asyncio.sleep(0)
+            await turns()
         for _ in tasks:
             box.deliver(["p!1"], b"x", later())
         await asyncio.gather(*tasks)
@@ -66,7 +67,7 @@ def test_cancelled_waiter_passes_its_message_on(late: bool) -> None:
         box = inbox()
         first = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
         second = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
-        await asyncio.sleep(0)
+        await turns()
         if late:
             box.deliver(["p!1"], b"x", later())
             first.cancel()
@@ -174,7 +175,7 @@ def awaited_in_a_loop_that_closes(box: Inbox, name: str) -> Iterator[asyncio.Abs
     loop = asyncio.new_event_loop()
     receiving = box.receive(name, nothing, loop)
     waiting = loop.create_task(receiving)
-    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(turns())
     yield loop
     leave_pending(waiting)
     receiving.close()
@@ -183,7 +184,7 @@ def awaited_in_a_loop_that_closes(box: Inbox, name: str) -> Iterator[asyncio.Abs
 def test_reader_of_a_closed_loop_is_passed_over() -> None:
     async def main() -> None:
         task = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
-        await asyncio.sleep(0)
+        await turns()
         box.deliver(["p!1"], b"x", later())
         assert await asyncio.wait_for(task, 1) == b"x"
 
@@ -199,7 +200,7 @@ def test_reader_of_a_closed_loop_hides_nobody() -> None:
     async def main(loop: asyncio.AbstractEventLoop, woken: bool) -> None:
         reading = box.receive("p!1" if woken else "p!", nothing, asyncio.get_running_loop())
         task = asyncio.create_task(reading)
-        await asyncio.sleep(0)
+        await turns()
         if not woken:
             loop.close()
         box.deliver(["p!1"], b"x", later())
@@ -233,16 +234,15 @@ def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:
         sweep_inbox_at(box, math.inf)
         for n in range(1000):
             reading = asyncio.create_task(box.receive(f"p!{n}", nothing, asyncio.get_running_loop()))
-            await asyncio.sleep(0)
+            await turns()
             if n % 2:
                 box.deliver([f"p!{n}"], b"x", later())
                 await reading
             else:
-                reading.cancel()
-                await asyncio.wait([reading])
+                await cancelled(reading)
         sweep_inbox_at(box, 0)
         reading = asyncio.create_task(box.receive("p!new", nothing, asyncio.get_running_loop()))
-        await asyncio.sleep(0)
+        await turns()
         assert list(box.contents()) == ["p!new"]
         reading.cancel()
 
@@ -277,7 +277,7 @@ def test_channel_is_kept_when_the_collector_closes_its_last_reader() -> None:
         abandoned = box.receive("p!1", nothing, other)
         abandoned.send(None)
         reading = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
-        await asyncio.sleep(0)
+        await turns()
         loop = asyncio.get_running_loop()
         assert box.unserved_loop(loop) is loop
         box.deliver(["p!1"], b"x", later())

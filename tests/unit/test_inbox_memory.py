@@ -15,6 +15,7 @@ from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
 from tests.support.inboxes import Nothing, implementation, later
 from tests.support.loops import run
+from tests.support.waiting import cancelled, turns
 
 __all__ = ["implementation"]
 
@@ -39,13 +40,11 @@ def started(box: Inbox, loop: asyncio.AbstractEventLoop) -> Any:
 async def come_and_go(box: Inbox, n: int) -> weakref.ref[Token]:
     token = Token()
     tasks = [asyncio.create_task(consume(box, name, token)) for name in ("p!1", "p!2", "p!")]
-    await asyncio.sleep(0)
+    await turns()
     if n % 2:
         box.deliver(["p!1", "p!2"], b"%d" % n, later())
-        await asyncio.sleep(0)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        await turns()
+    await cancelled(*tasks)
     box.clear()  # what an abandoned one, not yet collected, was woken for
     loop = asyncio.get_running_loop()
     started(box, loop).close()

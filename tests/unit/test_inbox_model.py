@@ -19,6 +19,7 @@ from hybrid_layer.inbox import Inbox
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
 from tests.support.inboxes import IMPLEMENTATIONS, Nothing
+from tests.support.waiting import turns
 
 NAMES = ["p!1", "p!2", "p!3"]
 NAME = st.sampled_from(NAMES)
@@ -83,8 +84,7 @@ class InboxMachine(RuleBasedStateMachine):
             self.loop.close()
 
     def idle(self) -> None:
-        for _ in range(30):
-            self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.run_until_complete(turns(30))
 
     async def read(self, name: str) -> None:
         payload = await self.inbox.receive(name, self.source, self.loop)
@@ -123,7 +123,7 @@ class InboxMachine(RuleBasedStateMachine):
         else:
             self.abandoned.append(receiving)
         if in_closed_loop:
-            loop.run_until_complete(asyncio.sleep(0))
+            loop.run_until_complete(turns())
             loop.close()
 
     @precondition(lambda self: self.abandoned)
@@ -145,8 +145,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     @rule(steps=st.integers(1, 3))
     def go_on(self, steps: int) -> None:
-        for _ in range(steps):
-            self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.run_until_complete(turns(steps))
 
     @rule()
     def flush(self) -> None:

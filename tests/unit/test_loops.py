@@ -12,6 +12,7 @@ from asgiref.sync import async_to_sync
 from hybrid_layer.loops import LoopLocal
 from tests.support.loops import LoopKind, run
 from tests.support.probe import lock_of
+from tests.support.waiting import turns
 
 
 class States:
@@ -110,7 +111,7 @@ def test_ended_once_although_the_garbage_collector_runs() -> None:
     async def main() -> None:
         await states.get()
         gc.collect()
-        await asyncio.sleep(0)
+        await turns()
         assert states.ended == []
 
     run(main())
@@ -125,7 +126,7 @@ def test_loops_of_many_threads() -> None:
     async def main() -> None:
         for _ in range(20):
             state = await states.get()
-            await asyncio.sleep(0)
+            await turns()
             assert await states.get() is state
 
     def work() -> None:

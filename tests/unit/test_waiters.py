@@ -16,6 +16,7 @@ from hybrid_layer.inbox import Waiter, WaitQueue, Waker
 from hybrid_layer.loops import running
 from tests.support.inboxes import implementation
 from tests.support.loops import run
+from tests.support.waiting import turns
 
 __all__ = ["implementation"]
 
@@ -70,7 +71,7 @@ def test_who_was_woken_from_another_thread_comes_before_who_is_woken_before_it_w
             order.append(number)
 
         first = asyncio.create_task(wait(0, False))
-        await asyncio.sleep(0)
+        await turns()
         thread = threading.Thread(target=queue.wake_next, args=(Waker(None),))
         thread.start()
         thread.join()  # the loop does not see that before it has a turn
@@ -92,7 +93,7 @@ def test_somebody_else_may_want_to_be_called_too() -> None:
         waiter.add_done_callback(lambda done: called.append((name.get(), done)))
         name.set("another")
         task = asyncio.create_task(wait(waiter))
-        await asyncio.sleep(0)
+        await turns()
         waiter.add_done_callback(lambda done: called.append((name.get(), done)))
         Waker(running()).wake(waiter)
         await task
@@ -149,13 +150,13 @@ def test_those_of_one_loop_go_on_in_one_callback() -> None:
             order.append(number)
 
         tasks = [asyncio.create_task(wait(number)) for number in range(10)]
-        await asyncio.sleep(0)
+        await turns()
         waker = Waker(running())
         loop.callbacks = 0
         while queue.wake_next(waker) is not None:
             pass
         assert loop.callbacks == 1
-        await asyncio.sleep(0)
+        await turns()
         assert order == list(range(10))
         await asyncio.gather(*tasks)
 
@@ -185,8 +186,8 @@ def test_one_that_waits_again_is_not_resumed_by_an_old_wake() -> None:
         await waiter
         waiter.rearm()
         task = asyncio.create_task(go_on(waiter))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await turns()
+        await turns()
         assert not task.done()
         waiter.wake_later()
         assert waiter.woken
@@ -215,7 +216,7 @@ def test_cancellation_reaches_the_coroutine_with_its_message(task_type: type[asy
                 raise
 
         task = task_type(wait(), loop=loop)
-        await asyncio.sleep(0)
+        await turns()
         if when != "waiting":
             Waker(loop if when == "woken" else None).wake(waiter)
         task.cancel("enough")
@@ -239,7 +240,7 @@ def test_coroutine_goes_on_in_its_own_context() -> None:
             return name.get()
 
         task = asyncio.create_task(wait())
-        await asyncio.sleep(0)
+        await turns()
         name.set("another")
         Waker(running()).wake(waiter)
         assert await task == "mine"
@@ -262,10 +263,10 @@ def test_the_others_go_on_after_one_has_stopped_the_loop() -> None:
         waker = Waker(running())
         while queue.wake_next(waker) is not None:
             pass
-        await asyncio.sleep(1)
+        await asyncio.Event().wait()
 
     tasks = [loop.create_task(wait(number)) for number in range(4)]
-    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(turns())
     waking = loop.create_task(wake())
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(waking)
@@ -303,7 +304,7 @@ def test_one_is_woken_although_a_signal_handler_raises_meanwhile(method: str) ->
             await queue.join(loop)
 
         waiting = loop.create_task(wait())
-        await asyncio.sleep(0)
+        await turns()
         loop.is_interrupted = True
         with pytest.raises(TimeoutError):
             queue.wake_next(Waker(loop if method == "call_soon" else None))
