@@ -199,7 +199,9 @@ class Ringing:
     def _dies(self, s: State, n: int) -> State:
         a = s.actors[n]
         is_reader = n < len(self.readers)
-        state = self.change(s, n, at="dead", consumers=(), todo=(), wakeups=(), settling=False, stale=frozenset(), head=0)
+        state = self.change(
+            s, n, at="dead", consumers=(), todo=(), wakeups=(), settling=False, stale=frozenset(), head=0
+        )
         return state._replace(
             dead_writers=s.dead_writers + (not is_reader),
             dead_readers=s.dead_readers + is_reader,

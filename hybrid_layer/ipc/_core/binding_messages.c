@@ -5,39 +5,39 @@
 #include <string.h>
 
 #include "counters.h"
-#include "holds.h"
+#include "loans.h"
 
-#define SMALL_BUFFER (LARGE + 256u) /* every payload that is not held fits */
+#define SMALL_BUFFER (LARGE + 256u) /* every payload that is not on loan fits */
 
 /* Sending */
 
-/* Copies a large payload into blocks of its own, without any lock. Leaves NO_HOLD where the operation has to copy
+/* Copies a large payload into blocks of its own, without any lock. Leaves NO_LOAN where the operation has to copy
  * itself. */
-static enum status hold_large(struct handle *handle, struct name local, const void *payload, size_t size,
-                              bool is_payload, uint32_t *hold) {
+static enum status loan_large(struct handle *handle, struct name local, const void *payload, size_t size,
+                              bool is_payload, uint32_t *loan) {
     enum status status;
-    *hold = NO_HOLD;
+    *loan = NO_LOAN;
     if (size <= LARGE)
         return OK;
     uint32_t reserved;
-    RUN(op_hold_reserve, local.length, size, is_payload, &reserved);
+    RUN(op_loan_reserve, local.length, size, is_payload, &reserved);
     if (status == NO_SLOT)
         return OK;
     if (status != OK)
         return status;
     bool filled;
-    UNLOCKED(filled = hold_fill(handle, reserved, local, payload, size, is_payload));
-    *hold = reserved;
+    UNLOCKED(filled = loan_fill(handle, reserved, local, payload, size, is_payload));
+    *loan = reserved;
     return filled ? OK : DAMAGED;
 }
 
-static void let_go(struct handle *handle, uint32_t hold) {
+static void let_go(struct handle *handle, uint32_t loan) {
     enum status status;
-    if (hold == NO_HOLD)
+    if (loan == NO_LOAN)
         return;
-    RUN(op_hold_release, hold);
+    RUN(op_loan_release, loan);
     if (status == BUSY)
-        hold_abandon(handle, hold);
+        loan_abandon(handle, loan);
 }
 
 static bool payload_of(PyObject *argument, const void **payload, size_t *size) {
@@ -61,16 +61,16 @@ PyObject *segment_push(Segment *self, PyObject *const *args, Py_ssize_t count_of
         !name_of(args[1], &push.local, NAME_MAX_LENGTH) || !payload_of(args[2], &push.payload, &push.size) ||
         !u32_of(args[3], &push.capacity) || !u64_of(args[4], &push.expiry_ns))
         return NULL;
-    uint32_t hold;
+    uint32_t loan;
     struct wakeups wakeups;
-    enum status status = hold_large(handle, push.local, push.payload, push.size, false, &hold);
+    enum status status = loan_large(handle, push.local, push.payload, push.size, false, &loan);
     wakeups_open(&wakeups);
     if (status == OK) {
-        push.held = hold;
+        push.loan = loan;
         RUN(op_push, &push, &wakeups);
     }
     if (status != OK)
-        let_go(handle, hold);
+        let_go(handle, loan);
     if (status == GONE) /* counted; the sender cannot know */
         status = OK;
     return own_loops(self, status, &wakeups);
@@ -98,12 +98,12 @@ PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t co
     struct name no_local = {"", 0};
     struct wakeups wakeups;
     wakeups_open(&wakeups);
-    enum status status = hold_large(handle, no_local, send.payload, send.size, true, &send.held);
-    uint32_t hold = send.held;
+    enum status status = loan_large(handle, no_local, send.payload, send.size, true, &send.loan);
+    uint32_t loan = send.loan;
     if (status == OK)
         RUN(op_group_send, &send, &wakeups);
     if (status != OK)
-        let_go(handle, hold);
+        let_go(handle, loan);
     free(others);
     unsigned long own = deliver_wakeups(self, &wakeups);
     return status == OK ? Py_BuildValue("(kI)", own, send.dropped) : raise_status(status);
@@ -111,14 +111,14 @@ PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t co
 
 /* Receiving */
 
-static PyObject *read_held(struct handle *handle, uint32_t hold, size_t size) {
+static PyObject *read_loan(struct handle *handle, uint32_t loan, size_t size) {
     PyObject *payload = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     bool read = false;
     if (payload != NULL) {
         char *bytes = PyBytes_AsString(payload); /* nobody else knows this object yet */
-        UNLOCKED(read = hold_read(handle, hold, bytes, size));
+        UNLOCKED(read = loan_read(handle, loan, bytes, size));
     }
-    let_go(handle, hold);
+    let_go(handle, loan);
     if (payload != NULL && !read) {
         count(handle, COUNT_DAMAGED, 1); /* its message is in no queue any more */
         Py_DECREF(payload);
@@ -128,10 +128,10 @@ static PyObject *read_held(struct handle *handle, uint32_t hold, size_t size) {
 }
 
 /* Gives back what was taken out and that nobody will read. */
-static void lose_held(struct handle *handle, struct taken *taken) {
-    if (taken->hold != NO_HOLD)
-        let_go(handle, taken->hold);
-    taken->hold = NO_HOLD;
+static void lose_loan(struct handle *handle, struct taken *taken) {
+    if (taken->loan != NO_LOAN)
+        let_go(handle, taken->loan);
+    taken->loan = NO_LOAN;
 }
 
 PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
@@ -141,7 +141,7 @@ PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_
     char small[4096];
     if (!wants("pop", count_of_args, 2) || !channel_of(args[0], &name) || !loop_or_none_of(self, args[1], &loop))
         return NULL;
-    struct taken taken = {.buffer = small, .size = sizeof small, .hold = NO_HOLD};
+    struct taken taken = {.buffer = small, .size = sizeof small, .loan = NO_LOAN};
     struct wakeups wakeups;
     enum status status;
     wakeups_open(&wakeups);
@@ -160,14 +160,14 @@ PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_
     }
     PyObject *payload = NULL;
     if (status == OK)
-        payload = taken.hold != NO_HOLD ? read_held(handle, taken.hold, taken.held)
+        payload = taken.loan != NO_LOAN ? read_loan(handle, taken.loan, taken.loan_size)
                                         : PyBytes_FromStringAndSize(taken.buffer, (Py_ssize_t)taken.used);
     else if (status == EMPTY)
         payload = Py_NewRef(Py_None);
     if (taken.buffer != small)
         free(taken.buffer);
     if (status != OK) /* taken out, and then the segment was found damaged */
-        lose_held(handle, &taken);
+        lose_loan(handle, &taken);
     unsigned long own = deliver_wakeups(self, &wakeups);
     if (status != OK && status != EMPTY)
         return raise_status(status);
@@ -184,7 +184,7 @@ static uint64_t drained_number(const struct taken *taken) {
     uint64_t number = 0;
     for (size_t at = 0; at < taken->used; number++) {
         memcpy(&item, taken->buffer + at, sizeof item);
-        at += sizeof item + item.names_size + (item.is_held ? 0 : item.size);
+        at += sizeof item + item.names_size + (item.is_loaned ? 0 : item.size);
     }
     return number;
 }
@@ -199,9 +199,9 @@ static PyObject *drained_list(struct handle *handle, struct taken *taken) {
         PyObject *names = names_list(taken->buffer + at, item.names_size, item.names);
         at += item.names_size;
         PyObject *payload;
-        if (item.is_held) {
-            payload = read_held(handle, taken->hold, taken->held);
-            taken->hold = NO_HOLD;
+        if (item.is_loaned) {
+            payload = read_loan(handle, taken->loan, taken->loan_size);
+            taken->loan = NO_LOAN;
         } else {
             payload = PyBytes_FromStringAndSize(taken->buffer + at, (Py_ssize_t)item.size);
             at += item.size;
@@ -230,7 +230,7 @@ PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t count_o
     if (!wants("drain", count_of_args, 2) || !channel_of(args[0], &name) || !loop_or_none_of(self, args[1], &loop))
         return NULL;
     char small[8192];
-    struct taken taken = {.buffer = small, .size = sizeof small, .hold = NO_HOLD};
+    struct taken taken = {.buffer = small, .size = sizeof small, .loan = NO_LOAN};
     enum status status;
     RUN(op_drain, name, loop, &taken);
     while (status == NO_SPACE) {
@@ -254,7 +254,7 @@ PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t count_o
     } else {
         raise_status(status);
     }
-    lose_held(handle, &taken);
+    lose_loan(handle, &taken);
     if (taken.buffer != small)
         free(taken.buffer);
     return result;

@@ -236,16 +236,16 @@ enum status group_send(struct handle *handle, struct group_send *send, struct wa
     send->dropped = 0;
     enum status status = find_group(handle, send->group, &reference);
     if (status == EMPTY)
-        return send->held == 0 || payload_release(handle, send->held) ? OK : DAMAGED;
+        return send->loan == 0 || payload_release(handle, send->loan) ? OK : DAMAGED;
     if (status != OK)
         return status;
     struct group *group = group_found(handle, reference);
     size_t payload_blocks =
-        send->held != 0 ? 0 : blocks_for(&handle->messages, sizeof((struct payload *)0)->data, send->size);
+        send->loan != 0 ? 0 : blocks_for(&handle->messages, sizeof((struct payload *)0)->data, send->size);
     status = make_sure_of_memory(handle, group, payload_blocks);
     if (status != OK)
         return status;
-    status = payload_new(handle, send->payload, send->size, send->held, &payload);
+    status = payload_new(handle, send->payload, send->size, send->loan, &payload);
     if (status != OK)
         return status == GROW_MESSAGES ? NO_MEMORY : status;
     handle->header->sequence++;

@@ -86,7 +86,7 @@ struct handle {
     _Atomic uint64_t
         vain; /* whom the lock was last waited for in vain: owner, and how often it had changed hands by then */
     _Atomic uint32_t
-        abandoned; /* a bit for each hold of ours that could not be given back, as the lock could not be acquired */
+        abandoned; /* a bit for each loan of ours that could not be given back, as the lock could not be acquired */
     _Atomic uint64_t next_sweep; /* when a full area may be swept again, nanoseconds */
     char unread[NAME_MAX_LENGTH +
                 1];           /* a normal channel whose messages expire and that nobody reads; empty: none was met */

@@ -25,7 +25,7 @@
 #define LARGEST_PAGE 65536u /* of any system; some tell an object's size in whole pages only */
 #define SLOTS 1024u
 #define LOOPS 8u /* event loops of one process that can be rung; further ones poll */
-#define HOLDS 8u
+#define LOANS 8u
 #define NAME_MAX_LENGTH 99u
 #define PREFIX_MAX 50u
 #define PROJECT_MAX 199u
@@ -128,8 +128,8 @@ struct loop_slot {
 };
 
 /* A chain of message blocks that one process fills or reads outside the lock. Goes with the process. */
-struct hold {
-    uint32_t block; /* AUTHORITY: first block; 0 the hold is free */
+struct loan {
+    uint32_t block; /* AUTHORITY: first block; 0 the loan is free */
 };
 
 struct slot {
@@ -137,7 +137,7 @@ struct slot {
     uint32_t published;          /* AUTHORITY: generation + 1 of the process that is in, 0 nobody is */
     uint32_t pad;
     uint32_t inboxes; /* DERIVED: its inbox channels, linked by channel.owned_next */
-    struct hold holds[HOLDS];
+    struct loan loans[LOANS];
     struct loop_slot loops[LOOPS];
 };
 

@@ -16,7 +16,7 @@ struct message *message_at(struct handle *handle, uint32_t reference) {
 }
 
 enum status message_new(struct handle *handle, const struct push *push, uint64_t now, uint32_t *reference) {
-    uint32_t first = push->held, last;
+    uint32_t first = push->loan, last;
     struct message *message;
     if (first == 0) {
         uint32_t blocks = blocks_for(&handle->messages, sizeof message->data, push->local.length + push->size);
@@ -42,10 +42,10 @@ enum status message_new(struct handle *handle, const struct push *push, uint64_t
     return OK;
 }
 
-enum status payload_new(struct handle *handle, const void *bytes, size_t size, uint32_t held, uint32_t *reference) {
-    uint32_t first = held, last;
+enum status payload_new(struct handle *handle, const void *bytes, size_t size, uint32_t loan, uint32_t *reference) {
+    uint32_t first = loan, last;
     struct payload *payload;
-    if (held == 0) {
+    if (loan == 0) {
         uint32_t blocks = blocks_for(&handle->messages, sizeof payload->data, size);
         enum status status = blocks_take(handle, &handle->messages, blocks, &first, &last);
         if (status != OK)

@@ -17,7 +17,7 @@ struct push {
     size_t size;
     uint32_t capacity;
     uint64_t expiry_ns;
-    uint32_t held; /* a filled chain (see holds.h) with local and payload in it, or 0 */
+    uint32_t loan; /* a filled chain (see loans.h) with local and payload in it, or 0 */
 };
 
 /* What stands in a queue at this place, a message or an entry, or NULL. */
@@ -29,8 +29,8 @@ enum status message_new(struct handle *handle, const struct push *push, uint64_t
 /* Frees a message or entry that is in no queue. */
 bool message_free(struct handle *handle, uint32_t reference);
 
-/* A payload with one reference, the caller's own. `held` is a filled chain, or 0. Returns the same as message_new. */
-enum status payload_new(struct handle *handle, const void *bytes, size_t size, uint32_t held, uint32_t *reference);
+/* A payload with one reference, the caller's own. `loan` is a filled chain, or 0. Returns the same as message_new. */
+enum status payload_new(struct handle *handle, const void *bytes, size_t size, uint32_t loan, uint32_t *reference);
 
 /* Gives one reference back; the last one frees the payload. */
 bool payload_release(struct handle *handle, uint32_t reference);

@@ -98,31 +98,31 @@ static enum status push_and_wake(struct handle *handle, struct push *push, struc
     return status;
 }
 
-static enum status push_held(struct handle *handle, const struct push *push, struct wakeups *wakeups) {
-    struct push held = *push;
-    held.held = 0;
-    if (push->held != NO_HOLD) {
-        held.held = hold_block(handle, push->held);
-        if (held.held == 0)
+static enum status push_loaned(struct handle *handle, const struct push *push, struct wakeups *wakeups) {
+    struct push loaned = *push;
+    loaned.loan = 0;
+    if (push->loan != NO_LOAN) {
+        loaned.loan = loan_block(handle, push->loan);
+        if (loaned.loan == 0)
             return DAMAGED; /* a rebuild has found it senseless */
     }
-    enum status status = push_and_wake(handle, &held, wakeups);
-    if (status == OK && push->held != NO_HOLD)
-        hold_forget(handle, push->held);
+    enum status status = push_and_wake(handle, &loaned, wakeups);
+    if (status == OK && push->loan != NO_LOAN)
+        loan_forget(handle, push->loan);
     return status;
 }
 
 enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct wakeups *wakeups) {
-    OPERATION(look_around(handle) == OK ? push_held(handle, push, wakeups) : DAMAGED);
+    OPERATION(look_around(handle) == OK ? push_loaned(handle, push, wakeups) : DAMAGED);
 }
 
-enum status op_hold_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
-                            uint32_t *hold) {
-    OPERATION(hold_reserve(handle, local, size, is_payload, hold));
+enum status op_loan_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
+                            uint32_t *loan) {
+    OPERATION(loan_reserve(handle, local, size, is_payload, loan));
 }
 
-enum status op_hold_release(struct handle *handle, enum mode mode, uint32_t hold) {
-    OPERATION(hold_clear(handle, handle->private->slot, hold) ? OK : DAMAGED);
+enum status op_loan_release(struct handle *handle, enum mode mode, uint32_t loan) {
+    OPERATION(loan_clear(handle, handle->private->slot, loan) ? OK : DAMAGED);
 }
 
 enum status op_pop(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct taken *taken,
@@ -175,23 +175,23 @@ enum status op_group_discard(struct handle *handle, enum mode mode, struct name 
     OPERATION(group_discard(handle, group, target, local));
 }
 
-static enum status send_held(struct handle *handle, struct group_send *send, struct wakeups *wakeups) {
-    struct group_send held = *send;
-    held.held = 0;
-    if (send->held != NO_HOLD) {
-        held.held = hold_block(handle, send->held);
-        if (held.held == 0)
+static enum status send_loaned(struct handle *handle, struct group_send *send, struct wakeups *wakeups) {
+    struct group_send loaned = *send;
+    loaned.loan = 0;
+    if (send->loan != NO_LOAN) {
+        loaned.loan = loan_block(handle, send->loan);
+        if (loaned.loan == 0)
             return DAMAGED;
     }
-    enum status status = group_send(handle, &held, wakeups);
-    send->dropped = held.dropped;
-    if (status == OK && send->held != NO_HOLD)
-        hold_forget(handle, send->held);
+    enum status status = group_send(handle, &loaned, wakeups);
+    send->dropped = loaned.dropped;
+    if (status == OK && send->loan != NO_LOAN)
+        loan_forget(handle, send->loan);
     return status;
 }
 
 enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct wakeups *wakeups) {
-    OPERATION(look_around(handle) == OK ? send_held(handle, send, wakeups) : DAMAGED);
+    OPERATION(look_around(handle) == OK ? send_loaned(handle, send, wakeups) : DAMAGED);
 }
 
 enum status op_group_targets(struct handle *handle, enum mode mode, struct name group, char *names, size_t size,

@@ -12,21 +12,21 @@
 
 #include "checker.h"
 #include "groups.h"
-#include "holds.h"
+#include "loans.h"
 #include "loops.h"
 #include "messages.h"
 #include "reading.h"
 
 /* Stores a message, and names in `wakeups` whom to ring. OK, FULL, GONE (an inbox that nobody has), NO_MEMORY, NO_SHM.
- * Counts what became of it. A payload in a hold is taken over with OK, and stays the caller's otherwise. */
+ * Counts what became of it. A payload in a loan is taken over with OK, and stays the caller's otherwise. */
 enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct wakeups *wakeups);
 
-/* Blocks for a payload, or a message with its local part, that is copied without the lock: `hold_reserve`. */
-enum status op_hold_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
-                            uint32_t *hold);
+/* Blocks for a payload, or a message with its local part, that is copied without the lock: `loan_reserve`. */
+enum status op_loan_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
+                            uint32_t *loan);
 
-/* Gives a hold back. Its payload is freed, unless a message has it. */
-enum status op_hold_release(struct handle *handle, enum mode mode, uint32_t hold);
+/* Gives a loan back. Its payload is freed, unless a message has it. */
+enum status op_loan_release(struct handle *handle, enum mode mode, uint32_t loan);
 
 /* The head of a normal channel's queue. EMPTY: there is none, and with the same look `loop`, unless it is NO_LOOP, is
  * registered as a waiter, and asleep unless another of its channels is ready. STALE: it has no place any more. */

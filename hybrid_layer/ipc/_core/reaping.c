@@ -5,7 +5,7 @@
 #include "clock.h"
 #include "counters.h"
 #include "groups.h"
-#include "holds.h"
+#include "loans.h"
 #include "inboxes.h"
 #include "loops.h"
 #include "scrub.h"
@@ -47,8 +47,8 @@ enum status slot_clear(struct handle *handle, uint32_t number) {
             return DAMAGED;
         slot->loops[loop].in_use = 0;
     }
-    for (uint32_t hold = 0; hold < HOLDS; hold++)
-        if (!hold_clear(handle, number, hold))
+    for (uint32_t loan = 0; loan < LOANS; loan++)
+        if (!loan_clear(handle, number, loan))
             return DAMAGED;
     slot->published = 0;
     return OK;

@@ -12,7 +12,7 @@ enum status look_around(struct handle *handle);
  * what the process leaves may be anything that others walk over. */
 void reap_suspect(struct handle *handle);
 
-/* Frees everything that belongs to a slot: inboxes with their memberships, waiters, holds. */
+/* Frees everything that belongs to a slot: inboxes with their memberships, waiters, loans. */
 enum status slot_clear(struct handle *handle, uint32_t slot);
 
 #endif

@@ -177,7 +177,7 @@ static void rebuild_group_lists(struct rebuild *rebuild, uint8_t kind,
     }
 }
 
-/* Marks the payload if this is its first entry or hold. */
+/* Marks the payload if this is its first entry or loan. */
 static bool keep_payload(struct rebuild *rebuild, uint32_t reference) {
     struct area *area = &rebuild->handle->messages;
     struct payload *payload = block_at(rebuild->handle, area, reference, KIND_PAYLOAD);
@@ -275,11 +275,11 @@ static void rebuild_queues(struct rebuild *rebuild) {
         }
 }
 
-static void rebuild_holds(struct rebuild *rebuild) {
+static void rebuild_loans(struct rebuild *rebuild) {
     struct handle *handle = rebuild->handle;
     for (uint32_t slot = 0; slot < SLOTS; slot++)
-        for (uint32_t hold = 0; hold < HOLDS; hold++) {
-            uint32_t reference = handle->slots[slot].holds[hold].block;
+        for (uint32_t loan = 0; loan < LOANS; loan++) {
+            uint32_t reference = handle->slots[slot].loans[loan].block;
             if (reference == 0)
                 continue;
             /* A message that is also in a queue was linked there last; the queue has it. */
@@ -287,7 +287,7 @@ static void rebuild_holds(struct rebuild *rebuild) {
                 !(block_at(handle, &handle->messages, reference, KIND_PAYLOAD) != NULL
                       ? keep_payload(rebuild, reference)
                       : keep_message(rebuild, reference)))
-                commit(&handle->slots[slot].holds[hold].block, 0);
+                commit(&handle->slots[slot].loans[loan].block, 0);
         }
 }
 
@@ -348,7 +348,7 @@ bool recovery_rebuild(struct handle *handle) {
         rebuild_group_lists(&rebuild, KIND_PAIR, pair_has_both);
         rebuild_group_lists(&rebuild, KIND_MEMBER, link_member);
         rebuild_queues(&rebuild);
-        rebuild_holds(&rebuild);
+        rebuild_loans(&rebuild);
         rebuild_group_lists(&rebuild, KIND_PAIR, link_pair);
         rebuild_group_lists(&rebuild, KIND_GROUP, group_has_pairs);
         free_idle_channels(&rebuild);

@@ -243,7 +243,7 @@ enum status segment_join(struct handle *handle) {
         uint32_t generation = next_generation(handle, slot);
         atomic_store(&handle->slots[slot].generation, generation);
         handle->word = slot_word(slot, generation);
-        atomic_store(&handle->abandoned, 0); /* in a forked child: holds of its parent's slot */
+        atomic_store(&handle->abandoned, 0); /* in a forked child: loans of its parent's slot */
         private_attach(page, slot, generation);
         status = publish(handle, slot);
         if (status == DAMAGED) /* marked as such; taking the lock again rebuilds */
