@@ -35,7 +35,7 @@ static PyObject *segment_new(PyTypeObject *type, PyObject *args, PyObject *keywo
     return NULL;
 }
 
-/* Nobody is inside: who is in a method holds a reference, also a daemon thread that never comes back from it. */
+/* No thread is inside: a thread in a method holds a reference, even a daemon thread that never returns from it. */
 static void segment_dealloc(Segment *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     if (self->doorbells.directory != NULL)
@@ -153,14 +153,15 @@ static PyMethodDef core_functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* The second time that the module is imported, the errors of the first time are still what everybody catches. */
+/* When the module is imported a second time, callers still catch the errors of the first time. */
 static bool add_error(PyObject *module, const char *full_name, PyObject **error) {
     if (*error == NULL)
         *error = PyErr_NewException(full_name, PyExc_Exception, NULL);
     return *error != NULL && PyModule_AddObjectRef(module, strrchr(full_name, '.') + 1, *error) == 0;
 }
 
-/* Record locks tell processes apart, not the interpreters of one: two of these would take each other's slot. */
+/* Record locks tell processes apart, not the interpreters of one process: two interpreters would take each other's
+ * slot. */
 static bool is_main_interpreter(void) {
     if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0)
         return true;
@@ -195,8 +196,9 @@ static int core_exec(PyObject *module) {
     return is_complete ? 0 : -1;
 }
 
-/* Python 3.12 asks whether a module is for interpreters with a lock of their own, and else refuses it there in words of
- * its own. The headers of 3.11 have no names for question and answer, and its interpreter knows neither. */
+/* Python 3.12 asks whether a module supports interpreters with a lock of their own; without an answer it refuses the
+ * module there with a message of its own. The headers of 3.11 have no names for question and answer, and its
+ * interpreter knows neither. */
 #define MULTIPLE_INTERPRETERS 3
 #define PER_INTERPRETER_LOCK ((void *)2)
 #define PYTHON_3_12 0x030C0000UL

@@ -1,4 +1,4 @@
-/* What all methods of the module share: arguments, errors, and ringing after the lock was given back. */
+/* What all methods of the module share: arguments, errors, and the delivery of wakeups after the lock was released. */
 #include "binding.h"
 
 #include <stdlib.h>
@@ -152,10 +152,11 @@ unsigned long deliver_wakeups(Segment *self, struct wakeups *wakeups) {
             } else if (doorbell_ring(&self->doorbells, wakeup)) {
                 wakeup_succeeded(handle, wakeup);
             } else {
-                /* That loop is gone. Its waiters go, and others are woken for what they were to take. */
+                /* That loop is gone. Its waiters are dropped, and other loops are woken for the messages that these
+                 * were to take. */
                 enum status status;
                 RUN(op_wakeup_failed, wakeup, &failed);
-                (void)status; /* if this fails, the others' next look around finds the message */
+                (void)status; /* if this fails, another loop finds the message when it next looks around */
             }
         }
         wakeups_close(wakeups);

@@ -77,10 +77,11 @@ PyObject *segment_lost(Segment *self, PyObject *unused) {
         return PyUnicode_FromString("retired");
     if (!segment_is_sealed(handle))
         return PyUnicode_FromString("damaged");
-    /* A record lock that is ours already is granted again; one that was lost when some code closed a descriptor of the
-     * same file, and that nobody has taken, is ours anew. */
+    /* The kernel grants a record lock that is ours already. It also grants one that this process lost when some code
+     * closed a descriptor of the same file, unless another process has taken it since. */
     struct slot *slot = &handle->slots[handle->private->slot];
-    if (liveness_claim(handle, handle->private->slot) == EMPTY || /* without an answer nothing is known to be lost */
+    if (liveness_claim(handle, handle->private->slot) ==
+            EMPTY || /* without an answer from the kernel nothing is known to be lost */
         atomic_load(&slot->generation) != handle->private->generation ||
         slot->published != handle->private->generation + 1)
         return PyUnicode_FromString("slot");
@@ -150,7 +151,7 @@ PyObject *segment_processes(Segment *self, PyObject *unused) {
     return list;
 }
 
-/* How many messages were unread in it; None if somebody else has retired it, who counts them. */
+/* How many messages were unread in it; None if another process has retired it, which counts them. */
 PyObject *segment_retire_method(Segment *self, PyObject *unused) {
     uint64_t unread;
     (void)unused;
@@ -160,15 +161,15 @@ PyObject *segment_retire_method(Segment *self, PyObject *unused) {
     return PyLong_FromUnsignedLongLong(unread);
 }
 
-/* Repairs that this process has made since the last call, and what they had to give up. */
+/* The repairs that this process has made since the last call, and what was lost in them. */
 PyObject *segment_take_repairs(Segment *self, PyObject *unused) {
     (void)unused;
     return Py_BuildValue("(kK)", (unsigned long)atomic_exchange(&self->handle.repairs, 0),
                          (unsigned long long)atomic_exchange(&self->handle.lost, 0));
 }
 
-/* The name of a normal channel whose messages expired although nobody has ever looked there, or None; then forgets it.
- */
+/* The name of a normal channel whose messages expired although no process has ever read there, or None. Then forgets
+ * it. */
 PyObject *segment_take_unread(Segment *self, PyObject *unused) {
     char name[sizeof self->handle.unread];
     (void)unused;
@@ -194,7 +195,7 @@ PyObject *segment_mark_members(Segment *self, PyObject *unused) {
 }
 
 static PyObject *fixed_string(const char *field, size_t size) {
-    char copy[PROJECT_MAX + 1]; /* of the longest one; somebody may be writing to the other */
+    char copy[PROJECT_MAX + 1]; /* of the longest one; a process may be writing to the original */
     memcpy(copy, field, size);
     return PyUnicode_DecodeUTF8(copy, (Py_ssize_t)strnlen(copy, size), "replace");
 }
@@ -204,8 +205,8 @@ PyObject *get_epoch(Segment *self, void *unused) {
     return PyLong_FromUnsignedLongLong(atomic_load(&self->handle.header->epoch) + self->epoch_offset);
 }
 
-/* Has the epoch, as this process sees it, go on from that of the segment that it had before: what it took in there is
- * older than the next flush, and no older than this. */
+/* Makes the epoch that this process sees go on from that of its previous segment: messages that it has drained there
+ * are older than the next flush, and no older than this moment. */
 PyObject *segment_continue_epoch(Segment *self, PyObject *argument) {
     uint64_t epoch;
     if (!u64_of(argument, &epoch))

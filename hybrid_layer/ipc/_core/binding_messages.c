@@ -11,8 +11,8 @@
 
 /* Sending */
 
-/* Copies a large payload into blocks of its own, without any lock. Leaves NO_LOAN where the operation has to copy
- * itself. */
+/* Copies a large payload into blocks of its own, without any lock. Leaves NO_LOAN where the operation has to copy the
+ * payload itself. */
 static enum status loan_large(struct handle *handle, struct name local, const void *payload, size_t size,
                               bool is_payload, uint32_t *loan) {
     enum status status;
@@ -115,7 +115,7 @@ static PyObject *read_loan(struct handle *handle, uint32_t loan, size_t size) {
     PyObject *payload = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     bool read = false;
     if (payload != NULL) {
-        char *bytes = PyBytes_AsString(payload); /* nobody else knows this object yet */
+        char *bytes = PyBytes_AsString(payload); /* no other code knows this object yet */
         UNLOCKED(read = loan_read(handle, loan, bytes, size));
     }
     let_go(handle, loan);
@@ -127,7 +127,7 @@ static PyObject *read_loan(struct handle *handle, uint32_t loan, size_t size) {
     return payload;
 }
 
-/* Gives back what was taken out and that nobody will read. */
+/* Gives back what was taken out and will not be read. */
 static void lose_loan(struct handle *handle, struct taken *taken) {
     if (taken->loan != NO_LOAN)
         let_go(handle, taken->loan);

@@ -264,7 +264,7 @@ static bool walk_pair(struct walk *walk, uint32_t reference, const struct pair *
            fail(walk, "two pairs are of one group and one channel", reference);
 }
 
-/* The record of that name, of which there must be one only; in which list it is has been looked at from its pair. */
+/* There must be only one record of that name. The walk over its pair has looked at the list that it is in. */
 static bool is_the_only(struct walk *walk, uint32_t reference, const struct group *record) {
     struct handle *handle = walk->handle;
     bool is_group = record->kind == KIND_GROUP;

@@ -1,6 +1,6 @@
-/* Large payloads are copied outside the lock: nobody should wait for the first touch of a megabyte.
+/* Large payloads are copied outside the lock: no process should wait for the first touch of a megabyte.
  *
- * A loan keeps a chain of blocks in the name of a process while that copies. It goes with the process.
+ * A loan keeps a chain of blocks in the name of a process while the process copies. It is freed when the process ends.
  */
 #ifndef HYBRID_LOANS_H
 #define HYBRID_LOANS_H
@@ -18,14 +18,14 @@ enum status loan_reserve(struct handle *handle, size_t local_length, size_t size
 bool loan_fill(struct handle *handle, uint32_t loan, struct name local, const void *payload, size_t size,
                bool is_payload);
 
-/* Puts a message that was taken off its queue, or a reference to a payload, into a loan. NO_SLOT if all are in use. */
+/* Lends a message that is taken off its queue, or a reference to a payload. NO_SLOT if all loans are in use. */
 enum status loan_keep(struct handle *handle, uint32_t reference, uint32_t *loan);
 
 /* Reads `size` bytes of what is kept. Without the lock. */
 bool loan_read(struct handle *handle, uint32_t loan, void *to, size_t size);
 
-/* Notes a loan of ours that could not be cleared now; whoever of this process takes one next clears it. Without the
- * lock. */
+/* Notes a loan of ours that could not be cleared now; the next thread of this process that needs one clears it. Without
+ * the lock. */
 void loan_abandon(struct handle *handle, uint32_t loan);
 
 uint32_t loan_block(struct handle *handle, uint32_t loan);
@@ -33,7 +33,7 @@ uint32_t loan_block(struct handle *handle, uint32_t loan);
 /* Forgets a loan whose chain was linked into a queue. */
 void loan_forget(struct handle *handle, uint32_t loan);
 
-/* Frees what is in a loan of any slot. */
+/* Frees what is on loan in any slot. */
 bool loan_clear(struct handle *handle, uint32_t slot, uint32_t loan);
 
 #endif

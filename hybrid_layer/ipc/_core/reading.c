@@ -52,7 +52,7 @@ static bool source_of(struct handle *handle, uint32_t reference, struct source *
            source->offset + source->size <= (size_t)handle->messages.blocks * MESSAGE_BLOCK;
 }
 
-/* Takes the head off the queue with its payload in a loan. The loan is filled first: dying in between leaves the
+/* Takes the head off the queue with its payload on loan. The loan is stored first: a death in between leaves the
  * message in the queue as well, and the rebuild believes the queue. */
 static enum status take_on_loan(struct handle *handle, struct channel *channel, const struct source *source,
                                 struct taken *taken) {
@@ -81,7 +81,7 @@ enum status queue_wait(struct handle *handle, struct name name, uint32_t loop) {
 }
 
 /* The path of every message that is read. Small payloads are copied to the caller's buffer under the lock, so that
- * their blocks can be free when it is given; for large ones a loan keeps the blocks, and they are copied after it. */
+ * their blocks are free when it is released; for large ones a loan keeps the blocks, and they are copied afterwards. */
 enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken,
                       struct wakeups *wakeups) {
     uint32_t reference;
@@ -124,8 +124,8 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     return taken->left ? waiters_wake(handle, reference, wakeups) : channel_release(handle, reference);
 }
 
-/* Writes the local names of those who get the head, as length and bytes each, and says how large they are. NO_SPACE:
- * they do not fit. */
+/* Writes the local names of the members that get the head, as length and bytes each, and says how large they are.
+ * NO_SPACE: they do not fit. */
 static enum status write_names(struct handle *handle, uint32_t head, const struct source *source, char *names,
                                size_t room, size_t *size, uint32_t *number) {
     if (source->is_shared)
@@ -140,7 +140,7 @@ static enum status write_names(struct handle *handle, uint32_t head, const struc
                                                                                                            : DAMAGED;
 }
 
-/* Copies the head into the buffer. EMPTY: it is for nobody any more. NO_SPACE: it does not fit into the rest. */
+/* Copies the head into the buffer. EMPTY: no member gets it any more. NO_SPACE: it does not fit into the rest. */
 static enum status drain_head(struct handle *handle, struct channel *channel, struct taken *taken) {
     struct source source;
     uint32_t head = channel->head;
@@ -178,8 +178,8 @@ static enum status drain_head(struct handle *handle, struct channel *channel, st
     return OK;
 }
 
-/* Only the owner drains, so what it finds comes in the order of the queue; and that it found nothing and is registered
- * as waiting is one step, so what comes next announces itself to the loop. */
+/* Only the owner drains, so it gets the messages in the order of the queue. It finds nothing and is registered as a
+ * waiter in one step, so the next message wakes the loop. */
 enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, struct taken *taken) {
     uint32_t reference;
     taken->loan = NO_LOAN;

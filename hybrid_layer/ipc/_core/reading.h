@@ -1,7 +1,7 @@
 /* Taking messages out: pop for normal channels, drain for inboxes. The segment lock is held in all of these.
  *
- * A payload of up to LARGE bytes is copied into the caller's buffer; a larger one is put into a loan, for the caller to
- * copy without the lock. Nothing is taken out that does not fit.
+ * A payload of up to LARGE bytes is copied into the caller's buffer; a larger one goes on loan, for the caller to copy
+ * without the lock. Nothing is taken out that does not fit.
  */
 #ifndef HYBRID_READING_H
 #define HYBRID_READING_H
