@@ -29,7 +29,7 @@ static PyObject *segment_new(PyTypeObject *type, PyObject *args, PyObject *keywo
         return (PyObject *)self;
     Py_DECREF(self);
     if (reason != NULL)
-        PyErr_SetString(error_damaged, reason);
+        PyErr_SetString(errors[DAMAGED], reason);
     else
         raise_status(status);
     return NULL;
@@ -84,25 +84,6 @@ static PyMethodDef segment_methods[] = {
     NONE("mark_members", segment_mark_members),
     ONE("continue_epoch", segment_continue_epoch),
     {NULL, NULL, 0, NULL},
-};
-
-#define GETTER(name, function) {name, (getter)(void (*)(void))function, NULL, NULL, NULL}
-
-static PyGetSetDef segment_getters[] = {
-    GETTER("epoch", get_epoch),
-    GETTER("rebuilds", get_rebuilds),
-    GETTER("lock_word", get_lock_word),
-    GETTER("progress", get_progress),
-    GETTER("retired", get_retired),
-    GETTER("machine_members", get_machine_members),
-    GETTER("attached", get_attached),
-    GETTER("slot", get_slot),
-    GETTER("message_bytes", get_message_bytes),
-    GETTER("group_bytes", get_group_bytes),
-    GETTER("machine", get_machine),
-    GETTER("project", get_project),
-    GETTER("prefix", get_prefix),
-    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot segment_slots[] = {
@@ -182,16 +163,9 @@ static int core_exec(PyObject *module) {
                        PyModule_AddIntConstant(module, "LAYOUT_VERSION", LAYOUT_VERSION) == 0 &&
                        PyModule_AddIntConstant(module, "SLOTS", SLOTS) == 0 &&
                        PyModule_AddIntConstant(module, "LOOPS", LOOPS) == 0 &&
-                       PyModule_AddObjectRef(module, "PORTABLE", is_portable ? Py_True : Py_False) == 0 &&
-                       add_error(module, "hybrid_layer.ipc._core.Busy", &error_busy) &&
-                       add_error(module, "hybrid_layer.ipc._core.Damaged", &error_damaged) &&
-                       add_error(module, "hybrid_layer.ipc._core.Detached", &error_detached) &&
-                       add_error(module, "hybrid_layer.ipc._core.Full", &error_full) &&
-                       add_error(module, "hybrid_layer.ipc._core.Gone", &error_gone) &&
-                       add_error(module, "hybrid_layer.ipc._core.NoMemory", &error_no_memory) &&
-                       add_error(module, "hybrid_layer.ipc._core.NoSlot", &error_no_slot) &&
-                       add_error(module, "hybrid_layer.ipc._core.Retired", &error_retired) &&
-                       add_error(module, "hybrid_layer.ipc._core.Stale", &error_stale);
+                       PyModule_AddObjectRef(module, "PORTABLE", is_portable ? Py_True : Py_False) == 0;
+    for (uint32_t i = 0; is_complete && i < SYSTEM_ERROR; i++)
+        is_complete = error_names[i] == NULL || add_error(module, error_names[i], &errors[i]);
     Py_XDECREF(type);
     return is_complete ? 0 : -1;
 }

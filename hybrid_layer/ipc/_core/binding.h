@@ -16,13 +16,13 @@
 
 #include "doorbells.h"
 
-#define RUN(operation, ...)                                                       \
-    do {                                                                          \
-        status = operation(handle, TRY, __VA_ARGS__);                             \
-        if (status == BUSY) {                                                     \
-            Py_BEGIN_ALLOW_THREADS status = operation(handle, WAIT, __VA_ARGS__); \
-            Py_END_ALLOW_THREADS                                                  \
-        }                                                                         \
+#define RUN(operation, ...)                                                              \
+    do {                                                                                 \
+        status = operation(&self->handle, TRY, __VA_ARGS__);                             \
+        if (status == BUSY) {                                                            \
+            Py_BEGIN_ALLOW_THREADS status = operation(&self->handle, WAIT, __VA_ARGS__); \
+            Py_END_ALLOW_THREADS                                                         \
+        }                                                                                \
     } while (0)
 
 #define UNLOCKED(statement)               \
@@ -41,8 +41,9 @@ typedef struct {
 
 /* binding_common.c */
 
-extern PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory,
-    *error_no_slot, *error_retired, *error_stale;
+/* By status; NULL where a status has no exception of its own. */
+extern const char *const error_names[SYSTEM_ERROR];
+extern PyObject *errors[SYSTEM_ERROR];
 
 /* Sets the exception for a status and returns NULL. */
 PyObject *raise_status(enum status status);
@@ -113,18 +114,6 @@ PyObject *segment_take_unread(Segment *self, PyObject *unused);
 PyObject *segment_meet_remote_flush_method(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
 PyObject *segment_mark_members(Segment *self, PyObject *unused);
 PyObject *segment_continue_epoch(Segment *self, PyObject *argument);
-PyObject *get_epoch(Segment *self, void *unused);
-PyObject *get_rebuilds(Segment *self, void *unused);
-PyObject *get_lock_word(Segment *self, void *unused);
-PyObject *get_progress(Segment *self, void *unused);
-PyObject *get_retired(Segment *self, void *unused);
-PyObject *get_machine_members(Segment *self, void *unused);
-PyObject *get_attached(Segment *self, void *unused);
-PyObject *get_slot(Segment *self, void *unused);
-PyObject *get_message_bytes(Segment *self, void *unused);
-PyObject *get_group_bytes(Segment *self, void *unused);
-PyObject *get_machine(Segment *self, void *unused);
-PyObject *get_project(Segment *self, void *unused);
-PyObject *get_prefix(Segment *self, void *unused);
+extern PyGetSetDef segment_getters[];
 
 #endif

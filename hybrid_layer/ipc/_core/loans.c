@@ -24,32 +24,14 @@ static enum status free_loan(struct handle *handle, uint32_t *loan) {
 static size_t data_of(uint8_t kind) { return kind == KIND_PAYLOAD ? PAYLOAD_DATA : MESSAGE_DATA; }
 
 enum status loan_reserve(struct handle *handle, size_t local_length, size_t size, bool is_payload, uint32_t *loan) {
-    uint32_t first, last;
+    uint32_t first;
     enum status status = free_loan(handle, loan);
-    if (status != OK)
-        return status;
-    size_t inline_size = MESSAGE_BLOCK - data_of(is_payload ? KIND_PAYLOAD : KIND_MESSAGE);
-    uint32_t blocks = blocks_for(&handle->messages, inline_size, local_length + size);
-    status = blocks_take(handle, &handle->messages, blocks, &first, &last);
-    if (status != OK)
-        return status;
-    if (is_payload) {
-        struct payload *payload = (struct payload *)block_raw(handle, &handle->messages, first);
-        payload->tail = last;
-        payload->size = (uint32_t)size;
-        payload->references = 1;
-        payload->kind = KIND_PAYLOAD;
-    } else {
-        struct message *message = (struct message *)block_raw(handle, &handle->messages, first);
-        message->tail = last;
-        message->size = (uint32_t)size;
-        message->local_length = (uint8_t)local_length;
-        message->next = 0;
-        message->deadline = 0;
-        message->kind = KIND_MESSAGE;
-    }
-    commit(&own_loan(handle, *loan)->block, first);
-    return OK;
+    if (status == OK)
+        status =
+            is_payload ? payload_reserve(handle, size, &first) : message_reserve(handle, local_length, size, &first);
+    if (status == OK)
+        commit(&own_loan(handle, *loan)->block, first);
+    return status;
 }
 
 bool loan_fill(struct handle *handle, uint32_t loan, struct name local, const void *payload, size_t size,
