@@ -1,4 +1,4 @@
-/* What all methods of the module share: arguments, errors, and ringing after the lock was given back. */
+/* What all methods of the module share: arguments, errors, and the delivery of wakeups after the lock was released. */
 #include "binding.h"
 
 #include <stdlib.h>
@@ -9,47 +9,24 @@
 
 #define WAKING_ROUNDS 8u
 
-PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory, *error_no_slot,
-    *error_retired, *error_stale;
+const char *const error_names[SYSTEM_ERROR] = {
+    [FULL] = "hybrid_layer.ipc._core.Full",       [NO_MEMORY] = "hybrid_layer.ipc._core.NoMemory",
+    [NO_SLOT] = "hybrid_layer.ipc._core.NoSlot",  [GONE] = "hybrid_layer.ipc._core.Gone",
+    [STALE] = "hybrid_layer.ipc._core.Stale",     [BUSY] = "hybrid_layer.ipc._core.Busy",
+    [DAMAGED] = "hybrid_layer.ipc._core.Damaged", [DETACHED] = "hybrid_layer.ipc._core.Detached",
+    [RETIRED] = "hybrid_layer.ipc._core.Retired",
+};
+PyObject *errors[SYSTEM_ERROR];
 
 PyObject *raise_status(enum status status) {
-    switch (status) {
-    case BUSY:
-        PyErr_SetNone(error_busy);
-        break;
-    case FULL:
-        PyErr_SetNone(error_full);
-        break;
-    case NO_MEMORY:
-        PyErr_SetString(error_no_memory, "message_memory");
-        break;
-    case NO_GROUP_MEMORY:
-        PyErr_SetString(error_no_memory, "group_memory");
-        break;
-    case NO_SHM:
-        PyErr_SetString(error_no_memory, memory_place);
-        break;
-    case NO_SLOT:
-        PyErr_SetNone(error_no_slot);
-        break;
-    case GONE:
-        PyErr_SetNone(error_gone);
-        break;
-    case STALE:
-        PyErr_SetNone(error_stale);
-        break;
-    case RETIRED:
-        PyErr_SetNone(error_retired);
-        break;
-    case DETACHED:
-        PyErr_SetNone(error_detached);
-        break;
-    case SYSTEM_ERROR:
-        PyErr_SetFromErrno(PyExc_OSError);
-        break;
-    default:
-        PyErr_SetNone(error_damaged);
-    }
+    if (status == SYSTEM_ERROR)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    if (status == NO_MEMORY || status == NO_GROUP_MEMORY || status == NO_SHM)
+        PyErr_SetString(errors[NO_MEMORY], status == NO_MEMORY         ? "message_memory"
+                                           : status == NO_GROUP_MEMORY ? "group_memory"
+                                                                       : memory_place);
+    else
+        PyErr_SetNone(errors[status] != NULL ? errors[status] : errors[DAMAGED]);
     return NULL;
 }
 
@@ -152,10 +129,11 @@ unsigned long deliver_wakeups(Segment *self, struct wakeups *wakeups) {
             } else if (doorbell_ring(&self->doorbells, wakeup)) {
                 wakeup_succeeded(handle, wakeup);
             } else {
-                /* That loop is gone. Its waiters go, and others are woken for what they were to take. */
+                /* That loop is gone. Its waiters are dropped, and other loops are woken for the messages that these
+                 * were to take. */
                 enum status status;
                 RUN(op_wakeup_failed, wakeup, &failed);
-                (void)status; /* if this fails, the others' next look around finds the message */
+                (void)status; /* if this fails, another loop finds the message when it next looks around */
             }
         }
         wakeups_close(wakeups);

@@ -14,26 +14,18 @@
         Py_RETURN_NONE;                  \
     } while (0)
 
-PyObject *segment_open_inbox(Segment *self, PyObject *argument) {
-    struct handle *handle = &self->handle;
+static PyObject *open_or_close(Segment *self, PyObject *argument, bool open) {
     enum status status;
     struct name name;
     if (!channel_of(argument, &name))
         return NULL;
-    CHECKED(RUN(op_inbox, name, true));
+    CHECKED(RUN(op_inbox, name, open));
 }
 
-PyObject *segment_close_inbox(Segment *self, PyObject *argument) {
-    struct handle *handle = &self->handle;
-    enum status status;
-    struct name name;
-    if (!channel_of(argument, &name))
-        return NULL;
-    CHECKED(RUN(op_inbox, name, false));
-}
+PyObject *segment_open_inbox(Segment *self, PyObject *argument) { return open_or_close(self, argument, true); }
+PyObject *segment_close_inbox(Segment *self, PyObject *argument) { return open_or_close(self, argument, false); }
 
 PyObject *segment_wait(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     enum status status;
     struct name name;
     uint32_t loop;
@@ -47,7 +39,6 @@ PyObject *segment_wait(Segment *self, PyObject *const *args, Py_ssize_t count_of
 }
 
 PyObject *segment_unwait(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     enum status status;
     struct name name;
     uint32_t loop;
@@ -60,7 +51,6 @@ PyObject *segment_unwait(Segment *self, PyObject *const *args, Py_ssize_t count_
 }
 
 PyObject *segment_group_add(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     enum status status;
     struct name group, target, local;
     uint64_t expiry_ns;
@@ -71,7 +61,6 @@ PyObject *segment_group_add(Segment *self, PyObject *const *args, Py_ssize_t cou
 }
 
 PyObject *segment_group_discard(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     enum status status;
     struct name group, target, local;
     if (!wants("group_discard", count_of_args, 3) || !channel_of(args[0], &group) || !channel_of(args[1], &target) ||
@@ -81,7 +70,6 @@ PyObject *segment_group_discard(Segment *self, PyObject *const *args, Py_ssize_t
 }
 
 PyObject *segment_group_targets(Segment *self, PyObject *argument) {
-    struct handle *handle = &self->handle;
     enum status status;
     struct name group;
     char small[4096], *names = small;
@@ -108,7 +96,6 @@ PyObject *segment_group_targets(Segment *self, PyObject *argument) {
 /* Loops */
 
 PyObject *segment_open_loop(Segment *self, PyObject *unused) {
-    struct handle *handle = &self->handle;
     enum status status;
     uint32_t loop;
     (void)unused;
@@ -118,7 +105,6 @@ PyObject *segment_open_loop(Segment *self, PyObject *unused) {
 }
 
 PyObject *segment_close_loop(Segment *self, PyObject *argument) {
-    struct handle *handle = &self->handle;
     enum status status;
     uint32_t loop;
     if (!loop_of(self, argument, &loop))
@@ -134,7 +120,6 @@ PyObject *segment_close_loop(Segment *self, PyObject *argument) {
 }
 
 PyObject *segment_collect(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     enum status status;
     uint32_t loop;
     char names[8192];
@@ -153,7 +138,6 @@ PyObject *segment_collect(Segment *self, PyObject *const *args, Py_ssize_t count
 }
 
 PyObject *segment_repoll(Segment *self, PyObject *argument) {
-    struct handle *handle = &self->handle;
     enum status status;
     uint32_t loop;
     if (!loop_of(self, argument, &loop))

@@ -12,7 +12,7 @@
 
 struct channel *channel_at(struct handle *handle, uint32_t reference);
 
-/* The same for a reference that was found or made in this operation: never NULL, whatever somebody may have written to
+/* The same for a reference that this operation has found or made: never NULL, whatever a stray write may have done to
  * the block's kind since. */
 struct channel *channel_found(struct handle *handle, uint32_t reference);
 

@@ -264,7 +264,7 @@ static bool walk_pair(struct walk *walk, uint32_t reference, const struct pair *
            fail(walk, "two pairs are of one group and one channel", reference);
 }
 
-/* The record of that name, of which there must be one only; in which list it is has been looked at from its pair. */
+/* There must be only one record of that name. The walk over its pair has looked at the list that it is in. */
 static bool is_the_only(struct walk *walk, uint32_t reference, const struct group *record) {
     struct handle *handle = walk->handle;
     bool is_group = record->kind == KIND_GROUP;
@@ -317,20 +317,20 @@ static bool walk_groups(struct walk *walk) {
            fail(walk, "a pair is in no list", 0);
 }
 
-static bool walk_holds(struct walk *walk) {
+static bool walk_loans(struct walk *walk) {
     for (uint32_t number = 0; number < SLOTS; number++)
-        for (uint32_t hold = 0; hold < HOLDS; hold++) {
+        for (uint32_t loan = 0; loan < LOANS; loan++) {
             struct slot *slot = &walk->handle->slots[number];
-            uint32_t at = slot->holds[hold].block;
+            uint32_t at = slot->loans[loan].block;
             struct block *block = at != 0 ? block_raw(walk->handle, &walk->handle->messages, at) : NULL;
             if (at == 0)
                 continue;
             if (!slot->published)
-                return fail(walk, "a hold is nobody's", at);
+                return fail(walk, "a loan is nobody's", at);
             bool is_sound =
                 block != NULL && block->kind == KIND_MESSAGE   ? claim_message(walk, at, (struct message *)block)
                 : block != NULL && block->kind == KIND_PAYLOAD ? claim_payload(walk, at, (struct payload *)block)
-                                                               : fail(walk, "a hold leads nowhere", at);
+                                                               : fail(walk, "a loan leads nowhere", at);
             if (!is_sound)
                 return false;
         }
@@ -385,7 +385,7 @@ enum status checker_walk(struct handle *handle, char *error, size_t size, uint64
     if (walk.messages == NULL || walk.groups == NULL || walk.references == NULL || walk.pending == NULL)
         fail(&walk, "no memory for the check", 0);
     else
-        (void)(walk_channels(&walk) && walk_slots(&walk) && walk_holds(&walk) && walk_payloads(&walk) &&
+        (void)(walk_channels(&walk) && walk_slots(&walk) && walk_loans(&walk) && walk_payloads(&walk) &&
                walk_groups(&walk) &&
                walk_free(&walk, &handle->messages, walk.messages, &totals[TOTAL_MESSAGE_BLOCKS],
                          &totals[TOTAL_MESSAGE_BLOCKS_FREE]) &&

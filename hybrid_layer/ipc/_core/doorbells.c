@@ -18,8 +18,8 @@ bool doorbells_open(struct doorbells *doorbells, const char *directory) {
     return doorbells->directory != NULL;
 }
 
-/* Whether an open doorbell still has its descriptor: code that makes daemons closes all, and opens others under their
- * numbers. */
+/* Whether an open doorbell still has its descriptor: code that makes daemons closes all descriptors, and opens other
+ * files under their numbers. */
 static bool is_ours(const struct doorbell *doorbell, struct stat *status) {
     return fstat(doorbell->fd, status) == 0 && status->st_dev == doorbell->device && status->st_ino == doorbell->inode;
 }
@@ -44,7 +44,7 @@ bool doorbell_path(const struct doorbells *doorbells, uint32_t slot, uint32_t ge
     return length > 0 && (size_t)length < size;
 }
 
-/* The place of an open doorbell, or of the one that was not used for longest, closed. */
+/* The place of this open doorbell, or else that of the least recently used one, which is closed. */
 static uint32_t place_for(struct doorbells *doorbells, const struct wakeup *wakeup) {
     uint32_t oldest = 0;
     for (uint32_t i = 0; i < DOORBELLS; i++) {

@@ -1,4 +1,4 @@
-/* Groups as their users see them: add, discard, send to each member, expiry. */
+/* Adds members to groups, discards them, sends to each, and ends what has expired. */
 #include "groups.h"
 
 #include <string.h>
@@ -14,7 +14,7 @@
 
 #define MEMBER_NAME offsetof(struct member, name)
 
-/* Ends a membership now. Messages that are on their way to it still arrive. */
+/* Ends a membership now. Messages sent before still arrive. */
 static enum status end_member(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair) {
     if (pair->pending == 0)
         return free_member(handle, reference, member, pair);
@@ -189,7 +189,7 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
     if (entry->pair != 0)
         pair->pending++;
     queue_append(handle, channel, reference);
-    count(handle, COUNT_SENT, 1); /* what is stored is counted, so once for each queue */
+    count(handle, COUNT_SENT, 1); /* each stored entry is counted, so once for each queue */
     return waiters_wake(handle, pair->target, wakeups);
 }
 
@@ -236,16 +236,16 @@ enum status group_send(struct handle *handle, struct group_send *send, struct wa
     send->dropped = 0;
     enum status status = find_group(handle, send->group, &reference);
     if (status == EMPTY)
-        return send->held == 0 || payload_release(handle, send->held) ? OK : DAMAGED;
+        return send->loan == 0 || payload_release(handle, send->loan) ? OK : DAMAGED;
     if (status != OK)
         return status;
     struct group *group = group_found(handle, reference);
     size_t payload_blocks =
-        send->held != 0 ? 0 : blocks_for(&handle->messages, sizeof((struct payload *)0)->data, send->size);
+        send->loan != 0 ? 0 : blocks_for(&handle->messages, sizeof((struct payload *)0)->data, send->size);
     status = make_sure_of_memory(handle, group, payload_blocks);
     if (status != OK)
         return status;
-    status = payload_new(handle, send->payload, send->size, send->held, &payload);
+    status = payload_new(handle, send->payload, send->size, send->loan, &payload);
     if (status != OK)
         return status == GROW_MESSAGES ? NO_MEMORY : status;
     handle->header->sequence++;
@@ -299,7 +299,8 @@ enum status group_recipients(struct handle *handle, const struct entry *entry, c
         size_t length = member != NULL ? read_length(&member->name_length) : 0;
         if (member == NULL || number >= handle->groups.blocks || length > NAME_MAX_LENGTH ||
             member->pair != entry->pair || !member_is_sound(member) ||
-            member->joined > handle->header->sequence + 1) /* it would wait for a message with such a number */
+            member->joined >
+                handle->header->sequence + 1) /* the member would get nothing until a message has such a number */
             return DAMAGED;
         if (member->joined <= entry->sequence && (member->left == 0 || entry->sequence < member->left) &&
             entry->sent < member->deadline) {
@@ -330,11 +331,12 @@ enum status groups_sweep(struct handle *handle, uint32_t buckets) {
             if (record == NULL || steps >= handle->groups.blocks)
                 return DAMAGED;
             struct pair *pair = (struct pair *)record;
-            /* Who left is freed with the last message, unless the process that took that died in between. */
+            /* A member that left is freed with its last message, unless the process that took the message died in
+             * between. */
             if (record->kind == KIND_PAIR && (pair->last_deadline <= now || (pair->gone != 0 && pair->pending == 0))) {
                 if (expire_pair(handle, at, pair, now) != OK)
                     return DAMAGED;
-                break; /* records of this bucket may have gone with it; the rest is for the next round */
+                break; /* other records of this bucket may have been freed with it; the rest is for the next round */
             }
             at = record->bucket_next;
         }

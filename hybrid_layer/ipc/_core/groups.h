@@ -25,7 +25,7 @@ struct group_send {
     const struct capacity_of *others;
     size_t others_count;
     uint64_t expiry_ns;
-    uint32_t held;    /* a filled payload chain, or 0 */
+    uint32_t loan;    /* a filled payload chain, or 0 */
     uint32_t dropped; /* result: targets that were at capacity or found no memory */
 };
 

@@ -1,4 +1,4 @@
-/* Gives loops their places, puts them to sleep, and tells them what came. */
+/* Gives loops their places, puts them to sleep, and reports which channels are ready. */
 #include "loops.h"
 
 #include "blocks.h"
@@ -30,7 +30,8 @@ enum status wakeup_failed(struct handle *handle, const struct wakeup *wakeup, st
     bool is_own = wakeup->slot == handle->private->slot && wakeup->generation == handle->private->generation;
     if (!is_own && liveness_is_dead(handle, wakeup->slot, wakeup->generation))
         return loop_forget(handle, loop, wakeups);
-    /* It lives, and looks around by itself; until then others are to be preferred, as if it had been rung. */
+    /* Its process lives, and the loop looks around by itself; until then other loops are preferred, as if this one had
+     * been rung. */
     wakeup_succeeded(handle, wakeup);
     uint32_t at = loop->waiters;
     for (uint32_t steps = 0; at != 0; steps++) {
@@ -76,8 +77,8 @@ bool loop_sleep(struct handle *handle, uint32_t number) {
     struct loop_slot *loop = loop_own(handle, number);
     if (loop == NULL || loop->ready != 0)
         return false;
-    /* A new sleep also for who was ASLEEP or RUNG: it has answered its bell. A mark that stayed, or that a late ringer
-     * sets, would silence the next ones. */
+    /* A loop that was ASLEEP or RUNG begins a new sleep, too: it has answered its bell. A mark that stayed, or that a
+     * late ringer sets, would silence the next ringers. */
     uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
     atomic_store(&loop->state, STATE_WORD(LOOP_ASLEEP, SLEEP_OF(state) + 1, 0));
     return true;
@@ -117,8 +118,8 @@ enum status loop_collect(struct handle *handle, uint32_t number, bool sleep, cha
     return OK;
 }
 
-/* Whether the ready list holds as many waiters as say that they are in it: who says so and is not is never woken again.
- */
+/* Whether the ready list holds as many waiters as say that they are in it: a waiter that says so and is not would never
+ * be woken again. */
 static bool is_ready_list_sound(struct handle *handle, const struct loop_slot *loop, uint32_t number) {
     for (uint32_t at = loop->ready; at != 0; number--) {
         struct waiter *waiter = waiter_at(handle, at);

@@ -1,8 +1,9 @@
-/* The event loops of processes: their places, their sleep, and what has come for them. The segment lock is held in all
- * of these.
+/* The event loops of processes: their places, their sleep, and their ready channels. The segment lock is held in all of
+ * these.
  *
- * A loop is AWAKE, ASLEEP or RUNG. Going to sleep and the last look at what came are one critical section, and a push
- * reads the state in its own, so no message falls between them. Only the loop itself returns to AWAKE.
+ * A loop is AWAKE, ASLEEP or RUNG. A loop goes to sleep and takes its last look at its ready list in one critical
+ * section, and a push reads the state in its own, so no message falls between them. Only the loop itself returns to
+ * AWAKE.
  */
 #ifndef HYBRID_LOOPS_H
 #define HYBRID_LOOPS_H
@@ -14,7 +15,7 @@
 
 enum status loop_open(struct handle *handle, uint32_t *loop); /* NO_SLOT: more than LOOPS loops wait */
 
-/* Those below take a loop that is open; another one is STALE. */
+/* The functions below take a loop that is open; for any other they return STALE. */
 
 enum status loop_close(struct handle *handle, uint32_t loop, struct wakeups *wakeups);
 
@@ -29,11 +30,11 @@ enum status loop_collect(struct handle *handle, uint32_t loop, bool sleep, char 
 /* Each time that the loop looks around: puts all its channels that have messages on its ready list. */
 enum status loop_repoll(struct handle *handle, uint32_t loop);
 
-/* Drops the waiters of a loop. With `wakeups`, finds others for the messages that these were to take. */
+/* Drops the waiters of a loop. With `wakeups`, finds other loops for the messages that these were to take. */
 enum status loop_forget(struct handle *handle, struct loop_slot *loop, struct wakeups *wakeups);
 
-/* The doorbell of a loop could not be rung: wakes others for what it was woken for, and removes its waiters if its
- * process is dead. */
+/* The doorbell of a loop could not be rung: wakes other loops for its messages, and removes its waiters if its process
+ * is dead. */
 enum status wakeup_failed(struct handle *handle, const struct wakeup *wakeup, struct wakeups *wakeups);
 
 #endif

@@ -1,4 +1,4 @@
-/* The records of groups: found, made, linked into their lists, freed. */
+/* Finds, makes, links and frees the records of groups. */
 #include "memberships.h"
 
 #include <string.h>
@@ -219,7 +219,7 @@ static uint16_t check_of(const struct member *member) {
 }
 
 void member_set(struct member *member, uint64_t joined, uint64_t left, uint64_t deadline) {
-    member->check = 0; /* who dies from here on leaves old numbers and new ones, which is no damage */
+    member->check = 0; /* a process that dies from here on leaves old numbers beside new ones, which is no damage */
     atomic_signal_fence(memory_order_seq_cst);
     member->joined = joined;
     member->left = left;
@@ -329,8 +329,8 @@ bool pair_entry_gone(struct handle *handle, const struct entry *entry) {
     if (target == NULL || pair->pending == 0)
         return false;
     pair->pending--;
-    /* Later entries have higher numbers, and with none left nobody who left can get anything. In a queue whose
-     * deadlines do not rise this entry may have been dropped before an older one. */
+    /* Later entries have higher numbers. With no entry left, no member that has left can get anything. In a queue whose
+     * deadlines do not rise, this entry may have been dropped before an older one. */
     uint64_t past = pair->pending == 0 ? UINT64_MAX : target->unordered ? 0 : entry->sequence + 1;
     if (pair->gone != 0 && free_left(handle, pair, past) != OK)
         return false;

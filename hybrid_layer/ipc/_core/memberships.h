@@ -38,7 +38,7 @@ void pair_link(struct handle *handle, uint32_t reference, struct pair *pair, str
                struct channel *target);
 void member_link(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair);
 
-/* Says from when until when a member gets what is sent: by number, and by time. */
+/* Stores from when until when a member gets what is sent: by number, and by time. */
 void member_set(struct member *member, uint64_t joined, uint64_t left, uint64_t deadline);
 
 /* Whether these are as they were set. */
@@ -47,7 +47,7 @@ bool member_is_sound(const struct member *member);
 enum status free_member(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair);
 enum status free_group_if_empty(struct handle *handle, uint32_t reference);
 
-/* Frees a pair that nobody is a member of and no entry names, and its group if that was the last. The target stays: the
+/* Frees a pair without members that no entry names, and its group if that was the last pair. The target stays: the
  * caller may be at work on it. */
 enum status free_pair_if_empty(struct handle *handle, uint32_t reference);
 

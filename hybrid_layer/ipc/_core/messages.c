@@ -15,54 +15,67 @@ struct message *message_at(struct handle *handle, uint32_t reference) {
     return block != NULL && (block->kind == KIND_MESSAGE || block->kind == KIND_ENTRY) ? (struct message *)block : NULL;
 }
 
-enum status message_new(struct handle *handle, const struct push *push, uint64_t now, uint32_t *reference) {
-    uint32_t first = push->held, last;
-    struct message *message;
-    if (first == 0) {
-        uint32_t blocks = blocks_for(&handle->messages, sizeof message->data, push->local.length + push->size);
-        enum status status = blocks_take(handle, &handle->messages, blocks, &first, &last);
-        if (status != OK)
-            return status;
-        message = (struct message *)block_raw(handle, &handle->messages, first);
-        message->tail = last;
-        message->local_length = (uint8_t)push->local.length;
-        message->size = (uint32_t)push->size;
-        if (!data_write(handle, &handle->messages, first, MESSAGE_DATA, 0, push->local.bytes, push->local.length) ||
-            !data_write(handle, &handle->messages, first, MESSAGE_DATA, push->local.length, push->payload, push->size))
-            return DAMAGED;
-    } else {
-        message = (struct message *)block_raw(handle, &handle->messages, first);
-        if (message == NULL)
-            return DAMAGED;
-    }
-    message->next = 0;
-    message->deadline = now + push->expiry_ns;
+enum status message_reserve(struct handle *handle, size_t local_length, size_t size, uint32_t *reference) {
+    uint32_t last, blocks = blocks_for(&handle->messages, sizeof((struct message *)0)->data, local_length + size);
+    enum status status = blocks_take(handle, &handle->messages, blocks, reference, &last);
+    if (status != OK)
+        return status;
+    struct message *message = (struct message *)block_raw(handle, &handle->messages, *reference);
+    message->tail = last;
+    message->local_length = (uint8_t)local_length;
+    message->size = (uint32_t)size;
     message->kind = KIND_MESSAGE;
-    *reference = first;
     return OK;
 }
 
-enum status payload_new(struct handle *handle, const void *bytes, size_t size, uint32_t held, uint32_t *reference) {
-    uint32_t first = held, last;
-    struct payload *payload;
-    if (held == 0) {
-        uint32_t blocks = blocks_for(&handle->messages, sizeof payload->data, size);
-        enum status status = blocks_take(handle, &handle->messages, blocks, &first, &last);
+enum status message_new(struct handle *handle, const struct push *push, uint64_t now, uint32_t *reference) {
+    *reference = push->loan;
+    if (push->loan == 0) {
+        enum status status = message_reserve(handle, push->local.length, push->size, reference);
         if (status != OK)
             return status;
-        payload = (struct payload *)block_raw(handle, &handle->messages, first);
-        payload->tail = last;
-        payload->size = (uint32_t)size;
-        if (!data_write(handle, &handle->messages, first, PAYLOAD_DATA, 0, bytes, size))
-            return DAMAGED;
-    } else {
-        payload = (struct payload *)block_raw(handle, &handle->messages, first);
-        if (payload == NULL)
+        if (!data_write(handle, &handle->messages, *reference, MESSAGE_DATA, 0, push->local.bytes,
+                        push->local.length) ||
+            !data_write(handle, &handle->messages, *reference, MESSAGE_DATA, push->local.length, push->payload,
+                        push->size))
             return DAMAGED;
     }
-    payload->references = 1; /* the maker's own, given back with payload_release */
+    struct message *message = (struct message *)block_raw(handle, &handle->messages, *reference);
+    if (message == NULL)
+        return DAMAGED;
+    message->next = 0;
+    message->deadline = now + push->expiry_ns;
+    message->kind = KIND_MESSAGE;
+    return OK;
+}
+
+enum status payload_reserve(struct handle *handle, size_t size, uint32_t *reference) {
+    uint32_t last, blocks = blocks_for(&handle->messages, sizeof((struct payload *)0)->data, size);
+    enum status status = blocks_take(handle, &handle->messages, blocks, reference, &last);
+    if (status != OK)
+        return status;
+    struct payload *payload = (struct payload *)block_raw(handle, &handle->messages, *reference);
+    payload->tail = last;
+    payload->size = (uint32_t)size;
+    payload->references = 1;
     payload->kind = KIND_PAYLOAD;
-    *reference = first;
+    return OK;
+}
+
+enum status payload_new(struct handle *handle, const void *bytes, size_t size, uint32_t loan, uint32_t *reference) {
+    *reference = loan;
+    if (loan == 0) {
+        enum status status = payload_reserve(handle, size, reference);
+        if (status != OK)
+            return status;
+        if (!data_write(handle, &handle->messages, *reference, PAYLOAD_DATA, 0, bytes, size))
+            return DAMAGED;
+    }
+    struct payload *payload = (struct payload *)block_raw(handle, &handle->messages, *reference);
+    if (payload == NULL)
+        return DAMAGED;
+    payload->references = 1;
+    payload->kind = KIND_PAYLOAD;
     return OK;
 }
 

@@ -1,4 +1,4 @@
-/* Each operation as one critical section, with its rounds: grow an area, sweep a full one, try again. */
+/* Runs each operation as one critical section, and repeats it after an area was grown, or a full one swept. */
 #include "operations.h"
 
 #include "blocks.h"
@@ -15,7 +15,8 @@
 
 #define SWEEP_PAUSE_NS 10000000ull
 
-/* A full area: what expired unread somewhere is freed, at most every 10 ms, as it costs a walk over all channels. */
+/* The area is full: frees what has expired unread anywhere, at most every 10 ms, as it costs a walk over all channels.
+ */
 static bool sweep_when_full(struct handle *handle) {
     uint64_t now = now_ns();
     if (now < atomic_load(&handle->next_sweep))
@@ -33,11 +34,11 @@ static bool is_out_of_memory(enum status status) {
 static enum status begin(struct handle *handle, enum mode mode) {
     enum status status = lock_take(handle, mode);
     if (status == OK)
-        handle->suspect.slot = 0; /* what a forked child inherits, or damage has left, is of another operation */
+        handle->suspect.slot = 0; /* a forked child inherits, and damage leaves, that of another operation */
     return status;
 }
 
-/* Ends one round of an operation. True: go around again. */
+/* Ends one round of an operation. True: another round is due. */
 static bool again(struct handle *handle, enum mode mode, enum status *status, bool *swept) {
     if (*status == DAMAGED)
         atomic_store(&handle->header->damaged, 1);
@@ -57,7 +58,7 @@ static bool again(struct handle *handle, enum mode mode, enum status *status, bo
     if (is_out_of_memory(*status) && !*swept) {
         *swept = true;
         enum status taken = lock_take(handle, mode);
-        if (taken != OK) { /* BUSY above all: it is not known to be full, so this is to be tried again */
+        if (taken != OK) { /* BUSY above all: the area is not known to be full, so the caller tries again */
             *status = taken;
             return false;
         }
@@ -80,9 +81,9 @@ static bool again(struct handle *handle, enum mode mode, enum status *status, bo
     } while (again(handle, mode, &status, &swept)); \
     return status
 
-/* The path of every message. Storing it and looking for who waits are one step for others, as are a last look and going
- * to sleep (`queue_pop`, `loop_collect`): so whoever is not found asleep here finds the message, and need not be rung.
- */
+/* The path of every message. It is stored, and a waiter is looked for, in one step; a loop takes its last look and goes
+ * to sleep in one step, too (`queue_pop`, `loop_collect`). So a loop that is not found asleep here finds the message by
+ * itself, and need not be rung. */
 static enum status push_and_wake(struct handle *handle, struct push *push, struct wakeups *wakeups) {
     uint32_t channel;
     enum status status = queue_push(handle, push, &channel);
@@ -98,31 +99,31 @@ static enum status push_and_wake(struct handle *handle, struct push *push, struc
     return status;
 }
 
-static enum status push_held(struct handle *handle, const struct push *push, struct wakeups *wakeups) {
-    struct push held = *push;
-    held.held = 0;
-    if (push->held != NO_HOLD) {
-        held.held = hold_block(handle, push->held);
-        if (held.held == 0)
-            return DAMAGED; /* a rebuild has found it senseless */
+static enum status push_loaned(struct handle *handle, const struct push *push, struct wakeups *wakeups) {
+    struct push loaned = *push;
+    loaned.loan = 0;
+    if (push->loan != NO_LOAN) {
+        loaned.loan = loan_block(handle, push->loan);
+        if (loaned.loan == 0)
+            return DAMAGED; /* a rebuild has dropped it as inconsistent */
     }
-    enum status status = push_and_wake(handle, &held, wakeups);
-    if (status == OK && push->held != NO_HOLD)
-        hold_forget(handle, push->held);
+    enum status status = push_and_wake(handle, &loaned, wakeups);
+    if (status == OK && push->loan != NO_LOAN)
+        loan_forget(handle, push->loan);
     return status;
 }
 
 enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct wakeups *wakeups) {
-    OPERATION(look_around(handle) == OK ? push_held(handle, push, wakeups) : DAMAGED);
+    OPERATION(look_around(handle) == OK ? push_loaned(handle, push, wakeups) : DAMAGED);
 }
 
-enum status op_hold_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
-                            uint32_t *hold) {
-    OPERATION(hold_reserve(handle, local, size, is_payload, hold));
+enum status op_loan_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
+                            uint32_t *loan) {
+    OPERATION(loan_reserve(handle, local, size, is_payload, loan));
 }
 
-enum status op_hold_release(struct handle *handle, enum mode mode, uint32_t hold) {
-    OPERATION(hold_clear(handle, handle->private->slot, hold) ? OK : DAMAGED);
+enum status op_loan_release(struct handle *handle, enum mode mode, uint32_t loan) {
+    OPERATION(loan_clear(handle, handle->private->slot, loan) ? OK : DAMAGED);
 }
 
 enum status op_pop(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct taken *taken,
@@ -175,23 +176,23 @@ enum status op_group_discard(struct handle *handle, enum mode mode, struct name 
     OPERATION(group_discard(handle, group, target, local));
 }
 
-static enum status send_held(struct handle *handle, struct group_send *send, struct wakeups *wakeups) {
-    struct group_send held = *send;
-    held.held = 0;
-    if (send->held != NO_HOLD) {
-        held.held = hold_block(handle, send->held);
-        if (held.held == 0)
+static enum status send_loaned(struct handle *handle, struct group_send *send, struct wakeups *wakeups) {
+    struct group_send loaned = *send;
+    loaned.loan = 0;
+    if (send->loan != NO_LOAN) {
+        loaned.loan = loan_block(handle, send->loan);
+        if (loaned.loan == 0)
             return DAMAGED;
     }
-    enum status status = group_send(handle, &held, wakeups);
-    send->dropped = held.dropped;
-    if (status == OK && send->held != NO_HOLD)
-        hold_forget(handle, send->held);
+    enum status status = group_send(handle, &loaned, wakeups);
+    send->dropped = loaned.dropped;
+    if (status == OK && send->loan != NO_LOAN)
+        loan_forget(handle, send->loan);
     return status;
 }
 
 enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct wakeups *wakeups) {
-    OPERATION(look_around(handle) == OK ? send_held(handle, send, wakeups) : DAMAGED);
+    OPERATION(look_around(handle) == OK ? send_loaned(handle, send, wakeups) : DAMAGED);
 }
 
 enum status op_group_targets(struct handle *handle, enum mode mode, struct name group, char *names, size_t size,

@@ -65,12 +65,12 @@ bool queue_purge(struct handle *handle, struct channel *channel, uint64_t now) {
     return true;
 }
 
-/* Drops expired messages wherever they stand. Only where senders differ in expiry, and only in a full queue. */
+/* Drops expired messages anywhere in the queue. Needed only where senders differ in expiry, and the queue is full. */
 static bool purge_everywhere(struct handle *handle, struct channel *channel, uint64_t now) {
     uint32_t *link = &channel->head;
     uint32_t previous = 0;
     uint64_t last_deadline = 0;
-    uint8_t unordered = 0; /* stored at the end: until then, what is freed is not the oldest (see groups_entry_gone) */
+    uint8_t unordered = 0; /* stored at the end: until then, what is freed is not the oldest (see pair_entry_gone) */
     for (uint32_t steps = 0; *link != 0; steps++) {
         uint32_t reference = *link;
         struct message *message = message_at(handle, reference);
@@ -97,7 +97,7 @@ static bool purge_everywhere(struct handle *handle, struct channel *channel, uin
 }
 
 enum status queue_make_room(struct handle *handle, struct channel *channel, uint32_t capacity, uint64_t now) {
-    /* Who takes a message would find a wrong count, but from an empty queue nobody ever does. */
+    /* A reader that takes a message notices a wrong count, but an empty queue has no reader that does. */
     bool is_empty = channel->head == 0;
     if ((channel->count == 0) != is_empty || (channel->tail == 0) != is_empty)
         return DAMAGED;
@@ -127,7 +127,7 @@ enum status queue_push(struct handle *handle, const struct push *push, uint32_t 
     if (status == OK)
         status = message_new(handle, push, now, &message);
     if (status != OK) {
-        /* A channel that was made for nothing leaves no trace. */
+        /* A channel that was made in vain leaves no trace. */
         if (status != DAMAGED && channel_release(handle, reference) != OK)
             return DAMAGED;
         return status;

@@ -4,8 +4,8 @@
 
 #include "messages.h"
 
-/* Appends; what becomes readable becomes so with its commit. OK, FULL, NO_MEMORY, GROW_MESSAGES, GONE (an inbox that
- * nobody has, or a full one whose process is dead), DAMAGED. */
+/* Appends a message, which its commit makes readable. OK, FULL, NO_MEMORY, GROW_MESSAGES, GONE (no process has the
+ * inbox, or it is full and its process is dead), DAMAGED. */
 enum status queue_push(struct handle *handle, const struct push *push, uint32_t *channel);
 
 /* Makes sure that the queue has room, and drops expired messages for that. OK, FULL, DAMAGED; GONE: it is full, and its

@@ -8,7 +8,7 @@
 #include "clock.h"
 #include "counters.h"
 #include "groups.h"
-#include "holds.h"
+#include "loans.h"
 #include "inboxes.h"
 #include "loops.h"
 #include "messages.h"
@@ -52,18 +52,18 @@ static bool source_of(struct handle *handle, uint32_t reference, struct source *
            source->offset + source->size <= (size_t)handle->messages.blocks * MESSAGE_BLOCK;
 }
 
-/* Takes the head off the queue with its payload in a hold. The hold is filled first: dying in between leaves the
+/* Takes the head off the queue with its payload on loan. The loan is stored first: a death in between leaves the
  * message in the queue as well, and the rebuild believes the queue. */
-static enum status take_held(struct handle *handle, struct channel *channel, const struct source *source,
-                             struct taken *taken) {
-    uint32_t reference = channel->head, hold;
-    enum status status = hold_keep(handle, source->block, &hold);
+static enum status take_on_loan(struct handle *handle, struct channel *channel, const struct source *source,
+                                struct taken *taken) {
+    uint32_t reference = channel->head, loan;
+    enum status status = loan_keep(handle, source->block, &loan);
     if (status != OK)
         return status;
-    taken->hold = hold;
+    taken->loan = loan;
     if (source->is_shared)
         ((struct payload *)block_raw(handle, &handle->messages, source->block))->references++;
-    taken->held = source->size;
+    taken->loan_size = source->size;
     if (!queue_unlink_head(handle, channel))
         return DAMAGED;
     return !source->is_shared || message_free(handle, reference) ? OK : DAMAGED;
@@ -81,12 +81,12 @@ enum status queue_wait(struct handle *handle, struct name name, uint32_t loop) {
 }
 
 /* The path of every message that is read. Small payloads are copied to the caller's buffer under the lock, so that
- * their blocks can be free when it is given; for large ones a hold keeps the blocks, and they are copied after it. */
+ * their blocks are free when it is released; for large ones a loan keeps the blocks, and they are copied afterwards. */
 enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken,
                       struct wakeups *wakeups) {
     uint32_t reference;
     struct source source;
-    taken->hold = NO_HOLD;
+    taken->loan = NO_LOAN;
     taken->used = 0;
     taken->asleep = false;
     enum status status = channel_find(handle, name, &reference);
@@ -107,8 +107,8 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     struct channel *channel = channel_found(handle, reference);
     if (!source_of(handle, channel->head, &source))
         return DAMAGED;
-    status = source.size > LARGE ? take_held(handle, channel, &source, taken) : NO_SLOT;
-    if (status == NO_SLOT) { /* small, or all holds are in use */
+    status = source.size > LARGE ? take_on_loan(handle, channel, &source, taken) : NO_SLOT;
+    if (status == NO_SLOT) { /* small, or all loans are in use */
         taken->used = source.size;
         if (source.size > taken->size)
             return NO_SPACE;
@@ -124,8 +124,8 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     return taken->left ? waiters_wake(handle, reference, wakeups) : channel_release(handle, reference);
 }
 
-/* Writes the local names of those who get the head, as length and bytes each, and says how large they are. NO_SPACE:
- * they do not fit. */
+/* Writes the local names of the members that get the head, as length and bytes each, and says how large they are.
+ * NO_SPACE: they do not fit. */
 static enum status write_names(struct handle *handle, uint32_t head, const struct source *source, char *names,
                                size_t room, size_t *size, uint32_t *number) {
     if (source->is_shared)
@@ -140,7 +140,7 @@ static enum status write_names(struct handle *handle, uint32_t head, const struc
                                                                                                            : DAMAGED;
 }
 
-/* Copies the head into the buffer. EMPTY: it is for nobody any more. NO_SPACE: it does not fit into the rest. */
+/* Copies the head into the buffer. EMPTY: no member gets it any more. NO_SPACE: it does not fit into the rest. */
 static enum status drain_head(struct handle *handle, struct channel *channel, struct taken *taken) {
     struct source source;
     uint32_t head = channel->head;
@@ -156,33 +156,33 @@ static enum status drain_head(struct handle *handle, struct channel *channel, st
     if (item.names == 0)
         return EMPTY;
     item.names_size = (uint32_t)names_size;
-    bool hold = source.size > LARGE && taken->hold == NO_HOLD;
-    size_t needed = sizeof item + names_size + (hold ? 0 : source.size);
-    if (hold && needed <= room) {
-        status = take_held(handle, channel, &source, taken);
+    bool loan = source.size > LARGE && taken->loan == NO_LOAN;
+    size_t needed = sizeof item + names_size + (loan ? 0 : source.size);
+    if (loan && needed <= room) {
+        status = take_on_loan(handle, channel, &source, taken);
         if (status == DAMAGED)
             return status;
-        item.is_held = status == OK;
-        needed += item.is_held ? 0 : source.size;
+        item.is_loaned = status == OK;
+        needed += item.is_loaned ? 0 : source.size;
     }
     if (needed > room) {
         taken->used = taken->used == 0 ? needed : taken->used;
         return NO_SPACE;
     }
-    if (!item.is_held && (!data_read(handle, &handle->messages, source.block, source.data, source.offset,
-                                     names + names_size, source.size) ||
-                          !queue_drop_head(handle, channel)))
+    if (!item.is_loaned && (!data_read(handle, &handle->messages, source.block, source.data, source.offset,
+                                       names + names_size, source.size) ||
+                            !queue_drop_head(handle, channel)))
         return DAMAGED;
     memcpy(taken->buffer + taken->used, &item, sizeof item);
     taken->used += needed;
     return OK;
 }
 
-/* Only the owner drains, so what it finds comes in the order of the queue; and that it found nothing and is registered
- * as waiting is one step, so what comes next announces itself to the loop. */
+/* Only the owner drains, so it gets the messages in the order of the queue. It finds nothing and is registered as a
+ * waiter in one step, so the next message wakes the loop. */
 enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, struct taken *taken) {
     uint32_t reference;
-    taken->hold = NO_HOLD;
+    taken->loan = NO_LOAN;
     taken->used = 0;
     taken->left = false;
     enum status status = channel_find(handle, name, &reference);
@@ -192,7 +192,7 @@ enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, 
     if (!inbox_is_own(handle, channel))
         return GONE;
     uint64_t now = now_ns();
-    while (taken->hold == NO_HOLD) {
+    while (taken->loan == NO_LOAN) {
         if (!queue_purge(handle, channel, now))
             return DAMAGED;
         if (channel->head == 0)

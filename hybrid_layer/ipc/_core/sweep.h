@@ -4,17 +4,17 @@
 
 #include "handle.h"
 
-/* Drops expired messages of a few buckets, or of all: a channel that nobody reads may not keep its memory. */
+/* Drops expired messages of a few buckets, or of all: a channel that no process reads may not keep its memory. */
 enum status channels_sweep(struct handle *handle, uint32_t buckets);
 
-/* Forgets every message and group. Waiters and inboxes stay. */
+/* Drops every message and every membership. Waiters and inboxes stay. */
 enum status channels_flush(struct handle *handle);
 
 /* Whether the segment holds an unexpired message or a membership of a normal channel: then it is worth keeping without
  * a process. */
 enum status channels_are_needed(struct handle *handle, bool *needed);
 
-/* How many messages nobody has read yet. Without the lock, for when the segment is given up. */
+/* How many messages no process has read yet. Without the lock, for when the segment is given up. */
 uint64_t channels_unread(struct handle *handle);
 
 #endif

@@ -1,4 +1,4 @@
-/* The records of who waits: one for each event loop and channel, linked into a list of the channel, a list of the loop,
+/* The records of waiters: one for each event loop and channel, linked into a list of the channel, a list of the loop,
  * and the loop's ready list. The segment lock is held in all of these. */
 #ifndef HYBRID_WAITERS_H
 #define HYBRID_WAITERS_H
@@ -13,7 +13,7 @@ struct loop_slot *loop_at(struct handle *handle, uint32_t slot, uint32_t loop);
 /* A loop of the calling process that is open; NULL for any other. */
 struct loop_slot *loop_own(struct handle *handle, uint32_t loop);
 
-/* Registers the calling process's `loop` for a channel; again is fine. STALE: the loop has no place, so nobody would be
+/* Registers the calling process's `loop` for a channel; again is fine. STALE: the loop has no place, so it could not be
  * woken. */
 enum status waiter_add(struct handle *handle, uint32_t channel, uint32_t loop);
 

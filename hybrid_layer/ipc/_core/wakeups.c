@@ -1,4 +1,4 @@
-/* A list of loops to ring, on the stack until it outgrows that. */
+/* Keeps the loops to wake, on the stack until they outgrow that. */
 #include "wakeups.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* Loops to ring once the lock is given back: a doorbell is not written to while others wait for it. */
+/* Wakeups: loops whose doorbells are rung once the lock is released. No doorbell is rung while other processes wait for
+ * the lock. */
 #ifndef HYBRID_WAKEUPS_H
 #define HYBRID_WAKEUPS_H
 

@@ -17,7 +17,8 @@ enum rank { NOBODY, VOID, ANSWERING, AWAKE_ALREADY, SLEEPING_READY, SLEEPING };
 static enum rank rank_of(const struct waiter *waiter, uint64_t state, uint32_t now) {
     switch (STATE_OF(state)) {
     case LOOP_ASLEEP:
-        /* Ready and asleep: somebody is about to ring it for another message. Prefer one that nobody rings. */
+        /* Ready and asleep: another process is about to ring it for another message. One that is not about to be rung
+         * is preferred. */
         return waiter->is_ready ? SLEEPING_READY : SLEEPING;
     case LOOP_AWAKE:
         return AWAKE_ALREADY;

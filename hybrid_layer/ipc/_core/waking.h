@@ -1,13 +1,14 @@
 /* Which loop is to be woken. The segment lock is held in all of these but wakeup_succeeded.
  *
- * While a loop is AWAKE nobody rings it: what comes for it is put on its ready list, which it collects before it sleeps
- * (loops.h).
+ * While a loop is AWAKE no process rings it: its channels with new messages are put on its ready list, which it
+ * collects before it sleeps (loops.h).
  *
- * RUNG is stored after the doorbell was written. Stored before, a ringer that dies in between would silence all others.
- * A RUNG that is older than HINT_MS is void: its loop is stopped, busy or gone; and 250 ms old, it is reason to probe.
+ * RUNG is stored after the doorbell was rung. Stored before, a ringer that dies in between would silence all others. A
+ * RUNG that is older than HINT_MS is void: its loop is stopped, busy or gone. After SUSPICIOUS_MS its process is
+ * probed.
  *
- * A wake is a hint. Whichever loop looks first takes the head of the queue, so a loop that does not answer holds
- * nothing up for longer than the others' next look around (see op_repoll).
+ * A wake is a hint. Whichever loop looks first takes the head of the queue, so a loop that does not answer delays
+ * nothing beyond the others' next look around (see op_repoll).
  */
 #ifndef HYBRID_WAKING_H
 #define HYBRID_WAKING_H
@@ -18,8 +19,8 @@
 #define HINT_MS 20u
 #define SUSPICIOUS_MS 250u
 
-/* Finds whom to wake for a queue that has messages: for a normal channel the oldest sleeping loop, for an inbox each.
- */
+/* Adds the loops to wake for a queue that has messages: for a normal channel the oldest sleeping loop, for an inbox
+ * each. */
 enum status waiters_wake(struct handle *handle, uint32_t channel, struct wakeups *wakeups);
 
 /* After a channel has lost a waiter or a message: wakes another waiter if messages are left, and frees the channel if

@@ -35,11 +35,11 @@ static enum status pop(struct handle *handle, const char *channel, uint32_t loop
     enum status status = op_pop(handle, WAIT, named(channel), loop, &taken, &wakeups);
     wakeups_close(&wakeups);
     MUST(status != NO_SPACE || taken.used <= handle->size); /* the caller asks for so much memory */
-    if (status == OK && taken.hold != NO_HOLD) {
+    if (status == OK && taken.loan != NO_LOAN) {
         static char large[256 * KIB];
-        MUST(taken.held <= sizeof large);
-        bool is_whole = hold_read(handle, taken.hold, large, taken.held);
-        status = op_hold_release(handle, WAIT, taken.hold);
+        MUST(taken.loan_size <= sizeof large);
+        bool is_whole = loan_read(handle, taken.loan, large, taken.loan_size);
+        status = op_loan_release(handle, WAIT, taken.loan);
         return is_whole ? status : DAMAGED;
     }
     return status;
@@ -62,7 +62,7 @@ static uint32_t drain(struct handle *handle, enum status *status) {
 static enum status group_send_one(struct handle *handle) {
     struct wakeups wakeups;
     struct group_send send = {
-        .group = named("g"), .payload = bytes, .size = 100, .capacity = 9, .expiry_ns = LONG, .held = NO_HOLD};
+        .group = named("g"), .payload = bytes, .size = 100, .capacity = 9, .expiry_ns = LONG, .loan = NO_LOAN};
     wakeups_open(&wakeups);
     enum status status = op_group_send(handle, WAIT, &send, &wakeups);
     wakeups_close(&wakeups);

@@ -1,4 +1,4 @@
-/* Numbers that name something of a process's slot, used where they do not belong: a loop that has no place, a hold when
+/* Numbers that name something of a process's slot, used where they do not belong: a loop that has no place, a loan when
  * all are taken, or those of a slot that the process had before.
  */
 #include "support.h"
@@ -39,32 +39,32 @@ static void loops_without_a_place(void) {
     MUST(check(handle)[TOTAL_WAITERS] == 0);
 }
 
-/* A large payload is read although all holds are taken, and no hold is named for it. */
-static void all_holds_taken(void) {
+/* A large payload is read although all loans are taken, and no loan is named for it. */
+static void all_loans_taken(void) {
     struct handle *handle = join(new_segment(8 * 1024 * KIB, 64 * KIB));
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
     struct wakeups wakeups;
-    uint32_t hold;
+    uint32_t loan;
     wakeups_open(&wakeups);
     MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK);
     fill_payload(bytes, LARGE + 100, 7);
     MUST(send_large(handle, "a", &wakeups) == OK && send_large(handle, "x.1!", &wakeups) == OK);
-    for (uint32_t i = 0; i < HOLDS; i++)
-        MUST(op_hold_reserve(handle, WAIT, 0, LARGE + 1, false, &hold) == OK);
+    for (uint32_t i = 0; i < LOANS; i++)
+        MUST(op_loan_reserve(handle, WAIT, 0, LARGE + 1, false, &loan) == OK);
     memset(bytes, 0, sizeof bytes);
     MUST(op_pop(handle, WAIT, named("a"), NO_LOOP, &taken, &wakeups) == OK);
-    MUST(taken.hold == NO_HOLD && taken.used == LARGE + 100 && is_payload(bytes, LARGE + 100, &hold) && hold == 7);
-    MUST(op_drain(handle, WAIT, named("x.1!"), NO_LOOP, &taken) == OK && taken.hold == NO_HOLD);
+    MUST(taken.loan == NO_LOAN && taken.used == LARGE + 100 && is_payload(bytes, LARGE + 100, &loan) && loan == 7);
+    MUST(op_drain(handle, WAIT, named("x.1!"), NO_LOOP, &taken) == OK && taken.loan == NO_LOAN);
     check(handle);
 }
 
-/* What a process could not give back before it lost its slot is not taken from who has the same hold in its next one.
+/* What a process could not give back before it lost its slot is not taken from who has the same loan in its next one.
  */
-static void holds_of_another_slot(void) {
+static void loans_of_another_slot(void) {
     struct handle *handle = join(new_segment(8 * 1024 * KIB, 64 * KIB));
-    uint32_t hold;
-    MUST(op_hold_reserve(handle, WAIT, 0, LARGE + 1, false, &hold) == OK && hold == 0);
-    hold_abandon(handle, hold);
+    uint32_t loan;
+    MUST(op_loan_reserve(handle, WAIT, 0, LARGE + 1, false, &loan) == OK && loan == 0);
+    loan_abandon(handle, loan);
     MUST(segment_leave(handle) == OK && segment_join(handle) == OK);
     MUST(handle->abandoned == 0);
     check(handle);
@@ -73,7 +73,7 @@ static void holds_of_another_slot(void) {
 int main(int argc, char **argv) {
     begin(argc, argv, "handles");
     loops_without_a_place();
-    all_holds_taken();
-    holds_of_another_slot();
+    all_loans_taken();
+    loans_of_another_slot();
     return 0;
 }

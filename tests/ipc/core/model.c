@@ -136,10 +136,10 @@ static void do_pop(uint32_t queue) {
     }
     MUST(status == OK);
     size_t size = taken.used;
-    if (taken.hold != NO_HOLD) {
-        MUST(taken.held > LARGE);
-        size = taken.held;
-        read_hold(handle, taken.hold, bytes, size);
+    if (taken.loan != NO_LOAN) {
+        MUST(taken.loan_size > LARGE);
+        size = taken.loan_size;
+        read_loan(handle, taken.loan, bytes, size);
     } else {
         memcpy(bytes, buffer, size);
     }
@@ -197,9 +197,9 @@ static void do_drain(uint32_t queue) {
         MUST(item.size == expected->size);
         MUST(recipients_of(buffer + at, item.names_size, item.names) == expected->recipients);
         at += item.names_size;
-        if (item.is_held) {
-            MUST(taken.held == item.size);
-            read_hold(handle, taken.hold, bytes, item.size);
+        if (item.is_loaned) {
+            MUST(taken.loan_size == item.size);
+            read_loan(handle, taken.loan, bytes, item.size);
         } else {
             memcpy(bytes, buffer + at, item.size);
             at += item.size;

@@ -60,8 +60,8 @@ enum status act_pop(struct handle *handle, const char *channel, uint32_t loop) {
     for (uint32_t i = 0; i < wakeups.count; i++)
         wakeup_succeeded(handle, &wakeups.items[i]);
     wakeups_close(&wakeups);
-    if (status == OK && taken.hold != NO_HOLD)
-        read_hold(handle, taken.hold, buffer, taken.held);
+    if (status == OK && taken.loan != NO_LOAN)
+        read_loan(handle, taken.loan, buffer, taken.loan_size);
     return status;
 }
 
@@ -69,8 +69,8 @@ enum status act_drain(struct handle *handle, const char *inbox, uint32_t loop) {
     static char buffer[BUFFER];
     struct taken taken = {.buffer = buffer, .size = sizeof buffer};
     enum status status = op_drain(handle, WAIT, named(inbox), loop, &taken);
-    if (status == OK && taken.hold != NO_HOLD)
-        read_hold(handle, taken.hold, buffer, taken.held);
+    if (status == OK && taken.loan != NO_LOAN)
+        read_loan(handle, taken.loan, buffer, taken.loan_size);
     return status;
 }
 
@@ -109,10 +109,10 @@ void sleep_now(struct handle *handle) {
         ; /* what is ready comes first */
 }
 
-void use_all_holds(struct handle *handle) {
-    uint32_t hold;
-    for (uint32_t i = 0; i < HOLDS; i++)
-        MUST(op_hold_reserve(handle, WAIT, 0, MEDIUM, i % 2 == 0, &hold) == OK);
+void use_all_loans(struct handle *handle) {
+    uint32_t loan;
+    for (uint32_t i = 0; i < LOANS; i++)
+        MUST(op_loan_reserve(handle, WAIT, 0, MEDIUM, i % 2 == 0, &loan) == OK);
 }
 
 void nobody_looks_around(struct handle *handle) { handle->header->next_look = now_ns() + 190000000; }

@@ -28,7 +28,7 @@ static enum status push(struct handle *handle, const char *channel, const char *
 static void send_group(struct handle *handle, const char *group, uint32_t capacity) {
     struct wakeups wakeups;
     struct group_send group_send = {
-        .group = named(group), .payload = bytes, .size = 100, .capacity = capacity, .expiry_ns = LONG, .held = NO_HOLD};
+        .group = named(group), .payload = bytes, .size = 100, .capacity = capacity, .expiry_ns = LONG, .loan = NO_LOAN};
     wakeups_open(&wakeups);
     MUST(op_group_send(handle, WAIT, &group_send, &wakeups) == OK);
     wakeups_close(&wakeups);
@@ -195,7 +195,7 @@ static void killed_with_the_lock(void) {
     MUST(push(handle, "a", "", 100, &wakeups) == BUSY); /* it lives, and so keeps it */
     end(&other);
     struct push at_once = {
-        .channel = named("a"), .payload = bytes, .size = 100, .capacity = 100, .expiry_ns = LONG, .held = NO_HOLD};
+        .channel = named("a"), .payload = bytes, .size = 100, .capacity = 100, .expiry_ns = LONG, .loan = NO_LOAN};
     MUST(op_push(handle, GLANCE, &at_once, &wakeups) == OK); /* with that, nobody waits */
     MUST(handle->header->rebuilds == 1);
     for (uint32_t i = 0; i < 6; i++)

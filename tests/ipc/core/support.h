@@ -11,7 +11,7 @@
 #include "channels.h"
 #include "checker.h"
 #include "clock.h"
-#include "holds.h"
+#include "loans.h"
 #include "queues.h"
 #include "segment.h"
 #include "sweep.h"
@@ -68,10 +68,10 @@ const uint64_t *check(struct handle *handle);
 void fill_payload(char *bytes, size_t size, uint32_t id);
 bool is_payload(const char *bytes, size_t size, uint32_t *id);
 
-/* Reads a hold as the binding does, and gives it back. */
-void read_hold(struct handle *handle, uint32_t hold, char *to, size_t size);
+/* Reads a loan as the binding does, and gives it back. */
+void read_loan(struct handle *handle, uint32_t loan, char *to, size_t size);
 
-/* Pushes as the binding does: large payloads by a hold. */
+/* Pushes as the binding does: large payloads by a loan. */
 enum status send(struct handle *handle, struct push *push, struct wakeups *wakeups);
 enum status send_to_group(struct handle *handle, struct group_send *group_send, struct wakeups *wakeups);
 

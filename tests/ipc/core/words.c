@@ -41,7 +41,7 @@ static enum status send_to(struct handle *handle, const char *group) {
                               .size = sizeof bytes,
                               .capacity = 100,
                               .expiry_ns = LONG,
-                              .held = NO_HOLD};
+                              .loan = NO_LOAN};
     wakeups_open(&wakeups);
     enum status status = op_group_send(handle, WAIT, &send, &wakeups);
     wakeups_close(&wakeups);

@@ -93,15 +93,15 @@ static void take(struct worker *worker, const char *bytes, size_t size, bool is_
         atomic_fetch_add(&worker->ledger->taken[id], 1);
 }
 
-/* The bytes of a hold, in the end freed by the caller. NULL if they cannot be had. */
-static char *held(struct worker *worker, uint32_t hold, size_t size) {
+/* The bytes of a loan, in the end freed by the caller. NULL if they cannot be had. */
+static char *loan(struct worker *worker, uint32_t loan, size_t size) {
     char *bytes = size < 2 * BIGGEST ? malloc(size) : NULL;
-    if (bytes != NULL && !hold_read(worker->handle, hold, bytes, size)) {
+    if (bytes != NULL && !loan_read(worker->handle, loan, bytes, size)) {
         free(bytes);
         bytes = NULL;
     }
     enum status status;
-    PATIENTLY(status, op_hold_release(worker->handle, WAIT, hold));
+    PATIENTLY(status, op_loan_release(worker->handle, WAIT, loan));
     allow(worker, status);
     MUST(bytes != NULL || !worker->is_strict);
     return bytes;
@@ -114,13 +114,13 @@ static enum status work_pop(struct worker *worker, const char *channel, uint32_t
     enum status status;
     wakeups_open(&wakeups);
     PATIENTLY(status, op_pop(worker->handle, WAIT, named(channel), loop, &taken, &wakeups));
-    if (status == OK && taken.hold == NO_HOLD) {
+    if (status == OK && taken.loan == NO_LOAN) {
         MUST(taken.used <= sizeof buffer);
         take(worker, buffer, taken.used, true);
     } else if (status == OK) {
-        char *bytes = held(worker, taken.hold, taken.held);
+        char *bytes = loan(worker, taken.loan, taken.loan_size);
         if (bytes != NULL)
-            take(worker, bytes, taken.held, true);
+            take(worker, bytes, taken.loan_size, true);
         free(bytes);
     }
     wakeup(worker, &wakeups);
@@ -140,8 +140,8 @@ static void work_drain(struct worker *worker) {
         at += sizeof item;
         MUST(item.names_size <= taken.used - at);
         at += item.names_size;
-        if (item.is_held) {
-            free(held(worker, taken.hold, taken.held));
+        if (item.is_loaned) {
+            free(loan(worker, taken.loan, taken.loan_size));
         } else {
             MUST(item.size <= taken.used - at);
             take(worker, buffer + at, item.size, false);
