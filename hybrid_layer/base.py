@@ -16,7 +16,7 @@ from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import check_channel, check_group, process_of
 from hybrid_layer.policy import Policy
-from hybrid_layer.serializers import Codec
+from hybrid_layer.serializers import Codec, to_group
 from hybrid_layer.statistics import warn
 from hybrid_layer.transport import Settings, Transport
 
@@ -97,7 +97,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         while True:
             payload = await transport.receive(channel)
             try:
-                return self._codec.decode(payload)
+                return self._codec.decode(payload, channel)
             except exceptions.Undecodable as error:
                 transport.count("undecodable")
                 warn(("undecodable", channel), f"Dropped a message on {channel} that cannot be read: {error}")
@@ -156,7 +156,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue` as `send` does.
         """
         group = check_group(group)
-        payload = self._codec.encode(message, f"group {group}")
+        payload = self._codec.encode(message, to_group(group))
         await self._group_transport.group_send(group, payload)
 
     # The rest

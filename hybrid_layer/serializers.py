@@ -124,6 +124,16 @@ def register_serializer(name: str, serializer: Serializer) -> None:
     _serializers[name] = serializer
 
 
+_GROUP = b"group "
+"""What a group's name begins with in a payload. Names of channels contain no blank."""
+_END_OF_NAME = b"\0"
+
+
+def to_group(group: str) -> str:
+    """`group` as the receiver of a message, for `Codec.encode`."""
+    return f"group {group}"
+
+
 class Codec:
     """Checks, serializes and encrypts messages, and the reverse. One per layer object.
 
@@ -149,13 +159,15 @@ class Codec:
         self._cipher = None if not symmetric_encryption_keys else _cipher(symmetric_encryption_keys)
         # The members of a group in one process get the same bytes object, one after the other. The caches are tuples,
         # so that threads see both parts change together.
-        self._decrypted: tuple[bytes | None, bytes] = None, b""
-        """The last payload, and its decrypted content."""
+        self._decrypted: tuple[bytes | None, bytes, bytes] = None, b"", b""
+        """The last payload, its receiver, and its decrypted content."""
         self._decoded: tuple[bytes | None, dict[str, Any] | None] = None, None
         """The last payload, and after its second time its message, if a shallow copy of that shares nothing mutable."""
 
     def encode(self, message: dict[str, Any], where: str) -> bytes:
-        """The payload for `message`. `where` names the receiver in error texts.
+        """The payload for `message`. `where` is the channel, or `to_group` of a group; error texts name it.
+
+        With encryption it is inside the cipher, so that nobody can move a message to another channel.
 
         Raises `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue`.
         """
@@ -167,10 +179,14 @@ class Codec:
                 f"The message to {where} has {len(payload)} bytes when serialized, more than max_message_size="
                 f"{self._max_message_size}. Store the data elsewhere and send its key, or raise max_message_size."
             )
-        return enclosed(payload if self._cipher is None else self._cipher.encrypt(payload))
+        if self._cipher is not None:
+            payload = self._cipher.encrypt(where.encode() + _END_OF_NAME + payload)
+        return enclosed(payload)
 
-    def decode(self, payload: bytes) -> dict[str, Any]:
-        """The message in `payload`. Raises `Undecodable`."""
+    def decode(self, payload: bytes, channel: str) -> dict[str, Any]:
+        """The message in `payload`, which came for `channel`. Raises `Undecodable`."""
+        if self._cipher is not None:
+            payload = self._decrypt(payload, channel, self._cipher)
         known, message = self._decoded
         if known is not payload:
             message = self._load(payload)
@@ -184,7 +200,8 @@ class Codec:
         return message
 
     def _load(self, payload: bytes) -> dict[str, Any]:
-        payload = opened(payload) if self._cipher is None else self._decrypt(payload, self._cipher)
+        if self._cipher is None:
+            payload = opened(payload)
         # A damaged or foreign payload may make a serializer raise anything, and readers have to go on.
         try:
             message = self._serializer.loads(payload)
@@ -196,17 +213,19 @@ class Codec:
             raise Undecodable(f"as {self._format} it is a {type(message).__name__}, not a dict")
         return message
 
-    def _decrypt(self, payload: bytes, cipher: _Cipher) -> bytes:
-        known, text = self._decrypted
+    def _decrypt(self, payload: bytes, channel: str, cipher: _Cipher) -> bytes:
+        known, receiver, text = self._decrypted
         if known is not payload:
             token = opened(payload)
             try:
-                text = cipher.decrypt(token)
+                receiver, _, text = cipher.decrypt(token).partition(_END_OF_NAME)
             except Exception as error:
                 if is_foreign(error):
                     raise
                 raise Undecodable("none of symmetric_encryption_keys decrypts it") from error
-            self._decrypted = payload, text
+            self._decrypted = payload, receiver, text
+        if receiver != channel.encode() and not receiver.startswith(_GROUP):
+            raise Undecodable("it was encrypted for another channel: somebody who can write to the server moved it")
         return text
 
     def _dumps(self, message: dict[str, Any], where: str) -> bytes:

@@ -16,6 +16,7 @@ from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from hybrid_layer.remote.redis.hosts.named_host import NamedHost, may_move
 from hybrid_layer.remote.redis.hosts.sentinel import AllServices
 from hybrid_layer.remote.redis.server.server import Server
+from hybrid_layer.serializers import to_group
 from hybrid_layer.statistics import warn
 
 _MESSAGE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
@@ -55,7 +56,7 @@ def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str
                 f"{name} must be the type of the message that consumers are to get, such as 'layer.disconnected', not "
                 f"{shown(message_type)}."
             )
-        return encode({"type": message_type}, name)
+        return encode({"type": message_type}, to_group(name))  # as a group's, it is for any channel
 
     return RemoteOptions(
         timeout,
