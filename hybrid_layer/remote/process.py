@@ -16,7 +16,7 @@ from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.pubsub_delivery import PubSubDelivery
 from hybrid_layer.remote.delivery.queue_delivery import QueueDelivery
 from hybrid_layer.remote.delivery.store import Store
-from hybrid_layer.remote.runtime.loop_state import LoopState
+from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.transport import Machine, Settings
 
 OpenStore = Callable[[Context, LoopLocal[LoopState]], Store]

@@ -15,9 +15,9 @@ from hybrid_layer.names import non_local
 from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.queue_reader import QueueReader
 from hybrid_layer.remote.delivery.queues import send_to_queue
-from hybrid_layer.remote.delivery.shard import Shard
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.process import OpenStore, Process
-from hybrid_layer.remote.runtime.loop_state import LoopState
+from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.transport import Machine, Settings
 
 

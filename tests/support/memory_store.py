@@ -19,7 +19,7 @@ from hybrid_layer.loops import LoopLocal, call_in
 from hybrid_layer.names import non_local, process_of
 from hybrid_layer.remote.delivery.context import Context, DeliveryOptions
 from hybrid_layer.remote.delivery.epoch import Epoch
-from hybrid_layer.remote.delivery.shard import Shard
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import (
     Batch,
     Entry,
@@ -33,7 +33,7 @@ from hybrid_layer.remote.delivery.store import (
     Take,
 )
 from hybrid_layer.remote.runtime.backoff import ReadingLost
-from hybrid_layer.remote.runtime.loop_state import LoopState
+from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.timers import sleep, time_limit
 

@@ -203,13 +203,13 @@ class Probe:
 
     def around_commands(self, monkeypatch: Any, act: Callable[[Callable[[], Awaitable[Any]], Any], Any]) -> None:
         """Have `act(run, command)` called in place of `run()`, for each command."""
-        store = self.remote._process().store
-        run = store._run
+        connections = self.remote._process().store.connections
+        run = connections.run
 
         async def act_and_run(shard: Any, command: Any, *further: Any) -> Any:
             return await act(lambda: run(shard, command, *further), command)
 
-        monkeypatch.setattr(store, "_run", act_and_run)
+        monkeypatch.setattr(connections, "run", act_and_run)
 
     def meet_lost_connection(self) -> None:
         """Have the process restore what its home shard should know, as after a connection was lost."""

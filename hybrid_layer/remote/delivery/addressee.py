@@ -13,7 +13,7 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError, InvalidName
 from hybrid_layer.names import check_channel, local
 from hybrid_layer.remote.delivery.context import Context
-from hybrid_layer.remote.delivery.shard import Shard
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Entry
 from hybrid_layer.statistics import warn
 from hybrid_layer.transport import Machine

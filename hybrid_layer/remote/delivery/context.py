@@ -10,8 +10,7 @@ from hybrid_layer.clock import ServerClock
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.names import process_of
 from hybrid_layer.remote.delivery.epoch import Epoch
-from hybrid_layer.remote.delivery.shard import Shard
-from hybrid_layer.remote.delivery.shards import shard_for
+from hybrid_layer.remote.delivery.shards import Shard, shard_for
 from hybrid_layer.statistics import Statistics, warn
 from hybrid_layer.transport import Machine, Settings
 

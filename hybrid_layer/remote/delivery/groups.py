@@ -13,7 +13,7 @@ from hybrid_layer.remote.delivery.addressee import MachineAddressee
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.machine_reader import MachineReader
-from hybrid_layer.remote.delivery.shard import Shard
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.statistics import warn_of_full_members
 

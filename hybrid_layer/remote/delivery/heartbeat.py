@@ -19,7 +19,7 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.addressee import Addressee
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.intake import accept_note
-from hybrid_layer.remote.delivery.shard import Shard
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Note, Store
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.resident_task import ResidentTask

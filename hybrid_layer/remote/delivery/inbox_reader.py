@@ -20,7 +20,7 @@ from hybrid_layer.remote.delivery.intake import Intake
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.store import Batch, Reader, Store
 from hybrid_layer.remote.runtime.backoff import LINGER, ReadingLost
-from hybrid_layer.remote.runtime.loop_state import LoopState
+from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.supervision import Guard, apart, keep_going, start_task
 from hybrid_layer.timers import Timer, call_later
 

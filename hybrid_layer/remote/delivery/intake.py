@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 from hybrid_layer.remote.delivery.addressee import Taken
 from hybrid_layer.remote.delivery.context import Context
-from hybrid_layer.remote.delivery.shard import Shard
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Entry, Note, Reader
 from hybrid_layer.supervision import Guard
 

@@ -22,7 +22,7 @@ from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.store import Entry, Kind, Note, Question, Store
 from hybrid_layer.remote.delivery.subscribed_groups import SubscribedGroups
 from hybrid_layer.remote.delivery.subscriber import Subscriber
-from hybrid_layer.remote.runtime.loop_state import LoopState
+from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.supervision import Guard
 
 _WHAT = "the subscriber"

@@ -18,7 +18,7 @@ from hybrid_layer.inbox import Waiter, WaitQueue, Waker
 from hybrid_layer.loops import running
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.intake import Intake
-from hybrid_layer.remote.delivery.shard import Shard
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Entry, Reader, Store
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.backoff import LINGER, ReadingLost

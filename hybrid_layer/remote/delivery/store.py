@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, Literal, NamedTuple, Protocol
 
 from hybrid_layer.remote.delivery.epoch import Epoch
-from hybrid_layer.remote.delivery.shard import Shard
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 
 

@@ -23,11 +23,10 @@ from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.store import Kind, Store, Subscription
-from hybrid_layer.remote.delivery.subscriber_term import SubscriberTerm
-from hybrid_layer.remote.delivery.terms import Terms
+from hybrid_layer.remote.delivery.terms import Term, Terms
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
-from hybrid_layer.remote.runtime.loop_state import LoopState
+from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.supervision import Guard, keep_going, report, start_task
 from hybrid_layer.timers import Timer, call_later, time_limit
 
@@ -168,11 +167,11 @@ class Subscriber:
 
     def _begin(self) -> None:
         loop = asyncio.get_running_loop()
-        term = SubscriberTerm(loop)
+        term = Term(loop)
         self._terms.add(term)
         term.task = start_task(loop, self._run(term))
 
-    async def _run(self, term: SubscriberTerm) -> None:
+    async def _run(self, term: Term) -> None:
         on_loop_end, end = self._loops.get().on_loop_end, lambda: self._abort(term)
         on_loop_end.append(end)
         try:
@@ -181,7 +180,7 @@ class Subscriber:
             on_loop_end.remove(end)
             self._terms.vacate(term)
 
-    async def _listen_on(self, term: SubscriberTerm) -> None:
+    async def _listen_on(self, term: Term) -> None:
         """Over one connection after the other, until another term takes over."""
         backoff = Backoff(self._context.home.label)
         while True:
@@ -195,7 +194,7 @@ class Subscriber:
                 return
             await backoff.pause(lost)
 
-    async def _listen(self, term: SubscriberTerm, backoff: Backoff) -> ReadingLost | None:
+    async def _listen(self, term: Term, backoff: Backoff) -> ReadingLost | None:
         """Over one connection. Returns how it was lost, or None if it was handed over."""
         subscription = term.subscription = self._store.subscription(
             self._context.home, self._audience.take, partial(self._tidy, term)
@@ -210,18 +209,18 @@ class Subscriber:
             await subscription.close()
         return None
 
-    def _tidy(self, term: SubscriberTerm) -> None:
+    def _tidy(self, term: Term) -> None:
         if term.subscription is not None:
             self._drop(term, term.subscription.groups.difference(self._audience.groups()))
 
-    def _drop(self, term: SubscriberTerm, groups: Iterable[str]) -> None:
+    def _drop(self, term: Term, groups: Iterable[str]) -> None:
         """Unsubscribe from those of `groups` that are not wanted."""
         subscription = term.subscription
         if term.is_open() and subscription is not None:
             wants = self._audience.wants
             subscription.unsubscribe([each for each in groups if each in subscription.groups and not wants(each)])
 
-    async def _join(self, term: SubscriberTerm, subscription: Subscription) -> None:
+    async def _join(self, term: Term, subscription: Subscription) -> None:
         """Connect and subscribe, and take over from the term that delivers now, if there is one."""
         takes_over = self._terms.next is term
         await subscription.open()
@@ -262,7 +261,7 @@ class Subscriber:
         except TimeoutError:
             self._terms.abandon(previous)
 
-    async def _serve(self, term: SubscriberTerm, subscription: Subscription) -> None:
+    async def _serve(self, term: Term, subscription: Subscription) -> None:
         while not term.gone.done():
             try:
                 await subscription.read()
@@ -273,7 +272,7 @@ class Subscriber:
                 call_later(term.loop, _PATIENCE, term.end)
                 io_thread.current().settle(self)
 
-    def _abort(self, term: SubscriberTerm) -> None:
+    def _abort(self, term: Term) -> None:
         """Its loop is about to be closed, or was closed without notice."""
         if term.task is None or term.task.done():
             return

@@ -7,7 +7,7 @@ from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.redis.discovery import DiscoveredTransport
 from hybrid_layer.remote.redis.options import RemoteOptions
 from hybrid_layer.remote.redis.store import RedisStore
-from hybrid_layer.remote.runtime.loop_state import LoopState
+from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.transport import Machine, RemoteHalf, Settings
 

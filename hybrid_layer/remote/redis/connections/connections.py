@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, RedisError
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import LoopLocal
-from hybrid_layer.remote.delivery.shard import Shard
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.connections.pipelined_connection import PipelinedConnection
 from hybrid_layer.remote.redis.hosts.host import Host
@@ -28,8 +28,7 @@ from hybrid_layer.remote.redis.server.errors import (
     unwrapped,
 )
 from hybrid_layer.remote.redis.server.replies import OddReply
-from hybrid_layer.remote.runtime.calls import Calls, Shape
-from hybrid_layer.remote.runtime.loop_state import LoopState
+from hybrid_layer.remote.runtime.calls import Calls, LoopState, Shape
 from hybrid_layer.supervision import Count
 from hybrid_layer.timers import sleep, time_limit
 

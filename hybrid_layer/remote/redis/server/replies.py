@@ -5,7 +5,7 @@ A broken server, a proxy, or another program at the address may answer anything.
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from redis.exceptions import RedisError
 
@@ -42,32 +42,6 @@ def are_texts(reply: object) -> TypeGuard[list[bytes]]:
     return isinstance(reply, list) and all(map(is_text, reply))
 
 
-def is_outcome(reply: object) -> bool:
-    """What ``scripts/send.lua`` returns."""
-    return _is_record(reply, (int, int, bytes, int))
-
-
-def is_published(reply: object) -> bool:
-    """What ``scripts/publish.lua`` returns."""
-    return _is_record(reply, (int, bytes, bytes, bytes)) and is_time(reply[2:])
-
-
-def is_renewal(reply: object) -> bool:
-    """What ``scripts/renew.lua`` returns."""
-    return isinstance(reply, list) and is_published(reply[:4])
-
-
-def is_group_outcome(reply: object) -> bool:
-    """What ``scripts/group_send.lua`` returns, and ``scripts/group_publish.lua``."""
-    if isinstance(reply, list) and reply[:1] == [-1]:
-        return are_texts(reply[1:])
-    return _is_record(reply, (int, int, int, int, bytes, int))
-
-
 def is_scan(reply: object) -> bool:
     """The answer to SCAN."""
     return isinstance(reply, list) and len(reply) == 2 and is_text(reply[0]) and are_texts(reply[1])
-
-
-def _is_record(reply: object, kinds: tuple[type, ...]) -> TypeGuard[list[Any]]:
-    return isinstance(reply, list) and len(reply) == len(kinds) and all(map(isinstance, reply, kinds))
