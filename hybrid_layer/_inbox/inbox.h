@@ -1,11 +1,11 @@
-/* The types of the extension `hybrid_layer._inbox`: what `hybrid_layer/interpreted` says in Python, for speed.
+/* The types of the extension `hybrid_layer._inbox`: what `hybrid_layer/interpreted` does in Python, for speed.
  *
- * Nothing here is global: what the code needs of other modules is held by the module's state, so that it is there for
- * as long as an object of these types is, also while the interpreter ends, and for each interpreter on its own.
+ * Nothing here is global: the module's state holds what the code needs of other modules, so that it is there for as
+ * long as an object of these types is, even while the interpreter ends, and for each interpreter on its own.
  *
- * There is no lock. The interpreter's own one makes a step of whatever runs no Python code. Each function tells where
- * it may run some: there, another thread may use the same objects, and the collector may close a coroutine, which
- * leaves. So nothing that was read before is believed after. */
+ * There is no lock. Under the interpreter's own lock, code that runs no Python code is one step. Each function tells
+ * where it may run some: there, another thread may use the same objects, and the collector may close a coroutine, which
+ * leaves. So nothing that was read before is believed afterwards. */
 #ifndef HYBRID_LAYER_INBOX_H
 #define HYBRID_LAYER_INBOX_H
 
@@ -83,7 +83,7 @@ typedef struct {
 } Channel;
 
 #define TURNS 16        /* messages that receive() hands out without giving the event loop a turn */
-#define FEW_CHANNELS 64 /* idle ones that nobody cares to look through */
+#define FEW_CHANNELS 64 /* idle ones that are not worth a sweep */
 
 typedef struct {
     PyObject_HEAD

@@ -7,6 +7,7 @@ import threading
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.identity import PerProcess
+from hybrid_layer.ipc.objects import Sizes
 from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.sweeping import sweep
 
@@ -17,27 +18,26 @@ _registry: PerProcess[threading.RLock] = PerProcess()
 """The lock of `_segments`. Reentrant: the garbage collector may release a layer while this thread holds it."""
 
 
-def acquire(prefix: str, message_memory: int, group_memory: int) -> LocalSegment:
+def acquire(prefix: str, sizes: Sizes) -> LocalSegment:
     """The process's attachment to the segment of `prefix`, made at first use. The caller calls `release` after use.
 
-    `message_memory` and `group_memory` are in bytes. Raises `ConfigurationError` (other sizes than a segment in use
-    has, files of another user, no room), `TooManyProcesses`, `SegmentDamaged`, or `Contended`: the caller tries again.
+    Raises `ConfigurationError` (other sizes than a segment in use has, files of another user, no room),
+    `TooManyProcesses`, `SegmentDamaged`, or `Contended`: the caller tries again.
     """
     with _registry.get(threading.RLock):
         segment = _segments.get(prefix)
         if segment is None:
-            segment = _segments[prefix] = LocalSegment(prefix, message_memory, group_memory)
+            segment = _segments[prefix] = LocalSegment(prefix, sizes)
             _sweep_once()
-        elif (segment.message_memory, segment.group_memory) != (message_memory, group_memory):
+        elif segment.sizes != sizes:
             raise ConfigurationError(
-                f"Two layers of this process use prefix {prefix!r} with different sizes: message_memory="
-                f"{segment.message_memory} and {message_memory}, group_memory={segment.group_memory} and "
-                f"{group_memory}."
+                f"Two layers of this process use prefix {prefix!r} with different sizes: one has {segment.sizes}, the "
+                f"other {sizes}. Use the same sizes, or another prefix."
             )
         # Counted first, since the garbage collector may release the last of the other layers at any moment.
         segment.users += 1
         if _segments.get(prefix) is not segment:  # it did, before that
-            return acquire(prefix, message_memory, group_memory)
+            return acquire(prefix, sizes)
         try:
             if not segment.is_own():
                 segment.join()  # inherited over a fork; the layer object was made in the child

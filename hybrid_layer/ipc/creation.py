@@ -10,13 +10,13 @@ from hybrid_layer.exceptions import ConfigurationError, HybridLayerError
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.diagnostics import project_of_this_process, shm_room
 from hybrid_layer.ipc.lockfile import LockFile
-from hybrid_layer.ipc.objects import ROOT, create_object, remove_object
+from hybrid_layer.ipc.objects import ROOT, Sizes, create_object, remove_object
 
 
-def create_segment(name: str, lock_file: LockFile, prefix: str, sizes: tuple[int, int], machine: str) -> int:
+def create_segment(name: str, lock_file: LockFile, prefix: str, sizes: Sizes, machine: str) -> int:
     """Make and format the object of a segment. Return its descriptor. Called with the lock file's lock held.
 
-    `sizes` are message_memory and group_memory, in bytes. Raises `ConfigurationError`, or `OSError` if the system
+    Raises `ConfigurationError`, or `OSError` if the system
     refuses something.
     """
     fd = -1

@@ -12,7 +12,7 @@ from collections.abc import Hashable
 
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.objects import ROOT, is_inhabited
+from hybrid_layer.ipc.objects import ROOT, Sizes, is_inhabited
 from hybrid_layer.ipc.stall_detector import Contended
 from hybrid_layer.statistics import warn
 
@@ -76,30 +76,26 @@ def shm_room() -> str:
     return f"{usage.total >> 20} MiB large with {usage.free >> 20} MiB free"
 
 
-def other_sizes(core: _core.Segment, prefix: str, wanted: tuple[int, int]) -> str:
+def other_sizes(core: _core.Segment, prefix: str, wanted: Sizes) -> str:
     """Says why this process cannot use a segment of other sizes, which other processes use."""
     processes = ", ".join(process_name(pid) for _, _, pid, is_alive in core.processes() if is_alive)
     return (
-        f"The segment of prefix {prefix!r} has {_sizes(core.message_bytes, core.group_bytes)}, and is used by "
-        f"{processes}; this process is configured with {_sizes(*wanted)}. Use the same sizes, stop those processes "
+        f"The segment of prefix {prefix!r} has {Sizes(core.message_bytes, core.group_bytes)}, and is used by "
+        f"{processes}; this process is configured with {wanted}. Use the same sizes, stop those processes "
         f"first, or use another prefix."
     )
 
 
-def warn_of_loss(core: _core.Segment, name: str, prefix: str, wanted: tuple[int, int]) -> None:
+def warn_of_loss(core: _core.Segment, name: str, prefix: str, wanted: Sizes) -> None:
     """Warn that a segment with unread messages is replaced by one of other sizes."""
     warn(
         ("sizes", name),
         "The segment of prefix %r, which no process uses any more, was made with %s. It is replaced by one with %s; "
         "its unread messages are lost.",
         prefix,
-        _sizes(core.message_bytes, core.group_bytes),
-        _sizes(*wanted),
+        Sizes(core.message_bytes, core.group_bytes),
+        wanted,
     )
-
-
-def _sizes(message_memory: int, group_memory: int) -> str:
-    return f"message_memory={message_memory} and group_memory={group_memory}"
 
 
 def warn_of_another_project(name: str, prefix: str, theirs: str) -> None:

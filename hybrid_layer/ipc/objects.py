@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import posix_ipc
 
@@ -18,6 +19,16 @@ from hybrid_layer.ipc.ownership import check_ours, refusals, refused
 
 ROOT = Path("/tmp" if _core.PORTABLE else "/dev/shm")
 """The parent of each segment's directory, and on Linux of its object."""
+
+
+class Sizes(NamedTuple):
+    """The most bytes that a segment has for unread messages, and for groups."""
+
+    message_memory: int
+    group_memory: int
+
+    def __str__(self) -> str:
+        return f"message_memory={self.message_memory} and group_memory={self.group_memory}"
 
 
 def digest(prefix: str) -> str:

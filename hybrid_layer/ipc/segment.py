@@ -33,6 +33,7 @@ from hybrid_layer.ipc.diagnostics import (
 from hybrid_layer.ipc.doorbells import remove_stale_doorbells
 from hybrid_layer.ipc.lockfile import LockFile
 from hybrid_layer.ipc.objects import (
+    Sizes,
     digest,
     directory_of,
     is_file,
@@ -58,10 +59,9 @@ class LocalSegment:
     compare `core` or `generation`, and register again.
     """
 
-    def __init__(self, prefix: str, message_memory: int, group_memory: int) -> None:
+    def __init__(self, prefix: str, sizes: Sizes) -> None:
         self.prefix = prefix
-        self.message_memory = message_memory
-        self.group_memory = group_memory
+        self.sizes = sizes
         self._belong_to(os.geteuid())
         self.users = 0
         self.generation = 0
@@ -346,9 +346,9 @@ class LocalSegment:
             return None
         if core.retired:
             return None  # its processes have moved, or are about to
-        if not is_new and (core.message_bytes, core.group_bytes) != self._sizes:
+        if not is_new and (core.message_bytes, core.group_bytes) != self.sizes:
             if not core.is_deserted():
-                raise ConfigurationError(other_sizes(core, self.prefix, self._sizes))
+                raise ConfigurationError(other_sizes(core, self.prefix, self.sizes))
             self._warn_of_loss(core)
             return None
         return core
@@ -357,7 +357,7 @@ class LocalSegment:
         with contextlib.suppress(HybridLayerError, Contended, *LOCK_REFUSED):
             self._join(core)
             if core.is_needed():
-                warn_of_loss(core, self.name, self.prefix, self._sizes)
+                warn_of_loss(core, self.name, self.prefix, self.sizes)
             core.leave()
 
     def _locks_on(self, fd: int) -> int:
@@ -390,8 +390,4 @@ class LocalSegment:
         fd = open_object(self.name)
         if fd is not None:
             return fd, False
-        return create_segment(self.name, self._lock_file, self.prefix, self._sizes, self.machine), True
-
-    @property
-    def _sizes(self) -> tuple[int, int]:
-        return self.message_memory, self.group_memory
+        return create_segment(self.name, self._lock_file, self.prefix, self.sizes, self.machine), True

@@ -17,7 +17,7 @@ from hybrid_layer.identity import PerProcess
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.attachments import acquire, release
 from hybrid_layer.ipc.diagnostics import busy, contended, lock_holder, shm_room
-from hybrid_layer.ipc.objects import label
+from hybrid_layer.ipc.objects import Sizes, label
 from hybrid_layer.ipc.ownership import refuse
 from hybrid_layer.ipc.process import ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
@@ -39,7 +39,7 @@ class LocalTransport:
 
     def __init__(self, settings: Settings, message_memory: int, group_memory: int) -> None:
         self._settings = settings
-        self._sizes = (message_memory, group_memory)
+        self._sizes = Sizes(message_memory, group_memory)
         self._expiry_ns = int(settings.policy.expiry * 1e9)
         self._group_expiry_ns = int(settings.policy.group_expiry * 1e9)
         self._own: PerProcess[ProcessState] = PerProcess()
@@ -253,7 +253,7 @@ class LocalTransport:
     def _attach(self, inherited: ProcessState | None) -> LocalSegment:
         prefix = self._settings.prefix
         if inherited is None or inherited.segment.prefix != prefix:
-            return acquire(prefix, *self._sizes)
+            return acquire(prefix, self._sizes)
         if not inherited.segment.is_own():
             inherited.segment.join()  # by one thread at a time, since `PerProcess.get` holds a lock of the process
         return inherited.segment

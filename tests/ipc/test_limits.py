@@ -243,11 +243,11 @@ def test_changed_size(prefix: str, spawn: Spawn, option: str, caplog: pytest.Log
     run(same.send("lost", {"n": "lost"}))
     del same
     gc.collect()
-    assert not [record for record in caplog.records if "unread in it" in record.getMessage()]
+    assert not [record for record in caplog.records if "unread messages are lost" in record.getMessage()]
     run(layer.send("a", {"n": 1}))
     assert run(receive(layer, "a")) == 1
     assert check(layer)["channels"] == 0
-    (record,) = (record for record in caplog.records if "unread in it is lost" in record.getMessage())
+    (record,) = (record for record in caplog.records if "its unread messages are lost" in record.getMessage())
     assert record.levelno == logging.WARNING
     assert f"{option}={4 << 20}" in record.getMessage()
 
