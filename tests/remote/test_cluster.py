@@ -180,7 +180,7 @@ def test_forks_and_the_hybrid(cluster: Cluster, prefix: str, spawn: Callable[...
 
 def test_a_plain_server_in_the_place_of_a_cluster(server: Server, make_layer: Make, run: Run) -> None:
     layer = make_layer(hosts=[{"cluster": [server.url]}], timeout=20)
-    run(refused(layer, rf"{HOST}:{server.port} is not available: it is no node of a cluster. Leave 'cluster' out"))
+    run(refused(layer, rf"{HOST}:{server.port} is not available: it is not a node of a cluster. Leave 'cluster' out"))
 
 
 def test_no_node_at_all(make_layer: Make, run: Run) -> None:

@@ -151,7 +151,7 @@ def test_a_slot_that_is_on_its_way_for_longer_than_the_timeout(
                 lambda: other.group_send("g", {}),
             ):
                 began = time.monotonic()
-                with pytest.raises(RemoteUnavailable, match="the slot of its keys moves to another node"):
+                with pytest.raises(RemoteUnavailable, match="the slot of its keys is moving to another node"):
                     await call()
                 assert 0.2 < time.monotonic() - began < 3, when
             cluster.move_keys(SLOT, source, target)

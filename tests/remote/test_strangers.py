@@ -122,7 +122,7 @@ def test_a_node_of_a_cluster_is_refused_by_name(
                     await layer.send("normal", {})
                 if "down" not in str(caught.value).lower():  # it takes a moment to believe in its slots
                     break
-        assert "part of a Redis Cluster, which is named as such: hosts=[{'cluster': [" in str(caught.value)
+        assert "part of a Redis Cluster. Configure it as one: hosts=[{'cluster': [" in str(caught.value)
         await receiver_is_told(layer, "part of a Redis Cluster", caplog)
 
     run(main())

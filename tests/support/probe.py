@@ -217,7 +217,7 @@ class Probe:
 
     def look_after_keys(self) -> None:
         """Have them renewed now."""
-        self.remote._process().heartbeat.look_now()
+        self.remote._process().heartbeat.wake()
 
     def note_waiting(self, channel: str) -> None:
         """Note that somebody waits on `channel`, who is to be told of outages."""
@@ -461,7 +461,7 @@ def open_sockets() -> Any:
     """The descriptors of connections to servers, which a forked child closes."""
     from hybrid_layer.remote.redis.server import sockets
 
-    return sockets._open
+    return [descriptor for descriptor, _ in sockets._open.values()]
 
 
 def addresses(host: NamedHost) -> Any:
@@ -473,17 +473,17 @@ def watch_named_hosts(monkeypatch: Any, looked: Callable[[NamedHost], Any], aske
     """Have `looked` called before a name is looked up, and `asked` before its addresses are asked who answers."""
     from hybrid_layer.remote.redis.hosts.named_host import NamedHost
 
-    look, who_answers = NamedHost.look, NamedHost._who_answers
+    check, who_answers = NamedHost.check, NamedHost._who_answers
 
-    def looks(host: NamedHost) -> Any:
+    def checks(host: NamedHost) -> Any:
         looked(host)
-        return look(host)
+        return check(host)
 
     def asks(host: NamedHost) -> Any:
         asked(host)
         return who_answers(host)
 
-    monkeypatch.setattr(NamedHost, "look", looks)
+    monkeypatch.setattr(NamedHost, "check", checks)
     monkeypatch.setattr(NamedHost, "_who_answers", asks)
 
 
@@ -501,9 +501,9 @@ def when_sentinels_are_asked(monkeypatch: Any, action: Callable[[str], None]) ->
 
 
 def listen_to_sentinels_again_after(monkeypatch: Any, seconds: float) -> None:
-    from hybrid_layer.remote.redis.hosts import sentinel_watch
+    from hybrid_layer.remote.redis.hosts import sentinel
 
-    monkeypatch.setattr(sentinel_watch, "_AGAIN", seconds)
+    monkeypatch.setattr(sentinel, "_AGAIN", seconds)
 
 
 def before_keeping(monkeypatch: Any, action: Callable[[], Awaitable[None]]) -> None:

@@ -46,7 +46,7 @@ class Groups:
             await self._add(group, member, "")
             if self._machine_reader is not None:
                 self._machine_reader.settle()
-                self._machine_reader.look_now()
+                self._machine_reader.wake()
         else:
             await self._add(group, channel, self._other_process(channel))
 

@@ -104,13 +104,13 @@ class Heartbeat(ResidentTask):
         """A connection broke, so the server may have lost its data."""
         self._lost.add(shard.number)
         shard.doubt()
-        self.look_now()
+        self.wake()
 
     def _clock_set(self, shard: int) -> None:
         """The server's clock was set, and with it what is left of the memberships there."""
         self._lost.add(shard)
         self._set_clocks.add(shard)
-        self.look_now()
+        self.wake()
 
     def take_notes(self, shard: Shard, notes: Sequence[Note | None]) -> None:
         """Read what other processes did to memberships of this one."""

@@ -236,7 +236,7 @@ class IOThread:
 
         def ended(task: asyncio.Task[T]) -> None:
             self._calls.discard(task)
-            error = _cut_short() if task.cancelled() else task.exception()
+            error = cut_short() if task.cancelled() else task.exception()
             if error is not None:
                 _fail(future, error)
             elif future.set_running_or_notify_cancel():
@@ -253,7 +253,8 @@ class IOThread:
         future.add_done_callback(left)
 
 
-def _cut_short() -> RemoteUnavailable:
+def cut_short() -> RemoteUnavailable:
+    """The error of a call that the thread could not finish."""
     return RemoteUnavailable("The call was cut short: the process forks or ends.")
 
 

@@ -1,4 +1,4 @@
-"""A supervised task that lives in the I/O thread, so that it goes on while no event loop of the application runs."""
+"""A supervised task in the I/O thread. It continues while no event loop of the application runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hybrid_layer.supervision import LAST_PAUSE, Count, keep_going, start_task
 from hybrid_layer.timers import time_limit
 
 _inherited: list[asyncio.Task[None]] = []
-"""A parent's tasks, kept in its children: as garbage they would complain of the parent's connections."""
+"""A parent's tasks, kept alive in its children: as garbage they would warn of the parent's connections."""
 
 
 class ResidentTask:
-    """Runs `_run`, begun when it is first settled, and anew with each new I/O thread. See `io_thread.Resident`.
+    """Runs `_run` from the first `settle`, and anew with each new I/O thread. See `io_thread.Resident`.
 
-    `count` counts its errors; `last_pause` (seconds) limits the pauses after those.
+    `count` counts its errors. `last_pause` is the longest pause after an error, in seconds.
     """
 
     _what: ClassVar[str]
@@ -26,7 +26,7 @@ class ResidentTask:
         self._count = count
         self._last_pause = last_pause
         self.thread: io_thread.IOThread | None = None
-        """Where it was settled; after a fork the parent's."""
+        """The thread in which it was settled; after a fork, the parent's."""
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
@@ -35,24 +35,24 @@ class ResidentTask:
         raise NotImplementedError
 
     def settle(self) -> None:
-        """Go on in this process from now on. To be called from any thread, as often as one likes."""
+        """Run in this process from now on. May be called from any thread, repeatedly."""
         thread = io_thread.current()
         if self.thread is not thread:
             self.thread = thread
             thread.settle(self)
 
-    def look_now(self) -> None:
-        """End its `_wait`, or the next one, from any thread. Does nothing before it is settled."""
+    def wake(self) -> None:
+        """End its `_wait`, or the next one, from any thread. Does nothing before the first `settle`."""
         thread = self.thread
         if thread is not None and thread is io_thread.current():
             thread.call_soon(lambda: self._news.set())
 
     def abort(self) -> None:
-        """End it, from any thread. A child leaves its parent's alone."""
+        """End it, from any thread. A child leaves its parent's task alone."""
         thread = self.thread
         if thread is not None and thread is io_thread.current():
             thread.leave(self)
-            thread.call_soon(self._cancel)  # not at once: the thread may only just be about to start it
+            thread.call_soon(self._cancel)  # not at once: the thread may be about to start it
 
     def start(self) -> None:
         """Begin in the I/O thread's loop. See `io_thread.Resident`."""
@@ -69,7 +69,7 @@ class ResidentTask:
             self._task.cancel()
 
     async def _wait(self, seconds: float) -> None:
-        """Wait until somebody calls `look_now`, or has done so since the last wait; at most `seconds`."""
+        """Wait at most `seconds`, or until `wake`. Returns at once if `wake` was called since the last wait."""
         try:
             async with time_limit(seconds):
                 await self._news.wait()

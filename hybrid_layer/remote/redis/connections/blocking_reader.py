@@ -1,7 +1,7 @@
-"""A reading connection: blocking pops, of which none may be abandoned before its answer is in hand.
+"""A reading connection: blocking pops. None may be abandoned before its answer has arrived.
 
-A pop that the server has answered into a closed connection is a lost message. So a cancellation during a pop does not
-stop it: it pushes to a key that the pop waits on as well, the wake key, and stays for the answer.
+If the server answers a pop over a closed connection, the message is lost. So a cancellation does not stop a pop. It
+pushes to the wake key, which the pop waits on as well, and waits for the answer.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from hybrid_layer.statistics import warn
 from hybrid_layer.timers import Timer, call_later, time_limit
 
 _MARGIN = 2.0
-"""Seconds beyond the block time after which an answer is given up."""
+"""Seconds beyond the block time until an answer is given up."""
 _WAKE_LIFE_MS = 60_000
-"""Milliseconds after which a wake that no pop has taken expires."""
+"""Milliseconds until a wake that no pop has taken expires."""
 _WAKE_PATIENCE = 1.0
-"""Seconds that a cancelled pop waits for the answer to its wake."""
+"""Seconds that a cancelled pop waits for an answer after its wake."""
 
 
 class BlockingReader:
@@ -60,20 +60,19 @@ class BlockingReader:
         self._wake_key = keys.wake(identity.random_id())
         block_time, timeout = options.block_time, options.timeout
         self._block_time = block_time
-        # Above the block time, whatever the client's default is: that one ends every idle pop.
+        # Above the block time: the client's default would end every idle pop.
         self._read_timeout = host.read_timeout or block_time + _MARGIN
         self._late_after = (block_time + self._read_timeout) / 2
         self._timeout = timeout
         self._open_within = open_within(host, timeout)
         self._connection: Any = None
-        self._descriptor = -1
         self._has_blmpop = True
         self._backoff = Backoff(host.label)
         self.pause = self._backoff.pause
         self._given_up = False
         self._timer: Timer | None = None
         self._asked: float | None = None
-        """Since when an answer is awaited, on `hybrid_layer.clock`."""
+        """When the command under way was sent, on `hybrid_layer.clock`."""
         self.cancelled = False
 
     async def connect(self) -> None:
@@ -97,7 +96,7 @@ class BlockingReader:
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose(error)
             raise ReadingLost(cause_of(error, bool(self._host.tag))) from None
-        # Only now: a server that takes connections may still refuse pops.
+        # Only now: a server that accepts connections may still refuse pops.
         self._backoff.succeeded()
         if answer is None or answer[0] == self._wake_key:
             return None
@@ -108,31 +107,34 @@ class BlockingReader:
 
     async def learn_time(self, stamps_ms: Iterable[int]) -> None:
         clock = self._shard.clock
-        if self._connection is None or all(clock.left(stamp) > 0 for stamp in stamps_ms):
-            return
-        try:
+        if any(clock.left(stamp) <= 0 for stamp in stamps_ms):
             asked = boottime()
-            clock.measured(_time(await self._answer(("TIME",))), asked)
-        except (RedisError, OSError, TimeoutError) as error:
-            await self._lose(error)
-        except asyncio.CancelledError:
-            self.cancelled = True  # what was read is handed over first
+            reply = await self._answer_if_any("TIME")
+            if reply is not None:
+                clock.measured(seconds(reply), asked)
 
     async def learn_epoch(self, epoch: Epoch) -> None:
-        if self._connection is None:
-            return
         known = epoch.known
+        reply = await self._answer_if_any("GET", self._keys.epoch)
+        if is_text(reply):
+            epoch.answered(reply, known)
+
+    async def _answer_if_any(self, *command: str) -> Any:
+        """The answer between two reads. None if the connection is lost, or in a cancellation, which is kept in mind."""
+        if self._connection is None:
+            return None
         try:
-            reply = await self._answer(("GET", self._keys.epoch))
+            reply = await self._answer(command)
+            if command == ("TIME",) and not is_time(reply):
+                raise OddReply("TIME", reply)
+            return reply
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose(error)
         except asyncio.CancelledError:
-            self.cancelled = True
-        else:
-            epoch.answered(reply if is_text(reply) else b"", known)
+            self.cancelled = True  # the caller hands over what was read first
 
     def interrupt(self) -> None:
-        # By the I/O thread: also when the loop ends and its own connections with it.
+        # By the I/O thread, so that it also works while this loop ends and closes its own connections.
         self._run_later(self._shard.number, scripts.WAKE.command([self._wake_key], _WAKE_LIFE_MS))
 
     def give_up(self) -> None:
@@ -147,8 +149,6 @@ class BlockingReader:
             self._timer.cancel()
             self._timer = None
         connection, self._connection = self._connection, None
-        sockets.closing(self._descriptor)
-        self._descriptor = -1
         await sockets.close(connection)
 
     async def _lose(self, cause: Exception) -> None:
@@ -160,7 +160,6 @@ class BlockingReader:
             async with time_limit(self._open_within):
                 self._connection = await self._host.connection()
                 _, memory = await greet(self._connection, [("TIME",), ("INFO", "memory")])
-                self._descriptor = sockets.descriptor_of(self._connection)
                 warn_of_eviction(self._host.label, memory)
                 await self._measure()
         except (RedisError, OSError, TimeoutError) as error:
@@ -171,7 +170,7 @@ class BlockingReader:
             raise
 
     async def _lists(self, keys: list[str]) -> list[str]:
-        """Those of `keys` that can be popped from: a stranger's value at one must not cost the others their reader."""
+        """Those of `keys` that can be popped from. A foreign value at one key must not stop reading the others."""
         found = []
         for key in keys:
             kind = await self._ask("TYPE", key)
@@ -182,9 +181,9 @@ class BlockingReader:
             else:
                 warn(
                     ("type", key),
-                    f"The key {key} on {self._host.label} holds a {kind.decode('ascii', 'replace')} that is not of "
-                    f"hybrid_layer; nothing can be received there until it is removed. Who else writes keys with this "
-                    f"prefix?",
+                    f"The key {key} on {self._host.label} holds a {kind.decode('ascii', 'replace')}, not a list of "
+                    f"hybrid_layer. Nothing can be received from it until it is removed. Does another program write "
+                    f"keys with this prefix?",
                 )
         return found
 
@@ -222,15 +221,15 @@ class BlockingReader:
     async def _answer(self, command: tuple[Any, ...]) -> Any:
         connection = self._connection
         asked = self._asked = monotonic()
-        if self._timer is None:  # one for many pops, lest each have its own
-            self._timer = Timer(asyncio.get_running_loop(), asked + self._late_after, self._look)
+        if self._timer is None:  # many pops share one
+            self._timer = Timer(asyncio.get_running_loop(), asked + self._late_after, self._check_progress)
         try:
             await connection.send_packed_command(packed(connection, [command]), check_health=False)
             while True:
                 try:
                     return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
                 except asyncio.CancelledError:
-                    # redis-py's parsers keep what they have of a reply, so reading can go on.
+                    # redis-py's parsers keep a partial reply, so reading can continue.
                     if self._given_up:
                         raise
                     if not self.cancelled:
@@ -238,14 +237,14 @@ class BlockingReader:
                         self.interrupt()
                     self.cancelled = True
         except (RedisError, OSError):
-            if monotonic() - asked >= self._read_timeout:  # it was given up
+            if monotonic() - asked >= self._read_timeout:  # `_check_progress` gave it up
                 raise TimeoutError(f"no answer within {self._read_timeout} s") from None
             raise
         finally:
             self._asked = None
 
-    def _look(self) -> None:
-        """Have a server that is late woken, and give up one that does not answer even then."""
+    def _check_progress(self) -> None:
+        """Send a wake if the answer is late, and give up the connection if it does not come even then."""
         self._timer = None
         if self._asked is None:
             return
@@ -254,8 +253,10 @@ class BlockingReader:
             sockets.abort(self._connection, loop)
             return
         is_late = waited >= self._late_after
-        self._timer = Timer(loop, self._asked + (self._read_timeout if is_late else self._late_after), self._look)
-        if is_late:  # a server whose clock was set back ends its pops later by as much, but it lives
+        self._timer = Timer(
+            loop, self._asked + (self._read_timeout if is_late else self._late_after), self._check_progress
+        )
+        if is_late:  # a live server whose clock was set back ends its pops later by as much
             self.interrupt()
 
     def _run_out(self, task: asyncio.Task[Any]) -> None:
@@ -264,7 +265,7 @@ class BlockingReader:
             task.cancel()
 
     async def _ask(self, *command: str) -> Any:
-        """A command whose answer may be abandoned: then the connection is to be closed."""
+        """The answer to a command. If it is abandoned, the connection must be closed."""
         connection = self._connection
         try:
             async with time_limit(self._timeout):
@@ -275,13 +276,10 @@ class BlockingReader:
 
     async def _measure(self) -> None:
         asked = boottime()
-        self._shard.clock.measured(_time(await self._ask("TIME")), asked)
-
-
-def _time(reply: Any) -> float:
-    if not is_time(reply):
-        raise OddReply("TIME", reply)
-    return seconds(reply)
+        reply = await self._ask("TIME")
+        if not is_time(reply):
+            raise OddReply("TIME", reply)
+        self._shard.clock.measured(seconds(reply), asked)
 
 
 def _this_task() -> asyncio.Task[Any]:

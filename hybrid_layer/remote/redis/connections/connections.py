@@ -1,6 +1,6 @@
-"""Which connection a command travels on, and what happens to answers that mean "not now".
+"""Which connection a command travels on, and what happens when a server answers "not now".
 
-The shards of a cluster that are at one node share its connections.
+The shards of a cluster that are on one node share its connections.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from hybrid_layer.loops import LoopLocal
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.connections.pipelined_connection import PipelinedConnection
-from hybrid_layer.remote.redis.hosts.host import Host
+from hybrid_layer.remote.redis.hosts.host import Host, unavailable
 from hybrid_layer.remote.redis.server.commands import Command
 from hybrid_layer.remote.redis.server.errors import (
     FINAL,
     NotConnected,
     is_elsewhere,
     is_not_now,
-    unavailable,
     unwrapped,
 )
 from hybrid_layer.remote.redis.server.replies import OddReply
+from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.calls import Calls, LoopState, Shape
 from hybrid_layer.supervision import Count
 from hybrid_layer.timers import sleep, time_limit
 
 _RETRY_PAUSE = 0.1
-"""Seconds between two tries with a server that says that it is not ready."""
+"""Seconds between two tries with a server that is not ready."""
 _FOR_AN_ANSWER = 0.1
 """Minimum time left to retry: a reply that misses its deadline costs the connection and leaves the outcome unknown."""
 
@@ -92,16 +92,16 @@ class Connections(Calls[Command]):
                 raise unavailable(host, reply)
 
     async def _find(self, here: LoopState, shard: int, deadline: float) -> PipelinedConnection:
-        """The connection to where `shard` is now, opened if no other shard has it. Raises `RemoteUnavailable`."""
+        """The connection to the server of `shard`, opened unless another shard has it. Raises `RemoteUnavailable`."""
         endpoint = await self._endpoint(shard, deadline)
         connections: dict[int, PipelinedConnection] = here.connections
         found = connections.get(shard)
-        if found is not None and found.usable:  # another call was quicker, perhaps with another answer
+        if found is not None and found.usable:  # another call was faster, perhaps with another answer
             return found
         known = next((each for each in connections.values() if each.host is endpoint and each.usable), None)
         if known is None:
             if here.is_thread and not here.stays():
-                raise RemoteUnavailable("The call was cut short: the process forks or ends.")
+                raise io_thread.cut_short()
             known = PipelinedConnection(endpoint, self.timeout, partial(self._ended, here), self._count)
         connections[shard] = known
         return known

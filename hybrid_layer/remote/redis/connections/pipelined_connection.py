@@ -1,7 +1,7 @@
-"""A sending connection of one event loop: commands go out in the order of the calls, replies come back the same way.
+"""A sending connection of one event loop. It sends commands in the order of the calls, and replies have that order too.
 
-Commands that are issued in one turn of the loop go out as one pipeline. Nothing is ever sent twice: when the connection
-breaks, every call that may have reached the server fails.
+Commands that are issued in one turn of the loop are sent as one pipeline. Nothing is ever sent twice: when the
+connection breaks, every call that may have reached the server fails.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.redis.hosts.host import Host, open_within
+from hybrid_layer.remote.redis.hosts.host import Host, open_within, unavailable
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
-from hybrid_layer.remote.redis.server.errors import FINAL, NotConnected, unavailable
+from hybrid_layer.remote.redis.server.errors import FINAL, NotConnected
 from hybrid_layer.remote.redis.server.handshake import greet
 from hybrid_layer.supervision import Count, Guard, start_task
 from hybrid_layer.timers import Timer, call_later, sleep, time_limit
@@ -27,7 +27,7 @@ from hybrid_layer.timers import Timer, call_later, sleep, time_limit
 _WHAT = "a sending connection"
 _LOADING_PAUSE = 0.1
 _GRACE = 0.5
-"""Seconds that replies under way get when the loop ends."""
+"""Seconds to wait for replies under way when the loop ends."""
 
 
 class _Call:
@@ -40,9 +40,9 @@ class _Call:
 
 
 class PipelinedConnection:
-    """One connection to `host`. Opened by itself; once it is not `usable` any more, a new object takes its place.
+    """One connection to `host`. It opens itself. When it is no longer `usable`, a new object replaces it.
 
-    Two tasks own it: one connects and writes, one reads. Both belong to the loop in which the object was made.
+    Two tasks own it: one connects and writes, the other reads. Both belong to the loop in which the object was made.
     """
 
     def __init__(
@@ -54,7 +54,6 @@ class PipelinedConnection:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._connection: Any = None
-        self._descriptor = -1
         self._outbox: list[_Call] = []
         self._pending: deque[_Call] = deque()
         self._news = asyncio.Event()
@@ -64,30 +63,30 @@ class PipelinedConnection:
         self._ending = False
         self.usable = True
         self.was_cancelled = False
-        """The loop's tasks are being cancelled: it ends, and must not open another connection."""
+        """The loop's tasks are being cancelled: it is ending, and must not open another connection."""
         self._guard = Guard(_WHAT, count, lambda error: self._fail(unavailable(host, repr(error))))
         self._writer = start_task(self._loop, self._run())
 
     def call(self, command: Command, deadline: float) -> asyncio.Future[Any]:
         """Send `command`. The future gets the reply, which may be a `ResponseError`, or raises `RemoteUnavailable`.
 
-        A future that is cancelled before its turn came is not sent.
+        A call that is cancelled before it was sent is not sent.
         """
         call = _Call(command, deadline, self._loop.create_future())
         self._outbox.append(call)
         self._news.set()
         if self._timer is None:
-            self._timer = Timer(self._loop, deadline, self._look_at_deadlines)
+            self._timer = Timer(self._loop, deadline, self._fail_overdue)
         return call.future
 
     async def close(self) -> None:
-        """Take no more calls, wait for the replies under way, close."""
+        """Accept no more calls, wait for the replies under way, then close."""
         self.usable = False
         self._news.set()
         await asyncio.wait([self._writer])
 
     def abort(self) -> None:
-        """Close without waiting. For a loop that is about to be closed, or was closed without notice."""
+        """Close without waiting, for a loop that is about to be closed or was closed without notice."""
         self.usable = False
         if self._loop.is_closed():
             sockets.abort_orphan(self._connection, self._writer, self._reader)
@@ -100,7 +99,7 @@ class PipelinedConnection:
             with self._guard:
                 await self._serve()
         finally:
-            if not self._loop.is_closed():  # else this is the garbage collector, who cannot wait
+            if not self._loop.is_closed():  # else the garbage collector runs this, and cannot wait
                 await self._end()
 
     async def _serve(self) -> None:
@@ -130,12 +129,11 @@ class PipelinedConnection:
                 while True:
                     self._connection = await self.host.connection()
                     try:
-                        # All scripts at once, so that concurrent first calls need not be sent again, out of order.
-                        # Where that fails, it is tried again when a script is missing, and its error shown there.
+                        # All scripts at once, so that concurrent first calls need not be repeated out of order. If
+                        # one fails to load, the first call that needs it tries again and reports the error.
                         await greet(self._connection, [("SCRIPT", "LOAD", script.source) for script in scripts.ALL])
-                        self._descriptor = sockets.descriptor_of(self._connection)
                         return
-                    except BusyLoadingError:  # it has just been started and reads its data
+                    except BusyLoadingError:  # the server has just started and loads its data
                         await sockets.close(self._connection)
                         await sleep(_LOADING_PAUSE)
         except TimeoutError:
@@ -152,7 +150,7 @@ class PipelinedConnection:
             except (ResponseError, BusyLoadingError) as error:
                 reply = error
             except asyncio.CancelledError:
-                # The loop ends. redis-py's parsers keep what they have of a reply, so reading can go on.
+                # The loop is ending. redis-py's parsers keep a partial reply, so reading can continue.
                 if self._failure is not None or self._ending:
                     break
                 self.usable = False
@@ -187,7 +185,6 @@ class PipelinedConnection:
         self._fail(self._failure or RemoteUnavailable("The connection was closed."))
         if self._timer is not None:
             self._timer.cancel()
-        sockets.closing(self._descriptor)
         await sockets.close(self._connection)
         self._on_end(self, broke and self._reader is not None)
 
@@ -195,35 +192,34 @@ class PipelinedConnection:
         self.usable = False
         if self._failure is None:
             self._failure = error
-        if self._loop.is_closed():  # this is the garbage collector, and nobody waits there
+        if self._loop.is_closed():  # the garbage collector runs this, and nobody waits
             return
         for call in (*self._pending, *self._outbox):
             if not call.future.done():
                 call.future.set_exception(self._failure)
-                call.future.exception()  # who was cancelled meanwhile does not look
+                call.future.exception()  # retrieved, since a caller that was cancelled meanwhile does not
         self._pending.clear()
         self._outbox.clear()
         self._news.set()
         if self._reader is not None:
             self._reader.cancel()
 
-    def _look_at_deadlines(self) -> None:
+    def _fail_overdue(self) -> None:
+        """Fail all calls if the deadline of one has passed; else wait for the next deadline."""
         self._timer = None
         with self._guard:
-            self._fail_what_is_due()
-
-    def _fail_what_is_due(self) -> None:
-        now = monotonic()
-        waiting = [call for call in (*self._pending, *self._outbox) if not call.future.done()]
-        if not waiting:
-            return
-        first = min(call.deadline for call in waiting)
-        if first > now + 0.001:
-            self._timer = Timer(self._loop, first, self._look_at_deadlines)
-            return
-        # What was sent may have been executed; a later reply could no longer be told from another's. So the link goes.
-        if self._reader is None:
-            self._fail(NotConnected(str(unavailable(self.host, f"no connection within {self._timeout} s"))))
-        else:
-            self._fail(unavailable(self.host, f"no answer within {self._timeout} s"))
-        self._writer.cancel()
+            now = monotonic()
+            waiting = [call for call in (*self._pending, *self._outbox) if not call.future.done()]
+            if not waiting:
+                return
+            first = min(call.deadline for call in waiting)
+            if first > now + 0.001:
+                self._timer = Timer(self._loop, first, self._fail_overdue)
+                return
+            # What was sent may have been executed, and a late reply could be mistaken for another call's. So the
+            # connection is closed.
+            if self._reader is None:
+                self._fail(NotConnected(str(unavailable(self.host, f"no connection within {self._timeout} s"))))
+            else:
+                self._fail(unavailable(self.host, f"no answer within {self._timeout} s"))
+            self._writer.cancel()

@@ -1,6 +1,6 @@
-"""One subscribed connection: commands go out, their answers and what is published come in, in the server's order.
+"""One subscribed connection. Answers and published messages arrive in the server's order.
 
-That order is what all else stands on: what was published before a command was executed comes before its answer.
+Everything else relies on that order: what was published before a command was executed arrives before its answer.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from redis.exceptions import RedisError, ResponseError
 
 from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.store import Question, Take
-from hybrid_layer.remote.redis.hosts.host import Host, open_within
+from hybrid_layer.remote.redis.hosts.host import Host, open_within, unavailable
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import packed
-from hybrid_layer.remote.redis.server.errors import cause_of, is_not_now, unavailable, unwrapped
+from hybrid_layer.remote.redis.server.errors import cause_of, is_not_now, unwrapped
 from hybrid_layer.remote.redis.server.handshake import greet
 from hybrid_layer.remote.redis.server.replies import OddReply, are_texts, is_number, is_text
 from hybrid_layer.remote.redis.wire.published import Published
@@ -26,13 +26,13 @@ from hybrid_layer.supervision import Count, Guard, start_task
 from hybrid_layer.timers import Timer, call_later, time_limit
 
 _AT_ONCE = 500
-"""Names in one SUBSCRIBE, so that 10,000 of them do not hold up what else the server does."""
+"""Names in one SUBSCRIBE, so that 10,000 of them do not block the server for long."""
 _MARGIN = 2.0
-"""Seconds that a server which sent nothing has for the answer to a PING."""
+"""Seconds that a silent server has to answer a PING."""
 _WHAT = "a connection of pub/sub"
 _LAST_CHANCE = 0.2
 _TURN = 32
-"""Messages that are read without giving the event loop a turn: their consumers must run before buffers are full."""
+"""Messages to read before the event loop gets a turn: consumers must run before their buffers are full."""
 
 
 class Subscription:
@@ -57,13 +57,12 @@ class Subscription:
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
         self._connection: Any = None
-        self._descriptor = -1
         self.groups: set[str] = set()
         self._outbox: list[tuple[str, ...]] = []
         self._left: deque[str] = deque()
-        """What it is about to be subscribed to no more, in the order of the answers."""
+        """Names whose unsubscription is not confirmed yet, in the order of the answers."""
         self._awaited: deque[Question | None] = deque()
-        """Who waits for the next answers; None for nobody."""
+        """The questions behind the next answers; None where nobody waits."""
         self._writer: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._heard = True
@@ -80,8 +79,7 @@ class Subscription:
         except (RedisError, OSError, TimeoutError) as error:
             self._host.invalidate(error)
             raise ReadingLost(str(error) or f"no connection within {self._open_within} s") from None
-        self._descriptor = sockets.descriptor_of(self._connection)
-        self._timer = call_later(self._loop, self._silence, self._look)
+        self._timer = call_later(self._loop, self._silence, self._check_silence)
 
     async def subscribe(self, groups: Sequence[str]) -> None:
         self.groups.update(groups)
@@ -114,7 +112,7 @@ class Subscription:
         return questions
 
     async def read(self) -> None:
-        # A cancellation leaves the connection as it was: redis-py's parsers keep what they have of a reply.
+        # A cancellation leaves the connection as it was: redis-py's parsers keep a partial reply.
         self._turn -= 1
         if self._turn <= 0:
             self._turn = _TURN
@@ -140,20 +138,20 @@ class Subscription:
             question.answer(None if refused is None else unavailable(self._host, refused))
 
     def _is_answer(self, reply: object) -> bool:
-        """Whether it can be the answer to a subscription, to its end, or to a PING."""
+        """Whether `reply` can answer a SUBSCRIBE, an UNSUBSCRIBE or a PING."""
         kinds = (self._verbs.subscribe.lower().encode(), self._verbs.unsubscribed)
         if isinstance(reply, list) and len(reply) == 3 and reply[0] in kinds:
             return is_text(reply[1]) and is_number(reply[2])
         return is_text(reply) or (are_texts(reply) and reply[:1] == [b"pong"])
 
     def _refuse_to_stay(self, reply: Any, refused: ResponseError | None) -> None:
-        """Raise `ReadingLost` if `reply` says that everybody is to listen elsewhere, or nobody can at all."""
+        """Raise `ReadingLost` if `reply` says that the process must subscribe elsewhere, or cannot at all."""
         in_cluster = bool(self._host.tag)
         if isinstance(reply, list) and reply[0] == self._verbs.unsubscribed:
             if self._left and self._left[0].encode() == reply[1]:
                 self._left.popleft()
                 return
-            # Nobody asked for it: a node of a cluster says so that it does not own the slot any more.
+            # Nobody asked for it: this is how a node of a cluster says that it no longer owns the slot.
             self._host.invalidate()
             raise ReadingLost("its slot moved to another node")
         if refused is not None and (not any(self._awaited) or (in_cluster and is_not_now(unwrapped(refused), True))):
@@ -166,8 +164,6 @@ class Subscription:
         if self._writer is not None:
             self._writer.cancel()
         connection, self._connection = self._connection, None
-        sockets.closing(self._descriptor)
-        self._descriptor = -1
         await sockets.close(connection)
 
     def abort(self, task: asyncio.Task[Any]) -> None:
@@ -182,27 +178,25 @@ class Subscription:
 
     async def _write_out(self) -> None:
         with self._guard:
-            await self._write_all()
+            while self._outbox:
+                commands, self._outbox = self._outbox, []
+                try:
+                    packets = packed(self._connection, commands)
+                    await self._connection.send_packed_command(packets, check_health=False)
+                except (RedisError, OSError, TimeoutError) as error:
+                    return self._hang_up(str(error))
 
-    async def _write_all(self) -> None:
-        while self._outbox:
-            commands, self._outbox = self._outbox, []
-            try:
-                packets = packed(self._connection, commands)
-                await self._connection.send_packed_command(packets, check_health=False)
-            except (RedisError, OSError, TimeoutError) as error:
-                self._hang_up(str(error))
-                return
-
-    def _look(self) -> None:
-        """A server that sends nothing is asked; one that does not answer, or whose connection was cut, is lost."""
+    def _check_silence(self) -> None:
         with self._guard:
             pause = self._ask_if_silent()
             if pause is not None:
-                self._timer = call_later(self._loop, pause, self._look)
+                self._timer = call_later(self._loop, pause, self._check_silence)
 
     def _ask_if_silent(self) -> float | None:
-        """Seconds until the next look; None if the connection is lost."""
+        """Send a PING to a silent server, and hang up if it does not answer.
+
+        Returns the seconds until the next check; None if the connection is lost.
+        """
         self._on_idle()
         if self._heard:
             self._heard, self._chances = False, 2
@@ -212,7 +206,7 @@ class Subscription:
             self._chances = 1
             return self._margin
         if self._chances == 1:
-            # Where the loop was busy all the time, the answer may be here and only the reading is still to come.
+            # If the loop was busy all the time, the answer may have arrived and not been read yet.
             self._chances = 0
             return _LAST_CHANCE
         self._hang_up(f"no answer within {self._silence + self._margin} s")

@@ -1,7 +1,7 @@
 """A Redis Cluster as hosts: a number of hash tags, each of which leads to the node that owns its slot now.
 
-All keys of such a host share its tag, so for everybody else it is one server. Who owns a slot is asked of any node when
-it is not known; a refusal (MOVED) tells it too.
+All keys of such a host share its tag, so to the rest of the code it is one server. If the owner of a slot is not known,
+any node is asked. A refusal (MOVED) names the owner, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hybrid_layer.timers import time_limit
 
 QUESTION = ("CLUSTER", "SLOTS")
 _ANSWER = 1.0
-"""Seconds that a node gets to say who owns which slots."""
+"""Seconds that a node has to say which node owns which slots."""
 
 
 class Cluster:
@@ -37,11 +37,11 @@ class Cluster:
         self._seeds = tuple(self._node(*seed.address) for seed in seeds)
         self._slots: tuple[int, ...] = ()
         self._owners: dict[int, Server] = {}
-        """The primaries of the slots, as far as known. One object per node, by which connections are shared."""
+        """The primaries of the slots, as far as known. One object per node, so that connections are shared."""
         self._order = self._seeds
         """The nodes, in the order in which they are asked."""
         self._question: tuple[io_thread.IOThread, Future[None]] | None = None
-        """The last one to the nodes, and the thread that asks it."""
+        """The last question to the nodes, and the thread that asks it."""
 
     def shards(self, count: int) -> tuple[VirtualShard, ...]:
         """The cluster as `count` hosts."""
@@ -50,11 +50,11 @@ class Cluster:
         return found
 
     def known_owner(self, slot: int) -> Server | None:
-        """Who owned `slot` when that was last heard of."""
+        """The last known owner of `slot`; None if there is none."""
         return self._owners.get(slot)
 
     async def owner(self, slot: int) -> Server:
-        """The node that owns `slot`. Raises `RedisError` if no node tells."""
+        """The node that owns `slot`. Raises `RedisError` if no node answers that."""
         if slot not in self._owners:
             loop, answered, question = asyncio.get_running_loop(), asyncio.Event(), self._asked()
             question.add_done_callback(lambda done: call_in(loop, answered.set))
@@ -66,15 +66,15 @@ class Cluster:
         return owner
 
     def invalidate(self, slot: int, cause: object) -> None:
-        """The owner of `slot` does not serve it, or no more."""
+        """Note that the owner of `slot` does not serve it."""
         refusal = unwrapped(cause) if isinstance(cause, Exception) else None
         owner = self._owners.pop(slot, None)
         if isinstance(refusal, MovedError) and owner is not None:
             self._owners[slot] = self._at(refusal.host or owner.address[0], refusal.port)
 
     def _asked(self) -> Future[None]:
-        """One question for all who wait, of whatever loop. It is asked in a thread whose loop outlives theirs."""
-        thread = io_thread.current()  # another one in a forked child
+        """One question for all callers, of any loop. The I/O thread asks it, whose loop outlives theirs."""
+        thread = io_thread.current()  # a forked child has another one
         if self._question is None or self._question[0] is not thread or self._question[1].done():
             self._question = thread, thread.submit(self._learn)
         return self._question[1]
@@ -82,7 +82,7 @@ class Cluster:
     async def _learn(self) -> None:
         complaints = []
         for node in self._order:
-            # Nodes lag behind one another, so the next time it is another one's turn.
+            # Nodes lag behind one another, so the next question is for another node.
             self._order = (*(each for each in self._order if each is not node), node)
             try:
                 async with time_limit(_ANSWER):
@@ -93,20 +93,20 @@ class Cluster:
                     except (TypeError, AttributeError, LookupError, ValueError):
                         raise OddReply("CLUSTER SLOTS", reply) from None
                 if "cluster support disabled" in str(reply):
-                    raise WrongServer("it is no node of a cluster. Leave 'cluster' out: hosts=['redis://...'].")
+                    raise WrongServer("it is not a node of a cluster. Leave 'cluster' out: hosts=['redis://...'].")
                 complaints.append(f"{_address(node)}: {reply}")
             except FINAL:
                 raise
             except (RedisError, OSError, TimeoutError) as error:
                 complaints.append(f"{_address(node)}: {str(error) or 'no answer in time'}")
-        raise ConnectionError(f"no node says who owns which slot. {'; '.join(complaints)}")
+        raise ConnectionError(f"no node says which node owns which slot. {'; '.join(complaints)}")
 
     def _note(self, reply: list[Any], asked: Server) -> None:
-        """Take in the answer to `QUESTION`: first slot, last slot, primary, replica... A node is host, port, ..."""
+        """Take in the answer to `QUESTION`: first slot, last slot, primary, replicas. A node is host, port, ..."""
         owners: dict[int, Server] = {}
         known: dict[tuple[str, int], Server] = {}
         for first, last, *places in reply:
-            # Without a host it is that which was asked.
+            # Without a host, it is the node that was asked.
             nodes = [self._at((place[0] or b"").decode() or asked.address[0], int(place[1])) for place in places]
             owners.update({slot: nodes[0] for slot in self._slots if first <= slot <= last})
             known.update({node.address: node for node in nodes})
@@ -158,9 +158,9 @@ class VirtualShard:
 
 
 def hash_tags(count: int) -> list[str]:
-    """`count` tags, each with its slot in another one of as many equal parts of all slots: see `docs/wire_format.rst`.
+    """`count` tags, one for each of `count` equal parts of the slots: see `docs/wire_format.rst`.
 
-    A node owns slots that lie side by side, so each has its share of the tags.
+    A node owns adjacent slots, so each node has its share of the tags.
     """
     tags: dict[int, str] = {}
     number = 0

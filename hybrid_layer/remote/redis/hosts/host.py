@@ -1,9 +1,11 @@
-"""What an entry of `hosts` leads to."""
+"""What an entry of `hosts` leads to, and the error if that fails."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote.redis.server.errors import cause_of
 from hybrid_layer.remote.redis.server.server import AnyConnection
 
 
@@ -12,11 +14,11 @@ class Host(Protocol):
 
     @property
     def label(self) -> str:
-        """What errors and logs call it. Contains no password."""
+        """Its name in errors and logs. Contains no password."""
 
     @property
     def tag(self) -> str:
-        """The hash tag in all its keys if it is a part of a cluster, else empty."""
+        """The hash tag of all its keys if it is part of a cluster; else empty."""
 
     @property
     def read_timeout(self) -> float | None:
@@ -24,21 +26,26 @@ class Host(Protocol):
 
     @property
     def switch_after(self) -> float | None:
-        """Seconds after which a try to connect is given up, since another server may have taken over; None if none can.
+        """Seconds to wait for a connection, since another server may have taken over; None if none can.
 
-        A call that was not sent yet is then tried again until its time is up.
+        A call that was not sent yet is then tried again until its deadline.
         """
 
     async def endpoint(self) -> Host:
-        """What sending connections lead to; hosts whose place is the same object share them. Raises as `connection`."""
+        """Where sending connections lead. Hosts with the same endpoint object share them. Raises as `connection`."""
 
     async def connection(self) -> AnyConnection:
-        """A new connection to the server, not opened yet. Raises `RedisError` or `OSError` if none can be found."""
+        """A new connection to the server, not opened yet. Raises `RedisError` or `OSError` if no server is found."""
 
     def invalidate(self, cause: object = None) -> None:
-        """The server that `endpoint` and `connection` led to does not serve, or no more; `cause` may be its refusal."""
+        """Note that the server behind `endpoint` and `connection` does not serve; `cause` may be its refusal."""
 
 
 def open_within(host: Host, timeout: float) -> float:
-    """Seconds that a try to connect may take, of a call that may take `timeout`."""
+    """Seconds that a try to connect may take, for a call with this `timeout` in seconds."""
     return timeout if host.switch_after is None else min(timeout, host.switch_after)
+
+
+def unavailable(host: Host, cause: object) -> RemoteUnavailable:
+    """The error for a server that failed, with its name and the cause."""
+    return RemoteUnavailable(f"The server {host.label} is not available: {cause_of(cause, bool(host.tag))}")

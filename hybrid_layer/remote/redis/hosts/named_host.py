@@ -1,8 +1,8 @@
-"""A server behind a host name, which may lead to another server from one moment to the next.
+"""A server behind a host name, which may lead to another server at any time.
 
-Managed servers do that at a failover; what they replaced may go on answering, as a replica or even as a primary. Who is
-connected to it would stay there: pub/sub meets no refusal, and a primary refuses nothing at all. So `name_watch`
-resolves the name again and again, and what is connected elsewhere is closed, to be opened by the name anew.
+Managed servers change the name at a failover. The replaced server may continue to answer, as a replica or even as a
+primary, and a connection to it would stay: pub/sub meets no refusal, and a primary refuses nothing at all. So a task in
+the I/O thread resolves the name repeatedly and closes connections to other servers. Their users open new ones by name.
 """
 
 from __future__ import annotations
@@ -11,29 +11,30 @@ import asyncio
 import ipaddress
 import logging
 import socket
+import weakref
 from typing import Any
 
 from redis.asyncio.connection import UnixDomainSocketConnection
 from redis.exceptions import RedisError
 
-from hybrid_layer.remote.redis.hosts.name_watch import NameWatch
 from hybrid_layer.remote.redis.hosts.opened import Opened
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.handshake import greet
 from hybrid_layer.remote.redis.server.server import AnyConnection, Server
-from hybrid_layer.timers import time_limit
+from hybrid_layer.remote.runtime.resident_task import ResidentTask
+from hybrid_layer.timers import sleep, time_limit
 
 logger = logging.getLogger("hybrid_layer")
 
 _LEAST_PAUSE = 0.5
-"""Seconds between two looks at the least."""
+"""Least seconds between two checks. Also used after a change, when connections to the old server may still open."""
 
 Address = tuple[Any, ...]
 """Host and port of a socket's other end."""
 
 
 class NamedHost:
-    """A host (`host.Host`) that is found by its name, and left when the name leads elsewhere."""
+    """A host (`host.Host`) that is found by its name. Its connections are closed when the name leads elsewhere."""
 
     tag = ""
     switch_after: float | None = None
@@ -41,16 +42,15 @@ class NamedHost:
     def __init__(self, server: Server, timeout: float) -> None:
         self.label = server.label
         self.read_timeout = server.read_timeout
-        self.pause = max(timeout / 2, _LEAST_PAUSE)
-        """Seconds between two looks where the name leads: all are to be at another server within `timeout`."""
         self._server = server
         self._timeout = timeout
         self._opened: Opened[None] = Opened()
-        self._watch = NameWatch(self)
+        # Half the timeout, so that all connections reach another server within `timeout`.
+        self._watch = _Watch(self, max(timeout / 2, _LEAST_PAUSE))
         self._addresses: set[Address] = set()
-        """Where the name led when somebody answered there."""
+        """Where the name led when a server last answered there."""
         self._servers: dict[Address, bytes] = {}
-        """Which server answers where, as far as known: its ``run_id``, or nothing where it does not say."""
+        """The ``run_id`` of the server behind each address, as far as known; empty where it does not say."""
 
     async def endpoint(self) -> NamedHost:
         """See `host.Host`."""
@@ -64,18 +64,18 @@ class NamedHost:
         return connection
 
     def invalidate(self, cause: object = None) -> None:
-        """See `host.Host`. Who was refused resolves the name by itself; the others may still be there."""
-        self._watch.look_now()
+        """See `host.Host`. The caller will resolve the name itself; other connections may have to be closed."""
+        self._watch.wake()
 
-    async def look(self) -> bool:
-        """Look where the name leads, and close the connections that lead elsewhere. True if there were any.
+    async def check(self) -> bool:
+        """Resolve the name, and close the connections that lead elsewhere. True if there were any.
 
-        Nothing is closed before somebody answers at the new place: a server that serves is better than none.
+        Closes nothing before a server answers at the new address: a server that serves is better than none.
         """
         try:
             found = await asyncio.get_running_loop().getaddrinfo(*self._server.address, type=socket.SOCK_STREAM)
         except OSError:
-            return False  # it is the resolver that fails, which is no reason to leave a server that serves
+            return False  # the resolver fails, which is no reason to leave a server that serves
         addresses = {_address(each[4]) for each in found}
         if addresses == self._addresses and not self._strays(addresses):
             return False
@@ -85,7 +85,7 @@ class NamedHost:
         except (RedisError, OSError, TimeoutError):
             return False
         if peer not in addresses:
-            return True  # the name is just about to change
+            return True  # the name is changing just now
         self._addresses = addresses
         known = addresses | {_peer(connection) for connection, _, _ in self._opened.all()}
         self._servers = {peer: run_id, **{at: each for at, each in self._servers.items() if at in known - {peer}}}
@@ -97,8 +97,8 @@ class NamedHost:
         return bool(strays)
 
     def _strays(self, addresses: set[Address]) -> list[tuple[AnyConnection, asyncio.AbstractEventLoop]]:
-        """The connections that do not lead to one of `addresses`, nor to a server that has one of them as well."""
-        # Some resolvers name only some of many ways that lead to the same server, and others each time.
+        """The connections that lead neither to one of `addresses` nor to a server that also has one of them."""
+        # Some resolvers return a few of many addresses of one server, and others each time.
         servers = {self._servers.get(address) for address in addresses} - {None, b""}
         return [
             (connection, loop)
@@ -107,20 +107,43 @@ class NamedHost:
         ]
 
     async def _who_answers(self) -> tuple[Address, bytes]:
-        """Where a new connection leads, and to which server."""
+        """The address that a new connection reaches, and the ``run_id`` of the server there."""
         connection = self._server.new_connection()
         try:
             (reply,) = await greet(connection, [("INFO", "server")])
-            text = reply if isinstance(reply, bytes) else b""  # managed servers may forbid the question
+            text = reply if isinstance(reply, bytes) else b""  # managed servers may forbid the command
             run_ids = [line[7:].strip() for line in text.splitlines() if line.startswith(b"run_id:")]
             return _peer(connection), run_ids[0] if run_ids else b""
         finally:
-            sockets.closing(sockets.descriptor_of(connection))
             await sockets.close(connection)
 
 
+class _Watch(ResidentTask):
+    """Checks repeatedly where the name of `host` leads. Does not keep the host alive."""
+
+    _what = "the watch over a host name"
+
+    def __init__(self, host: NamedHost, pause: float) -> None:
+        super().__init__()
+        self._host = weakref.ref(host)
+        self._pause = pause
+        weakref.finalize(host, self.abort).atexit = False
+
+    async def _run(self) -> None:
+        is_settled = False  # the first check comes soon, to learn which server the first connections lead to
+        while True:
+            await sleep(_LEAST_PAUSE)
+            if is_settled:
+                await self._wait(self._pause - _LEAST_PAUSE)
+            host = self._host()
+            if host is None:
+                return
+            is_settled = not await host.check()
+            del host
+
+
 def may_move(server: Server) -> bool:
-    """Whether `server` is found by a name that could lead elsewhere some day."""
+    """Whether `server` has a host name, which could lead elsewhere some day."""
     if server.connection_class is UnixDomainSocketConnection:
         return False
     name = server.address[0].rstrip(".").lower()
@@ -134,11 +157,11 @@ def may_move(server: Server) -> bool:
 
 
 def _address(end: tuple[Any, ...]) -> Address:
-    return end[:2]  # those of IPv6 have more, which need not be the same
+    return end[:2]  # IPv6 adds more, which may differ
 
 
 def _peer(connection: AnyConnection) -> Address:
-    """Where `connection` leads; empty while it is not open."""
+    """The address of the other end; empty while `connection` is not open."""
     writer = connection._writer
     peer = None if writer is None else writer.get_extra_info("peername")
     return _address(peer) if peer else ()

@@ -1,12 +1,13 @@
 """Services of Redis Sentinel: a name that leads to whichever server is its master now.
 
-A new connection begins with the question to a Sentinel; `sentinel_watch` hears of failovers and has the connections to
-an old master closed. Sentinels may lag behind one another, so an answer counts by its epoch, which moves with each
-failover.
+Before a new connection, a Sentinel is asked for the master. A task in the I/O thread subscribes to failovers and closes
+connections to an old master. Without it, they would stay until Sentinels make the old master a replica, about ten
+seconds later. Sentinels may lag behind one another, so an answer counts by its epoch, which moves with each failover.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 from redis.exceptions import ConnectionError, RedisError
@@ -14,19 +15,27 @@ from redis.exceptions import ConnectionError, RedisError
 from hybrid_layer.clock import monotonic
 from hybrid_layer.remote.redis.hosts.opened import Opened
 from hybrid_layer.remote.redis.hosts.sentinel_answers import QUESTION, Master, masters
-from hybrid_layer.remote.redis.hosts.sentinel_watch import Watch
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.errors import told
-from hybrid_layer.remote.redis.server.handshake import ask
+from hybrid_layer.remote.redis.server.handshake import ask, greet
 from hybrid_layer.remote.redis.server.server import SWITCH_AFTER, AnyConnection, Server
-from hybrid_layer.timers import time_limit
+from hybrid_layer.remote.runtime.resident_task import ResidentTask
+from hybrid_layer.timers import sleep, time_limit
 
 _ANSWER = 0.5
-"""Seconds that a Sentinel gets to answer, unless its own `socket_timeout` says otherwise."""
+"""Seconds that a Sentinel has to answer, unless its own `socket_timeout` says otherwise."""
+_WATCH_ANSWER = 2.0
+"""Seconds that the Sentinel which the watch subscribes to has to answer."""
+_WATCH_LIFE = 10.0
+"""Seconds after which the watch subscribes to another Sentinel: the present one may have been cut off."""
+_WATCH_PAUSE = 0.5
+"""Seconds before the watch tries another Sentinel after a failure."""
+_AGAIN = 1.0
+"""Seconds between a failover and another check, for connections that were being opened to the old master."""
 
 
 class Sentinels:
-    """Sentinels that watch the same services. Any loop and thread may use them."""
+    """Sentinels that monitor the same services. Any loop and thread may use them."""
 
     def __init__(self, servers: Sequence[Server], fewest_others: int = 0) -> None:
         self.label = ", ".join(server.label for server in servers)
@@ -34,15 +43,15 @@ class Sentinels:
         self._order = tuple(servers)
         self._services: dict[str, Service] = {}
         self._epochs: dict[str, int] = {}
-        self._watch = Watch(self)
+        self._watch = _Watch(self)
 
     def service(self, name: str, options: Server, refresh_interval: float) -> Service:
-        """The host that `name` stands for; `options` are those of connections to its master."""
+        """The host for the service `name`; `options` are those of connections to its master."""
         self._services[name] = Service(name, self, options, refresh_interval)
         return self._services[name]
 
     async def master(self, service: str) -> Master:
-        """The living master of `service`. Raises `RedisError`."""
+        """The live master of `service`. Raises `RedisError` if no Sentinel names one."""
         self._watch.settle()
         complaints: list[str] = []
         behind = []
@@ -57,12 +66,12 @@ class Sentinels:
                 else:
                     behind.append(known[service])
             self.put_last(sentinel)
-        if behind:  # all of them: they were set up anew
+        if behind:  # all of them, so they were set up anew
             return self._noted(service, max(behind, key=lambda master: master.epoch))
         raise ConnectionError(f"no Sentinel names a master. {'; '.join(complaints)}")
 
     async def names(self) -> list[str]:
-        """The names of all services, sorted. Raises `RedisError`."""
+        """The names of all services, sorted. Raises `RedisError` if no Sentinel answers or knows any."""
         complaints: list[str] = []
         for sentinel in self._order:
             known = await self._known_to(sentinel, complaints)
@@ -79,11 +88,11 @@ class Sentinels:
         return self._order[0]
 
     def put_last(self, sentinel: Server) -> None:
-        """What `sentinel` said did not help."""
+        """Ask the others first, since `sentinel` did not help."""
         self._order = (*(each for each in self._order if each is not sentinel), sentinel)
 
     def hear(self, known: dict[str, Master]) -> None:
-        """Learn what a Sentinel said unasked, and leave the masters that were replaced."""
+        """Take in what the watched Sentinel knows, and close the connections to replaced masters."""
         for name, service in list(self._services.items()):
             if name in known and known[name].epoch >= self._epochs.get(name, 0) and not known[name].is_down:
                 self._noted(name, known[name])
@@ -94,7 +103,7 @@ class Sentinels:
         return master
 
     async def _known_to(self, sentinel: Server, complaints: list[str]) -> dict[str, Master] | None:
-        """What `sentinel` answers; None with a complaint more if it does not."""
+        """What `sentinel` answers. If it does not, adds a complaint and returns None."""
         try:
             async with time_limit(sentinel.read_timeout or _ANSWER):
                 return masters(await ask(sentinel, QUESTION))
@@ -113,6 +122,51 @@ class Sentinels:
         return ""
 
 
+class _Watch(ResidentTask):
+    """Subscribes to the failovers of one set of Sentinels. Does not keep them alive."""
+
+    _what = "the watch over Sentinels"
+
+    def __init__(self, sentinels: Sentinels) -> None:
+        super().__init__()
+        self._sentinels = weakref.ref(sentinels)
+        weakref.finalize(sentinels, self.abort).atexit = False
+
+    async def _run(self) -> None:
+        while (sentinels := self._sentinels()) is not None:
+            sentinel = sentinels.first
+            del sentinels
+            try:
+                if await self._listen(sentinel):
+                    continue
+            except (RedisError, OSError, TimeoutError):
+                await sleep(_WATCH_PAUSE)
+            sentinels = self._sentinels()
+            if sentinels is not None:
+                sentinels.put_last(sentinel)
+
+    async def _listen(self, sentinel: Server) -> bool:
+        """Take in what `sentinel` knows. True once it reports a failover, False if it reports none for a while."""
+        connection = sentinel.new_connection()
+        try:
+            async with time_limit(_WATCH_ANSWER):
+                known, _ = await greet(connection, [QUESTION, ("SUBSCRIBE", "+switch-master")])
+            for pause in (_AGAIN, _WATCH_LIFE):
+                sentinels = self._sentinels()
+                if sentinels is not None:
+                    sentinels.hear(masters(known))
+                del sentinels
+                try:
+                    async with time_limit(pause):
+                        await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+                        return True
+                except TimeoutError:
+                    pass
+            return False
+        finally:
+            await sockets.close(connection)
+
+
 class Service:
     """A host (`host.Host`) that is found by asking Sentinels."""
 
@@ -127,9 +181,9 @@ class Service:
         self._options = options
         self._refresh_interval = refresh_interval
         self._known: tuple[Server, int, float] | None = None
-        """The master, the epoch of the answer that named it, and the time of that."""
+        """The master, the epoch of the answer that named it, and the time of the answer."""
         self._opened: Opened[int] = Opened()
-        """Connections, with the epoch in which they were made."""
+        """Connections, each with the epoch in which it was made."""
 
     async def connection(self) -> AnyConnection:
         """See `host.Host`."""
@@ -153,7 +207,7 @@ class Service:
     def is_at(self, master: Master) -> None:
         """Close the connections of earlier epochs.
 
-        What an old master still holds is lost in any case, or is at the new one too, where it would be read once more.
+        The messages on an old master are lost anyway, or are on the new one too, where they would be read again.
         """
         known = self._known
         if known is not None and known[1] < master.epoch:
@@ -164,7 +218,7 @@ class Service:
 
 
 class AllServices:
-    """Whatever services some Sentinels know, as hosts."""
+    """All services that some Sentinels know, as hosts."""
 
     def __init__(self, sentinels: Sentinels, options: Server, refresh_interval: float) -> None:
         self._sentinels = sentinels
@@ -172,6 +226,6 @@ class AllServices:
         self._refresh_interval = refresh_interval
 
     async def hosts(self) -> tuple[Service, ...]:
-        """One for each service, by name. Raises `RedisError` if no Sentinel answers or knows any."""
+        """A host for each service, by name. Raises `RedisError` if no Sentinel answers or knows any."""
         names = await self._sentinels.names()
         return tuple(self._sentinels.service(name, self._options, self._refresh_interval) for name in names)

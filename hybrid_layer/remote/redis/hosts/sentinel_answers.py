@@ -1,4 +1,4 @@
-"""What Sentinels are asked, and what they answer."""
+"""The question to Sentinels, and their answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QUESTION = ("SENTINEL", "MASTERS")
 
 @dataclass(frozen=True, slots=True)
 class Master:
-    """What one Sentinel says of one service."""
+    """What one Sentinel knows of one service."""
 
     host: str
     port: int
@@ -23,7 +23,7 @@ class Master:
 
 
 def masters(reply: object) -> dict[str, Master]:
-    """The answer to `QUESTION`, by service. Raises `RedisError` for that of a server which is no Sentinel."""
+    """The answer to `QUESTION`, by service. Raises `RedisError` if the server is no Sentinel."""
     if not isinstance(reply, list):
         raise ConnectionError(f"it is no Sentinel: {reply}")
     found = {}
@@ -35,7 +35,7 @@ def masters(reply: object) -> dict[str, Master]:
                 master["ip"],
                 int(master["port"]),
                 int(master.get("config-epoch", 0)),
-                "down" in master["flags"],  # s_down: it says so; o_down: others too
+                "down" in master["flags"],  # s_down: in its own view; o_down: others agree
                 int(master.get("num-other-sentinels", 0)),
             )
         except (TypeError, AttributeError, KeyError, ValueError):

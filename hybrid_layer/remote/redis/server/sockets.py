@@ -1,14 +1,15 @@
-"""The sockets that this process has open to servers, so that a forked child can let go of them unharmed.
+"""The sockets that this process has open to servers, so that a forked child can let go of them without harm.
 
-A child must neither write to an inherited socket nor close it through its event loop: the loop's selector is shared
-with the parent, which would stop listening. So the child puts /dev/null in the socket's place. Whatever object of the
-parent still refers to it then closes that.
+A child must neither write to an inherited socket nor close it through its event loop: the child shares the loop's
+selector with the parent, which would stop listening. So the child puts /dev/null in the socket's place. Objects of the
+parent that still refer to the descriptor then close /dev/null.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import Coroutine
 from typing import Any
 
@@ -18,37 +19,28 @@ from redis.exceptions import RedisError
 from hybrid_layer import identity
 from hybrid_layer.loops import leave_pending
 
-_open: dict[int, tuple[int, int]] = {}
-"""Descriptors, with device and inode: a child that hears of the fork late may have other files there."""
+_open: weakref.WeakKeyDictionary[AbstractConnection, tuple[int, tuple[int, int]]] = weakref.WeakKeyDictionary()
+"""Descriptors, each with device and inode: a child that notices the fork late may have other files there."""
 _AWAITS = 5
-"""More than any clean-up has, one inside the other."""
+"""More than any clean-up nests."""
 
 
-def descriptor_of(connection: AbstractConnection) -> int:
-    """The file descriptor of an open connection; -1 when there is none."""
+def opened(connection: AbstractConnection) -> None:
+    """Remember the socket of `connection`, which was just opened."""
     # redis-py offers no public way to its socket.
     writer = connection._writer
     sock = None if writer is None else writer.get_extra_info("socket")
-    return -1 if sock is None else int(sock.fileno())
-
-
-def opened(descriptor: int) -> None:
-    """Remember a socket."""
-    if descriptor >= 0:
-        _open[descriptor] = _file_at(descriptor)
-
-
-def closing(descriptor: int) -> None:
-    """Forget a socket, which its owner is about to close."""
-    _open.pop(descriptor, None)
+    if sock is not None and sock.fileno() >= 0:
+        _open[connection] = (sock.fileno(), _file_at(sock.fileno()))
 
 
 async def close(connection: AbstractConnection | None) -> None:
-    """Close a connection, all of whose replies are in hand or given up."""
+    """Close a connection. Replies that have not arrived are given up."""
     if connection is None:
         return
+    _open.pop(connection, None)
     if connection._writer is not None and _below_tls(connection._writer.transport) is not connection._writer.transport:
-        # TLS would take leave in several steps, for which a loop that ends does not stay.
+        # TLS closes in several steps, for which an ending loop does not stay.
         connection._writer.transport.abort()
     try:
         await connection.disconnect(nowait=True)
@@ -57,7 +49,7 @@ async def close(connection: AbstractConnection | None) -> None:
 
 
 def abort(connection: AbstractConnection, loop: asyncio.AbstractEventLoop) -> None:
-    """Have `loop`, in which somebody uses `connection`, close it; that one sees it break."""
+    """Have `loop`, in which `connection` is used, close it. Its user sees it break."""
 
     def close() -> None:
         if connection._writer is not None:
@@ -71,7 +63,7 @@ def abort(connection: AbstractConnection, loop: asyncio.AbstractEventLoop) -> No
 
 def abort_orphan(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None) -> None:
     """Close a connection whose event loop was closed without notice, and end the tasks that used it."""
-    # Neither redis-py nor asyncio can close what belongs to a closed loop; both would complain of it for ever.
+    # Neither redis-py nor asyncio can close what belongs to a closed loop, and both would keep warning of it.
     if connection is not None and connection._writer is not None:
         _take_apart(connection)
     for task in tasks:
@@ -81,11 +73,11 @@ def abort_orphan(connection: AbstractConnection | None, *tasks: asyncio.Task[Any
 
 
 def _take_apart(connection: Any) -> None:
-    closing(descriptor_of(connection))
+    _open.pop(connection, None)
     transport = connection._writer.transport
     try:
         transport.abort()
-    except RuntimeError:  # the loop is closed; but now the transport is too, in its own eyes
+    except RuntimeError:  # the loop is closed; but now the transport considers itself closed, too
         pass
     connection._reader = connection._writer = None
     transport = _below_tls(transport)
@@ -96,7 +88,7 @@ def _take_apart(connection: Any) -> None:
 
 
 def _end(task: asyncio.Task[Any]) -> None:
-    """Close the coroutine of `task`, which would be closed as garbage, and then complain."""
+    """Close the coroutine of `task`. Left to the garbage collector, it would warn."""
     coroutine = task.get_coro()
     for _ in range(_AWAITS):
         try:
@@ -104,7 +96,7 @@ def _end(task: asyncio.Task[Any]) -> None:
                 coroutine.close()
             return
         except (RuntimeError, RedisError, OSError):
-            pass  # it awaited something in its clean-up, for which there is no loop
+            pass  # its clean-up awaited something, for which there is no loop
 
 
 def _below_tls(transport: Any) -> Any:
@@ -125,7 +117,7 @@ def _detach() -> None:
     if not _open:
         return
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for descriptor, file in _open.items():
+    for descriptor, file in list(_open.values()):
         if _file_at(descriptor) == file:
             os.dup2(null, descriptor, inheritable=False)
     os.close(null)
