@@ -1,10 +1,9 @@
-"""Puts together what serves one layer in one process. A forked child makes its own and leaves its parent's alone."""
+"""Builds the parts that serve one layer in one process. A forked child builds its own and leaves its parent's alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hybrid_layer.loops import LoopLocal
 from hybrid_layer.remote.delivery.addressee import Addressee, MachineAddressee, ProcessAddressee
 from hybrid_layer.remote.delivery.context import Context, DeliveryOptions
 from hybrid_layer.remote.delivery.delivery import Delivery
@@ -16,14 +15,13 @@ from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.pubsub_delivery import PubSubDelivery
 from hybrid_layer.remote.delivery.queue_delivery import QueueDelivery
 from hybrid_layer.remote.delivery.store import Store
-from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.transport import Machine, Settings
 
-OpenStore = Callable[[Context, LoopLocal[LoopState]], Store]
+OpenStore = Callable[[Context], Store]
 
 
 class Process:
-    """The remote half of one layer, as one process has it."""
+    """The remote half of one layer in one process."""
 
     def __init__(
         self,
@@ -31,11 +29,10 @@ class Process:
         options: DeliveryOptions,
         labels: Sequence[str],
         open_store: OpenStore,
-        machine: Machine | None,
+        machine: Machine | None = None,
     ) -> None:
         context = self.context = Context(settings, options, labels, machine)
-        loops = self.loops = LoopLocal(LoopState, LoopState.abort)
-        store = self.store = open_store(context, loops)
+        store = self.store = open_store(context)
         known = None if machine is None else MachineAddressee(context, machine)
         addressees: list[Addressee] = [ProcessAddressee(context), *([] if known is None else [known])]
         heartbeat = self.heartbeat = Heartbeat(context, store, addressees)
@@ -44,13 +41,13 @@ class Process:
         groups = self.groups = Groups(context, store, heartbeat, known, self.machine_reader)
         self.delivery: Delivery
         if options.mode == "pubsub":
-            self.delivery = PubSubDelivery(context, store, loops, heartbeat, groups, self.outages)
+            self.delivery = PubSubDelivery(context, store, heartbeat, groups, self.outages)
         else:
-            reader = InboxReader(context, store, loops, heartbeat, self.outages)
+            reader = InboxReader(context, store, heartbeat, self.outages)
             self.delivery = QueueDelivery(context, store, heartbeat, groups, reader)
 
     def abort(self) -> None:
-        """End everything, from any thread. For a layer that is garbage."""
+        """End everything, from any thread, for a layer that is garbage."""
         if self.context.identity.is_current():
             self.heartbeat.abort()
             self.delivery.abort()

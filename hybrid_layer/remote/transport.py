@@ -1,49 +1,36 @@
-"""The remote half of the layer. Normal channels are queues on the servers; the rest travels by one of two modes.
+"""The remote half of the layer. Normal channels are queues on the servers. All other messages use one of two modes.
 
-It knows no kind of servers: `delivery.store` says what these do.
+This module knows no kind of servers: `delivery.store` defines what a server can do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import non_local
-from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.queue_reader import QueueReader
 from hybrid_layer.remote.delivery.queues import send_to_queue
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.process import OpenStore, Process
+from hybrid_layer.remote.process import Process
 from hybrid_layer.remote.runtime.calls import LoopState
-from hybrid_layer.transport import Machine, Settings
 
 
 class RemoteTransport:
-    """Implements `hybrid_layer.transport.RemoteHalf`, over the shards that have these `labels`."""
+    """Implements `hybrid_layer.transport.RemoteHalf`. `build` makes what serves the layer in the calling process."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        options: DeliveryOptions,
-        labels: Sequence[str],
-        open_store: OpenStore,
-        machine: Machine | None = None,
-    ) -> None:
-        self._settings = settings
-        self._options = options
-        self._labels = labels
-        self._open_store = open_store
-        self._machine = machine
+    def __init__(self, build: Callable[[], Process]) -> None:
+        self._build = build
         self._state: PerProcess[Process] = PerProcess()
 
     # Channels
 
-    async def open_inbox(self, part: str) -> None:
+    async def open_inbox(self, inbox: str) -> None:
         process = self._process()
-        if process.context.adopt(part):
+        if process.context.adopt(inbox):
             process.delivery.inbox_added()
         if not process.delivery.is_open:
             await process.delivery.open()
@@ -60,14 +47,14 @@ class RemoteTransport:
     def receive(self, channel: str) -> Coroutine[Any, Any, bytes]:
         """Wait for the next payload. A cancellation at any point loses nothing."""
         process = self._process()
-        here = process.loops.get()
+        here = process.context.loops.get()
         here.will_stay()
         if "!" not in channel:
             return self._receive_normal(process, here, channel)
         if non_local(channel) not in process.context.inboxes:
             return self._receive_first(channel)
         process.outages.seen(channel)
-        # No coroutine of its own, which would be one more for each message.
+        # Not a coroutine function, which would add a coroutine for each message.
         return process.context.inbox.receive(channel, process.delivery, here.loop)
 
     async def _receive_first(self, channel: str) -> bytes:
@@ -115,7 +102,7 @@ class RemoteTransport:
 
     @staticmethod
     async def _flush(process: Process, shard: Shard) -> None:
-        process.heartbeat.forget_all(shard.number)  # first, so that nothing is put back meanwhile
+        process.heartbeat.forget_all(shard.number)  # first, so that the heartbeat restores nothing meanwhile
         await process.store.flush(shard)
 
     async def close(self) -> None:
@@ -125,15 +112,15 @@ class RemoteTransport:
         loop = asyncio.get_running_loop()
         if not process.context.inbox.is_awaited(loop):
             await process.delivery.close()
-        here = process.loops.peek(loop)
+        here = process.context.loops.peek(loop)
         if here is not None:
             await asyncio.gather(*(reader.close() for reader in here.readers.values() if not reader.is_awaited()))
             await process.store.close()
-            # A coroutine that waits here, perhaps only since we began, goes on being served.
+            # A coroutine that waits here, perhaps only since this call began, is still served.
             if not process.context.inbox.is_awaited(loop) and not any(
                 reader.is_awaited() for reader in here.readers.values()
             ):
-                process.loops.drop(loop)
+                process.context.loops.drop(loop)
 
     async def statistics(self) -> dict[str, int]:
         return self._process().context.statistics.as_dict()
@@ -146,6 +133,6 @@ class RemoteTransport:
         return process or self._state.get(self._begin)
 
     def _begin(self) -> Process:
-        process = Process(self._settings, self._options, self._labels, self._open_store, self._machine)
+        process = self._build()
         weakref.finalize(self, process.abort).atexit = False
         return process

@@ -9,13 +9,14 @@ import asyncio
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from hybrid_layer.base import BaseLayer
 from hybrid_layer.clock import boottime
 from hybrid_layer.configuration import LayerOptions, takes
 from hybrid_layer.identity import random_id
-from hybrid_layer.loops import LoopLocal, call_in
+from hybrid_layer.loops import call_in
 from hybrid_layer.names import non_local, process_of
 from hybrid_layer.remote.delivery.context import Context, DeliveryOptions
 from hybrid_layer.remote.delivery.epoch import Epoch
@@ -32,8 +33,8 @@ from hybrid_layer.remote.delivery.store import (
     Sent,
     Take,
 )
+from hybrid_layer.remote.process import Process
 from hybrid_layer.remote.runtime.backoff import ReadingLost
-from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.timers import sleep, time_limit
 
@@ -227,9 +228,9 @@ class MemorySubscription:
 class MemoryStore:
     """Implements `Store`."""
 
-    def __init__(self, context: Context, loops: LoopLocal[LoopState]) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._loops = loops
+        self._loops = context.loops
         self._publishes = context.options.mode == "pubsub"
         self._server = _servers[context.prefix]
         self.calls: list[str] = []
@@ -374,12 +375,12 @@ class MemoryChannelLayer(BaseLayer):
         super().__init__(options)
         self.stores: list[MemoryStore] = []
 
-        def open_store(context: Context, loops: LoopLocal[LoopState]) -> MemoryStore:
-            self.stores.append(MemoryStore(context, loops))
+        def open_store(context: Context) -> MemoryStore:
+            self.stores.append(MemoryStore(context))
             return self.stores[-1]
 
         delivery = DeliveryOptions(timeout=5, block_time=2, mode=self.mode)
-        self._group_transport = RemoteTransport(self._settings, delivery, ["memory"], open_store)
+        self._group_transport = RemoteTransport(partial(Process, self._settings, delivery, ["memory"], open_store))
         self._transports = (self._group_transport,)
 
 

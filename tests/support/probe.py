@@ -193,13 +193,13 @@ class Probe:
     @property
     def is_connected(self) -> bool:
         """Whether a loop of the process has a usable connection to a server, for commands."""
-        loops = self.remote._process().loops.all()
+        loops = self.remote._process().context.loops.all()
         return any(each.usable for here in loops for each in here.connections.values())
 
     @property
     def ends_with_loop(self) -> int:
         """How many things are to be ended with the running loop."""
-        return len(self.remote._process().loops.get().on_loop_end)
+        return len(self.remote._process().context.loops.get().on_loop_end)
 
     def around_commands(self, monkeypatch: Any, act: Callable[[Callable[[], Awaitable[Any]], Any], Any]) -> None:
         """Have `act(run, command)` called in place of `run()`, for each command."""
@@ -325,7 +325,7 @@ def _waits_at_server(process: Any, channel: str) -> bool:
 def _reads(process: Any, channel: str) -> bool:
     if "!" not in channel:
         shard = process.context.shard_of(channel)
-        here = process.loops.peek(asyncio.get_running_loop())
+        here = process.context.loops.peek(asyncio.get_running_loop())
         reader = here and here.readers.get(shard.number)
         return bool(reader and channel in reader._reading and reader._reader._asked is not None)
     return _reads_inbox(process.delivery._reader)

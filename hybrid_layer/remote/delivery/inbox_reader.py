@@ -12,7 +12,7 @@ import threading
 from functools import partial
 
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.loops import LoopLocal, call_in
+from hybrid_layer.loops import call_in
 from hybrid_layer.remote.delivery.addressee import ProcessAddressee
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
@@ -20,7 +20,6 @@ from hybrid_layer.remote.delivery.intake import Intake
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.store import Batch, Reader, Store
 from hybrid_layer.remote.runtime.backoff import LINGER, ReadingLost
-from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.supervision import Guard, apart, keep_going, start_task
 from hybrid_layer.timers import Timer, call_later
 
@@ -50,12 +49,9 @@ class _Reading:
 class InboxReader:
     """Moves between loops; at most one `_Reading` is not retired."""
 
-    def __init__(
-        self, context: Context, store: Store, loops: LoopLocal[LoopState], heartbeat: Heartbeat, outages: Outages
-    ) -> None:
+    def __init__(self, context: Context, store: Store, heartbeat: Heartbeat, outages: Outages) -> None:
         self._context = context
         self._store = store
-        self._loops = loops
         self._heartbeat = heartbeat
         self._outages = outages
         self._process = ProcessAddressee(context)
@@ -118,7 +114,7 @@ class InboxReader:
         context, home = self._context, self._context.home
         intake = Intake(context, home, _WHAT, context.is_own)
         reading = self._reading = _Reading(loop, self._store.reader(home, context.name), intake)
-        on_loop_end, end = self._loops.get().on_loop_end, lambda: self._abort(reading)
+        on_loop_end, end = self._context.loops.get().on_loop_end, lambda: self._abort(reading)
         on_loop_end.append(end)
         reading.task = start_task(loop, self._run(reading))
         apart(reading.task.add_done_callback, lambda _: on_loop_end.remove(end))

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid_layer.clock import monotonic
-from hybrid_layer.loops import LoopLocal
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.doubts import Doubts
 from hybrid_layer.remote.delivery.epoch import read_epoch
@@ -22,7 +21,6 @@ from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.store import Entry, Kind, Note, Question, Store
 from hybrid_layer.remote.delivery.subscribed_groups import SubscribedGroups
 from hybrid_layer.remote.delivery.subscriber import Subscriber
-from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.supervision import Guard
 
 _WHAT = "the subscriber"
@@ -31,15 +29,7 @@ _WHAT = "the subscriber"
 class PubSubDelivery:
     """Implements `hybrid_layer.remote.delivery.delivery.Delivery`."""
 
-    def __init__(
-        self,
-        context: Context,
-        store: Store,
-        loops: LoopLocal[LoopState],
-        heartbeat: Heartbeat,
-        groups: Groups,
-        outages: Outages,
-    ) -> None:
+    def __init__(self, context: Context, store: Store, heartbeat: Heartbeat, groups: Groups, outages: Outages) -> None:
         self._context = context
         self._store = store
         self._heartbeat = heartbeat
@@ -47,7 +37,7 @@ class PubSubDelivery:
         self._groups = SubscribedGroups(lambda: context.home.epoch.generation)
         self._guard = Guard(_WHAT, context.statistics.count)
         self._doubts = Doubts(context, store, self._guard)
-        self._subscriber = Subscriber(context, store, loops, heartbeat, outages, self)
+        self._subscriber = Subscriber(context, store, heartbeat, outages, self)
         self._adoptions: dict[tuple[str, str], Question] = {}
         """Memberships that another process began and that are not confirmed yet."""
         self.is_open = False

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from hybrid_layer import identity
 from hybrid_layer.clock import boottime
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.loops import LoopLocal, call_in
+from hybrid_layer.loops import call_in
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.outages import Outages
@@ -26,7 +26,6 @@ from hybrid_layer.remote.delivery.store import Kind, Store, Subscription
 from hybrid_layer.remote.delivery.terms import Term, Terms
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
-from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.supervision import Guard, keep_going, report, start_task
 from hybrid_layer.timers import Timer, call_later, time_limit
 
@@ -60,17 +59,10 @@ class Subscriber:
     """One per process and layer. What comes is for `audience`."""
 
     def __init__(
-        self,
-        context: Context,
-        store: Store,
-        loops: LoopLocal[LoopState],
-        heartbeat: Heartbeat,
-        outages: Outages,
-        audience: Audience,
+        self, context: Context, store: Store, heartbeat: Heartbeat, outages: Outages, audience: Audience
     ) -> None:
         self._context = context
         self._store = store
-        self._loops = loops
         self._heartbeat = heartbeat
         self._outages = outages
         self._audience = audience
@@ -172,7 +164,7 @@ class Subscriber:
         term.task = start_task(loop, self._run(term))
 
     async def _run(self, term: Term) -> None:
-        on_loop_end, end = self._loops.get().on_loop_end, lambda: self._abort(term)
+        on_loop_end, end = self._context.loops.get().on_loop_end, lambda: self._abort(term)
         on_loop_end.append(end)
         try:
             await keep_going(_WHAT, partial(self._listen_on, term), self._context.statistics.count)

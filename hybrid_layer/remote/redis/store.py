@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from hybrid_layer.clock import boottime, seconds
-from hybrid_layer.loops import LoopLocal
 from hybrid_layer.names import non_local, process_of
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.shards import Shard
@@ -24,7 +23,6 @@ from hybrid_layer.remote.redis.server.replies import is_number, is_scan, is_time
 from hybrid_layer.remote.redis.wire.entries import parse_note, published_entry
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.redis.wire.published import Published
-from hybrid_layer.remote.runtime.calls import LoopState
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _SCANNED_AT_ONCE = 1000
@@ -63,7 +61,7 @@ class _Told:
 class RedisStore:
     """Implements `hybrid_layer.remote.delivery.store.Store`."""
 
-    def __init__(self, context: Context, loops: LoopLocal[LoopState], hosts: Sequence[Host]) -> None:
+    def __init__(self, context: Context, hosts: Sequence[Host]) -> None:
         self._context = context
         self._hosts = hosts
         self._keys = [Keys(context.prefix, host.tag) for host in hosts]
@@ -71,8 +69,7 @@ class RedisStore:
         self._publishes = context.options.mode == "pubsub"
         """Processes are subscribed to what is for them and for their groups."""
         self._capacities = Capacities(context.policy)
-        count = context.statistics.count
-        self.connections = Connections(hosts, context.shards, loops, context.options.timeout, count)
+        self.connections = Connections(context, hosts)
         self.close = self.connections.close
         self.abort = self.connections.abort
 

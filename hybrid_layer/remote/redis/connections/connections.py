@@ -13,8 +13,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.loops import LoopLocal
-from hybrid_layer.remote.delivery.shards import Shard
+from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.connections.pipelined_connection import PipelinedConnection
 from hybrid_layer.remote.redis.hosts.host import Host, unavailable
@@ -29,7 +28,6 @@ from hybrid_layer.remote.redis.server.errors import (
 from hybrid_layer.remote.redis.server.replies import OddReply
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.calls import Calls, LoopState, Shape
-from hybrid_layer.supervision import Count
 from hybrid_layer.timers import sleep, time_limit
 
 _RETRY_PAUSE = 0.1
@@ -41,18 +39,11 @@ _FOR_AN_ANSWER = 0.1
 class Connections(Calls[Command]):
     """The sending connections of one process and layer."""
 
-    def __init__(
-        self,
-        hosts: Sequence[Host],
-        shards: Sequence[Shard],
-        loops: LoopLocal[LoopState],
-        timeout: float,
-        count: Count,
-    ) -> None:
-        super().__init__(loops, timeout)
+    def __init__(self, context: Context, hosts: Sequence[Host]) -> None:
+        super().__init__(context.loops, context.options.timeout)
         self.hosts = hosts
-        self._shards = shards
-        self._count = count
+        self._shards = context.shards
+        self._count = context.statistics.count
 
     async def _call(self, here: LoopState, shard: int, call: Command, deadline: float, shape: Shape | None) -> Any:
         host = self.hosts[shard]
