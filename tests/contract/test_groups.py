@@ -10,7 +10,7 @@ import pytest
 from channels.exceptions import ChannelFull
 
 from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.contract.tools import assert_silent, counted, receive, receive_numbers
 from tests.support.waiting import at_rest, outlive, until, wait_until
 
