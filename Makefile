@@ -73,11 +73,12 @@ bench-quick: build/core ## some of it, in a minute
 
 # The compiler is asked with the very flags of the build, into a folder of its own.
 .PHONY: lint
-lint: build/core ## check format, style, types, warnings of the C compiler, and the texts
+lint: build/core ## check format, style, types, the C code's complexity and warnings, and the texts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict hybrid_layer
 	$(BIN)/clang-format --dry-run --Werror $$(find hybrid_layer tests -name '*.[ch]')
+	$(BIN)/lizard --languages cpp --CCN 19 --warnings_only hybrid_layer
 	CFLAGS='$(CFLAGS) -Werror' $(BIN)/python setup.py --quiet build_ext --force \
 		--build-lib build/lint --build-temp build/lint
 	for text in *.rst $(wildcard docs/*.rst benchmarks/*.rst); do $(BIN)/docutils --strict "$$text" > /dev/null || exit 1; done

@@ -27,7 +27,7 @@ async def main() -> None:
 files = resources.files(hybrid_layer)
 assert Path(str(files)).is_relative_to(sys.prefix), f"{files} is not the installed package"
 assert metadata.version("hybrid_layer") == hybrid_layer.__version__
-for data in ("py.typed", "ipc/_core.pyi", "remote/scripts"):
+for data in ("py.typed", "ipc/_core.pyi", "remote/redis/scripts"):
     assert (files / data).is_file() or any((files / data).iterdir()), f"{data} is not installed"
 assert not list(Path(str(files)).rglob("*.c")), "C sources are installed"
 assert inbox.Inbox.__module__ == "hybrid_layer._inbox", "the inbox is the one in Python"

@@ -1,153 +1,132 @@
-"""What every channel layer here does before and after the bytes travel: names, messages, encoding, new names.
+"""The channel layer API, once for all classes: checks names, encodes messages, makes new names.
 
-A subclass says which transport serves a channel; the rest of the channel layer API is here, once.
+A subclass chooses the transport that carries a channel.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
-from re import Pattern
 from typing import Any, ClassVar
 
 import channels.exceptions
 from channels.layers import BaseChannelLayer
 
 from hybrid_layer import exceptions, identity
+from hybrid_layer.configuration import LayerOptions
+from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import check_channel, check_group, process_of
-from hybrid_layer.options import check_prefix, refuse_unknown
 from hybrid_layer.policy import Policy
-from hybrid_layer.serializers import Codec
+from hybrid_layer.serializers import Codec, to_group
 from hybrid_layer.statistics import warn
 from hybrid_layer.transport import Settings, Transport
 
-MIB = 1024 * 1024
 _MOST_READABLE = 8192
+
+
+class _Names:
+    """Names of one layer object in one process. Objects share none: each has its own policy and inbox."""
+
+    def __init__(self) -> None:
+        self.process = identity.random_id()
+        """``PROCESS`` in the names of its channels."""
+        self.readable: set[str] = set()
+        """Channels that passed the checks of `receive`, which skips them from then on."""
 
 
 class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no types
     """The channel layer API of Channels 4 over one or two transports.
 
-    Any number of event loops and threads may use one object at once, also in a forked child.
-
-    Every method that takes a name raises `InvalidName` for a wrong one.
+    Any number of event loops and threads may use one object at once, also in a forked child. Every method that takes a
+    name raises `InvalidName` if it breaks the rules for names.
     """
 
     extensions: ClassVar[list[str]] = ["groups", "flush"]
     ChannelFull = channels.exceptions.ChannelFull
     MessageTooLarge = exceptions.MessageTooLarge
 
-    _options: ClassVar[tuple[str, ...]] = (
-        "prefix",
-        "expiry",
-        "group_expiry",
-        "capacity",
-        "channel_capacity",
-        "max_message_size",
-        "serializer_format",
-        "symmetric_encryption_keys",
-    )
-    """Names of the options, for the nearest one to a wrong name."""
+    _transports: tuple[Transport, ...]
+    """Every half, set by the subclass."""
+    _group_transport: Transport
+    """The half that carries groups, set by the subclass."""
 
-    def __init__(
-        self,
-        *,
-        prefix: str | Callable[[], str],
-        expiry: float,
-        group_expiry: float,
-        capacity: int,
-        channel_capacity: Mapping[str | Pattern[str], int] | None,
-        max_message_size: int,
-        serializer_format: str,
-        symmetric_encryption_keys: list[str | bytes] | tuple[str | bytes, ...] | None,
-        unknown: Mapping[str, Any],
-    ) -> None:
-        refuse_unknown(unknown, self._options, type(self).__name__)
-        check_prefix(prefix() if callable(prefix) else prefix)
-        self._policy = Policy(
-            expiry=expiry, group_expiry=group_expiry, capacity=capacity, channel_capacity=channel_capacity
-        )
+    def __init__(self, options: LayerOptions) -> None:
         self._codec = Codec(
-            serializer_format=serializer_format,
-            symmetric_encryption_keys=symmetric_encryption_keys,
-            max_message_size=max_message_size,
+            serializer_format=options.serializer_format,
+            symmetric_encryption_keys=options.symmetric_encryption_keys,
+            max_message_size=options.max_message_size,
         )
-        self._settings = Settings(prefix=prefix, policy=self._policy)
-        self.expiry = expiry
-        self.group_expiry = group_expiry
-        self.capacity = capacity
-        self.channel_capacity = channel_capacity or {}
-        self._process_ids: dict[identity.Identity, str] = {}
+        self._settings = Settings(options.prefix, Policy(options))
+        self.expiry = options.expiry
+        self.group_expiry = options.group_expiry
+        self.capacity = options.capacity
+        self.channel_capacity = options.channel_capacity or {}
+        self._names: PerProcess[_Names] = PerProcess()
         self._counter = itertools.count(1)
-        self._readable: set[str] = set()
-        """Channels that were found right to receive on in the process `_readable_in`, so that it is not asked again."""
-        self._readable_in = identity.this_process()
 
     @property
     def prefix(self) -> str:
-        """That of the calling process."""
+        """The prefix of names, a str, as the calling process has it."""
         return self._settings.prefix
 
     def _transport_for(self, channel: str) -> Transport:
-        """The half that carries `channel`."""
-        raise NotImplementedError
-
-    def _transports(self) -> tuple[Transport, ...]:
-        """Every half; the one that carries groups comes last."""
-        raise NotImplementedError
+        """The half that carries `channel`: the only one, unless a subclass has a router."""
+        return self._group_transport
 
     # Channels
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Store `message` for one reader of `channel`.
 
-        Raises `ChannelFull` when there is no room, `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue`;
-        then nothing was stored.
+        Raises `ChannelFull` if there is no room, `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue`; then
+        nothing was stored. The halves add errors of their own, such as `SegmentBusy` and `RemoteUnavailable`.
         """
         channel = check_channel(channel)
         payload = self._codec.encode(message, channel)
         await self._transport_for(channel).send(channel, payload)
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        """Wait for the next message of `channel`. May be cancelled at any point without losing one.
+        """Wait for the next message of `channel`. A cancellation at any point loses no message.
 
-        A process-specific name is read only by the layer that made it; with another one's, `InvalidName` is raised.
+        Raises `InvalidName` for a process-specific channel of another process or layer object.
         """
-        is_known = self._readable_in.page[0] and type(channel) is str and channel in self._readable
-        if not is_known:
+        names = self._names.last if self._names.page[0] else None
+        if names is None or type(channel) is not str or channel not in names.readable:
             channel = check_channel(channel)
             self._note_readable(channel)
         transport = self._transport_for(channel)
         while True:
             payload = await transport.receive(channel)
             try:
-                return self._codec.decode(payload)
+                return self._codec.decode(payload, channel)
             except exceptions.Undecodable as error:
                 transport.count("undecodable")
                 warn(("undecodable", channel), f"Dropped a message on {channel} that cannot be read: {error}")
             except BaseException as error:  # a signal handler's
                 transport.count("undecodable")
                 cause = type(error).__name__
-                warn(("interrupted", channel), f"A message on {channel} is lost: {cause} came while it was decoded.")
+                warn(
+                    ("interrupted", channel),
+                    f"A message on {channel} is lost: {cause} was raised while it was decoded.",
+                )
                 raise
 
     def _note_readable(self, channel: str) -> None:
         """Raise `InvalidName` unless this process and layer object may receive on `channel`, a checked name."""
-        if "!" in channel and process_of(channel) != self._process_id():
+        names = self._names.get(_Names)
+        if "!" in channel and process_of(channel) != names.process:
             raise exceptions.InvalidName(
                 f"Cannot receive on {channel!r}: it belongs to another process or layer object; only the one whose "
                 f"new_channel() made the name reads it."
             )
-        if not self._readable_in.is_current() or len(self._readable) >= _MOST_READABLE:
-            self._readable = set()
-            self._readable_in = identity.this_process()
-        self._readable.add(channel)
+        if len(names.readable) >= _MOST_READABLE:
+            names.readable = set()
+        names.readable.add(channel)
 
     async def new_channel(self, prefix: str = "specific") -> str:
-        """A new name that only this process receives on: ``prefix.PROCESS!n``."""
+        """Return a new channel name, ``prefix.PROCESS!n``, on which only this process receives."""
         if not isinstance(prefix, str):
             raise exceptions.InvalidName(f"Invalid prefix {prefix!r} of a new channel: give a str.")
-        part = f"{str.__str__(prefix)}.{self._process_id()}!"
+        part = f"{str.__str__(prefix)}.{self._names.get(_Names).process}!"
         name = f"{part}{next(self._counter)}"
         check_channel(name)
         await self._transport_for(part).open_inbox(part)
@@ -156,52 +135,50 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     # Groups
 
     async def group_add(self, group: str, channel: str) -> None:
-        """Make `channel` a member of `group` for the next `group_expiry` seconds."""
+        """Make `channel` a member of `group` for the next `group_expiry` seconds.
+
+        Raises `GroupMemoryFull` if shared memory has no room for it, `RemoteUnavailable` if a server does not answer.
+        """
         group = check_group(group)
         channel = check_channel(channel)
-        await self._transports()[-1].group_add(group, channel)
+        await self._group_transport.group_add(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        """End the membership of `channel`. A channel that is no member is fine."""
+        """End the membership of `channel`, if it is a member."""
         group = check_group(group)
         channel = check_channel(channel)
-        await self._transports()[-1].group_discard(group, channel)
+        await self._group_transport.group_discard(group, channel)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        """Send `message` to every member. Never raises `ChannelFull`: members at capacity miss it, which is counted."""
+        """Send `message` to every member.
+
+        Never raises `ChannelFull`: a member at capacity misses the message, counted as ``full``. Raises
+        `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue` as `send` does.
+        """
         group = check_group(group)
-        payload = self._codec.encode(message, f"group {group}")
-        await self._transports()[-1].group_send(group, payload)
+        payload = self._codec.encode(message, to_group(group))
+        await self._group_transport.group_send(group, payload)
 
     # The rest
 
     async def flush(self) -> None:
-        """Forget every message and group of this prefix. Who waits in `receive` goes on waiting."""
-        for transport in self._transports():
+        """Delete every message and group of this prefix. Calls of `receive` keep waiting."""
+        for transport in self._transports:
             await transport.flush()
 
     async def close(self) -> None:
-        """Give back descriptors, tasks and connections of the running loop. The layer may be used again."""
-        for transport in self._transports():
+        """Close descriptors, tasks and connections of the running loop. The layer may be used again."""
+        for transport in self._transports:
             await transport.close()
 
     async def statistics(self) -> dict[str, int]:
-        """Messages sent and received, and dropped ones by reason."""
+        """Numbers of messages sent, received, and dropped, by reason: the keys of `hybrid_layer.statistics.KEYS`."""
         total: dict[str, int] = {}
-        for transport in self._transports():
+        for transport in self._transports:
             for key, value in (await transport.statistics()).items():
                 total[key] = total.get(key, 0) + value
         return total
 
     def get_capacity(self, channel: str) -> int:
         """The capacity of `channel`, in messages."""
-        return self._policy.capacity_for(channel)
-
-    def _process_id(self) -> str:
-        # A child of a fork must not read its parent's names. Nor does one layer object read another's: each has its own
-        # policy, buffers and inbox.
-        process = self._process_ids.get(identity.this_process())
-        if process is None:
-            # Atomic: of two threads that come here first, both get the same id.
-            process = self._process_ids.setdefault(identity.this_process(), identity.random_id())
-        return process
+        return self._settings.policy.capacity_for(channel)

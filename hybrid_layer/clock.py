@@ -1,8 +1,8 @@
-"""A machine's clock that only grows, whatever a test does to the `time` module, and what is known of the servers'.
+"""The machine's monotonic clock, which no test can freeze, and estimates of the servers' clocks.
 
-freezegun replaces `time.monotonic` wherever it finds that function as an attribute of a module, and a frozen clock
-here would drop messages that the C core and the servers, whose clocks go on, still hold. So the real clock is asked
-through an object that no such search finds. Every deadline in memory is on this clock; the C core reads the same one.
+freezegun replaces `time.monotonic` wherever that function is an attribute of a module. A frozen clock here would drop
+messages that the C core and the servers, whose clocks keep running, still hold. So the real clock is called through an
+object that freezegun does not find. All deadlines in memory, including those of the C core, are on this clock.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 monotonic: Callable[[], float]
-"""Seconds since some moment before this process began. The machine's processes share that moment."""
+"""Seconds since a moment before this process began, which is the same for all processes of the machine."""
 boottime: Callable[[], float]
-"""The same, and it goes on while the machine is suspended, as the servers' clocks do."""
+"""The same, but it keeps running while the machine is suspended, as the servers' clocks do."""
 
 if hasattr(time, "clock_gettime"):
     monotonic = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
@@ -25,26 +25,26 @@ else:  # Windows
 boottime = partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else monotonic
 
 _SET_FROM = 0.25
-"""Seconds by which two measurements must differ for the server's clock to have been set."""
+"""Seconds. If two measurements differ by more, the server's clock was set."""
 _DRIFT = 0.0005
-"""What two clocks may differ by for each second that they run: as much as NTP slews them."""
+"""Seconds by which two clocks may drift apart per second: NTP slews them by as much."""
 STAMPS_FOR = 10.0
-"""Seconds for which a measurement is good enough to stamp messages, at most."""
+"""Seconds after which a measurement is too old to stamp messages."""
 _GOOD_WITHIN = 0.1
-"""Seconds that a measurement for that may take: the clock is known no better."""
+"""Seconds. A measurement that took longer is too inexact to stamp messages."""
 
 
 def seconds(reply: Sequence[bytes]) -> float:
-    """What a server's clock shows, of the reply to a TIME command."""
+    """The time on a server's clock, in seconds, from the reply to a TIME command."""
     return int(reply[0]) + int(reply[1]) / 1e6
 
 
 class ServerClock:
-    """A server's clock, as its distance from `boottime`, which each answer with a time measures anew.
+    """A server's clock, as its distance from `boottime`. Each reply with a time measures the distance again.
 
-    The clock may be set: by NTP, by hand, or since another server takes the place of this one. Then what was stamped
-    before is still to be read by the old distance, and what was stamped since by the new one. The old one is kept for
-    `keep` seconds, the life of a message, so that neither is taken for expired; `on_set` is called.
+    The clock may be set: by NTP, by hand, or because another server takes the place of this one. Then stamps from
+    before have the old distance, later ones the new distance. The old distance is kept for `keep` seconds, the life of
+    a message, so that messages of either kind are not mistaken for expired. `on_set` is called.
 
     Any thread may use it.
     """
@@ -54,21 +54,21 @@ class ServerClock:
         self.on_set = on_set
         self._lock = threading.Lock()
         self._distance = math.inf
-        """Unknown as yet: then everything has expired, and is measured for."""
+        """Infinite while unknown: then everything counts as expired, and the clock has to be measured."""
         self._low = self._high = math.inf
-        """The distance is between these."""
+        """Bounds of the distance."""
         self._asked = -math.inf
-        """When the last measurement that counted was begun."""
+        """When the last measurement that was used began."""
         self._old: list[tuple[float, float]] = []
-        """Distances from before the clock was set, and until when they count."""
+        """Distances from before the clock was set, each with the time until which it counts."""
         self._known_since = self._set_at = 0.0
-        """By the server's clock: since when it has been seen to go evenly, and when it was last found set, or 0."""
+        """On the server's clock: since when it is known to run evenly, and when it was last found set, or 0."""
         self._stamps_until = -math.inf
         self._suspended = boottime() - monotonic()
-        """Seconds that this machine had been suspended when that was looked at last."""
+        """Seconds for which this machine had been suspended, at the last check."""
 
     def measured(self, shown: float, asked: float) -> None:
-        """The server's clock showed `shown` between `asked`, of `boottime`, and now."""
+        """Note that the server's clock showed `shown` seconds at some time between `asked`, on `boottime`, and now."""
         self._look_at_suspension()
         now = boottime()
         low, high = shown - now, shown - asked
@@ -84,16 +84,16 @@ class ServerClock:
                 self._old = [*self._still(now), (self._distance, now + self.keep)]
                 self._known_since = self._set_at = shown
             elif high - low > self._high - self._low + slack:
-                return  # it is known better
+                return  # the last one is more exact
             self._asked, self._low, self._high, self._distance = asked, low, high, (low + high) / 2
         if was_set:
             self.on_set()
 
     def left(self, stamp_ms: int) -> float:
-        """Seconds until the clock shows `stamp_ms`. 0 or less: it is over by all that is known.
+        """Seconds until the server's clock shows `stamp_ms`. 0 or less: expired by every distance that is known.
 
-        Where the clock was set lately, `stamp_ms` may be of before or since. If it is over by one, it is of the other:
-        what is older than that can be said to be expired. If it is over by none, it ends at the earliest.
+        If the clock was set lately, the stamp may be from before or after that. If it has expired by one distance, the
+        other one counts. If it has expired by none, the earliest end counts.
         """
         ahead = stamp_ms / 1000 - boottime()
         if not self._old:
@@ -109,16 +109,18 @@ class ServerClock:
     def _still(self, now: float) -> list[tuple[float, float]]:
         return [(distance, until) for distance, until in self._old if until > now]
 
-    def for_scripts(self) -> str:
-        """What is known of the clock, as ``scripts/include/clock.lua`` needs it."""
+    def judgement(self) -> tuple[float, float, float] | None:
+        """By the server's clock, in ms: since when it is known to go evenly, when it was last found set or 0, and what
+        it shows. None: nothing is known.
+        """
         if self._distance == math.inf:
-            return ""
+            return None
         self._look_at_suspension()
         shows = boottime() + self._distance
-        return f"{self._known_since * 1000:.0f}|{self._set_at * 1000:.0f}|{shows * 1000:.0f}"
+        return self._known_since * 1000, self._set_at * 1000, shows * 1000
 
     def _look_at_suspension(self) -> None:
-        """Who was suspended cannot say what others failed to do meanwhile, and failed to do his own part."""
+        """After a suspension this process cannot say what others did not do meanwhile, nor did it do its own part."""
         suspended = boottime() - monotonic()
         if suspended < self._suspended + _SET_FROM:
             return
@@ -128,16 +130,16 @@ class ServerClock:
             self.on_set()
 
     def may_stamp(self, asked: float) -> None:
-        """The server has been asked for time and epoch, at `asked`: for a while `stamp` need not ask again."""
+        """Note that the server was asked for time and epoch, at `asked` on `boottime`: `stamp` works for a while."""
         now = boottime()
         if now - asked <= _GOOD_WITHIN:
-            self._stamps_until = now + min(STAMPS_FOR, self.keep)  # as others keep the distance that it is from
+            self._stamps_until = now + min(STAMPS_FOR, self.keep)  # no longer than others keep the distance
 
     def stamp(self, life_ms: int) -> int | None:
-        """What the server's clock shows after another `life_ms`, never too early. None: ask the server."""
+        """The time on the server's clock in `life_ms`, in milliseconds, never too early. None: ask the server first."""
         now = boottime()
         return int((now + self._high) * 1000) + life_ms if now < self._stamps_until else None
 
     def doubt(self) -> None:
-        """It may be another server's by now."""
+        """Stamp no more before the next measurement: it may be another server's clock by now."""
         self._stamps_until = -math.inf

@@ -1,8 +1,7 @@
-"""Keeps passwords and keys out of texts, and out of what error pages show of our frames.
+"""Keeps passwords and keys out of error texts, and out of tracebacks.
 
-Django's error page prints the local variables of each frame of a traceback, and so do other tools. Options hold
-passwords in many places, also in wrong ones. So while they are read, what goes wrong is raised anew from a frame that
-has none of them.
+Django's error page and other tools print the local variables of each frame of a traceback. Options hold passwords in
+many places, including wrong ones. So an error met while they are read is raised again from a frame without them.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ Constructor = TypeVar("Constructor", bound=Callable[..., None])
 
 
 def described(value: object) -> str:
-    """A value that may hold a secret, for an error: itself if it cannot, else its type."""
+    """A value that may be secret, for an error text: the value if it holds no password, else its type."""
     return shown(value) if _is_harmless(value) else f"<{type(value).__name__}>"
 
 
 def described_names(value: object) -> str:
-    """The same for what should be a name, or some names: itself unless something looks like a URI, or is bytes."""
+    """As `described`, for one or several names: the value unless part of it is bytes or looks like a URI."""
     names = list(value) if isinstance(value, (list, tuple, set, dict)) else [value]
     text = shown(value)
     may_hide = "@" in text or "://" in text or len(text) >= MOST_SHOWN
@@ -32,7 +31,7 @@ def described_names(value: object) -> str:
 
 
 def _is_harmless(value: object, depth: int = 3) -> bool:
-    """Whether no password is in it: nothing but numbers, and texts that are too short for one."""
+    """Whether it holds no password: nothing but numbers, and texts too short for one."""
     if type(value) in (list, tuple, set) and depth:
         return all(_is_harmless(each, depth - 1) for each in cast(Iterable[object], value))
     if type(value) is dict and depth:
@@ -41,12 +40,12 @@ def _is_harmless(value: object, depth: int = 3) -> bool:
 
 
 def discreet(initialize: Constructor) -> Constructor:
-    """Decorates a constructor: the traceback of what it raises ends here, and shows none of its arguments."""
+    """Decorate a constructor: the traceback of its errors ends here, and shows no arguments."""
 
     @functools.wraps(initialize)
     def initialized(*args: Any, **options: Any) -> None:
         given = _Hidden(functools.partial(initialize, *args, **options))
-        del args, options  # this frame is the one that is shown
+        del args, options  # the traceback shows this frame
         error = given.run()
         if error is not None:
             raise error
@@ -55,13 +54,13 @@ def discreet(initialize: Constructor) -> Constructor:
 
 
 class _Hidden:
-    """A step whose arguments repr() does not show."""
+    """A step whose repr shows no arguments."""
 
     def __init__(self, step: Callable[[], None]) -> None:
         self._step = step
 
     def run(self) -> Exception | None:
-        """Do it. The error is one without frames; of an unexpected one they are told as text."""
+        """Run the step. Return its error without frames; an unexpected error gets them as a note, in text."""
         try:
             self._step()
         except Exception as error:  # noqa: BLE001  # it is raised again
@@ -72,7 +71,7 @@ class _Hidden:
 
 
 def without_frames(error: Exception) -> Exception:
-    """`error`, and what led to it, without the frames in which they were raised; and without what is not to be told."""
+    """`error`, with its causes, without their frames and without contexts that are suppressed."""
     at: BaseException | None = error
     while at is not None and at.__traceback__ is not None:
         at.__traceback__ = None

@@ -1,7 +1,7 @@
-"""Every error that the layers raise on purpose: few, named for what happened.
+"""The errors that the layers raise.
 
-All derive from :class:`HybridLayerError`, and from the built-in (or Django) class that a caller would expect for the
-same mistake. The text of each names the culprit and the remedy.
+All derive from :class:`HybridLayerError`, and from the built-in or Django class that a caller would expect for the same
+mistake. Each text names the cause and the remedy.
 """
 
 from channels.exceptions import ChannelFull
@@ -54,17 +54,17 @@ class RemoteUnavailable(HybridLayerError, ConnectionError):
 
 
 class SegmentBusy(HybridLayerError):
-    """The lock of the shared segment could not be had in time."""
+    """The lock of the shared segment could not be acquired in time: its holder makes no progress."""
 
 
 class SegmentDamaged(HybridLayerError):
-    """The shared segment is not one that this version can use."""
+    """The shared segment held inconsistent data and is being repaired. The message may be lost."""
 
 
 class SegmentUnavailable(ConfigurationError, OSError):
-    """The system refuses what the shared segment needs: a descriptor, a record lock, address space, room for a file.
+    """The system refused what the shared segment needs: a descriptor, a record lock, address space, room for a file.
 
-    What it said is the ``__cause__``, an `OSError`, if there was one call that it refused.
+    If one system call was refused, its `OSError` is the ``__cause__``.
     """
 
 
@@ -73,7 +73,7 @@ class GroupMemoryFull(HybridLayerError):
 
 
 class TooManyProcesses(HybridLayerError):
-    """The shared segment has no place left for another process."""
+    """The shared segment has no room for another process: 1,024 use it."""
 
 
 class Undecodable(HybridLayerError):

@@ -1,11 +1,11 @@
-"""Which process this is, and random ids for names.
+"""Which process this is, state that belongs to one process, and random ids for names.
 
-What belongs to one process must not be used by a forked child, or parent and child would read each other's messages.
-Whoever keeps such state keeps the `Identity` of its process beside it, and asks that before each use: state that was
-inherited over a fork is not even to be locked.
+A forked child must not use what belongs to its parent, or both would read each other's messages. Not even the locks of
+inherited state may be used. So such state is held by a `PerProcess`, or checks the `Identity` of its process before
+each use.
 
-Some servers fork in C (uWSGI), and then no hook of Python runs. So an identity is a page of memory that the kernel
-wipes in a child: to read it costs as much as to compare two objects. Where no kernel does that, the pid is asked.
+Some servers fork in C (uWSGI), so that none of Python's hooks runs. Hence an identity is a page of memory that the
+kernel wipes in a child; to read it costs as much as to compare two objects. Other systems compare pids.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
+
+T = TypeVar("T")
 
 _WIPE_ON_FORK = 18  # MADV_WIPEONFORK of Linux >= 4.14
 
@@ -49,34 +51,77 @@ def _page() -> _Page:
 
 
 class Identity:
-    """A process. Compared by object identity only."""
+    """One process. Compare by object identity only."""
 
-    __slots__ = ("page",)
+    __slots__ = ("lock", "page")
 
     def __init__(self) -> None:
         self.page = _page()
-        """``page[0]`` is 1 in this process, and 0 in its children. For those that ask for each message."""
+        """``page[0]`` is 1 in this process, and 0 in its children. For checks that are made for each message."""
+        self.lock = threading.RLock()
+        """Held while something is made once for this process. Reentrant, since making may call users' code."""
 
     def is_current(self) -> bool:
-        """Whether this is the process that runs, not a parent of it."""
+        """Whether the caller runs in this process, not in a child of it."""
         return self.page[0] == 1
 
 
 _own = Identity()
 _in_child: list[Callable[[], None]] = []
 _renewing: dict[int, threading.RLock] = {}
-"""By pid: a lock that another thread holds at a fork is its parent's."""
+"""Locks by pid, since another thread of the parent may have held the parent's lock at the fork."""
 
 
 def this_process() -> Identity:
-    """The identity of the process that runs. The first call in a forked child does what a child has to do."""
+    """The identity of the calling process. The first call in a forked child runs the functions given to `in_child`."""
     if not _own.page[0]:
         _renew()
     return _own
 
 
+_PAGE_OF_NONE: _Page = b"\x00"
+_inherited: list[object] = []
+"""Values of parents, kept alive in their children: destroying one could touch what the parent still uses."""
+
+
+class PerProcess(Generic[T]):
+    """Holds one `T` per process, made at first use. A forked child makes its own. Any thread may use it."""
+
+    __slots__ = ("last", "page")
+
+    def __init__(self) -> None:
+        self.page = _PAGE_OF_NONE
+        """``page[0]`` is 1 if `last` is of this process. For checks that are made for each message, without a call."""
+        self.last: T | None = None
+        """The value made last, by this process or by a parent. A child must use no lock of its parent's value."""
+
+    def peek(self) -> T | None:
+        """The value of this process, or None before the first `get`."""
+        return self.last if self.page[0] else None
+
+    def get(self, make: Callable[[], T]) -> T:
+        """The value of this process, made by `make()` if there is none yet. Raises what `make` raises."""
+        value = self.peek()
+        if value is None:
+            here = this_process()
+            with here.lock:
+                value = self.peek()
+                if value is None:
+                    value = make()
+                    if self.last is not None:
+                        _inherited.append(self.last)
+                    self.last = value
+                    self.page = here.page  # last: from here on other threads find the value
+        return value
+
+    def clear(self) -> None:
+        """Drop the value: the next `get` makes another one."""
+        self.page = _PAGE_OF_NONE
+        self.last = None
+
+
 def in_child(renew: Callable[[], None]) -> None:
-    """Call `renew` in each forked child, in the fork or when that is noticed: before anything here is used.
+    """Have each forked child call `renew`, at the fork or when it notices the fork, before it uses anything here.
 
     For locks, which another thread may have held at the fork, and for what is shared with the parent.
     """
@@ -93,7 +138,7 @@ def _renew() -> None:
 
 
 def random_id() -> str:
-    """10 characters out of ``A-Z2-7``: 50 random bits, legal in channel names."""
+    """10 random characters of ``A-Z2-7``: 50 bits, legal in channel names."""
     # 10 bytes are 16 base32 characters without padding; 10 of them are kept to leave room in a name of 99 characters.
     return base64.b32encode(os.urandom(10)).decode("ascii")[:10]
 

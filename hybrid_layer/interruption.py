@@ -1,7 +1,7 @@
-"""Tells what foreign code raises into ours from what the called code raises itself.
+"""Tells exceptions of signal handlers from those of the code that was called.
 
-A signal handler may raise at any moment, such as Celery's for a soft time limit. Whoever catches all that a serializer
-may raise must let that through.
+A signal handler may raise at any moment, as Celery's does for a soft time limit. Code that catches every exception of a
+serializer must not catch that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def is_foreign(error: Exception) -> bool:
-    """Whether `error` came from a signal handler, or from want of memory, and not from what was being done."""
+    """Whether a signal handler or a lack of memory raised `error`, and not the code that was running."""
     if isinstance(error, MemoryError):
         return True
     handlers = set(_codes_of_handlers())

@@ -1,9 +1,8 @@
-"""State that belongs to one event loop, and the moment when that loop ends.
+"""State that belongs to one event loop, and is ended with that loop.
 
-asyncio has no hook for the end of a loop. What it does have: `loop.shutdown_asyncgens()`, which `asyncio.run`,
-`asgiref.async_to_sync` and every server call before they close a loop, closes the asynchronous generators that were
-started in it. So we start one and wait in it. A loop that is closed without that call is found when the next one shows
-up.
+asyncio has no hook for the end of a loop. But `asyncio.run`, `asgiref.async_to_sync` and every server call
+`loop.shutdown_asyncgens()` before they close a loop, which closes the asynchronous generators that were started in it.
+So we start one and wait in it. A loop that was closed without that call is noticed when state for another loop is made.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ T = TypeVar("T")
 
 
 def running() -> asyncio.AbstractEventLoop | None:
-    """The loop that runs in this thread, or None."""
+    """The event loop that runs in this thread, or None."""
     return asyncio._get_running_loop()
 
 
 def call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
-    """Have `loop` call `callback` soon, from any thread. False if the loop is closed."""
+    """Have `loop` call `callback` soon. May be called from any thread. False if the loop is closed."""
     try:
         if loop is running():
             loop.call_soon(callback)
@@ -34,15 +33,15 @@ def call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> 
 
 
 def leave_pending(task: asyncio.Task[Any]) -> None:
-    """Have asyncio not complain of `task` when it is destroyed: its loop has gone, so it can only stay pending."""
+    """Keep asyncio from warning when `task` is destroyed: its loop is gone, so the task stays pending for ever."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # there is no public way
 
 
 class LoopLocal(Generic[T]):
-    """One `T` per running event loop, made at first use and given to `end` once when its loop ends.
+    """One `T` per event loop, made at first use. `end` is called with it once, when its loop ends.
 
-    `end` runs in the ending loop while that is still usable, or later, in any thread, when the loop was closed without
-    notice; `loop.is_closed()` tells which. It must not block.
+    `end` runs in the ending loop while that is still usable. If the loop was closed without notice, `end` runs later,
+    in any thread; `loop.is_closed()` tells which. It must not block.
     """
 
     def __init__(self, make: Callable[[asyncio.AbstractEventLoop], T], end: Callable[[T], None]) -> None:
@@ -52,26 +51,26 @@ class LoopLocal(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self, loop: asyncio.AbstractEventLoop | None = None) -> T:
-        """The running loop's state; `loop` is that loop, if the caller has asked already.
+        """The state of the running loop, which callers that know it pass as `loop`.
 
-        Raises `RuntimeError` when no loop is running.
+        Raises `RuntimeError` if no loop is running.
         """
         loop = loop or asyncio.get_running_loop()
         entry = self._states.get(loop)
         return entry[0] if entry is not None else self._open(loop)
 
     def peek(self, loop: asyncio.AbstractEventLoop) -> T | None:
-        """The state of `loop`, if it has one."""
+        """The state of `loop`, or None."""
         entry = self._states.get(loop)
         return entry[0] if entry is not None else None
 
     def all(self) -> list[T]:
-        """The states of all loops that have one, of any thread."""
-        # list() copies in one step. A lock would be one that a forked child, who asks too, may have inherited locked.
+        """The states of all loops, of any thread."""
+        # list() copies in one step. A forked child calls this, too, and may have inherited a lock in its locked state.
         return [state for state, _ in list(self._states.values())]
 
     def drop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End the state of `loop` now, as if the loop had ended. Does nothing when it has none."""
+        """End the state of `loop` now, as if the loop had ended. Does nothing if there is none."""
         with self._lock:
             entry = self._states.get(loop)
         if entry is not None:
@@ -84,7 +83,7 @@ class LoopLocal(Generic[T]):
         state = self._make(loop)
         sentinel = self._until_end(loop, state)
         with self._lock:
-            # The generator is kept: collected, it would be closed, and the state with it.
+            # Kept, since the garbage collector would close the generator, and the state with it.
             self._states[loop] = (state, sentinel)
         try:
             sentinel.__anext__().send(None)  # runs up to its yield without suspending, and registers with the loop

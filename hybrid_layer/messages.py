@@ -1,11 +1,11 @@
 """What a message may hold, and its copy in base types.
 
 A message is a dict with str keys. Its values are bytes, str, int of signed 64 bits, float, list, dict, bool and None,
-nested at most MAX_DEPTH deep. Subclasses of these, tuples, bytearrays and memoryviews may be sent too, and arrive as
+nested at most MAX_DEPTH deep. Subclasses of these, tuples, bytearrays and memoryviews may be sent, too, and arrive as
 the base types.
 
-The check is on the path of every message, so it only finds out *whether* something is wrong; what and where is found by
-a second walk, which only a wrong message pays for.
+Every message is checked, so the check only finds out *whether* something is wrong. For a wrong message, a second walk
+finds what and where.
 """
 
 import json
@@ -28,10 +28,10 @@ _ALLOWED = "use str, bytes, int, float, bool, None, list or dict"
 
 
 def check(message: dict[str, Any]) -> bool:
-    """Raise InvalidMessageType or InvalidMessageValue, naming the key path, unless ``message`` may be sent.
+    """Raise `InvalidMessageType` or `InvalidMessageValue`, with the key path, unless `message` may be sent.
 
-    True when it consists of exact base types only, so that any serializer may take it as it is; False when `plain` must
-    make a copy of it first.
+    Returns True if it consists of base types only, so that any serializer takes it as it is. False: `plain` has to copy
+    it first.
     """
     try:
         if type(message) is dict:
@@ -48,21 +48,21 @@ def check(message: dict[str, Any]) -> bool:
 
 
 def plain(message: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a checked message, in base types through and through. Shares nothing that can be changed."""
+    """A copy of a checked message, in base types only. It shares nothing mutable with the original."""
     copy: dict[str, Any] = _plain(message)
     return copy
 
 
 class _Wrong(Exception):
-    """Something in the message is wrong. Says nothing more, because the walk that raises it keeps no path."""
+    """Something in the message is wrong. It says no more, since the check keeps no path."""
 
 
 def _check_dict(container: dict[str, Any], depth: int) -> bool:
-    """Are keys and values of exact base types? _Wrong if some may not be sent. ``depth``: levels allowed from here."""
+    """Whether keys and values are of base types. Raises `_Wrong`. `depth` is the number of levels allowed from here."""
     if not depth:
         raise _Wrong
     exact = True
-    # items(), also of subclasses that override it (as MultiValueDict does), because it is what the copy is made from.
+    # items(), even if a subclass overrides it (as MultiValueDict does), since the copy is made from it.
     for key, value in container.items():
         if type(key) is not str:
             if not issubclass(type(key), str):
@@ -89,7 +89,7 @@ def _check_subclass(container: dict[str, Any], depth: int) -> None:
 
 
 def _is_one_of_several(container: dict[Any, Any], key: Any, value: Any) -> bool:
-    """Whether a dict for several values under a key (MultiValueDict, MultiDict) says `value` and hides the rest."""
+    """Whether a dict with several values for a key (MultiValueDict, MultiDict) shows `value` and hides the others."""
     held: Any = dict.get(container, key)
     return held is not value and issubclass(type(held), list) and any(each is value for each in list.__iter__(held))
 
@@ -112,7 +112,7 @@ def _check_list(container: list[Any] | tuple[Any, ...], depth: int) -> bool:
 
 
 def _check_other(value: Any, depth: int) -> bool:
-    """The same for one value that is a container, of a subclass, or wrong."""
+    """As `_check_dict`, for a value that is a container, of a subclass, or wrong."""
     kind = type(value)
     if kind is dict:
         return _check_dict(value, depth - 1)
@@ -156,7 +156,7 @@ def _plain_list(value: list[Any] | tuple[Any, ...]) -> list[Any]:
 
 
 def _plain_bytes(value: bytes | bytearray) -> bytes:
-    # Through the buffer: a subclass may say otherwise in __bytes__, which bytes() would ask.
+    # Through the buffer, since bytes() would call a subclass's __bytes__.
     return value if type(value) is bytes else memoryview(value).tobytes()
 
 
@@ -164,8 +164,8 @@ def _itself(value: Any) -> Any:
     return value
 
 
-# The base classes' own methods, because a subclass may override them (an enum's str() is not its value). They return
-# values of the exact type as they are. Searched in this order, so bool stands before int.
+# The methods of the base classes, since a subclass may override them (an enum's str() is not its value). They return
+# values of the exact type as they are. Searched in this order, so bool comes before int.
 _CONVERT: dict[type, Callable[[Any], Any]] = {
     str: str.__str__,
     bool: _itself,
@@ -189,7 +189,7 @@ def _explain(message: dict[str, Any]) -> HybridLayerError:
 
 
 def _fault(value: Any, path: str, depth: int) -> HybridLayerError | None:
-    """The first thing wrong in ``value``, which stands at ``path``, by the same rules as the check."""
+    """The error for the first wrong thing in `value`, which is at `path`, by the same rules as the check."""
     kind = type(value)
     if issubclass(kind, (dict, list, tuple)):
         if not depth:
@@ -203,7 +203,7 @@ def _fault(value: Any, path: str, depth: int) -> HybridLayerError | None:
         if INT_MIN <= int.__int__(value) <= INT_MAX:
             return None
         number = f"an int of {value.bit_length()} bits" if value.bit_length() > 128 else int.__repr__(value)
-        return InvalidMessageValue(f"{_short(path)}: {number} does not fit into 64 bits with a sign; send it as a str.")
+        return InvalidMessageValue(f"{_short(path)}: {number} does not fit into 64 bits (signed); send it as a str.")
     if issubclass(kind, (Promise, LazyObject)):
         return InvalidMessageType(
             f"{_short(path)}: lazy objects ({_type_name(value)}) are not allowed; send what they stand for, such "

@@ -1,7 +1,7 @@
-"""What a channel or group may be called, and what the parts of a process-specific name mean.
+"""Rules for names of channels and groups, and the parts of a process-specific name.
 
-A process-specific channel is called ``prefix.PROCESS!local``: the part up to and including ``!`` is its *non-local*
-part, which tells whose channel it is and is what capacity is counted on.
+A process-specific channel is called ``prefix.PROCESS!local``. The part up to and including ``!`` is its *non-local*
+part: it identifies the process, and capacity is counted for it.
 """
 
 import re
@@ -11,28 +11,29 @@ from hybrid_layer.exceptions import InvalidName
 
 MAX_LENGTH = 99
 
-# Full matches, never ``$``, which lets a final newline pass; spelled out, since ``\d`` and ``\w`` take other scripts.
+# Used with fullmatch, as ``$`` matches before a final newline. Spelled out, as ``\d`` and ``\w`` match other scripts.
 _CHANNEL = re.compile(r"[A-Za-z0-9_.\-]+(?:![A-Za-z0-9_.\-]*)?")
 _GROUP = re.compile(r"[A-Za-z0-9_.\-]+")
 _OUTSIDE = re.compile(r"[^A-Za-z0-9_.\-!]")
 
 
 def check_channel(name: str) -> str:
-    """Raise InvalidName unless a channel may have this name. Returns it as a plain str."""
+    """Return `name` as a plain str. Raise `InvalidName` unless a channel may have it."""
     if not isinstance(name, str) or not _is_channel(name):
         raise InvalidName(_complaint("channel", name))
-    # A subclass may say otherwise when it is formatted: an enum's str() is not its value.
+    # A subclass may be formatted as something else: an enum's str() is not its value.
     return name if type(name) is str else str.__str__(name)
 
 
 def check_group(name: str) -> str:
-    """Raise InvalidName unless a group may have this name. Returns it as a plain str."""
+    """Return `name` as a plain str. Raise `InvalidName` unless a group may have it."""
     if not isinstance(name, str) or not _is_group(name):
         raise InvalidName(_complaint("group", name))
     return name if type(name) is str else str.__str__(name)
 
 
 def is_process_specific(name: str) -> bool:
+    """Whether `name` is that of a process-specific channel."""
     return "!" in name
 
 
@@ -44,18 +45,18 @@ def non_local(name: str) -> str:
 
 
 def local(name: str) -> str:
-    """What follows the ``!``: which of its process's channels this is; empty for a normal channel."""
+    """The part after ``!``: which of its process's channels this is. Empty for a normal channel."""
     return name.partition("!")[2]
 
 
 @lru_cache(maxsize=8192)
 def process_of(name: str) -> str:
-    """``PROCESS`` of ``prefix.PROCESS!local``; without a dot, all that stands before the ``!``."""
+    """``PROCESS`` of ``prefix.PROCESS!local``. Without a dot, everything before the ``!``."""
     return name.partition("!")[0].rpartition(".")[2]
 
 
-# A process uses the same few thousand names again and again. Bounded, because clients may choose group names; only the
-# verdict is cached, so that a hit costs less than the match.
+# A process uses the same few thousand names again and again. Bounded, since clients may choose group names. Only the
+# result is cached, so that a hit costs less than a match.
 @lru_cache(maxsize=8192)
 def _is_channel(name: str) -> bool:
     return len(name) <= MAX_LENGTH and _CHANNEL.fullmatch(name) is not None
@@ -89,5 +90,5 @@ def _what_is_wrong(kind: str, name: object) -> str:
     if kind == "group":
         return 'only the names of process-specific channels have a "!"'
     if name.startswith("!"):
-        return 'something must stand before the "!"'
+        return 'there must be a name before the "!"'
     return 'it has more than one "!"'

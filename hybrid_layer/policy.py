@@ -1,59 +1,51 @@
 """How long messages and memberships live, and how many unread messages a channel holds.
 
-One Policy is shared by both halves of a layer, so that a channel's capacity never depends on the side it travels on.
-It knows nothing of storage: it answers, others act.
+Both halves of a layer share one policy, so that a channel's capacity does not depend on how it travels.
 """
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 
+from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.names import non_local
-from hybrid_layer.options import compiled_pattern, positive_int, positive_number, shown
+from hybrid_layer.options import compiled_pattern, positive_int, shown
 
 
 class Policy:
-    """``expiry`` and ``group_expiry`` in seconds; ``capacity`` in messages, with exceptions per channel pattern.
+    """`expiry` and `group_expiry` in seconds, `capacity` in messages, and capacities by channel pattern.
 
-    ``channel_capacity`` maps a glob, which must match a whole name, or a compiled regular expression, which must match
-    from the start, to a capacity. The first match in the dict's order counts. A process-specific channel matches by its
-    full name or by its non-local part.
+    `channel_capacity` maps a glob, which has to match the whole name, or a compiled regular expression, which has to
+    match from the start, to a capacity. The first match in the order of the dict counts. A process-specific channel
+    matches by its full name or by its non-local part. Raises `ConfigurationError` if it is no such dict.
     """
 
-    def __init__(
-        self,
-        *,
-        expiry: float | int = 60,
-        group_expiry: float | int = 86400,
-        capacity: int = 100,
-        channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
-    ) -> None:
-        self.expiry = positive_number("expiry", expiry)
-        self.group_expiry = positive_number("group_expiry", group_expiry)
-        self.capacity = positive_int("capacity", capacity)
-        if channel_capacity is None:
-            channel_capacity = {}
+    def __init__(self, options: LayerOptions) -> None:
+        self.expiry = options.expiry
+        self.group_expiry = options.group_expiry
+        self.capacity = options.capacity
+        channel_capacity = {} if options.channel_capacity is None else options.channel_capacity
         if not isinstance(channel_capacity, Mapping):
             raise ConfigurationError(
                 "channel_capacity must be a dict of patterns and capacities, such as {'http.request': 200}, not "
                 f"{shown(channel_capacity)}."
             )
-        # A copy, because the patterns below are compiled once: later changes to the dict would only seem to count.
+        # A copy, since the patterns are compiled once, and later changes to the dict have no effect.
         self.channel_capacity = dict(channel_capacity)
         self._patterns = [
             (compiled_pattern("channel_capacity", pattern), positive_int(f"channel_capacity[{shown(pattern)}]", limit))
             for pattern, limit in channel_capacity.items()
         ]
-        # Per object and bounded: names of process-specific channels never repeat once their consumers are gone.
+        # Bounded, since names of process-specific channels do not come again.
         self._cached_capacity_for = lru_cache(maxsize=4096)(self._first_match)
 
     @property
     def uniform(self) -> bool:
-        """Do all channels have the same capacity?"""
+        """Whether all channels have the same capacity."""
         return not self._patterns
 
     def capacity_for(self, channel: str) -> int:
+        """The capacity of `channel`, in messages."""
         if not self._patterns:
             return self.capacity
         return self._cached_capacity_for(channel)

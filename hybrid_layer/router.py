@@ -1,8 +1,8 @@
-"""Which half carries a channel: the machine's or the servers'.
+"""Which half carries a channel: the local or the remote one.
 
-The rule is by name alone, so every process comes to the same answer without asking anybody: a name with ``!`` belongs
-to one process, which may be on any machine, and goes to the servers; a name without is read by whoever works on this
-machine, and stays. `routes` overrules that for normal channels.
+The name alone decides, so all processes come to the same answer without asking each other. A name with ``!`` belongs to
+one process, which may be on any machine: it travels over the servers. Other names stay on the machine, unless `routes`
+says otherwise.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Route(Enum):
 
 
 _NEGATION = re.compile(r"\(\?<?!|\[!")
-"""Where an exclamation mark is not one: ``(?!``, ``(?<!`` and, in a glob, ``[!``."""
+"""Where an exclamation mark negates: ``(?!``, ``(?<!`` and, in a glob, ``[!``."""
 
 
 class Router:
-    """`routes` maps patterns of normal channels (globs, or compiled expressions) to ``"local"`` or ``"remote"``.
+    """`routes` maps patterns of normal channels (globs, or compiled regular expressions) to "local" or "remote".
 
-    The first match in the order of the dict wins. Raises `ConfigurationError` for anything else.
+    The first match in the order of the dict counts. Raises `ConfigurationError` for anything else.
     """
 
     def __init__(self, routes: Mapping[str | Pattern[str], str] | None) -> None:

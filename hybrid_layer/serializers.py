@@ -1,7 +1,6 @@
-"""Messages to bytes and back: MessagePack, JSON, or a serializer of the user's, and encryption around them.
+"""Messages to bytes and back: MessagePack, JSON, or a user's serializer, and encryption.
 
-The Codec is what the layer classes use. Every receiver gets a message of its own, so no two of them, and not the sender
-either, ever share what can be changed.
+The layer classes use `Codec`. Every receiver gets a message of its own, so receivers and senders share nothing mutable.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from hybrid_layer import messages
 from hybrid_layer.envelope import enclosed, opened
 from hybrid_layer.exceptions import ConfigurationError, InvalidMessageValue, MessageTooLarge, Undecodable
 from hybrid_layer.interruption import is_foreign
-from hybrid_layer.options import did_you_mean, positive_int, shown
+from hybrid_layer.options import did_you_mean, shown
 
 
 class Serializer(Protocol):
-    """What `register_serializer` takes.
+    """An object for `register_serializer`.
 
-    ``dumps`` gets a checked message that consists of base types only, and must not keep or change it. ``loads`` may
-    raise any exception for bytes that it cannot read.
+    `dumps` gets a checked message of base types only, and must not keep or change it. `loads` may raise any exception
+    for bytes that it cannot read.
     """
 
     def dumps(self, message: dict[str, Any], /) -> bytes: ...
@@ -34,7 +33,7 @@ class Serializer(Protocol):
 
 
 class MsgpackSerializer:
-    """MessagePack, with str and bytes told apart. Its limits on sizes follow the length of the payload."""
+    """MessagePack, which distinguishes str and bytes. Its size limits follow the length of the payload."""
 
     def dumps(self, message: dict[str, Any], /) -> bytes:
         packed: bytes = msgpack.packb(message)
@@ -48,13 +47,13 @@ class MsgpackSerializer:
 class JSONSerializer:
     r"""JSON in UTF-8, for readers that are not Python.
 
-    JSON has no bytes. They become a str that starts with ``\0b`` and goes on in base64, and a str that starts with
-    ``\0`` gets ``\0s`` before it, so that nothing a user sends is mistaken for ours. Keys are left as they are. NaN and
-    infinities are written as Python's json does: NaN, Infinity, -Infinity.
+    JSON has no bytes. They become a str of ``\0b`` and base64. A str that starts with ``\0`` gets ``\0s`` before it, so
+    that the two are not confused. Keys stay as they are. NaN and infinities are written as Python's json does: NaN,
+    Infinity, -Infinity.
     """
 
-    # How every str that starts with \0 looks, escaped or still to be escaped. What lacks it needs no second look; what
-    # has it by chance, in a key or behind an escaped backslash, merely gets one.
+    # How every str that starts with \0 begins, before and after escaping. A text without it needs no second pass. One
+    # that has it by chance, in a key or after an escaped backslash, merely gets one.
     _MARK = '"\\u0000'
 
     _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
@@ -109,7 +108,10 @@ _serializers: dict[str, Serializer] = {"msgpack": MsgpackSerializer(), "json": J
 
 
 def register_serializer(name: str, serializer: Serializer) -> None:
-    """Make ``serializer`` available as ``serializer_format=name``, to layers that are built from now on."""
+    """Make `serializer` available as ``serializer_format=name``, to layers that are built from now on.
+
+    Raises `ConfigurationError` if `name` is no str, or a method is missing.
+    """
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"register_serializer({shown(name)}, ...): the name must be a str that is not empty.")
     for method in ("dumps", "loads"):
@@ -122,8 +124,21 @@ def register_serializer(name: str, serializer: Serializer) -> None:
     _serializers[name] = serializer
 
 
+_GROUP = b"group "
+"""What a group's name begins with in a payload. Names of channels contain no blank."""
+_END_OF_NAME = b"\0"
+
+
+def to_group(group: str) -> str:
+    """`group` as the receiver of a message, for `Codec.encode`."""
+    return f"group {group}"
+
+
 class Codec:
-    """Checks, serializes and encrypts what is sent, and undoes it for what is received. Of one layer object."""
+    """Checks, serializes and encrypts messages, and the reverse. One per layer object.
+
+    Raises `ConfigurationError` for an unknown format, wrong keys, or a missing package.
+    """
 
     def __init__(
         self,
@@ -140,17 +155,22 @@ class Codec:
             )
         self._format = serializer_format
         self._serializer = _serializers[serializer_format]
-        self._max_message_size = positive_int("max_message_size", max_message_size)
+        self._max_message_size = max_message_size
         self._cipher = None if not symmetric_encryption_keys else _cipher(symmetric_encryption_keys)
-        # The members of a group in one process get the same bytes object, one after the other. What follows is kept in
-        # tuples, so that threads find together what belongs together.
-        self._decrypted: tuple[bytes | None, bytes] = None, b""
-        """The last payload and what was in it."""
+        # The members of a group in one process get the same bytes object, one after the other. The caches are tuples,
+        # so that threads see both parts change together.
+        self._decrypted: tuple[bytes | None, bytes, bytes] = None, b"", b""
+        """The last payload, its receiver, and its decrypted content."""
         self._decoded: tuple[bytes | None, dict[str, Any] | None] = None, None
-        """The last payload, and once it came twice its message, if a shallow copy of that shares nothing."""
+        """The last payload, and after its second time its message, if a shallow copy of that shares nothing mutable."""
 
     def encode(self, message: dict[str, Any], where: str) -> bytes:
-        """The payload for ``message``; ``where``, the receiver, is for the text of errors only."""
+        """The payload for `message`. `where` is the channel, or `to_group` of a group; error texts name it.
+
+        With encryption it is inside the cipher, so that nobody can move a message to another channel.
+
+        Raises `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue`.
+        """
         if not messages.check(message):
             message = messages.plain(message)
         payload = self._dumps(message, where)
@@ -159,10 +179,14 @@ class Codec:
                 f"The message to {where} has {len(payload)} bytes when serialized, more than max_message_size="
                 f"{self._max_message_size}. Store the data elsewhere and send its key, or raise max_message_size."
             )
-        return enclosed(payload if self._cipher is None else self._cipher.encrypt(payload))
+        if self._cipher is not None:
+            payload = self._cipher.encrypt(where.encode() + _END_OF_NAME + payload)
+        return enclosed(payload)
 
-    def decode(self, payload: bytes) -> dict[str, Any]:
-        """The message in ``payload``, or Undecodable."""
+    def decode(self, payload: bytes, channel: str) -> dict[str, Any]:
+        """The message in `payload`, which came for `channel`. Raises `Undecodable`."""
+        if self._cipher is not None:
+            payload = self._decrypt(payload, channel, self._cipher)
         known, message = self._decoded
         if known is not payload:
             message = self._load(payload)
@@ -176,8 +200,9 @@ class Codec:
         return message
 
     def _load(self, payload: bytes) -> dict[str, Any]:
-        payload = opened(payload) if self._cipher is None else self._decrypt(payload, self._cipher)
-        # Whatever a damaged or foreign payload makes a serializer raise, readers must go on.
+        if self._cipher is None:
+            payload = opened(payload)
+        # A damaged or foreign payload may make a serializer raise anything, and readers have to go on.
         try:
             message = self._serializer.loads(payload)
         except Exception as error:
@@ -188,17 +213,19 @@ class Codec:
             raise Undecodable(f"as {self._format} it is a {type(message).__name__}, not a dict")
         return message
 
-    def _decrypt(self, payload: bytes, cipher: _Cipher) -> bytes:
-        known, text = self._decrypted
+    def _decrypt(self, payload: bytes, channel: str, cipher: _Cipher) -> bytes:
+        known, receiver, text = self._decrypted
         if known is not payload:
             token = opened(payload)
             try:
-                text = cipher.decrypt(token)
+                receiver, _, text = cipher.decrypt(token).partition(_END_OF_NAME)
             except Exception as error:
                 if is_foreign(error):
                     raise
                 raise Undecodable("none of symmetric_encryption_keys decrypts it") from error
-            self._decrypted = payload, text
+            self._decrypted = payload, receiver, text
+        if receiver != channel.encode() and not receiver.startswith(_GROUP):
+            raise Undecodable("it was encrypted for another channel: somebody who can write to the server moved it")
         return text
 
     def _dumps(self, message: dict[str, Any], where: str) -> bytes:
@@ -226,8 +253,8 @@ class _Cipher(Protocol):
 
 
 def _cipher(keys: Sequence[str | bytes]) -> _Cipher:
-    """Encrypts with the first key and decrypts with any, so that keys can be rotated without losing messages."""
-    # Errors never show a key.
+    """A cipher that encrypts with the first key and decrypts with any, so that keys can be rotated."""
+    # Error texts show no key.
     if not isinstance(keys, (list, tuple)):
         raise ConfigurationError(
             f"symmetric_encryption_keys must be a list of keys, not {type(keys).__name__}; put a single key "
@@ -242,7 +269,7 @@ def _cipher(keys: Sequence[str | bytes]) -> _Cipher:
             )
         secrets.append(key.encode() if isinstance(key, str) else key)
     try:
-        # Only here: who sets no keys need not have it installed, nor wait for their import.
+        # Imported here, since without keys the package is not needed.
         import hashlib
 
         from cryptography.fernet import Fernet, MultiFernet

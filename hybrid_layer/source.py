@@ -10,11 +10,11 @@ class Source(Protocol):
     """What an inbox asks for messages on behalf of its consumers."""
 
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Pull what is there, perhaps by calls of `Inbox.deliver`, if somebody is unserved.
+        """Fetch what is there while a consumer is unserved. This may call `Inbox.deliver`.
 
-        Called each time before a consumer in `loop`, which runs here, sleeps, when it counts as unserved already: so a
-        source that looks at `unserved_loop` cannot miss it.
+        Called in `loop` each time before a consumer there sleeps. The consumer counts as unserved by then, so a source
+        that checks `unserved_loop` does not miss it.
         """
 
-    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
-        """A consumer in `loop`, which runs here, was cancelled."""
+    def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called in `loop` after a consumer there was cancelled."""

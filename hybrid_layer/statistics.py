@@ -1,7 +1,7 @@
-"""Counts what happens to messages, by reason, and warns of drops without flooding the log.
+"""Counts what happens to messages, by reason, and logs drops without flooding the log.
 
-Nothing is dropped silently: whoever drops a message counts it here, and where an operator can do something about it
-warns once in a while, naming the remedy.
+No message is dropped silently: each drop is counted here. Where an operator can do something about it, a warning names
+the remedy.
 """
 
 import logging
@@ -20,24 +20,21 @@ MAX_WARN_KEYS = 200
 logger = logging.getLogger("hybrid_layer")
 
 
-class CalmWarnings:
-    """Logs at most one warning a minute for each key, of which it remembers a bounded number."""
+class ThrottledLog:
+    """Logs at most one warning a minute for each key. The number of keys is bounded. Any thread may use it."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._by_key: dict[Hashable, _Warned] = {}
 
     def warn(self, key: Hashable, text: str, *args: object, error: BaseException | None = None) -> None:
-        """Log ``text % args`` unless a warning with this key was logged within the last minute.
-
-        With `error`, its traceback too.
-        """
+        """Log ``text % args`` and the traceback of `error`, unless `key` had a warning within the last minute."""
         now = self._clock()
         warned = self._by_key.get(key)
         if warned is None and len(self._by_key) >= MAX_WARN_KEYS:
             self._forget_old(now)
             if len(self._by_key) >= MAX_WARN_KEYS:
-                # Too many different keys at once: the rest share one line a minute.
+                # Too many keys at once: the rest share one line a minute.
                 key = _TOO_MANY_KEYS
                 warned = self._by_key.get(key)
         if warned is not None and now - warned.at < WARN_INTERVAL_S:
@@ -49,14 +46,14 @@ class CalmWarnings:
         logger.warning(text, *args, exc_info=error)
 
     def _forget_old(self, now: float) -> None:
-        # list() copies in one step; other threads may warn meanwhile.
+        # list() copies in one step. Other threads may warn meanwhile.
         for key, warned in list(self._by_key.items()):
             if now - warned.at >= WARN_INTERVAL_S:
                 self._by_key.pop(key, None)
 
 
 class _Warned:
-    """When a warning was last logged, and how many like it were not logged since."""
+    """When a warning was logged last, and how many like it were held back since."""
 
     __slots__ = ("at", "held_back")
 
@@ -69,17 +66,17 @@ _TOO_MANY_KEYS = object()
 
 
 class Counters(Protocol):
-    """Where drops are counted and warned of: in this process, or in the machine's shared segment."""
+    """Where drops are counted: in this process, or in the shared segment."""
 
     def count(self, key: str, n: int = 1) -> None:
         """Add ``n`` to the counter ``key``, one of KEYS."""
 
     def warn(self, key: Hashable, text: str, *args: object) -> None:
-        """Warn of a drop, calmly."""
+        """Warn of a drop, at most once a minute for each key."""
 
 
 def tell_slow(counters: Counters, policy: Policy, name: str) -> None:
-    """Count that the oldest message of the channel `name` was dropped in its inbox, and warn of it."""
+    """Count and log that the inbox of the channel `name` dropped its oldest message."""
     counters.count("slow")
     counters.warn(
         ("slow", name),
@@ -89,14 +86,14 @@ def tell_slow(counters: Counters, policy: Policy, name: str) -> None:
 
 
 class Statistics:
-    """Counters and calm warnings of one layer object in one process. Any thread may call any method."""
+    """Counters and throttled warnings of one layer object in one process. Any thread may call any method."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        # Counts by thread, each written by its own thread only. A lock would do as well but for two cases in which it
-        # stays locked forever: a fork while another thread holds it, and a finalizer that counts while we hold it.
-        # Thread ids are used again, so there are no more entries than threads that lived at one time.
+        # Counts by thread, each written by its own thread only. A lock would stay locked for ever after a fork while
+        # another thread holds it, or when a finalizer counts while we hold it. Thread ids are used again, so there are
+        # no more entries than threads that lived at one time.
         self._by_thread: dict[int, dict[str, int]] = {}
-        self._warnings = CalmWarnings(clock)
+        self._log = ThrottledLog(clock)
 
     def count(self, key: str, n: int = 1) -> None:
         """Add ``n`` to the counter ``key``, one of KEYS."""
@@ -107,29 +104,26 @@ class Statistics:
         counts[key] += n
 
     def as_dict(self) -> dict[str, int]:
-        """All counters, also those at 0."""
-        # list() copies in one step; another thread's first count may add an entry at any time.
+        """All counters, including those at 0."""
+        # list() copies in one step. Another thread's first count may add an entry at any time.
         threads = list(self._by_thread.values())
         return {key: sum(counts[key] for counts in threads) for key in KEYS}
 
     def warn(self, key: Hashable, text: str, *args: object) -> None:
-        """Log ``text % args``, a WARNING, unless one with this key was logged within the last minute."""
-        self._warnings.warn(key, text, *args)
+        """See `ThrottledLog.warn`."""
+        self._log.warn(key, text, *args)
 
 
-_process_warnings = CalmWarnings()
+_process_log = ThrottledLog()
 
 
 def warn(key: Hashable, text: str, *args: object, error: BaseException | None = None) -> None:
-    """As `Statistics.warn`, but once a minute for the whole process: for what is not one layer object's affair.
-
-    With `error`, its traceback is logged too.
-    """
-    _process_warnings.warn(key, text, *args, error=error)
+    """See `ThrottledLog.warn`: once a minute for the whole process, for what concerns more than one layer object."""
+    _process_log.warn(key, text, *args, error=error)
 
 
 def warn_of_full_members(group: str, dropped: int) -> None:
-    """Warn that a group's message was not stored for ``dropped`` inboxes or channels, as they are at capacity."""
+    """Log that a group's message was dropped for `dropped` inboxes or channels, which are at capacity."""
     warn(
         ("full", group),
         "A message to group %s was dropped for %s inboxes or channels that are at capacity: their processes read more "

@@ -1,10 +1,10 @@
-"""Keeps long-lived tasks going when an exception that nobody expected would end them.
+"""Restarts long-lived tasks after an unexpected exception.
 
-Such an exception is reported, with its traceback once per minute and kind, and counted as ``errors``. The task begins
-anew, after a pause that doubles up to 5 s while it goes on failing. A cancellation, SystemExit and KeyboardInterrupt
-end it.
+The exception is logged with its traceback, once per minute and kind, and counted as ``errors``. The task starts again
+after a pause, which doubles up to 5 s while the task keeps failing. A cancellation, SystemExit or KeyboardInterrupt
+ends it.
 
-Tasks and callbacks that outlive the call which needs them first begin in an empty context. Else they would keep that
+Tasks and callbacks that outlive the call that starts them start in an empty context. Otherwise they would keep that
 caller's context variables for as long as the event loop lives.
 """
 
@@ -27,28 +27,28 @@ Count = Callable[[str], None]
 
 _FIRST_PAUSE = 0.02
 LAST_PAUSE = 5.0
-"""Pauses before a task begins anew, in seconds."""
+"""Pauses before a task starts again, in seconds."""
 
 
 def apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call ``loop.create_task``, ``loop.call_later`` or ``loop.add_reader`` so that what begins has an empty context.
+    """Call `function`, such as ``loop.create_task`` or ``loop.add_reader``, in an empty context, for what it starts.
 
-    Task factories and event loops of other libraries need not know the argument ``context`` for this.
+    Event loops and task factories of other libraries may not know the argument ``context``.
     """
     return contextvars.Context().run(function, *args, **kwargs)
 
 
 def start_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Run `work`, which may live long, as a task of `loop`, which runs here."""
+    """Run `work` as a task of `loop`, the running loop, in an empty context."""
     return apart(loop.create_task, work)
 
 
 async def keep_going(
     what: str, work: Callable[[], Awaitable[None]], count: Count | None, last_pause: float = LAST_PAUSE
 ) -> None:
-    """Run `work()` until it returns, anew after each exception that it did not expect.
+    """Run `work()` until it returns, and again after each unexpected exception.
 
-    `what` is its name in the log, `count` counts the errors, and `last_pause` (seconds) limits the pauses.
+    `what` is its name in the log, `count` counts the errors, and `last_pause` is the longest pause, in seconds.
     """
     loop = asyncio.get_running_loop()
     pause = _FIRST_PAUSE
@@ -57,21 +57,18 @@ async def keep_going(
         try:
             await work()
             return
-        except Exception as error:  # noqa: BLE001  # it is reported, or of no loop any more
+        except Exception as error:  # noqa: BLE001  # it is reported, unless the loop is closed
             if loop.is_closed():
-                return  # this is the garbage collector, who ends what was left pending
+                return  # the garbage collector ends a task that was left pending
             report(what, error, count)
-        if monotonic() - began > LAST_PAUSE:  # it went well for a while
+        if monotonic() - began > LAST_PAUSE:  # it worked for a while
             pause = _FIRST_PAUSE
         await sleep(min(pause, last_pause))
         pause = min(2 * pause, LAST_PAUSE)
 
 
 class Guard:
-    """``with guard:`` goes on behind the block when that met an exception which it did not expect.
-
-    Before, the exception is reported, and `on_error` is called with it.
-    """
+    """``with guard:`` reports an unexpected exception of the block, calls `on_error` with it, and suppresses it."""
 
     __slots__ = ("_count", "_on_error", "_what")
 
@@ -93,13 +90,13 @@ class Guard:
 
 
 def report(what: str, error: BaseException, count: Count | None) -> None:
-    """Count `error`, which nobody expected, and log it. `what` has met it and goes on."""
-    with contextlib.suppress(Exception):  # where memory is used up, even this may fail, and `what` has to go on
+    """Count and log `error`, an unexpected one that `what` has met."""
+    with contextlib.suppress(Exception):  # this may fail, too, where memory is used up
         if count is not None:
             count("errors")
         warn(
             ("unexpected", what, type(error)),
-            "%s met an unexpected error and goes on. Please report it with this traceback.",
+            "%s met an unexpected error and continues. Please report it with this traceback.",
             what[:1].upper() + what[1:],
             error=error,
         )

@@ -1,4 +1,4 @@
-"""For the settings of tests: a prefix that all processes of a test run share, and no others."""
+"""A prefix for the settings of tests, which only the processes of one test run share."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from functools import partial
 
 _RUN = "HYBRID_LAYER_TEST_RUN"
 _WORKER = "HYBRID_LAYER_TEST_WORKER"
-"""Environment variables, which started processes inherit, by whatever method they are started."""
+"""Environment variables. Processes inherit them, by whatever method they are started."""
 
 
 def prefix_for_tests() -> Callable[[], str]:
-    """What the option ``prefix`` is to be in the settings of tests: ``"CONFIG": {"prefix": prefix_for_tests()}``.
+    """The value of the option ``prefix`` in the settings of tests: ``"CONFIG": {"prefix": prefix_for_tests()}``.
 
-    Each run of the tests has a prefix of its own, and of the workers that run tests in parallel (``manage.py test
-    --parallel``, pytest-xdist) each one. A worker and all processes that it starts share one, whether they are forked
-    or import the settings anew.
+    Each run of the tests has a prefix of its own, and so has each worker that runs tests in parallel (``manage.py test
+    --parallel``, pytest-xdist). A worker shares its prefix with all processes that it starts, whether they are forked
+    or import the settings again.
     """
-    # By now, since processes that are started later have to inherit it.
+    # Set now, since processes that are started later have to inherit it.
     return partial(_prefix, os.environ.setdefault(_RUN, f"test-{secrets.token_hex(6)}"))
 
 

@@ -1,8 +1,8 @@
-"""Timers that go by the real clock, where a test has frozen that of the event loop.
+"""Timers on the real clock, also while a test has frozen the clock of the event loop.
 
-freezegun replaces the clock of asyncio's loops: what was to be called later is called at once, and what is to be
-called later meanwhile is called when the clock comes back to that, which may be in decades. So a timer that comes early
-waits on, and one that is made meanwhile has a thread that waits for it.
+freezegun replaces the clock of asyncio's loops. Then earlier timers fire at once, and new ones only when the clock
+reaches their time, which may take decades. So a timer that fires early waits again, and one that is made meanwhile has
+a thread that waits for it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from types import TracebackType
 from hybrid_layer.clock import monotonic
 
 _of_loops: Callable[[], float] = partial(time.monotonic)
-"""The clock of event loops that nobody has replaced."""
+"""The clock that event loops have by default."""
 _ASTRAY = 1.0
-"""Seconds by which the clock of a loop differs if somebody has."""
+"""Seconds by which a loop's clock differs if it was replaced."""
 _EARLY = 0.005
 """Seconds that a loop may call early."""
 
 
 class Timer:
-    """Calls `callback` in `loop`, in which it was made, when `due` has come on `hybrid_layer.clock`.
+    """Calls `callback` in `loop` once `hybrid_layer.clock.monotonic` reaches `due`. Made in `loop`.
 
-    In an empty context, lest it keep that of whoever was the first to need it.
+    The callback has an empty context, since the context of the caller would live as long as the timer.
     """
 
     __slots__ = ("_callback", "_due", "_handle", "_loop")
@@ -40,7 +40,7 @@ class Timer:
         self._start()
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Do not call the callback."""
         self._callback = None
         self._handle.cancel()
 
@@ -72,12 +72,12 @@ class Timer:
 
 
 def call_later(loop: asyncio.AbstractEventLoop, delay: float, callback: Callable[[], object]) -> Timer:
-    """Call `callback` in `loop`, which runs here, in `delay` seconds."""
+    """Call `callback` in `loop`, the running loop, after `delay` seconds."""
     return Timer(loop, monotonic() + delay, callback)
 
 
 async def sleep(delay: float) -> None:
-    """As `asyncio.sleep`."""
+    """As `asyncio.sleep`, for `delay` seconds."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
     timer = call_later(loop, delay, lambda: None if future.done() else future.set_result(None))
@@ -87,8 +87,8 @@ async def sleep(delay: float) -> None:
         timer.cancel()
 
 
-class time_limit:  # noqa: N801  # read as a function, as asyncio's timeout is
-    """As `asyncio.timeout`; None is no limit."""
+class time_limit:  # noqa: N801  # used like a function, as asyncio's timeout
+    """As `asyncio.timeout`, after `delay` seconds; None means no limit."""
 
     def __init__(self, delay: float | None) -> None:
         self._delay = delay

@@ -1,12 +1,11 @@
-"""What each half of the layer, the local one and the remote one, offers to the layer classes.
+"""What each half of a layer, local and remote, offers to the layer classes.
 
-A transport moves bytes. Names are checked, messages encoded and decoded before and after it, once, in `base`.
+A transport moves bytes. `base` checks names, and encodes and decodes messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Protocol
 
 from hybrid_layer.options import check_prefix
@@ -14,7 +13,7 @@ from hybrid_layer.policy import Policy
 
 
 class Settings:
-    """What both halves of one layer share."""
+    """What both halves of a layer share."""
 
     __slots__ = ("_prefix", "policy")
 
@@ -24,7 +23,10 @@ class Settings:
 
     @property
     def prefix(self) -> str:
-        """That of the calling process: a function may have another answer in a forked child."""
+        """The prefix in the calling process: a function may return another one in a forked child.
+
+        Raises `ConfigurationError` if what it returns is no prefix.
+        """
         return self._prefix if isinstance(self._prefix, str) else check_prefix(self._prefix())
 
 
@@ -32,60 +34,64 @@ class Transport(Protocol):
     """A half of the layer. Every method may be called from any event loop and thread."""
 
     async def open_inbox(self, part: str) -> None:
-        """Make `part`, this process's name up to and including ``!``, receivable. Called by `new_channel`."""
+        """Let this process receive on channels that begin with `part`, a non-local part. Called by `new_channel`."""
 
     async def send(self, channel: str, payload: bytes) -> None:
-        """Store `payload` or raise `ChannelFull`; never wait for room."""
+        """Store `payload`, or raise `ChannelFull`. Never waits for room."""
 
     async def receive(self, channel: str) -> bytes:
-        """Wait for the next payload. A cancellation at any point loses nothing."""
+        """Wait for the next payload of `channel`. A cancellation at any point loses nothing."""
 
     async def group_add(self, group: str, channel: str) -> None:
-        """Make `channel` a member of `group`, or start its `group_expiry` anew."""
+        """Make `channel` a member of `group` for `group_expiry` seconds from now."""
 
     async def group_discard(self, group: str, channel: str) -> None:
         """End the membership, if there is one."""
 
     async def group_send(self, group: str, payload: bytes) -> None:
-        """Give `payload` to every member. Members at capacity miss it, which is counted."""
+        """Send `payload` to every member. A member at capacity misses it, which is counted."""
 
     async def flush(self) -> None:
-        """Forget every message and every group of this prefix."""
+        """Delete every message and group of this prefix."""
 
     async def close(self) -> None:
-        """Give back what belongs to the running loop."""
+        """Close what belongs to the running loop."""
 
     async def statistics(self) -> dict[str, int]:
         """The counters of this half, by the keys of `hybrid_layer.statistics.KEYS`."""
 
     def count(self, key: str) -> None:
-        """Add one to a counter. For what only the caller can see, such as a payload that does not decode."""
+        """Add one to the counter `key`, for what only the layer sees, such as a payload that does not decode."""
 
 
 class RemoteHalf(Transport, Protocol):
-    """What the hybrid needs of its remote half, too."""
+    """A transport as the hybrid needs it for its remote half."""
 
     def serve_machine(self) -> None:
-        """Read the machine's inbox from now on, whenever the machine has members."""
+        """From now on, read the machine's inbox while the machine has members."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """The machine as the remote half sees it: one inbox for the normal channels that are members of groups.
+class Machine(Protocol):
+    """The machine as the remote half sees it: one inbox for all its normal channels that are members of groups.
 
-    Normal channels live in the machine's shared memory, groups on the servers. So the servers know the machine as one
-    reader; whichever of its processes reads the machine's inbox puts the message into the local queue.
+    Normal channels live in shared memory, groups on the servers. So to the servers the machine is one reader. Any of
+    its processes may read the machine's inbox, and puts the messages into the local queues.
     """
 
-    id: Callable[[], Awaitable[str]]
-    """The random id that all processes of this machine share."""
-    deliver: Callable[[str, bytes], Awaitable[None]]
-    """Put a payload into the local queue of a normal channel; a full one drops and counts."""
-    has_members: Callable[[], bool]
-    """Whether some process of this machine has added a normal channel to a group, so that the inbox must be read."""
-    mark_members: Callable[[], Awaitable[None]]
-    """Make `has_members` true for all processes of the machine."""
-    meet_flush: Callable[[int, int], None] = lambda incarnation, flushes: None
-    """Take note of a flush of the servers: the incarnation of their data (32 bits), and how many it has seen."""
-    keeps: Callable[[str], bool] = lambda channel: True
-    """Whether the queue of a normal channel is on the machine. If not, it is on the servers, and a member there."""
+    async def id(self) -> str:
+        """The random id that all processes of this machine share."""
+
+    async def deliver(self, channel: str, payload: bytes) -> None:
+        """Put `payload` into the local queue of a normal channel. A full queue drops it, which is counted."""
+
+    def has_members(self) -> bool:
+        """Whether a process of this machine has added a normal channel to a group, so that the inbox has to be read."""
+
+    async def mark_members(self) -> None:
+        """Make `has_members` true for all processes of the machine."""
+
+    def meet_flush(self, incarnation: int, flushes: int) -> None:
+        """Note a flush of the servers: the incarnation of their data (32 bits), and the number of its flushes."""
+
+    def keeps(self, channel: str, /) -> bool:
+        """Whether a normal channel's queue is on the machine. Otherwise its queue, as a member, is on the servers."""

@@ -24,7 +24,7 @@ packed() {
 payload=$(printf '\x82'; packed type; packed say; packed text; packed "$text")
 
 run() { # run SCRIPT KEY... , ARGUMENT...
-    redis-cli -u "$server" --eval <(python3 -m hybrid_layer.remote.scripts "$1") "${@:2}"
+    redis-cli -u "$server" --eval <(python3 -m hybrid_layer.remote.redis.scripts "$1") "${@:2}"
 }
 
 base="$prefix|1|"

@@ -76,7 +76,7 @@ Channel *channel_find_or_add(State *state, Inbox *inbox, PyObject *name) {
         return NULL;
     Py_ssize_t length = PyUnicode_GetLength(name);
     channel->is_whole = length > 0 && PyUnicode_ReadChar(name, length - 1) == '!';
-    found = channel_find(inbox, name); /* somebody else may have come meanwhile */
+    found = channel_find(inbox, name); /* another thread may have put it there meanwhile */
     if (found == NULL && !PyErr_Occurred() && PyDict_SetItem(inbox->channels, name, (PyObject *)channel) == 0) {
         inbox->wholes += channel->is_whole;
         return channel;

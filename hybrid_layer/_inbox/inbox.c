@@ -1,4 +1,4 @@
-/* The inbox: buffers by channel name, and who waits for them. This file has the source's side. */
+/* The inbox: buffers by channel name, and the coroutines that wait for them. This file has the source's side. */
 #include "inbox.h"
 
 static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
@@ -36,7 +36,7 @@ static int traverse(Inbox *self, visitproc visit, void *arg) {
     return 0;
 }
 
-/* Emptied, and not given up: who still waits leaves later. */
+/* Emptied, and not given up: coroutines that still wait leave later. */
 static int clear(Inbox *self) {
     if (self->channels != NULL)
         PyDict_Clear(self->channels);
@@ -77,7 +77,7 @@ static int hold_to_capacity(Inbox *self, PyObject *name, Channel *channel) {
     return 1;
 }
 
-/* The message is in the buffer, and somebody woken, before any Python code runs but that of the wake itself. */
+/* The message is in the buffer, and a waiter woken, before any Python code runs but that of the wake itself. */
 static int deliver_to(State *state, Inbox *self, PyObject *name, struct message *message, Waker **waker,
                       PyObject **slow) {
     if (!PyUnicode_CheckExact(name)) {

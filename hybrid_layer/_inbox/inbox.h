@@ -1,11 +1,11 @@
-/* The types of the extension `hybrid_layer._inbox`: what `hybrid_layer/interpreted` says in Python, for speed.
+/* The types of the extension `hybrid_layer._inbox`: what `hybrid_layer/interpreted` does in Python, for speed.
  *
- * Nothing here is global: what the code needs of other modules is held by the module's state, so that it is there for
- * as long as an object of these types is, also while the interpreter ends, and for each interpreter on its own.
+ * Nothing here is global: the module's state holds what the code needs of other modules, so that it is there for as
+ * long as an object of these types is, even while the interpreter ends, and for each interpreter on its own.
  *
- * There is no lock. The interpreter's own one makes a step of whatever runs no Python code. Each function tells where
- * it may run some: there, another thread may use the same objects, and the collector may close a coroutine, which
- * leaves. So nothing that was read before is believed after. */
+ * There is no lock. Under the interpreter's own lock, code that runs no Python code is one step. Each function tells
+ * where it may run some: there, another thread may use the same objects, and the collector may close a coroutine, which
+ * leaves. So nothing that was read before is believed afterwards. */
 #ifndef HYBRID_LAYER_INBOX_H
 #define HYBRID_LAYER_INBOX_H
 
@@ -22,8 +22,8 @@ typedef struct {
     PyObject *get_running_loop; /* asyncio._get_running_loop: None where none runs */
     PyObject *monotonic;        /* hybrid_layer.clock.monotonic */
     PyObject *tell_slow;        /* hybrid_layer.statistics.tell_slow */
-    PyObject *call_soon, *call_soon_threadsafe, *capacity_for, *count, *expired, *is_closed, *poll, *received, *relax,
-        *run, *seen; /* names */
+    PyObject *call_soon, *call_soon_threadsafe, *capacity_for, *count, *expired, *is_closed, *poll, *received,
+        *on_cancel, *run, *seen; /* names */
 } State;
 
 /* NULL, with an exception, once the collector has taken the module of `type` apart. */
@@ -83,7 +83,7 @@ typedef struct {
 } Channel;
 
 #define TURNS 16        /* messages that receive() hands out without giving the event loop a turn */
-#define FEW_CHANNELS 64 /* idle ones that nobody cares to look through */
+#define FEW_CHANNELS 64 /* idle ones that are not worth a sweep */
 
 typedef struct {
     PyObject_HEAD

@@ -38,7 +38,7 @@ PyType_Spec loop_spec = {
 int is_closed(State *state, PyObject *loop) {
     PyObject *answer = loop != NULL ? PyObject_CallMethodObjArgs(loop, state->is_closed, NULL) : NULL;
     if (answer == NULL)
-        return loop != NULL ? -1 : 1; /* the collector has taken who waited there apart */
+        return loop != NULL ? -1 : 1; /* the collector has taken apart what waited there */
     int closed = PyObject_IsTrue(answer);
     Py_DECREF(answer);
     return closed;
@@ -62,7 +62,7 @@ Loop *loops_of(State *state, Inbox *inbox, PyObject *loop) {
     return (Loop *)Py_XNewRef(found);
 }
 
-/* Loops may have been closed under their waiters, who will never leave. Runs Python code. */
+/* Loops may have been closed under their waiters, which will never leave. Runs Python code. */
 int loops_forget_closed(State *state, Inbox *inbox) {
     PyObject *loops = PyDict_Keys(inbox->loops);
     int status = loops != NULL ? 0 : -1;
@@ -76,8 +76,8 @@ int loops_forget_closed(State *state, Inbox *inbox) {
     return status < 0 ? -1 : 0;
 }
 
-/* A loop in which somebody waits with nothing there to take, if possible `preferred`, or None. Runs Python code if it
- * is not that one. */
+/* A loop in which a coroutine waits with nothing there to take, if possible `preferred`, or None. Runs Python code if
+ * it is not that one. */
 PyObject *loops_unserved(State *state, Inbox *inbox, PyObject *preferred) {
     Loop *counts = (Loop *)PyDict_GetItemWithError(inbox->loops, preferred);
     if (counts == NULL && PyErr_Occurred())

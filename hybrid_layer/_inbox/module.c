@@ -3,14 +3,55 @@
 
 State *state_of(PyTypeObject *type) { return PyType_GetModuleState(type); }
 
+/* What the state holds. */
+
+static const struct {
+    size_t at;
+    PyType_Spec *spec;
+    bool is_public;
+} types[] = {
+    {offsetof(State, channel_type), &channel_spec, false}, {offsetof(State, inbox_type), &inbox_spec, true},
+    {offsetof(State, loop_type), &loop_spec, false},       {offsetof(State, queue_type), &queue_spec, true},
+    {offsetof(State, receive_type), &receive_spec, false}, {offsetof(State, waiter_type), &waiter_spec, true},
+    {offsetof(State, waker_type), &waker_spec, true},
+};
+
+static const struct {
+    size_t at;
+    const char *module, *name;
+} attributes[] = {
+    {offsetof(State, cancelled_error), "asyncio", "CancelledError"},
+    {offsetof(State, copy_context), "contextvars", "copy_context"},
+    {offsetof(State, get_running_loop), "asyncio", "_get_running_loop"},
+    {offsetof(State, monotonic), "hybrid_layer.clock", "monotonic"},
+    {offsetof(State, tell_slow), "hybrid_layer.statistics", "tell_slow"},
+};
+
+#define NAME(name) {offsetof(State, name), #name}
+
+static const struct {
+    size_t at;
+    const char *text;
+} names[] = {
+    NAME(call_soon),    NAME(call_soon_threadsafe),
+    NAME(capacity_for), NAME(count),
+    NAME(expired),      NAME(is_closed),
+    NAME(poll),         NAME(received),
+    NAME(on_cancel),    NAME(run),
+    NAME(seen),
+};
+
+#define EACH(table, i)                      \
+    size_t i = 0;                           \
+    i < sizeof(table) / sizeof((table)[0]); \
+    i++
+
+static PyTypeObject **type_in(State *state, size_t at) { return (PyTypeObject **)(void *)((char *)state + at); }
+static PyObject **object_in(State *state, size_t at) { return (PyObject **)(void *)((char *)state + at); }
+
 static bool add_type(PyObject *module, PyTypeObject **type, PyType_Spec *spec, bool is_public) {
     *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
     return *type != NULL && (!is_public || PyModule_AddType(module, *type) == 0);
-}
-
-static bool add_name(PyObject **name, const char *text) {
-    *name = PyUnicode_InternFromString(text);
-    return *name != NULL;
 }
 
 static bool add_attribute(PyObject **attribute, const char *module_name, const char *name) {
@@ -22,43 +63,26 @@ static bool add_attribute(PyObject **attribute, const char *module_name, const c
 
 static int module_exec(PyObject *module) {
     State *state = PyModule_GetState(module);
-    bool is_complete =
-        add_type(module, &state->channel_type, &channel_spec, false) &&
-        add_type(module, &state->inbox_type, &inbox_spec, true) &&
-        add_type(module, &state->loop_type, &loop_spec, false) &&
-        add_type(module, &state->queue_type, &queue_spec, true) &&
-        add_type(module, &state->receive_type, &receive_spec, false) &&
-        add_type(module, &state->waiter_type, &waiter_spec, true) &&
-        add_type(module, &state->waker_type, &waker_spec, true) &&
-        add_attribute(&state->cancelled_error, "asyncio", "CancelledError") &&
-        add_attribute(&state->copy_context, "contextvars", "copy_context") &&
-        add_attribute(&state->get_running_loop, "asyncio", "_get_running_loop") &&
-        add_attribute(&state->monotonic, "hybrid_layer.clock", "monotonic") &&
-        add_attribute(&state->tell_slow, "hybrid_layer.statistics", "tell_slow") &&
-        add_name(&state->call_soon, "call_soon") && add_name(&state->call_soon_threadsafe, "call_soon_threadsafe") &&
-        add_name(&state->capacity_for, "capacity_for") && add_name(&state->count, "count") &&
-        add_name(&state->expired, "expired") && add_name(&state->is_closed, "is_closed") &&
-        add_name(&state->poll, "poll") && add_name(&state->received, "received") && add_name(&state->relax, "relax") &&
-        add_name(&state->run, "run") && add_name(&state->seen, "seen");
-    return is_complete ? 0 : -1;
+    for (EACH(types, i))
+        if (!add_type(module, type_in(state, types[i].at), types[i].spec, types[i].is_public))
+            return -1;
+    for (EACH(attributes, i))
+        if (!add_attribute(object_in(state, attributes[i].at), attributes[i].module, attributes[i].name))
+            return -1;
+    for (EACH(names, i))
+        if ((*object_in(state, names[i].at) = PyUnicode_InternFromString(names[i].text)) == NULL)
+            return -1;
+    return 0;
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     State *state = PyModule_GetState(module);
     if (state == NULL)
         return 0;
-    Py_VISIT(state->channel_type);
-    Py_VISIT(state->inbox_type);
-    Py_VISIT(state->loop_type);
-    Py_VISIT(state->queue_type);
-    Py_VISIT(state->receive_type);
-    Py_VISIT(state->waiter_type);
-    Py_VISIT(state->waker_type);
-    Py_VISIT(state->cancelled_error);
-    Py_VISIT(state->copy_context);
-    Py_VISIT(state->get_running_loop);
-    Py_VISIT(state->monotonic);
-    Py_VISIT(state->tell_slow);
+    for (EACH(types, i))
+        Py_VISIT(*type_in(state, types[i].at));
+    for (EACH(attributes, i))
+        Py_VISIT(*object_in(state, attributes[i].at));
     return 0;
 }
 
@@ -69,26 +93,12 @@ static void module_free(void *module) {
     State *state = PyModule_GetState(module);
     if (state == NULL)
         return;
-    Py_CLEAR(state->channel_type);
-    Py_CLEAR(state->inbox_type);
-    Py_CLEAR(state->loop_type);
-    Py_CLEAR(state->queue_type);
-    Py_CLEAR(state->receive_type);
-    Py_CLEAR(state->waiter_type);
-    Py_CLEAR(state->waker_type);
-    Py_CLEAR(state->cancelled_error);
-    Py_CLEAR(state->copy_context);
-    Py_CLEAR(state->get_running_loop);
-    Py_CLEAR(state->monotonic);
-    Py_CLEAR(state->tell_slow);
-    PyObject **names[] = {&state->call_soon,    &state->call_soon_threadsafe,
-                          &state->capacity_for, &state->count,
-                          &state->expired,      &state->is_closed,
-                          &state->poll,         &state->received,
-                          &state->relax,        &state->run,
-                          &state->seen};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        Py_CLEAR(*names[i]);
+    for (EACH(types, i))
+        Py_CLEAR(*type_in(state, types[i].at));
+    for (EACH(attributes, i))
+        Py_CLEAR(*object_in(state, attributes[i].at));
+    for (EACH(names, i))
+        Py_CLEAR(*object_in(state, names[i].at));
 }
 
 /* Python 3.12 asks whether a module is for interpreters with a lock of their own. The headers of 3.11 have no names for

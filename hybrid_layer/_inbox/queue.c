@@ -1,4 +1,4 @@
-/* Waiters in the order of their arrival: the list itself, and the type around it for those who are no inbox. */
+/* Waiters in the order of their arrival: the list itself, and the type around it for users other than an inbox. */
 #include "inbox.h"
 
 void queue_append(struct queue *queue, Waiter *waiter) {
@@ -47,8 +47,8 @@ int queue_traverse(struct queue *queue, visitproc visit, void *arg) {
     return 0;
 }
 
-/* Drop who waits in front in a loop that was closed without notice: such a one never leaves by itself. Runs Python
- * code; the caller holds what has the queue. */
+/* Drop the waiters in front whose loop was closed without notice: they never leave by themselves. Runs Python code; the
+ * caller holds what has the queue. */
 int queue_forget_closed(State *state, struct queue *queue) {
     while (queue->first != NULL) {
         Waiter *waiter = (Waiter *)Py_NewRef((PyObject *)queue->first);
@@ -63,7 +63,7 @@ int queue_forget_closed(State *state, struct queue *queue) {
 }
 
 /* Wake the oldest waiter that was not woken yet; a new reference to it, or NULL if there is none, or with an exception.
- * Makes `*waker` if somebody needs one. Runs Python code; the caller holds what has the queue. */
+ * Makes `*waker` if it is needed. Runs Python code; the caller holds what has the queue. */
 Waiter *queue_wake_next(State *state, struct queue *queue, Waker **waker) {
     bool behind = false;
     Waiter *waiter = queue->first;

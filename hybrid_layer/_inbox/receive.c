@@ -1,5 +1,5 @@
-/* A receive(): the awaitable that waits for the next payload of a channel. It speaks what a coroutine speaks, and takes
- * in one step with its return, so that a cancellation has nothing to put back. */
+/* A receive(): the awaitable that waits for the next payload of a channel. It follows the protocol of coroutines, and
+ * takes its payload in one step with its return, so that a cancellation has nothing to put back. */
 #include "inbox.h"
 
 enum stage { NEW, JOINED, DONE };
@@ -62,7 +62,8 @@ static int give_up(State *state, Receive *self) {
     return leave(state, self->inbox, self->name, self->channel, waiter);
 }
 
-/* Nobody awaits it any more; by the collector, perhaps while the interpreter ends, or as its last owner goes. */
+/* Nothing awaits it any more. Called by the collector, perhaps while the interpreter ends, or as its last owner goes.
+ */
 static void finalize(Receive *self) {
     PyObject *type, *value, *traceback;
     if (self->stage != JOINED)
@@ -89,7 +90,7 @@ static void fail(State *state, Receive *self) {
     PyErr_NormalizeException(&type, &value, &traceback);
     int status = give_up(state, self);
     if (status == 0 && PyErr_GivenExceptionMatches(type, state->cancelled_error)) {
-        PyObject *result = PyObject_CallMethodObjArgs(self->source, state->relax, self->loop, NULL);
+        PyObject *result = PyObject_CallMethodObjArgs(self->source, state->on_cancel, self->loop, NULL);
         status = result != NULL ? 0 : -1;
         Py_XDECREF(result);
     }
@@ -110,7 +111,7 @@ static void fail(State *state, Receive *self) {
 
 /* Taking */
 
-/* The next payload, if nobody else waits and this consumer need not give the loop a turn first. */
+/* The next payload, if no other coroutine waits and this consumer need not give the loop a turn first. */
 static PyObject *take_now(State *state, Receive *self) {
     Inbox *inbox = self->inbox;
     Channel *channel = channel_find_or_add(state, inbox, self->name);
@@ -176,7 +177,7 @@ static PyObject *take_and_leave(State *state, Receive *self) {
     Waiter *waiter = self->waiter;
     PyObject *payload = take(state, self->inbox, self->name, self->channel);
     if (payload == NULL) {
-        /* One step with the look: a message that came in between would find the waiter marked as woken, wake nobody,
+        /* One step with the look: a message that came in between would find the waiter marked as woken, wake no other,
          * and stay. */
         if (!PyErr_Occurred()) {
             if (waiter->woken)

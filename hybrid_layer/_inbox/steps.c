@@ -3,7 +3,7 @@
 
 #include <time.h>
 
-#define SWEEP_INTERVAL 1.0 /* seconds between two looks for expired messages that nobody receives */
+#define SWEEP_INTERVAL 1.0 /* seconds between two looks for expired messages that are not received */
 
 /* Seconds on the clock of `hybrid_layer.clock`, or -1 with an exception. */
 double monotonic(State *state) {
@@ -27,7 +27,7 @@ int count_event(Inbox *inbox, PyObject *event) {
     return result != NULL ? 0 : -1;
 }
 
-/* 1: somebody is woken. 0: nobody waits. -1: an exception. Runs Python code. */
+/* 1: a waiter is woken. 0: there is none. -1: an exception. Runs Python code. */
 static int wake_next(State *state, Channel *channel, Waker **waker) {
     if (channel->waiters.length == 0)
         return 0;
@@ -51,8 +51,8 @@ static Channel *whole_of(Inbox *inbox, PyObject *name) {
     return whole;
 }
 
-/* Wake who has waited longest for `name`, else who waits for its whole part. Runs Python code; the caller holds the
- * channel. */
+/* Wake the coroutine that has waited longest for `name`, else one that waits for its whole part. Runs Python code; the
+ * caller holds the channel. */
 int wake(State *state, Inbox *inbox, PyObject *name, Channel *channel, Waker **waker) {
     int status = wake_next(state, channel, waker);
     if (status != 0 || inbox->wholes == 0)
@@ -65,14 +65,14 @@ int wake(State *state, Inbox *inbox, PyObject *name, Channel *channel, Waker **w
     return status < 0 ? -1 : 0;
 }
 
-/* A wake is one message's; who leaves with more to take, or without having taken, passes it on. Runs Python code, but
- * not before the place is given up; the caller holds channel and waiter. */
+/* A wake is one message's; a waiter that leaves with more to take, or without having taken, passes it on. Runs Python
+ * code, but not before the place is given up; the caller holds channel and waiter. */
 int leave(State *state, Inbox *inbox, PyObject *name, Channel *channel, Waiter *waiter) {
     Waker *waker = NULL;
     int status = 0;
     queue_remove(&channel->waiters, waiter);
     if (state == NULL)
-        PyErr_Clear(); /* the collector has taken the module apart: nobody is left to be woken */
+        PyErr_Clear(); /* the collector has taken the module apart: no waiter is left to be woken */
     else if (channel->count > 0)
         status = wake(state, inbox, name, channel, &waker);
     else if (channel->is_whole && channel->waiters.length > 0 && channel_oldest(inbox, name) != NULL)
@@ -108,7 +108,7 @@ PyObject *take(State *state, Inbox *inbox, PyObject *name, Channel *channel) {
             return NULL;
         from = channel->is_whole ? channel_oldest(inbox, name) : channel;
         struct message *message = from != NULL ? channel_take(from) : NULL;
-        if (message == NULL) { /* somebody else has taken it meanwhile */
+        if (message == NULL) { /* another coroutine has taken it meanwhile */
             Py_DECREF(epoch);
             continue;
         }

@@ -110,7 +110,7 @@ static PyObject *seen(Waiter *self, PyObject *unused) {
     return resume(self, unused);
 }
 
-/* What a task wants of a future */
+/* What a task asks of a future */
 
 /* The waiter is its own iterator, as one task at a time awaits it. */
 static PyObject *waiter_await(Waiter *self) {

@@ -67,7 +67,7 @@ static bool put(Waker *self, Waiter *waiter) {
     return true;
 }
 
-/* Have the loop call back, also if a signal handler raises meanwhile: who is marked as woken is not woken again. A
+/* Have the loop call back, also if a signal handler raises meanwhile: a waiter marked as woken is not woken again. A
  * callback that is called twice does nothing the second time. */
 static int surely(PyObject *loop, PyObject *call_soon, PyObject *callback) {
     PyObject *type, *value, *traceback;
@@ -124,8 +124,8 @@ static PyObject *wake_waiter(Waker *self, PyObject *arguments, PyObject *keyword
     return status < 0 ? NULL : PyBool_FromLong(status);
 }
 
-/* The callback. If one of those who go on runs the loop again, as with nest_asyncio, or lets KeyboardInterrupt through,
- * the rest goes on in another callback. */
+/* The callback. If one of the coroutines that go on runs the loop again, as with nest_asyncio, or lets
+ * KeyboardInterrupt through, the rest goes on in another callback. */
 static PyObject *call(Waker *self, PyObject *arguments, PyObject *keywords) {
     (void)arguments;
     (void)keywords;

@@ -29,7 +29,7 @@ _SWEEP_INTERVAL = 1.0
 """Seconds between two looks for expired messages that nobody receives."""
 _FEW = 64
 """Idle channels that nobody cares to look through."""
-_TURNS = 16
+_BUDGET = 16
 """Messages that `receive()` hands out without giving the event loop a turn."""
 
 
@@ -87,7 +87,7 @@ class Inbox:
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
         self._arrivals = 0
         self._next_sweep = 0.0
-        self._turns = _TURNS
+        self._budget = _BUDGET
         self._most = _FEW
         """Channels, from which on another one is a reason to look for those that are idle."""
 
@@ -198,7 +198,7 @@ class Inbox:
                 with self._lock:
                     self._give_up(name, channel, waiter, counts)
                 if isinstance(error, asyncio.CancelledError):
-                    source.relax(loop)
+                    source.on_cancel(loop)
                 raise
             # One step for everybody else: a message that came between the look and the re-arming would find the waiter
             # still marked as woken, wake nobody, and stay.
@@ -240,24 +240,24 @@ class Inbox:
 
     def _take_now(self, name: str, channel: _Channel) -> bytes | None:
         """The next payload, if nobody else waits and this consumer need not give the loop a turn first."""
-        if self._turns <= 0 or channel.waiters:
+        if self._budget <= 0 or channel.waiters:
             return None
         payload = self._take(name, channel)
         if payload is not None:
-            self._turns -= 1
+            self._budget -= 1
         return payload
 
     def _join(self, channel: _Channel, counts: _Loop, loop: asyncio.AbstractEventLoop) -> Waiter:
         waiters = channel.waiters
         waiter = waiters.join(loop)
         counts.waiting += 1
-        if len(channel.messages) >= len(waiters) or (self._turns <= 0 and channel.is_whole):
+        if len(channel.messages) >= len(waiters) or (self._budget <= 0 and channel.is_whole):
             # There is one for it, but it gives the loop a turn first: a channel that is never empty would otherwise
             # keep its consumer, and so the loop, busy for ever.
             waiter.wake_later()
         else:
             counts.unserved += 1
-        self._turns = _TURNS
+        self._budget = _BUDGET
         return waiter
 
     def _give_up(self, name: str, channel: _Channel, waiter: Waiter, counts: _Loop) -> None:

@@ -1,4 +1,4 @@
-"""A process's attachment to a segment, as those who wait in it need it. `segment.LocalSegment` is the one there is."""
+"""A process's attachment to a segment, as a wait set needs it. `segment.LocalSegment` implements it."""
 
 from __future__ import annotations
 
@@ -9,33 +9,30 @@ from hybrid_layer.ipc import _core
 
 
 class Attachment(Protocol):
-    """Of one process to the segment of one prefix. It outlives a move to another segment."""
+    """The attachment of one process to the segment of one prefix. It outlives a move to another segment."""
 
     core: _core.Segment
     """The segment that the process uses now."""
     wakers: dict[int, Callable[[], None]]
-    """Bit of a loop of this process -> wake that loop."""
+    """By number of an event loop of this process: a function that wakes the loop."""
 
     def is_own(self) -> bool:
-        """Whether this process, not a parent of it, has attached, and has not left."""
+        """Whether this process is attached: this one, not a parent of it."""
 
     def has_changed_user(self) -> bool:
-        """Whether the process is another user's than the segment (setuid)."""
+        """Whether the process has another user than the segment (setuid)."""
 
     def recover_if_lost(self) -> bool:
-        """Move to a new segment if this one cannot be used any more. True: moved, or tried to."""
+        """Move to a new segment if this one can no longer be used. True: it moved, or tried to."""
 
     def wake_loops(self, loops: int) -> None:
-        """Wake event loops of this process: bit n is the loop with number n."""
+        """Wake event loops of this process. Bit n of `loops` stands for the loop with number n."""
 
-    def owe(self, operation: Callable[[_core.Segment], int | None]) -> None:
-        """Do what has to be done before long, now or when the lock can be acquired. It may return loops to wake."""
+    def defer(self, operation: Callable[[_core.Segment], int | None]) -> None:
+        """Run `operation` now, or once the segment's lock can be acquired. It may return loops to wake, as bits."""
 
-    def pay_debts(self) -> None:
-        """Try again what could not be done when it was due."""
+    def run_deferred(self) -> None:
+        """Run deferred operations."""
 
-    def tidy_up_after_the_dead(self) -> None:
-        """Remove the doorbells that killed processes left behind, if any process was found dead since the last time."""
-
-    def warn_of_unread(self) -> None:
-        """Warn if messages expired on a normal channel where nobody has ever looked for them."""
+    def tidy_up(self) -> None:
+        """Remove doorbells of killed processes. Warn of messages that expired on a channel that no process has read."""

@@ -1,46 +1,46 @@
-"""One attachment to a segment for each process and prefix, shared by all layer objects that use it."""
+"""One attachment to a segment per process and prefix, shared by all layer objects."""
 
 from __future__ import annotations
 
 import atexit
 import threading
 
-from hybrid_layer import identity
 from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.identity import PerProcess
+from hybrid_layer.ipc.objects import Sizes
 from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.sweeping import sweep
 
 _segments: dict[str, LocalSegment] = {}
 has_swept = False
-"""Whether this process, or one that it was forked from, has looked for what others left."""
-# Reentrant: the garbage collector may release a layer at any allocation, also at one made under this lock.
-_registry_lock = threading.RLock()
+"""Whether this process, or a parent of it, has removed what other processes left behind."""
+_registry: PerProcess[threading.RLock] = PerProcess()
+"""The lock of `_segments`. Reentrant: the garbage collector may release a layer while this thread holds it."""
 
 
-def acquire(prefix: str, message_memory: int, group_memory: int) -> LocalSegment:
-    """The process's attachment to the segment of `prefix`, made at first use. Give it back with `release`.
+def acquire(prefix: str, sizes: Sizes) -> LocalSegment:
+    """The process's attachment to the segment of `prefix`, made at first use. The caller calls `release` after use.
 
-    Raises `ConfigurationError` (sizes differ from those of a segment in use; a stranger's files; no room),
-    `TooManyProcesses`, `SegmentDamaged`, and `Contended` for who should try again.
+    Raises `ConfigurationError` (other sizes than a segment in use has, files of another user, no room),
+    `TooManyProcesses`, `SegmentDamaged`, or `Contended`: the caller tries again.
     """
-    with _registry_lock:
+    with _registry.get(threading.RLock):
         segment = _segments.get(prefix)
         if segment is None:
-            segment = _segments[prefix] = LocalSegment(prefix, message_memory, group_memory)
+            segment = _segments[prefix] = LocalSegment(prefix, sizes)
             _sweep_once()
-        elif (segment.message_memory, segment.group_memory) != (message_memory, group_memory):
+        elif segment.sizes != sizes:
             raise ConfigurationError(
-                f"Two layers of this process use prefix {prefix!r} with different sizes: message_memory="
-                f"{segment.message_memory} and {message_memory}, group_memory={segment.group_memory} and "
-                f"{group_memory}."
+                f"Two layers of this process use prefix {prefix!r} with different sizes: one has {segment.sizes}, the "
+                f"other {sizes}. Use the same sizes, or another prefix."
             )
-        # Counted first: a collection may release the last of the other layers at any moment.
+        # Counted first, since the garbage collector may release the last of the other layers at any moment.
         segment.users += 1
-        if _segments.get(prefix) is not segment:  # just before that
-            return acquire(prefix, message_memory, group_memory)
+        if _segments.get(prefix) is not segment:  # it did, before that
+            return acquire(prefix, sizes)
         try:
             if not segment.is_own():
-                segment.join()  # inherited over a fork, by a layer object that the child has made
+                segment.join()  # inherited over a fork; the layer object was made in the child
         except BaseException:
             segment.users -= 1
             raise
@@ -48,7 +48,7 @@ def acquire(prefix: str, message_memory: int, group_memory: int) -> LocalSegment
 
 
 def _sweep_once() -> None:
-    """Remove what processes of other prefixes left. Called with the registry's lock, so nobody attaches meanwhile."""
+    """Remove what processes of any prefix left behind. Called with `_registry` held, so that no thread attaches."""
     global has_swept
     if not has_swept:
         has_swept = True
@@ -56,28 +56,19 @@ def _sweep_once() -> None:
 
 
 def release(segment: LocalSegment) -> None:
-    """Give an attachment back; the last one leaves the segment."""
-    identity.this_process()  # renews the lock in a child that has not heard of the fork
-    with _registry_lock:
+    """End one use of an attachment. The last one closes it."""
+    with _registry.get(threading.RLock):
         segment.users -= 1
         if segment.users > 0 or _segments.get(segment.prefix) is not segment:
             return
         del _segments[segment.prefix]
-        # Under the lock: closing descriptors here would drop the record locks that the next attachment takes meanwhile.
-        segment.leave()
+        # With the lock held: closing descriptors would drop record locks that another attachment takes meanwhile.
+        segment.close()
 
 
 @atexit.register
-def _leave_all() -> None:
+def _close_all() -> None:
     for segment in list(_segments.values()):
         if segment.is_own():
-            segment.leave()
+            segment.close()
     _segments.clear()
-
-
-def _renew_registry() -> None:
-    global _registry_lock
-    _registry_lock = threading.RLock()
-
-
-identity.in_child(_renew_registry)

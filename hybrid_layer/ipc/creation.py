@@ -1,4 +1,4 @@
-"""Makes a segment where there is none, and leaves nothing behind where that cannot be done."""
+"""Makes a segment, and leaves nothing behind if that fails."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from hybrid_layer.exceptions import ConfigurationError, HybridLayerError
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.diagnostics import project_of_this_process, shm_room
 from hybrid_layer.ipc.lockfile import LockFile
-from hybrid_layer.ipc.objects import ROOT, create_object, remove_object
+from hybrid_layer.ipc.objects import ROOT, Sizes, create_object, remove_object
 
 
-def create_segment(name: str, lock_file: LockFile, prefix: str, sizes: tuple[int, int], machine: str) -> int:
-    """A descriptor of the object, formatted; `sizes` are message_memory and group_memory. Called with the lock held.
+def create_segment(name: str, lock_file: LockFile, prefix: str, sizes: Sizes, machine: str) -> int:
+    """Make and format the object of a segment. Return its descriptor. Called with the lock file's lock held.
 
-    Raises `ConfigurationError`, or `OSError` for what the system refuses.
+    Raises `ConfigurationError`, or `OSError` if the system
+    refuses something.
     """
     fd = -1
     try:
         if _core.PORTABLE:
-            # Who still uses an object whose name is gone holds his locks on the old lock file, sees that go, and moves.
+            # Processes that use an unlinked object hold their locks on the old lock file. They see it go, and move.
             lock_file.replace()
         fd = create_object(name)
         seed = (secrets.randbits(64), secrets.randbits(64))
@@ -42,7 +43,7 @@ def create_segment(name: str, lock_file: LockFile, prefix: str, sizes: tuple[int
 
 
 def remove_segment(name: str, lock_file: LockFile) -> None:
-    """Remove what was made of a segment that cannot be used. Called with the lock held, while an error is raised."""
+    """Remove a segment that could not be made. Called with the lock file's lock held, while an error is raised."""
     with contextlib.suppress(HybridLayerError):
         remove_object(name)
     lock_file.remove_directory()

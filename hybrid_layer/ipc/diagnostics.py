@@ -1,23 +1,24 @@
-"""What only people read: who holds a lock, how large /dev/shm is, who else uses a prefix.
+"""Texts for people: which process holds a lock, how large /dev/shm is, which others use a prefix.
 
-psutil serves nothing else.
+Only these use psutil.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Hashable
-from pathlib import Path
 
+from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.objects import ROOT, lock_bearer
-from hybrid_layer.ipc.patience import Contended, process_name
+from hybrid_layer.ipc.objects import ROOT, Sizes, is_inhabited
+from hybrid_layer.ipc.stall_detector import Contended
 from hybrid_layer.statistics import warn
 
 
 def project_of_this_process() -> str:
-    """Django's settings module and base directory, as far as they are known; empty outside a project."""
+    """Django's settings module and base directory. Empty if they are not known."""
     from django.conf import settings
 
     if not settings.configured:
@@ -28,20 +29,42 @@ def project_of_this_process() -> str:
 
 
 def lock_holder(core: _core.Segment) -> Hashable:
-    """Who has the segment's lock, and since when."""
+    """Identifies the holder of the segment's lock and its progress, as `Contended.holder` does."""
     return core.lock_word | 1, core.progress
 
 
 def contended(core: _core.Segment, prefix: str) -> Contended:
-    """What to raise when the lock of the segment of `prefix` was not had."""
+    """The error for a failed try to acquire the lock of the segment of `prefix`."""
     holder = lock_holder(core)
     slot = (core.lock_word >> 1 & 0x7FF) - 1
     pids = [pid for number, _, pid, is_alive in core.processes() if number == slot and is_alive]
     return Contended(f"The segment of prefix {prefix!r}", holder, pids[0] if pids else None)
 
 
+def busy(contended: Contended) -> SegmentBusy:
+    """The error for a lock whose holder is stalled."""
+    who = "a process that is starting or ending" if contended.pid is None else process_name(contended.pid)
+    return SegmentBusy(
+        f"{contended.what} is locked by {who}, which makes no progress. It is stopped or being debugged: "
+        "continue or kill it."
+    )
+
+
+def process_name(pid: int) -> str:
+    """Describes a process for an error text. A pid of 0 stands for one of another pid namespace."""
+    import psutil
+
+    if pid == 0:
+        return "a process of another pid namespace (another container)"
+    try:
+        process = psutil.Process(pid)
+        return f"process {pid} ({process.name()}, {process.status()})"
+    except psutil.Error:
+        return f"process {pid}"
+
+
 def shm_room() -> str:
-    """Size and free space of /dev/shm, for people."""
+    """Size and free space of /dev/shm, in words."""
     import psutil
 
     if _core.PORTABLE:
@@ -53,40 +76,36 @@ def shm_room() -> str:
     return f"{usage.total >> 20} MiB large with {usage.free >> 20} MiB free"
 
 
-def other_sizes(core: _core.Segment, prefix: str, wanted: tuple[int, int]) -> str:
-    """Why a process that wants other sizes cannot use a segment that others use."""
+def other_sizes(core: _core.Segment, prefix: str, wanted: Sizes) -> str:
+    """Says why this process cannot use a segment of other sizes, which other processes use."""
     processes = ", ".join(process_name(pid) for _, _, pid, is_alive in core.processes() if is_alive)
     return (
-        f"The segment of prefix {prefix!r} has {_sizes(core.message_bytes, core.group_bytes)}, and is used by "
-        f"{processes}; this process is configured with {_sizes(*wanted)}. Use the same sizes, stop those processes "
+        f"The segment of prefix {prefix!r} has {Sizes(core.message_bytes, core.group_bytes)}, and is used by "
+        f"{processes}; this process is configured with {wanted}. Use the same sizes, stop those processes "
         f"first, or use another prefix."
     )
 
 
-def warn_of_loss(core: _core.Segment, name: str, prefix: str, wanted: tuple[int, int]) -> None:
-    """Warn when a segment with unread messages has to go, since its sizes are others now."""
+def warn_of_loss(core: _core.Segment, name: str, prefix: str, wanted: Sizes) -> None:
+    """Warn that a segment with unread messages is replaced by one of other sizes."""
     warn(
         ("sizes", name),
-        "The segment of prefix %r, which no process uses any more, was made with %s. It is made anew with %s; what was "
-        "unread in it is lost.",
+        "The segment of prefix %r, which no process uses any more, was made with %s. It is replaced by one with %s; "
+        "its unread messages are lost.",
         prefix,
-        _sizes(core.message_bytes, core.group_bytes),
-        _sizes(*wanted),
+        Sizes(core.message_bytes, core.group_bytes),
+        wanted,
     )
 
 
-def _sizes(message_memory: int, group_memory: int) -> str:
-    return f"message_memory={message_memory} and group_memory={group_memory}"
-
-
 def warn_of_another_project(name: str, prefix: str, theirs: str) -> None:
-    """Warn when the segment was made for another Django project."""
+    """Warn if the segment was made for another Django project."""
     mine = project_of_this_process()
     if mine and theirs and mine != theirs:
         warn(
             ("project", name),
             "Two projects share the channel layer prefix %r: %s made its segment, and this is %s. They see each "
-            "other's messages. Give one of them another prefix; tests want a random one.",
+            "other's messages. Give one of them another prefix; tests need a random one.",
             prefix,
             theirs,
             mine,
@@ -94,47 +113,33 @@ def warn_of_another_project(name: str, prefix: str, theirs: str) -> None:
 
 
 def warn_of_neighbours(name: str, prefix: str, digest: str) -> None:
-    """Warn of segments with the same prefix that this process cannot share: other users', other releases'."""
+    """Warn of segments of other users, or of other releases, with the same prefix."""
     pattern = re.compile(rf"hybrid_layer\.(\d+)\.{digest}\.(\d+)\.d")
-    # Not by a glob, which takes milliseconds where test suites have left hundreds of segments.
-    try:
-        names = os.listdir(ROOT)
-    except OSError:  # a warning less
-        return
-    for found in filter(None, map(pattern.fullmatch, names)):
-        uid, version = found.groups()
-        if int(uid) != os.geteuid():
-            warn(
-                ("user", name),
-                "User %s has a segment of the same prefix %r, and this process is user %s: processes of different "
-                "users do not see each other's messages. Run them as one user, or set hosts and "
-                'routes={"<channel>": "remote"}.',
-                uid,
-                prefix,
-                os.geteuid(),
-            )
-        elif int(version) != _core.LAYOUT_VERSION and _is_inhabited(lock_bearer(found[0].removesuffix(".d"))):
-            warn(
-                ("version", name),
-                "Another release of hybrid_layer runs with the same prefix %r: its normal channels and this one's do "
-                "not meet. Restart the older processes.",
-                prefix,
-            )
-
-
-def _is_inhabited(bearer: Path) -> bool:
-    try:
-        fd = os.open(bearer, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        return _core.is_inhabited(fd)
-    finally:
-        os.close(fd)  # not a file on which this process has record locks, which would go
+    # Without a glob, which takes milliseconds where test suites have left hundreds of segments.
+    with contextlib.suppress(OSError):  # then there is no warning
+        for each in filter(None, map(pattern.fullmatch, os.listdir(ROOT))):
+            uid, version = each.groups()
+            if int(uid) != os.geteuid():
+                warn(
+                    ("user", name),
+                    "User %s has a segment of the same prefix %r, and this process is user %s: processes of different "
+                    "users do not see each other's messages. Run them as one user, or set hosts and "
+                    'routes={"<channel>": "remote"}.',
+                    uid,
+                    prefix,
+                    os.geteuid(),
+                )
+            elif int(version) != _core.LAYOUT_VERSION and is_inhabited(each[0].removesuffix(".d")):
+                warn(
+                    ("version", name),
+                    "Another release of hybrid_layer runs with the same prefix %r: normal channels do not "
+                    "connect the two. Restart the older processes.",
+                    prefix,
+                )
 
 
 def warn_of_unread(channel: str) -> None:
-    """Warn that messages have expired on a normal channel where nobody ever looked for them."""
+    """Warn that messages expired on a normal channel that no process has ever read."""
     warn(
         ("unread", channel),
         "Messages on %s expired: no process of this user on this machine reads it. If its worker runs elsewhere, set "

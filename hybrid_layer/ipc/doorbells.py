@@ -1,4 +1,4 @@
-"""The doorbells in a segment's directory: FIFOs, made here and rung by the core."""
+"""Doorbells: FIFOs in a segment's directory, which are made here and rung by the core."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from hybrid_layer.ipc import _core
 
 
 def make_doorbell(path: str) -> tuple[int, tuple[int, int]]:
-    """Make a doorbell in place of what is there: its descriptor, and the numbers of its file. Raises `OSError`."""
+    """Make a doorbell at `path`, in place of an older file. Return its descriptor, and its file as (device, inode).
+
+    Raises `OSError`.
+    """
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     os.mkfifo(path, 0o600)
-    os.chmod(path, 0o600)  # a umask may have taken that away
-    # Opened for writing, too: with reading alone it would be at its end, and readable for ever, once the last ringer
-    # has closed it.
+    os.chmod(path, 0o600)  # despite a umask
+    # Opened for writing, too. Otherwise it would be at its end, and readable for ever, once the last writer has closed
+    # it.
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         status = os.fstat(fd)
@@ -27,9 +30,9 @@ def make_doorbell(path: str) -> tuple[int, tuple[int, int]]:
 
 
 def remove_stale_doorbells(directory: Path, core: _core.Segment) -> None:
-    """Remove those that killed processes left behind. Raises `OSError`."""
+    """Remove the doorbells of killed processes. Raises `OSError`."""
     try:
-        # Listed first: a process that makes its doorbell now has been published before, and is seen below.
+        # Listed first: a process publishes its slot before it makes a doorbell, so it is seen below.
         paths = [path for path in directory.iterdir() if path.name[:1].isdigit()]
     except FileNotFoundError:
         return

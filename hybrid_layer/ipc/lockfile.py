@@ -1,4 +1,4 @@
-"""The lock file under which a segment is made, attached and removed."""
+"""The lock file, whose lock is held while a segment is made, attached or removed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from pathlib import Path
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.diagnostics import busy
 from hybrid_layer.ipc.objects import is_file, is_same_file
 from hybrid_layer.ipc.ownership import check_ours, refusals, refuse
-from hybrid_layer.ipc.patience import PAUSE, Contended, Patience
+from hybrid_layer.ipc.stall_detector import PAUSE, Contended, StallDetector
 
 _NAP = 0.005
-"""Seconds: attaching takes one or two milliseconds."""
+"""Seconds between two tries. Attaching takes one or two milliseconds."""
 
 
 class LockFile:
-    """The file ``lock`` in a segment's directory, with a record lock on it for who attaches or leaves.
+    """The file ``lock`` in a segment's directory. A process that attaches or leaves holds a record lock on it.
 
-    Its descriptor is opened once for each process: closing any descriptor of a file drops the process's record locks.
+    Each process opens it once, since closing any descriptor of a file drops the process's record locks on it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -34,44 +35,45 @@ class LockFile:
         self._inode = (0, 0)
 
     @contextlib.contextmanager
-    def held(self, *, patiently: bool = False) -> Iterator[None]:
-        """Hold the lock. Makes directory and file if need be.
+    def held(self, *, while_progressing: bool = False) -> Iterator[None]:
+        """Hold the lock. Makes the directory and the file if they do not exist.
 
-        Raises `Contended` if it is not had within 50 ms; patiently, as long as those who hold it go on, `SegmentBusy`.
+        Raises `Contended` after 50 ms. With `while_progressing` it waits for as long as holders make progress, and then
+        raises `SegmentBusy`.
         """
-        patience = Patience()
+        detector = StallDetector()
         until = monotonic() + PAUSE
         while not self._try():
-            if patiently:
+            if while_progressing:
                 contended = self._contended()
-                if patience.is_over(contended.holder):
-                    raise contended.busy()
+                if detector.is_stalled(contended.holder):
+                    raise busy(contended)
             elif monotonic() > until:
                 raise self._contended()
             time.sleep(_NAP)
         try:
             yield
         finally:
-            self._give_back()
+            self._unlock()
 
-    def _give_back(self) -> None:
+    def _unlock(self) -> None:
         try:
             fcntl.lockf(self.fd, fcntl.LOCK_UN, 1)
         except OSError as error:
-            if _core.PORTABLE:  # the locks of the process's slot are on it, too
+            if _core.PORTABLE:  # the locks of the process's slot are on this file, too
                 refuse(error, self._path)
-            self.close()  # its locks go with it
+            self.close()  # which drops its locks
 
     def close(self) -> None:
-        """Give the descriptor back, unless other code has closed it, and perhaps opened a file of its own there."""
+        """Close the descriptor, unless other code has closed it, and perhaps opened another file under its number."""
         if self.fd >= 0 and self._has_descriptor():
             os.close(self.fd)
         self.fd = -1
 
     def replace(self) -> None:
-        """Put a new file in its place, which is held too. Who uses the old one sees that it is gone."""
+        """Put a new file in its place, with its lock held. Processes that use the old one see that it is gone."""
         path = self._path.with_name("lock.new")
-        path.unlink(missing_ok=True)  # of one who was killed here
+        path.unlink(missing_ok=True)  # left by a process that was killed here
         fd = self._open(path)
         try:
             inode = self._made_ours(fd)
@@ -84,30 +86,28 @@ class LockFile:
         self.fd, self._inode = fd, inode
 
     def remove_directory(self) -> None:
-        """Remove the directory with all that is in it. Called with the lock held, which excludes nobody afterwards."""
+        """Remove the directory with its content. Called with the lock held. It excludes no process afterwards."""
         with contextlib.suppress(OSError):
             for path in self.directory.iterdir():
                 if path != self._path:
                     path.unlink(missing_ok=True)
-            self._path.unlink(missing_ok=True)  # last: from here on others may make all of it anew
+            self._path.unlink(missing_ok=True)  # last: from here on others may make everything again
             self.directory.rmdir()
 
     def _contended(self) -> Contended:
         pid = _core.record_lock_pid(self.fd) if self.fd >= 0 else None
-        return Contended(
-            f"{self._path}, under which processes attach and leave,", (self._path, pid), pid, is_queue=True
-        )
+        return Contended(f"The lock file {self._path}", (self._path, pid), pid, is_queue=True)
 
     def _try(self) -> bool:
         if self.fd < 0 or not self._has_descriptor():
             self._make_directory()
             try:
                 self._keep(self._open(self._path))
-            except FileNotFoundError:  # the last leaver has just removed the directory
+            except FileNotFoundError:  # the last process to leave has just removed the directory
                 return False
             except OSError as error:
                 with contextlib.suppress(OSError):
-                    self.directory.rmdir()  # if it was made for this
+                    self.directory.rmdir()  # if this call has made it
                 refuse(error, self._path)
         with refusals(self._path):
             return self._try_lock()
@@ -119,12 +119,12 @@ class LockFile:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 return False
             raise
-        # The last leaver removes the file; a lock on a removed file excludes nobody.
+        # The last process to leave removes the file. A lock on a removed file excludes no process.
         try:
             if is_same_file(self.fd, self._path):
                 return True
         except OSError:
-            self._give_back()
+            self._unlock()
             raise
         self.close()
         return False
@@ -147,22 +147,19 @@ class LockFile:
         self.fd = fd
 
     def _made_ours(self, fd: int) -> tuple[int, int]:
-        """The device and inode of that file, which is ours and to be read and written."""
+        """Check that the file is ours, make it readable and writable, and return its device and inode."""
         status = os.fstat(fd)
-        self._check(status)
-        if status.st_mode & 0o600 != 0o600:  # a umask has taken that away
+        check_ours(status, self._path)
+        if status.st_nlink > 1:  # locks taken under its other name would be ours, too
+            raise ConfigurationError(
+                f"{self._path} is a file with another name (hard link). Remove it, or use another prefix."
+            )
+        if status.st_mode & 0o600 != 0o600:  # due to a umask
             os.fchmod(fd, 0o600)
         return status.st_dev, status.st_ino
 
     def _has_descriptor(self) -> bool:
         return is_file(self.fd, self._inode)
-
-    def _check(self, status: os.stat_result) -> None:
-        check_ours(status, self._path)
-        if status.st_nlink > 1:  # locks taken for what the other name is used for would be ours, too
-            raise ConfigurationError(
-                f"{self._path} is a file with another name (hard link). Remove it, or use another prefix."
-            )
 
     def _make_directory(self) -> None:
         try:
@@ -171,13 +168,16 @@ class LockFile:
             pass
         except OSError as error:
             refuse(error, self.directory)
-        with refusals(self.directory), contextlib.suppress(FileNotFoundError):  # the last leaver has just removed it
+        with (
+            refusals(self.directory),
+            contextlib.suppress(FileNotFoundError),
+        ):  # the last process to leave has just removed it
             check_ours(os.lstat(self.directory), self.directory, "directory")
             allow_owner(self.directory, 0o700)
 
 
 def allow_owner(path: Path, mode: int) -> bool:
-    """Give the owner of a file or directory the rights in `mode` that a umask has taken away. False: it has them."""
+    """Give the owner of `path` the rights in `mode`, which a umask may have removed. False: it has them already."""
     if os.lstat(path).st_mode & mode == mode:
         return False
     os.chmod(path, mode)

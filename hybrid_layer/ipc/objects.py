@@ -1,7 +1,7 @@
-"""The shared-memory object of a segment, by its name, and the place for the files beside it.
+"""The shared-memory object of a segment, by its name, and the directory of the files beside it.
 
-On Linux both lie in /dev/shm. Other systems show their objects in no directory, so the portable build finds them by
-name alone, and has its files in /tmp: not in $TMPDIR, or processes that differ in it would not meet.
+On Linux both are in /dev/shm. Other systems have no directory of objects, so the portable build finds them by name
+alone, and keeps its files in /tmp. It does not use $TMPDIR, which may differ between processes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import posix_ipc
 
@@ -17,38 +18,49 @@ from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.ownership import check_ours, refusals, refused
 
 ROOT = Path("/tmp" if _core.PORTABLE else "/dev/shm")
-"""Holds the directory of each segment, and on Linux its object."""
+"""The parent of each segment's directory, and on Linux of its object."""
+
+
+class Sizes(NamedTuple):
+    """The most bytes that a segment has for unread messages, and for groups."""
+
+    message_memory: int
+    group_memory: int
+
+    def __str__(self) -> str:
+        return f"message_memory={self.message_memory} and group_memory={self.group_memory}"
 
 
 def digest(prefix: str) -> str:
-    """What stands for a prefix in names: it may hold characters that a file name cannot."""
+    """A hash of `prefix` for file names, which cannot hold all of its characters."""
     return hashlib.sha256(prefix.encode()).hexdigest()[:16]
 
 
 def segment_name(prefix: str, uid: int) -> str:
-    """The name of a user's segment for a prefix."""
+    """The name of the segment of the user `uid` for `prefix`."""
     return f"hybrid_layer.{uid}.{digest(prefix)}.{_core.LAYOUT_VERSION}"
 
 
 def directory_of(name: str) -> Path:
-    """Where the doorbells and the lock file of the segment `name` are."""
+    """The directory of the doorbells and the lock file of the segment `name`."""
     return ROOT / f"{name}.d"
 
 
 def lock_bearer(name: str) -> Path:
-    """The file on which the segment's processes hold their record locks: the object, or where that takes none, the lock
-    file. With it goes the segment.
+    """The file with the record locks of the segment's processes: the object, or the lock file in the portable build.
+
+    A segment without this file is gone.
     """
     return directory_of(name) / "lock" if _core.PORTABLE else ROOT / name
 
 
 def label(name: str) -> str:
-    """How people find the object."""
+    """The object, in words."""
     return f"the shared-memory object {_posix_name(name)}" if _core.PORTABLE else str(ROOT / name)
 
 
 def open_object(name: str) -> int | None:
-    """A descriptor of the object, None if there is none. Raises `ConfigurationError` if it is a stranger's."""
+    """A descriptor of the object, or None if there is none. Raises `ConfigurationError` if it is another user's."""
     try:
         fd: int = posix_ipc.SharedMemory(_posix_name(name)).fd
     except posix_ipc.ExistentialError:
@@ -66,7 +78,7 @@ def open_object(name: str) -> int | None:
 
 
 def create_object(name: str) -> int:
-    """A descriptor of a new object without size, for its owner only."""
+    """A descriptor of a new, empty object, which only its owner may open. Raises `ConfigurationError`."""
     try:
         fd: int = posix_ipc.SharedMemory(_posix_name(name), posix_ipc.O_CREX, mode=0o600).fd
     except (posix_ipc.Error, OSError, ValueError) as error:
@@ -74,7 +86,7 @@ def create_object(name: str) -> int:
     try:
         with refusals(label(name)):
             os.set_inheritable(fd, False)
-            if not _core.PORTABLE:  # a umask may have taken that away; macOS has no fchmod for objects
+            if not _core.PORTABLE:  # despite a umask; macOS has no fchmod for objects
                 os.fchmod(fd, 0o600)
     except BaseException:
         os.close(fd)
@@ -84,7 +96,7 @@ def create_object(name: str) -> int:
 
 
 def remove_object(name: str) -> None:
-    """Remove it if it is there. Who has attached it keeps it."""
+    """Remove the object, if there is one. Processes that have attached it keep it. Raises `ConfigurationError`."""
     try:
         posix_ipc.unlink_shared_memory(_posix_name(name))
     except posix_ipc.ExistentialError:
@@ -94,27 +106,42 @@ def remove_object(name: str) -> None:
 
 
 def object_exists(name: str) -> bool:
-    """Whether the name leads to an object."""
+    """Whether there is an object of that name."""
     if not _core.PORTABLE:
-        return lock_bearer(name).exists()  # opened and closed, our record locks on it would be gone
+        return lock_bearer(name).exists()  # opening and closing it would drop our record locks on it
     fd = open_object(name)
     if fd is not None:
         os.close(fd)
     return fd is not None
 
 
+def is_inhabited(name: str) -> bool:
+    """Whether a process uses the segment `name`, by its record locks. Raises `OSError`.
+
+    Closing a descriptor drops our record locks on the file, so this process must not use that segment itself.
+    """
+    try:
+        fd = os.open(lock_bearer(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False  # there is only a directory
+    try:
+        return _core.is_inhabited(fd)
+    finally:
+        os.close(fd)
+
+
 def is_file(what: int | str, inode: tuple[int, int]) -> bool:
-    """Whether a descriptor is open, or a path there, and that of the file with these numbers (device, inode)."""
+    """Whether `what`, a descriptor or a path, leads to the file with these numbers (device, inode)."""
     try:
         status = os.fstat(what) if isinstance(what, int) else os.lstat(what)  # stat(-1) reads no descriptor
     except OSError as error:
-        # Without an answer a descriptor is taken for what it was, or it would never be closed.
+        # If the system does not say, a descriptor counts as ours, or it would never be closed.
         return isinstance(what, int) and error.errno != errno.EBADF
     return (status.st_dev, status.st_ino) == inode
 
 
 def is_same_file(fd: int, path: Path) -> bool:
-    """Whether a descriptor is that of the file which is now at `path`."""
+    """Whether `fd` is a descriptor of the file that is now at `path`."""
     try:
         there = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
@@ -124,7 +151,7 @@ def is_same_file(fd: int, path: Path) -> bool:
 
 
 def _as_os_error(error: Exception) -> OSError:
-    """posix_ipc has errors of its own for some of the system's, and texts of its own for others."""
+    """The system's error behind an error of posix_ipc, which has its own classes and texts for some."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     number = errno.EINVAL if isinstance(error, ValueError) else errno.EACCES

@@ -1,4 +1,7 @@
-"""Whose files are trusted: regular ones, directories and FIFOs of this process's user that nobody else may open."""
+"""Which files are trusted, and what the system's errors mean.
+
+Trusted are files, directories and FIFOs of this process's user that no other user may open.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _KINDS: tuple[tuple[str, Callable[[int], bool]], ...] = (
 
 
 def check_ours(status: os.stat_result, path: Path | str, wanted: str = "file") -> None:
-    """Raise `ConfigurationError` for what another user owns, others may open, or is no `wanted`."""
+    """Raise `ConfigurationError` unless it is a `wanted`, owned by this user, and closed to others."""
     kind = next((name for name, is_it in _KINDS if is_it(status.st_mode)), "device")
     mode = stat.S_IMODE(status.st_mode)
     if status.st_uid == os.geteuid() and not mode & 0o077 and kind == wanted:
@@ -36,7 +39,7 @@ def check_ours(status: os.stat_result, path: Path | str, wanted: str = "file") -
 
 @contextlib.contextmanager
 def refusals(path: Path | str) -> Iterator[None]:
-    """Raise what `refused` makes of an `OSError` in the block; `path` is what that was about, if it does not say."""
+    """Turn an `OSError` in the block into the error of `refused`. `path` is used if the error names none."""
     try:
         yield
     except OSError as error:
@@ -44,14 +47,14 @@ def refusals(path: Path | str) -> Iterator[None]:
 
 
 def refuse(error: OSError, path: Path | str) -> NoReturn:
-    """Raise what `refused` makes of `error`, unless it is that already."""
+    """Raise the error that `refused` makes of `error`, or `error` itself if it is one already."""
     if isinstance(error, SegmentUnavailable):  # an OSError too
         raise error
     raise refused(error, path) from error
 
 
 def refused(error: OSError, path: Path | str) -> ConfigurationError:
-    """What the system's refusal to make, open or use `path` means: whose file it is, or what the system lacks."""
+    """The error to raise when the system does not let us make, open or use `path`: with cause and remedy."""
     path, user = os.fspath(path), os.geteuid()
     folder = os.path.dirname(path)
     cause = error.strerror or str(error)
@@ -60,7 +63,7 @@ def refused(error: OSError, path: Path | str) -> ConfigurationError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(folder):
         return SegmentUnavailable(
             f"{path} cannot be made: this process sees no folder {folder}, which the machine-local layer needs. Mount "
-            f"it, or where a test hides the real file system (pyfakefs), begin to do so after the layer's first call."
+            f"it. If a test hides the real file system (pyfakefs), let it begin after the layer's first call."
         )
     try:
         check_ours(os.lstat(path), path, "directory" if path.endswith(".d") else "file")
@@ -77,7 +80,7 @@ def refused(error: OSError, path: Path | str) -> ConfigurationError:
 
 _REMEDY = "Remove it, or use another prefix."
 _NO_ROOM = (
-    "Its file system takes no more files or bytes (`df -i` and `df` show how many). Remove what nobody needs there."
+    "Its file system has no room for more files or bytes (`df -i` and `df` show how many). Remove some files there."
 )
 _NO_DESCRIPTOR = "No descriptor is left. Raise the limit (`ulimit -n`, LimitNOFILE), or find what keeps so many open."
 _REMEDIES = {
@@ -92,4 +95,4 @@ _REMEDIES = {
     errno.ENOMEM: "The process may not have so much memory or address space. Raise the limit (`ulimit -v`, LimitAS, "
     "that of the container), or lower message_memory and group_memory.",
 }
-"""By what the system says: what else it means, and what to do."""
+"""By error number: what it means, and what to do."""

@@ -1,4 +1,4 @@
-"""What one layer object has in one process: its inboxes, their memberships, and what it took in for its consumers."""
+"""State of one layer object in one process: its inboxes, their memberships, and messages fetched for consumers."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ import threading
 from collections.abc import Hashable
 from functools import partial
 
-from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.patience import LOCK_REFUSED
 from hybrid_layer.ipc.segment import LocalSegment
-from hybrid_layer.ipc.station import Station
+from hybrid_layer.ipc.stall_detector import LOCK_REFUSED
+from hybrid_layer.ipc.wait_set import WaitSet
 from hybrid_layer.names import local, non_local
 from hybrid_layer.statistics import KEYS, warn
 from hybrid_layer.transport import Settings
 
 _NUMBERS = {key: number for number, key in enumerate(KEYS)}
-_LOOK = 1.0
-"""Seconds between two looks of a sender."""
+_HOUSEKEEPING = 1.0
+"""Seconds between two times that a sender does housekeeping."""
 _FEW = 1000
-"""Memberships that nobody cares to look through."""
+"""Expired memberships are removed only if there are more than this."""
 
 
 class SegmentCounters:
-    """Counters that lie in the segment, so that they are the machine's and outlive the process that counts."""
+    """Counters in the segment: they are the machine's, and outlive the process that counts."""
 
     def __init__(self, segment: LocalSegment) -> None:
         self._segment = segment
@@ -36,45 +35,43 @@ class SegmentCounters:
         self._segment.core.count(_NUMBERS[key], n)
 
     def as_dict(self) -> dict[str, int]:
-        """All counters, also those at 0."""
+        """All counters, including those at 0."""
         return dict(zip(KEYS, self._segment.core.counters(), strict=False))
 
     def warn(self, key: Hashable, text: str, *args: object) -> None:
-        """Warn, once a minute."""
+        """See `hybrid_layer.statistics.warn`."""
         warn(key, text, *args)
 
 
 class ProcessState:
-    """What one layer object has in one process. A forked child makes its own and touches no lock of this one."""
+    """State of one layer object in one process. A forked child makes its own, and uses no lock of this one."""
 
     def __init__(self, settings: Settings, segment: LocalSegment) -> None:
-        self.identity = identity.this_process()
         self.segment = segment
-        self.upheavals = segment.upheavals
+        self.generation = segment.generation
         self.counters = SegmentCounters(segment)
         self.inbox = Inbox(settings.policy, self.counters, epoch=lambda: segment.core.epoch)
         self.parts: dict[str, Part] = {}
-        """By name, those whose inbox is open."""
+        """By name: the non-local parts whose inbox is open."""
         self.memberships: dict[tuple[str, str], float] = {}
-        """(group, channel) -> deadline of our own channels, to be added again after a move to another segment."""
+        """(group, channel) -> deadline. Memberships of our own channels, to add again after a move."""
         self._next_purge = _FEW
         self.draining = threading.Lock()
-        """Draining and distributing is one step, or two loops could turn the order of two messages."""
-        self.next_look = 0.0
-        """When a sender makes sure that the segment is still there; receivers do so while they wait."""
+        """Held while an inbox is drained into buffers, or two loops could swap two messages."""
+        self.next_housekeeping = 0.0
+        """When a sender does its next housekeeping. Receivers do theirs while they wait."""
 
-    def look(self) -> None:
-        """Move if the segment was lost, and tidy up: in a process that only sends, nobody else does."""
-        self.next_look = monotonic() + _LOOK
+    def housekeep(self) -> None:
+        """Move if the segment was lost, and tidy up. In a process that only sends, no wait set does it."""
+        self.next_housekeeping = monotonic() + _HOUSEKEEPING
         self.segment.recover_if_lost()
-        self.segment.tidy_up_after_the_dead()
-        self.segment.warn_of_unread()
-        self.segment.pay_debts()
-        if self.upheavals != self.segment.upheavals:
+        self.segment.tidy_up()
+        self.segment.run_deferred()
+        if self.generation != self.segment.generation:
             self.restore()
 
     def remember(self, group: str, channel: str, deadline: float) -> None:
-        """Keep a membership of ours, for a move. Those of consumers that never left are forgotten when they expired."""
+        """Keep a membership, to add it again after a move. Expired ones are removed now and then."""
         self.memberships[group, channel] = deadline
         if len(self.memberships) >= self._next_purge:
             now = monotonic()
@@ -84,30 +81,30 @@ class ProcessState:
             self._next_purge = 2 * len(self.memberships) + _FEW
 
     def receive_on(self, part: str) -> None:
-        """Make `part` receivable, whose inbox has been opened in the segment."""
+        """Receive on `part`, whose inbox is open in the segment."""
         self.parts[part] = Part(self, part)
 
-    def take_in(self, part: str, station: Station) -> None:
-        """Move messages of an inbox into the buffers of their channels, while somebody in this loop waits for one."""
+    def take_in(self, part: str, wait_set: WaitSet) -> None:
+        """Move messages of an inbox into the buffers of their channels, while a consumer of this loop is unserved."""
         has_restored = False
-        if self.upheavals != self.segment.upheavals:
+        if self.generation != self.segment.generation:
             self.restore()
         with self.draining:
-            # What nobody waits for stays in the segment, where its sender's capacity holds.
-            while self.inbox.unserved_loop(station.loop) is station.loop:
+            # Messages that no consumer waits for stay in the segment, where capacity is enforced.
+            while self.inbox.unserved_loop(wait_set.loop) is wait_set.loop:
                 core = self.segment.core
                 try:
-                    messages, has_more = core.drain(part, station.number)
+                    messages, has_more = core.drain(part, wait_set.number)
                 except (_core.NoMemory, *LOCK_REFUSED):
-                    station.retry_soon(part, partial(self.take_in, part, station))
+                    wait_set.retry_soon(part, partial(self.take_in, part, wait_set))
                     return
                 except _core.Stale:
-                    station.lose_place()  # with another one, it takes in anew
+                    wait_set.lose_place()  # with another place, it takes in again
                     return
                 except _core.Gone:
-                    # The segment does not know us: it is another one, or ours was damaged.
+                    # The segment has lost our inbox: it is another segment, or was damaged.
                     if has_restored or not self.restore():
-                        station.retry_soon(part, partial(self.take_in, part, station))
+                        wait_set.retry_soon(part, partial(self.take_in, part, wait_set))
                         return
                     has_restored = True
                     continue
@@ -115,17 +112,17 @@ class ProcessState:
                 for names, payload, deadline in messages:
                     self.inbox.deliver([part + name for name in names], payload, deadline, epoch)
                 if not has_more:
-                    # Found empty and registered in one step: what comes from now on is announced to this loop.
-                    if station.number >= 0:
-                        station.watched.add(part)
+                    # Found empty and registered in one step: later messages are announced to this loop.
+                    if wait_set.number >= 0:
+                        wait_set.watched.add(part)
                     return
 
     def restore(self) -> bool:
-        """Register anew in a segment that does not know us: it is another one, or we have another slot.
+        """Register again in a segment that has no registration of ours: a new one, or one in which we have a new slot.
 
-        False: that did not work now, and is to be tried again.
+        False: it failed, and has to be tried again.
         """
-        upheavals = self.segment.upheavals
+        generation = self.segment.generation
         core = self.segment.core
         try:
             for part in list(self.parts):
@@ -136,11 +133,11 @@ class ProcessState:
             cause = str(error) or type(error).__name__
             warn(("restore", self.segment.name), "Memberships are not restored yet: %s", cause)
             return False
-        self.upheavals = upheavals
+        self.generation = generation
         return True
 
     def _restore_membership(self, core: _core.Segment, group: str, channel: str) -> None:
-        part, name = non_local(channel), local(channel) if "!" in channel else ""
+        part, name = non_local(channel), local(channel)
         deadline = self.memberships.get((group, channel))
         while deadline is not None:
             left = deadline - monotonic()
@@ -151,25 +148,25 @@ class ProcessState:
             restored, deadline = deadline, self.memberships.get((group, channel))
             if deadline == restored:
                 return
-        # Another thread has ended it meanwhile, and perhaps before it was added here.
+        # Another thread has ended it meanwhile, perhaps before it was added here.
         core.group_discard(group, part, name)
 
 
 class Part:
-    """One non-local part of a process: its inbox in the segment, as the source of its channels' messages."""
+    """The inbox of a non-local part in the segment, as the source of its channels' messages."""
 
     def __init__(self, process: ProcessState, name: str) -> None:
         self._process = process
         self._name = name
 
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take in what is there, unless the segment announces to this loop whatever comes."""
+        """Take in what is there, unless the segment announces each message to this loop."""
         name, process = self._name, self._process
-        station = process.segment.stations.get(loop)
-        if name not in station.watched:
-            take_in = partial(process.take_in, name, station)
-            station.attend(name, take_in, partial(process.inbox.is_awaited, loop))
+        wait_set = process.segment.wait_sets.get(loop)
+        if name not in wait_set.watched:
+            take_in = partial(process.take_in, name, wait_set)
+            wait_set.attend(name, take_in, partial(process.inbox.is_awaited, loop))
             take_in()
 
-    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Nothing: what nobody waits for stays in the segment."""
+    def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do nothing: messages that no consumer waits for stay in the segment."""

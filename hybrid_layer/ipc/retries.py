@@ -1,17 +1,17 @@
-"""What an event loop tries again when the segment's lock may be had, which another process held."""
+"""Operations of an event loop that failed because another process held the segment's lock, and are tried again."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
 
-from hybrid_layer.ipc.patience import PAUSE
+from hybrid_layer.ipc.stall_detector import PAUSE
 from hybrid_layer.supervision import Guard
 from hybrid_layer.timers import call_later
 
 
 class Retries:
-    """Of one event loop, in which all is called."""
+    """The retries of one event loop. All methods and callbacks are called in that loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, guard: Guard) -> None:
         self._loop = loop
@@ -19,7 +19,7 @@ class Retries:
         self._callbacks: dict[Hashable, Callable[[], None]] = {}
 
     def soon(self, key: Hashable, callback: Callable[[], None]) -> None:
-        """Call back when the lock may be had again; once for each key, however often it was asked for."""
+        """Call `callback` after a pause, once for each `key`, however often it was requested."""
         if not self._callbacks:
             call_later(self._loop, PAUSE, self._retry)
         self._callbacks[key] = callback

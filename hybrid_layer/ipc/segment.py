@@ -1,12 +1,12 @@
-"""The shared segment as one process has it: found or made, attached once, given back by the last who uses it.
+"""One process's attachment to the shared segment: found or made, moved when the segment is lost, closed at the end.
 
-A segment belongs to one user, prefix and layout version. It is a shared-memory object and a directory beside it, both
-for their owner only; the directory holds the doorbells and the lock file. Attaching, making, replacing and removing
-happen under a record lock on the lock file, so 50 processes may start at once, and what a killed maker left unfinished
-is replaced by the next one.
+A segment belongs to one user, prefix and layout version. It is a shared-memory object and a directory beside it, which
+only their owner may open. The directory holds the doorbells and the lock file. A process holds a record lock on the
+lock file while it makes, attaches, replaces or removes a segment. So 50 processes may start at once, and what a killed
+process left unfinished is replaced by the next one.
 
-Closing any descriptor of a file drops all record locks that the process has on it. Hence one `LocalSegment` for each
-process and prefix (`attachments.py`), which opens lock file and segment once.
+Closing any descriptor of a file drops all record locks that the process holds on it. Hence there is one `LocalSegment`
+per process and prefix (`attachments.py`), which opens lock file and segment once.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from hybrid_layer.ipc.diagnostics import (
 from hybrid_layer.ipc.doorbells import remove_stale_doorbells
 from hybrid_layer.ipc.lockfile import LockFile
 from hybrid_layer.ipc.objects import (
+    Sizes,
     digest,
     directory_of,
     is_file,
@@ -45,45 +46,44 @@ from hybrid_layer.ipc.objects import (
     segment_name,
 )
 from hybrid_layer.ipc.ownership import refusals
-from hybrid_layer.ipc.patience import LOCK_REFUSED, Contended
-from hybrid_layer.ipc.station import Station
+from hybrid_layer.ipc.stall_detector import LOCK_REFUSED, Contended
+from hybrid_layer.ipc.wait_set import WaitSet
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.statistics import warn
 
 
 class LocalSegment:
-    """This process's attachment to one segment.
+    """Implements `attachment.Attachment`.
 
-    `core` is replaced when the process has to move to another segment. Whoever registered something in the segment
-    compares `core` or `upheavals` and registers anew.
+    `core` is replaced when the process moves to another segment. Objects that registered something in the segment
+    compare `core` or `generation`, and register again.
     """
 
-    def __init__(self, prefix: str, message_memory: int, group_memory: int) -> None:
+    def __init__(self, prefix: str, sizes: Sizes) -> None:
         self.prefix = prefix
-        self.message_memory = message_memory
-        self.group_memory = group_memory
+        self.sizes = sizes
         self._belong_to(os.geteuid())
         self.users = 0
-        self.upheavals = 0
-        """Counts moves, and repairs that have cut something off: either may have cost what this process registered."""
+        self.generation = 0
+        """The generation of this process's registrations. A move, or a repair with losses, begins the next one."""
         self._damage = Damage(prefix)
         self.machine = identity.random_id()
-        """The machine's id: the segment's, which a new one that this process makes takes over."""
-        self._has_left = False
+        """The machine's id, which is stored in the segment. A new segment that this process makes takes it over."""
+        self._is_closed = False
         self._reaped = 0
-        # Reentrant: the garbage collector may release the last layer object at any allocation, also under it.
+        # Reentrant: the garbage collector may release the last layer object while this thread holds it.
         self._lock = threading.RLock()
-        self._is_moving = self._leaves_afterwards = False
+        self._is_moving = self._closes_afterwards = False
         self._identity = identity.this_process()
         self._fd = -1
-        """Bears our record locks: the object's descriptor, or in the portable build the lock file's."""
+        """The descriptor with our record locks: the object's, or in the portable build the lock file's."""
         self._inode = (0, 0)
         self.wakers: dict[int, Callable[[], None]] = {}
-        """Bit of a loop of this process -> wake that loop; see `wake_loops`."""
-        self._owed: deque[tuple[_core.Segment, Callable[[_core.Segment], int | None]]] = deque()
-        self.stations = self._new_stations()
+        """By number of an event loop of this process: a function that wakes the loop."""
+        self._deferred: deque[tuple[_core.Segment, Callable[[_core.Segment], int | None]]] = deque()
+        self.wait_sets = self._new_wait_sets()
         self._heir: identity.Identity | None = None
-        """The forked child that has given up what belongs to its parent."""
+        """The forked child that has detached from what belongs to its parent."""
         try:
             with self._lock_held():
                 self.core = self._attach()
@@ -98,25 +98,25 @@ class LocalSegment:
         self._lock_file = LockFile(self.directory)
 
     def is_own(self) -> bool:
-        """Whether this process, not a parent of it, has attached, and has not left."""
-        return self._identity.is_current() and not self._has_left
+        """Whether this process is attached: this one, not a parent of it."""
+        return self._identity.is_current() and not self._is_closed
 
     def join(self) -> None:
-        """Take a slot in a forked child, which has inherited everything but that. Called when an operation says so.
+        """Take a slot in a forked child, which has inherited everything but the slot.
 
-        Raises what `acquire` raises, and may then be called again.
+        Raises what `attachments.acquire` raises, and may then be called again.
         """
         here = identity.this_process()
         if self._heir is not here:
-            self._give_up_inheritance()
+            self._detach()
             self._heir = here
         if self.has_changed_user():
             self._close_files()
             self._belong_to(os.geteuid())
             self.machine = identity.random_id()
         with self._lock_held():
-            # The parent's descriptors carry no lock of ours and stay open: closing one would drop those that we take
-            # now. Code that makes daemons may have closed them, and opened other files under their numbers.
+            # The parent's descriptors stay open, since closing one would drop the locks that we take now. Code that
+            # makes daemons may have closed them, and opened other files under their numbers.
             if self._has_descriptor():
                 self._join(self.core)
             else:
@@ -124,62 +124,57 @@ class LocalSegment:
         self._identity = here
         self._has_moved()
 
-    def _give_up_inheritance(self) -> None:
-        for station in self.stations.all():
-            station.close()  # of the parent's loops, which do not run here: before we count as attached
-        self._lock = threading.RLock()  # the inherited one may be held by a thread that does not exist here
-        self._is_moving = self._leaves_afterwards = False
+    def _detach(self) -> None:
+        for wait_set in self.wait_sets.all():
+            wait_set.close()  # the parent's loops do not run here; before we count as attached
+        self._lock = threading.RLock()  # a thread that does not exist here may hold the inherited one
+        self._is_moving = self._closes_afterwards = False
         self.wakers = {}
-        self._owed.clear()
-        self.stations = self._new_stations()
+        self._deferred.clear()
+        self.wait_sets = self._new_wait_sets()
 
     def recover_if_lost(self) -> bool:
-        """Move to a new segment if this one cannot be used any more. True: moved, or tried to."""
+        """Move to a new segment if this one can no longer be used. True: it moved, or tried to."""
         core = self.core
         reason = None
         if self.is_own():
             reason = "user" if self.has_changed_user() else self._damage.why_lost(core)
         if reason is None and self._damage.has_cost(core):
-            self.upheavals += 1
+            self.generation += 1
         if reason is None or reason == "fork":
             return False
         try:
             self._recover(core, reason)
         except Contended:
-            return True  # others move too, or leave; the next look tries again
+            return True  # other processes move or leave; the next housekeeping tries again
         except HybridLayerError as error:
             warn(("move", self.name), "Cannot move to a new segment: %s", error)
         return True
 
-    def warn_of_unread(self) -> None:
-        """Warn if messages expired on a normal channel where nobody has ever looked for them."""
-        if (channel := self.core.take_unread()) is not None:
-            warn_of_unread(channel)
-
     def _recover(self, lost: _core.Segment, reason: str) -> None:
         with self._lock:
-            if self.core is not lost or self._has_left:
-                return  # another loop was here first, or the interpreter is ending
+            if self.core is not lost or self._is_closed:
+                return  # another loop has moved, or the interpreter is ending
             self._is_moving = True
             try:
                 self._follow_user(lost) if reason == "user" else self._move(lost, reason)
             finally:
                 self._is_moving = False
-                if self._leaves_afterwards:
-                    self.leave()
+                if self._closes_afterwards:
+                    self.close()
 
     def _move(self, lost: _core.Segment, reason: str) -> None:
         old_fd = self._fd if self._has_inode() else -1
-        is_given_up = self._damage.give_up(lost, reason)
+        is_retired = self._damage.retire(lost, reason)
         has_members = reason != "truncated" and lost.machine_members
-        if old_fd >= 0 and (_core.PORTABLE or not is_given_up):
-            # The file may be the same, so it has to be closed before its locks are taken: with it they would go.
+        if old_fd >= 0 and (_core.PORTABLE or not is_retired):
+            # The new file may be the same one. Closing it after its locks are acquired would drop them.
             os.close(old_fd)
             old_fd = -1
         with self._lock_held():
             core = self._attach()
         if reason != "truncated":
-            core.continue_epoch(lost.epoch)  # what was taken in from the old one is not older than a flush
+            core.continue_epoch(lost.epoch)  # messages taken in from the old one do not count as flushed
         self.core = core
         if has_members:
             self.core.mark_members()
@@ -188,14 +183,14 @@ class LocalSegment:
         self._has_moved()
 
     def has_changed_user(self) -> bool:
-        """Whether the process is another user's than the segment (setuid)."""
+        """Whether the process has another user than the segment (setuid)."""
         return os.geteuid() != self._user
 
     def _follow_user(self, lost: _core.Segment) -> None:
         user, machine, lock_file = self._user, self.machine, self._lock_file
         old_fd = self._fd if self._has_inode() and not _core.PORTABLE else -1
         self._belong_to(os.geteuid())
-        self.machine = identity.random_id()  # to the servers, each user's segment is a machine
+        self.machine = identity.random_id()  # to the servers, the segment of each user is a machine
         try:
             with self._lock_held():
                 core = self._attach()
@@ -215,7 +210,7 @@ class LocalSegment:
 
     def _has_moved(self) -> None:
         self._damage.attached(self.core)
-        self.upheavals += 1
+        self.generation += 1
 
     def _has_descriptor(self) -> bool:
         return self._has_inode() and os.fstat(self._fd).st_nlink > 0
@@ -224,7 +219,7 @@ class LocalSegment:
         return is_file(self._fd, self._inode)
 
     def wake_loops(self, loops: int) -> None:
-        """Wake event loops of this process: bit n is the loop with number n."""
+        """Wake event loops of this process. Bit n of `loops` stands for the loop with number n."""
         while loops:
             number = loops.bit_length() - 1
             loops ^= 1 << number
@@ -232,43 +227,43 @@ class LocalSegment:
             if waker is not None:
                 waker()
 
-    def owe(self, operation: Callable[[_core.Segment], int | None]) -> None:
-        """Do what has to be done before long, now or when the lock can be acquired. It may return loops to wake."""
-        self._owed.append((self.core, operation))
-        self.pay_debts()
+    def defer(self, operation: Callable[[_core.Segment], int | None]) -> None:
+        """Run `operation` now, or once the segment's lock can be acquired. It may return loops to wake, as bits."""
+        self._deferred.append((self.core, operation))
+        self.run_deferred()
 
-    def pay_debts(self) -> None:
-        """Try again what could not be done when it was due."""
-        for _ in range(len(self._owed)):
+    def run_deferred(self) -> None:
+        """Run deferred operations."""
+        for _ in range(len(self._deferred)):
             try:
-                core, operation = self._owed.popleft()
+                core, operation = self._deferred.popleft()
             except IndexError:
-                return  # another thread pays them
+                return  # another thread runs them
             try:
                 self.wake_loops((operation(core) or 0) if core is self.core else 0)
             except (_core.Busy, _core.Damaged, OSError):
-                self._owed.append((core, operation))
+                self._deferred.append((core, operation))
                 return
             except (_core.Detached, _core.Retired, _core.Stale):
-                continue  # with its segment or slot, the debt is gone
+                continue  # its segment or slot is gone, and the operation with it
 
-    def _new_stations(self) -> LoopLocal[Station]:
-        return LoopLocal(lambda loop: Station(self, loop), Station.close)
+    def _new_wait_sets(self) -> LoopLocal[WaitSet]:
+        return LoopLocal(lambda loop: WaitSet(self, loop), WaitSet.close)
 
-    def leave(self) -> None:
-        """Give the slot back, and remove a segment that nobody uses and nothing is left in."""
+    def close(self) -> None:
+        """Give the slot back. Remove the segment if no process uses it, and it holds nothing that is still needed."""
         with self._lock:
-            self._leaves_afterwards = self._is_moving
-            if self._is_moving or self._has_left or not self.core.attached or self.core.lost() == "truncated":
+            self._closes_afterwards = self._is_moving
+            if self._is_moving or self._is_closed or not self.core.attached or self.core.lost() == "truncated":
                 return
-            self._has_left = True
-            for station in self.stations.all():
-                station.remove_doorbell()  # of a loop that was closed without notice, or never
-            # The lock file, and what goes wrong with it, matter only for removing a segment.
-            with contextlib.suppress(HybridLayerError, OSError), self._lock_file.held(patiently=True):
-                self._leave()
+            self._is_closed = True
+            for wait_set in self.wait_sets.all():
+                wait_set.remove_doorbell()  # its loop was closed without notice, or not at all
+            # The lock file, and its errors, matter only for removing a segment.
+            with contextlib.suppress(HybridLayerError, OSError), self._lock_file.held(while_progressing=True):
+                self._leave_segment()
             with contextlib.suppress(*LOCK_REFUSED):
-                self.core.leave()  # if that has not come to it
+                self.core.leave()  # if `_leave_segment` has not done so
         self._close_files()
 
     def _close_files(self) -> None:
@@ -277,7 +272,7 @@ class LocalSegment:
             os.close(self._fd)
         self._fd = -1
 
-    def _leave(self) -> None:
+    def _leave_segment(self) -> None:
         needed = True
         with contextlib.suppress(*LOCK_REFUSED):
             needed = self.core.is_needed()
@@ -286,30 +281,32 @@ class LocalSegment:
         is_current = self._has_inode() and is_same_file(self._fd, lock_bearer(self.name))
         if not needed and is_current and self.core.is_deserted():
             remove_object(self.name)
-        if not object_exists(self.name):  # also when somebody else has removed it: held() has made a directory
+        if not object_exists(self.name):  # also if another process has removed it: held() has made a directory
             self._lock_file.remove_directory()
 
-    def tidy_up_after_the_dead(self) -> None:
-        """Remove the doorbells that killed processes left behind, if any process was found dead since the last time."""
+    def tidy_up(self) -> None:
+        """Remove doorbells of killed processes. Warn of messages that expired on a channel that no process has read."""
+        if (channel := self.core.take_unread()) is not None:
+            warn_of_unread(channel)
         reaped = self.core.counters()[-1]
         if reaped != self._reaped:
             self._reaped = reaped
             try:
                 remove_stale_doorbells(self.directory, self.core)
             except OSError as error:
-                self._reaped = -1  # to be tried again
+                self._reaped = -1  # so that it is tried again
                 warn(("tidy", self.name), "Cannot remove doorbells of dead processes: %s", error)
 
     # Attaching
 
     @contextlib.contextmanager
     def _lock_held(self) -> Iterator[None]:
-        """Hold the lock file's lock, and tell what the system refuses in words (`refused`)."""
+        """Hold the lock file's lock, and turn errors of the system into ours."""
         with refusals(label(self.name)), self._lock_file.held():
             yield
 
     def _attach(self) -> _core.Segment:
-        """The segment, found or made, with a slot of ours. Called with the lock file's lock."""
+        """Find or make the segment, and take a slot. Called with the lock file's lock held."""
         for _ in range(3):  # found, replaced, made
             fd, is_new = self._open_or_create()
             try:
@@ -329,7 +326,7 @@ class LocalSegment:
                 continue
             self._fd = self._locks_on(fd)
             if fd != self._fd:
-                os.close(fd)  # mapped, and not needed any more
+                os.close(fd)  # it is mapped, so the descriptor is not needed
             self._inode = (status.st_dev, status.st_ino)
             self.machine = core.machine
             if not is_new:
@@ -339,19 +336,19 @@ class LocalSegment:
         raise SegmentDamaged(f"{label(self.name)} cannot be made; something else writes to it.")
 
     def _usable(self, fd: int, is_new: bool) -> _core.Segment | None:
-        """The segment that was found, or None if it is to be replaced."""
+        """The segment behind `fd`, or None if it has to be replaced."""
         try:
             core = _core.Segment(fd, self._locks_on(fd), str(self.directory))
         except _core.Damaged as reason:
-            # Under the lock nobody is in the middle of making it: its maker was killed, or it is no segment.
+            # We hold the lock, so no process is making it now: its maker was killed, or it is no segment.
             where = label(self.name)
             warn(("replaced", self.name), "Replacing a segment that cannot be used (%s) at %s.", reason, where)
             return None
         if core.retired:
             return None  # its processes have moved, or are about to
-        if not is_new and (core.message_bytes, core.group_bytes) != self._sizes:
+        if not is_new and (core.message_bytes, core.group_bytes) != self.sizes:
             if not core.is_deserted():
-                raise ConfigurationError(other_sizes(core, self.prefix, self._sizes))
+                raise ConfigurationError(other_sizes(core, self.prefix, self.sizes))
             self._warn_of_loss(core)
             return None
         return core
@@ -360,7 +357,7 @@ class LocalSegment:
         with contextlib.suppress(HybridLayerError, Contended, *LOCK_REFUSED):
             self._join(core)
             if core.is_needed():
-                warn_of_loss(core, self.name, self.prefix, self._sizes)
+                warn_of_loss(core, self.name, self.prefix, self.sizes)
             core.leave()
 
     def _locks_on(self, fd: int) -> int:
@@ -393,8 +390,4 @@ class LocalSegment:
         fd = open_object(self.name)
         if fd is not None:
             return fd, False
-        return create_segment(self.name, self._lock_file, self.prefix, self._sizes, self.machine), True
-
-    @property
-    def _sizes(self) -> tuple[int, int]:
-        return self.message_memory, self.group_memory
+        return create_segment(self.name, self._lock_file, self.prefix, self.sizes, self.machine), True

@@ -1,9 +1,9 @@
-"""Removes segments of any prefix that no process uses any more and in which nothing is left.
+"""Removes segments of any prefix that no process uses any more, and that hold nothing that is still needed.
 
-The last process removes its segment when it ends in order. Many servers do not end so: uvicorn, gunicorn's workers and
-granian stop at a signal, close their loops, and then raise the signal again for the default to happen; what has no
-handler for it, as runworker, ends at once. No code of a process runs after that. So the next processes of the user
-remove what they left, whatever its prefix: else test runs, each with a prefix of its own, would fill /dev/shm.
+The last process that uses a segment removes it at its exit. But uvicorn, gunicorn's workers and granian stop at a
+signal, close their loops, and then raise the signal again with its default action. A process without a handler, such as
+runworker's, ends at once. Neither runs any code after that. So later processes of the user remove what they left,
+whatever its prefix. Otherwise test runs, each with a prefix of its own, would fill /dev/shm.
 """
 
 from __future__ import annotations
@@ -11,44 +11,53 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.lockfile import LockFile
-from hybrid_layer.ipc.objects import ROOT, directory_of, lock_bearer, object_exists, open_object, remove_object
-from hybrid_layer.ipc.patience import LOCK_REFUSED, Contended
+from hybrid_layer.ipc.objects import (
+    ROOT,
+    directory_of,
+    is_inhabited,
+    lock_bearer,
+    object_exists,
+    open_object,
+    remove_object,
+)
+from hybrid_layer.ipc.stall_detector import LOCK_REFUSED, Contended
 
 MOST = 64
-"""Segments that one process looks at, at most."""
+"""The most segments that one process looks at."""
 _SECONDS = 0.001
-"""After which no further one is looked at: a process that begins should not wait for what others left."""
+"""The time limit, after which no further segment is looked at: it delays the start of a process."""
 _FIRST = 2
-"""Of those that were left last, which come first. The others follow by chance, so that each has its turn some day."""
+"""The segments that were left last come first. Others follow in random order, so that each is looked at some day."""
 _DESCRIPTORS = Path("/dev/fd")
 
 
 def sweep() -> None:
-    """Look at the segments of this user, once. Nothing may attach or leave in this process meanwhile."""
+    """Look at the segments of this user. No thread of this process may attach or leave meanwhile."""
     try:
         names = _some_of(_names())
-        own = _inodes_of_this_process() if names else set()
+        own = _inodes(map(int, os.listdir(_DESCRIPTORS))) if names else set()
     except OSError:
-        return  # where there is no /proc, or no descriptor left, others have to do it
+        return  # without /proc, or without a free descriptor, other processes have to do it
     until = monotonic() + _SECONDS
     for number, name in enumerate(names):
         if number >= _FIRST and monotonic() > until:
             return
         # Closing a descriptor of a file drops the record locks that the process has on it.
-        if own.isdisjoint(_inodes_of(lock_bearer(name), directory_of(name) / "lock")):
+        if own.isdisjoint(_inodes([lock_bearer(name), directory_of(name) / "lock"])):
             with contextlib.suppress(Contended, HybridLayerError, _core.NoSlot, *LOCK_REFUSED):
                 _remove_if_left(name)
 
 
 def _some_of(names: list[str]) -> list[str]:
-    # A loop's end removes its doorbell, which shows in the directory's time. Those left last come first: many older
-    # ones may be kept for what is in them, and each of them takes a millisecond.
+    # The end of a loop removes its doorbell, which changes the directory's time. The latest come first: many older ones
+    # may be kept for their content, and each takes a millisecond.
     latest_first = sorted(names, key=lambda name: _time_of(directory_of(name)), reverse=True)
     latest, others = latest_first[:_FIRST], latest_first[_FIRST:]
     return [*latest, *random.sample(others, min(MOST - _FIRST, len(others)))]
@@ -68,11 +77,11 @@ def _names() -> list[str]:
 
 
 def _remove_if_left(name: str) -> None:
-    if _is_inhabited(lock_bearer(name)):
+    if is_inhabited(name):
         return
     lock_file = LockFile(directory_of(name))
     try:
-        with lock_file.held():  # so nobody attaches to it, or is about to
+        with lock_file.held():  # so no process attaches to it
             fd = open_object(name)
             if fd is not None:
                 try:
@@ -91,7 +100,7 @@ def _is_left(fd: int, lock_file: LockFile) -> bool:
     if not core.is_deserted():
         return False
     if core.retired:
-        return True  # its processes have moved, or have died before they could
+        return True  # its processes have moved, or have died
     core.join()
     try:
         needed = core.is_needed()
@@ -100,32 +109,11 @@ def _is_left(fd: int, lock_file: LockFile) -> bool:
     return not needed
 
 
-def _is_inhabited(bearer: Path) -> bool:
-    try:
-        fd = os.open(bearer, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return False  # there is a directory alone
-    try:
-        return _core.is_inhabited(fd)
-    finally:
-        os.close(fd)
-
-
-def _inodes_of_this_process() -> set[tuple[int, int]]:
-    """Of all files that it has open, by whatever code and interpreter."""
+def _inodes(places: Iterable[int | Path]) -> set[tuple[int, int]]:
+    """Device and inode of the files at these descriptors and paths, as far as they exist."""
     found = set()
-    for entry in os.listdir(_DESCRIPTORS):
-        with contextlib.suppress(OSError):  # that of the listing itself
-            status = os.fstat(int(entry))
-            found.add((status.st_dev, status.st_ino))
-    return found
-
-
-def _inodes_of(*paths: Path) -> set[tuple[int, int]]:
-    """Of those that exist."""
-    found = set()
-    for path in paths:
+    for place in places:
         with contextlib.suppress(OSError):
-            status = os.lstat(path)
+            status = os.stat(place) if isinstance(place, int) else os.lstat(place)
             found.add((status.st_dev, status.st_ino))
     return found

@@ -1,9 +1,8 @@
-"""The machine-local transport: normal channels, process-specific channels and groups through the shared segment."""
+"""The local transport: normal channels, process-specific channels and groups through the shared segment."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Hashable, Iterable
@@ -12,17 +11,17 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from channels.exceptions import ChannelFull
 
-from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
-from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError, SegmentDamaged
+from hybrid_layer.exceptions import GroupMemoryFull, SegmentDamaged
+from hybrid_layer.identity import PerProcess
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.attachments import acquire, release
-from hybrid_layer.ipc.diagnostics import contended, lock_holder, shm_room
-from hybrid_layer.ipc.objects import label
+from hybrid_layer.ipc.diagnostics import busy, contended, lock_holder, shm_room
+from hybrid_layer.ipc.objects import Sizes, label
 from hybrid_layer.ipc.ownership import refuse
-from hybrid_layer.ipc.patience import PAUSE, Contended, Patience
 from hybrid_layer.ipc.process import ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
+from hybrid_layer.ipc.stall_detector import PAUSE, Contended, StallDetector
 from hybrid_layer.names import local, non_local
 from hybrid_layer.statistics import KEYS, warn, warn_of_full_members
 from hybrid_layer.timers import sleep
@@ -36,43 +35,46 @@ _MEMORY = KEYS.index("memory")
 
 
 class LocalTransport:
-    """One layer object's use of the process's segment, which it attaches at first use."""
+    """Implements `hybrid_layer.transport.Transport` for one layer object. It attaches to the segment at first use."""
 
     def __init__(self, settings: Settings, message_memory: int, group_memory: int) -> None:
         self._settings = settings
-        self._sizes = (message_memory, group_memory)
+        self._sizes = Sizes(message_memory, group_memory)
         self._expiry_ns = int(settings.policy.expiry * 1e9)
         self._group_expiry_ns = int(settings.policy.group_expiry * 1e9)
-        self._own: ProcessState | None = None
+        self._own: PerProcess[ProcessState] = PerProcess()
         self._contended: Contended | None = None
-        """What the last tries to attach have met."""
+        """The error of the last tries to attach, for callers that wait."""
         self._next_try = 0.0
         self._stuck: Hashable = None
-        """The holder for which a caller's patience was over: the next ones have none."""
+        """The holder that a caller found stalled: later callers do not wait for it."""
 
     # Channels
 
     async def open_inbox(self, part: str) -> None:
-        """Make `part` receivable by this process. Raises `ChannelFull` if there is no room even for that."""
+        """Let this process receive on `part`. Raises `ChannelFull` if there is no room for its inbox."""
         process = await self._of_user()
         if part not in process.parts:
             try:
                 await self._call(_core.Segment.open_inbox, part)
             except _core.NoMemory as error:
                 raise ChannelFull(self._no_room(f"the inbox of {part}", error)) from None
-            self._process().receive_on(part)
+            self.process().receive_on(part)
 
     async def send(self, channel: str, payload: bytes) -> None:
-        """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`; then nothing was stored."""
+        """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`: then nothing was stored.
+
+        Raises `SegmentDamaged` if the payload may be lost.
+        """
         process = self._current() or await self._join()
-        if monotonic() >= process.next_look:
-            process.look()
+        if monotonic() >= process.next_housekeeping:
+            process.housekeep()
         part, name = (non_local(channel), local(channel)) if "!" in channel else (channel, "")
         capacity = self._settings.policy.capacity_for(channel)
         try:
             try:
                 loops = process.segment.core.push(part, name, payload, capacity, self._expiry_ns)
-            except (_core.Busy, _core.Detached, _core.Retired):  # nothing was stored, so this is no repetition
+            except (_core.Busy, _core.Detached, _core.Retired):  # nothing was stored, so this cannot deliver twice
                 loops = await self._call(_core.Segment.push, part, name, payload, capacity, self._expiry_ns)
         except _core.Full:
             raise ChannelFull(self._channel_full(channel, part, capacity)) from None
@@ -87,16 +89,16 @@ class LocalTransport:
             process.segment.wake_loops(loops)
 
     def receive(self, channel: str) -> Coroutine[Any, Any, bytes]:
-        """Wait for the next payload. A cancellation at any point loses nothing."""
+        """Wait for the next payload of `channel`. A cancellation at any point loses nothing."""
         process = self._current()
         if process is None:
             return self._receive_first(channel)
         if "!" not in channel:
-            return process.segment.stations.get().receive(channel)
+            return process.segment.wait_sets.get().receive(channel)
         part = process.parts.get(non_local(channel))
         if part is None:
             return self._receive_first(channel)
-        # No coroutine of its own, which would be one more for each message.
+        # Without a coroutine of its own, which would be one more for each message.
         return process.inbox.receive(channel, part, asyncio.get_running_loop())
 
     async def _receive_first(self, channel: str) -> bytes:
@@ -109,13 +111,11 @@ class LocalTransport:
     # Groups
 
     async def group_add(self, group: str, channel: str) -> None:
-        """Make `channel` a member for `group_expiry` seconds from now. Raises `GroupMemoryFull`."""
+        """Make `channel` a member of `group` for `group_expiry` seconds from now. Raises `GroupMemoryFull`."""
         process = await self._of_user()
         part = non_local(channel)
         try:
-            await self._call(
-                _core.Segment.group_add, group, part, local(channel) if "!" in channel else "", self._group_expiry_ns
-            )
+            await self._call(_core.Segment.group_add, group, part, local(channel), self._group_expiry_ns)
         except _core.NoMemory as error:
             raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
         if part in process.parts or "!" not in channel:
@@ -125,15 +125,13 @@ class LocalTransport:
         """End the membership, if there is one."""
         process = self._current() or await self._join()
         process.memberships.pop((group, channel), None)
-        await self._call(
-            _core.Segment.group_discard, group, non_local(channel), local(channel) if "!" in channel else ""
-        )
+        await self._call(_core.Segment.group_discard, group, non_local(channel), local(channel))
 
     async def group_send(self, group: str, payload: bytes) -> None:
-        """Give `payload` to every member; who is at capacity misses it, which is counted."""
+        """Send `payload` to every member. A member at capacity misses it, which is counted."""
         process = self._current() or await self._join()
-        if monotonic() >= process.next_look:
-            process.look()
+        if monotonic() >= process.next_housekeeping:
+            process.housekeep()
         policy = self._settings.policy
         capacities: dict[str, int] = {}
         if not policy.uniform:
@@ -157,7 +155,7 @@ class LocalTransport:
     # The rest
 
     async def flush(self) -> None:
-        """Forget every message and group of the segment."""
+        """Delete every message and group of the segment."""
         process = self._current() or await self._join()
         known = dict(process.memberships)
         await self._call(_core.Segment.flush)
@@ -167,156 +165,127 @@ class LocalTransport:
         process.inbox.clear()
 
     async def close(self) -> None:
-        """Give back the running loop's doorbell, unless somebody waits there."""
-        if self._own is not None and self._own.identity.is_current():
-            stations = self._own.segment.stations
-            station = stations.peek(asyncio.get_running_loop())
-            if station is not None and not station.is_in_use():
-                stations.drop(station.loop)
+        """Close the running loop's doorbell, unless a coroutine waits there."""
+        process = self._own.peek()
+        if process is not None:
+            wait_sets = process.segment.wait_sets
+            wait_set = wait_sets.peek(asyncio.get_running_loop())
+            if wait_set is not None and not wait_set.is_in_use():
+                wait_sets.drop(wait_set.loop)
 
     async def statistics(self) -> dict[str, int]:
-        """The machine's counters, of all processes, since the segment was made."""
-        return (self._current() or await self._join()).counters.as_dict()
+        """The counters of all processes of the machine, since the segment was made."""
+        return (await self.joined()).counters.as_dict()
 
     def count(self, key: str) -> None:
-        """Add one to a counter."""
-        self._process().counters.count(key)
-
-    # The machine, as the remote half sees it
-
-    async def machine_id(self) -> str:
-        """The random id that all processes of this machine read in the segment."""
-        return (self._current() or await self._join()).segment.machine
-
-    async def deliver(self, channel: str, payload: bytes) -> None:
-        """Put a group's message, which came over the remote, into a normal channel's queue; a full one drops it."""
-        try:
-            await self.send(channel, payload)
-        except ChannelFull as error:  # counted where it was found
-            warn(("full", channel), "A group's message to %s was dropped: %s", channel, error)
-
-    def has_remote_members(self) -> bool:
-        """Whether a normal channel of this machine has joined a group on the remote."""
-        return self._process().segment.core.machine_members
-
-    async def mark_remote_members(self) -> None:
-        """Tell all processes of this machine that one has."""
-        (self._current() or await self._join()).segment.core.mark_members()
-
-    def meet_remote_flush(self, incarnation: int, flushes: int) -> None:
-        """Forget this machine's messages, once, if the servers were flushed since it last met them. From any thread."""
-        try:
-            process = self._process()
-        except HybridLayerError as error:  # the servers' side goes on without this machine's
-            warn(("meet flush", self._settings.prefix), "A flush of the servers is not done here: %s", error)
-            return
-        if process.segment.core.meet_remote_flush(incarnation, flushes):
-            process.segment.owe(_core.Segment.flush)
-            process.inbox.clear()
+        """Add one to the counter `key`."""
+        self.process().counters.count(key)
 
     # Steps
 
     def _current(self) -> ProcessState | None:
-        """None: this process has not attached yet."""
-        process = self._own
-        if process is None or not process.identity.page[0]:
-            return None
-        if process.upheavals != process.segment.upheavals:
+        """The state of this process, or None before it has attached."""
+        process = self._own.last if self._own.page[0] else None
+        if process is not None and process.generation != process.segment.generation:
             process.restore()
         return process
 
     async def _of_user(self) -> ProcessState:
-        """For calls that something is to be kept of: in the segment of the user that the process now is.
+        """As `joined`, in the segment of the process's present user (setuid), for calls with a lasting effect.
 
-        Others, which are made for each message, notice such a change when they look around.
+        Calls for single messages notice a change of the user with the next housekeeping.
         """
         process = self._current() or await self._join()
         if process.segment.has_changed_user():
-            process.look()
+            process.housekeep()
         return process
 
-    def _process(self) -> ProcessState:
-        """For those that cannot await."""
-        patience = Patience()
+    async def joined(self) -> ProcessState:
+        """The state of this process. Attaches first, if necessary."""
+        return self._current() or await self._join()
+
+    def process(self) -> ProcessState:
+        """As `joined`, for callers that cannot await."""
+        detector = StallDetector()
         while True:
             try:
                 return self._current() or self._start()
             except Contended as met:
-                if patience.is_over(met.holder):
-                    raise met.busy() from None
+                if detector.is_stalled(met.holder):
+                    raise busy(met) from None
             time.sleep(PAUSE)
 
     async def _join(self) -> ProcessState:
-        """Attach, with patience for others who do so too, or who hold the segment's lock."""
-        patience = Patience()
+        """Attach. Wait while other processes attach or hold the segment's lock, unless one of them is stalled."""
+        detector = StallDetector()
         while True:
-            # A try holds up its event loop: among many callers, one at a time is enough.
+            # A try blocks the event loop, so only one of several callers tries at a time.
             if self._contended is None or monotonic() >= self._next_try:
                 try:
                     return self._start()
                 except Contended as met:
                     self._next_try = monotonic() + PAUSE
                     if met.holder == self._stuck:
-                        raise met.busy() from None
-                    is_over = patience.is_over(met.holder)
+                        raise busy(met) from None
+                    is_stalled = detector.is_stalled(met.holder)
                     if self._contended is None or self._contended.is_queue or not met.is_queue:
                         self._contended = met
             else:
-                is_over = patience.is_over(self._contended.holder)
-            if is_over:
+                is_stalled = detector.is_stalled(self._contended.holder)
+            if is_stalled:
                 self._stuck = self._contended.holder
-                raise self._contended.busy()
+                raise busy(self._contended)
             await sleep(PAUSE)
 
     def _start(self) -> ProcessState:
-        identity.this_process()  # renews the locks in a child that has not heard of the fork
-        with _starting:
-            process = self._own
-            if process is not None and process.identity.is_current():
-                return process
-            segment = self._attach(process)
-            self._stuck = None
-            self._contended = None
-            self._own = own = ProcessState(self._settings, segment)
-            if process is None or segment is not process.segment:
-                weakref.finalize(self, _let_go, segment, own.parts).atexit = False
-            return own
+        return self._own.get(self._begin)
+
+    def _begin(self) -> ProcessState:
+        parents = self._own.last
+        segment = self._attach(parents)
+        self._stuck = None
+        self._contended = None
+        own = ProcessState(self._settings, segment)
+        if parents is None or segment is not parents.segment:
+            weakref.finalize(self, _close, segment, own.parts).atexit = False
+        return own
 
     def _attach(self, inherited: ProcessState | None) -> LocalSegment:
         prefix = self._settings.prefix
         if inherited is None or inherited.segment.prefix != prefix:
-            return acquire(prefix, *self._sizes)
+            return acquire(prefix, self._sizes)
         if not inherited.segment.is_own():
-            inherited.segment.join()
+            inherited.segment.join()  # by one thread at a time, since `PerProcess.get` holds a lock of the process
         return inherited.segment
 
     async def _call(self, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
-        """One operation of the core, with patience for a lock that another process holds."""
+        """Run an operation of the core. Wait for the segment's lock, unless its holder is stalled."""
         process = self._current() or await self._join()
         try:
             return operation(process.segment.core, *args)
         except _core.Detached:
-            # The process has left at its exit, which this thread goes on after; or it is just moving.
+            # The process has left at its exit, and this thread still runs; or it is just moving.
             if process.segment.is_own():
-                process.look()
+                process.housekeep()
             else:
-                self._own = None
+                self._own.clear()
                 process = await self._join()
         except _core.Retired:
-            process.look()
+            process.housekeep()
         except _core.Damaged:
-            # Whoever takes the lock next repairs the segment. But part of a send may have arrived, and is not repeated.
+            # The next process that acquires the lock repairs the segment. A send may have arrived in part, so it is not
+            # repeated.
             if operation in _SENDS:
                 raise SegmentDamaged(_MAY_BE_LOST) from None
         except _core.Busy:
             if lock_holder(process.segment.core) == self._stuck:
-                raise contended(process.segment.core, self._settings.prefix).busy() from None
+                raise busy(contended(process.segment.core, self._settings.prefix)) from None
         except OSError as error:
             refuse(error, label(process.segment.name))
         return await self._call_again(process, operation, *args)
 
     async def _call_again(self, process: ProcessState, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
-        patience = Patience()
+        detector = StallDetector()
         pause = 0.0
         while True:
             await sleep(pause)
@@ -328,9 +297,9 @@ class LocalTransport:
             except _core.Busy:
                 pause = PAUSE
                 holder = lock_holder(core)
-                if patience.is_over(holder):
+                if detector.is_stalled(holder):
                     self._stuck = holder
-                    raise contended(core, self._settings.prefix).busy() from None
+                    raise busy(contended(core, self._settings.prefix)) from None
             except OSError as error:
                 refuse(error, label(process.segment.name))
 
@@ -345,7 +314,7 @@ class LocalTransport:
         message_memory, group_memory = self._sizes
         if str(error) == "message_memory":
             why = (
-                f"all of message_memory={message_memory} bytes holds unread messages. Read faster, lower expiry or "
+                f"unread messages take all of message_memory={message_memory} bytes. Read faster, lower expiry or "
                 f"capacity, or raise message_memory."
             )
         elif str(error) == "group_memory":
@@ -358,11 +327,11 @@ class LocalTransport:
         return f"No room for {what}: {why}"
 
 
-def _let_go(segment: LocalSegment, parts: Iterable[str]) -> None:
-    """What a layer object that is collected leaves behind: its inboxes, and perhaps the segment."""
+def _close(segment: LocalSegment, parts: Iterable[str]) -> None:
+    """Close the inboxes of a layer object that was garbage collected, and perhaps its segment."""
     if segment.is_own():
         for part in parts:
-            segment.owe(methodcaller("close_inbox", part))
+            segment.defer(methodcaller("close_inbox", part))
     release(segment)
 
 
@@ -370,13 +339,3 @@ _MAY_BE_LOST = (
     "The shared segment held inconsistent data and is being repaired; this message may be lost. If this happens "
     "again, something else writes to the segment: remove it from /dev/shm and report it."
 )
-
-_starting = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _starting
-    _starting = threading.Lock()
-
-
-identity.in_child(_renew_lock)

@@ -1,5 +1,5 @@
 """The remote half: channels and groups over Redis or Valkey servers."""
 
-from hybrid_layer.remote.layer import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote.redis.layer import RedisChannelLayer, RedisPubSubChannelLayer
 
 __all__ = ["RedisChannelLayer", "RedisPubSubChannelLayer"]

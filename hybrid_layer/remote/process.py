@@ -2,51 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from hybrid_layer.remote.connections import Connections
-from hybrid_layer.remote.context import Context
-from hybrid_layer.remote.inbox_reader import InboxReader
-from hybrid_layer.remote.keeper import Keeper
-from hybrid_layer.remote.machine_reader import MachineReader
-from hybrid_layer.remote.mail import Mail
-from hybrid_layer.remote.members import Members
-from hybrid_layer.remote.options import RemoteOptions
-from hybrid_layer.remote.outages import Outages
-from hybrid_layer.remote.pubsub_mail import PubSubMail
-from hybrid_layer.remote.queued_mail import QueuedMail
+from hybrid_layer.loops import LoopLocal
+from hybrid_layer.remote.delivery.addressee import Addressee, MachineAddressee, ProcessAddressee
+from hybrid_layer.remote.delivery.context import Context, DeliveryOptions
+from hybrid_layer.remote.delivery.delivery import Delivery
+from hybrid_layer.remote.delivery.groups import Groups
+from hybrid_layer.remote.delivery.heartbeat import Heartbeat
+from hybrid_layer.remote.delivery.inbox_reader import InboxReader
+from hybrid_layer.remote.delivery.machine_reader import MachineReader
+from hybrid_layer.remote.delivery.outages import Outages
+from hybrid_layer.remote.delivery.pubsub_delivery import PubSubDelivery
+from hybrid_layer.remote.delivery.queue_delivery import QueueDelivery
+from hybrid_layer.remote.delivery.store import Store
+from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.transport import Machine, Settings
+
+OpenStore = Callable[[Context, LoopLocal[LoopState]], Store]
 
 
 class Process:
     """The remote half of one layer, as one process has it."""
 
-    def __init__(self, settings: Settings, options: RemoteOptions, machine: Machine | None) -> None:
-        context = self.context = Context(settings, options, machine)
-        self.connections = Connections(
-            options.hosts, options.timeout, lambda shard: self.keeper.connection_lost(shard), context.statistics.count
-        )
-        self.keeper = Keeper(context, self.connections, machine)
+    def __init__(
+        self,
+        settings: Settings,
+        options: DeliveryOptions,
+        labels: Sequence[str],
+        open_store: OpenStore,
+        machine: Machine | None,
+    ) -> None:
+        context = self.context = Context(settings, options, labels, machine)
+        loops = self.loops = LoopLocal(LoopState, LoopState.abort)
+        store = self.store = open_store(context, loops)
+        known = None if machine is None else MachineAddressee(context, machine)
+        addressees: list[Addressee] = [ProcessAddressee(context), *([] if known is None else [known])]
+        heartbeat = self.heartbeat = Heartbeat(context, store, addressees)
         self.outages = Outages(context)
-        self.machine_reader = None if machine is None else MachineReader(context, self.connections, machine)
-        publishes = options.way == "pubsub"
-        self.members = Members(context, self.connections, self.keeper, machine, self.machine_reader, publishes)
-        self.mail: Mail
-        if publishes:
-            self.mail = PubSubMail(context, self.connections, self.keeper, self.members, self.outages)
+        self.machine_reader = None if known is None else MachineReader(context, store, known)
+        groups = self.groups = Groups(context, store, heartbeat, known, self.machine_reader)
+        self.delivery: Delivery
+        if options.mode == "pubsub":
+            self.delivery = PubSubDelivery(context, store, loops, heartbeat, groups, self.outages)
         else:
-            reader = InboxReader(context, self.connections, self.keeper, self.outages)
-            self.mail = QueuedMail(context, self.connections, self.keeper, self.members, reader)
+            reader = InboxReader(context, store, loops, heartbeat, self.outages)
+            self.delivery = QueueDelivery(context, store, heartbeat, groups, reader)
 
-    def dispose(self) -> None:
+    def abort(self) -> None:
         """End everything, from any thread. For a layer that is garbage."""
         if self.context.identity.is_current():
-            self.keeper.stop()
-            self.mail.dispose()
+            self.heartbeat.abort()
+            self.delivery.abort()
             if self.machine_reader is not None:
-                self.machine_reader.stop()
-            self.connections.abandon()
-
-
-inherited: list[Any] = []
-"""A parent's objects, kept in its children: their clean-up would touch event loops that the parent still runs."""
+                self.machine_reader.abort()
+            self.store.abort()

@@ -1,96 +1,84 @@
-"""The remote half of the layer. Normal channels are queues on the servers; the rest travels as `Mail`, one of two ways.
+"""The remote half of the layer. Normal channels are queues on the servers; the rest travels by one of two modes.
 
-How a command travels is in `connections`, how a queue is read in the readers.
+It knows no kind of servers: `delivery.store` says what these do.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from hybrid_layer import identity
+from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import non_local
-from hybrid_layer.remote.connections import LoopConnections
-from hybrid_layer.remote.discovery import DiscoveredTransport
-from hybrid_layer.remote.flush import flush_shard
-from hybrid_layer.remote.options import RemoteOptions
-from hybrid_layer.remote.process import Process, inherited
-from hybrid_layer.remote.queue_reader import QueueReader
-from hybrid_layer.remote.queues import store
-from hybrid_layer.transport import Machine, RemoteHalf, Settings
-
-_lock = threading.Lock()
-
-
-def remote_transport(settings: Settings, options: RemoteOptions, machine: Machine | None = None) -> RemoteHalf:
-    """The transport for `options`."""
-
-    def build(options: RemoteOptions) -> RemoteTransport:
-        return RemoteTransport(settings, options, machine)
-
-    return build(options) if options.all_services is None else DiscoveredTransport(options, build)
+from hybrid_layer.remote.delivery.context import DeliveryOptions
+from hybrid_layer.remote.delivery.queue_reader import QueueReader
+from hybrid_layer.remote.delivery.queues import send_to_queue
+from hybrid_layer.remote.delivery.shards import Shard
+from hybrid_layer.remote.process import OpenStore, Process
+from hybrid_layer.remote.runtime.calls import LoopState
+from hybrid_layer.transport import Machine, Settings
 
 
 class RemoteTransport:
-    """Implements `hybrid_layer.transport.RemoteHalf`."""
+    """Implements `hybrid_layer.transport.RemoteHalf`, over the shards that have these `labels`."""
 
-    def __init__(self, settings: Settings, options: RemoteOptions, machine: Machine | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        options: DeliveryOptions,
+        labels: Sequence[str],
+        open_store: OpenStore,
+        machine: Machine | None = None,
+    ) -> None:
         self._settings = settings
         self._options = options
+        self._labels = labels
+        self._open_store = open_store
         self._machine = machine
-        self._state: Process | None = None
+        self._state: PerProcess[Process] = PerProcess()
 
     # Channels
 
     async def open_inbox(self, part: str) -> None:
         process = self._process()
         if process.context.adopt(part):
-            process.mail.part_added()
-        if not process.mail.is_open:
-            await process.mail.open()
+            process.delivery.inbox_added()
+        if not process.delivery.is_open:
+            await process.delivery.open()
             if process.machine_reader is not None:
                 process.machine_reader.settle()
 
     async def send(self, channel: str, payload: bytes) -> None:
         process = self._process()
         if "!" in channel:
-            await process.mail.send(channel, payload)
+            await process.delivery.send(channel, payload)
         else:
-            shard = process.context.shard_of(channel)
-            await store(
-                process.context,
-                process.connections,
-                shard,
-                channel,
-                payload,
-                [shard.keys.queue(channel), shard.keys.epoch],
-            )
+            await send_to_queue(process.context, process.store, channel, payload)
 
     def receive(self, channel: str) -> Coroutine[Any, Any, bytes]:
         """Wait for the next payload. A cancellation at any point loses nothing."""
         process = self._process()
-        here = process.connections.loops.get()
+        here = process.loops.get()
         here.will_stay()
         if "!" not in channel:
             return self._receive_normal(process, here, channel)
-        if non_local(channel) not in process.context.parts:
+        if non_local(channel) not in process.context.inboxes:
             return self._receive_first(channel)
         process.outages.seen(channel)
         # No coroutine of its own, which would be one more for each message.
-        return process.context.inbox.receive(channel, process.mail, here.loop)
+        return process.context.inbox.receive(channel, process.delivery, here.loop)
 
     async def _receive_first(self, channel: str) -> bytes:
         await self.open_inbox(non_local(channel))
         return await self.receive(channel)
 
-    async def _receive_normal(self, process: Process, here: LoopConnections, channel: str) -> bytes:
+    async def _receive_normal(self, process: Process, here: LoopState, channel: str) -> bytes:
         shard = process.context.shard_of(channel)
         reader = here.readers.get(shard.number)
         if reader is None:
-            reader = here.readers[shard.number] = QueueReader(process.context, process.connections, shard)
+            reader = here.readers[shard.number] = QueueReader(process.context, process.store, shard)
         payload = await reader.receive(channel)
         process.context.statistics.count("received")
         return payload
@@ -98,53 +86,54 @@ class RemoteTransport:
     # Groups
 
     async def group_add(self, group: str, channel: str) -> None:
-        await self._process().mail.group_add(group, channel)
+        await self._process().delivery.group_add(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        await self._process().mail.group_discard(group, channel)
+        await self._process().delivery.group_discard(group, channel)
 
     async def group_send(self, group: str, payload: bytes) -> None:
-        await self._process().members.send(group, payload)
+        await self._process().groups.send(group, payload)
 
     def serve_machine(self) -> None:
         """Read the machine's inbox from now on, whenever the machine has members."""
         process = self._process()
         if process.machine_reader is not None and process.machine_reader.thread is None:
             process.machine_reader.settle()
-            process.keeper.settle()
+            process.heartbeat.settle()
 
     # The rest
 
     async def flush(self) -> None:
         process = self._process()
         results = await asyncio.gather(
-            *(
-                flush_shard(process.context, process.connections, process.keeper, shard)
-                for shard in process.context.shards
-            ),
-            return_exceptions=True,
+            *(self._flush(process, shard) for shard in process.context.shards), return_exceptions=True
         )
         process.context.inbox.clear()
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
+    @staticmethod
+    async def _flush(process: Process, shard: Shard) -> None:
+        process.heartbeat.forget_all(shard.number)  # first, so that nothing is put back meanwhile
+        await process.store.flush(shard)
+
     async def close(self) -> None:
-        process = self._state
-        if process is None or not process.context.identity.is_current():
+        process = self._state.peek()
+        if process is None:
             return
         loop = asyncio.get_running_loop()
         if not process.context.inbox.is_awaited(loop):
-            await process.mail.stop()
-        here = process.connections.loops.peek(loop)
+            await process.delivery.close()
+        here = process.loops.peek(loop)
         if here is not None:
-            await asyncio.gather(*(reader.stop() for reader in here.readers.values() if not reader.is_awaited()))
-            await process.connections.close_links()
-            # Who waits here, perhaps only since we began, goes on being served.
+            await asyncio.gather(*(reader.close() for reader in here.readers.values() if not reader.is_awaited()))
+            await process.store.close()
+            # A coroutine that waits here, perhaps only since we began, goes on being served.
             if not process.context.inbox.is_awaited(loop) and not any(
                 reader.is_awaited() for reader in here.readers.values()
             ):
-                process.connections.loops.drop(loop)
+                process.loops.drop(loop)
 
     async def statistics(self) -> dict[str, int]:
         return self._process().context.statistics.as_dict()
@@ -153,27 +142,10 @@ class RemoteTransport:
         self._process().context.statistics.count(key)
 
     def _process(self) -> Process:
-        process = self._state
-        if process is None or not process.context.identity.page[0]:
-            identity.this_process()  # renews the lock in a child that has not heard of the fork
-            with _lock:
-                return self._entered()
+        process = self._state.last if self._state.page[0] else None
+        return process or self._state.get(self._begin)
+
+    def _begin(self) -> Process:
+        process = Process(self._settings, self._options, self._labels, self._open_store, self._machine)
+        weakref.finalize(self, process.abort).atexit = False
         return process
-
-    def _entered(self) -> Process:
-        """This process's state, made anew after a fork."""
-        process = self._state
-        if process is None or not process.context.identity.is_current():
-            if process is not None:
-                inherited.append(process)
-            process = self._state = Process(self._settings, self._options, self._machine)
-            weakref.finalize(self, process.dispose).atexit = False
-        return process
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-identity.in_child(_renew_lock)

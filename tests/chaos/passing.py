@@ -96,7 +96,7 @@ class Passing:
             f"{what}: {before[what]} before, {after[what]} after" for what in before if before[what] != after[what]
         ]
         async_to_sync(self.layer.flush)()
-        probe(self.layer).segment.leave()
+        probe(self.layer).segment.close()
         return found if is_clean(self.prefix) else [*found, "something is left in /dev/shm"]
 
     def _pass(self, number: int) -> list[str]:

@@ -14,7 +14,7 @@ from tests.support.waiting import block_until
 
 REAPED_WITHIN = 2.0
 SWEPT_WITHIN = 10.0
-"""A look around sweeps only part of the segment for what has expired."""
+"""One housekeeping sweeps only part of the segment for what has expired."""
 _TOTALS = ("channels", "messages", "waiters", "groups", "pairs", "members", "blocks", "free blocks")
 _MUST_BE_ZERO = ("slow", "memory", "damaged", "undecodable", "errors")
 
@@ -41,11 +41,11 @@ class SegmentView:
         return found
 
     def _within(self, seconds: float, left: Callable[[], list[str]]) -> list[str]:
-        """What is still there then, although somebody looks around all the time."""
+        """What is still there then, although housekeeping is done all the time."""
 
         def is_tidy() -> bool:
             if left():
-                async_to_sync(self._look_around)()
+                async_to_sync(self._housekeep)()
             return not left()
 
         with contextlib.suppress(AssertionError):
@@ -62,7 +62,7 @@ class SegmentView:
         unsound = [f"a broken invariant: {error}"] if error else []
         return unsound + [f"{number} {what}" for what, number in used.items() if number]
 
-    async def _look_around(self) -> None:
+    async def _housekeep(self) -> None:
         await self._layer.send("look", {})
         await self._layer.receive("look")
 

@@ -13,6 +13,8 @@ IPC = "hybrid_layer.ipc.IPCChannelLayer"
 HYBRID = "hybrid_layer.HybridChannelLayer"
 QUEUE = "hybrid_layer.remote.RedisChannelLayer"
 PUBSUB = "hybrid_layer.remote.RedisPubSubChannelLayer"
+MEMORY = "tests.support.memory_store.MemoryChannelLayer"
+MEMORY_PUBSUB = "tests.support.memory_store.MemoryPubSubChannelLayer"
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,14 @@ _ALL = [
     Configuration("hybrid-pubsub-3", HYBRID, 3, "pubsub"),
     Configuration("queue-cluster", QUEUE, 1, on_cluster=True),
     Configuration("pubsub-cluster", PUBSUB, 1, "pubsub", on_cluster=True),
+    Configuration("memory", MEMORY),
+    Configuration("memory-pubsub", MEMORY_PUBSUB, remote="pubsub"),
 ]
 CONFIGURATIONS = {configuration.name: configuration for configuration in _ALL}
 PATHS = ["ipc", "hybrid-3", "queue-1", "pubsub-1"]
 """Each piece of code that stores, waits or wakes is in one of these."""
+IN_MEMORY = ["memory", "memory-pubsub"]
+"""The remote half over a store in the memory of one process: what needs another process is marked `processes`."""
 FAMILIES = {
     "stored": [configuration.name for configuration in _ALL if configuration.is_bounded("specific")],
     "local": ["ipc", "hybrid-local"],

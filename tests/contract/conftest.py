@@ -7,8 +7,8 @@ so that a second one meets the first; what they leave behind is flushed and clos
 are marked `thorough`, as all on uvloop is.
 
 What narrows a test that does not apply everywhere, or is too heavy for everywhere: the mark `configurations(name, ...)`
-names configurations or families of them, `one_loop` leaves uvloop out, and the parameter `bounded_kind` is "normal" or
-"specific", of which only those kinds are run that can be full.
+names configurations or families of them, `processes` leaves out those of one process, and `one_loop` uvloop. The
+parameter `bounded_kind` is "normal" or "specific", of which only those kinds are run that can be full.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.configurations import CONFIGURATIONS, FAMILIES, PATHS, Configuration, LayerMaker
+from tests.contract.configurations import CONFIGURATIONS, FAMILIES, IN_MEMORY, PATHS, Configuration, LayerMaker
 from tests.support.loops import LOOPS, run
 from tests.support.marks import thorough_unless
 
@@ -32,6 +32,7 @@ ON_CLUSTERS = ("test_groups", "test_flush_close")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "configurations(*names): run for these configurations or families only")
+    config.addinivalue_line("markers", "processes: another process takes part, so not for a store in memory")
     config.addinivalue_line("markers", "one_loop: run on asyncio only")
 
 
@@ -40,8 +41,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = [name for each in (mark.args if mark else CONFIGURATIONS) for name in FAMILIES.get(each, [each])]
     if not metafunc.module.__name__.endswith(ON_CLUSTERS):
         names = [name for name in names if not CONFIGURATIONS[name].on_cluster]
+    if metafunc.definition.get_closest_marker("processes"):
+        names = [name for name in names if name not in IN_MEMORY]
     # A test of other configurations alone takes the first.
-    usual = [name for name in names if name in PATHS] or names[:1]
+    usual = [name for name in names if name in (*PATHS, *IN_MEMORY)] or names[:1]
     loops = ["asyncio"]
     if inspect.iscoroutinefunction(metafunc.function):
         metafunc.fixturenames.append("loop_kind")

@@ -39,14 +39,21 @@ async def test_first_in_first_out(make_layer: LayerMaker, kind: str) -> None:
 async def test_order_while_being_read(make_layer: LayerMaker, kind: str) -> None:
     layer = make_layer()
     channel = await new_channel(layer, kind)
-    reading = asyncio.create_task(receive_numbers(layer, channel, 300))
+    seen: list[int] = []
+
+    async def read() -> None:
+        while len(seen) < 300:
+            seen.append((await receive(layer, channel))["n"])
+
+    reading = asyncio.create_task(read())
     for n in range(300):
         await layer.send(channel, {"n": n})
         if n % 7 == 0:
             await turns()
-        if n % 50 == 25:
-            await at_rest(layer, channel)  # it has caught up
-    assert await reading == list(range(300))
+        if n % 50 == 49:
+            await wait_until(lambda n=n: len(seen) > n, "the reader has caught up")
+    await reading
+    assert seen == list(range(300))
 
 
 @kinds

@@ -21,6 +21,8 @@ from tests.support.processes import Process
 from tests.support.waiting import cancelled, receiving
 
 Spawn = Callable[..., Process]
+
+pytestmark = pytest.mark.processes
 closing = pytest.mark.parametrize("close", [True, False], ids=["closed", "not closed"])
 
 

@@ -14,7 +14,7 @@ from tests.contract.configurations import LayerMaker
 from tests.support.processes import Process
 
 Spawn = Callable[..., Process]
-pytestmark = pytest.mark.configurations("each-path")
+pytestmark = [pytest.mark.configurations("each-path"), pytest.mark.processes]
 
 
 @pytest.mark.parametrize(

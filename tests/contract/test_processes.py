@@ -20,6 +20,8 @@ from tests.support.processes import Process
 from tests.support.waiting import any_moment, at_rest, outlive, wait_until
 
 Spawn = Callable[..., Process]
+
+pytestmark = pytest.mark.processes
 Start = Callable[..., Awaitable[OtherProcess]]
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from hybrid_layer.exceptions import SegmentDamaged
 from hybrid_layer.ipc import IPCChannelLayer, _core
+from hybrid_layer.ipc.machine import LocalMachine
 from tests.ipc.damaging import PAGE, Users, damage, writable
 from tests.ipc.tools import (
     check,
@@ -139,7 +140,7 @@ def test_large_payload_that_cannot_be_read(prefix: str, kind: str) -> None:
 
 @pytest.mark.parametrize("what", ["all", "segment"])
 def test_removed_under_the_living(prefix: str, spawn: Spawn, what: str) -> None:
-    """As systemd's RemoveIPC does it: waiting processes have a new one within a look around, 250 ms."""
+    """As systemd's RemoveIPC does it: waiting processes have a new one with the next housekeeping, 250 ms."""
     users = Users(spawn, prefix, 3)
     users.await_recovery(10)
     times = []
@@ -165,8 +166,9 @@ def test_messages_lost_are_counted_once(prefix: str, spawn: Spawn, caplog: pytes
             await layer.send("jobs", {"n": n})
         await layer.send(own, {"n": "lost"})
         await layer.group_send("group", {"n": "lost, too"})
-        machine = await probe(layer).local.machine_id()
-        await probe(layer).local.mark_remote_members()
+        machine = LocalMachine(probe(layer).local, keeps=lambda channel: True)
+        name = await machine.id()
+        await machine.mark_members()
         remove_segment(prefix)
         await wait_until(segment_path(prefix).exists, "the other one has made a segment", 5)
         probe(layer).look_is_due()  # the other one was there first
@@ -175,9 +177,9 @@ def test_messages_lost_are_counted_once(prefix: str, spawn: Spawn, caplog: pytes
         assert (await layer.statistics())["damaged"] == 7
         await layer.group_send("group", {"n": "still a member"})
         assert await receive(layer, own) == "still a member"
-        assert await probe(layer).local.machine_id() == machine
-        assert probe(layer).core.machine == machine
-        assert probe(layer).local.has_remote_members()
+        assert await machine.id() == name
+        assert probe(layer).core.machine == name
+        assert machine.has_members()
         await layer.send("work", {"n": 1, "reply": ""})
 
     run(main())
@@ -199,7 +201,7 @@ def test_lost_messages_are_told(prefix: str, caplog: pytest.LogCaptureFixture) -
 
     run(main())
     (text,) = [record.getMessage() for record in caplog.records if "was lost" in record.getMessage()]
-    for part in (repr(prefix), "RemoveIPC", "gone: 5, counted as damaged"):
+    for part in (repr(prefix), "RemoveIPC", "lost: 5, counted as damaged"):
         assert part in text
 
 

@@ -339,7 +339,7 @@ def test_lock_holder_that_goes_on(prefix: str, holder: Process) -> None:
     run(main())
 
 
-def test_a_new_channel_takes_the_lock_with_patience(prefix: str, holder: Process) -> None:
+def test_a_new_channel_waits_for_the_lock(prefix: str, holder: Process) -> None:
     """Each time: not once with patience and once without."""
     layer = layer_of(prefix, message_memory=200 << 20)
     core = probe(layer).core
@@ -391,6 +391,6 @@ def fork_and_die(parent: Parent, prefix: str, number: int) -> None:
             asyncio.run(main())
             if n % 2:
                 os.kill(os.getpid(), signal.SIGKILL)
-            probe(layer).segment.leave()
+            probe(layer).segment.close()
             os._exit(0)
         os.waitpid(pid, 0)

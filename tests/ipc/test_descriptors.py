@@ -154,7 +154,7 @@ def fork_while_waiting(parent: Parent, prefix: str) -> None:
             thread = threading.Thread(target=lambda: asyncio.run(in_child()))
             thread.start()
             thread.join()
-            probe(layer).segment.leave()
+            probe(layer).segment.close()
             assert len(open_descriptors()) <= inherited, open_descriptors()
 
         async def in_child() -> None:

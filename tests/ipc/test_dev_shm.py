@@ -83,7 +83,7 @@ async def ask(parent: Parent, prefix: str) -> float:
     return sorted(times)[10]
 
 
-@pytest.mark.parametrize(("what", "says"), [("bytes", "/dev/shm is full"), ("files", "takes no more files")])
+@pytest.mark.parametrize(("what", "says"), [("bytes", "/dev/shm is full"), ("files", "no room for more files")])
 def test_no_room_for_a_segment(prefix: str, spawn: Spawn, what: str, says: str) -> None:
     """Nothing is left behind, and later it works."""
     with small_shm(spawn, "size=8m,nr_inodes=20") as shm:
@@ -203,10 +203,10 @@ async def work(parent: Parent, prefix: str) -> int:
 
 
 def test_cut_off(prefix: str, spawn: Spawn) -> None:
-    """Who touches nothing of it before its next look around survives even that."""
+    """Who touches nothing of it before its next housekeeping survives even that."""
     first, second, warnings = spawn("tests.ipc.test_dev_shm:be_cut_off", prefix).result()
     assert (first, second) == (1, 2)
-    assert any("cut it off" in text for text in warnings)
+    assert any("truncated it" in text for text in warnings)
     assert not segment_path(prefix).exists()
 
 

@@ -222,7 +222,7 @@ def test_generations_that_end_by_a_signal_leave_one_segment(
         process.communicate(timeout=20)
         assert doorbells(prefix) == []  # the loop ended in order
         sizes.append(segment_path(prefix).stat().st_blocks)
-    # The first one may have made room for the later ones, and a page that is only read in a look around counts, too.
+    # The first one may have made room for the later ones, and a page that is only read in housekeeping counts, too.
     assert sizes[3] - sizes[1] <= 4 * 8, sizes
     layer = layer_of(prefix)
     run(layer.new_channel())

@@ -66,7 +66,7 @@ async def fork_while_waiting(parent: Parent, prefix: str) -> None:
         thread = threading.Thread(target=lambda: asyncio.run(main()))
         thread.start()
         thread.join()
-        probe(layer).segment.leave()
+        probe(layer).segment.close()
 
     wait_for(fork(child))
     assert doorbells(prefix) == bells
@@ -97,7 +97,7 @@ def daemons(parent: Parent, prefix: str) -> None:
                 for _ in range(50):
                     os.open("/dev/null", os.O_RDWR)
             asyncio.run(layer.send("daemon", {"n": opens_others}))
-            probe(layer).segment.leave()
+            probe(layer).segment.close()
 
         wait_for(fork(child))
         assert core.lost() is None
@@ -235,7 +235,7 @@ def generations(parent: Parent, prefix: str) -> None:
             asyncio.run(main())
             assert probe(layer).core.lost() is None
         if depth:
-            probe(layer).segment.leave()
+            probe(layer).segment.close()
 
     use(0)
     assert alive(layer) == 1
@@ -260,7 +260,7 @@ def another_layer(parent: Parent, prefix: str) -> None:
             assert await receive(another, own) == 1
 
         asyncio.run(main())
-        probe(another).segment.leave()
+        probe(another).segment.close()
 
     wait_for(fork(child))
     assert core.lost() is None

@@ -47,7 +47,7 @@ def come_and_go(prefix: str) -> None:
 
     with asyncio.Runner() as runner:
         runner.run(main())
-    probe(layer).segment.leave()
+    probe(layer).segment.close()
 
 
 @pytest.mark.parametrize("whose", [pytest.param("nobody's", marks=pytest.mark.thorough), "mine"])
@@ -122,7 +122,7 @@ def test_fifty_at_once_and_some_of_them_killed(prefix: str, spawn: Spawn, number
     assert starter.result() == [0] * len(survivors)
     assert alive(layer) == 1
     async_to_sync(layer.flush)()
-    probe(layer).segment.leave()
+    probe(layer).segment.close()
     assert is_clean(prefix), doorbells(prefix)
 
 
@@ -141,7 +141,7 @@ def fork_fifty_and_kill(parent: Parent, prefix: str, number: int, seed: int) -> 
         inode = probe(layer).inode
         asyncio.run(layer.send("started", {"n": (n, inode)}))
         os.read(end_in, 1)
-        probe(layer).segment.leave()
+        probe(layer).segment.close()
 
     pids = [fork(partial(start, n)) for n in range(50)]
     os.close(begin_out)

@@ -41,7 +41,7 @@ def kills(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("table", "scenes", "deaths"),
     [
-        ("waiting", 13, 1000),
+        ("waiting", 14, 1000),
         pytest.param("messages", 26, 3000, marks=pytest.mark.thorough),
         pytest.param("groups", 18, 2500, marks=pytest.mark.thorough),
         pytest.param("life", 16, 2500, marks=pytest.mark.thorough),

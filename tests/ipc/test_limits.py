@@ -147,7 +147,7 @@ def run_out_of_descriptors(parent: Parent, prefix: str) -> None:
                 assert (await asyncio.wait_for(waiting, 5))["n"] == n
                 await layer.close()
         (waiting,) = await receiving(layer, "a")
-        assert probe(layer).station.number >= 0
+        assert probe(layer).wait_set.number >= 0
         assert len(doorbells(prefix)) == 1
         await layer.send("a", {"n": "rung"})
         assert (await waiting)["n"] == "rung"
@@ -243,11 +243,11 @@ def test_changed_size(prefix: str, spawn: Spawn, option: str, caplog: pytest.Log
     run(same.send("lost", {"n": "lost"}))
     del same
     gc.collect()
-    assert not [record for record in caplog.records if "unread in it" in record.getMessage()]
+    assert not [record for record in caplog.records if "unread messages are lost" in record.getMessage()]
     run(layer.send("a", {"n": 1}))
     assert run(receive(layer, "a")) == 1
     assert check(layer)["channels"] == 0
-    (record,) = (record for record in caplog.records if "unread in it is lost" in record.getMessage())
+    (record,) = (record for record in caplog.records if "its unread messages are lost" in record.getMessage())
     assert record.levelno == logging.WARNING
     assert f"{option}={4 << 20}" in record.getMessage()
 

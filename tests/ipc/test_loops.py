@@ -81,10 +81,10 @@ def test_unrung_loop_takes_a_place_that_becomes_free(prefix: str) -> None:
     async def main() -> None:
         await wait_until(lambda: len(doorbells(prefix)) == _core.LOOPS, "all places are taken", 5)
         (waiting,) = await receiving(layer, "a")
-        station = probe(layer).station
-        assert station.number == -1
+        wait_set = probe(layer).wait_set
+        assert wait_set.number == -1
         end.set()
-        await wait_until(lambda: station.number >= 0, "the loop has a place", 5)
+        await wait_until(lambda: wait_set.number >= 0, "the loop has a place", 5)
         await layer.send("a", {"n": 1})
         assert (await asyncio.wait_for(waiting, 2))["n"] == 1
 
@@ -100,12 +100,12 @@ def test_looks_are_rarer_where_only_inboxes_are_awaited(prefix: str) -> None:
     async def main() -> None:
         (own,) = await receiving(layer, await layer.new_channel())
         looks: list[float] = []
-        probe(layer).each_look(lambda: looks.append(time.monotonic()))
+        probe(layer).each_housekeeping(lambda: looks.append(time.monotonic()))
 
         async def least_pause(number: int) -> float:
             """Between that many looks."""
             looks.clear()
-            await wait_until(lambda: len(looks) >= number, "the loop looks around")
+            await wait_until(lambda: len(looks) >= number, "housekeeping is done")
             return min(later - earlier for earlier, later in pairwise(looks))
 
         assert await least_pause(3) > 0.9

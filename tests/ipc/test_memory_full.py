@@ -128,7 +128,7 @@ def test_message_memory(prefix: str, spawn: Spawn) -> None:
     fill_and_read(
         spawn("tests.ipc.test_memory_full:sender", prefix, options),
         spawn("tests.ipc.test_memory_full:reader", prefix, options),
-        "all of message_memory=2097152 bytes holds unread messages. Read faster, lower expiry or capacity, or raise "
+        "unread messages take all of message_memory=2097152 bytes. Read faster, lower expiry or capacity, or raise "
         "message_memory.",
     )
 

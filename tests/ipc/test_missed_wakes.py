@@ -1,4 +1,4 @@
-"""Readers that come, go and give their loop its turns, where nobody looks around for what was missed."""
+"""Readers that come, go and give their loop its turns, where no housekeeping finds what was missed."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_removed_under_living_processes(prefix: str, spawn: Spawn, what: str, ca
 
 
 def test_messages_are_prompt_after_a_move(prefix: str, spawn: Spawn) -> None:
-    """Doorbells work in the new segment: nobody waits for a look around."""
+    """Doorbells work in the new segment: nobody waits for housekeeping."""
     layer = layer_of(prefix)
 
     async def main() -> None:

@@ -236,7 +236,7 @@ def test_loops_that_end_meanwhile_give_their_places_back(prefix: str, stopper: M
 
     async def main() -> None:
         waiting = asyncio.create_task(layer.receive("b"))
-        await wait_until(lambda: probe(layer).station.number >= 0, "the loop has a place", 2)
+        await wait_until(lambda: probe(layer).wait_set.number >= 0, "the loop has a place", 2)
         begin = time.monotonic()
         await layer.send("b", {"n": 2})
         assert (await waiting)["n"] == 2
@@ -310,7 +310,7 @@ async def end_now(parent: Parent, prefix: str) -> None:
 
 
 def test_stopped_while_attaching(prefix: str, spawn: Spawn) -> None:
-    """The lock file, under which processes attach and leave, is named with who holds it."""
+    """The error names the lock file, and the process that holds its lock."""
     layer = layer_of(prefix)
     holder = spawn("tests.ipc.test_stopped:hold_the_lock_file", prefix)
     holder.ready()
@@ -319,7 +319,7 @@ def test_stopped_while_attaching(prefix: str, spawn: Spawn) -> None:
     async def main() -> None:
         async with Gaps() as gaps:
             begin = time.monotonic()
-            with pytest.raises(SegmentBusy, match=rf"attach and leave.* process {holder.pid} \(python.*, stopped\)"):
+            with pytest.raises(SegmentBusy, match=rf"The lock file .* process {holder.pid} \(python.*, stopped\)"):
                 await layer.send("a", {"n": 1})
             assert 1 < time.monotonic() - begin < LONGEST + SLACK
         assert gaps.longest < 0.5

@@ -47,7 +47,7 @@ def count_calls_of_senders(parent: Parent, prefix: str) -> tuple[list[int], list
 
 def test_system_calls_of_a_send(prefix: str, spawn: Spawn) -> None:
     """None to who is awake; two to who sleeps: fstat, as other code may have closed the doorbell and opened a file with
-    its number, and write. Some more in the first, and in those that look around, a few times a second.
+    its number, and write. Some more in the first, and in those that do housekeeping, a few times a second.
     """
     to_sleeper, to_rung = spawn("tests.ipc.test_system_calls:count_calls_of_senders", prefix, flags=()).result(100)
     assert len(to_sleeper) == len(to_rung) == MANY

@@ -11,22 +11,22 @@ import pytest
 
 from hybrid_layer.ipc.process import ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
-from hybrid_layer.ipc.station import Station
+from hybrid_layer.ipc.wait_set import WaitSet
 from tests.ipc.tools import layer_of
 from tests.support.waiting import receiving, until
 
 Run = Callable[..., Any]
 
 PLACES: list[tuple[type, str]] = [
-    (Station, "_unwait_stale"),
-    (Station, "_notify"),
-    (Station, "_register_anew"),
-    (Station, "_look"),
-    (Station, "_has_doorbell"),
+    (WaitSet, "_unwait_stale"),
+    (WaitSet, "_notify"),
+    (WaitSet, "_register_again"),
+    (WaitSet, "_look_by_name"),
+    (WaitSet, "_has_doorbell"),
     (ProcessState, "take_in"),
-    (LocalSegment, "pay_debts"),
+    (LocalSegment, "run_deferred"),
     (LocalSegment, "recover_if_lost"),
-    (LocalSegment, "tidy_up_after_the_dead"),
+    (LocalSegment, "tidy_up"),
 ]
 
 
@@ -65,7 +65,7 @@ def test_the_next_message_arrives(
             async with asyncio.timeout(5):
                 assert [await task for task in waiting] == [{"n": number}] * 2
             waiting = [asyncio.create_task(layer.receive("normal"))]
-            await until(time.monotonic() + 0.3)  # the timer looks around
+            await until(time.monotonic() + 0.3)  # the timer does the housekeeping
             met += 2 - left
             left = 0
             await layer.send("normal", {"n": -1})

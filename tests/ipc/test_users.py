@@ -83,7 +83,7 @@ def preloaded(parent: Parent, prefix: str, way: str, used_as_root: bool) -> None
         become_nobody()
         asyncio.run(talk(layer, together, 2))
         assert segment_path(prefix, NOBODY).exists()
-        probe(layer).segment.leave()
+        probe(layer).segment.close()
 
     pids = [WAYS[way](worker) for _ in range(2)]
     for pid in pids:
@@ -132,7 +132,7 @@ def without_fork(parent: Parent, prefix: str) -> None:
     asyncio.run(main())
     assert not core_is_attached(parent, prefix)
     asyncio.run(exchange(layer))
-    probe(layer).segment.leave()
+    probe(layer).segment.close()
 
 
 def core_is_attached(parent: Parent, prefix: str) -> bool:
@@ -163,6 +163,6 @@ def test_a_process_that_changes_its_user_and_back(prefix: str) -> None:
         os.seteuid(0)
         asyncio.run(exchange(layer))
         check(layer)
-        probe(layer).segment.leave()
+        probe(layer).segment.close()
 
     wait_for(fork(child))

@@ -316,7 +316,7 @@ class Lock:
             yield self.busy(s, i, "changed")
 
     def busy(self, s: State, i: int, outcome: str, kind: str = "") -> Next:
-        """BUSY: the private mutex is given back, and the caller tries again, now with patience."""
+        """BUSY: the private mutex is given back, and the caller tries again, and now waits."""
         todo = s.threads[i].todo
         todo = ("wait", *todo[1:]) if todo[0] == "try" else todo
         at = "fast" if todo[0] == "join" else self.first(todo)

@@ -1,10 +1,10 @@
-"""Sleeping and ringing as a model: `waiters.c`, `reading.c`, `doorbells.c`, `binding_common.c` (ringing), `station.py`.
+"""A model of sleeping and ringing: `waiters.c`, `reading.c`, `doorbells.c`, `binding_common.c`, `wait_set.py`.
 
 A critical section is one step here, as the model of the lock allows; a process that dies in one leaves it either
 without effect or with the message stored and nobody told, and the segment dirty. Whatever is done without the lock is a
 step of its own: writing to a doorbell, marking a loop as rung, emptying the doorbell.
 
-A *reader* is a process with one event loop: its station, and some consumers (coroutines), each of which takes a number
+A *reader* is a process with one event loop: its wait set, and some consumers (coroutines), each of which takes a number
 of messages from one channel. In what order a loop runs what can run is left open, so this holds for any. A *writer* is
 a process that pushes to channels, or, for "", does something else under the lock.
 
@@ -32,8 +32,8 @@ MUTANTS = {
     "oldest waiter": "the oldest waiter is woken, asleep or not",
     "no next": "a pop that leaves messages wakes nobody",
     "no next on cancel": "a cancelled wait wakes nobody",
-    "no look around": "a sleeping loop does not look for itself",
-    "own rings only": "after a rebuild only who has somebody to ring rings everybody",
+    "no housekeeping": "a sleeping loop does not look for itself",
+    "own wakeups only": "after a rebuild only who has somebody to ring rings everybody",
     "rebuild unnoticed": "a loop does not compare the number of rebuilds",
     "sleeps over it": "a pop that finds nothing goes to sleep although another channel is ready",
     "own wake unheard": "a loop that sleeps, and is woken by its own process, does not look",
@@ -53,9 +53,9 @@ class Actor(NamedTuple):
     consumers: tuple[Consumer, ...] = ()
     todo: tuple[str, ...] = ()  # of a writer: what it does next, a channel's letter or ""
     at: str = "idle"
-    rings: tuple[tuple[int, bool], ...] = ()  # whom it is to ring, and whether that loop has not slept anew since
+    wakeups: tuple[tuple[int, bool], ...] = ()  # whom it is to ring, and whether that loop has not slept anew since
     head: int = 0  # what the mutant "two steps" has read
-    # of a reader: its station
+    # of a reader: its wait set
     settling: bool = False
     asleep: bool = False  # it has gone to sleep, and was not woken since
     stale: frozenset[int] = frozenset()
@@ -199,11 +199,13 @@ class Ringing:
     def _dies(self, s: State, n: int) -> State:
         a = s.actors[n]
         is_reader = n < len(self.readers)
-        state = self.change(s, n, at="dead", consumers=(), todo=(), rings=(), settling=False, stale=frozenset(), head=0)
+        state = self.change(
+            s, n, at="dead", consumers=(), todo=(), wakeups=(), settling=False, stale=frozenset(), head=0
+        )
         return state._replace(
             dead_writers=s.dead_writers + (not is_reader),
             dead_readers=s.dead_readers + is_reader,
-            dead_ringers=s.dead_ringers + bool(a.rings),
+            dead_ringers=s.dead_ringers + bool(a.wakeups),
         )
 
     def change(self, s: State, n: int, **what: object) -> State:
@@ -211,16 +213,16 @@ class Ringing:
 
     # Critical sections
 
-    def enter(self, s: State, n: int, *, rings: bool = True) -> State:
+    def enter(self, s: State, n: int, *, wakeups: bool = True) -> State:
         """lock_take: a dirty segment is rebuilt, which forgets who waits; everybody is to be rung."""
         if not s.dirty:
             return s
         nobody: tuple[tuple[int, ...], ...] = ((),) * len(self.channels)
         actors = tuple(a._replace(ready=()) for a in s.actors)
         state = s._replace(actors=actors, waiters=nobody, dirty=False, rebuilds=s.rebuilds + 1)
-        if self.without == "own rings only" and not rings:
+        if self.without == "own wakeups only" and not wakeups:
             return state
-        return self.change(state, n, rings=tuple((reader, True) for reader in range(len(self.readers))))
+        return self.change(state, n, wakeups=tuple((reader, True) for reader in range(len(self.readers))))
 
     def wake_waiter(self, s: State, n: int, channel: int) -> State:
         """waiters_wake: chooses a loop, puts the channel on its ready list, and notes whom to ring."""
@@ -238,7 +240,7 @@ class Ringing:
             s = self.change(s, best, ready=(*a.ready, channel))
         if a.state == ASLEEP or best_rank == 1:
             if best != n:
-                s = self.change(s, n, rings=(*s.actors[n].rings, (best, True)))
+                s = self.change(s, n, wakeups=(*s.actors[n].wakeups, (best, True)))
             elif self.without != "own wake unheard":
                 s = self.change(s, n, asleep=False, settling=True)  # wake_loops, without its doorbell
         return s
@@ -255,7 +257,7 @@ class Ringing:
 
     def push(self, s: State, n: int, a: Actor) -> Iterator[tuple[str, str, State]]:
         what, todo = a.todo[0], a.todo[1:]
-        inside = self.change(self.enter(s, n, rings=bool(what)), n, todo=todo)
+        inside = self.change(self.enter(s, n, wakeups=bool(what)), n, todo=todo)
         dies = self._may_die_inside(s)
         if dies:
             state = self._dies(inside, n)._replace(dirty=True)
@@ -273,21 +275,21 @@ class Ringing:
     # Ringing, without the lock
 
     def out(self, s: State, n: int) -> State:
-        """The lock was given back: ring_all."""
-        if not s.actors[n].rings:
+        """The lock was given back: deliver_wakeups."""
+        if not s.actors[n].wakeups:
             return self.change(s, n, at="idle")
         return self.change(s, n, at="mark" if self.without == "mark before the write" else "write")
 
     def write(self, s: State, n: int, a: Actor) -> Iterator[tuple[str, str, State]]:
-        reader = a.rings[0][0]
+        reader = a.wakeups[0][0]
         state = self.change(s, reader, bell=True)
         if self.without == "mark before the write":
-            yield f"doorbell_ring: rings reader {reader}", "", self.out(self.change(state, n, rings=a.rings[1:]), n)
+            yield f"doorbell_ring: rings reader {reader}", "", self.out(self.change(state, n, wakeups=a.wakeups[1:]), n)
         else:
             yield f"doorbell_ring: rings reader {reader}", "", self.change(state, n, at="mark")
 
     def mark(self, s: State, n: int, a: Actor) -> Iterator[tuple[str, str, State]]:
-        reader, is_same_sleep = a.rings[0]
+        reader, is_same_sleep = a.wakeups[0]
         b = s.actors[reader]
         same = b.state == ASLEEP and is_same_sleep
         if self.without == "mark by store" or (self.without == "mark whatever the sleep" and b.state == ASLEEP):
@@ -295,10 +297,10 @@ class Ringing:
         state = self.change(s, reader, state=RUNG, is_void=False) if same else s
         outcome = "" if same else ", which has woken up since"
         if self.without == "mark before the write":
-            yield f"ring_succeeded: marks reader {reader}{outcome}", "", self.change(state, n, at="write")
+            yield f"wakeup_succeeded: marks reader {reader}{outcome}", "", self.change(state, n, at="write")
         else:
-            after = self.out(self.change(state, n, rings=a.rings[1:]), n)
-            yield f"ring_succeeded: marks reader {reader}{outcome}", "", after
+            after = self.out(self.change(state, n, wakeups=a.wakeups[1:]), n)
+            yield f"wakeup_succeeded: marks reader {reader}{outcome}", "", after
 
     # A reader: one turn of its event loop
 
@@ -318,9 +320,9 @@ class Ringing:
         if (
             any(consumer.at in ("waits", "woken") for consumer in a.consumers)
             and self.clock
-            and self.without != "no look around"
+            and self.without != "no housekeeping"
         ):
-            state = self.enter(s, n, rings=False)
+            state = self.enter(s, n, wakeups=False)
             b = state.actors[n]
             found = [
                 c for c, waiters in enumerate(state.waiters) if n in waiters and state.queues[c] and c not in b.ready
@@ -334,7 +336,7 @@ class Ringing:
         return self.change(s, n, consumers=put(consumers, i, consumers[i]._replace(**what)))
 
     def leave(self, s: State, n: int, i: int, *, is_cancelled: bool) -> State:
-        """Station.receive: the clean-up of a consumer that has waited."""
+        """WaitSet.receive: the clean-up of a consumer that has waited."""
         consumer = s.actors[n].consumers[i]
         was_woken = consumer.at == "woken"
         s = self.set_consumer(s, n, i, at="done")
@@ -354,7 +356,7 @@ class Ringing:
         return s
 
     def pop(self, s: State, n: int, i: int) -> Iterator[tuple[str, str, State]]:
-        """queue_pop, and what Station.receive does with it"""
+        """queue_pop, and what WaitSet.receive does with it"""
         consumer = s.actors[n].consumers[i]
         channel = consumer.channel
         if consumer.at == "looks" and self._is_awaited(s.actors[n], channel):
@@ -402,7 +404,7 @@ class Ringing:
         s = self.set_consumer(s, n, i, wants=wants, at="looks" if wants else "done")
         yield f"consumer {i}: op_pop: takes message {number}", "", self.out(s, n)
 
-    # station.py: _settle
+    # wait_set.py: _settle
 
     def unwait(self, s: State, n: int, a: Actor) -> Iterator[tuple[str, str, State]]:
         """_unwait_stale"""
@@ -420,7 +422,7 @@ class Ringing:
             state = state._replace(waiters=put(state.waiters, channel, tuple(w for w in waiters if w != n)))
             if state.queues[channel] and self.without != "no next on cancel":
                 state = self.wake_waiter(state, n, channel)
-        # Where the rings are done the settling goes on; that is all the same to the others.
+        # Where the wakeups are done the settling goes on; that is all the same to the others.
         yield f"op_unwait of {self.channels[channel]}", "", self.change(self.out(state, n), n, settling=True)
 
     def collect(self, s: State, n: int, a: Actor) -> Iterator[tuple[str, str, State]]:
@@ -428,7 +430,7 @@ class Ringing:
         if s.actors[n].asleep:
             yield "_settle: it is still asleep", "", self.compare(s, n)
             return
-        state = self.enter(s, n, rings=False)
+        state = self.enter(s, n, wakeups=False)
         a = state.actors[n]
         look = self.without not in ("no last look", "last look before")
         if self.without == "last look before" and a.at != "sleep" and not a.ready:
@@ -446,14 +448,14 @@ class Ringing:
         yield "loop_collect: nothing there, ASLEEP", "", self.compare(self.fall_asleep(s, n), n)
 
     def fall_asleep(self, s: State, n: int) -> State:
-        """loop_sleep, and what the station notes of it"""
+        """loop_sleep, and what the wait set notes of it"""
         s = self.change(s, n, asleep=True)
         if self.without == "asleep stays" and s.actors[n].state != AWAKE:
             return s
         # Instead of a number for each sleep, which would have no end: who rings for an older one knows it.
         for m, b in enumerate(s.actors):
-            if (n, True) in b.rings:
-                s = self.change(s, m, rings=tuple((r, same and r != n) for r, same in b.rings))
+            if (n, True) in b.wakeups:
+                s = self.change(s, m, wakeups=tuple((r, same and r != n) for r, same in b.wakeups))
         return self.change(s, n, state=ASLEEP, is_void=False)
 
     def compare(self, s: State, n: int) -> State:
@@ -468,12 +470,12 @@ class Ringing:
         state = self.change(state, n, rebuilds=s.rebuilds, stale=frozenset(), asleep=False, settling=True)
         for channel in range(len(self.channels)):
             state = self.wake_consumer(state, n, channel)
-        yield "_register_anew: there was a rebuild", "", state
+        yield "_register_again: there was a rebuild", "", state
 
 
 def _is_over(a: Actor) -> bool:
     """Nothing more comes of it."""
-    return not a.todo and not a.rings and all(consumer.at == "done" for consumer in a.consumers) and not a.settling
+    return not a.todo and not a.wakeups and all(consumer.at == "done" for consumer in a.consumers) and not a.settling
 
 
 def _nobody_died(s: State) -> bool:

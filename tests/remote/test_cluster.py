@@ -13,8 +13,8 @@ from redis.exceptions import MovedError, ResponseError
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
-from hybrid_layer.remote.cluster import hash_tags
-from hybrid_layer.remote.hosts import parse_hosts
+from hybrid_layer.remote.redis.hosts.cluster import hash_tags
+from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from tests.remote.test_credentials import LEAST
 from tests.remote.tools import exchange, refused, told
 from tests.support.clusters import Cluster, cluster_of, slot_of
@@ -230,7 +230,7 @@ def test_what_a_moved_answer_says_is_believed(cluster: Cluster, run: Run) -> Non
     async def main() -> None:
         found: Any = parse_hosts([cluster.host()], {}, 2)
         shard = found[0]
-        owner = await shard.place()
+        owner = await shard.endpoint()
         assert owner.address[1] == cluster.owner(shard.slot).port
         for refusal, address in (
             (MovedError("1 b:7001"), ("b", 7001)),
@@ -238,7 +238,7 @@ def test_what_a_moved_answer_says_is_believed(cluster: Cluster, run: Run) -> Non
             (ResponseError("MOVED 1 ::1:7003"), ("::1", 7003)),  # as redis-py 5 has it
             (OSError("gone"), owner.address),
         ):
-            shard.forget(refusal)
-            assert (await shard.place()).address == address
+            shard.invalidate(refusal)
+            assert (await shard.endpoint()).address == address
 
     run(main())

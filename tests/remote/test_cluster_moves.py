@@ -12,7 +12,7 @@ import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
-from hybrid_layer.remote.cluster import hash_tags
+from hybrid_layer.remote.redis.hosts.cluster import hash_tags
 from tests.remote.tools import exchange, recovered, resumes
 from tests.remote.traffic import Traffic
 from tests.support.clusters import Cluster, cluster_of, info, slot_of, wait

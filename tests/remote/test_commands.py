@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio.connection import Connection
 
-from hybrid_layer.remote import commands
+from hybrid_layer.remote.redis.server import commands
 from tests.support.probe import pack_without_hiredis, packs_with_hiredis
 
 WORDS = st.text() | st.binary(max_size=50) | st.integers(-(2**63), 2**63 - 1) | st.just(b"x" * 70_000)

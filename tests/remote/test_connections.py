@@ -14,7 +14,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.loops import leave_pending
-from hybrid_layer.remote import io_thread
+from hybrid_layer.remote.runtime import io_thread
 from tests.remote.tools import refused
 from tests.support.servers import Server
 from tests.support.waiting import cancelled, receiving, turns

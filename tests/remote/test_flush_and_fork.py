@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from hybrid_layer import HybridChannelLayer
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, io_thread
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote.runtime import io_thread
 from tests.remote.tools import recovered
 from tests.support.probe import io_thread_probe, open_sockets
 from tests.support.process_main import Parent

@@ -11,8 +11,8 @@ from redis.crc import key_slot
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.remote import RedisChannelLayer
-from hybrid_layer.remote.cluster import hash_tags
-from hybrid_layer.remote.hosts import parse_hosts
+from hybrid_layer.remote.redis.hosts.cluster import hash_tags
+from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from tests.support.probe import node_of_cluster
 
 

@@ -16,7 +16,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote import io_thread, real_thread
+from hybrid_layer.remote.runtime import io_thread, real_thread
 from tests.support.marks import but_thorough
 from tests.support.probe import io_thread_probe, new_io_thread
 from tests.support.servers import Server

@@ -117,11 +117,11 @@ def test_another_loop_takes_over_when_the_first_ends(make_pubsub: Make, run: Run
 def test_short_loops_leave_it_where_it_is(make_pubsub: Make) -> None:
     layer = make_pubsub()
     name = async_to_sync(layer.new_channel)()
-    seat = probe(layer).seat
+    seat = probe(layer).term
     for n in range(20):
         async_to_sync(layer.send)(name, {"n": n})
         assert async_to_sync(layer.receive)(name) == {"n": n}
-    assert probe(layer).seat is seat
+    assert probe(layer).term is seat
     assert probe(layer).listens_in_thread
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.clock import boottime
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer, context
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote.redis import store
 from tests.remote.tools import recovered
 from tests.support.servers import Server
 from tests.support.waiting import wait_until
@@ -113,7 +114,7 @@ def test_who_sends_for_long_looks_after_the_epoch_again(
             assert server.command("PTTL", epoch) > 14 * DAY  # what lives for long does not rely on that
             server.command("PEXPIRE", epoch, 60_000)
             with monkeypatch.context() as patch:
-                patch.setattr(context, "boottime", lambda: boottime() + 5 * 3600)
+                patch.setattr(store, "boottime", lambda: boottime() + 5 * 3600)
                 await send(layer)
             assert server.command("PTTL", epoch) > DAY
         server.command("PEXPIRE", epoch, 60_000)

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from hybrid_layer.configuration import LayerOptions, ServerOptions
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.policy import Policy
-from hybrid_layer.remote.options import remote_options
-from hybrid_layer.remote.transport import RemoteTransport
-from hybrid_layer.transport import Machine, Settings
+from hybrid_layer.remote.redis.connect import remote_transport
+from hybrid_layer.remote.redis.options import remote_options
+from hybrid_layer.transport import RemoteHalf, Settings
 from tests.support.probe import probe
 from tests.support.servers import Server
 from tests.support.waiting import outlive, wait_until
@@ -19,33 +20,36 @@ Run = Callable[..., Any]
 
 
 class LocalHalf:
-    """What the machine's shared memory keeps: one object per machine, one `Machine` per process."""
+    """A machine for all processes that are said to be on it; it keeps what its shared memory would keep."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._has_members = False
         self.delivered: list[tuple[str, bytes]] = []
 
-    def machine(self) -> Machine:
-        return Machine(id=self._id, deliver=self._deliver, has_members=self._flag, mark_members=self.mark)
-
-    async def _id(self) -> str:
+    async def id(self) -> str:
         return self._name
 
-    async def _deliver(self, channel: str, payload: bytes) -> None:
+    async def deliver(self, channel: str, payload: bytes) -> None:
         self.delivered.append((channel, payload))
 
-    def _flag(self) -> bool:
+    def has_members(self) -> bool:
         return self._has_members
 
-    async def mark(self) -> None:
+    async def mark_members(self) -> None:
         self._has_members = True
 
+    def meet_flush(self, incarnation: int, flushes: int) -> None:
+        pass
 
-def transport(server: Server, prefix: str, half: LocalHalf | None, **policy: Any) -> RemoteTransport:
-    settings = Settings(prefix=prefix, policy=Policy(**policy))
-    options = remote_options(hosts=[server.url], encode=lambda message, where: b"")
-    return RemoteTransport(settings, options, None if half is None else half.machine())
+    def keeps(self, channel: str) -> bool:
+        return True
+
+
+def transport(server: Server, prefix: str, half: LocalHalf | None, **policy: Any) -> RemoteHalf:
+    settings = Settings(prefix=prefix, policy=Policy(LayerOptions(**policy)))
+    options = remote_options(ServerOptions(hosts=[server.url]), "queue", lambda message, where: b"")
+    return remote_transport(settings, options, half)
 
 
 def test_each_machine_gets_a_groups_message_once(server: Server, prefix: str, run: Run, servers: list[Server]) -> None:
@@ -94,7 +98,7 @@ def test_reading_starts_when_another_process_adds_a_member(server: Server, prefi
 
     async def main() -> None:
         await reader.open_inbox("specific.PROCESS!")
-        await half.mark()
+        await half.mark_members()
         adder = transport(server, prefix, half)
         await adder.group_add("g", "jobs")
         probe(adder).stop_reading_for_the_machine()
@@ -110,15 +114,15 @@ class BrokenHalf(LocalHalf):
 
     works = False
 
-    async def _id(self) -> str:
+    async def id(self) -> str:
         if not self.works:
             raise SegmentBusy("locked")
-        return await super()._id()
+        return await super().id()
 
-    def _flag(self) -> bool:
+    def has_members(self) -> bool:
         if not self.works:
             raise SegmentBusy("locked")
-        return super()._flag()
+        return super().has_members()
 
 
 def test_a_process_lives_on_while_its_local_half_does_not_work(server: Server, prefix: str, run: Run) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
-from hybrid_layer.remote.hosts import parse_hosts
-from hybrid_layer.remote.named_host import NamedHost, may_move
+from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
+from hybrid_layer.remote.redis.hosts.named_host import NamedHost, may_move
 from tests.remote.tools import listens_here, recovered
 from tests.support.moving_names import MovingName
 from tests.support.probe import addresses, probe, watch_named_hosts

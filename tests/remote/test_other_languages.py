@@ -18,10 +18,10 @@ from typing import Any
 import msgpack
 import pytest
 
-from hybrid_layer.remote import scripts
-from hybrid_layer.remote.entries import parse
-from hybrid_layer.remote.keys import Keys
-from hybrid_layer.remote.shards import shard_for
+from hybrid_layer.remote.delivery.shards import shard_for
+from hybrid_layer.remote.redis import scripts
+from hybrid_layer.remote.redis.wire.entries import parse
+from hybrid_layer.remote.redis.wire.keys import Keys
 from tests.docs import texts
 from tests.support.servers import Server
 
@@ -79,7 +79,7 @@ def test_the_example_says_what_became_of_the_message(server: Server, prefix: str
 def test_a_script_is_printed_whole(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     for script in scripts.ALL:
         monkeypatch.setattr(sys, "argv", ["scripts", script.name])
-        runpy.run_module("hybrid_layer.remote.scripts", run_name="__main__")
+        runpy.run_module("hybrid_layer.remote.redis.scripts", run_name="__main__")
         assert hashlib.sha1(capsysbinary.readouterr().out).hexdigest() == script.sha
 
 

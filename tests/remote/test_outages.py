@@ -12,7 +12,7 @@ import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer
-from hybrid_layer.remote.shards import shard_for
+from hybrid_layer.remote.delivery.shards import shard_for
 from tests.remote.tools import recovered, told
 from tests.support.probe import probe
 from tests.support.process_main import Parent

@@ -6,10 +6,13 @@ from collections import Counter
 
 import pytest
 
-from hybrid_layer.remote import entries, scripts
-from hybrid_layer.remote.entries import Entry, Epoch, parse, published_entry
-from hybrid_layer.remote.keys import Keys
-from hybrid_layer.remote.shards import shard_for
+from hybrid_layer.remote.delivery import epoch as epochs
+from hybrid_layer.remote.delivery.epoch import Epoch
+from hybrid_layer.remote.delivery.shards import shard_for
+from hybrid_layer.remote.delivery.store import Entry
+from hybrid_layer.remote.redis import scripts
+from hybrid_layer.remote.redis.wire.entries import parse, published_entry
+from hybrid_layer.remote.redis.wire.keys import Keys
 from tests.support.probe import ended_incarnations
 
 
@@ -84,8 +87,9 @@ def test_names_of_an_entry(text: bytes, names: list[str]) -> None:
 
 
 def test_published_entry_reads_as_one_of_now() -> None:
-    entry = parse(published_entry(1_700_000_000_000, "a.B!1", b"pay|load"))
-    assert entry == Entry(1_700_000_000_000, b"", ["a.B!1"], b"pay|load")
+    raw = published_entry(1_700_000_000_000, "a.B!1", b"pay|load")
+    entry = parse(raw)
+    assert entry == Entry(1_700_000_000_000, b"", ["a.B!1"], b"pay|load", raw)
     epoch = Epoch()
     epoch.meet(b"a:3")
     assert epoch.meet(entry.epoch)
@@ -106,7 +110,7 @@ def test_epoch_of_another_database_is_not_heard() -> None:
 
 def test_announcement_of_a_flush_that_is_known_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(entries, "monotonic", lambda: now)
+    monkeypatch.setattr(epochs, "monotonic", lambda: now)
     epoch = Epoch()
     epoch.meet(b"a:3")
     assert not epoch.is_awaited(), "the first contact is no news of a flush"

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote import io_thread, scripts
-from hybrid_layer.remote.entries import published_entry
+from hybrid_layer.remote.redis import scripts
+from hybrid_layer.remote.redis.wire.entries import published_entry
+from hybrid_layer.remote.redis.wire.keys import Keys
+from hybrid_layer.remote.runtime import io_thread
 from tests.remote.tools import listens_here, recovered
 from tests.support.probe import before_keeping, probe
 from tests.support.servers import Server
@@ -261,15 +263,15 @@ def test_what_was_sent_before_a_flush_that_is_known_does_not_come_after(
     async def main() -> None:
         name = await layer.new_channel()
         await layer.group_add("g", name)
-        home = probe(layer).home
-        flush = scripts.FLUSH.command([home.keys.epoch])
+        home, keys = probe(layer).home, Keys(layer.prefix)
+        flush = scripts.FLUSH.command([keys.epoch])
         epoch = server.command("EVAL", scripts.FLUSH.source, *flush[2:])
         home.epoch.meet(epoch)
         stamp = int(server.command("TIME")[0]) * 1000 + 5000
         entry = published_entry(stamp, name, b"\x81\xa1n\xa6before")
-        server.command("PUBLISH", home.keys.process(probe(layer).name), entry)
+        server.command("PUBLISH", keys.process(probe(layer).name), entry)
         await assert_silent(layer, name)
-        server.command("PUBLISH", home.keys.epoch, epoch)
+        server.command("PUBLISH", keys.epoch, epoch)
         await layer.send(name, {"n": "after"})
         assert await receive(layer, name) == "after"
 

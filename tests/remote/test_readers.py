@@ -73,7 +73,7 @@ def test_a_cancelled_receive_stops_taking_after_a_moment(make_layer: Make, serve
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await layer.receive(channel)
-        await wait_until(lambda: not probe(layer).is_popped(channel), "the pop has ended")
+        await wait_until(lambda: not probe(layer).is_read(channel), "the pop has ended")
         await layer.send(channel, {"n": 1})
         key = f"{layer.prefix}|1|{'queue|normal' if kind == 'normal' else 'inbox|' + channel.partition('!')[0] + '!'}"
         assert server.command("LLEN", key) == 1

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote import scripts
-from hybrid_layer.remote.shards import shard_for
+from hybrid_layer.remote.delivery.shards import shard_for
+from hybrid_layer.remote.redis import scripts
+from hybrid_layer.remote.redis.wire.keys import Keys
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process
@@ -211,7 +212,7 @@ def test_a_membership_that_ends_while_it_is_restored_stays_ended(
 
         probe(layer).around_commands(monkeypatch, after_a_discard)
         probe(layer).meet_lost_connection()
-        key = probe(layer).home.keys.group("g")
+        key = Keys(layer.prefix).group("g")
         await wait_until(lambda: restored and not server.command("ZCARD", key), "the membership has ended again")
         await until(time.monotonic() + 0.1)  # and stays so
         assert not server.command("ZCARD", key)

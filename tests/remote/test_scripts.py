@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from hybrid_layer.remote import scripts
-from hybrid_layer.remote.entries import parse
-from hybrid_layer.remote.keys import Keys
-from hybrid_layer.remote.scripts import Script
+from hybrid_layer.remote.redis import scripts
+from hybrid_layer.remote.redis.scripts import Script
+from hybrid_layer.remote.redis.wire.entries import parse
+from hybrid_layer.remote.redis.wire.keys import Keys
 from tests.support.servers import Server
 from tests.support.waiting import block_to_outlive
 

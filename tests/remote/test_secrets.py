@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote import RedisChannelLayer
+from hybrid_layer.remote.redis.wire.keys import Keys
 from tests.support.servers import HOST, Server, free_port
 from tests.support.waiting import cancelled
 from tests.unit.test_discretion import SECRET, said
@@ -80,3 +82,23 @@ def test_a_wrong_password(
     assert "invalid username-password pair" in text
     assert SECRET not in text
     assert SECRET not in caplog.text
+
+
+def test_an_encrypted_message_cannot_be_moved_to_another_channel(prefix: str, server: Server, run: Run) -> None:
+    """By somebody who can write to the server, and has no key."""
+    layer = RedisChannelLayer(hosts=[server.url], prefix=prefix, symmetric_encryption_keys=["secret"])
+    keys = Keys(prefix)
+
+    async def main() -> None:
+        await layer.send("user", {"n": "for users"})
+        entry = server.command("LPOP", keys.queue("user"))
+        server.command("RPUSH", keys.queue("admin"), entry.replace(b"|user|", b"|admin|"))
+        await layer.send("admin", {"n": "for the admin"})
+        assert (await layer.receive("admin"))["n"] == "for the admin"
+        assert (await layer.statistics())["undecodable"] == 1
+        await layer.group_add("g", "admin")
+        await layer.group_send("g", {"n": "for members"})
+        assert (await layer.receive("admin"))["n"] == "for members"
+        await layer.close()
+
+    run(main())

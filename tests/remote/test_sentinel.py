@@ -14,8 +14,8 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
-from hybrid_layer.remote.hosts import parse_hosts
-from hybrid_layer.remote.shards import shard_for
+from hybrid_layer.remote.delivery.shards import shard_for
+from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from tests.remote.tools import exchange, receiver_is_told, refused, resumes
 from tests.remote.traffic import Traffic
 from tests.support.probe import listen_to_sentinels_again_after, open_sockets, probe, when_sentinels_are_asked
@@ -155,7 +155,7 @@ def test_an_answer_is_used_again_for_as_long_as_the_option_says(
         for _ in range(3):
             await seldom.connection()
         assert asked == 1
-        seldom.forget()
+        seldom.invalidate()
         await seldom.connection()
         assert asked == 2
         for _ in range(3):

@@ -95,7 +95,7 @@ def test_notes_that_cannot_be_read_are_skipped(make_layer: Make, run: Run, serve
         process = channel.partition("!")[0].rpartition(".")[2]
         notes = f"{layer.prefix}|1|notes|{process}"
         server.command("RPUSH", notes, *NOTES)
-        await wait_until(lambda: not server.command("EXISTS", notes), "the keeper has read them")
+        await wait_until(lambda: not server.command("EXISTS", notes), "the heartbeat has read them")
         waiting = asyncio.create_task(read(layer, channel))
         await at_rest(layer, channel)
         server.command("RPUSH", notes, *NOTES)

@@ -24,9 +24,15 @@ from tests.support.waiting import until, wait_until
 Run = Callable[..., Any]
 
 TASKS = {
-    "queue": ["the reader of normal channels", "InboxReader._run", "the keeper", "Link._run", "Link._read_all"],
-    "pubsub": ["Listener._run", "the keeper", "Link._run", "Link._read_all"],
-    "machine": ["the reader of the machine's inbox", "the keeper"],
+    "queue": [
+        "the reader of normal channels",
+        "InboxReader._run",
+        "the heartbeat",
+        "PipelinedConnection._run",
+        "PipelinedConnection._read_all",
+    ],
+    "pubsub": ["Subscriber._run", "the heartbeat", "PipelinedConnection._run", "PipelinedConnection._read_all"],
+    "machine": ["the reader of the machine's inbox", "the heartbeat"],
 }
 MOST = 60
 """More than any of them awaits in one round."""
@@ -127,7 +133,7 @@ def test_at_every_await(
         injector.arm(task, number, error)
         await exchange(layer, kind)
         # In which it goes on, and perhaps comes to the await at which it is to fail.
-        await until(time.monotonic() + (0.4 if task == "the keeper" else 0.1))
+        await until(time.monotonic() + (0.4 if task == "the heartbeat" else 0.1))
         thrown = injector.has_thrown
         injector.arm("", 0, error)
         after = await layer.statistics()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer import interpreted
+from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
 
@@ -61,7 +62,7 @@ def take(box: Any, name: str) -> bytes | None:
 def new_inbox(implementation: ModuleType, capacity: int = 10, **options: Any) -> tuple[Any, Statistics]:
     """An inbox, and where it counts."""
     statistics = Statistics()
-    return implementation.Inbox(Policy(capacity=capacity), statistics, **options), statistics
+    return implementation.Inbox(Policy(LayerOptions(capacity=capacity)), statistics, **options), statistics
 
 
 class Nothing:
@@ -73,5 +74,5 @@ class Nothing:
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
         pass
 
-    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
+    def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
         self.relaxed += 1

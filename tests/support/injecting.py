@@ -6,7 +6,13 @@ import asyncio
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-PLAIN = ("InboxReader._run", "Listener._run", "Link._run", "Link._read_all", "Listening._write_out")
+PLAIN = (
+    "InboxReader._run",
+    "Subscriber._run",
+    "PipelinedConnection._run",
+    "PipelinedConnection._read_all",
+    "Subscription._write_out",
+)
 """Tasks by their coroutine. Others are called by what they keep going."""
 
 

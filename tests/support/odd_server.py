@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hybrid_layer.remote import scripts
+from hybrid_layer.remote.redis import scripts
 from tests.support.closing import Closing
 from tests.support.servers import HOST
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -18,15 +19,15 @@ from hybrid_layer import base, serializers, statistics
 from hybrid_layer.names import non_local
 
 with contextlib.suppress(ImportError):  # the package without its local half
-    from hybrid_layer.ipc import attachments, objects, station, sweeping, transport
+    from hybrid_layer.ipc import attachments, objects, sweeping, transport, wait_set
     from hybrid_layer.ipc.segment import LocalSegment
 
 # The remote half is imported by those who look into it: others may be about doing without it.
 if TYPE_CHECKING:
-    from hybrid_layer.remote import io_thread
-    from hybrid_layer.remote.keeper import Keeper
-    from hybrid_layer.remote.named_host import NamedHost
-    from hybrid_layer.remote.sentinel import Sentinels
+    from hybrid_layer.remote.delivery.heartbeat import Heartbeat
+    from hybrid_layer.remote.redis.hosts.named_host import NamedHost
+    from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
+    from hybrid_layer.remote.runtime import io_thread
 
 
 class Probe:
@@ -34,8 +35,7 @@ class Probe:
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
-        halves = getattr(layer, "_transports", None)
-        self._halves = (layer,) if halves is None else halves()
+        self._halves = getattr(layer, "_transports", (layer,))
 
     # The half in shared memory
 
@@ -47,7 +47,7 @@ class Probe:
     @property
     def segment(self) -> LocalSegment:
         """That of this process; attached now, if it was not."""
-        segment: LocalSegment = self.local._process().segment
+        segment: LocalSegment = self.local.process().segment
         return segment
 
     @property
@@ -56,14 +56,14 @@ class Probe:
         return self.segment.core
 
     @property
-    def station(self) -> Any:
+    def wait_set(self) -> Any:
         """Where the running loop waits in the segment."""
-        return self.segment.stations.get()
+        return self.segment.wait_sets.get()
 
     @property
     def open_inboxes(self) -> list[str]:
         """The names of those that the layer has opened in the segment."""
-        return list(self.local._process().parts)
+        return list(self.local.process().parts)
 
     @property
     def segment_descriptor(self) -> int:
@@ -98,15 +98,15 @@ class Probe:
 
     def remember(self, group: str, channel: str, deadline: float) -> None:
         """Note a membership, to be restored in another segment."""
-        self.local._process().remember(group, channel, deadline)
+        self.local.process().remember(group, channel, deadline)
 
     def forget(self, group: str, channel: str) -> None:
         """Note that a membership has ended."""
-        del self.local._process().memberships[group, channel]
+        del self.local.process().memberships[group, channel]
 
     def restore(self) -> bool:
         """Add the noted memberships anew; whether that worked."""
-        restored: bool = self.local._process().restore()
+        restored: bool = self.local.process().restore()
         return restored
 
     @contextlib.contextmanager
@@ -114,13 +114,13 @@ class Probe:
         """Have `action` done when the segment is about to be left for another."""
         damage = self.segment._damage
         del self  # which would keep the layer
-        give_up = damage.give_up
+        retire = damage.retire
 
-        def act_and_give_up(*args: Any) -> bool:
+        def act_and_retire(*args: Any) -> bool:
             action()
-            return give_up(*args)
+            return retire(*args)
 
-        with mock.patch.object(damage, "give_up", act_and_give_up):
+        with mock.patch.object(damage, "retire", act_and_retire):
             yield
 
     def fail_to_attach(self, monkeypatch: Any, attach: Callable[[], Any]) -> None:
@@ -129,24 +129,24 @@ class Probe:
 
     def look_is_due(self) -> None:
         """Have the next message sent make sure that the segment is still there, as one does each second."""
-        self.local._own.next_look = 0.0
+        self.local._own.peek().next_look = 0.0
 
     def notice_a_repair(self) -> None:
         """Have the running loop look after its places, as when the segment was repaired."""
-        here = self.station
+        here = self.wait_set
         here._rebuilds -= 1
         here.settle_soon()
 
-    def each_look(self, action: Callable[[], None]) -> None:
-        """Have `action` done whenever the running loop looks around, from now on."""
-        here = self.station
-        look = here._look
+    def each_housekeeping(self, action: Callable[[], None]) -> None:
+        """Have `action` done with each housekeeping of the running loop, from now on."""
+        here = self.wait_set
+        look = here._look_by_name
 
         def act_and_look(core: Any) -> None:
             action()
             look(core)
 
-        here._look = act_and_look
+        here._look_by_name = act_and_look
 
     # The half over servers
 
@@ -163,7 +163,7 @@ class Probe:
     @property
     def hosts(self) -> Any:
         """The servers, as `remote.hosts` has them."""
-        return self.remote._process().connections.hosts
+        return self.remote._process().store.connections.hosts
 
     @property
     def home(self) -> Any:
@@ -179,7 +179,7 @@ class Probe:
     @property
     def parts(self) -> list[str]:
         """The names of the process's inboxes."""
-        return list(self.context.parts)
+        return list(self.context.inboxes)
 
     @property
     def knows_server_clock(self) -> bool:
@@ -193,17 +193,17 @@ class Probe:
     @property
     def is_connected(self) -> bool:
         """Whether a loop of the process has a usable connection to a server, for commands."""
-        loops = self.remote._process().connections.loops.all()
-        return any(link.usable for here in loops for link in here.links.values())
+        loops = self.remote._process().loops.all()
+        return any(each.usable for here in loops for each in here.connections.values())
 
     @property
     def ends_with_loop(self) -> int:
         """How many things are to be ended with the running loop."""
-        return len(self.remote._process().connections.loops.get().stoppers)
+        return len(self.remote._process().loops.get().on_loop_end)
 
     def around_commands(self, monkeypatch: Any, act: Callable[[Callable[[], Awaitable[Any]], Any], Any]) -> None:
         """Have `act(run, command)` called in place of `run()`, for each command."""
-        connections = self.remote._process().connections
+        connections = self.remote._process().store.connections
         run = connections.run
 
         async def act_and_run(shard: Any, command: Any, *further: Any) -> Any:
@@ -213,11 +213,11 @@ class Probe:
 
     def meet_lost_connection(self) -> None:
         """Have the process restore what its home shard should know, as after a connection was lost."""
-        self.remote._process().keeper.connection_lost(self.home.number)
+        self.home.on_lost()
 
     def look_after_keys(self) -> None:
         """Have them renewed now."""
-        self.remote._process().keeper.look_now()
+        self.remote._process().heartbeat.look_now()
 
     def note_waiting(self, channel: str) -> None:
         """Note that somebody waits on `channel`, who is to be told of outages."""
@@ -231,36 +231,36 @@ class Probe:
     @property
     def listens_in(self) -> Any:
         """The loop in which what is sent to the process is read: None while there is no connection for it."""
-        mail = self.remote._process().mail
-        if hasattr(mail, "_listener"):
-            return self.seat.loop if self.seat is not None and self.seat.is_open() else None
-        return mail._reader._reading.loop if _pops_inbox(mail._reader) else None
+        delivery = self.remote._process().delivery
+        if hasattr(delivery, "_subscriber"):
+            return self.term.loop if self.term is not None and self.term.is_open() else None
+        return delivery._reader._reading.loop if _reads_inbox(delivery._reader) else None
 
-    def is_popped(self, channel: str) -> bool:
+    def is_read(self, channel: str) -> bool:
         """Whether the running loop takes from the channel, or its inbox, on the server what comes."""
-        return _pops(self._layer._transport_for(channel)._state, channel)
+        return _reads(self._layer._transport_for(channel)._state.peek(), channel)
 
     @property
     def listens_in_thread(self) -> bool:
         """Whether the subscribed connection is open in the thread for I/O."""
-        seat = self.seat
-        return seat is not None and seat.is_open() and seat.in_thread
+        term = self.term
+        return term is not None and term.is_open() and term.in_thread
 
     @property
-    def seat(self) -> Any:
+    def term(self) -> Any:
         """The present term of the subscribed connection in one loop, which tells it from the next."""
-        return self.remote._process().mail._listener._seat
+        return self.remote._process().delivery._subscriber._terms.current
 
     def when_take_over_fails(self, action: Callable[[], None]) -> None:
         """Have `action` done whenever a loop has tried in vain to take the subscribed connection over."""
-        listener = self.remote._process().mail._listener
-        keep = listener._keep
+        terms = self.remote._process().delivery._subscriber._terms
+        keep = terms._keep
 
-        def act_and_keep(seat: Any) -> None:
+        def act_and_keep(term: Any) -> None:
             action()
-            keep(seat)
+            keep(term)
 
-        listener._keep = act_and_keep
+        terms._keep = act_and_keep
 
     @property
     def search(self) -> Any:
@@ -269,7 +269,7 @@ class Probe:
 
     def stop_reading_for_the_machine(self) -> None:
         """No longer read the inbox of this machine's normal channels in groups."""
-        self.remote._process().machine_reader.stop()
+        self.remote._process().machine_reader.abort()
 
     @property
     def reads_for_the_machine(self) -> bool:
@@ -283,25 +283,27 @@ class Probe:
         half = self._layer._transport_for(channel)
         half = getattr(half, "_found", {}).get("found", half)
         if hasattr(half, "_state"):
-            return half._state is not None and _waits_at_server(half._state, channel)
-        return half._own is not None and _waits_in_memory(half._own, channel)
+            process = half._state.peek()
+            return process is not None and _waits_at_server(process, channel)
+        process = half._own.peek()
+        return process is not None and _waits_in_memory(process, channel)
 
     def receives_on(self, channel: str) -> bool:
         """Note a channel as one to receive on; whether it is remembered."""
         self._layer._note_readable(channel)
-        return channel in self._layer._readable
+        return channel in self._layer._names.get(base._Names).readable
 
     @property
     def remembered(self) -> int:
         """How many channels are remembered as ones to receive on."""
-        return len(self._layer._readable)
+        return len(self._layer._names.get(base._Names).readable)
 
 
 probe = Probe
 
 
 def _waits_in_memory(process: Any, channel: str) -> bool:
-    here = process.segment.stations.peek(asyncio.get_running_loop())
+    here = process.segment.wait_sets.peek(asyncio.get_running_loop())
     if here is None or not (here._asleep or here.number < 0):
         return False
     part = non_local(channel)
@@ -314,24 +316,24 @@ def _waits_at_server(process: Any, channel: str) -> bool:
     if "!" in channel:
         if not process.context.inbox.is_waited_on(channel):
             return False
-        if hasattr(process.mail, "_listener"):
-            seat = process.mail._listener._seat
-            return seat is not None and seat.is_open()
-    return _pops(process, channel)
+        if hasattr(process.delivery, "_subscriber"):
+            term = process.delivery._subscriber._terms.current
+            return term is not None and term.is_open()
+    return _reads(process, channel)
 
 
-def _pops(process: Any, channel: str) -> bool:
+def _reads(process: Any, channel: str) -> bool:
     if "!" not in channel:
         shard = process.context.shard_of(channel)
-        here = process.connections.loops.peek(asyncio.get_running_loop())
+        here = process.loops.peek(asyncio.get_running_loop())
         reader = here and here.readers.get(shard.number)
-        return bool(reader and channel in reader._popping and reader._pops._asked is not None)
-    return _pops_inbox(process.mail._reader)
+        return bool(reader and channel in reader._reading and reader._reader._asked is not None)
+    return _reads_inbox(process.delivery._reader)
 
 
-def _pops_inbox(reader: Any) -> bool:
+def _reads_inbox(reader: Any) -> bool:
     reading = reader._reading
-    return reading is not None and reading.popping and reading.pops._asked is not None
+    return reading is not None and reading.reads and reading.reader._asked is not None
 
 
 # Shared memory
@@ -344,18 +346,18 @@ def posix_name(name: str) -> str:
 
 def leave_all() -> None:
     """Leave all segments, as at the end of the process."""
-    attachments._leave_all()
+    attachments._close_all()
 
 
 def only_woken(monkeypatch: Any, seconds: float) -> None:
-    """Nobody finds a message by looking around, within `seconds`."""
-    monkeypatch.setattr(station, "REPOLL", seconds)
-    monkeypatch.setattr(station, "_INBOX_REPOLL", seconds)
+    """No housekeeping finds a message within `seconds`."""
+    monkeypatch.setattr(wait_set, "REPOLL", seconds)
+    monkeypatch.setattr(wait_set, "_INBOX_REPOLL", seconds)
 
 
 def turns_of_a_loop() -> int:
     """After so many messages taken at once, a receiver lets others run."""
-    return station._TURNS
+    return wait_set._BUDGET
 
 
 def sends() -> tuple[object, ...]:
@@ -393,7 +395,7 @@ class Sweeper:
         self._monkeypatch.setattr(sweeping, "_DESCRIPTORS", missing)
 
     def sweep(self) -> None:
-        with attachments._registry_lock:
+        with attachments._registry.get(threading.RLock):
             sweeping.sweep()
 
 
@@ -421,7 +423,7 @@ class IOThreadProbe:
 
     def begins_again_after(self, monkeypatch: Any, first: float, last: float) -> None:
         """The pauses before a thread that has ended is replaced."""
-        from hybrid_layer.remote import io_thread
+        from hybrid_layer.remote.runtime import io_thread
 
         monkeypatch.setattr(io_thread, "_PAUSES", (first, last))
         monkeypatch.setattr(self._thread, "_pause", first)
@@ -439,14 +441,14 @@ class IOThreadProbe:
 
 
 def io_thread_probe() -> IOThreadProbe:
-    from hybrid_layer.remote import io_thread
+    from hybrid_layer.remote.runtime import io_thread
 
     return IOThreadProbe(io_thread.current())
 
 
 def new_io_thread(monkeypatch: Any, begins_within: float | None = None) -> io_thread.IOThread:
     """One for the layers of this test, that has not begun; `begins_within` so many seconds, or it is an error."""
-    from hybrid_layer.remote import io_thread
+    from hybrid_layer.remote.runtime import io_thread
 
     thread = io_thread.IOThread()
     monkeypatch.setattr(io_thread, "_current", thread)
@@ -457,7 +459,7 @@ def new_io_thread(monkeypatch: Any, begins_within: float | None = None) -> io_th
 
 def open_sockets() -> Any:
     """The descriptors of connections to servers, which a forked child closes."""
-    from hybrid_layer.remote import sockets
+    from hybrid_layer.remote.redis.server import sockets
 
     return sockets._open
 
@@ -469,7 +471,7 @@ def addresses(host: NamedHost) -> Any:
 
 def watch_named_hosts(monkeypatch: Any, looked: Callable[[NamedHost], Any], asked: Callable[[NamedHost], Any]) -> None:
     """Have `looked` called before a name is looked up, and `asked` before its addresses are asked who answers."""
-    from hybrid_layer.remote.named_host import NamedHost
+    from hybrid_layer.remote.redis.hosts.named_host import NamedHost
 
     look, who_answers = NamedHost.look, NamedHost._who_answers
 
@@ -487,7 +489,7 @@ def watch_named_hosts(monkeypatch: Any, looked: Callable[[NamedHost], Any], aske
 
 def when_sentinels_are_asked(monkeypatch: Any, action: Callable[[str], None]) -> None:
     """Have `action` done with the Sentinels' label before they are asked for a master."""
-    from hybrid_layer.remote.sentinel import Sentinels
+    from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
 
     ask = Sentinels.master
 
@@ -499,32 +501,32 @@ def when_sentinels_are_asked(monkeypatch: Any, action: Callable[[str], None]) ->
 
 
 def listen_to_sentinels_again_after(monkeypatch: Any, seconds: float) -> None:
-    from hybrid_layer.remote import sentinel_watch
+    from hybrid_layer.remote.redis.hosts import sentinel_watch
 
     monkeypatch.setattr(sentinel_watch, "_AGAIN", seconds)
 
 
 def before_keeping(monkeypatch: Any, action: Callable[[], Awaitable[None]]) -> None:
     """Have `action` done before a process's keys are renewed on its home shard."""
-    from hybrid_layer.remote.keeper import Keeper
+    from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 
-    renew_home = Keeper.renew_home
+    renew_home = Heartbeat.renew_home
 
-    async def act_and_renew(keeper: Keeper) -> None:
+    async def act_and_renew(heartbeat: Heartbeat) -> None:
         await action()
-        await renew_home(keeper)
+        await renew_home(heartbeat)
 
-    monkeypatch.setattr(Keeper, "renew_home", act_and_renew)
+    monkeypatch.setattr(Heartbeat, "renew_home", act_and_renew)
 
 
 def packs_with_hiredis() -> bool:
-    from hybrid_layer.remote import commands
+    from hybrid_layer.remote.redis.server import commands
 
     return commands._pack is not None
 
 
 def pack_without_hiredis(monkeypatch: Any) -> None:
-    from hybrid_layer.remote import commands
+    from hybrid_layer.remote.redis.server import commands
 
     monkeypatch.setattr(commands, "_pack", None)
 
@@ -544,10 +546,10 @@ def ended_incarnations(epoch: Any) -> int:
 
 def forget_warnings(monkeypatch: Any) -> None:
     """What was warned of before is no reason to be silent."""
-    monkeypatch.setattr(statistics, "_process_warnings", statistics.CalmWarnings())
+    monkeypatch.setattr(statistics, "_process_log", statistics.ThrottledLog())
 
 
-def counted_keys(warnings: statistics.CalmWarnings) -> int:
+def counted_keys(warnings: statistics.ThrottledLog) -> int:
     """Of how many things it is remembered that they were warned of."""
     return len(warnings._by_key)
 

@@ -44,7 +44,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def test_what_was_never_measured_says_nothing(machine: Machine) -> None:
     assert machine.clock.left(machine.stamp()) <= 0
-    assert machine.clock.for_scripts() == ""
+    assert machine.clock.judgement() is None
     assert machine.clock.stamp(1) is None
 
 
@@ -103,10 +103,10 @@ def test_an_answer_that_comes_late_does_not_bring_the_old_clock_back(machine: Ma
 def test_scripts_are_told_since_when_and_what(machine: Machine) -> None:
     machine.measure()
     machine.now += 10
-    assert machine.clock.for_scripts() == "1005000000|0|1005010000"
+    assert machine.clock.judgement() == pytest.approx((1005000000, 0, 1005010000))
     machine.ahead += 300
     machine.measure()
-    assert machine.clock.for_scripts() == "1005310000|1005310000|1005310000"
+    assert machine.clock.judgement() == pytest.approx((1005310000, 1005310000, 1005310000))
 
 
 def test_messages_are_stamped_for_a_while_and_never_too_early(machine: Machine) -> None:

@@ -21,7 +21,7 @@ from hybrid_layer.discretion import described
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError
 from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.remote import RedisChannelLayer
-from hybrid_layer.remote.hosts import parse_hosts
+from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 
 SECRET = "hunter2hunter2"
 OURS = str(Path(hybrid_layer.__file__).parent)
@@ -195,7 +195,7 @@ def test_other_options(options: dict[str, Any]) -> None:
 
 def test_an_unexpected_error_tells_its_frames_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """And nothing of what they hold."""
-    monkeypatch.setattr("hybrid_layer.remote.hosts.refuse_unused", lambda *_: 1 / 0)
+    monkeypatch.setattr("hybrid_layer.remote.redis.hosts.hosts.refuse_unused", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError) as caught:
         RedisChannelLayer(hosts=[f"redis://:{SECRET}@h"])
     assert SECRET not in said(caught.value)

@@ -52,7 +52,7 @@ def test_a_payload_that_begins_with_the_mark_comes_through(serializer_format: st
     one = codec(serializer_format, keys)
     payload = one.encode({"n": 1}, "a")
     assert (payload[:3] == b"\xc1\0\0") == (serializer_format == "marked" and keys is None)
-    assert one.decode(payload) == {"n": 1}
+    assert one.decode(payload, "a") == {"n": 1}
 
 
 @KEYS
@@ -64,19 +64,19 @@ def test_fields_of_a_later_release_are_passed_over(
     one = codec(serializer_format, keys)
     bare, packed = opened(one.encode({"n": 1}, "a")), msgpack.packb(fields)
     enveloped = b"\xc1" + len(packed).to_bytes(2, "big") + packed + bare
-    assert one.decode(enveloped) == one.decode(enveloped) == {"n": 1}
+    assert one.decode(enveloped, "a") == one.decode(enveloped, "a") == {"n": 1}
 
 
 @pytest.mark.parametrize("payload", [b"\xc1", b"\xc1\0", b"\xc1\0\1", b"\xc1\xff\xff{}"])
 @KEYS
 def test_an_envelope_that_is_cut_off(payload: bytes, keys: list[str] | None) -> None:
     with pytest.raises(Undecodable, match=f"its envelope is cut off after {len(payload)} bytes"):
-        codec("json", keys).decode(payload)
+        codec("json", keys).decode(payload, "a")
 
 
 def test_members_of_a_group_have_an_enveloped_payload_decrypted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     one = codec("json", ["secret"])
     enveloped = b"\xc1\0\0" + one.encode({"n": [1]}, "a")
-    assert one.decode(enveloped) == {"n": [1]}
+    assert one.decode(enveloped, "a") == {"n": [1]}
     forbid_decryption(monkeypatch, one)
-    assert one.decode(enveloped) == {"n": [1]}
+    assert one.decode(enveloped, "a") == {"n": [1]}

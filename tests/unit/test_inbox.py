@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.loops import leave_pending
 from hybrid_layer.policy import Policy
@@ -25,7 +26,7 @@ __all__ = ["implementation"]
 
 
 def inbox(capacity: int = 10) -> Inbox:
-    return Inbox(Policy(capacity=capacity), Statistics())
+    return Inbox(Policy(LayerOptions(capacity=capacity)), Statistics())
 
 
 nothing = Nothing()
@@ -83,7 +84,7 @@ def test_cancelled_waiter_passes_its_message_on(late: bool) -> None:
 
 def test_slow_consumer_costs_only_itself() -> None:
     statistics = Statistics()
-    box = Inbox(Policy(capacity=3), statistics)
+    box = Inbox(Policy(LayerOptions(capacity=3)), statistics)
     for n in range(10):
         box.deliver(["p!slow"], str(n).encode(), later())
     box.deliver(["p!other"], b"other", later())
@@ -102,7 +103,7 @@ def test_whole_part_takes_the_oldest() -> None:
 
 def test_older_epochs_are_discarded() -> None:
     epoch = 1
-    box = Inbox(Policy(), Statistics(), epoch=lambda: epoch)
+    box = Inbox(Policy(LayerOptions()), Statistics(), epoch=lambda: epoch)
     box.deliver(["p!1"], b"before", later(), 1)
     epoch = 2
     box.deliver(["p!1"], b"after", later(), 2)
@@ -118,7 +119,7 @@ def test_message_stays_if_a_signal_handler_raises_before_it_is_taken(name: str) 
             raise TimeoutError("a soft time limit")
         return 0
 
-    box = Inbox(Policy(), Statistics(), epoch=epoch)
+    box = Inbox(Policy(LayerOptions()), Statistics(), epoch=epoch)
     box.deliver(["p!1"], b"one", later())
     with pytest.raises(TimeoutError):
         take(box, name)
@@ -250,7 +251,7 @@ def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:
 
 def test_sweep_frees_what_expired_unread() -> None:
     statistics = Statistics()
-    box = Inbox(Policy(), statistics)
+    box = Inbox(Policy(LayerOptions()), statistics)
     box.deliver(["p!1", "p!2"], b"x", time.monotonic() - 1)
     box.sweep()
     assert not box.contents()
@@ -303,7 +304,7 @@ class Collecting(Statistics):
 def test_readers_that_the_collector_closes_during_a_sweep() -> None:
     async def main() -> None:
         abandoned: list[Coroutine[Any, Any, bytes]] = []
-        box = Inbox(Policy(), Collecting(abandoned))
+        box = Inbox(Policy(LayerOptions()), Collecting(abandoned))
         for n in range(10):
             if n % 2:
                 abandoned.append(box.receive(f"p!{n}", nothing, asyncio.get_running_loop()))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.inbox import Inbox, WaitQueue
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
@@ -72,7 +73,7 @@ def test_nothing_is_kept_of_who_has_gone() -> None:
         seen.append(left_in_a_closed_loop(box))
 
     seen: list[weakref.ref[Any]] = []
-    box = Inbox(Policy(), Statistics())
+    box = Inbox(Policy(LayerOptions()), Statistics())
     run(main())
     gc.collect()
     box.sweep()

@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hybrid_layer import interpreted
+from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
@@ -51,7 +52,7 @@ class Source:
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
         self.take_in(loop)
 
-    def relax(self, loop: asyncio.AbstractEventLoop) -> None:
+    def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
         pass
 
 
@@ -63,7 +64,7 @@ class InboxMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.statistics = Statistics()
         self.inbox = self.implementation.Inbox(
-            Policy(capacity=CAPACITY), self.statistics, epoch=lambda: self.source.epoch
+            Policy(LayerOptions(capacity=CAPACITY)), self.statistics, epoch=lambda: self.source.epoch
         )
         self.source = Source(self.inbox)
         self.tasks: list[tuple[str, asyncio.Task[None]]] = []

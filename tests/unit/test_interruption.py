@@ -83,7 +83,7 @@ def test_it_comes_through(handler: Callable[..., None]) -> None:
         with pytest.raises(SoftLimit):
             codec().encode({"a": 1}, "x")
         with pytest.raises(SoftLimit):
-            codec().decode(b"x")
+            codec().decode(b"x", "x")
         with pytest.raises(SoftLimit):
             shown(Interrupted())
 
@@ -97,7 +97,7 @@ def test_no_memory_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MemoryError):
         codec().encode({"a": 1}, "x")
     with pytest.raises(MemoryError):
-        codec().decode(b"x")
+        codec().decode(b"x", "x")
 
 
 def test_what_the_serializer_raises_itself_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_what_the_serializer_raises_itself_is_its_own(monkeypatch: pytest.Monkey
         with pytest.raises(InvalidMessageValue):
             codec().encode({"a": 1}, "x")
         with pytest.raises(Undecodable):
-            codec().decode(b"x")
+            codec().decode(b"x", "x")
     assert not is_foreign(ValueError())
 
 

@@ -56,7 +56,7 @@ def test_refusal_shows_the_name_and_what_is_wrong(check: Any, name: Any, wrong: 
 
 @pytest.mark.parametrize(
     ("name", "wrong"),
-    [("a!b!c", 'more than one "!"'), ("a!!", 'more than one "!"'), ("!a", 'something must stand before the "!"')],
+    [("a!b!c", 'more than one "!"'), ("a!!", 'more than one "!"'), ("!a", 'there must be a name before the "!"')],
 )
 def test_refusal_of_a_misplaced_mark(name: str, wrong: str) -> None:
     with pytest.raises(InvalidName, match=wrong):

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import asyncio, importlib, sys
 import nest_asyncio
+from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
 from tests.support.inboxes import Nothing, later
@@ -30,7 +31,7 @@ async def member(box, number):
     order.append(number)
 
 async def main():
-    box = Inbox(Policy(), Statistics())
+    box = Inbox(Policy(LayerOptions()), Statistics())
     tasks = [asyncio.ensure_future(member(box, number)) for number in range(5)]
     await asyncio.sleep(0)
     box.deliver([f"p!{number}" for number in range(5)], b"x", later())

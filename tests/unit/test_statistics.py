@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from hybrid_layer import statistics
-from hybrid_layer.statistics import KEYS, MAX_WARN_KEYS, CalmWarnings, Statistics
+from hybrid_layer.statistics import KEYS, MAX_WARN_KEYS, Statistics, ThrottledLog
 from tests.support.probe import counted_keys
 
 
@@ -85,7 +85,7 @@ def test_warns_once_a_minute_and_key(clock: Clock, caplog: pytest.LogCaptureFixt
 
 
 def test_text_is_formatted_only_with_arguments(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    warnings = CalmWarnings(clock)
+    warnings = ThrottledLog(clock)
     for _ in range(2):
         warnings.warn("a", "all of %s", "x")
         warnings.warn("b", "100% full")
@@ -94,7 +94,7 @@ def test_text_is_formatted_only_with_arguments(clock: Clock, caplog: pytest.LogC
 
 
 def test_many_keys_share_one_line(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    warnings = CalmWarnings(clock)
+    warnings = ThrottledLog(clock)
     for n in range(10 * MAX_WARN_KEYS):
         warnings.warn(n, f"{n}")
     assert len(caplog.messages) == MAX_WARN_KEYS + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -19,6 +20,7 @@ SHARED = {
     *(
         "base",
         "clock",
+        "configuration",
         "discretion",
         "envelope",
         "exceptions",
@@ -117,6 +119,71 @@ def test_imports_run_one_way() -> None:
     TopologicalSorter(known).prepare()  # raises CycleError, which names them
 
 
+REMOTE = PACKAGE / "remote"
+ORDER = [
+    "redis",
+    "redis.connections",
+    "redis.hosts",
+    "redis.scripts",
+    "redis.server",
+    "redis.wire",
+    "",
+    "delivery",
+    "runtime",
+]
+"""The folders of the remote half, with "" for itself: each may import those behind it."""
+REMOTE_LINES = 300
+
+
+def folder_of(module: str) -> str:
+    """The folder in the remote half of a module that is written "hybrid_layer.remote.redis.store"."""
+    rest = module.removeprefix("hybrid_layer.remote").removeprefix(".")
+    return next(
+        folder for folder in sorted(ORDER, key=len, reverse=True) if f"{rest}.".startswith(f"{folder}.") or not folder
+    )
+
+
+@pytest.mark.parametrize("path", sorted(REMOTE.rglob("*.py")), ids=lambda path: str(path.relative_to(REMOTE)))
+def test_folders_of_the_remote_half(path: Path) -> None:
+    own = ".".join(path.relative_to(REMOTE).parts[:-1])
+    assert own in ORDER, "where does this folder stand?"
+    known = {folder_of(name) for name in imports(path) if name.startswith("hybrid_layer.remote.")} - {own}
+    if path != REMOTE / "__init__.py":  # which names what users import
+        assert all(ORDER.index(folder) > ORDER.index(own) for folder in known), known
+    tree = ast.parse(path.read_text())
+    names = {
+        alias.name if isinstance(node, ast.Import) else node.module or ""
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    if own in ("", "delivery", "runtime"):
+        assert not {name for name in names if name.partition(".")[0] == "redis"}
+    assert len(path.read_text().splitlines()) < REMOTE_LINES
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 60, node.name
+
+
+OF_SEVERAL_PROCESSES = 26
+"""Contract tests that a store in the memory of one process cannot pass, and are marked `processes` for that."""
+
+
+def test_how_many_contract_tests_the_store_in_memory_is_spared() -> None:
+    spared = 0
+    for path in (ROOT / "tests" / "contract").glob("test_*.py"):
+        tree = ast.parse(path.read_text())
+        module_is_marked = any(
+            isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node) and "mark.processes" in ast.unparse(node)
+            for node in tree.body
+        )
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                spared += module_is_marked or any("mark.processes" in ast.unparse(each) for each in node.decorator_list)
+    assert spared == OF_SEVERAL_PROCESSES
+
+
 def test_core_without_python() -> None:
     """All files of the core but the binding are plain C, for tests and other languages."""
     for path in sorted((PACKAGE / "ipc" / "_core").rglob("*.[ch]")):
@@ -126,6 +193,48 @@ def test_core_without_python() -> None:
             assert "binding" not in [
                 line.partition('"')[2].split(".")[0] for line in text.splitlines() if "#include" in line
             ]
+
+
+INCLUDE = re.compile(r'^#include "(\w+)\.h"', re.MULTILINE)
+DECLARED = re.compile(r"^[a-zA-Z][^;{}()#=]*?\b(\w+)\([^{}]*?\);", re.MULTILINE)
+DEFINED = re.compile(r"^[a-zA-Z][^;{}()#=]*?\b(\w+)\([^;{}]*\) \{", re.MULTILINE)
+
+
+def c_modules(directory: Path) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """For each C file its header's modules: those whose headers it or its header includes; and what it implements.
+
+    A header is implemented by the files that define its functions, usually the one of the same name.
+    """
+    texts: dict[Path, str] = {}
+    for path in sorted(directory.rglob("*.[ch]")):
+        texts[path] = re.sub(r"/\*.*?\*/|\binline\b", "", path.read_text(), flags=re.DOTALL)
+    included: dict[str, set[str]] = {}
+    implemented: dict[str, set[str]] = {}
+    for path, text in texts.items():
+        included.setdefault(path.stem, set()).update(INCLUDE.findall(text))
+        if path.suffix == ".h":
+            declared = set(DECLARED.findall(text))
+            sources = [other for other in texts if other.suffix == ".c"]
+            implemented[path.stem] = {
+                other.stem for other in sources if declared & set(DEFINED.findall(texts[other]))
+            } | {path.stem}
+    return included, implemented
+
+
+def test_core_without_a_circle() -> None:
+    """No file of the core calls another one that calls it, be it over further files. The binding is one room."""
+    included, implemented = c_modules(PACKAGE / "ipc" / "_core")
+    for header, sources in implemented.items():
+        if not header.startswith("binding"):
+            assert sources == {header}, f"{header}.h declares what is in another file"
+    known = {
+        name: set().union(*(implemented[header] for header in headers)) - {name}
+        for name, headers in included.items()
+        if not name.startswith("binding")
+    }
+    assert len(known) > 20
+    assert "queues" in known["operations"]
+    TopologicalSorter(known).prepare()  # raises CycleError, which names them
 
 
 @pytest.mark.parametrize(

@@ -46,12 +46,13 @@ except ConfigurationError as error:
 INBOX = '''
 import asyncio
 from hybrid_layer.inbox import Inbox
+from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import Statistics
 
 class Nothing:
     def poll(self, loop): pass
-    def relax(self, loop): pass
+    def on_cancel(self, loop): pass
 
 async def read(name):
     return await box.receive(name, Nothing(), asyncio.get_running_loop())
@@ -66,7 +67,7 @@ async def main():
     await asyncio.sleep(0)
     return pending
 
-box = Inbox(Policy(), Statistics())
+box = Inbox(Policy(LayerOptions()), Statistics())
 loop = asyncio.new_event_loop()
 loop.set_debug(False)
 pending = loop.run_until_complete(main())

@@ -29,13 +29,13 @@ static PyObject *segment_new(PyTypeObject *type, PyObject *args, PyObject *keywo
         return (PyObject *)self;
     Py_DECREF(self);
     if (reason != NULL)
-        PyErr_SetString(error_damaged, reason);
+        PyErr_SetString(errors[DAMAGED], reason);
     else
         raise_status(status);
     return NULL;
 }
 
-/* Nobody is inside: who is in a method holds a reference, also a daemon thread that never comes back from it. */
+/* No thread is inside: a thread in a method holds a reference, even a daemon thread that never returns from it. */
 static void segment_dealloc(Segment *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     if (self->doorbells.directory != NULL)
@@ -86,25 +86,6 @@ static PyMethodDef segment_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-#define GETTER(name, function) {name, (getter)(void (*)(void))function, NULL, NULL, NULL}
-
-static PyGetSetDef segment_getters[] = {
-    GETTER("epoch", get_epoch),
-    GETTER("rebuilds", get_rebuilds),
-    GETTER("lock_word", get_lock_word),
-    GETTER("progress", get_progress),
-    GETTER("retired", get_retired),
-    GETTER("machine_members", get_machine_members),
-    GETTER("attached", get_attached),
-    GETTER("slot", get_slot),
-    GETTER("message_bytes", get_message_bytes),
-    GETTER("group_bytes", get_group_bytes),
-    GETTER("machine", get_machine),
-    GETTER("project", get_project),
-    GETTER("prefix", get_prefix),
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
 static PyType_Slot segment_slots[] = {
     {Py_tp_new, (void *)segment_new},
     {Py_tp_dealloc, (void *)segment_dealloc},
@@ -153,14 +134,15 @@ static PyMethodDef core_functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* The second time that the module is imported, the errors of the first time are still what everybody catches. */
+/* When the module is imported a second time, callers still catch the errors of the first time. */
 static bool add_error(PyObject *module, const char *full_name, PyObject **error) {
     if (*error == NULL)
         *error = PyErr_NewException(full_name, PyExc_Exception, NULL);
     return *error != NULL && PyModule_AddObjectRef(module, strrchr(full_name, '.') + 1, *error) == 0;
 }
 
-/* Record locks tell processes apart, not the interpreters of one: two of these would take each other's slot. */
+/* Record locks tell processes apart, not the interpreters of one process: two interpreters would take each other's
+ * slot. */
 static bool is_main_interpreter(void) {
     if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0)
         return true;
@@ -181,22 +163,16 @@ static int core_exec(PyObject *module) {
                        PyModule_AddIntConstant(module, "LAYOUT_VERSION", LAYOUT_VERSION) == 0 &&
                        PyModule_AddIntConstant(module, "SLOTS", SLOTS) == 0 &&
                        PyModule_AddIntConstant(module, "LOOPS", LOOPS) == 0 &&
-                       PyModule_AddObjectRef(module, "PORTABLE", is_portable ? Py_True : Py_False) == 0 &&
-                       add_error(module, "hybrid_layer.ipc._core.Busy", &error_busy) &&
-                       add_error(module, "hybrid_layer.ipc._core.Damaged", &error_damaged) &&
-                       add_error(module, "hybrid_layer.ipc._core.Detached", &error_detached) &&
-                       add_error(module, "hybrid_layer.ipc._core.Full", &error_full) &&
-                       add_error(module, "hybrid_layer.ipc._core.Gone", &error_gone) &&
-                       add_error(module, "hybrid_layer.ipc._core.NoMemory", &error_no_memory) &&
-                       add_error(module, "hybrid_layer.ipc._core.NoSlot", &error_no_slot) &&
-                       add_error(module, "hybrid_layer.ipc._core.Retired", &error_retired) &&
-                       add_error(module, "hybrid_layer.ipc._core.Stale", &error_stale);
+                       PyModule_AddObjectRef(module, "PORTABLE", is_portable ? Py_True : Py_False) == 0;
+    for (uint32_t i = 0; is_complete && i < SYSTEM_ERROR; i++)
+        is_complete = error_names[i] == NULL || add_error(module, error_names[i], &errors[i]);
     Py_XDECREF(type);
     return is_complete ? 0 : -1;
 }
 
-/* Python 3.12 asks whether a module is for interpreters with a lock of their own, and else refuses it there in words of
- * its own. The headers of 3.11 have no names for question and answer, and its interpreter knows neither. */
+/* Python 3.12 asks whether a module supports interpreters with a lock of their own; without an answer it refuses the
+ * module there with a message of its own. The headers of 3.11 have no names for question and answer, and its
+ * interpreter knows neither. */
 #define MULTIPLE_INTERPRETERS 3
 #define PER_INTERPRETER_LOCK ((void *)2)
 #define PYTHON_3_12 0x030C0000UL

@@ -1,10 +1,10 @@
-/* What the files of the binding share. The binding is the Python side of the core: arguments in, one operation, result
- * out; it has no logic of its own but the ringing afterwards.
+/* What the files of the binding share. The binding is the Python side of the core: it reads the arguments, runs one
+ * operation and makes the result. Its only logic is the delivery of wakeups afterwards.
  *
- * The interpreter's lock: RUN tries the operation while it is held; if the segment's lock is busy, it is released for
- * the whole operation and taken back after the segment's lock was given back. Nobody ever waits for the interpreter
- * with the segment's lock in hand, and no Python object is touched under it. RUN and UNLOCKED are the only places that
- * release it.
+ * The interpreter's lock: RUN tries the operation while the caller holds it. If the segment's lock is busy, RUN
+ * releases the interpreter's lock for the whole operation, and acquires it again after the segment's lock was released.
+ * No thread ever waits for the interpreter while it holds the segment's lock, and none touches a Python object under
+ * it. RUN and UNLOCKED are the only places that release the interpreter's lock.
  */
 #ifndef HYBRID_BINDING_H
 #define HYBRID_BINDING_H
@@ -16,13 +16,13 @@
 
 #include "doorbells.h"
 
-#define RUN(operation, ...)                                                       \
-    do {                                                                          \
-        status = operation(handle, TRY, __VA_ARGS__);                             \
-        if (status == BUSY) {                                                     \
-            Py_BEGIN_ALLOW_THREADS status = operation(handle, WAIT, __VA_ARGS__); \
-            Py_END_ALLOW_THREADS                                                  \
-        }                                                                         \
+#define RUN(operation, ...)                                                              \
+    do {                                                                                 \
+        status = operation(&self->handle, TRY, __VA_ARGS__);                             \
+        if (status == BUSY) {                                                            \
+            Py_BEGIN_ALLOW_THREADS status = operation(&self->handle, WAIT, __VA_ARGS__); \
+            Py_END_ALLOW_THREADS                                                         \
+        }                                                                                \
     } while (0)
 
 #define UNLOCKED(statement)               \
@@ -35,14 +35,15 @@ typedef struct {
     PyObject_HEAD
     struct handle handle;
     struct doorbells doorbells;
-    _Atomic uint64_t openings[LOOPS]; /* which opening has each place of our slot; 0: none */
+    _Atomic uint64_t openings[LOOPS]; /* which opening holds each place of our slot; 0: none */
     uint64_t epoch_offset;            /* of the epochs that this process sees, modulo 2^64 */
 } Segment;
 
 /* binding_common.c */
 
-extern PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory,
-    *error_no_slot, *error_retired, *error_stale;
+/* By status; NULL where a status has no exception of its own. */
+extern const char *const error_names[SYSTEM_ERROR];
+extern PyObject *errors[SYSTEM_ERROR];
 
 /* Sets the exception for a status and returns NULL. */
 PyObject *raise_status(enum status status);
@@ -53,22 +54,22 @@ bool channel_of(PyObject *object, struct name *name);
 bool u32_of(PyObject *object, uint32_t *value);
 bool u64_of(PyObject *object, uint64_t *value);
 
-/* A loop, as Python has it, is a number that no other loop of this process is ever given, in whatever segment or slot:
- * its opening, and the place in it. So one whose place has gone is told from the loop that has the place now. */
+/* In Python a loop is a number that no other loop of this process ever gets, in any segment or slot: its opening, and
+ * its place in the slot. So a loop that has lost its place is told from the loop that has the place now. */
 PyObject *loop_object(Segment *self, uint32_t place);
 bool loop_of(Segment *self, PyObject *object, uint32_t *place);         /* raises Stale */
 bool loop_or_none_of(Segment *self, PyObject *object, uint32_t *place); /* -1 is NO_LOOP */
 bool wants(const char *function, Py_ssize_t given, Py_ssize_t expected);
 
-/* Rings other processes' loops. The result is a bit for each loop of our own, which the caller wakes without a
- * doorbell. */
-unsigned long ring_all(Segment *self, struct rings *rings);
+/* Rings the doorbells of other processes' loops. The result is a bit for each loop of our own, which the caller wakes
+ * without a doorbell. */
+unsigned long deliver_wakeups(Segment *self, struct wakeups *wakeups);
 
-/* For operations that ring nobody: if the segment was repaired in this one, rings every loop, also our own. */
-void ring_after_rebuild(Segment *self);
+/* For operations without wakeups: if this operation has repaired the segment, rings every loop, our own included. */
+void wake_after_rebuild(Segment *self);
 
-/* The same as ring_all, as a method's result; raises if the operation has failed. */
-PyObject *own_loops(Segment *self, enum status status, struct rings *rings);
+/* The same as deliver_wakeups, as a method's result; raises if the operation has failed. */
+PyObject *own_loops(Segment *self, enum status status, struct wakeups *wakeups);
 
 /* Names that are written as length and bytes each. */
 PyObject *names_list(const char *names, size_t size, uint32_t most);
@@ -113,18 +114,6 @@ PyObject *segment_take_unread(Segment *self, PyObject *unused);
 PyObject *segment_meet_remote_flush_method(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
 PyObject *segment_mark_members(Segment *self, PyObject *unused);
 PyObject *segment_continue_epoch(Segment *self, PyObject *argument);
-PyObject *get_epoch(Segment *self, void *unused);
-PyObject *get_rebuilds(Segment *self, void *unused);
-PyObject *get_lock_word(Segment *self, void *unused);
-PyObject *get_progress(Segment *self, void *unused);
-PyObject *get_retired(Segment *self, void *unused);
-PyObject *get_machine_members(Segment *self, void *unused);
-PyObject *get_attached(Segment *self, void *unused);
-PyObject *get_slot(Segment *self, void *unused);
-PyObject *get_message_bytes(Segment *self, void *unused);
-PyObject *get_group_bytes(Segment *self, void *unused);
-PyObject *get_machine(Segment *self, void *unused);
-PyObject *get_project(Segment *self, void *unused);
-PyObject *get_prefix(Segment *self, void *unused);
+extern PyGetSetDef segment_getters[];
 
 #endif

@@ -1,54 +1,32 @@
-/* What all methods of the module share: arguments, errors, and ringing after the lock was given back. */
+/* What all methods of the module share: arguments, errors, and the delivery of wakeups after the lock was released. */
 #include "binding.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "memory.h"
+#include "waking.h"
 
-#define RINGING_ROUNDS 8u
+#define WAKING_ROUNDS 8u
 
-PyObject *error_busy, *error_damaged, *error_detached, *error_full, *error_gone, *error_no_memory, *error_no_slot,
-    *error_retired, *error_stale;
+const char *const error_names[SYSTEM_ERROR] = {
+    [FULL] = "hybrid_layer.ipc._core.Full",       [NO_MEMORY] = "hybrid_layer.ipc._core.NoMemory",
+    [NO_SLOT] = "hybrid_layer.ipc._core.NoSlot",  [GONE] = "hybrid_layer.ipc._core.Gone",
+    [STALE] = "hybrid_layer.ipc._core.Stale",     [BUSY] = "hybrid_layer.ipc._core.Busy",
+    [DAMAGED] = "hybrid_layer.ipc._core.Damaged", [DETACHED] = "hybrid_layer.ipc._core.Detached",
+    [RETIRED] = "hybrid_layer.ipc._core.Retired",
+};
+PyObject *errors[SYSTEM_ERROR];
 
 PyObject *raise_status(enum status status) {
-    switch (status) {
-    case BUSY:
-        PyErr_SetNone(error_busy);
-        break;
-    case FULL:
-        PyErr_SetNone(error_full);
-        break;
-    case NO_MEMORY:
-        PyErr_SetString(error_no_memory, "message_memory");
-        break;
-    case NO_GROUP_MEMORY:
-        PyErr_SetString(error_no_memory, "group_memory");
-        break;
-    case NO_SHM:
-        PyErr_SetString(error_no_memory, memory_place);
-        break;
-    case NO_SLOT:
-        PyErr_SetNone(error_no_slot);
-        break;
-    case GONE:
-        PyErr_SetNone(error_gone);
-        break;
-    case STALE:
-        PyErr_SetNone(error_stale);
-        break;
-    case RETIRED:
-        PyErr_SetNone(error_retired);
-        break;
-    case DETACHED:
-        PyErr_SetNone(error_detached);
-        break;
-    case SYSTEM_ERROR:
-        PyErr_SetFromErrno(PyExc_OSError);
-        break;
-    default:
-        PyErr_SetNone(error_damaged);
-    }
+    if (status == SYSTEM_ERROR)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    if (status == NO_MEMORY || status == NO_GROUP_MEMORY || status == NO_SHM)
+        PyErr_SetString(errors[NO_MEMORY], status == NO_MEMORY         ? "message_memory"
+                                           : status == NO_GROUP_MEMORY ? "group_memory"
+                                                                       : memory_place);
+    else
+        PyErr_SetNone(errors[status] != NULL ? errors[status] : errors[DAMAGED]);
     return NULL;
 }
 
@@ -126,60 +104,61 @@ bool wants(const char *function, Py_ssize_t given, Py_ssize_t expected) {
 
 /* Ringing */
 
-static void rings_of_everybody(struct handle *handle, struct rings *rings) {
+static void wakeups_of_everybody(struct handle *handle, struct wakeups *wakeups) {
     for (uint32_t slot = 0; slot < SLOTS; slot++)
         for (uint32_t loop = 0; handle->slots[slot].published && loop < LOOPS; loop++) {
             struct loop_slot *waiting = &handle->slots[slot].loops[loop];
             if (waiting->in_use)
-                rings_add_loop(rings, slot, atomic_load(&handle->slots[slot].generation), loop,
-                               atomic_load(&waiting->state));
+                wakeups_add(wakeups, slot, atomic_load(&handle->slots[slot].generation), loop,
+                            atomic_load(&waiting->state));
         }
 }
 
-unsigned long ring_all(Segment *self, struct rings *rings) {
+unsigned long deliver_wakeups(Segment *self, struct wakeups *wakeups) {
     struct handle *handle = &self->handle;
     unsigned long own = 0;
-    if (atomic_exchange(&handle->ring_everybody, false))
-        rings_of_everybody(handle, rings);
-    for (uint32_t round = 0; rings->count > 0 && round < RINGING_ROUNDS; round++) {
-        struct rings failed;
-        rings_open(&failed);
-        for (uint32_t i = 0; i < rings->count; i++) {
-            struct ring *ring = &rings->items[i];
-            if (ring->slot == handle->private->slot) {
-                own |= 1ul << ring->loop;
-            } else if (doorbell_ring(&self->doorbells, ring)) {
-                ring_succeeded(handle, ring);
+    if (atomic_exchange(&handle->wake_everybody, false))
+        wakeups_of_everybody(handle, wakeups);
+    for (uint32_t round = 0; wakeups->count > 0 && round < WAKING_ROUNDS; round++) {
+        struct wakeups failed;
+        wakeups_open(&failed);
+        for (uint32_t i = 0; i < wakeups->count; i++) {
+            struct wakeup *wakeup = &wakeups->items[i];
+            if (wakeup->slot == handle->private->slot) {
+                own |= 1ul << wakeup->loop;
+            } else if (doorbell_ring(&self->doorbells, wakeup)) {
+                wakeup_succeeded(handle, wakeup);
             } else {
-                /* That loop is gone. Its waiters go, and others are woken for what they were to take. */
+                /* That loop is gone. Its waiters are dropped, and other loops are woken for the messages that these
+                 * were to take. */
                 enum status status;
-                RUN(op_ring_failed, ring, &failed);
-                (void)status; /* if this fails, the others' next look around finds the message */
+                RUN(op_wakeup_failed, wakeup, &failed);
+                (void)status; /* if this fails, another loop finds the message when it next looks around */
             }
         }
-        rings_close(rings);
-        *rings = failed;
+        wakeups_close(wakeups);
+        *wakeups = failed;
         if (failed.items == failed.few)
-            rings->items = rings->few;
+            wakeups->items = wakeups->few;
     }
-    rings_close(rings);
+    wakeups_close(wakeups);
     return own;
 }
 
-void ring_after_rebuild(Segment *self) {
-    struct rings rings;
-    if (!atomic_load_explicit(&self->handle.ring_everybody, memory_order_relaxed))
+void wake_after_rebuild(Segment *self) {
+    struct wakeups wakeups;
+    if (!atomic_load_explicit(&self->handle.wake_everybody, memory_order_relaxed))
         return;
-    rings_open(&rings);
-    unsigned long own = ring_all(self, &rings);
+    wakeups_open(&wakeups);
+    unsigned long own = deliver_wakeups(self, &wakeups);
     struct private_page *page = self->handle.private;
     for (uint32_t loop = 0; loop < LOOPS; loop++)
         if (own & (1ul << loop))
-            (void)doorbell_ring(&self->doorbells, &(struct ring){page->slot, page->generation, loop, 0});
+            (void)doorbell_ring(&self->doorbells, &(struct wakeup){page->slot, page->generation, loop, 0});
 }
 
-PyObject *own_loops(Segment *self, enum status status, struct rings *rings) {
-    unsigned long own = ring_all(self, rings);
+PyObject *own_loops(Segment *self, enum status status, struct wakeups *wakeups) {
+    unsigned long own = deliver_wakeups(self, wakeups);
     return status == OK ? PyLong_FromUnsignedLong(own) : raise_status(status);
 }
 

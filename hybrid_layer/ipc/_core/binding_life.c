@@ -4,19 +4,19 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "channels.h"
 #include "checker.h"
+#include "counters.h"
 #include "liveness.h"
 #include "memory.h"
 #include "segment.h"
+#include "sweep.h"
 
 PyObject *segment_flush(Segment *self, PyObject *unused) {
-    struct handle *handle = &self->handle;
-    enum status status = op_flush(handle, TRY);
+    enum status status = op_flush(&self->handle, TRY);
     (void)unused;
     if (status == BUSY)
-        UNLOCKED(status = op_flush(handle, WAIT));
-    ring_after_rebuild(self);
+        UNLOCKED(status = op_flush(&self->handle, WAIT));
+    wake_after_rebuild(self);
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
@@ -31,7 +31,7 @@ PyObject *segment_join_method(Segment *self, PyObject *unused) {
     (void)unused;
     forget_loops(self);
     UNLOCKED(status = segment_join(&self->handle));
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
@@ -40,7 +40,7 @@ PyObject *segment_leave_method(Segment *self, PyObject *unused) {
     (void)unused;
     forget_loops(self);
     UNLOCKED(status = segment_leave(&self->handle));
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
@@ -50,12 +50,11 @@ PyObject *segment_is_deserted_method(Segment *self, PyObject *unused) {
 }
 
 PyObject *segment_is_needed_method(Segment *self, PyObject *unused) {
-    struct handle *handle = &self->handle;
     enum status status;
     bool needed;
     (void)unused;
     RUN(op_is_needed, &needed);
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     return status == OK ? PyBool_FromLong(needed) : raise_status(status);
 }
 
@@ -76,10 +75,11 @@ PyObject *segment_lost(Segment *self, PyObject *unused) {
         return PyUnicode_FromString("retired");
     if (!segment_is_sealed(handle))
         return PyUnicode_FromString("damaged");
-    /* A record lock that is ours already is granted again; one that was lost when some code closed a descriptor of the
-     * same file, and that nobody has taken, is ours anew. */
+    /* The kernel grants a record lock that is ours already. It also grants one that this process lost when some code
+     * closed a descriptor of the same file, unless another process has taken it since. */
     struct slot *slot = &handle->slots[handle->private->slot];
-    if (liveness_claim(handle, handle->private->slot) == EMPTY || /* without an answer nothing is known to be lost */
+    if (liveness_claim(handle, handle->private->slot) ==
+            EMPTY || /* without an answer from the kernel nothing is known to be lost */
         atomic_load(&slot->generation) != handle->private->generation ||
         slot->published != handle->private->generation + 1)
         return PyUnicode_FromString("slot");
@@ -99,33 +99,34 @@ PyObject *segment_count(Segment *self, PyObject *const *args, Py_ssize_t count_o
     Py_RETURN_NONE;
 }
 
-PyObject *segment_counters(Segment *self, PyObject *unused) {
-    (void)unused;
-    PyObject *list = PyList_New(COUNTERS);
-    for (Py_ssize_t i = 0; list != NULL && i < (Py_ssize_t)COUNTERS; i++) {
-        PyObject *number = PyLong_FromUnsignedLongLong(atomic_load(&self->handle.header->counters[i]));
+static PyObject *numbers_list(const uint64_t *numbers, Py_ssize_t length) {
+    PyObject *list = PyList_New(length);
+    for (Py_ssize_t i = 0; list != NULL && i < length; i++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(numbers[i]);
         if (number == NULL || PyList_SetItem(list, i, number) < 0)
             Py_CLEAR(list);
     }
     return list;
 }
 
+PyObject *segment_counters(Segment *self, PyObject *unused) {
+    uint64_t counters[COUNTERS];
+    (void)unused;
+    for (uint32_t i = 0; i < COUNTERS; i++)
+        counters[i] = atomic_load(&self->handle.header->counters[i]);
+    return numbers_list(counters, COUNTERS);
+}
+
 PyObject *segment_check(Segment *self, PyObject *unused) {
-    struct handle *handle = &self->handle;
     enum status status;
     char error[160];
     uint64_t totals[TOTALS];
     (void)unused;
     RUN(op_check, error, sizeof error, totals);
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     if (status != OK)
         return raise_status(status);
-    PyObject *list = PyList_New(TOTALS);
-    for (Py_ssize_t i = 0; list != NULL && i < (Py_ssize_t)TOTALS; i++) {
-        PyObject *number = PyLong_FromUnsignedLongLong(totals[i]);
-        if (number == NULL || PyList_SetItem(list, i, number) < 0)
-            Py_CLEAR(list);
-    }
+    PyObject *list = numbers_list(totals, TOTALS);
     return list == NULL ? NULL : Py_BuildValue("(sN)", error, list);
 }
 
@@ -149,7 +150,7 @@ PyObject *segment_processes(Segment *self, PyObject *unused) {
     return list;
 }
 
-/* How many messages were unread in it; None if somebody else has retired it, who counts them. */
+/* How many messages were unread in it; None if another process has retired it, which counts them. */
 PyObject *segment_retire_method(Segment *self, PyObject *unused) {
     uint64_t unread;
     (void)unused;
@@ -159,15 +160,15 @@ PyObject *segment_retire_method(Segment *self, PyObject *unused) {
     return PyLong_FromUnsignedLongLong(unread);
 }
 
-/* Repairs that this process has made since the last call, and what they had to give up. */
+/* The repairs that this process has made since the last call, and what was lost in them. */
 PyObject *segment_take_repairs(Segment *self, PyObject *unused) {
     (void)unused;
     return Py_BuildValue("(kK)", (unsigned long)atomic_exchange(&self->handle.repairs, 0),
                          (unsigned long long)atomic_exchange(&self->handle.lost, 0));
 }
 
-/* The name of a normal channel whose messages expired although nobody has ever looked there, or None; then forgets it.
- */
+/* The name of a normal channel whose messages expired although no process has ever read there, or None. Then forgets
+ * it. */
 PyObject *segment_take_unread(Segment *self, PyObject *unused) {
     char name[sizeof self->handle.unread];
     (void)unused;
@@ -193,18 +194,18 @@ PyObject *segment_mark_members(Segment *self, PyObject *unused) {
 }
 
 static PyObject *fixed_string(const char *field, size_t size) {
-    char copy[PROJECT_MAX + 1]; /* of the longest one; somebody may be writing to the other */
+    char copy[PROJECT_MAX + 1]; /* of the longest one; a process may be writing to the original */
     memcpy(copy, field, size);
     return PyUnicode_DecodeUTF8(copy, (Py_ssize_t)strnlen(copy, size), "replace");
 }
 
-PyObject *get_epoch(Segment *self, void *unused) {
+static PyObject *get_epoch(Segment *self, void *unused) {
     (void)unused;
     return PyLong_FromUnsignedLongLong(atomic_load(&self->handle.header->epoch) + self->epoch_offset);
 }
 
-/* Has the epoch, as this process sees it, go on from that of the segment that it had before: what it took in there is
- * older than the next flush, and no older than this. */
+/* Makes the epoch that this process sees go on from that of its previous segment: messages that it has drained there
+ * are older than the next flush, and no older than this moment. */
 PyObject *segment_continue_epoch(Segment *self, PyObject *argument) {
     uint64_t epoch;
     if (!u64_of(argument, &epoch))
@@ -213,62 +214,61 @@ PyObject *segment_continue_epoch(Segment *self, PyObject *argument) {
     Py_RETURN_NONE;
 }
 
-PyObject *get_rebuilds(Segment *self, void *unused) {
-    (void)unused;
-    return PyLong_FromUnsignedLong(atomic_load(&self->handle.header->rebuilds));
-}
-
-PyObject *get_lock_word(Segment *self, void *unused) {
-    (void)unused;
-    return PyLong_FromUnsignedLong(atomic_load(&self->handle.header->lock_word));
-}
-
-PyObject *get_progress(Segment *self, void *unused) {
-    (void)unused;
-    return PyLong_FromUnsignedLong(atomic_load(&self->handle.header->progress));
-}
-
-PyObject *get_retired(Segment *self, void *unused) {
+static PyObject *get_retired(Segment *self, void *unused) {
     (void)unused;
     return PyBool_FromLong(atomic_load(&self->handle.header->retired) == RETIRED_MARK);
 }
 
-PyObject *get_machine_members(Segment *self, void *unused) {
+static PyObject *get_machine_members(Segment *self, void *unused) {
     (void)unused;
     return PyBool_FromLong(atomic_load(&self->handle.header->machine_members) != 0);
 }
 
-PyObject *get_attached(Segment *self, void *unused) {
+static PyObject *get_attached(Segment *self, void *unused) {
     (void)unused;
     return PyBool_FromLong(self->handle.private != NULL && private_is_attached(self->handle.private));
 }
 
-PyObject *get_slot(Segment *self, void *unused) {
+static PyObject *get_slot(Segment *self, void *unused) {
     (void)unused;
     return PyLong_FromUnsignedLong(self->handle.private->slot);
 }
 
-PyObject *get_message_bytes(Segment *self, void *unused) {
-    (void)unused;
-    return PyLong_FromUnsignedLongLong(self->handle.header->message_bytes);
-}
-
-PyObject *get_group_bytes(Segment *self, void *unused) {
-    (void)unused;
-    return PyLong_FromUnsignedLongLong(self->handle.header->group_bytes);
-}
-
-PyObject *get_machine(Segment *self, void *unused) {
+static PyObject *get_machine(Segment *self, void *unused) {
     (void)unused;
     return fixed_string(self->handle.header->machine, sizeof self->handle.header->machine);
 }
 
-PyObject *get_project(Segment *self, void *unused) {
+static PyObject *get_project(Segment *self, void *unused) {
     (void)unused;
     return fixed_string(self->handle.header->project, sizeof self->handle.header->project);
 }
 
-PyObject *get_prefix(Segment *self, void *unused) {
+static PyObject *get_prefix(Segment *self, void *unused) {
     (void)unused;
     return fixed_string(self->handle.header->prefix, sizeof self->handle.header->prefix);
 }
+
+/* Numbers of the header, by their place there. */
+
+static PyObject *get_u32(Segment *self, void *offset) {
+    void *field = (char *)self->handle.header + (size_t)offset;
+    return PyLong_FromUnsignedLong(atomic_load((_Atomic uint32_t *)field));
+}
+
+static PyObject *get_u64(Segment *self, void *offset) {
+    void *field = (char *)self->handle.header + (size_t)offset;
+    return PyLong_FromUnsignedLongLong(*(uint64_t *)field);
+}
+
+#define GETTER(name, function) {name, (getter)(void (*)(void))function, NULL, NULL, NULL}
+#define NUMBER(field, function) \
+    {#field, (getter)(void (*)(void))function, NULL, NULL, (void *)offsetof(struct header, field)}
+
+PyGetSetDef segment_getters[] = {
+    GETTER("epoch", get_epoch),       NUMBER(rebuilds, get_u32),      NUMBER(lock_word, get_u32),
+    NUMBER(progress, get_u32),        GETTER("retired", get_retired), GETTER("machine_members", get_machine_members),
+    GETTER("attached", get_attached), GETTER("slot", get_slot),       NUMBER(message_bytes, get_u64),
+    NUMBER(group_bytes, get_u64),     GETTER("machine", get_machine), GETTER("project", get_project),
+    GETTER("prefix", get_prefix),     {NULL, NULL, NULL, NULL, NULL},
+};

@@ -4,39 +4,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "holds.h"
+#include "counters.h"
+#include "loans.h"
 
-#define SMALL_BUFFER (LARGE + 256u) /* every payload that is not held fits */
+#define SMALL_BUFFER (LARGE + 256u) /* every payload that is not on loan fits */
 
 /* Sending */
 
-/* Copies a large payload into blocks of its own, without any lock. Leaves NO_HOLD where the operation has to copy
- * itself. */
-static enum status hold_large(struct handle *handle, struct name local, const void *payload, size_t size,
-                              bool is_payload, uint32_t *hold) {
+/* Copies a large payload into blocks of its own, without any lock. Leaves NO_LOAN where the operation has to copy the
+ * payload itself. */
+static enum status loan_large(Segment *self, struct name local, const void *payload, size_t size, bool is_payload,
+                              uint32_t *loan) {
     enum status status;
-    *hold = NO_HOLD;
+    *loan = NO_LOAN;
     if (size <= LARGE)
         return OK;
     uint32_t reserved;
-    RUN(op_hold_reserve, local.length, size, is_payload, &reserved);
+    RUN(op_loan_reserve, local.length, size, is_payload, &reserved);
     if (status == NO_SLOT)
         return OK;
     if (status != OK)
         return status;
     bool filled;
-    UNLOCKED(filled = hold_fill(handle, reserved, local, payload, size, is_payload));
-    *hold = reserved;
+    UNLOCKED(filled = loan_fill(&self->handle, reserved, local, payload, size, is_payload));
+    *loan = reserved;
     return filled ? OK : DAMAGED;
 }
 
-static void let_go(struct handle *handle, uint32_t hold) {
+static void let_go(Segment *self, uint32_t loan) {
     enum status status;
-    if (hold == NO_HOLD)
+    if (loan == NO_LOAN)
         return;
-    RUN(op_hold_release, hold);
+    RUN(op_loan_release, loan);
     if (status == BUSY)
-        hold_abandon(handle, hold);
+        loan_abandon(&self->handle, loan);
 }
 
 static bool payload_of(PyObject *argument, const void **payload, size_t *size) {
@@ -54,29 +55,27 @@ static bool payload_of(PyObject *argument, const void **payload, size_t *size) {
 }
 
 PyObject *segment_push(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     struct push push;
     if (!wants("push", count_of_args, 5) || !channel_of(args[0], &push.channel) ||
         !name_of(args[1], &push.local, NAME_MAX_LENGTH) || !payload_of(args[2], &push.payload, &push.size) ||
         !u32_of(args[3], &push.capacity) || !u64_of(args[4], &push.expiry_ns))
         return NULL;
-    uint32_t hold;
-    struct rings rings;
-    enum status status = hold_large(handle, push.local, push.payload, push.size, false, &hold);
-    rings_open(&rings);
+    uint32_t loan;
+    struct wakeups wakeups;
+    enum status status = loan_large(self, push.local, push.payload, push.size, false, &loan);
+    wakeups_open(&wakeups);
     if (status == OK) {
-        push.held = hold;
-        RUN(op_push, &push, &rings);
+        push.loan = loan;
+        RUN(op_push, &push, &wakeups);
     }
     if (status != OK)
-        let_go(handle, hold);
+        let_go(self, loan);
     if (status == GONE) /* counted; the sender cannot know */
         status = OK;
-    return own_loops(self, status, &rings);
+    return own_loops(self, status, &wakeups);
 }
 
 PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     struct group_send send;
     struct capacity_of *others = NULL;
     Py_ssize_t position = 0, number;
@@ -95,56 +94,55 @@ PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t co
         }
     send.others = others;
     struct name no_local = {"", 0};
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = hold_large(handle, no_local, send.payload, send.size, true, &send.held);
-    uint32_t hold = send.held;
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = loan_large(self, no_local, send.payload, send.size, true, &send.loan);
+    uint32_t loan = send.loan;
     if (status == OK)
-        RUN(op_group_send, &send, &rings);
+        RUN(op_group_send, &send, &wakeups);
     if (status != OK)
-        let_go(handle, hold);
+        let_go(self, loan);
     free(others);
-    unsigned long own = ring_all(self, &rings);
+    unsigned long own = deliver_wakeups(self, &wakeups);
     return status == OK ? Py_BuildValue("(kI)", own, send.dropped) : raise_status(status);
 }
 
 /* Receiving */
 
-static PyObject *read_held(struct handle *handle, uint32_t hold, size_t size) {
+static PyObject *read_loan(Segment *self, uint32_t loan, size_t size) {
     PyObject *payload = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     bool read = false;
     if (payload != NULL) {
-        char *bytes = PyBytes_AsString(payload); /* nobody else knows this object yet */
-        UNLOCKED(read = hold_read(handle, hold, bytes, size));
+        char *bytes = PyBytes_AsString(payload); /* no other code knows this object yet */
+        UNLOCKED(read = loan_read(&self->handle, loan, bytes, size));
     }
-    let_go(handle, hold);
+    let_go(self, loan);
     if (payload != NULL && !read) {
-        count(handle, COUNT_DAMAGED, 1); /* its message is in no queue any more */
+        count(&self->handle, COUNT_DAMAGED, 1); /* its message is in no queue any more */
         Py_DECREF(payload);
         return raise_status(DAMAGED);
     }
     return payload;
 }
 
-/* Gives back what was taken out and that nobody will read. */
-static void lose_held(struct handle *handle, struct taken *taken) {
-    if (taken->hold != NO_HOLD)
-        let_go(handle, taken->hold);
-    taken->hold = NO_HOLD;
+/* Gives back what was taken out and will not be read. */
+static void lose_loan(Segment *self, struct taken *taken) {
+    if (taken->loan != NO_LOAN)
+        let_go(self, taken->loan);
+    taken->loan = NO_LOAN;
 }
 
 PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     struct name name;
     uint32_t loop;
     char small[4096];
     if (!wants("pop", count_of_args, 2) || !channel_of(args[0], &name) || !loop_or_none_of(self, args[1], &loop))
         return NULL;
-    struct taken taken = {.buffer = small, .size = sizeof small, .hold = NO_HOLD};
-    struct rings rings;
+    struct taken taken = {.buffer = small, .size = sizeof small, .loan = NO_LOAN};
+    struct wakeups wakeups;
     enum status status;
-    rings_open(&rings);
-    RUN(op_pop, name, loop, &taken, &rings);
+    wakeups_open(&wakeups);
+    RUN(op_pop, name, loop, &taken, &wakeups);
     while (status == NO_SPACE) {
         size_t size = taken.used;
         if (taken.buffer != small)
@@ -152,29 +150,29 @@ PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_
         taken.buffer = malloc(size);
         taken.size = size;
         if (taken.buffer == NULL) {
-            rings_close(&rings);
+            wakeups_close(&wakeups);
             return PyErr_NoMemory();
         }
-        RUN(op_pop, name, loop, &taken, &rings);
+        RUN(op_pop, name, loop, &taken, &wakeups);
     }
     PyObject *payload = NULL;
     if (status == OK)
-        payload = taken.hold != NO_HOLD ? read_held(handle, taken.hold, taken.held)
+        payload = taken.loan != NO_LOAN ? read_loan(self, taken.loan, taken.loan_size)
                                         : PyBytes_FromStringAndSize(taken.buffer, (Py_ssize_t)taken.used);
     else if (status == EMPTY)
         payload = Py_NewRef(Py_None);
     if (taken.buffer != small)
         free(taken.buffer);
     if (status != OK) /* taken out, and then the segment was found damaged */
-        lose_held(handle, &taken);
-    unsigned long own = ring_all(self, &rings);
+        lose_loan(self, &taken);
+    unsigned long own = deliver_wakeups(self, &wakeups);
     if (status != OK && status != EMPTY)
         return raise_status(status);
     PyObject *result = NULL;
     if (payload != NULL)
         result = Py_BuildValue("(NkO)", payload, own, taken.asleep ? Py_True : Py_False);
     if (result == NULL && status == OK && PyErr_ExceptionMatches(PyExc_MemoryError)) /* it is in no queue any more */
-        count(handle, COUNT_MEMORY, 1);
+        count(&self->handle, COUNT_MEMORY, 1);
     return result;
 }
 
@@ -183,12 +181,12 @@ static uint64_t drained_number(const struct taken *taken) {
     uint64_t number = 0;
     for (size_t at = 0; at < taken->used; number++) {
         memcpy(&item, taken->buffer + at, sizeof item);
-        at += sizeof item + item.names_size + (item.is_held ? 0 : item.size);
+        at += sizeof item + item.names_size + (item.is_loaned ? 0 : item.size);
     }
     return number;
 }
 
-static PyObject *drained_list(struct handle *handle, struct taken *taken) {
+static PyObject *drained_list(Segment *self, struct taken *taken) {
     PyObject *list = PyList_New(0);
     size_t at = 0;
     while (list != NULL && at < taken->used) {
@@ -198,14 +196,14 @@ static PyObject *drained_list(struct handle *handle, struct taken *taken) {
         PyObject *names = names_list(taken->buffer + at, item.names_size, item.names);
         at += item.names_size;
         PyObject *payload;
-        if (item.is_held) {
-            payload = read_held(handle, taken->hold, taken->held);
-            taken->hold = NO_HOLD;
+        if (item.is_loaned) {
+            payload = read_loan(self, taken->loan, taken->loan_size);
+            taken->loan = NO_LOAN;
         } else {
             payload = PyBytes_FromStringAndSize(taken->buffer + at, (Py_ssize_t)item.size);
             at += item.size;
         }
-        if (payload == NULL && PyErr_ExceptionMatches(error_damaged)) { /* counted; the others are sound */
+        if (payload == NULL && PyErr_ExceptionMatches(errors[DAMAGED])) { /* counted; the others are sound */
             PyErr_Clear();
             Py_XDECREF(names);
             continue;
@@ -223,13 +221,12 @@ static PyObject *drained_list(struct handle *handle, struct taken *taken) {
 }
 
 PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     struct name name;
     uint32_t loop;
     if (!wants("drain", count_of_args, 2) || !channel_of(args[0], &name) || !loop_or_none_of(self, args[1], &loop))
         return NULL;
     char small[8192];
-    struct taken taken = {.buffer = small, .size = sizeof small, .hold = NO_HOLD};
+    struct taken taken = {.buffer = small, .size = sizeof small, .loan = NO_LOAN};
     enum status status;
     RUN(op_drain, name, loop, &taken);
     while (status == NO_SPACE) {
@@ -242,18 +239,18 @@ PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t count_o
             return PyErr_NoMemory();
         RUN(op_drain, name, loop, &taken);
     }
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     PyObject *result = NULL;
     if (status == OK) {
-        PyObject *messages = drained_list(handle, &taken);
+        PyObject *messages = drained_list(self, &taken);
         if (messages != NULL)
             result = Py_BuildValue("(NO)", messages, taken.left ? Py_True : Py_False);
         if (result == NULL) /* Python has no memory for them, and they are in no queue any more */
-            count(handle, COUNT_MEMORY, drained_number(&taken));
+            count(&self->handle, COUNT_MEMORY, drained_number(&taken));
     } else {
         raise_status(status);
     }
-    lose_held(handle, &taken);
+    lose_loan(self, &taken);
     if (taken.buffer != small)
         free(taken.buffer);
     return result;

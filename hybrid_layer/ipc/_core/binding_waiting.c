@@ -8,59 +8,49 @@
 #define CHECKED(call)                    \
     do {                                 \
         call;                            \
-        ring_after_rebuild(self);        \
+        wake_after_rebuild(self);        \
         if (status != OK)                \
             return raise_status(status); \
         Py_RETURN_NONE;                  \
     } while (0)
 
-PyObject *segment_open_inbox(Segment *self, PyObject *argument) {
-    struct handle *handle = &self->handle;
+static PyObject *open_or_close(Segment *self, PyObject *argument, bool open) {
     enum status status;
     struct name name;
     if (!channel_of(argument, &name))
         return NULL;
-    CHECKED(RUN(op_inbox, name, true));
+    CHECKED(RUN(op_inbox, name, open));
 }
 
-PyObject *segment_close_inbox(Segment *self, PyObject *argument) {
-    struct handle *handle = &self->handle;
-    enum status status;
-    struct name name;
-    if (!channel_of(argument, &name))
-        return NULL;
-    CHECKED(RUN(op_inbox, name, false));
-}
+PyObject *segment_open_inbox(Segment *self, PyObject *argument) { return open_or_close(self, argument, true); }
+PyObject *segment_close_inbox(Segment *self, PyObject *argument) { return open_or_close(self, argument, false); }
 
 PyObject *segment_wait(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     enum status status;
     struct name name;
     uint32_t loop;
     if (!wants("wait", count_of_args, 2) || !channel_of(args[0], &name) || !loop_of(self, args[1], &loop))
         return NULL;
     RUN(op_wait, name, loop);
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     if (status != EMPTY)
         return raise_status(status);
     Py_RETURN_NONE;
 }
 
 PyObject *segment_unwait(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     enum status status;
     struct name name;
     uint32_t loop;
     if (!wants("unwait", count_of_args, 2) || !channel_of(args[0], &name) || !loop_of(self, args[1], &loop))
         return NULL;
-    struct rings rings;
-    rings_open(&rings);
-    RUN(op_unwait, name, loop, &rings);
-    return own_loops(self, status, &rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    RUN(op_unwait, name, loop, &wakeups);
+    return own_loops(self, status, &wakeups);
 }
 
 PyObject *segment_group_add(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     enum status status;
     struct name group, target, local;
     uint64_t expiry_ns;
@@ -71,7 +61,6 @@ PyObject *segment_group_add(Segment *self, PyObject *const *args, Py_ssize_t cou
 }
 
 PyObject *segment_group_discard(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     enum status status;
     struct name group, target, local;
     if (!wants("group_discard", count_of_args, 3) || !channel_of(args[0], &group) || !channel_of(args[1], &target) ||
@@ -81,7 +70,6 @@ PyObject *segment_group_discard(Segment *self, PyObject *const *args, Py_ssize_t
 }
 
 PyObject *segment_group_targets(Segment *self, PyObject *argument) {
-    struct handle *handle = &self->handle;
     enum status status;
     struct name group;
     char small[4096], *names = small;
@@ -98,7 +86,7 @@ PyObject *segment_group_targets(Segment *self, PyObject *argument) {
             return PyErr_NoMemory();
         RUN(op_group_targets, group, names, size, &used);
     }
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     PyObject *list = status == OK ? names_list(names, used, UINT32_MAX) : raise_status(status);
     if (names != small)
         free(names);
@@ -108,33 +96,30 @@ PyObject *segment_group_targets(Segment *self, PyObject *argument) {
 /* Loops */
 
 PyObject *segment_open_loop(Segment *self, PyObject *unused) {
-    struct handle *handle = &self->handle;
     enum status status;
     uint32_t loop;
     (void)unused;
     RUN(op_loop_open, &loop);
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     return status == OK ? loop_object(self, loop) : raise_status(status);
 }
 
 PyObject *segment_close_loop(Segment *self, PyObject *argument) {
-    struct handle *handle = &self->handle;
     enum status status;
     uint32_t loop;
     if (!loop_of(self, argument, &loop))
         return NULL;
     uint64_t opening = atomic_load(&self->openings[loop]);
-    struct rings rings;
-    rings_open(&rings);
-    RUN(op_loop_close, loop, &rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    RUN(op_loop_close, loop, &wakeups);
     if (status != BUSY) /* unless another thread has opened it again already */
         (void)atomic_compare_exchange_strong(&self->openings[loop], &opening, 0);
-    unsigned long own = ring_all(self, &rings) & ~(1ul << loop);
+    unsigned long own = deliver_wakeups(self, &wakeups) & ~(1ul << loop);
     return status == OK ? PyLong_FromUnsignedLong(own) : raise_status(status);
 }
 
 PyObject *segment_collect(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct handle *handle = &self->handle;
     enum status status;
     uint32_t loop;
     char names[8192];
@@ -146,14 +131,13 @@ PyObject *segment_collect(Segment *self, PyObject *const *args, Py_ssize_t count
     if (sleep < 0)
         return NULL;
     RUN(op_collect, loop, sleep != 0, names, sizeof names, &used, &left);
-    ring_after_rebuild(self);
+    wake_after_rebuild(self);
     if (status == EMPTY)
         Py_RETURN_NONE;
     return status == OK ? names_list(names, used, UINT32_MAX) : raise_status(status);
 }
 
 PyObject *segment_repoll(Segment *self, PyObject *argument) {
-    struct handle *handle = &self->handle;
     enum status status;
     uint32_t loop;
     if (!loop_of(self, argument, &loop))

@@ -177,66 +177,54 @@ static unsigned char *cursor_next(struct cursor *cursor, size_t offset, size_t s
     return piece;
 }
 
-bool data_write(struct handle *handle, struct area *area, uint32_t first, size_t data, size_t offset, const void *from,
-                size_t size) {
+/* Goes over what a record and the caller's bytes have in common, piece by piece, as long as `each` agrees. */
+static inline bool each_piece(struct handle *handle, struct area *area, uint32_t first, size_t data, size_t offset,
+                              unsigned char *bytes, size_t size,
+                              bool (*each)(unsigned char *piece, unsigned char *bytes, size_t length)) {
     struct cursor cursor = {handle, area, NULL, 0};
     if (size == 0)
         return true;
     if (!cursor_open(&cursor, first, data, &offset))
         return false;
-    const unsigned char *source = from;
     while (size > 0) {
         size_t length;
         unsigned char *piece = cursor_next(&cursor, offset, size, &length);
-        if (piece == NULL)
+        if (piece == NULL || !each(piece, bytes, length))
             return false;
-        memcpy(piece, source, length);
-        source += length;
+        bytes += length;
         size -= length;
         offset = 0;
     }
     return true;
+}
+
+static inline bool copy_in(unsigned char *piece, unsigned char *bytes, size_t length) {
+    memcpy(piece, bytes, length);
+    return true;
+}
+
+static inline bool copy_out(unsigned char *piece, unsigned char *bytes, size_t length) {
+    memcpy(bytes, piece, length);
+    return true;
+}
+
+static inline bool is_equal(unsigned char *piece, unsigned char *bytes, size_t length) {
+    return memcmp(piece, bytes, length) == 0;
+}
+
+bool data_write(struct handle *handle, struct area *area, uint32_t first, size_t data, size_t offset, const void *from,
+                size_t size) {
+    return each_piece(handle, area, first, data, offset, (unsigned char *)from, size, copy_in);
 }
 
 bool data_read(struct handle *handle, struct area *area, uint32_t first, size_t data, size_t offset, void *to,
                size_t size) {
-    struct cursor cursor = {handle, area, NULL, 0};
-    if (size == 0)
-        return true;
-    if (!cursor_open(&cursor, first, data, &offset))
-        return false;
-    unsigned char *target = to;
-    while (size > 0) {
-        size_t length;
-        unsigned char *piece = cursor_next(&cursor, offset, size, &length);
-        if (piece == NULL)
-            return false;
-        memcpy(target, piece, length);
-        target += length;
-        size -= length;
-        offset = 0;
-    }
-    return true;
+    return each_piece(handle, area, first, data, offset, to, size, copy_out);
 }
 
 bool data_equals(struct handle *handle, struct area *area, uint32_t first, size_t data, const void *bytes,
                  size_t size) {
-    struct cursor cursor = {handle, area, NULL, 0};
-    size_t offset = 0;
-    if (size == 0)
-        return true;
-    if (!cursor_open(&cursor, first, data, &offset))
-        return false;
-    const unsigned char *expected = bytes;
-    while (size > 0) {
-        size_t length;
-        unsigned char *piece = cursor_next(&cursor, 0, size, &length);
-        if (piece == NULL || memcmp(piece, expected, length) != 0)
-            return false;
-        expected += length;
-        size -= length;
-    }
-    return true;
+    return each_piece(handle, area, first, data, 0, (unsigned char *)bytes, size, is_equal);
 }
 
 enum status area_grow(struct handle *handle, struct area *area) {

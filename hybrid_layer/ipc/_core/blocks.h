@@ -8,8 +8,15 @@
 
 #include "handle.h"
 
-/* A length that is checked and then used is read once: in between, somebody may write where he should not. */
+/* A length that is checked and then used is read once: in between, a stray write may change it. */
 static inline size_t read_length(const uint8_t *length) { return *(const volatile uint8_t *)length; }
+
+/* Writes a new value of an authority so that all that was stored before is in memory before it. */
+static inline void commit(uint32_t *field, uint32_t value) {
+    atomic_signal_fence(memory_order_seq_cst);
+    *(volatile uint32_t *)field = value;
+    atomic_signal_fence(memory_order_seq_cst);
+}
 
 /* The block if the reference is in range and of that kind, else NULL. */
 void *block_at(struct handle *handle, struct area *area, uint32_t reference, uint8_t kind);
@@ -20,7 +27,7 @@ struct block *block_raw(struct handle *handle, struct area *area, uint32_t refer
 /* Takes `count` free blocks, chained, in *first and *last; all or none. */
 enum status blocks_take(struct handle *handle, struct area *area, uint32_t count, uint32_t *first, uint32_t *last);
 
-/* Says from which block on none was ever used. */
+/* Stores from which block on none was ever used. */
 void blocks_set_fresh(struct area_books *books, uint32_t fresh);
 
 /* Gives a chain of `count` blocks back. Costs the same for any length. */
@@ -45,8 +52,8 @@ bool data_equals(struct handle *handle, struct area *area, uint32_t first, size_
  * this process, which has lost its descriptor and has to attach anew. */
 enum status area_grow(struct handle *handle, struct area *area);
 
-/* Learns how far others have grown the area; what is not there after this is damage. BUSY: the kernel cannot tell now.
- * RETIRED: as above. */
+/* Learns how far other processes have grown the area; a reference beyond that is damage. BUSY: the kernel cannot tell
+ * now. RETIRED: as above. */
 enum status area_see(struct handle *handle, struct area *area);
 
 #endif

@@ -116,56 +116,63 @@ static bool walk_queue(struct walk *walk, uint32_t channel_reference, struct cha
     return last == channel->tail || fail(walk, "a queue's tail is wrong", channel_reference);
 }
 
-static bool walk_targets_pairs(struct walk *walk, uint32_t reference, const struct channel *channel) {
-    uint32_t previous = 0, number = 0;
-    for (uint32_t at = channel->pairs; at != 0; number++) {
+/* The list of a group's or a channel's pairs, whose number is added to *total. */
+static bool walk_pairs_of(struct walk *walk, uint32_t reference, uint32_t first, bool is_group, uint32_t *total) {
+    uint32_t previous = 0;
+    for (uint32_t at = first, number = 0; at != 0; number++, ++*total) {
         struct pair *pair = pair_at(walk->handle, at);
-        if (pair == NULL || pair->target != reference || pair->target_previous != previous ||
+        if (pair == NULL || (is_group ? pair->group : pair->target) != reference ||
+            (is_group ? pair->group_previous : pair->target_previous) != previous ||
             number > walk->handle->groups.blocks)
-            return fail(walk, "a channel's list of pairs is broken", reference);
+            return fail(walk, is_group ? "a group's list of pairs is broken" : "a channel's list of pairs is broken",
+                        reference);
         previous = at;
-        at = pair->target_next;
+        at = is_group ? pair->group_next : pair->target_next;
     }
-    walk->pairs_of_targets += number;
     return true;
 }
 
-/* What a slot has: its inboxes, and each loop's waiters, of which some are ready. */
+/* A loop's waiters, of which some are ready. */
+static bool walk_loop(struct walk *walk, uint32_t number, uint32_t loop) {
+    struct handle *handle = walk->handle;
+    struct loop_slot *waiting = &handle->slots[number].loops[loop];
+    uint32_t previous = 0, ready = 0, last_ready = 0;
+    for (uint32_t at = waiting->waiters; at != 0; walk->waiters++) {
+        struct waiter *waiter = block_at(handle, &handle->messages, at, KIND_WAITER);
+        if (waiter == NULL || waiter->slot != number || waiter->loop != loop ||
+            waiter->generation + 1 != handle->slots[number].published || waiter->loop_previous != previous ||
+            !waiting->in_use || walk->waiters > handle->messages.blocks)
+            return fail(walk, "a loop's list of waiters is broken", at);
+        ready += waiter->is_ready;
+        previous = at;
+        at = waiter->loop_next;
+    }
+    for (uint32_t at = waiting->ready; at != 0; ready--) {
+        struct waiter *waiter = block_at(handle, &handle->messages, at, KIND_WAITER);
+        if (waiter == NULL || !waiter->is_ready || waiter->slot != number || waiter->loop != loop || ready == 0)
+            return fail(walk, "a loop's list of ready waiters is broken", at);
+        last_ready = at;
+        at = waiter->ready_next;
+    }
+    return (ready == 0 && last_ready == waiting->ready_tail) ||
+           fail(walk, "a loop's list of ready waiters does not hold all", waiting->ready);
+}
+
+/* What a slot has: its inboxes and its loops. */
 static bool walk_slots(struct walk *walk) {
     struct handle *handle = walk->handle;
-    uint32_t limit = handle->messages.blocks;
     for (uint32_t number = 0; number < SLOTS; number++) {
         struct slot *slot = &handle->slots[number];
         for (uint32_t at = slot->inboxes; at != 0; walk->inboxes_of_slots++) {
             struct channel *inbox = channel_at(handle, at);
             if (inbox == NULL || inbox->owner != number + 1 || inbox->owner_generation + 1 != slot->published ||
-                walk->inboxes_of_slots > limit)
+                walk->inboxes_of_slots > handle->messages.blocks)
                 return fail(walk, "a slot's list of inboxes is broken", at);
             at = inbox->owned_next;
         }
-        for (uint32_t loop = 0; loop < LOOPS; loop++) {
-            struct loop_slot *waiting = &slot->loops[loop];
-            uint32_t previous = 0, ready = 0, last_ready = 0;
-            for (uint32_t at = waiting->waiters; at != 0; walk->waiters++) {
-                struct waiter *waiter = block_at(handle, &handle->messages, at, KIND_WAITER);
-                if (waiter == NULL || waiter->slot != number || waiter->loop != loop ||
-                    waiter->generation + 1 != slot->published || waiter->loop_previous != previous ||
-                    !waiting->in_use || walk->waiters > limit)
-                    return fail(walk, "a loop's list of waiters is broken", at);
-                ready += waiter->is_ready;
-                previous = at;
-                at = waiter->loop_next;
-            }
-            for (uint32_t at = waiting->ready; at != 0; ready--) {
-                struct waiter *waiter = block_at(handle, &handle->messages, at, KIND_WAITER);
-                if (waiter == NULL || !waiter->is_ready || waiter->slot != number || waiter->loop != loop || ready == 0)
-                    return fail(walk, "a loop's list of ready waiters is broken", at);
-                last_ready = at;
-                at = waiter->ready_next;
-            }
-            if (ready != 0 || last_ready != waiting->ready_tail)
-                return fail(walk, "a loop's list of ready waiters does not hold all", waiting->ready);
-        }
+        for (uint32_t loop = 0; loop < LOOPS; loop++)
+            if (!walk_loop(walk, number, loop))
+                return false;
     }
     if (walk->inboxes_of_slots != walk->inboxes)
         return fail(walk, "an inbox is in no slot's list", 0);
@@ -206,7 +213,7 @@ static bool walk_channel(struct walk *walk, uint32_t reference, struct channel *
     return claim(walk, area, walk->messages, reference, blocks_for(area, sizeof channel->name, length),
                  "a channel leads nowhere") &&
            walk_queue(walk, reference, channel) && walk_waiters(walk, reference, channel) &&
-           walk_targets_pairs(walk, reference, channel);
+           walk_pairs_of(walk, reference, channel->pairs, false, &walk->pairs_of_targets);
 }
 
 static bool walk_channels(struct walk *walk) {
@@ -223,21 +230,26 @@ static bool walk_channels(struct walk *walk) {
     return true;
 }
 
+static bool walk_member(struct walk *walk, uint32_t reference, const struct member *member, const struct pair *pair) {
+    uint64_t next = walk->handle->header->sequence + 1;
+    if (member->check == 0 || !member_is_sound(member))
+        return fail(walk, "a member's numbers are not those that were set", reference);
+    if (member->joined > next || member->left > next)
+        return fail(walk, "a member joined or left after a group send that is yet to come", reference);
+    return member->left != 0 || member->deadline <= pair->last_deadline ||
+           fail(walk, "a member lives longer than its pair knows", reference);
+}
+
 static bool walk_pair(struct walk *walk, uint32_t reference, const struct pair *pair) {
     struct area *area = &walk->handle->groups;
-    uint64_t sequence = walk->handle->header->sequence;
-    uint32_t live = 0, gone = 0, previous = 0;
+    uint32_t live = 0, gone = 0, previous = 0, found = 0;
     for (uint32_t at = pair->members; at != 0;) {
-        struct member *member = block_at(walk->handle, area, at, KIND_MEMBER);
+        struct member *member = member_at(walk->handle, at);
         if (member == NULL || member->pair != reference || member->previous != previous || live + gone > area->blocks)
             return fail(walk, "a list of members is broken", reference);
-        if (member->check == 0 || !member_is_sound(member))
-            return fail(walk, "a member's numbers are not those that were set", at);
+        if (!walk_member(walk, at, member, pair))
+            return false;
         member->left == 0 ? live++ : gone++;
-        if (member->joined > sequence + 1 || member->left > sequence + 1)
-            return fail(walk, "a member joined or left after a group send that is yet to come", at);
-        if (member->left == 0 && member->deadline > pair->last_deadline)
-            return fail(walk, "a member lives longer than its pair knows", at);
         previous = at;
         at = member->next;
     }
@@ -248,26 +260,11 @@ static bool walk_pair(struct walk *walk, uint32_t reference, const struct pair *
         return fail(walk, "a pair counts its members wrongly", reference);
     if (pair->members == 0 && pair->pending == 0)
         return fail(walk, "nothing keeps a pair in being", reference);
-    uint32_t found = 0;
     return (find_pair(walk->handle, pair->group, pair->target, &found) == OK && found == reference) ||
            fail(walk, "two pairs are of one group and one channel", reference);
 }
 
-static bool walk_groups_pairs(struct walk *walk, uint32_t reference, const struct group *group) {
-    uint32_t previous = 0, number = 0;
-    for (uint32_t at = group->pairs; at != 0; number++) {
-        struct pair *pair = pair_at(walk->handle, at);
-        if (pair == NULL || pair->group != reference || pair->group_previous != previous ||
-            number > walk->handle->groups.blocks)
-            return fail(walk, "a group's list of pairs is broken", reference);
-        previous = at;
-        at = pair->group_next;
-    }
-    walk->pairs_of_groups += number;
-    return number != 0 || fail(walk, "nothing keeps a group in being", reference);
-}
-
-/* The record of that name, of which there must be one only; in which list it is has been looked at from its pair. */
+/* There must be only one record of that name. The walk over its pair has looked at the list that it is in. */
 static bool is_the_only(struct walk *walk, uint32_t reference, const struct group *record) {
     struct handle *handle = walk->handle;
     bool is_group = record->kind == KIND_GROUP;
@@ -297,7 +294,9 @@ static bool walk_group_record(struct walk *walk, uint32_t reference, struct grou
     }
     walk->totals[record->kind == KIND_GROUP ? TOTAL_GROUPS : TOTAL_MEMBERS]++;
     return is_the_only(walk, reference, record) &&
-           (record->kind == KIND_MEMBER || walk_groups_pairs(walk, reference, record));
+           (record->kind == KIND_MEMBER ||
+            (walk_pairs_of(walk, reference, record->pairs, true, &walk->pairs_of_groups) &&
+             (record->pairs != 0 || fail(walk, "nothing keeps a group in being", reference))));
 }
 
 static bool walk_groups(struct walk *walk) {
@@ -318,20 +317,20 @@ static bool walk_groups(struct walk *walk) {
            fail(walk, "a pair is in no list", 0);
 }
 
-static bool walk_holds(struct walk *walk) {
+static bool walk_loans(struct walk *walk) {
     for (uint32_t number = 0; number < SLOTS; number++)
-        for (uint32_t hold = 0; hold < HOLDS; hold++) {
+        for (uint32_t loan = 0; loan < LOANS; loan++) {
             struct slot *slot = &walk->handle->slots[number];
-            uint32_t at = slot->holds[hold].block;
+            uint32_t at = slot->loans[loan].block;
             struct block *block = at != 0 ? block_raw(walk->handle, &walk->handle->messages, at) : NULL;
             if (at == 0)
                 continue;
             if (!slot->published)
-                return fail(walk, "a hold is nobody's", at);
+                return fail(walk, "a loan is nobody's", at);
             bool is_sound =
                 block != NULL && block->kind == KIND_MESSAGE   ? claim_message(walk, at, (struct message *)block)
                 : block != NULL && block->kind == KIND_PAYLOAD ? claim_payload(walk, at, (struct payload *)block)
-                                                               : fail(walk, "a hold leads nowhere", at);
+                                                               : fail(walk, "a loan leads nowhere", at);
             if (!is_sound)
                 return false;
         }
@@ -386,7 +385,7 @@ enum status checker_walk(struct handle *handle, char *error, size_t size, uint64
     if (walk.messages == NULL || walk.groups == NULL || walk.references == NULL || walk.pending == NULL)
         fail(&walk, "no memory for the check", 0);
     else
-        (void)(walk_channels(&walk) && walk_slots(&walk) && walk_holds(&walk) && walk_payloads(&walk) &&
+        (void)(walk_channels(&walk) && walk_slots(&walk) && walk_loans(&walk) && walk_payloads(&walk) &&
                walk_groups(&walk) &&
                walk_free(&walk, &handle->messages, walk.messages, &totals[TOTAL_MESSAGE_BLOCKS],
                          &totals[TOTAL_MESSAGE_BLOCKS_FREE]) &&

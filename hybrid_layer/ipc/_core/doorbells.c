@@ -18,8 +18,8 @@ bool doorbells_open(struct doorbells *doorbells, const char *directory) {
     return doorbells->directory != NULL;
 }
 
-/* Whether an open doorbell still has its descriptor: code that makes daemons closes all, and opens others under their
- * numbers. */
+/* Whether an open doorbell still has its descriptor: code that makes daemons closes all descriptors, and opens other
+ * files under their numbers. */
 static bool is_ours(const struct doorbell *doorbell, struct stat *status) {
     return fstat(doorbell->fd, status) == 0 && status->st_dev == doorbell->device && status->st_ino == doorbell->inode;
 }
@@ -44,14 +44,14 @@ bool doorbell_path(const struct doorbells *doorbells, uint32_t slot, uint32_t ge
     return length > 0 && (size_t)length < size;
 }
 
-/* The place of an open doorbell, or of the one that was not used for longest, closed. */
-static uint32_t place_for(struct doorbells *doorbells, const struct ring *ring) {
+/* The place of this open doorbell, or else that of the least recently used one, which is closed. */
+static uint32_t place_for(struct doorbells *doorbells, const struct wakeup *wakeup) {
     uint32_t oldest = 0;
     for (uint32_t i = 0; i < DOORBELLS; i++) {
-        if (doorbells->open[i].fd >= 0 && doorbells->open[i].slot == ring->slot) {
-            if (doorbells->open[i].generation == ring->generation && doorbells->open[i].loop == ring->loop)
+        if (doorbells->open[i].fd >= 0 && doorbells->open[i].slot == wakeup->slot) {
+            if (doorbells->open[i].generation == wakeup->generation && doorbells->open[i].loop == wakeup->loop)
                 return i;
-            if (doorbells->open[i].generation != ring->generation) /* the slot has changed hands */
+            if (doorbells->open[i].generation != wakeup->generation) /* the slot has changed hands */
                 shut(&doorbells->open[i]);
         }
         uint64_t used = doorbells->open[i].fd < 0 ? 0 : doorbells->open[i].used;
@@ -64,7 +64,7 @@ static uint32_t place_for(struct doorbells *doorbells, const struct ring *ring) 
 }
 
 /* Opens the doorbell at `path`, if it is one, so that nothing else is written to. */
-static bool open_doorbell(struct doorbell *doorbell, const struct ring *ring, const char *path) {
+static bool open_doorbell(struct doorbell *doorbell, const struct wakeup *wakeup, const char *path) {
     struct stat status;
     int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
@@ -75,25 +75,25 @@ static bool open_doorbell(struct doorbell *doorbell, const struct ring *ring, co
     }
     *doorbell = (struct doorbell){
         .fd = fd,
-        .slot = ring->slot,
-        .generation = ring->generation,
-        .loop = ring->loop,
+        .slot = wakeup->slot,
+        .generation = wakeup->generation,
+        .loop = wakeup->loop,
         .device = status.st_dev,
         .inode = status.st_ino,
     };
     return true;
 }
 
-bool doorbell_ring(struct doorbells *doorbells, const struct ring *ring) {
-    struct doorbell *doorbell = &doorbells->open[place_for(doorbells, ring)];
+bool doorbell_ring(struct doorbells *doorbells, const struct wakeup *wakeup) {
+    struct doorbell *doorbell = &doorbells->open[place_for(doorbells, wakeup)];
     struct stat status;
     /* A loop that ended has removed its doorbell, and the next one made it anew. */
     if (doorbell->fd >= 0 && !(is_ours(doorbell, &status) && status.st_nlink > 0))
         shut(doorbell);
     if (doorbell->fd < 0) {
         char path[PATH_MAX];
-        if (!doorbell_path(doorbells, ring->slot, ring->generation, ring->loop, path, sizeof path) ||
-            !open_doorbell(doorbell, ring, path))
+        if (!doorbell_path(doorbells, wakeup->slot, wakeup->generation, wakeup->loop, path, sizeof path) ||
+            !open_doorbell(doorbell, wakeup, path))
             return false;
     }
     doorbell->used = ++doorbells->uses;

@@ -1,15 +1,17 @@
-/* Ringing: one byte into the FIFO of an event loop that sleeps. Called with the interpreter's lock, never with the
- * segment's.
+/* Doorbells: to ring one is to write a byte into the FIFO of an event loop that sleeps. Called with the interpreter's
+ * lock, never with the segment's.
  *
- * A FIFO is opened for reading and writing, so that a reader that has died gives neither an error nor SIGPIPE. EAGAIN
- * means that the bell rings already.
+ * A FIFO is opened for reading and writing, so that a dead reader causes neither an error nor SIGPIPE. EAGAIN means
+ * that the bell is ringing already.
  */
 #ifndef HYBRID_DOORBELLS_H
 #define HYBRID_DOORBELLS_H
 
-#include "waiters.h" /* before the system's: it asks for their extensions */
+#include "handle.h" /* before the system's: it asks for their extensions */
 
 #include <sys/types.h>
+
+#include "wakeups.h"
 
 #define DOORBELLS 64u
 
@@ -30,8 +32,8 @@ struct doorbells {
 bool doorbells_open(struct doorbells *doorbells, const char *directory);
 void doorbells_close(struct doorbells *doorbells);
 
-/* False: there is no such bell, its loop is gone. */
-bool doorbell_ring(struct doorbells *doorbells, const struct ring *ring);
+/* False: there is no such doorbell, so its loop is gone. */
+bool doorbell_ring(struct doorbells *doorbells, const struct wakeup *wakeup);
 
 /* Writes the path of a loop's doorbell. False if it does not fit. */
 bool doorbell_path(const struct doorbells *doorbells, uint32_t slot, uint32_t generation, uint32_t loop, char *path,

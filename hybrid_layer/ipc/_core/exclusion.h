@@ -1,7 +1,8 @@
-/* Who is inside the segment: one thread of one process at a time, also after the death of the one before.
+/* Mutual exclusion: one thread of one process at a time is inside the segment, also after the owner of the lock has
+ * died.
  *
- * linux/exclusion.c waits for the lock word with a futex; portable/exclusion.c is for systems that have none. Either
- * way the word names the owner, and the order is
+ * linux/exclusion.c waits for the lock word with a futex; portable/exclusion.c is for systems without futexes. In both,
+ * the word names the owner, and locks are acquired in this order:
  *
  *     the process's private mutex (private_page.mutex) -> what the other processes see
  */
@@ -12,8 +13,8 @@
 
 #define WAIT_NS 50000000ull
 
-/* OK, or BUSY: not had at once with TRY and GLANCE, or within WAIT_NS with WAIT. TRY does not ask whether the owner
- * lives. *takeover: its owner vanished inside, and may have left anything behind. */
+/* OK, or BUSY: not acquired at once with TRY and GLANCE, or within WAIT_NS with WAIT. TRY does not ask whether the
+ * owner lives. *takeover: the owner died inside, and may have left anything half done. */
 enum status exclusion_take(struct handle *handle, enum mode mode, bool *takeover);
 
 /* If the word is not ours any more, it is left alone and the segment is marked damaged. */

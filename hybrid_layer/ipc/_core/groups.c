@@ -1,28 +1,20 @@
-/* Groups as their users see them: add, discard, send to each member, expiry. */
+/* Adds members to groups, discards them, sends to each, and ends what has expired. */
 #include "groups.h"
 
 #include <string.h>
 
 #include "blocks.h"
+#include "channels.h"
+#include "clock.h"
+#include "counters.h"
 #include "memberships.h"
-#include "reaping.h"
+#include "messages.h"
+#include "queues.h"
+#include "waking.h"
 
 #define MEMBER_NAME offsetof(struct member, name)
 
-/* Undoes what a group_add that ran out of memory has made. */
-static enum status undo_add(struct handle *handle, enum status status, uint32_t group, uint32_t pair, uint32_t target) {
-    if (status == DAMAGED)
-        return status;
-    if (pair != 0) {
-        if (free_pair_if_empty(handle, pair) != OK)
-            return DAMAGED;
-    } else if (group != 0 && free_group_if_empty(handle, group) != OK) {
-        return DAMAGED;
-    }
-    return target != 0 && channel_release(handle, target) != OK ? DAMAGED : status;
-}
-
-/* Ends a membership now. Messages that are on their way to it still arrive. */
+/* Ends a membership now. Messages sent before still arrive. */
 static enum status end_member(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair) {
     if (pair->pending == 0)
         return free_member(handle, reference, member, pair);
@@ -34,56 +26,80 @@ static enum status end_member(struct handle *handle, uint32_t reference, struct 
     return OK;
 }
 
-enum status group_add(struct handle *handle, struct name group_name, struct name target_name, struct name local,
-                      uint64_t expiry_ns) {
-    uint64_t deadline = now_ns() + expiry_ns;
-    uint32_t target = 0, group = 0, pair_reference = 0, member_reference;
-    bool is_inbox = target_name.bytes[target_name.length - 1] == '!';
-    enum status status =
-        is_inbox ? channel_find(handle, target_name, &target) : channel_find_or_create(handle, target_name, &target);
-    if (status != OK)
-        return status == EMPTY ? OK : status;
-    status = find_group(handle, group_name, &group);
+/* Finds the pair of a group and a channel. What is missing is made, and undone where the memory is full. */
+static enum status find_or_create_pair(struct handle *handle, struct name group_name, uint32_t target,
+                                       uint32_t *reference) {
+    uint32_t group;
+    enum status status = find_group(handle, group_name, &group);
     if (status == EMPTY)
         status = create_group(handle, group_name, &group);
     if (status != OK)
-        return undo_add(handle, status, 0, 0, target);
-    status = find_pair(handle, group, target, &pair_reference);
+        return status;
+    status = find_pair(handle, group, target, reference);
     if (status == EMPTY)
-        status = create_pair(handle, group, target, &pair_reference);
-    if (status != OK)
-        return undo_add(handle, status, group, 0, target);
-    struct pair *pair = pair_at(handle, pair_reference);
-    if (pair == NULL)
-        return DAMAGED;
-    status = find_member(handle, pair_reference, local, false, &member_reference);
-    if (status == OK && member_found(handle, member_reference)->deadline <= now_ns()) {
-        /* It had expired: what was sent since is not for it, what was sent before is still on its way. */
-        if (end_member(handle, member_reference, member_found(handle, member_reference), pair) != OK)
-            return DAMAGED;
-        status = EMPTY;
-    } else if (status == EMPTY) {
-        /* A membership that ended since the last group send is as good as one that never ended. */
-        status = find_member(handle, pair_reference, local, true, &member_reference);
-        if (status == OK && (member_found(handle, member_reference)->left <= handle->header->sequence ||
-                             member_found(handle, member_reference)->deadline <= now_ns()))
-            status = EMPTY;
-        if (status == OK) {
-            pair->live++;
-            pair->gone--;
-        }
+        status = create_pair(handle, group, target, reference);
+    if (status == OK || status == DAMAGED)
+        return status;
+    return free_group_if_empty(handle, group) == OK ? status : DAMAGED;
+}
+
+/* Finds a membership that can be renewed. EMPTY: there is none. */
+static enum status find_renewable(struct handle *handle, uint32_t pair_reference, struct pair *pair, struct name local,
+                                  uint32_t *reference) {
+    enum status status = find_member(handle, pair_reference, local, false, reference);
+    struct member *member;
+    if (status == OK) {
+        member = member_found(handle, *reference);
+        if (member->deadline > now_ns())
+            return OK;
+        /* It has expired: what was sent since then is not for it, what was sent before is still on its way. */
+        return end_member(handle, *reference, member, pair) == OK ? EMPTY : DAMAGED;
     }
-    if (status == EMPTY) {
-        status = create_member(handle, pair_reference, local, deadline);
-        return status == OK ? OK : undo_add(handle, status, group, pair_reference, target);
-    }
+    if (status == EMPTY)
+        status = find_member(handle, pair_reference, local, true, reference);
     if (status != OK)
         return status;
-    struct member *member = member_found(handle, member_reference);
-    member_set(member, member->joined, 0, deadline);
-    if (deadline > pair->last_deadline || (pair->live == 1 && pair->gone == 0))
-        pair->last_deadline = deadline;
+    /* A membership that ended since the last group send is as good as one that never ended. */
+    member = member_found(handle, *reference);
+    if (member->left <= handle->header->sequence || member->deadline <= now_ns())
+        return EMPTY;
+    pair->live++;
+    pair->gone--;
     return OK;
+}
+
+static enum status add_member(struct handle *handle, uint32_t pair_reference, struct name local, uint64_t deadline) {
+    struct pair *pair = pair_at(handle, pair_reference);
+    uint32_t reference;
+    if (pair == NULL)
+        return DAMAGED;
+    enum status status = find_renewable(handle, pair_reference, pair, local, &reference);
+    if (status == EMPTY)
+        status = create_member(handle, pair_reference, local, deadline);
+    else if (status == OK) {
+        struct member *member = member_found(handle, reference);
+        member_set(member, member->joined, 0, deadline);
+        if (deadline > pair->last_deadline || (pair->live == 1 && pair->gone == 0))
+            pair->last_deadline = deadline;
+    }
+    if (status == OK || status == DAMAGED)
+        return status;
+    return free_pair_if_empty(handle, pair_reference) == OK ? status : DAMAGED;
+}
+
+enum status group_add(struct handle *handle, struct name group_name, struct name target_name, struct name local,
+                      uint64_t expiry_ns) {
+    uint64_t deadline = now_ns() + expiry_ns;
+    uint32_t target, pair;
+    enum status status = channel_find_target(handle, target_name, &target);
+    if (status != OK)
+        return status == EMPTY ? OK : status;
+    status = find_or_create_pair(handle, group_name, target, &pair);
+    if (status == OK)
+        status = add_member(handle, pair, local, deadline);
+    if (status == OK || status == DAMAGED)
+        return status;
+    return channel_release(handle, target) == OK ? status : DAMAGED;
 }
 
 enum status group_discard(struct handle *handle, struct name group_name, struct name target_name, struct name local) {
@@ -127,6 +143,14 @@ static enum status expire_members(struct handle *handle, struct pair *pair, uint
     return OK;
 }
 
+/* Frees the expired memberships of a pair, and what they alone have kept in being. */
+static enum status expire_pair(struct handle *handle, uint32_t reference, struct pair *pair, uint64_t now) {
+    uint32_t target = pair->target;
+    if (expire_members(handle, pair, now) != OK || free_pair_if_empty(handle, reference) != OK)
+        return DAMAGED;
+    return channel_release(handle, target);
+}
+
 static uint32_t capacity_for(const struct group_send *send, struct handle *handle, uint32_t target,
                              struct channel *channel) {
     for (size_t i = 0; i < send->others_count; i++) {
@@ -139,18 +163,16 @@ static uint32_t capacity_for(const struct group_send *send, struct handle *handl
 }
 
 static enum status send_to_pair(struct handle *handle, const struct group_send *send, uint32_t pair_reference,
-                                struct pair *pair, uint32_t payload_reference, uint64_t now, struct rings *rings) {
+                                struct pair *pair, uint32_t payload_reference, uint64_t now, struct wakeups *wakeups) {
     struct channel *channel = channel_at(handle, pair->target);
     struct payload *payload = block_at(handle, &handle->messages, payload_reference, KIND_PAYLOAD);
     uint32_t reference;
     if (channel == NULL || payload == NULL)
         return DAMAGED;
     enum status status = queue_make_room(handle, channel, capacity_for(send, handle, pair->target, channel), now);
-    if (status == FULL && channel->owner != 0 && reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
-        return GONE; /* and the pair with it */
     if (status == OK)
         status = blocks_take(handle, &handle->messages, 1, &reference, NULL);
-    if (status == FULL || status == NO_MEMORY || status == GROW_MESSAGES)
+    if (status == FULL || status == GONE || status == NO_MEMORY || status == GROW_MESSAGES)
         return status;
     if (status != OK)
         return DAMAGED;
@@ -167,12 +189,28 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
     if (entry->pair != 0)
         pair->pending++;
     queue_append(handle, channel, reference);
-    count(handle, COUNT_SENT, 1); /* what is stored is counted, so once for each queue */
-    return waiters_wake(handle, pair->target, rings);
+    count(handle, COUNT_SENT, 1); /* each stored entry is counted, so once for each queue */
+    return waiters_wake(handle, pair->target, wakeups);
 }
 
-/* Makes sure that one entry for each target fits, so that the send need not stop for memory half-way. */
-static enum status make_sure_of_memory(struct handle *handle, struct group *group, size_t payload_blocks) {
+/* Does with one pair what a group send does with it. OK also where the message is dropped, which is counted. */
+static enum status serve_pair(struct handle *handle, struct group_send *send, uint32_t reference, struct pair *pair,
+                              uint32_t payload, uint64_t now, struct wakeups *wakeups) {
+    if (pair->last_deadline <= now)
+        return expire_pair(handle, reference, pair, now);
+    if (pair->live == 0) /* without any, but with members: they would get nothing any more */
+        return pair->gone == 0 && pair->members != 0 ? DAMAGED : OK;
+    enum status status = send_to_pair(handle, send, reference, pair, payload, now, wakeups);
+    if (status == OK || status == DAMAGED)
+        return status;
+    count(handle, status == FULL ? COUNT_FULL : status == GONE ? COUNT_DEAD : COUNT_MEMORY, 1);
+    send->dropped += status != GONE;
+    return OK;
+}
+
+/* Makes sure that one entry for each target fits, so that the send need not stop for memory half-way. OK too where the
+ * area is as large as it gets: then some members get nothing. */
+static enum status make_sure_of_memory(struct handle *handle, const struct group *group, size_t payload_blocks) {
     size_t needed = payload_blocks;
     uint32_t at = group->pairs;
     for (uint32_t steps = 0; at != 0; steps++) {
@@ -185,72 +223,40 @@ static enum status make_sure_of_memory(struct handle *handle, struct group *grou
     struct area_books *books = handle->messages.books;
     uint32_t reserved = atomic_load(&books->reserved);
     uint32_t untouched = reserved > books->fresh ? reserved - books->fresh : 0;
-    return needed <= (size_t)books->free_count + untouched ? OK : GROW_MESSAGES;
+    bool is_there = needed <= (size_t)books->free_count + untouched || reserved >= handle->messages.blocks;
+    return is_there ? OK : GROW_MESSAGES;
 }
 
-/* One payload for all, and an entry for each pair of group and inbox, not for each member: who drains the inbox finds
- * the members. The number of the message against those of joining and leaving says who was one when it was sent
- * (`group_recipients`). */
-enum status group_send(struct handle *handle, struct group_send *send, struct rings *rings) {
-    uint32_t group_reference, payload;
+/* One payload for all, and an entry for each pair of group and inbox, not for each member: the process that drains the
+ * inbox finds the members. The number of the message against those of joining and leaving says who was one when it was
+ * sent (`group_recipients`). */
+enum status group_send(struct handle *handle, struct group_send *send, struct wakeups *wakeups) {
+    uint32_t reference, payload;
     uint64_t now = now_ns();
     send->dropped = 0;
-    enum status status = find_group(handle, send->group, &group_reference);
+    enum status status = find_group(handle, send->group, &reference);
     if (status == EMPTY)
-        return send->held == 0 || payload_release(handle, send->held) ? OK : DAMAGED;
+        return send->loan == 0 || payload_release(handle, send->loan) ? OK : DAMAGED;
     if (status != OK)
         return status;
-    struct group *group = group_found(handle, group_reference);
+    struct group *group = group_found(handle, reference);
     size_t payload_blocks =
-        send->held != 0 ? 0 : blocks_for(&handle->messages, sizeof((struct payload *)0)->data, send->size);
+        send->loan != 0 ? 0 : blocks_for(&handle->messages, sizeof((struct payload *)0)->data, send->size);
     status = make_sure_of_memory(handle, group, payload_blocks);
-    if (status == DAMAGED ||
-        (status == GROW_MESSAGES && atomic_load(&handle->messages.books->reserved) < handle->messages.blocks))
-        return status;
-    status = payload_new(handle, send->payload, send->size, send->held, &payload);
-    if (status == GROW_MESSAGES)
-        status = NO_MEMORY;
     if (status != OK)
         return status;
+    status = payload_new(handle, send->payload, send->size, send->loan, &payload);
+    if (status != OK)
+        return status == GROW_MESSAGES ? NO_MEMORY : status;
     handle->header->sequence++;
     uint32_t at = group->pairs;
     for (uint32_t steps = 0; at != 0; steps++) {
         struct pair *pair = pair_at(handle, at);
         if (pair == NULL || steps >= handle->groups.blocks)
             return DAMAGED;
-        uint32_t next = pair->group_next;
-        bool is_done = pair->sent == (uint32_t)handle->header->sequence;
-        pair->sent = (uint32_t)handle->header->sequence;
-        if (is_done) {
-            ;
-        } else if (pair->last_deadline <= now) {
-            uint32_t target = pair->target;
-            if (expire_members(handle, pair, now) != OK || free_pair_if_empty(handle, at) != OK ||
-                channel_release(handle, target) != OK)
-                return DAMAGED;
-        } else if (pair->live == 0 && pair->gone == 0 && pair->members != 0) {
-            return DAMAGED; /* its members would get nothing any more */
-        } else if (pair->live != 0) {
-            status = send_to_pair(handle, send, at, pair, payload, now, rings);
-            if (status == DAMAGED)
-                return DAMAGED;
-            if (status != OK)
-                count(handle, status == FULL ? COUNT_FULL : status == GONE ? COUNT_DEAD : COUNT_MEMORY, 1);
-            if (status != OK && status != GONE)
-                send->dropped++;
-            /* Looking for whom to wake may have found dead processes, and freed their pairs: this one, the next one,
-             * both. */
-            struct pair *still = pair_at(handle, at);
-            if (still != NULL && still->group == group_reference) {
-                next = still->group_next;
-            } else {
-                still = next != 0 ? pair_at(handle, next) : NULL;
-                if (still == NULL || still->group != group_reference) {
-                    group = group_at(handle, group_reference);
-                    next = group != NULL ? group->pairs : 0;
-                }
-            }
-        }
+        uint32_t next = pair->group_next; /* this pair may be freed, and no other one */
+        if (serve_pair(handle, send, at, pair, payload, now, wakeups) != OK)
+            return DAMAGED;
         at = next;
     }
     return payload_release(handle, payload) ? OK : DAMAGED;
@@ -293,7 +299,8 @@ enum status group_recipients(struct handle *handle, const struct entry *entry, c
         size_t length = member != NULL ? read_length(&member->name_length) : 0;
         if (member == NULL || number >= handle->groups.blocks || length > NAME_MAX_LENGTH ||
             member->pair != entry->pair || !member_is_sound(member) ||
-            member->joined > handle->header->sequence + 1) /* it would wait for a message with such a number */
+            member->joined >
+                handle->header->sequence + 1) /* the member would get nothing until a message has such a number */
             return DAMAGED;
         if (member->joined <= entry->sequence && (member->left == 0 || entry->sequence < member->left) &&
             entry->sent < member->deadline) {
@@ -312,41 +319,6 @@ enum status group_recipients(struct handle *handle, const struct entry *entry, c
     return *used <= size ? OK : NO_SPACE;
 }
 
-bool groups_entry_gone(struct handle *handle, const struct entry *entry) {
-    if (entry->pair == 0)
-        return true;
-    struct pair *pair = pair_at(handle, entry->pair);
-    struct channel *target = pair != NULL ? channel_at(handle, pair->target) : NULL;
-    if (target == NULL || pair->pending == 0)
-        return false;
-    pair->pending--;
-    /* Later entries have higher numbers, and with none left nobody who left can get anything. In a queue whose
-     * deadlines do not rise this entry may have been dropped before an older one. */
-    uint64_t past = pair->pending == 0 ? UINT64_MAX : target->unordered ? 0 : entry->sequence + 1;
-    if (pair->gone != 0 && free_left(handle, pair, past) != OK)
-        return false;
-    return free_pair_if_empty(handle, entry->pair) == OK;
-}
-
-enum status groups_forget_target(struct handle *handle, struct channel *target) {
-    for (uint32_t pairs = 0; target->pairs != 0; pairs++) {
-        uint32_t reference = target->pairs;
-        struct pair *pair = pair_at(handle, reference);
-        if (pair == NULL || pairs >= handle->groups.blocks)
-            return DAMAGED;
-        pair->pending = 0;
-        for (uint32_t members = 0; pair->members != 0; members++) {
-            struct member *member = member_at(handle, pair->members);
-            if (member == NULL || members >= handle->groups.blocks ||
-                free_member(handle, pair->members, member, pair) != OK)
-                return DAMAGED;
-        }
-        if (free_pair_if_empty(handle, reference) != OK)
-            return DAMAGED;
-    }
-    return OK;
-}
-
 enum status groups_sweep(struct handle *handle, uint32_t buckets) {
     uint64_t now = now_ns();
     uint32_t mask = handle->groups.bucket_mask;
@@ -359,13 +331,12 @@ enum status groups_sweep(struct handle *handle, uint32_t buckets) {
             if (record == NULL || steps >= handle->groups.blocks)
                 return DAMAGED;
             struct pair *pair = (struct pair *)record;
-            /* Who left is freed with the last message, unless the process that took that died in between. */
+            /* A member that left is freed with its last message, unless the process that took the message died in
+             * between. */
             if (record->kind == KIND_PAIR && (pair->last_deadline <= now || (pair->gone != 0 && pair->pending == 0))) {
-                uint32_t target = pair->target;
-                if (expire_members(handle, pair, now) != OK || free_pair_if_empty(handle, at) != OK ||
-                    channel_release(handle, target) != OK)
+                if (expire_pair(handle, at, pair, now) != OK)
                     return DAMAGED;
-                break; /* records of this bucket may have gone with it; the rest is for the next round */
+                break; /* other records of this bucket may have been freed with it; the rest is for the next round */
             }
             at = record->bucket_next;
         }

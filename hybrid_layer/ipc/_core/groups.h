@@ -7,8 +7,9 @@
 #ifndef HYBRID_GROUPS_H
 #define HYBRID_GROUPS_H
 
-#include "channels.h"
-#include "waiters.h"
+#include "handle.h"
+#include "name.h"
+#include "wakeups.h"
 
 /* Capacity of a target that differs from the common one, because a pattern of channel_capacity matched its name. */
 struct capacity_of {
@@ -24,7 +25,7 @@ struct group_send {
     const struct capacity_of *others;
     size_t others_count;
     uint64_t expiry_ns;
-    uint32_t held;    /* a filled payload chain, or 0 */
+    uint32_t loan;    /* a filled payload chain, or 0 */
     uint32_t dropped; /* result: targets that were at capacity or found no memory */
 };
 
@@ -36,7 +37,7 @@ enum status group_add(struct handle *handle, struct name group, struct name targ
 enum status group_discard(struct handle *handle, struct name group, struct name target, struct name local);
 
 /* OK, NO_MEMORY (for the payload), GROW_MESSAGES or DAMAGED; members at capacity are counted. */
-enum status group_send(struct handle *handle, struct group_send *send, struct rings *rings);
+enum status group_send(struct handle *handle, struct group_send *send, struct wakeups *wakeups);
 
 /* Writes the names of the group's targets as length and bytes each. NO_SPACE with the size that is needed in *used. */
 enum status group_targets(struct handle *handle, struct name group, char *names, size_t size, size_t *used);
@@ -44,12 +45,6 @@ enum status group_targets(struct handle *handle, struct name group, char *names,
 /* Writes the local names of the members who get this entry, as length and bytes each. */
 enum status group_recipients(struct handle *handle, const struct entry *entry, char *names, size_t size, size_t *used,
                              uint32_t *members);
-
-/* An entry has left its queue: memberships that had left by then are freed. */
-bool groups_entry_gone(struct handle *handle, const struct entry *entry);
-
-/* Ends all memberships of a queue that goes away. */
-enum status groups_forget_target(struct handle *handle, struct channel *target);
 
 /* Ends expired memberships in a few buckets. */
 enum status groups_sweep(struct handle *handle, uint32_t buckets);

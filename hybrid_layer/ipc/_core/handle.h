@@ -1,8 +1,8 @@
 /* One process's view of one segment: private memory, never shared.
  *
  * What is fixed at creation (geometry, seed) is copied here at attach, so that later damage in the segment cannot lead
- * a pointer astray. The mapping goes with the Python object, which whoever is inside holds: also a daemon thread at
- * exit.
+ * a pointer astray. The mapping lives as long as the Python object, and every thread inside holds a reference to that:
+ * even a daemon thread at exit.
  */
 #ifndef HYBRID_HANDLE_H
 #define HYBRID_HANDLE_H
@@ -29,9 +29,8 @@ enum status {
     NO_SLOT,       /* all slots are taken */
     GONE,          /* the inbox's process is not there */
     STALE,         /* the loop has no place in this slot, or no longer */
-    BUSY,          /* the lock was not had in time */
-    GROW_MESSAGES, /* this area wants another extent reserved, outside the lock; nothing was changed, so try again then
-                    */
+    BUSY,          /* the lock was not acquired in time */
+    GROW_MESSAGES, /* this area needs another extent, reserved outside the lock; nothing was changed */
     GROW_GROUPS,
     DAMAGED,     /* the segment cannot be used any more */
     DETACHED,    /* this process (or this child of a fork) holds no slot: attach first */
@@ -39,8 +38,7 @@ enum status {
     SYSTEM_ERROR /* see errno */
 };
 
-/* How long an operation may wait for the lock: not at all; not at all, but it is taken from a dead owner; up to 50 ms.
- */
+/* How long to wait for the lock: not at all; not at all, but take it from a dead owner; up to 50 ms. */
 enum mode { TRY, GLANCE, WAIT };
 
 /* What belongs to one process and to no forked child of it; see memory.h. */
@@ -63,6 +61,11 @@ struct area {
     uint32_t bucket_mask;
 };
 
+/* A dead process that the operation under way has met: slot + 1, 0 none; and its generation. */
+struct suspect {
+    uint32_t slot, generation;
+};
+
 struct handle {
     int fd;
     int lock_fd; /* bears our record locks; the only descriptor of its file here: closing any other would drop them */
@@ -70,24 +73,24 @@ struct handle {
     ino_t inode; /* of lock_fd */
     size_t size;
     uint64_t seed[2];
-    uint64_t seal; /* the header's, for whether it is still what it was */
+    uint64_t seal; /* the header's at attach, to tell later damage */
     struct header *header;
     struct slot *slots;
     struct area messages;
     struct area groups;
     struct private_page *private;
-    uint32_t word; /* our lock word, without the waiters bit */
-    _Atomic uint64_t
-        vain; /* whom the lock was last waited for in vain: owner, and how often it had changed hands by then */
-    _Atomic uint32_t
-        abandoned; /* a bit for each hold of ours that could not be given back, as the lock could not be acquired */
+    uint32_t word;          /* our lock word, without the waiters bit */
+    struct suspect suspect; /* guarded by the segment lock */
+    _Atomic uint64_t vain;  /* the last vain wait for the lock: its owner, and how often it had changed hands by then */
+    /* a bit for each loan of ours that was not given back, because the lock could not be acquired */
+    _Atomic uint32_t abandoned;
     _Atomic uint64_t next_sweep; /* when a full area may be swept again, nanoseconds */
-    char unread[NAME_MAX_LENGTH +
-                1];           /* a normal channel whose messages expire and that nobody reads; empty: none was met */
+    /* a normal channel whose messages expire and that no process reads; empty: none was met */
+    char unread[NAME_MAX_LENGTH + 1];
     _Atomic uint32_t repairs; /* rebuilds by this process because inconsistent data was met, and */
-    _Atomic uint64_t lost;    /* what they had to give up: messages, and records of channels and groups */
-    _Atomic bool
-        ring_everybody; /* a rebuild has forgotten who waits for what; the next to come out of the lock rings all */
+    _Atomic uint64_t lost;    /* what was lost in them: messages, and records of channels and groups */
+    /* a rebuild has dropped all waiters; the next thread that releases the lock rings every loop */
+    _Atomic bool wake_everybody;
 };
 
 /* Sizes and offsets that follow from the two memory options. */
@@ -104,7 +107,5 @@ struct geometry {
 static inline uint32_t slot_word(uint32_t slot, uint32_t generation) {
     return ((slot + 1u) << WORD_SLOT_SHIFT) | (generation << WORD_GENERATION_SHIFT);
 }
-
-uint64_t now_ns(void);
 
 #endif

@@ -25,7 +25,7 @@
 #define LARGEST_PAGE 65536u /* of any system; some tell an object's size in whole pages only */
 #define SLOTS 1024u
 #define LOOPS 8u /* event loops of one process that can be rung; further ones poll */
-#define HOLDS 8u
+#define LOANS 8u
 #define NAME_MAX_LENGTH 99u
 #define PREFIX_MAX 50u
 #define PROJECT_MAX 199u
@@ -35,10 +35,10 @@
 #define MESSAGE_BLOCK 64u
 #define GROUP_BLOCK 64u
 
-/* No small number, nor all zeros or ones: one damaged byte must not send all processes away. */
+/* Neither a small number nor all zeros or ones: one damaged byte must not send all processes away. */
 #define RETIRED_MARK 0x9e3c5a71u
 
-/* The lock word: bit 0 somebody may sleep on it, bits 1-11 slot + 1 of the owner, bits 12-31 its generation. */
+/* The lock word: bit 0 a waiter may sleep on it, bits 1-11 slot + 1 of the owner, bits 12-31 its generation. */
 #define WORD_WAITERS 1u
 #define WORD_SLOT_SHIFT 1u
 #define WORD_SLOT_MASK 0x7ffu
@@ -89,21 +89,21 @@ struct header {
     _Atomic uint32_t progress;               /* moved by every acquisition; lets a waiter tell slow from stopped */
     _Atomic uint32_t dirty;   /* AUTHORITY: non-zero while the lock is held, so also after a death inside */
     _Atomic uint32_t damaged; /* AUTHORITY: an operation met inconsistent data; rebuild */
-    _Atomic uint32_t
-        retired; /* AUTHORITY: RETIRED_MARK: its processes have moved to another segment. Read without lock */
+    /* AUTHORITY: RETIRED_MARK: its processes have moved to another segment. Read without lock */
+    _Atomic uint32_t retired;
     _Atomic uint32_t rebuilds; /* waiters are forgotten by a rebuild; processes that see this move register anew */
 
     _Alignas(64) _Atomic uint64_t epoch; /* AUTHORITY: moved by every flush. Read without the lock */
     _Atomic uint64_t remote_flush;       /* AUTHORITY: last flush of the servers that this machine has met; no lock */
     uint64_t sequence;                   /* AUTHORITY: number of the last group send */
-    _Atomic uint32_t
-        machine_members;   /* AUTHORITY: a normal channel joined a remote group here. Read without the lock */
+    /* AUTHORITY: a normal channel joined a remote group here. Read without the lock */
+    _Atomic uint32_t machine_members;
     uint32_t sweep_cursor; /* DERIVED: next message bucket to look for expired messages in */
     uint32_t group_cursor; /* DERIVED: the same for expired memberships */
     uint32_t probe_cursor; /* DERIVED: next slot to probe */
     uint32_t scrub_cursor; /* DERIVED: last block of the group area that was looked at for damage */
     uint32_t slots_used;   /* DERIVED: slots from here on were never published */
-    uint64_t next_look;    /* DERIVED: when somebody is to look for the dead and the expired, nanoseconds */
+    uint64_t next_look;    /* DERIVED: when the next look for the dead and the expired is due, nanoseconds */
     struct area_books messages;
     struct area_books groups;
     _Atomic uint64_t counters[COUNTERS]; /* added to without the lock; for people only */
@@ -127,17 +127,18 @@ struct loop_slot {
     uint32_t ready_tail;    /* DERIVED */
 };
 
-/* A chain of message blocks that one process fills or reads outside the lock. Goes with the process. */
-struct hold {
-    uint32_t block; /* AUTHORITY: first block; 0 the hold is free */
+/* A chain of message blocks that one process fills or reads outside the lock. Freed when the process ends. */
+struct loan {
+    uint32_t block; /* AUTHORITY: first block; 0 the loan is free */
 };
 
 struct slot {
-    _Atomic uint32_t generation; /* AUTHORITY: stored by who holds the slot's record lock, before it is published */
-    uint32_t published;          /* AUTHORITY: generation + 1 of the process that is in, 0 nobody is */
+    _Atomic uint32_t generation; /* AUTHORITY: stored by the process that holds the slot's record lock, before the slot
+                                    is published */
+    uint32_t published;          /* AUTHORITY: generation + 1 of the process in this slot, 0 there is none */
     uint32_t pad;
     uint32_t inboxes; /* DERIVED: its inbox channels, linked by channel.owned_next */
-    struct hold holds[HOLDS];
+    struct loan loans[LOANS];
     struct loop_slot loops[LOOPS];
 };
 
@@ -170,7 +171,7 @@ struct channel {
     uint8_t kind;
     uint8_t name_length;       /* AUTHORITY */
     uint8_t unordered;         /* DERIVED: deadlines do not rise along the queue (senders differ in expiry) */
-    uint8_t was_read;          /* for people: somebody has looked for messages here */
+    uint8_t was_read;          /* for people: a process has looked for messages here */
     uint32_t bucket_next;      /* AUTHORITY */
     uint32_t head;             /* AUTHORITY: oldest message */
     uint32_t tail;             /* DERIVED */
@@ -270,8 +271,7 @@ struct pair {
     uint32_t pending;     /* DERIVED: entries in the target's queue that name this pair */
     uint32_t group_next, group_previous;   /* DERIVED */
     uint32_t target_next, target_previous; /* DERIVED */
-    uint32_t
-        sent; /* DERIVED: low half of the number of the group send that was here last, which may have to start over */
+    uint32_t pad2;
     uint64_t last_deadline; /* DERIVED: no member lives longer */
 };
 
@@ -280,8 +280,8 @@ struct member {
     uint32_t chain; /* AUTHORITY: the rest of a long local name */
     uint8_t kind;
     uint8_t name_length; /* AUTHORITY */
-    uint16_t
-        check; /* DERIVED: of the three numbers below; 0 while they change. Nothing else would tell of damage to them */
+    /* DERIVED: of the three numbers below; 0 while they change. Nothing else would tell of damage to them */
+    uint16_t check;
     uint32_t bucket_next;        /* AUTHORITY */
     uint32_t pair;               /* AUTHORITY */
     uint32_t next, previous;     /* DERIVED */

@@ -11,7 +11,8 @@ static struct flock byte_of(uint32_t slot, short type) {
     return lock;
 }
 
-/* Who holds what `lock` describes: it then says the first holder, or F_UNLCK. False: the kernel gave no answer. */
+/* Asks which process holds what `lock` describes, and stores the first holder there, or F_UNLCK. False: the kernel gave
+ * no answer. */
 static bool ask(int fd, struct flock *lock) {
     int result;
     do

@@ -9,8 +9,8 @@
 
 #include "handle.h"
 
-#define FIRST_BYTE ((off_t)1 << 40)     /* of slot 0; far above all data, which nobody locks */
-#define EXCLUSION_BYTE (FIRST_BYTE - 1) /* held by who is inside, where there is no futex */
+#define FIRST_BYTE ((off_t)1 << 40)     /* of slot 0; far above all data, where no other code locks */
+#define EXCLUSION_BYTE (FIRST_BYTE - 1) /* held by the process inside, where there is no futex */
 
 /* Takes the byte of `slot`. EMPTY: another process has it. Also asserts a lock that is ours already. */
 enum status liveness_claim(struct handle *handle, uint32_t slot);
@@ -19,7 +19,7 @@ enum status liveness_claim(struct handle *handle, uint32_t slot);
 void liveness_release(struct handle *handle, uint32_t slot);
 
 /* Whether the process that held `slot` under `generation` is gone. Never asked for one's own slot: record locks do not
- * conflict inside a process. When in doubt (the descriptor is no longer ours) nobody is dead. */
+ * conflict inside a process. When in doubt (the descriptor is no longer ours) the process lives. */
 bool liveness_is_dead(struct handle *handle, uint32_t slot, uint32_t generation);
 
 /* The process that holds the byte of `slot`, as it is called in the caller's pid namespace; 0: none, or none of that

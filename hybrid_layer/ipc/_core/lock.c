@@ -1,20 +1,12 @@
-/* Takes the lock, repairs what a dead owner left, gives it back. */
+/* Acquires the lock, repairs what a dead owner left, and releases the lock. */
 #include "lock.h"
-
-#include <time.h>
 
 #include "blocks.h"
 #include "exclusion.h"
 #include "memory.h"
 #include "recovery.h"
 
-uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
-
-/* Whoever holds the lock, and that nobody has had it since. */
+/* The owner of the lock, and the number of acquisitions: the same as before only if none came in between. */
 static uint64_t owner_now(struct handle *handle) {
     uint64_t word = atomic_load(&handle->header->lock_word) | WORD_WAITERS;
     return word << 32 | atomic_load(&handle->header->progress);
@@ -45,7 +37,7 @@ enum status lock_take(struct handle *handle, enum mode mode) {
     if (takeover || atomic_load_explicit(&header->dirty, memory_order_relaxed) ||
         atomic_load_explicit(&header->damaged, memory_order_relaxed)) {
         atomic_store(&header->dirty, 1);
-        /* A repair would take for damage what others have grown since and this process cannot see. */
+        /* A repair would take for damage what other processes have grown since and this one cannot see. */
         status = area_see(handle, &handle->messages);
         if (status == OK)
             status = area_see(handle, &handle->groups);

@@ -1,17 +1,17 @@
-/* The segment's lock, which survives the death of its owner: who comes next repairs what it left.
+/* The segment's lock, which survives the death of its owner: the next owner repairs what the dead one left.
  *
- * It is a leaf lock. While it is held nothing waits, no Python object is touched and the interpreter's lock is not
- * asked for: one busy thread of one process would otherwise stall every process of the machine. Who may be inside is
- * decided by exclusion.h.
+ * It is a leaf lock. Its owner waits for nothing, touches no Python object and does not ask for the interpreter's lock:
+ * one busy thread of one process would otherwise stall every process of the machine. exclusion.h decides which thread
+ * may be inside.
  */
 #ifndef HYBRID_LOCK_H
 #define HYBRID_LOCK_H
 
 #include "handle.h"
 
-/* OK, BUSY (not had at once with TRY, or within 50 ms with WAIT), DETACHED, or DAMAGED when a necessary rebuild failed.
- * A lock taken from a dead owner has been repaired before this returns; what this process cannot see it leaves to
- * others: BUSY, RETIRED. */
+/* OK, BUSY (not acquired at once with TRY, or within 50 ms with WAIT), DETACHED, or DAMAGED when a necessary rebuild
+ * failed. If the owner was dead, the segment has been repaired before this returns. What this process cannot see it
+ * leaves to others: BUSY, RETIRED. */
 enum status lock_take(struct handle *handle, enum mode mode);
 
 void lock_give(struct handle *handle);

@@ -5,7 +5,8 @@
 
 #include "blocks.h"
 
-/* How many blocks there is memory for. What this process knows of is certain; more is asked of the kernel. */
+/* How many blocks have memory behind them. Up to what this process knows that is certain; beyond, the kernel is asked.
+ */
 static uint32_t repair_reserved(struct handle *handle, struct area *area) {
     uint32_t known = atomic_load(&area->reserved), reserved = atomic_load(&area->books->reserved);
     if (reserved > area->blocks)

@@ -1,9 +1,10 @@
-/* The records of groups: found, made, linked into their lists, freed. */
+/* Finds, makes, links and frees the records of groups. */
 #include "memberships.h"
 
 #include <string.h>
 
 #include "blocks.h"
+#include "channels.h"
 #include "hash.h"
 
 #define GROUP_NAME offsetof(struct group, name)
@@ -218,7 +219,7 @@ static uint16_t check_of(const struct member *member) {
 }
 
 void member_set(struct member *member, uint64_t joined, uint64_t left, uint64_t deadline) {
-    member->check = 0; /* who dies from here on leaves old numbers and new ones, which is no damage */
+    member->check = 0; /* a process that dies from here on leaves old numbers beside new ones, which is no damage */
     atomic_signal_fence(memory_order_seq_cst);
     member->joined = joined;
     member->left = left;
@@ -305,7 +306,8 @@ enum status free_pair_if_empty(struct handle *handle, uint32_t reference) {
     return status == OK ? free_group_if_empty(handle, group_reference) : status;
 }
 
-enum status free_left(struct handle *handle, struct pair *pair, uint64_t sequence) {
+/* Frees memberships that left at or before `sequence`. */
+static enum status free_left(struct handle *handle, struct pair *pair, uint64_t sequence) {
     uint32_t at = pair->members;
     for (uint32_t steps = 0; at != 0; steps++) {
         struct member *member = member_at(handle, at);
@@ -315,6 +317,41 @@ enum status free_left(struct handle *handle, struct pair *pair, uint64_t sequenc
         if (member->left != 0 && member->left <= sequence && free_member(handle, at, member, pair) != OK)
             return DAMAGED;
         at = next;
+    }
+    return OK;
+}
+
+bool pair_entry_gone(struct handle *handle, const struct entry *entry) {
+    if (entry->pair == 0)
+        return true;
+    struct pair *pair = pair_at(handle, entry->pair);
+    struct channel *target = pair != NULL ? channel_at(handle, pair->target) : NULL;
+    if (target == NULL || pair->pending == 0)
+        return false;
+    pair->pending--;
+    /* Later entries have higher numbers. With no entry left, no member that has left can get anything. In a queue whose
+     * deadlines do not rise, this entry may have been dropped before an older one. */
+    uint64_t past = pair->pending == 0 ? UINT64_MAX : target->unordered ? 0 : entry->sequence + 1;
+    if (pair->gone != 0 && free_left(handle, pair, past) != OK)
+        return false;
+    return free_pair_if_empty(handle, entry->pair) == OK;
+}
+
+enum status pairs_forget_target(struct handle *handle, struct channel *target) {
+    for (uint32_t pairs = 0; target->pairs != 0; pairs++) {
+        uint32_t reference = target->pairs;
+        struct pair *pair = pair_at(handle, reference);
+        if (pair == NULL || pairs >= handle->groups.blocks)
+            return DAMAGED;
+        pair->pending = 0;
+        for (uint32_t members = 0; pair->members != 0; members++) {
+            struct member *member = member_at(handle, pair->members);
+            if (member == NULL || members >= handle->groups.blocks ||
+                free_member(handle, pair->members, member, pair) != OK)
+                return DAMAGED;
+        }
+        if (free_pair_if_empty(handle, reference) != OK)
+            return DAMAGED;
     }
     return OK;
 }

@@ -5,7 +5,8 @@
 #ifndef HYBRID_MEMBERSHIPS_H
 #define HYBRID_MEMBERSHIPS_H
 
-#include "channels.h"
+#include "handle.h"
+#include "name.h"
 
 /* A record of that kind, or NULL. */
 struct group *group_at(struct handle *handle, uint32_t reference);
@@ -37,7 +38,7 @@ void pair_link(struct handle *handle, uint32_t reference, struct pair *pair, str
                struct channel *target);
 void member_link(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair);
 
-/* Says from when until when a member gets what is sent: by number, and by time. */
+/* Stores from when until when a member gets what is sent: by number, and by time. */
 void member_set(struct member *member, uint64_t joined, uint64_t left, uint64_t deadline);
 
 /* Whether these are as they were set. */
@@ -46,11 +47,14 @@ bool member_is_sound(const struct member *member);
 enum status free_member(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair);
 enum status free_group_if_empty(struct handle *handle, uint32_t reference);
 
-/* Frees a pair that nobody is a member of and no entry names, and its group if that was the last. The target stays: the
+/* Frees a pair without members that no entry names, and its group if that was the last pair. The target stays: the
  * caller may be at work on it. */
 enum status free_pair_if_empty(struct handle *handle, uint32_t reference);
 
-/* Frees memberships that left at or before `sequence`. */
-enum status free_left(struct handle *handle, struct pair *pair, uint64_t sequence);
+/* An entry has left its queue: frees the memberships that had left by then. */
+bool pair_entry_gone(struct handle *handle, const struct entry *entry);
+
+/* Ends all memberships of a queue that goes away. */
+enum status pairs_forget_target(struct handle *handle, struct channel *target);
 
 #endif

@@ -23,7 +23,7 @@ void private_close(struct private_page *page);
  */
 bool private_is_attached(const struct private_page *page);
 
-/* Begins with a page for this process, in a forked child anew. */
+/* Attaches this process; a forked child begins anew. */
 void private_attach(struct private_page *page, uint32_t slot, uint32_t generation);
 
 #endif

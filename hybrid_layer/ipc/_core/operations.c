@@ -1,16 +1,22 @@
-/* Each operation as one critical section, with its rounds: grow an area, sweep a full one, try again. */
+/* Runs each operation as one critical section, and repeats it after an area was grown, or a full one swept. */
 #include "operations.h"
 
 #include "blocks.h"
-#include "checker.h"
-#include "holds.h"
+#include "channels.h"
+#include "clock.h"
+#include "counters.h"
+#include "inboxes.h"
 #include "lock.h"
+#include "queues.h"
 #include "reaping.h"
-#include "segment.h"
+#include "sweep.h"
+#include "waiters.h"
+#include "waking.h"
 
 #define SWEEP_PAUSE_NS 10000000ull
 
-/* A full area: what expired unread somewhere is freed, at most every 10 ms, as it costs a walk over all channels. */
+/* The area is full: frees what has expired unread anywhere, at most every 10 ms, as it costs a walk over all channels.
+ */
 static bool sweep_when_full(struct handle *handle) {
     uint64_t now = now_ns();
     if (now < atomic_load(&handle->next_sweep))
@@ -24,10 +30,20 @@ static bool is_out_of_memory(enum status status) {
     return status == NO_MEMORY || status == NO_GROUP_MEMORY || status == NO_SHM;
 }
 
-/* Ends one round of an operation. True: go around again. */
+/* Begins one round of an operation. */
+static enum status begin(struct handle *handle, enum mode mode) {
+    enum status status = lock_take(handle, mode);
+    if (status == OK)
+        handle->suspect.slot = 0; /* a forked child inherits, and damage leaves, that of another operation */
+    return status;
+}
+
+/* Ends one round of an operation. True: another round is due. */
 static bool again(struct handle *handle, enum mode mode, enum status *status, bool *swept) {
     if (*status == DAMAGED)
         atomic_store(&handle->header->damaged, 1);
+    else
+        reap_suspect(handle);
     enum status wanted = *status;
     bool grow = wanted == GROW_MESSAGES || wanted == GROW_GROUPS;
     bool full = is_out_of_memory(wanted) && !*swept;
@@ -42,7 +58,7 @@ static bool again(struct handle *handle, enum mode mode, enum status *status, bo
     if (is_out_of_memory(*status) && !*swept) {
         *swept = true;
         enum status taken = lock_take(handle, mode);
-        if (taken != OK) { /* BUSY above all: it is not known to be full, so this is to be tried again */
+        if (taken != OK) { /* BUSY above all: the area is not known to be full, so the caller tries again */
             *status = taken;
             return false;
         }
@@ -58,22 +74,22 @@ static bool again(struct handle *handle, enum mode mode, enum status *status, bo
     enum status status;                             \
     bool swept = false;                             \
     do {                                            \
-        status = lock_take(handle, mode);           \
+        status = begin(handle, mode);               \
         if (status != OK)                           \
             return status;                          \
         status = (call);                            \
     } while (again(handle, mode, &status, &swept)); \
     return status
 
-/* The path of every message. Storing it and looking for who waits are one step for others, as are a last look and going
- * to sleep (`queue_pop`, `loop_collect`): so whoever is not found asleep here finds the message, and need not be rung.
- */
-static enum status push_and_wake(struct handle *handle, struct push *push, struct rings *rings) {
+/* The path of every message. It is stored, and a waiter is looked for, in one step; a loop takes its last look and goes
+ * to sleep in one step, too (`queue_pop`, `loop_collect`). So a loop that is not found asleep here finds the message by
+ * itself, and need not be rung. */
+static enum status push_and_wake(struct handle *handle, struct push *push, struct wakeups *wakeups) {
     uint32_t channel;
     enum status status = queue_push(handle, push, &channel);
     if (status == OK) {
         count(handle, COUNT_SENT, 1);
-        status = waiters_wake(handle, channel, rings);
+        status = waiters_wake(handle, channel, wakeups);
     } else if (status == GONE) {
         count(handle, COUNT_SENT, 1);
         count(handle, COUNT_DEAD, 1);
@@ -83,60 +99,71 @@ static enum status push_and_wake(struct handle *handle, struct push *push, struc
     return status;
 }
 
-static enum status push_held(struct handle *handle, const struct push *push, struct rings *rings) {
-    struct push held = *push;
-    held.held = 0;
-    if (push->held != NO_HOLD) {
-        held.held = hold_block(handle, push->held);
-        if (held.held == 0)
-            return DAMAGED; /* a rebuild has found it senseless */
+static enum status push_loaned(struct handle *handle, const struct push *push, struct wakeups *wakeups) {
+    struct push loaned = *push;
+    loaned.loan = 0;
+    if (push->loan != NO_LOAN) {
+        loaned.loan = loan_block(handle, push->loan);
+        if (loaned.loan == 0)
+            return DAMAGED; /* a rebuild has dropped it as inconsistent */
     }
-    enum status status = push_and_wake(handle, &held, rings);
-    if (status == OK && push->held != NO_HOLD)
-        hold_forget(handle, push->held);
+    enum status status = push_and_wake(handle, &loaned, wakeups);
+    if (status == OK && push->loan != NO_LOAN)
+        loan_forget(handle, push->loan);
     return status;
 }
 
-enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct rings *rings) {
-    OPERATION(look_around(handle) == OK ? push_held(handle, push, rings) : DAMAGED);
+enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct wakeups *wakeups) {
+    OPERATION(look_around(handle) == OK ? push_loaned(handle, push, wakeups) : DAMAGED);
 }
 
-enum status op_hold_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
-                            uint32_t *hold) {
-    OPERATION(hold_reserve(handle, local, size, is_payload, hold));
+enum status op_loan_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
+                            uint32_t *loan) {
+    OPERATION(loan_reserve(handle, local, size, is_payload, loan));
 }
 
-enum status op_hold_release(struct handle *handle, enum mode mode, uint32_t hold) {
-    OPERATION(hold_clear(handle, handle->private->slot, hold) ? OK : DAMAGED);
+enum status op_loan_release(struct handle *handle, enum mode mode, uint32_t loan) {
+    OPERATION(loan_clear(handle, handle->private->slot, loan) ? OK : DAMAGED);
 }
 
 enum status op_pop(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct taken *taken,
-                   struct rings *rings) {
-    OPERATION(queue_pop(handle, name, loop, taken, rings));
+                   struct wakeups *wakeups) {
+    OPERATION(queue_pop(handle, name, loop, taken, wakeups));
 }
 
 enum status op_drain(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct taken *taken) {
     OPERATION(inbox_drain(handle, name, loop, taken));
 }
 
+static enum status open_inbox(struct handle *handle, struct name name) {
+    enum status status = inbox_open(handle, name);
+    if (status != GONE)
+        return status;
+    reap_suspect(handle);
+    status = inbox_open(handle, name);
+    return status != GONE ? status : DAMAGED;
+}
+
 enum status op_inbox(struct handle *handle, enum mode mode, struct name name, bool open) {
-    OPERATION(open ? inbox_open(handle, name) : inbox_close(handle, name));
+    OPERATION(open ? open_inbox(handle, name) : inbox_close(handle, name));
 }
 
 enum status op_wait(struct handle *handle, enum mode mode, struct name name, uint32_t loop) {
     OPERATION(queue_wait(handle, name, loop));
 }
 
-static enum status unwait(struct handle *handle, struct name name, uint32_t loop, struct rings *rings) {
-    uint32_t channel;
+static enum status unwait(struct handle *handle, struct name name, uint32_t loop, struct wakeups *wakeups) {
+    uint32_t channel, waiter;
     enum status status = channel_find(handle, name, &channel);
     if (status == OK)
-        return waiters_remove(handle, channel, loop, rings);
-    return status == EMPTY ? OK : status;
+        status = waiter_find(handle, channel_found(handle, channel), loop, &waiter);
+    if (status != OK)
+        return status == EMPTY ? OK : status;
+    return waiter_drop(handle, waiter) ? waiters_pass_on(handle, channel, wakeups) : DAMAGED;
 }
 
-enum status op_unwait(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct rings *rings) {
-    OPERATION(unwait(handle, name, loop, rings));
+enum status op_unwait(struct handle *handle, enum mode mode, struct name name, uint32_t loop, struct wakeups *wakeups) {
+    OPERATION(unwait(handle, name, loop, wakeups));
 }
 
 enum status op_group_add(struct handle *handle, enum mode mode, struct name group, struct name target,
@@ -149,23 +176,23 @@ enum status op_group_discard(struct handle *handle, enum mode mode, struct name 
     OPERATION(group_discard(handle, group, target, local));
 }
 
-static enum status send_held(struct handle *handle, struct group_send *send, struct rings *rings) {
-    struct group_send held = *send;
-    held.held = 0;
-    if (send->held != NO_HOLD) {
-        held.held = hold_block(handle, send->held);
-        if (held.held == 0)
+static enum status send_loaned(struct handle *handle, struct group_send *send, struct wakeups *wakeups) {
+    struct group_send loaned = *send;
+    loaned.loan = 0;
+    if (send->loan != NO_LOAN) {
+        loaned.loan = loan_block(handle, send->loan);
+        if (loaned.loan == 0)
             return DAMAGED;
     }
-    enum status status = group_send(handle, &held, rings);
-    send->dropped = held.dropped;
-    if (status == OK && send->held != NO_HOLD)
-        hold_forget(handle, send->held);
+    enum status status = group_send(handle, &loaned, wakeups);
+    send->dropped = loaned.dropped;
+    if (status == OK && send->loan != NO_LOAN)
+        loan_forget(handle, send->loan);
     return status;
 }
 
-enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct rings *rings) {
-    OPERATION(look_around(handle) == OK ? send_held(handle, send, rings) : DAMAGED);
+enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct wakeups *wakeups) {
+    OPERATION(look_around(handle) == OK ? send_loaned(handle, send, wakeups) : DAMAGED);
 }
 
 enum status op_group_targets(struct handle *handle, enum mode mode, struct name group, char *names, size_t size,
@@ -175,8 +202,8 @@ enum status op_group_targets(struct handle *handle, enum mode mode, struct name 
 
 enum status op_loop_open(struct handle *handle, enum mode mode, uint32_t *loop) { OPERATION(loop_open(handle, loop)); }
 
-enum status op_loop_close(struct handle *handle, enum mode mode, uint32_t loop, struct rings *rings) {
-    OPERATION(loop_close(handle, loop, rings));
+enum status op_loop_close(struct handle *handle, enum mode mode, uint32_t loop, struct wakeups *wakeups) {
+    OPERATION(loop_close(handle, loop, wakeups));
 }
 
 enum status op_collect(struct handle *handle, enum mode mode, uint32_t loop, bool sleep, char *names, size_t size,
@@ -184,16 +211,22 @@ enum status op_collect(struct handle *handle, enum mode mode, uint32_t loop, boo
     OPERATION(loop_collect(handle, loop, sleep, names, size, used, left));
 }
 
-enum status op_repoll(struct handle *handle, enum mode mode, uint32_t loop) { OPERATION(loop_repoll(handle, loop)); }
-
-enum status op_ring_failed(struct handle *handle, enum mode mode, const struct ring *ring, struct rings *rings) {
-    OPERATION(ring_failed(handle, ring, rings));
+static enum status repoll(struct handle *handle, uint32_t loop) {
+    enum status status = loop_repoll(handle, loop);
+    return status == OK ? look_around(handle) : status;
 }
 
-enum status op_flush(struct handle *handle, enum mode mode) { OPERATION(flush_all(handle)); }
+enum status op_repoll(struct handle *handle, enum mode mode, uint32_t loop) { OPERATION(repoll(handle, loop)); }
+
+enum status op_wakeup_failed(struct handle *handle, enum mode mode, const struct wakeup *wakeup,
+                             struct wakeups *wakeups) {
+    OPERATION(wakeup_failed(handle, wakeup, wakeups));
+}
+
+enum status op_flush(struct handle *handle, enum mode mode) { OPERATION(channels_flush(handle)); }
 
 enum status op_is_needed(struct handle *handle, enum mode mode, bool *needed) {
-    OPERATION(segment_is_needed(handle, needed));
+    OPERATION(channels_are_needed(handle, needed));
 }
 
 enum status op_check(struct handle *handle, enum mode mode, char *error, size_t size, uint64_t totals[TOTALS]) {

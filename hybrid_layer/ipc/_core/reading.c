@@ -4,12 +4,17 @@
 #include <string.h>
 
 #include "blocks.h"
+#include "channels.h"
+#include "clock.h"
+#include "counters.h"
 #include "groups.h"
-#include "holds.h"
-#include "reaping.h"
-
-#define MESSAGE_DATA offsetof(struct message, data)
-#define PAYLOAD_DATA offsetof(struct payload, data)
+#include "loans.h"
+#include "inboxes.h"
+#include "loops.h"
+#include "messages.h"
+#include "queues.h"
+#include "waiters.h"
+#include "waking.h"
 
 /* Where the payload of a queued message or entry lies. */
 struct source {
@@ -47,55 +52,48 @@ static bool source_of(struct handle *handle, uint32_t reference, struct source *
            source->offset + source->size <= (size_t)handle->messages.blocks * MESSAGE_BLOCK;
 }
 
-/* Takes the head off the queue with its payload in a hold. The hold is filled first: dying in between leaves the
+/* Takes the head off the queue with its payload on loan. The loan is stored first: a death in between leaves the
  * message in the queue as well, and the rebuild believes the queue. */
-static enum status take_held(struct handle *handle, struct channel *channel, const struct source *source,
-                             struct taken *taken) {
-    uint32_t reference = channel->head, hold;
-    enum status status = hold_keep(handle, source->block, &hold);
+static enum status take_on_loan(struct handle *handle, struct channel *channel, const struct source *source,
+                                struct taken *taken) {
+    uint32_t reference = channel->head, loan;
+    enum status status = loan_keep(handle, source->block, &loan);
     if (status != OK)
         return status;
-    taken->hold = hold;
+    taken->loan = loan;
     if (source->is_shared)
         ((struct payload *)block_raw(handle, &handle->messages, source->block))->references++;
-    taken->held = source->size;
+    taken->loan_size = source->size;
     if (!queue_unlink_head(handle, channel))
         return DAMAGED;
     return !source->is_shared || message_free(handle, reference) ? OK : DAMAGED;
 }
 
-static bool drop_head(struct handle *handle, struct channel *channel) {
-    uint32_t reference = channel->head;
-    return queue_unlink_head(handle, channel) && message_free(handle, reference);
-}
-
 enum status queue_wait(struct handle *handle, struct name name, uint32_t loop) {
     uint32_t reference;
-    bool is_inbox = name.bytes[name.length - 1] == '!';
-    enum status status =
-        is_inbox ? channel_find(handle, name, &reference) : channel_find_or_create(handle, name, &reference);
+    enum status status = channel_find_target(handle, name, &reference);
     if (status != OK)
         return status == EMPTY ? GONE : status;
-    status = waiters_add(handle, reference, loop);
+    status = waiter_add(handle, reference, loop);
     if (status == OK)
         return EMPTY;
     return channel_release(handle, reference) == OK ? status : DAMAGED;
 }
 
 /* The path of every message that is read. Small payloads are copied to the caller's buffer under the lock, so that
- * their blocks can be free when it is given; for large ones a hold keeps the blocks, and they are copied after it. */
+ * their blocks are free when it is released; for large ones a loan keeps the blocks, and they are copied afterwards. */
 enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken,
-                      struct rings *rings) {
+                      struct wakeups *wakeups) {
     uint32_t reference;
     struct source source;
-    taken->hold = NO_HOLD;
+    taken->loan = NO_LOAN;
     taken->used = 0;
     taken->asleep = false;
     enum status status = channel_find(handle, name, &reference);
     if (status == OK) {
         struct channel *channel = channel_found(handle, reference);
         channel->was_read = 1;
-        if (!queue_purge(handle, channel, now_ns(), UINT32_MAX))
+        if (!queue_purge(handle, channel, now_ns()))
             return DAMAGED;
         if (channel->head == 0)
             status = loop == NO_LOOP && channel_release(handle, reference) != OK ? DAMAGED : EMPTY;
@@ -109,101 +107,98 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     struct channel *channel = channel_found(handle, reference);
     if (!source_of(handle, channel->head, &source))
         return DAMAGED;
-    status = source.size > LARGE ? take_held(handle, channel, &source, taken) : NO_SLOT;
-    if (status == NO_SLOT) { /* small, or all holds are in use */
+    status = source.size > LARGE ? take_on_loan(handle, channel, &source, taken) : NO_SLOT;
+    if (status == NO_SLOT) { /* small, or all loans are in use */
         taken->used = source.size;
         if (source.size > taken->size)
             return NO_SPACE;
         if (!data_read(handle, &handle->messages, source.block, source.data, source.offset, taken->buffer,
                        source.size) ||
-            !drop_head(handle, channel))
+            !queue_drop_head(handle, channel))
             return DAMAGED;
     } else if (status != OK) {
         return status;
     }
     count(handle, COUNT_RECEIVED, 1);
     taken->left = channel->head != 0;
-    return taken->left ? waiters_wake(handle, reference, rings) : channel_release(handle, reference);
+    return taken->left ? waiters_wake(handle, reference, wakeups) : channel_release(handle, reference);
 }
 
-static bool owns(struct handle *handle, const struct channel *channel) {
-    return channel->owner == handle->private->slot + 1 && channel->owner_generation == handle->private->generation;
+/* Writes the local names of the members that get the head, as length and bytes each, and says how large they are.
+ * NO_SPACE: they do not fit. */
+static enum status write_names(struct handle *handle, uint32_t head, const struct source *source, char *names,
+                               size_t room, size_t *size, uint32_t *number) {
+    if (source->is_shared)
+        return group_recipients(handle, (struct entry *)block_raw(handle, &handle->messages, head), names, room, size,
+                                number);
+    *number = 1;
+    *size = 1 + source->offset;
+    if (*size > room)
+        return NO_SPACE;
+    names[0] = (char)source->offset;
+    return data_read(handle, &handle->messages, source->block, source->data, 0, names + 1, source->offset) ? OK
+                                                                                                           : DAMAGED;
 }
 
-/* Copies the head into the buffer. EMPTY: it is for nobody any more. NO_SPACE: it does not fit into the rest. */
+/* Copies the head into the buffer. EMPTY: no member gets it any more. NO_SPACE: it does not fit into the rest. */
 static enum status drain_head(struct handle *handle, struct channel *channel, struct taken *taken) {
     struct source source;
     uint32_t head = channel->head;
     if (!source_of(handle, head, &source))
         return DAMAGED;
-    struct drained item = {.deadline = source.deadline, .names = 1, .size = (uint32_t)source.size};
+    struct drained item = {.deadline = source.deadline, .size = (uint32_t)source.size};
     size_t room = taken->size - taken->used, names_size;
     size_t header = room < sizeof item ? room : sizeof item;
     char *names = taken->buffer + taken->used + header;
-    if (source.is_shared) {
-        struct entry *entry = (struct entry *)block_raw(handle, &handle->messages, head);
-        enum status status = group_recipients(handle, entry, names, room - header, &names_size, &item.names);
-        if (status != OK && status != NO_SPACE)
-            return status;
-        if (item.names == 0)
-            return EMPTY;
-    } else {
-        names_size = 1 + source.offset;
-    }
+    enum status status = write_names(handle, head, &source, names, room - header, &names_size, &item.names);
+    if (status != OK && status != NO_SPACE)
+        return status;
+    if (item.names == 0)
+        return EMPTY;
     item.names_size = (uint32_t)names_size;
-    bool hold = source.size > LARGE && taken->hold == NO_HOLD;
-    size_t needed = sizeof item + names_size + (hold ? 0 : source.size);
-    if (needed > room) {
-        if (taken->used == 0)
-            taken->used = needed;
-        return NO_SPACE;
-    }
-    if (!source.is_shared) {
-        names[0] = (char)source.offset;
-        if (!data_read(handle, &handle->messages, source.block, source.data, 0, names + 1, source.offset))
-            return DAMAGED;
-    }
-    if (hold) {
-        enum status status = take_held(handle, channel, &source, taken);
+    bool loan = source.size > LARGE && taken->loan == NO_LOAN;
+    size_t needed = sizeof item + names_size + (loan ? 0 : source.size);
+    if (loan && needed <= room) {
+        status = take_on_loan(handle, channel, &source, taken);
         if (status == DAMAGED)
             return status;
-        item.is_held = status == OK;
-        needed = sizeof item + names_size + (item.is_held ? 0 : source.size);
-        if (needed > room) {
-            taken->used = taken->used == 0 ? needed : taken->used;
-            return NO_SPACE;
-        }
+        item.is_loaned = status == OK;
+        needed += item.is_loaned ? 0 : source.size;
     }
-    if (!item.is_held && (!data_read(handle, &handle->messages, source.block, source.data, source.offset,
-                                     names + names_size, source.size) ||
-                          !drop_head(handle, channel)))
+    if (needed > room) {
+        taken->used = taken->used == 0 ? needed : taken->used;
+        return NO_SPACE;
+    }
+    if (!item.is_loaned && (!data_read(handle, &handle->messages, source.block, source.data, source.offset,
+                                       names + names_size, source.size) ||
+                            !queue_drop_head(handle, channel)))
         return DAMAGED;
     memcpy(taken->buffer + taken->used, &item, sizeof item);
     taken->used += needed;
     return OK;
 }
 
-/* Only the owner drains, so what it finds comes in the order of the queue; and that it found nothing and is registered
- * as waiting is one step, so what comes next announces itself to the loop. */
+/* Only the owner drains, so it gets the messages in the order of the queue. It finds nothing and is registered as a
+ * waiter in one step, so the next message wakes the loop. */
 enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, struct taken *taken) {
     uint32_t reference;
-    taken->hold = NO_HOLD;
+    taken->loan = NO_LOAN;
     taken->used = 0;
     taken->left = false;
     enum status status = channel_find(handle, name, &reference);
     if (status != OK)
         return status == EMPTY ? GONE : status;
     struct channel *channel = channel_found(handle, reference);
-    if (!owns(handle, channel))
+    if (!inbox_is_own(handle, channel))
         return GONE;
     uint64_t now = now_ns();
-    while (taken->hold == NO_HOLD) {
-        if (!queue_purge(handle, channel, now, UINT32_MAX))
+    while (taken->loan == NO_LOAN) {
+        if (!queue_purge(handle, channel, now))
             return DAMAGED;
         if (channel->head == 0)
             break;
         status = drain_head(handle, channel, taken);
-        if (status == EMPTY && drop_head(handle, channel))
+        if (status == EMPTY && queue_drop_head(handle, channel))
             continue;
         if (status == NO_SPACE && taken->size != 0 && taken->used != 0 && taken->used <= taken->size)
             break; /* what is in the buffer is whole; the rest is for the next call */
@@ -212,81 +207,10 @@ enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, 
     }
     taken->left = channel->head != 0;
     if (!taken->left && loop != NO_LOOP) {
-        status = waiters_add(handle, reference, loop);
+        status = waiter_add(handle, reference, loop);
         if (status != OK && taken->used == 0)
             return status; /* nothing was taken, so the caller may try again */
         taken->left = status != OK;
-    }
-    return OK;
-}
-
-/* An inbox of our name that is not ours. Its process may be one that we were before we lost our slot, and is cleared
- * away. The ids of two layers are not the same by chance, so any other owner is damage: the inbox is ours, and the
- * rebuild links it to us. */
-static enum status take_over(struct handle *handle, struct channel *channel) {
-    if (channel->owner != 0 && reap_if_dead(handle, channel->owner - 1, channel->owner_generation))
-        return OK;
-    channel->owner_generation = handle->private->generation;
-    commit(&channel->owner, handle->private->slot + 1);
-    return DAMAGED;
-}
-
-enum status inbox_open(struct handle *handle, struct name name) {
-    uint32_t reference;
-    enum status status = channel_find(handle, name, &reference);
-    if (status == OK && owns(handle, channel_found(handle, reference)))
-        return OK;
-    if (status == OK)
-        status = take_over(handle, channel_found(handle, reference));
-    if (status == OK || status == EMPTY)
-        status = channel_find_or_create(handle, name, &reference);
-    if (status != OK)
-        return status;
-    struct slot *slot = &handle->slots[handle->private->slot];
-    struct channel *channel = channel_found(handle, reference);
-    if (channel->owner != 0)
-        return DAMAGED;
-    channel->owned_next = slot->inboxes;
-    channel->owner_generation = handle->private->generation;
-    commit(&channel->owner, handle->private->slot + 1);
-    slot->inboxes = reference;
-    return OK;
-}
-
-enum status inbox_close(struct handle *handle, struct name name) {
-    uint32_t reference;
-    enum status status = channel_find(handle, name, &reference);
-    if (status != OK)
-        return status == EMPTY ? OK : status;
-    struct channel *channel = channel_found(handle, reference);
-    if (!owns(handle, channel))
-        return OK;
-    uint32_t *link = &handle->slots[handle->private->slot].inboxes;
-    for (uint32_t steps = 0; *link != reference; steps++) {
-        struct channel *other = channel_at(handle, *link);
-        if (other == NULL || steps >= handle->messages.blocks)
-            return DAMAGED;
-        link = &other->owned_next;
-    }
-    *link = channel->owned_next;
-    return channel_remove_inbox(handle, reference);
-}
-
-enum status flush_all(struct handle *handle) {
-    atomic_fetch_add(&handle->header->epoch, 1);
-    atomic_store(&handle->header->machine_members, 0);
-    for (uint32_t bucket = 0; bucket <= handle->messages.bucket_mask; bucket++) {
-        uint32_t at = handle->messages.buckets[bucket];
-        for (uint32_t steps = 0; at != 0; steps++) {
-            struct channel *channel = channel_at(handle, at);
-            if (channel == NULL || steps >= handle->messages.blocks)
-                return DAMAGED;
-            uint32_t next = channel->bucket_next;
-            if (!queue_clear(handle, channel) || groups_forget_target(handle, channel) != OK ||
-                channel_release(handle, at) != OK)
-                return DAMAGED;
-            at = next;
-        }
     }
     return OK;
 }

@@ -1,31 +1,33 @@
 /* Frees what dead processes left, and what has expired, a few buckets at a time. */
 #include "reaping.h"
 
-#include "blocks.h"
+#include "channels.h"
+#include "clock.h"
+#include "counters.h"
 #include "groups.h"
-#include "holds.h"
-#include "liveness.h"
+#include "loans.h"
+#include "inboxes.h"
+#include "loops.h"
 #include "scrub.h"
-#include "waiters.h"
+#include "suspect.h"
+#include "sweep.h"
 
 #define LOOK_NS 200000000ull
 #define PROBES \
-    128u /* for each of these: all slots within 1.6 s, so who has died is gone within two, however many live */
+    128u /* for each look: all slots within 1.6 s, so a dead process is reaped within two, however many live */
 #define SWEEP_BUCKETS 4096u /* 16 KiB that are not in any cache */
 #define SCRUB_BLOCKS 256u
 
-bool reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation) {
-    if (slot == handle->private->slot && generation == handle->private->generation)
-        return false;
-    if (!liveness_is_dead(handle, slot, generation) || slot >= SLOTS)
-        return false;
-    /* Whoever has published the slot since has cleared it first: then this reference to its last owner is damage. */
-    if (handle->slots[slot].published != generation + 1 || slot_clear(handle, slot) != OK) {
+void reap_suspect(struct handle *handle) {
+    struct suspect dead = handle->suspect;
+    handle->suspect.slot = 0;
+    if (dead.slot == 0)
+        return;
+    /* A newcomer clears the slot before it publishes itself. So a reference to an earlier owner of the slot is damage.
+     */
+    if (handle->slots[dead.slot - 1].published != dead.generation + 1 || slot_clear(handle, dead.slot - 1) != OK)
         atomic_store(&handle->header->damaged, 1);
-        return false;
-    }
     /* The generation stays: a newcomer that has claimed the slot has stored its own already. */
-    return true;
 }
 
 enum status slot_clear(struct handle *handle, uint32_t number) {
@@ -38,7 +40,7 @@ enum status slot_clear(struct handle *handle, uint32_t number) {
             return DAMAGED;
         uint32_t reference = slot->inboxes;
         slot->inboxes = inbox->owned_next;
-        if (channel_remove_inbox(handle, reference) != OK)
+        if (inbox_remove(handle, reference) != OK)
             return DAMAGED;
     }
     for (uint32_t loop = 0; loop < LOOPS; loop++) {
@@ -46,8 +48,8 @@ enum status slot_clear(struct handle *handle, uint32_t number) {
             return DAMAGED;
         slot->loops[loop].in_use = 0;
     }
-    for (uint32_t hold = 0; hold < HOLDS; hold++)
-        if (!hold_clear(handle, number, hold))
+    for (uint32_t loan = 0; loan < LOANS; loan++)
+        if (!loan_clear(handle, number, loan))
             return DAMAGED;
     slot->published = 0;
     return OK;
@@ -58,21 +60,22 @@ enum status look_around(struct handle *handle) {
     uint64_t now = now_ns();
     if (now < header->next_look && header->next_look - now <= LOOK_NS)
         return OK;
-    /* Where few processes are awake, looks are rarer. */
+    /* Where few processes are awake, looks are rarer, and each probes more slots. */
     uint64_t late = now > header->next_look ? (now - header->next_look) / LOOK_NS : 0;
     uint32_t most = PROBES * (1 + (uint32_t)(late < SLOTS / PROBES ? late : SLOTS / PROBES));
     header->next_look = now + LOOK_NS;
     /* Most segments have a few processes, and each slot that is looked at is not in any cache. */
     uint32_t used = header->slots_used;
     if (used <= handle->private->slot || used > SLOTS)
-        used = header->slots_used = SLOTS; /* somebody has written there */
+        used = header->slots_used = SLOTS; /* a stray write was there */
     uint32_t slot = header->probe_cursor % used;
     uint32_t probes = 0;
     for (uint32_t seen = 0; seen < used && probes < most; seen++, slot = (slot + 1) % used) {
         if (!handle->slots[slot].published || slot == handle->private->slot)
             continue;
         probes++;
-        (void)reap_if_dead(handle, slot, handle->slots[slot].published - 1);
+        if (suspect_is_dead(handle, slot, handle->slots[slot].published - 1))
+            reap_suspect(handle);
     }
     header->probe_cursor = slot;
     enum status status = channels_sweep(handle, SWEEP_BUCKETS);

@@ -1,17 +1,18 @@
-/* What dead processes and time leave behind, freed by whoever comes by. The segment lock is held in all of these. */
+/* What dead processes and time leave behind. The segment lock is held in all of these. */
 #ifndef HYBRID_REAPING_H
 #define HYBRID_REAPING_H
 
 #include "handle.h"
 
-/* A few times a second, whoever comes by, sender or receiver, looks for dead processes and drops expired messages and
- * memberships of some buckets, and looks at some memberships for damage. */
+/* A few times a second one process, whichever sends or receives first, looks for dead processes, drops the expired
+ * messages and memberships of some buckets, and looks at some memberships for damage. */
 enum status look_around(struct handle *handle);
 
-/* Frees what a dead process left, after making sure that it is dead. True if so. */
-bool reap_if_dead(struct handle *handle, uint32_t slot, uint32_t generation);
+/* Frees what the dead process left that the operation has met, if it has met one. Never called in the middle of a walk:
+ * what the process leaves may be anything that others walk over. */
+void reap_suspect(struct handle *handle);
 
-/* Frees everything that belongs to a slot: inboxes with their memberships, waiters, holds. */
+/* Frees everything that belongs to a slot: inboxes with their memberships, waiters, loans. */
 enum status slot_clear(struct handle *handle, uint32_t slot);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "blocks.h"
 #include "channels.h"
+#include "counters.h"
 #include "marks.h"
 #include "memberships.h"
 
@@ -34,7 +35,7 @@ static void rebuild_channels(struct rebuild *rebuild) {
             char name[NAME_MAX_LENGTH];
             struct channel *channel = (struct channel *)marks_fresh(&rebuild->messages, reference, KIND_CHANNEL);
             size_t length = channel != NULL ? channel_name(handle, channel, name) : 0;
-            /* Where it is not looked for by its name, it could never be removed. */
+            /* In a bucket where its name does not lead, it could never be removed. */
             if (length == 0 || channel_bucket(handle, name, length) != (uint32_t *)&area->buckets[bucket] ||
                 steps > rebuild->messages.limit ||
                 !marks_add(&rebuild->messages, reference, blocks_for(area, sizeof channel->name, length), &last)) {
@@ -51,7 +52,7 @@ static void rebuild_channels(struct rebuild *rebuild) {
             } else if (slot != NULL) {
                 channel->owned_next = slot->inboxes;
                 slot->inboxes = reference;
-            } else { /* the inbox of a process that has gone; its messages and memberships are reached by nobody else */
+            } else { /* the inbox of a process that has gone; nothing else reaches its messages and memberships */
                 marks_remove(&rebuild->messages, reference);
                 *link = channel->bucket_next;
                 continue;
@@ -81,7 +82,6 @@ static void rebuild_group_records(struct rebuild *rebuild) {
                 pair->members = pair->live = pair->gone = pair->pending = 0;
                 pair->group_next = pair->group_previous = pair->target_next = pair->target_previous = 0;
                 pair->last_deadline = 0;
-                pair->sent = (uint32_t)handle->header->sequence;
             } else if (sound && block->kind == KIND_MEMBER) {
                 struct member *member = (struct member *)block;
                 sound = member->name_length <= NAME_MAX_LENGTH;
@@ -121,7 +121,7 @@ static void repair_numbers(struct rebuild *rebuild, struct member *member) {
                member->deadline);
 }
 
-/* One whose own numbers were damaged is given up: its process, if that lives, adds it again. */
+/* A member whose own numbers were damaged is dropped: its process, if that lives, adds it again. */
 static bool link_member(struct rebuild *rebuild, uint32_t reference, struct block *record) {
     struct member *member = (struct member *)record;
     struct pair *pair = block_at(rebuild->handle, &rebuild->handle->groups, member->pair, KIND_PAIR);
@@ -136,7 +136,8 @@ static bool link_member(struct rebuild *rebuild, uint32_t reference, struct bloc
     return true;
 }
 
-/* With its members and entries known. Who died while making the first member leaves a pair with neither. */
+/* Called once its members and entries are known. A process that died while it made the first member leaves a pair with
+ * neither. */
 static bool link_pair(struct rebuild *rebuild, uint32_t reference, struct block *record) {
     struct handle *handle = rebuild->handle;
     struct pair *pair = (struct pair *)record;
@@ -162,7 +163,7 @@ static void rebuild_group_lists(struct rebuild *rebuild, uint8_t kind,
         for (uint32_t steps = 0; *link != 0; steps++) {
             uint32_t reference = *link;
             struct block *block = block_raw(rebuild->handle, area, reference);
-            /* All was sound a moment ago: somebody goes on writing where he should not. */
+            /* All was sound a moment ago: some process goes on with stray writes. */
             if (block == NULL || steps > rebuild->groups.limit) {
                 *link = 0;
                 break;
@@ -177,7 +178,7 @@ static void rebuild_group_lists(struct rebuild *rebuild, uint8_t kind,
     }
 }
 
-/* Marks the payload if this is its first entry or hold. */
+/* Marks the payload if this is its first entry or loan. */
 static bool keep_payload(struct rebuild *rebuild, uint32_t reference) {
     struct area *area = &rebuild->handle->messages;
     struct payload *payload = block_at(rebuild->handle, area, reference, KIND_PAYLOAD);
@@ -201,7 +202,7 @@ static bool keep_message(struct rebuild *rebuild, uint32_t reference) {
     return marks_add(&rebuild->messages, reference, blocks_for(area, sizeof message->data, size), &message->tail);
 }
 
-/* An entry is kept if its pair is there: without members it is for nobody. */
+/* An entry is kept if its pair is there: without members no process gets it. */
 static bool keep_entry(struct rebuild *rebuild, uint32_t reference, struct entry *entry, uint32_t channel,
                        bool *is_sound) {
     struct handle *handle = rebuild->handle;
@@ -275,11 +276,11 @@ static void rebuild_queues(struct rebuild *rebuild) {
         }
 }
 
-static void rebuild_holds(struct rebuild *rebuild) {
+static void rebuild_loans(struct rebuild *rebuild) {
     struct handle *handle = rebuild->handle;
     for (uint32_t slot = 0; slot < SLOTS; slot++)
-        for (uint32_t hold = 0; hold < HOLDS; hold++) {
-            uint32_t reference = handle->slots[slot].holds[hold].block;
+        for (uint32_t loan = 0; loan < LOANS; loan++) {
+            uint32_t reference = handle->slots[slot].loans[loan].block;
             if (reference == 0)
                 continue;
             /* A message that is also in a queue was linked there last; the queue has it. */
@@ -287,7 +288,7 @@ static void rebuild_holds(struct rebuild *rebuild) {
                 !(block_at(handle, &handle->messages, reference, KIND_PAYLOAD) != NULL
                       ? keep_payload(rebuild, reference)
                       : keep_message(rebuild, reference)))
-                commit(&handle->slots[slot].holds[hold].block, 0);
+                commit(&handle->slots[slot].loans[loan].block, 0);
         }
 }
 
@@ -327,8 +328,8 @@ static void rebuild_books(struct rebuild *rebuild, struct area *area, struct mar
 
 bool recovery_rebuild(struct handle *handle) {
     struct rebuild rebuild = {.handle = handle};
-    /* Cleared before anything is read: what is marked from here on is found by the next owner. Somebody may still be
-     * storing who was taken for dead although it lives, and marks that only when it gives the lock back. */
+    /* Cleared before anything is read: the next owner finds what is marked from here on. A process that was taken for
+     * dead although it lives may still be storing, and marks that only when it releases the lock. */
     bool was_marked = atomic_exchange(&handle->header->damaged, 0) != 0;
     bool opened = marks_open(&rebuild.messages, handle, &handle->messages) &&
                   marks_open(&rebuild.groups, handle, &handle->groups);
@@ -341,14 +342,14 @@ bool recovery_rebuild(struct handle *handle) {
                 waiting->waiters = waiting->ready = waiting->ready_tail = 0;
             }
         }
-        if (handle->header->sequence > UINT64_MAX / 2) /* no site has sent so many */
+        if (handle->header->sequence > UINT64_MAX / 2) /* no site has sent so many messages */
             handle->header->sequence = 0;
         rebuild_channels(&rebuild);
         rebuild_group_records(&rebuild);
         rebuild_group_lists(&rebuild, KIND_PAIR, pair_has_both);
         rebuild_group_lists(&rebuild, KIND_MEMBER, link_member);
         rebuild_queues(&rebuild);
-        rebuild_holds(&rebuild);
+        rebuild_loans(&rebuild);
         rebuild_group_lists(&rebuild, KIND_PAIR, link_pair);
         rebuild_group_lists(&rebuild, KIND_GROUP, group_has_pairs);
         free_idle_channels(&rebuild);
@@ -359,7 +360,7 @@ bool recovery_rebuild(struct handle *handle) {
         if (rebuild.damaged != 0 || was_marked)
             atomic_fetch_add(&handle->repairs, 1);
         atomic_fetch_add(&handle->header->rebuilds, 1);
-        atomic_store(&handle->ring_everybody, true);
+        atomic_store(&handle->wake_everybody, true);
     }
     marks_close(&rebuild.messages);
     marks_close(&rebuild.groups);

@@ -2,8 +2,8 @@
  *
  * Runs with the lock held, after its owner died or an operation met inconsistent data. It is idempotent: a death in the
  * middle leaves the segment dirty, and the next owner starts over. What no authority reaches is free; what is reached
- * twice or makes no sense is cut off and counted as damaged. Waiters are forgotten: each process sees `rebuilds` move
- * and registers anew, and the caller rings everybody.
+ * twice or makes no sense is cut off and counted as damaged. Waiters are dropped: each process sees `rebuilds` move and
+ * registers anew, and the caller rings every loop.
  */
 #ifndef HYBRID_RECOVERY_H
 #define HYBRID_RECOVERY_H

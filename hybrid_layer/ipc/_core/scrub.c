@@ -2,6 +2,8 @@
 #include "scrub.h"
 
 #include "blocks.h"
+#include "channels.h"
+#include "counters.h"
 #include "memberships.h"
 
 /* A record is found by its name or key. */

@@ -9,14 +9,11 @@
 #include <unistd.h>
 
 #include "blocks.h"
-#include "channels.h"
-#include "groups.h"
 #include "hash.h"
 #include "liveness.h"
 #include "lock.h"
 #include "memory.h"
 #include "reaping.h"
-#include "waiters.h"
 
 static size_t page_up(size_t size) { return (size + PAGE - 1) & ~(size_t)(PAGE - 1); }
 
@@ -44,7 +41,7 @@ void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geome
     geometry->size = (end + LARGEST_PAGE - 1) & ~(size_t)(LARGEST_PAGE - 1);
 }
 
-/* Not a secret: it tells what somebody overwrote by mistake. */
+/* Not a secret: it detects what was overwritten by mistake. */
 static uint64_t seal_of(const struct header *header) {
     static const uint64_t seed[2] = {LAYOUT_VERSION, SLOTS};
     size_t begin = sizeof header->magic;
@@ -61,7 +58,7 @@ bool segment_is_sealed(struct handle *handle) {
 
 bool segment_is_whole(struct handle *handle) {
     struct stat status;
-    if (handle->fd != handle->lock_fd) /* then it was closed once the segment was mapped */
+    if (handle->fd != handle->lock_fd) /* in that case it was closed once the segment was mapped */
         return true;
     return fstat(handle->fd, &status) != 0 || status.st_size >= (off_t)handle->size;
 }
@@ -76,8 +73,8 @@ enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t
     struct stat locks;
     struct rlimit limit;
     segment_geometry(message_bytes, group_bytes, &geometry);
-    /* Asked first, as the kernel answers with a signal too, which kills a process whose Python was told to leave
-     * signals alone. */
+    /* Asked first, as the kernel answers with a signal too, which kills a process whose Python was told not to handle
+     * signals. */
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && geometry.size > limit.rlim_cur) {
         errno = EFBIG;
         return SYSTEM_ERROR;
@@ -246,7 +243,7 @@ enum status segment_join(struct handle *handle) {
         uint32_t generation = next_generation(handle, slot);
         atomic_store(&handle->slots[slot].generation, generation);
         handle->word = slot_word(slot, generation);
-        atomic_store(&handle->abandoned, 0); /* in a forked child: holds of its parent's slot */
+        atomic_store(&handle->abandoned, 0); /* in a forked child: loans of its parent's slot */
         private_attach(page, slot, generation);
         status = publish(handle, slot);
         if (status == DAMAGED) /* marked as such; taking the lock again rebuilds */
@@ -270,28 +267,10 @@ enum status segment_leave(struct handle *handle) {
         status = slot_clear(handle, page->slot);
         if (status != OK)
             atomic_store(&handle->header->damaged, 1);
-        page->attached = 0; /* before another thread can have the lock under a slot that is not ours any more */
+        page->attached = 0; /* before another thread can acquire the lock under a slot that is not ours any more */
         lock_give(handle);
     }
     page->attached = 0;
     liveness_release(handle, page->slot);
-    return status;
-}
-
-enum status segment_is_needed(struct handle *handle, bool *needed) {
-    *needed = atomic_load(&handle->header->machine_members) != 0;
-    enum status status = channels_sweep(handle, handle->messages.bucket_mask + 1);
-    if (status == OK)
-        status = groups_sweep(handle, handle->groups.bucket_mask + 1);
-    for (uint32_t bucket = 0; status == OK && !*needed && bucket <= handle->messages.bucket_mask; bucket++) {
-        uint32_t at = handle->messages.buckets[bucket];
-        for (uint32_t steps = 0; at != 0 && !*needed; steps++) {
-            struct channel *channel = channel_at(handle, at);
-            if (channel == NULL || steps >= handle->messages.blocks)
-                return DAMAGED;
-            *needed = channel->owner == 0 && (channel->head != 0 || channel->pairs != 0);
-            at = channel->bucket_next;
-        }
-    }
     return status;
 }

@@ -1,5 +1,5 @@
-/* A segment's life: made, attached, left. Who calls these holds the record lock on the lock file, so that one process
- * at a time makes, replaces or removes a segment; see segment.py. */
+/* A segment's life: made, attached, left. The caller holds the record lock on the lock file, so that one process at a
+ * time makes, replaces or removes a segment; see segment.py. */
 #ifndef HYBRID_SEGMENT_H
 #define HYBRID_SEGMENT_H
 
@@ -20,17 +20,17 @@ enum status segment_map(int fd, int lock_fd, struct handle *handle, const char *
 /* Whether the part of the header that never changes is what it was when this process attached. */
 bool segment_is_sealed(struct handle *handle);
 
-/* Whether it is as large as it was. If somebody has cut it off, touching what is missing ends the process (SIGBUS). */
+/* Whether it is as large as it was. If it was truncated, touching what is missing ends the process (SIGBUS). */
 bool segment_is_whole(struct handle *handle);
 
-/* Tells all its processes to move to another segment. True for the one caller that says so first. */
+/* Has all its processes move to another segment. True for the one caller that does so first. */
 bool segment_retire(struct handle *handle);
 
-/* Takes the mapping back. For when no thread can be inside any more. */
+/* Unmaps the segment. For when no thread can be inside any more. */
 void segment_unmap(struct handle *handle);
 
 /* Notes that the servers have been flushed for the `flushes`-th time in this incarnation of their data. True, for one
- * caller on the machine: that was news, so the local messages have to go too. Without the lock. */
+ * caller on the machine: that was news, so the local messages have to be flushed, too. Without the lock. */
 bool segment_meet_remote_flush(struct handle *handle, uint32_t incarnation, uint32_t flushes);
 
 /* Takes a slot and publishes it. NO_SLOT, BUSY, DAMAGED, SYSTEM_ERROR. */
@@ -38,9 +38,5 @@ enum status segment_join(struct handle *handle);
 
 /* Gives the slot back with all that belongs to it. The mapping stays. */
 enum status segment_leave(struct handle *handle);
-
-/* Whether it holds an unexpired message or a membership of a normal channel: then it is worth keeping without a
- * process. */
-enum status segment_is_needed(struct handle *handle, bool *needed);
 
 #endif

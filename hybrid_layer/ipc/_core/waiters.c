@@ -1,35 +1,28 @@
-/* Which loops wait for what, which are to be woken, and the places that loops have. */
+/* Links and unlinks waiters. */
 #include "waiters.h"
 
 #include "blocks.h"
-#include "liveness.h"
-#include "reaping.h"
+#include "channels.h"
 
-static void rings_add(struct rings *rings, const struct waiter *waiter, uint64_t state) {
-    rings_add_loop(rings, waiter->slot, waiter->generation, waiter->loop, state);
-}
-
-static struct waiter *waiter_at(struct handle *handle, uint32_t reference) {
+struct waiter *waiter_at(struct handle *handle, uint32_t reference) {
     return block_at(handle, &handle->messages, reference, KIND_WAITER);
 }
 
-static struct loop_slot *loop_of(struct handle *handle, uint32_t slot, uint32_t loop) {
+struct loop_slot *loop_at(struct handle *handle, uint32_t slot, uint32_t loop) {
     return slot < SLOTS && loop < LOOPS ? &handle->slots[slot].loops[loop] : NULL;
 }
 
-/* A loop of ours that is open; NULL for any other. */
-static struct loop_slot *own_loop(struct handle *handle, uint32_t number) {
-    struct loop_slot *loop = loop_of(handle, handle->private->slot, number);
+struct loop_slot *loop_own(struct handle *handle, uint32_t number) {
+    struct loop_slot *loop = loop_at(handle, handle->private->slot, number);
     return loop != NULL && loop->in_use ? loop : NULL;
 }
 
-/* Takes a waiter out of its channel's, its loop's and the ready list, and frees it. */
-static bool drop_waiter(struct handle *handle, uint32_t reference) {
+bool waiter_drop(struct handle *handle, uint32_t reference) {
     struct waiter *waiter = waiter_at(handle, reference);
     if (waiter == NULL)
         return false;
     struct channel *channel = channel_at(handle, waiter->channel);
-    struct loop_slot *loop = loop_of(handle, waiter->slot, waiter->loop);
+    struct loop_slot *loop = loop_at(handle, waiter->slot, waiter->loop);
     if (channel == NULL || loop == NULL)
         return false;
     struct waiter *next = waiter->next != 0 ? waiter_at(handle, waiter->next) : NULL;
@@ -58,8 +51,7 @@ static bool drop_waiter(struct handle *handle, uint32_t reference) {
     return blocks_give(handle, &handle->messages, reference, reference, 1);
 }
 
-static enum status find_waiter(struct handle *handle, const struct channel *channel, uint32_t loop,
-                               uint32_t *reference) {
+enum status waiter_find(struct handle *handle, const struct channel *channel, uint32_t loop, uint32_t *reference) {
     uint32_t at = channel->waiters;
     for (uint32_t steps = 0; at != 0; steps++) {
         struct waiter *waiter = waiter_at(handle, at);
@@ -75,15 +67,15 @@ static enum status find_waiter(struct handle *handle, const struct channel *chan
     return EMPTY;
 }
 
-enum status waiters_add(struct handle *handle, uint32_t channel_reference, uint32_t loop_number) {
+enum status waiter_add(struct handle *handle, uint32_t channel_reference, uint32_t loop_number) {
     struct channel *channel = channel_at(handle, channel_reference);
-    struct loop_slot *loop = own_loop(handle, loop_number);
+    struct loop_slot *loop = loop_own(handle, loop_number);
     if (loop == NULL)
         return STALE;
     if (channel == NULL)
         return DAMAGED;
     uint32_t reference;
-    enum status status = find_waiter(handle, channel, loop_number, &reference);
+    enum status status = waiter_find(handle, channel, loop_number, &reference);
     if (status != EMPTY)
         return status;
     status = blocks_take(handle, &handle->messages, 1, &reference, NULL);
@@ -112,32 +104,17 @@ enum status waiters_add(struct handle *handle, uint32_t channel_reference, uint3
     return OK;
 }
 
-enum status waiters_remove(struct handle *handle, uint32_t channel_reference, uint32_t loop, struct rings *rings) {
-    struct channel *channel = channel_at(handle, channel_reference);
-    if (channel == NULL)
-        return DAMAGED;
-    uint32_t reference;
-    enum status status = find_waiter(handle, channel, loop, &reference);
-    if (status != OK)
-        return status == EMPTY ? OK : status;
-    if (!drop_waiter(handle, reference))
-        return DAMAGED;
-    if (channel->head != 0)
-        return waiters_wake(handle, channel_reference, rings);
-    return channel_release(handle, channel_reference);
-}
-
 bool waiters_forget_channel(struct handle *handle, struct channel *channel) {
     for (uint32_t steps = 0; channel->waiters != 0; steps++)
-        if (steps > SLOTS * LOOPS || !drop_waiter(handle, channel->waiters))
+        if (steps > SLOTS * LOOPS || !waiter_drop(handle, channel->waiters))
             return false;
     return true;
 }
 
-static bool make_ready(struct handle *handle, uint32_t reference, struct waiter *waiter) {
+bool waiter_make_ready(struct handle *handle, uint32_t reference, struct waiter *waiter) {
     if (waiter->is_ready)
         return true;
-    struct loop_slot *loop = loop_of(handle, waiter->slot, waiter->loop);
+    struct loop_slot *loop = loop_at(handle, waiter->slot, waiter->loop);
     struct waiter *tail = loop != NULL && loop->ready_tail != 0 ? waiter_at(handle, loop->ready_tail) : NULL;
     if (loop == NULL || (tail == NULL) != (loop->ready_tail == 0))
         return false;
@@ -146,238 +123,4 @@ static bool make_ready(struct handle *handle, uint32_t reference, struct waiter 
     waiter->ready_next = 0;
     waiter->is_ready = 1;
     return true;
-}
-
-static bool is_void(uint64_t state, uint32_t now_ms, uint32_t limit) {
-    uint32_t age = now_ms - RUNG_AT(state); /* in the future: a huge number */
-    return age > limit;
-}
-
-enum rank { NOBODY, VOID, ANSWERING, AWAKE_ALREADY, SLEEPING_READY, SLEEPING };
-
-static enum rank rank_of(const struct waiter *waiter, uint64_t state, uint32_t now_ms) {
-    switch (STATE_OF(state)) {
-    case LOOP_ASLEEP:
-        /* Ready and asleep: somebody is about to ring it for another message. Prefer one that nobody rings. */
-        return waiter->is_ready ? SLEEPING_READY : SLEEPING;
-    case LOOP_AWAKE:
-        return AWAKE_ALREADY;
-    default:
-        return is_void(state, now_ms, HINT_MS) ? VOID : ANSWERING;
-    }
-}
-
-/* One pass over a channel's waiters. *suspect: a slot whose process has not answered for long. */
-static enum status choose(struct handle *handle, const struct channel *channel, uint32_t now_ms, uint32_t *best,
-                          struct rings *rings, struct waiter **suspect) {
-    enum rank best_rank = NOBODY;
-    uint32_t at = channel->waiters;
-    *best = 0;
-    *suspect = NULL;
-    for (uint32_t steps = 0; at != 0 && best_rank != SLEEPING; steps++) {
-        struct waiter *waiter = waiter_at(handle, at);
-        struct loop_slot *loop = waiter != NULL ? loop_of(handle, waiter->slot, waiter->loop) : NULL;
-        if (loop == NULL || steps > SLOTS * LOOPS)
-            return DAMAGED;
-        uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
-        enum rank rank = rank_of(waiter, state, now_ms);
-        if (STATE_OF(state) == LOOP_RUNG && is_void(state, now_ms, SUSPICIOUS_MS))
-            *suspect = waiter;
-        if (channel->owner != 0) { /* an inbox: each loop of its process may have the consumer */
-            if (!make_ready(handle, at, waiter))
-                return DAMAGED;
-            if (rank >= SLEEPING_READY || rank == VOID)
-                rings_add(rings, waiter, state);
-        } else if (rank > best_rank) {
-            best_rank = rank;
-            *best = at;
-        }
-        at = waiter->next;
-    }
-    return OK;
-}
-
-enum status waiters_wake(struct handle *handle, uint32_t channel_reference, struct rings *rings) {
-    struct channel *channel = channel_at(handle, channel_reference);
-    if (channel == NULL)
-        return DAMAGED;
-    if (channel->waiters == 0)
-        return OK;
-    uint32_t now_ms = (uint32_t)(now_ns() / 1000000u);
-    uint32_t best;
-    for (uint32_t tries = 0; tries < SLOTS; tries++) {
-        struct waiter *suspect;
-        uint32_t rung = rings->count;
-        enum status status = choose(handle, channel, now_ms, &best, rings, &suspect);
-        if (status != OK)
-            return status;
-        if (suspect == NULL || !reap_if_dead(handle, suspect->slot, suspect->generation))
-            break;
-        rings->count = rung;
-        channel = channel_at(handle, channel_reference);
-        if (channel == NULL)
-            return OK; /* it was the dead process's inbox */
-    }
-    if (best == 0)
-        return OK;
-    struct waiter *waiter = waiter_at(handle, best);
-    struct loop_slot *loop = waiter != NULL ? loop_of(handle, waiter->slot, waiter->loop) : NULL;
-    if (loop == NULL || !make_ready(handle, best, waiter))
-        return DAMAGED;
-    uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
-    enum rank rank = rank_of(waiter, state, now_ms);
-    if (STATE_OF(state) == LOOP_ASLEEP || rank == VOID)
-        rings_add(rings, waiter, state);
-    return OK;
-}
-
-void ring_succeeded(struct handle *handle, const struct ring *ring) {
-    struct loop_slot *loop = loop_of(handle, ring->slot, ring->loop);
-    uint64_t expected = STATE_WORD(LOOP_ASLEEP, ring->sleep, 0);
-    uint64_t rung = STATE_WORD(LOOP_RUNG, ring->sleep, (uint32_t)(now_ns() / 1000000u));
-    if (loop != NULL && atomic_load(&handle->slots[ring->slot].generation) == ring->generation)
-        (void)atomic_compare_exchange_strong(&loop->state, &expected, rung);
-}
-
-enum status loop_forget(struct handle *handle, struct loop_slot *loop, struct rings *rings) {
-    for (uint32_t steps = 0; loop->waiters != 0; steps++) {
-        struct waiter *waiter = waiter_at(handle, loop->waiters);
-        if (waiter == NULL || steps >= handle->messages.blocks)
-            return DAMAGED;
-        uint32_t reference = waiter->channel;
-        if (!drop_waiter(handle, loop->waiters))
-            return DAMAGED;
-        struct channel *channel = channel_at(handle, reference);
-        if (channel == NULL)
-            return DAMAGED;
-        enum status status = channel->head != 0 && rings != NULL ? waiters_wake(handle, reference, rings)
-                                                                 : channel_release(handle, reference);
-        if (status != OK)
-            return status;
-    }
-    return OK;
-}
-
-enum status ring_failed(struct handle *handle, const struct ring *ring, struct rings *rings) {
-    struct loop_slot *loop = loop_of(handle, ring->slot, ring->loop);
-    if (loop == NULL || atomic_load(&handle->slots[ring->slot].generation) != ring->generation)
-        return OK;
-    bool is_own = ring->slot == handle->private->slot && ring->generation == handle->private->generation;
-    if (!is_own && liveness_is_dead(handle, ring->slot, ring->generation))
-        return loop_forget(handle, loop, rings);
-    /* It lives, and looks around by itself; until then others are to be preferred, as if it had been rung. */
-    ring_succeeded(handle, ring);
-    uint32_t at = loop->waiters;
-    for (uint32_t steps = 0; at != 0; steps++) {
-        struct waiter *waiter = waiter_at(handle, at);
-        struct channel *channel = waiter != NULL ? channel_at(handle, waiter->channel) : NULL;
-        if (channel == NULL || steps >= handle->messages.blocks)
-            return DAMAGED;
-        at = waiter->loop_next;
-        if (channel->head != 0 && channel->owner == 0) {
-            enum status status = waiters_wake(handle, waiter->channel, rings);
-            if (status != OK)
-                return status;
-        }
-    }
-    return OK;
-}
-
-enum status loop_open(struct handle *handle, uint32_t *number) {
-    struct slot *slot = &handle->slots[handle->private->slot];
-    for (uint32_t loop = 0; loop < LOOPS; loop++) {
-        if (slot->loops[loop].in_use)
-            continue;
-        uint64_t state = atomic_load(&slot->loops[loop].state);
-        /* The sleep number goes on, so that a late ringer of the slot's last loop marks nothing. */
-        atomic_store(&slot->loops[loop].state, STATE_WORD(LOOP_AWAKE, SLEEP_OF(state) + 1, 0));
-        slot->loops[loop].in_use = 1;
-        *number = loop;
-        return OK;
-    }
-    return NO_SLOT;
-}
-
-enum status loop_close(struct handle *handle, uint32_t number, struct rings *rings) {
-    struct loop_slot *loop = loop_of(handle, handle->private->slot, number); /* also one that damage has closed */
-    if (loop == NULL)
-        return STALE;
-    enum status status = loop_forget(handle, loop, rings);
-    loop->in_use = 0;
-    return status;
-}
-
-bool loop_sleep(struct handle *handle, uint32_t number) {
-    struct loop_slot *loop = own_loop(handle, number);
-    if (loop == NULL || loop->ready != 0)
-        return false;
-    /* A new sleep also for who was ASLEEP or RUNG: it has answered its bell. A mark that stayed, or that a late ringer
-     * sets, would silence the next ones. */
-    uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
-    atomic_store(&loop->state, STATE_WORD(LOOP_ASLEEP, SLEEP_OF(state) + 1, 0));
-    return true;
-}
-
-enum status loop_collect(struct handle *handle, uint32_t number, bool sleep, char *names, size_t size, size_t *used,
-                         bool *left) {
-    struct loop_slot *loop = own_loop(handle, number);
-    if (loop == NULL)
-        return STALE;
-    uint64_t state = atomic_load_explicit(&loop->state, memory_order_relaxed);
-    *used = 0;
-    *left = false;
-    if (sleep && loop_sleep(handle, number))
-        return EMPTY;
-    if (STATE_OF(state) != LOOP_AWAKE)
-        atomic_store(&loop->state, STATE_WORD(LOOP_AWAKE, SLEEP_OF(state), 0));
-    for (uint32_t steps = 0; loop->ready != 0; steps++) {
-        struct waiter *waiter = waiter_at(handle, loop->ready);
-        struct channel *channel = waiter != NULL ? channel_at(handle, waiter->channel) : NULL;
-        if (channel == NULL || steps >= handle->messages.blocks)
-            return DAMAGED;
-        if (size - *used < NAME_MAX_LENGTH + 1) {
-            *left = true;
-            return OK;
-        }
-        size_t length = channel_name(handle, channel, names + *used + 1);
-        if (length == 0)
-            return DAMAGED;
-        names[*used] = (char)length;
-        *used += length + 1;
-        waiter->is_ready = 0;
-        loop->ready = waiter->ready_next;
-        if (loop->ready == 0)
-            loop->ready_tail = 0;
-    }
-    return OK;
-}
-
-/* Whether the ready list holds as many waiters as say that they are in it: who says so and is not is never woken again.
- */
-static bool is_ready_list_sound(struct handle *handle, const struct loop_slot *loop, uint32_t number) {
-    for (uint32_t at = loop->ready; at != 0; number--) {
-        struct waiter *waiter = waiter_at(handle, at);
-        if (waiter == NULL || number == 0)
-            return false;
-        at = waiter->ready_next;
-    }
-    return number == 0;
-}
-
-enum status loop_repoll(struct handle *handle, uint32_t number) {
-    struct loop_slot *loop = own_loop(handle, number);
-    if (loop == NULL)
-        return STALE;
-    uint32_t at = loop->waiters, ready = 0;
-    for (uint32_t steps = 0; at != 0; steps++) {
-        struct waiter *waiter = waiter_at(handle, at);
-        struct channel *channel = waiter != NULL ? channel_at(handle, waiter->channel) : NULL;
-        if (channel == NULL || steps >= handle->messages.blocks)
-            return DAMAGED;
-        if (channel->head != 0 && !make_ready(handle, at, waiter))
-            return DAMAGED;
-        ready += waiter->is_ready != 0;
-        at = waiter->loop_next;
-    }
-    return is_ready_list_sound(handle, loop, ready) ? look_around(handle) : DAMAGED;
 }

@@ -26,31 +26,31 @@ static uint32_t loop;
 static bool fell_asleep; /* in the last pop */
 static char directory[] = "bells.XXXXXX", bytes[200];
 
-static void push(struct handle *sender, const char *channel, struct rings *rings) {
+static void push(struct handle *sender, const char *channel, struct wakeups *wakeups) {
     enum status status;
     struct push push = push_of(channel, "", bytes, 100, 10);
-    rings_open(rings);
-    PATIENTLY(status, op_push(sender, WAIT, &push, rings));
+    wakeups_open(wakeups);
+    PATIENTLY(status, op_push(sender, WAIT, &push, wakeups));
     MUST(status == OK);
 }
 
-/* As a station does: with nothing there, the loop is the channel's waiter, and asleep if nothing else is ready. */
+/* As a wait set does: with nothing there, the loop is the channel's waiter, and asleep if nothing else is ready. */
 static bool pop(const char *channel) {
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
-    struct rings rings;
+    struct wakeups wakeups;
     enum status status;
-    rings_open(&rings);
-    PATIENTLY(status, op_pop(handle, WAIT, named(channel), loop, &taken, &rings));
+    wakeups_open(&wakeups);
+    PATIENTLY(status, op_pop(handle, WAIT, named(channel), loop, &taken, &wakeups));
     MUST(status == OK || status == EMPTY);
-    rings_close(&rings);
+    wakeups_close(&wakeups);
     fell_asleep = taken.asleep;
     return status == OK;
 }
 
-static void unwait(const char *channel, struct rings *rings) {
+static void unwait(const char *channel, struct wakeups *wakeups) {
     enum status status;
-    rings_open(rings);
-    PATIENTLY(status, op_unwait(handle, WAIT, named(channel), loop, rings));
+    wakeups_open(wakeups);
+    PATIENTLY(status, op_unwait(handle, WAIT, named(channel), loop, wakeups));
     MUST(status == OK);
 }
 
@@ -83,12 +83,12 @@ static bool is_rung(void) {
     return true;
 }
 
-static void ring(struct rings *rings) {
-    for (uint32_t i = 0; i < rings->count; i++) {
-        MUST(doorbell_ring(&doorbells, &rings->items[i]));
-        ring_succeeded(handle, &rings->items[i]);
+static void wakeup(struct wakeups *wakeups) {
+    for (uint32_t i = 0; i < wakeups->count; i++) {
+        MUST(doorbell_ring(&doorbells, &wakeups->items[i]));
+        wakeup_succeeded(handle, &wakeups->items[i]);
     }
-    rings_close(rings);
+    wakeups_close(wakeups);
 }
 
 static uint64_t state_of_loop(void) { return atomic_load(&handle->slots[handle->private->slot].loops[loop].state); }
@@ -125,15 +125,15 @@ static void a_sender_dies(enum step last) {
     pid_t pid = fork();
     MUST(pid >= 0);
     if (pid == 0) {
-        struct rings rings;
+        struct wakeups wakeups;
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         struct handle *sender = join(segment_fd);
-        push(sender, "x", &rings);
-        MUST(rings.count == 1); /* it has decided to ring */
+        push(sender, "x", &wakeups);
+        MUST(wakeups.count == 1); /* it has decided to ring */
         if (last >= WRITTEN)
-            MUST(doorbell_ring(&doorbells, &rings.items[0]));
+            MUST(doorbell_ring(&doorbells, &wakeups.items[0]));
         if (last >= MARKED)
-            ring_succeeded(sender, &rings.items[0]);
+            wakeup_succeeded(sender, &wakeups.items[0]);
         raise(SIGKILL);
     }
     MUST(waitpid(pid, &how, 0) == pid && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
@@ -141,13 +141,13 @@ static void a_sender_dies(enum step last) {
 
 /* It dies between storing and ringing. The next sender's message rings, and both are there. */
 static void dies_before_it_rings(void) {
-    struct rings rings;
+    struct wakeups wakeups;
     begin_to_wait();
     a_sender_dies(STORED);
     MUST(!is_rung() && STATE_OF(state_of_loop()) == LOOP_ASLEEP);
-    push(handle, "x", &rings);
-    MUST(rings.count == 1);
-    ring(&rings);
+    push(handle, "x", &wakeups);
+    MUST(wakeups.count == 1);
+    wakeup(&wakeups);
     MUST(is_rung() && collect() == 1 && pop("x") && pop("x") && !pop("x"));
     end_waiting();
 }
@@ -165,17 +165,17 @@ static void dies_as_the_last(void) {
 
 /* It dies between ringing and noting that: the sleeper is rung, and perhaps once more. */
 static void dies_before_it_marks(void) {
-    struct rings rings;
+    struct wakeups wakeups;
     begin_to_wait();
     a_sender_dies(WRITTEN);
-    push(handle, "x", &rings); /* before the sleeper has got up */
-    MUST(rings.count == 1);
-    ring(&rings);
+    push(handle, "x", &wakeups); /* before the sleeper has got up */
+    MUST(wakeups.count == 1);
+    wakeup(&wakeups);
     MUST(is_rung() && collect() == 1 && pop("x") && pop("x") && !pop("x"));
     fall_asleep();
-    push(handle, "x", &rings);
-    MUST(rings.count == 1);
-    ring(&rings);
+    push(handle, "x", &wakeups);
+    MUST(wakeups.count == 1);
+    wakeup(&wakeups);
     MUST(is_rung() && collect() == 1 && pop("x"));
     end_waiting();
 }
@@ -183,15 +183,15 @@ static void dies_before_it_marks(void) {
 /* It dies after all is done. The sleeper is on its way, so the next sender does not ring; and rings again if it did not
  * come. */
 static void dies_after_it_marked(void) {
-    struct rings rings;
+    struct wakeups wakeups;
     struct timespec pause = {0, 2 * (long)HINT_MS * 1000000};
     begin_to_wait();
     a_sender_dies(MARKED);
     MUST(STATE_OF(state_of_loop()) == LOOP_RUNG);
     nanosleep(&pause, NULL);
-    push(handle, "x", &rings);
-    MUST(rings.count == 1);
-    ring(&rings);
+    push(handle, "x", &wakeups);
+    MUST(wakeups.count == 1);
+    wakeup(&wakeups);
     MUST(is_rung() && collect() == 1 && pop("x") && pop("x"));
     end_waiting();
 }
@@ -199,49 +199,49 @@ static void dies_after_it_marked(void) {
 /* A loop is rung for a channel that it gives up in this moment. That it counts as rung must not silence the other
  * channel. */
 static void rung_for_nothing(void) {
-    struct rings rings, others;
+    struct wakeups wakeups, others;
     begin_to_wait();
-    push(handle, "x", &rings);
-    ring(&rings);
+    push(handle, "x", &wakeups);
+    wakeup(&wakeups);
     MUST(STATE_OF(state_of_loop()) == LOOP_RUNG);
     MUST(is_rung());
     unwait("x", &others);
     fall_asleep();
-    push(handle, "y", &rings);
-    MUST(rings.count == 1);
-    ring(&rings);
+    push(handle, "y", &wakeups);
+    MUST(wakeups.count == 1);
+    wakeup(&wakeups);
     MUST(is_rung() && collect() == 1 && pop("y"));
     end_waiting();
 }
 
 /* The same, with a ringer that notes its ring only after the loop has answered and sleeps again. */
 static void rung_late(void) {
-    struct rings late, rings, others;
+    struct wakeups late, wakeups, others;
     begin_to_wait();
     push(handle, "x", &late);
     MUST(late.count == 1 && doorbell_ring(&doorbells, &late.items[0]));
     MUST(is_rung());
     unwait("x", &others);
     fall_asleep();
-    ring_succeeded(handle, &late.items[0]);
-    rings_close(&late);
+    wakeup_succeeded(handle, &late.items[0]);
+    wakeups_close(&late);
     MUST(STATE_OF(state_of_loop()) == LOOP_ASLEEP);
-    push(handle, "y", &rings);
-    MUST(rings.count == 1);
-    ring(&rings);
+    push(handle, "y", &wakeups);
+    MUST(wakeups.count == 1);
+    wakeup(&wakeups);
     MUST(is_rung() && collect() == 1 && pop("y"));
     end_waiting();
 }
 
 /* A message comes between the last pop that found something and going to sleep: the loop does not sleep. */
 static void last_look(void) {
-    struct rings rings;
+    struct wakeups wakeups;
     begin_to_wait();
-    push(handle, "x", &rings);
-    ring(&rings);
+    push(handle, "x", &wakeups);
+    wakeup(&wakeups);
     MUST(is_rung() && collect() == 1 && pop("x"));
-    push(handle, "x", &rings);
-    MUST(rings.count == 0); /* it is awake, and will look */
+    push(handle, "x", &wakeups);
+    MUST(wakeups.count == 0); /* it is awake, and will look */
     MUST(collect() == 1 && STATE_OF(state_of_loop()) == LOOP_AWAKE && pop("x"));
     end_waiting();
 }
@@ -249,32 +249,32 @@ static void last_look(void) {
 /* A pop that finds nothing goes to sleep: the next message rings. Not with another channel ready, of which it was not
  * told. */
 static void sleeps_after_a_pop(void) {
-    struct rings rings;
+    struct wakeups wakeups;
     begin_to_wait();
-    push(handle, "x", &rings);
-    ring(&rings);
+    push(handle, "x", &wakeups);
+    wakeup(&wakeups);
     MUST(is_rung() && collect() == 1 && pop("x") && STATE_OF(state_of_loop()) == LOOP_AWAKE);
     MUST(!pop("x") && fell_asleep && STATE_OF(state_of_loop()) == LOOP_ASLEEP);
-    push(handle, "x", &rings);
-    MUST(rings.count == 1);
-    ring(&rings);
+    push(handle, "x", &wakeups);
+    MUST(wakeups.count == 1);
+    wakeup(&wakeups);
     MUST(is_rung() && collect() == 1 && pop("x"));
-    push(handle, "y", &rings);
-    MUST(rings.count == 0 && !pop("x") && !fell_asleep && STATE_OF(state_of_loop()) == LOOP_AWAKE);
+    push(handle, "y", &wakeups);
+    MUST(wakeups.count == 0 && !pop("x") && !fell_asleep && STATE_OF(state_of_loop()) == LOOP_AWAKE);
     MUST(collect() == 1 && pop("y"));
     end_waiting();
 }
 
 /* Whoever pops and leaves messages wakes the next. */
 static void messages_are_left(void) {
-    struct rings rings;
+    struct wakeups wakeups;
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
     begin_to_wait();
     a_sender_dies(STORED);
     a_sender_dies(STORED);
-    rings_open(&rings);
-    MUST(op_pop(handle, WAIT, named("x"), NO_LOOP, &taken, &rings) == OK && rings.count == 1);
-    ring(&rings);
+    wakeups_open(&wakeups);
+    MUST(op_pop(handle, WAIT, named("x"), NO_LOOP, &taken, &wakeups) == OK && wakeups.count == 1);
+    wakeup(&wakeups);
     MUST(is_rung() && collect() == 1 && pop("x"));
     end_waiting();
 }

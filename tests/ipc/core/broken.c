@@ -9,7 +9,7 @@
 #include "memberships.h"
 
 static struct handle *handle;
-static uint32_t a, b, inbox, group, pair, member, left_member, hold;
+static uint32_t a, b, inbox, group, pair, member, left_member, loan;
 
 static struct channel *channel(uint32_t reference) { return channel_at(handle, reference); }
 static struct message *message(uint32_t reference) {
@@ -74,9 +74,9 @@ static void ready_is_in_no_list(void) { slot()->loops[0].ready = 0; }
 static void ready_list_is_broken(void) { slot()->loops[1].ready = channel(a)->waiters; }
 static void ready_tail_is_wrong(void) { slot()->loops[0].ready_tail = 0; }
 
-/* Holds. */
-static void hold_is_nowhere(void) { slot()->holds[hold].block = a; }
-static void hold_is_nobodys(void) { handle->slots[7].holds[0].block = slot()->holds[hold].block; }
+/* Loans. */
+static void loan_is_nowhere(void) { slot()->loans[loan].block = a; }
+static void loan_is_nobodys(void) { handle->slots[7].loans[0].block = slot()->loans[loan].block; }
 
 /* Groups: "g" has the inbox, of which one member has left, and "b". */
 static void group_bucket_is_not_its_own(void) { group_at(handle, group)->name[0] = 'z'; }
@@ -187,8 +187,8 @@ static const struct {
     CASE(ready_is_in_no_list, "a loop's list of ready waiters does not hold all"),
     CASE(ready_list_is_broken, "a loop's list of ready waiters is broken"),
     CASE(ready_tail_is_wrong, "a loop's list of ready waiters does not hold all"),
-    CASE(hold_is_nowhere, "a hold leads nowhere"),
-    CASE(hold_is_nobodys, "a hold is nobody's"),
+    CASE(loan_is_nowhere, "a loan leads nowhere"),
+    CASE(loan_is_nobodys, "a loan is nobody's"),
     CASE(group_bucket_is_not_its_own, "a record of groups lies in a bucket that is not its own"),
     CASE(list_of_groups_pairs_is_broken, "a group's list of pairs is broken"),
     CASE(group_is_idle, "nothing keeps a group in being"),
@@ -233,7 +233,7 @@ static void fill(void) {
     become_member(handle, "g", "b", "", LONG);
     put_for_all(handle, "g", 4, MEDIUM, LONG);
     stop_being_member(handle, "g", "x.1!", "z");
-    MUST(op_hold_reserve(handle, WAIT, 3, MEDIUM, false, &hold) == OK);
+    MUST(op_loan_reserve(handle, WAIT, 3, MEDIUM, false, &loan) == OK);
     put(handle, "gone", "", 3, MEDIUM, LONG);
     take(handle, "gone");
     MUST(channel_find(handle, named("a"), &a) == OK && channel_find(handle, named("b"), &b) == OK);

@@ -1,4 +1,4 @@
-/* Numbers that name something of a process's slot, used where they do not belong: a loop that has no place, a hold when
+/* Numbers that name something of a process's slot, used where they do not belong: a loop that has no place, a loan when
  * all are taken, or those of a slot that the process had before.
  */
 #include "support.h"
@@ -7,26 +7,26 @@
 
 static char bytes[256 * KIB];
 
-static enum status send_large(struct handle *handle, const char *channel, struct rings *rings) {
+static enum status send_large(struct handle *handle, const char *channel, struct wakeups *wakeups) {
     struct push push = push_of(channel, "", bytes, LARGE + 100, 100);
-    return send(handle, &push, rings);
+    return send(handle, &push, wakeups);
 }
 
 /* Nobody would ever be woken for a loop that is not open, and its place may be another loop's soon. */
 static void loops_without_a_place(void) {
     struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
-    struct rings rings;
+    struct wakeups wakeups;
     char names[200];
     size_t used;
     bool left;
     uint32_t loop;
-    rings_open(&rings);
+    wakeups_open(&wakeups);
     MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK);
     MUST(op_loop_open(handle, WAIT, &loop) == OK && loop == 0);
     uint32_t others[] = {1, LOOPS - 1, LOOPS, SLOTS * LOOPS, UINT32_MAX - 1};
     for (uint32_t i = 0; i < sizeof others / sizeof *others; i++) {
-        MUST(op_pop(handle, WAIT, named("a"), others[i], &taken, &rings) == STALE && !taken.asleep);
+        MUST(op_pop(handle, WAIT, named("a"), others[i], &taken, &wakeups) == STALE && !taken.asleep);
         MUST(op_wait(handle, WAIT, named("a"), others[i]) == STALE);
         MUST(op_drain(handle, WAIT, named("x.1!"), others[i], &taken) == STALE);
         MUST(op_collect(handle, WAIT, others[i], true, names, sizeof names, &used, &left) == STALE);
@@ -34,37 +34,37 @@ static void loops_without_a_place(void) {
     }
     MUST(check(handle)[TOTAL_CHANNELS] == 1 && !handle->header->damaged); /* the inbox; no channel was left behind */
     MUST(op_wait(handle, WAIT, named("a"), loop) == EMPTY);
-    MUST(op_loop_close(handle, WAIT, loop, &rings) == OK);
+    MUST(op_loop_close(handle, WAIT, loop, &wakeups) == OK);
     MUST(op_wait(handle, WAIT, named("a"), loop) == STALE);
     MUST(check(handle)[TOTAL_WAITERS] == 0);
 }
 
-/* A large payload is read although all holds are taken, and no hold is named for it. */
-static void all_holds_taken(void) {
+/* A large payload is read although all loans are taken, and no loan is named for it. */
+static void all_loans_taken(void) {
     struct handle *handle = join(new_segment(8 * 1024 * KIB, 64 * KIB));
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
-    struct rings rings;
-    uint32_t hold;
-    rings_open(&rings);
+    struct wakeups wakeups;
+    uint32_t loan;
+    wakeups_open(&wakeups);
     MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK);
     fill_payload(bytes, LARGE + 100, 7);
-    MUST(send_large(handle, "a", &rings) == OK && send_large(handle, "x.1!", &rings) == OK);
-    for (uint32_t i = 0; i < HOLDS; i++)
-        MUST(op_hold_reserve(handle, WAIT, 0, LARGE + 1, false, &hold) == OK);
+    MUST(send_large(handle, "a", &wakeups) == OK && send_large(handle, "x.1!", &wakeups) == OK);
+    for (uint32_t i = 0; i < LOANS; i++)
+        MUST(op_loan_reserve(handle, WAIT, 0, LARGE + 1, false, &loan) == OK);
     memset(bytes, 0, sizeof bytes);
-    MUST(op_pop(handle, WAIT, named("a"), NO_LOOP, &taken, &rings) == OK);
-    MUST(taken.hold == NO_HOLD && taken.used == LARGE + 100 && is_payload(bytes, LARGE + 100, &hold) && hold == 7);
-    MUST(op_drain(handle, WAIT, named("x.1!"), NO_LOOP, &taken) == OK && taken.hold == NO_HOLD);
+    MUST(op_pop(handle, WAIT, named("a"), NO_LOOP, &taken, &wakeups) == OK);
+    MUST(taken.loan == NO_LOAN && taken.used == LARGE + 100 && is_payload(bytes, LARGE + 100, &loan) && loan == 7);
+    MUST(op_drain(handle, WAIT, named("x.1!"), NO_LOOP, &taken) == OK && taken.loan == NO_LOAN);
     check(handle);
 }
 
-/* What a process could not give back before it lost its slot is not taken from who has the same hold in its next one.
+/* What a process could not give back before it lost its slot is not taken from who has the same loan in its next one.
  */
-static void holds_of_another_slot(void) {
+static void loans_of_another_slot(void) {
     struct handle *handle = join(new_segment(8 * 1024 * KIB, 64 * KIB));
-    uint32_t hold;
-    MUST(op_hold_reserve(handle, WAIT, 0, LARGE + 1, false, &hold) == OK && hold == 0);
-    hold_abandon(handle, hold);
+    uint32_t loan;
+    MUST(op_loan_reserve(handle, WAIT, 0, LARGE + 1, false, &loan) == OK && loan == 0);
+    loan_abandon(handle, loan);
     MUST(segment_leave(handle) == OK && segment_join(handle) == OK);
     MUST(handle->abandoned == 0);
     check(handle);
@@ -73,7 +73,7 @@ static void holds_of_another_slot(void) {
 int main(int argc, char **argv) {
     begin(argc, argv, "handles");
     loops_without_a_place();
-    all_holds_taken();
-    holds_of_another_slot();
+    all_loans_taken();
+    loans_of_another_slot();
     return 0;
 }

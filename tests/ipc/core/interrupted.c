@@ -38,7 +38,7 @@ static uint32_t calls_for(off_t size) {
 
 int main(int argc, char **argv) {
     static char bytes[100 * KIB];
-    struct rings rings;
+    struct wakeups wakeups;
     begin(argc, argv, "interrupted");
     if (is_portable) /* memory is not reserved */
         return 0;
@@ -46,11 +46,11 @@ int main(int argc, char **argv) {
     MUST(calls_for((off_t)pages * PAGE) < 3 * pages);
     MUST(calls_for(100) <= 2 && calls_for(0) == 0);
     struct handle *handle = join(new_segment(8 * 1024 * KIB, 1024 * KIB));
-    rings_open(&rings);
+    wakeups_open(&wakeups);
     for (uint32_t number = 0; number < 40; number++) {
         fill_payload(bytes, sizeof bytes, number);
         struct push push = push_of("a", "", bytes, sizeof bytes, 100);
-        MUST(send(handle, &push, &rings) == OK);
+        MUST(send(handle, &push, &wakeups) == OK);
     }
     check(handle);
     return 0;

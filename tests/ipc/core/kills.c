@@ -40,7 +40,7 @@ struct stage {
     int fd;
     struct handle *handle;
     uint32_t rebuilds;
-    uint32_t hold; /* of the survivor, which is about to send what is in it */
+    uint32_t loan; /* of the survivor, which is about to send what is in it */
 };
 
 static struct report *report;
@@ -65,13 +65,13 @@ static struct handle *map(int fd) {
     return handle;
 }
 
-static uint32_t held_message(struct handle *handle) {
+static uint32_t loaned_message(struct handle *handle) {
     char bytes[MEDIUM];
-    uint32_t hold;
+    uint32_t loan;
     fill_payload(bytes, MEDIUM, PROBE);
-    MUST(op_hold_reserve(handle, WAIT, 0, MEDIUM, false, &hold) == OK);
-    MUST(hold_fill(handle, hold, (struct name){"", 0}, bytes, MEDIUM, false));
-    return hold;
+    MUST(op_loan_reserve(handle, WAIT, 0, MEDIUM, false, &loan) == OK);
+    MUST(loan_fill(handle, loan, (struct name){"", 0}, bytes, MEDIUM, false));
+    return loan;
 }
 
 static void raise_the_curtain(struct stage *stage) {
@@ -83,7 +83,7 @@ static void raise_the_curtain(struct stage *stage) {
     wait_for(stage->handle, SURVIVOR_WAITS);
     wait_for(stage->handle, "s.1!");
     sleep_now(stage->handle);
-    stage->hold = held_message(stage->handle);
+    stage->loan = loaned_message(stage->handle);
     if (scene->set != NULL)
         scene->set(stage->handle);
     stage->rebuilds = stage->handle->header->rebuilds;
@@ -234,15 +234,15 @@ static void take_all_out(struct stage *stage) {
     static const char *const channels[] = {"a", "b", "n", LONG_NAME};
     struct handle *handle = stage->handle;
     char content[CONTENT];
-    struct rings rings;
+    struct wakeups wakeups;
     struct push push = {.channel = named("probe"),
                         .local = named(""),
                         .size = MEDIUM,
                         .capacity = 9,
                         .expiry_ns = LONG,
-                        .held = stage->hold};
-    rings_open(&rings);
-    MUST(op_push(handle, WAIT, &push, &rings) == OK);
+                        .loan = stage->loan};
+    wakeups_open(&wakeups);
+    MUST(op_push(handle, WAIT, &push, &wakeups) == OK);
     content_read(handle, content);
     MUST(strstr(content, "probe=77") != NULL);
     take(handle, "probe");
@@ -251,8 +251,8 @@ static void take_all_out(struct stage *stage) {
             ;
     for (uint32_t i = 0; i < 3; i++) /* a drain stops at a large message */
         MUST(act_drain(handle, "s.1!", NO_LOOP) == OK);
-    for (uint32_t hold = 0; hold < HOLDS; hold++)
-        MUST(op_hold_release(handle, WAIT, hold) == OK);
+    for (uint32_t loan = 0; loan < LOANS; loan++)
+        MUST(op_loan_release(handle, WAIT, loan) == OK);
     const uint64_t *totals = check(handle);
     MUST(totals[TOTAL_MESSAGE_BLOCKS] - totals[TOTAL_MESSAGE_BLOCKS_FREE] < 30);
     MUST(op_flush(handle, WAIT) == OK);

@@ -78,7 +78,7 @@ static uint64_t counter(enum counter which) { return atomic_load(&handle->header
 static uint32_t capacity_of(uint32_t queue) { return queue == 1 ? 2 : DEPTH; }
 
 static void do_push(uint32_t queue) {
-    struct rings rings;
+    struct wakeups wakeups;
     bool lives = below(6) != 0;
     uint32_t local = is_inbox(queue) ? below(LOCALS) : 0;
     struct expected item = {next_id++, random_size(), 1u << local};
@@ -91,9 +91,9 @@ static void do_push(uint32_t queue) {
         .capacity = capacity_of(queue),
         .expiry_ns = lives ? LONG : 0,
     };
-    rings_open(&rings);
-    enum status status = send(handle, &push, &rings);
-    rings_close(&rings);
+    wakeups_open(&wakeups);
+    enum status status = send(handle, &push, &wakeups);
+    wakeups_close(&wakeups);
     struct queue *model = &queues[queue];
     if (status == NO_MEMORY)
         return;
@@ -116,12 +116,12 @@ static void take_first(struct queue *model) {
 static void do_pop(uint32_t queue) {
     static char buffer[BIGGEST];
     struct taken taken = {.buffer = buffer, .size = below(3) == 0 ? below(200) : sizeof buffer};
-    struct rings rings;
+    struct wakeups wakeups;
     uint32_t loop = loops_open != 0 && below(2) == 0 ? below(loops_open) : NO_LOOP, id;
     struct queue *model = &queues[queue];
-    rings_open(&rings);
-    enum status status = op_pop(handle, WAIT, named(queue_names[queue]), loop, &taken, &rings);
-    rings_close(&rings);
+    wakeups_open(&wakeups);
+    enum status status = op_pop(handle, WAIT, named(queue_names[queue]), loop, &taken, &wakeups);
+    wakeups_close(&wakeups);
     if (status == NO_MEMORY)
         return;
     if (status == NO_SPACE) {
@@ -136,10 +136,10 @@ static void do_pop(uint32_t queue) {
     }
     MUST(status == OK);
     size_t size = taken.used;
-    if (taken.hold != NO_HOLD) {
-        MUST(taken.held > LARGE);
-        size = taken.held;
-        read_hold(handle, taken.hold, bytes, size);
+    if (taken.loan != NO_LOAN) {
+        MUST(taken.loan_size > LARGE);
+        size = taken.loan_size;
+        read_loan(handle, taken.loan, bytes, size);
     } else {
         memcpy(bytes, buffer, size);
     }
@@ -197,9 +197,9 @@ static void do_drain(uint32_t queue) {
         MUST(item.size == expected->size);
         MUST(recipients_of(buffer + at, item.names_size, item.names) == expected->recipients);
         at += item.names_size;
-        if (item.is_held) {
-            MUST(taken.held == item.size);
-            read_hold(handle, taken.hold, bytes, item.size);
+        if (item.is_loaned) {
+            MUST(taken.loan_size == item.size);
+            read_loan(handle, taken.loan, bytes, item.size);
         } else {
             memcpy(bytes, buffer + at, item.size);
             at += item.size;
@@ -253,7 +253,7 @@ static void do_group_discard(uint32_t group, uint32_t queue) {
 }
 
 static void do_group_send(uint32_t group) {
-    struct rings rings;
+    struct wakeups wakeups;
     bool lives = below(6) != 0;
     struct expected item = {next_id++, random_size(), 0};
     fill_payload(bytes, item.size, item.id);
@@ -268,9 +268,9 @@ static void do_group_send(uint32_t group) {
         .expiry_ns = lives ? LONG : 0,
     };
     uint64_t missed = counter(COUNT_MEMORY), full = counter(COUNT_FULL);
-    rings_open(&rings);
-    enum status status = send_to_group(handle, &group_send, &rings);
-    rings_close(&rings);
+    wakeups_open(&wakeups);
+    enum status status = send_to_group(handle, &group_send, &wakeups);
+    wakeups_close(&wakeups);
     if (counter(COUNT_MEMORY) != missed) {
         forget_all(); /* some have it: which ones is nobody's business */
         return;
@@ -292,19 +292,19 @@ static void do_group_send(uint32_t group) {
 }
 
 static void do_loop(void) {
-    struct rings rings;
-    rings_open(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
     if (loops_open < LOOPS && below(3) != 0) {
         uint32_t loop;
         MUST(op_loop_open(handle, WAIT, &loop) == OK && loop == loops_open);
         loops_open++;
     } else if (loops_open > 0) {
         loops_open--;
-        MUST(op_loop_close(handle, WAIT, loops_open, &rings) == OK);
+        MUST(op_loop_close(handle, WAIT, loops_open, &wakeups) == OK);
         for (uint32_t queue = 0; queue < QUEUES; queue++)
             queues[queue].waits[loops_open] = false;
     }
-    rings_close(&rings);
+    wakeups_close(&wakeups);
 }
 
 static void do_collect(void) {
@@ -328,13 +328,13 @@ static void do_collect(void) {
 }
 
 static void do_unwait(uint32_t queue) {
-    struct rings rings;
+    struct wakeups wakeups;
     if (loops_open == 0)
         return;
     uint32_t loop = below(loops_open);
-    rings_open(&rings);
-    MUST(op_unwait(handle, WAIT, named(queue_names[queue]), loop, &rings) == OK);
-    rings_close(&rings);
+    wakeups_open(&wakeups);
+    MUST(op_unwait(handle, WAIT, named(queue_names[queue]), loop, &wakeups) == OK);
+    wakeups_close(&wakeups);
     queues[queue].waits[loop] = false;
 }
 
@@ -386,10 +386,10 @@ static void take_all_out(void) {
         queues[queue].is_open = false;
     }
     while (loops_open > 0) {
-        struct rings rings;
-        rings_open(&rings);
-        MUST(op_loop_close(handle, WAIT, --loops_open, &rings) == OK);
-        rings_close(&rings);
+        struct wakeups wakeups;
+        wakeups_open(&wakeups);
+        MUST(op_loop_close(handle, WAIT, --loops_open, &wakeups) == OK);
+        wakeups_close(&wakeups);
         for (uint32_t queue = 0; queue < QUEUES; queue++)
             queues[queue].waits[loops_open] = false;
     }

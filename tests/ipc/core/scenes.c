@@ -12,7 +12,7 @@ static char bytes[BIG];
 
 enum status push_for(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size,
                      uint32_t capacity, uint64_t expiry) {
-    struct rings rings;
+    struct wakeups wakeups;
     fill_payload(bytes, size, id);
     struct push push = {.channel = named(channel),
                         .local = named(local),
@@ -20,25 +20,25 @@ enum status push_for(struct handle *handle, const char *channel, const char *loc
                         .size = size,
                         .capacity = capacity,
                         .expiry_ns = expiry};
-    rings_open(&rings);
-    enum status status = send(handle, &push, &rings);
-    for (uint32_t i = 0; i < rings.count; i++)
-        ring_succeeded(handle, &rings.items[i]);
-    rings_close(&rings);
+    wakeups_open(&wakeups);
+    enum status status = send(handle, &push, &wakeups);
+    for (uint32_t i = 0; i < wakeups.count; i++)
+        wakeup_succeeded(handle, &wakeups.items[i]);
+    wakeups_close(&wakeups);
     return status;
 }
 
 enum status group_send_for(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity,
                            uint64_t expiry) {
-    struct rings rings;
+    struct wakeups wakeups;
     fill_payload(bytes, size, id);
     struct group_send group_send = {
         .group = named(group), .payload = bytes, .size = size, .capacity = capacity, .expiry_ns = expiry};
-    rings_open(&rings);
-    enum status status = send_to_group(handle, &group_send, &rings);
-    for (uint32_t i = 0; i < rings.count; i++)
-        ring_succeeded(handle, &rings.items[i]);
-    rings_close(&rings);
+    wakeups_open(&wakeups);
+    enum status status = send_to_group(handle, &group_send, &wakeups);
+    for (uint32_t i = 0; i < wakeups.count; i++)
+        wakeup_succeeded(handle, &wakeups.items[i]);
+    wakeups_close(&wakeups);
     return status;
 }
 
@@ -54,14 +54,14 @@ enum status act_group_send(struct handle *handle, const char *group, uint32_t id
 enum status act_pop(struct handle *handle, const char *channel, uint32_t loop) {
     static char buffer[BUFFER];
     struct taken taken = {.buffer = buffer, .size = sizeof buffer};
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = op_pop(handle, WAIT, named(channel), loop, &taken, &rings);
-    for (uint32_t i = 0; i < rings.count; i++)
-        ring_succeeded(handle, &rings.items[i]);
-    rings_close(&rings);
-    if (status == OK && taken.hold != NO_HOLD)
-        read_hold(handle, taken.hold, buffer, taken.held);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = op_pop(handle, WAIT, named(channel), loop, &taken, &wakeups);
+    for (uint32_t i = 0; i < wakeups.count; i++)
+        wakeup_succeeded(handle, &wakeups.items[i]);
+    wakeups_close(&wakeups);
+    if (status == OK && taken.loan != NO_LOAN)
+        read_loan(handle, taken.loan, buffer, taken.loan_size);
     return status;
 }
 
@@ -69,8 +69,8 @@ enum status act_drain(struct handle *handle, const char *inbox, uint32_t loop) {
     static char buffer[BUFFER];
     struct taken taken = {.buffer = buffer, .size = sizeof buffer};
     enum status status = op_drain(handle, WAIT, named(inbox), loop, &taken);
-    if (status == OK && taken.hold != NO_HOLD)
-        read_hold(handle, taken.hold, buffer, taken.held);
+    if (status == OK && taken.loan != NO_LOAN)
+        read_loan(handle, taken.loan, buffer, taken.loan_size);
     return status;
 }
 
@@ -109,10 +109,10 @@ void sleep_now(struct handle *handle) {
         ; /* what is ready comes first */
 }
 
-void use_all_holds(struct handle *handle) {
-    uint32_t hold;
-    for (uint32_t i = 0; i < HOLDS; i++)
-        MUST(op_hold_reserve(handle, WAIT, 0, MEDIUM, i % 2 == 0, &hold) == OK);
+void use_all_loans(struct handle *handle) {
+    uint32_t loan;
+    for (uint32_t i = 0; i < LOANS; i++)
+        MUST(op_loan_reserve(handle, WAIT, 0, MEDIUM, i % 2 == 0, &loan) == OK);
 }
 
 void nobody_looks_around(struct handle *handle) { handle->header->next_look = now_ns() + 190000000; }

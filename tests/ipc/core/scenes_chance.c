@@ -46,14 +46,14 @@ static enum status add_or_discard(struct handle *handle) {
 }
 
 static enum status wait_or_not(struct handle *handle, bool is_v) {
-    struct rings rings;
+    struct wakeups wakeups;
     if (!is_v)
         return OK; /* the survivor's loop stays as it is: for what it waits is checked later */
     if (pick(2) == 0)
         return op_wait(handle, WAIT, named(queue()), 0);
-    rings_open(&rings);
-    enum status status = op_unwait(handle, WAIT, named(queue()), 0, &rings);
-    rings_close(&rings);
+    wakeups_open(&wakeups);
+    enum status status = op_unwait(handle, WAIT, named(queue()), 0, &wakeups);
+    wakeups_close(&wakeups);
     return status;
 }
 

@@ -136,7 +136,7 @@ const struct scene group_scenes[] = {
      .at_least = 80, .in_steps = true},
     {"large group_send", VARIED_BEFORE, VARIED_AFTER, varied_members, member, group_send_large, .at_least = 1000,
      .in_steps = true},
-    {"large group_send without a hold", OTHERS "s.1!=", "b=9 " OTHERS "s.1!=9>y", other_members, use_all_holds,
+    {"large group_send without a loan", OTHERS "s.1!=", "b=9 " OTHERS "s.1!=9>y", other_members, use_all_loans,
      group_send_large, .at_least = 1000, .in_steps = true},
     {"group_send finds a reader dead", DEAD, "b=9 " OTHERS "s.1!=9>y", other_members, dead_reader, group_send_medium,
      .at_least = 80, .in_steps = true},

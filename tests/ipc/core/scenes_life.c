@@ -8,7 +8,7 @@
 
 /* A process with something of each kind. */
 static void own_everything(struct handle *handle, const char *inbox) {
-    uint32_t hold;
+    uint32_t loan;
     open_inbox(handle, inbox);
     open_loop(handle);
     wait_for(handle, inbox);
@@ -21,8 +21,8 @@ static void own_everything(struct handle *handle, const char *inbox) {
     stop_being_member(handle, "g", inbox, "x");
     put(handle, inbox, "x", 2, MEDIUM, LONG);
     put(handle, "b", "", 3, SMALL, LONG);
-    MUST(op_hold_reserve(handle, WAIT, 3, MEDIUM, false, &hold) == OK);
-    MUST(op_hold_reserve(handle, WAIT, 0, MEDIUM, true, &hold) == OK);
+    MUST(op_loan_reserve(handle, WAIT, 3, MEDIUM, false, &loan) == OK);
+    MUST(op_loan_reserve(handle, WAIT, 0, MEDIUM, true, &loan) == OK);
     sleep_now(handle);
 }
 
@@ -76,9 +76,9 @@ static enum status sweep_act(struct handle *v) {
 
 /* The survivor has all of the first extent but one block. */
 static void full_extent(struct handle *s) {
-    uint32_t hold, left = EXTENT / MESSAGE_BLOCK - s->messages.books->fresh - 1;
+    uint32_t loan, left = EXTENT / MESSAGE_BLOCK - s->messages.books->fresh - 1;
     MUST(s->messages.books->free_count == 0);
-    MUST(op_hold_reserve(s, WAIT, 0, left * (MESSAGE_BLOCK - 5) - 50, true, &hold) == OK);
+    MUST(op_loan_reserve(s, WAIT, 0, left * (MESSAGE_BLOCK - 5) - 50, true, &loan) == OK);
     MUST(s->messages.books->fresh == EXTENT / MESSAGE_BLOCK - 1);
 }
 
@@ -97,10 +97,10 @@ static enum status check_act(struct handle *v) {
     return status;
 }
 
-static enum status hold_act(struct handle *v) {
-    uint32_t hold;
-    enum status status = op_hold_reserve(v, WAIT, 5, MEDIUM, false, &hold);
-    return status == OK ? op_hold_release(v, WAIT, hold) : status;
+static enum status loan_act(struct handle *v) {
+    uint32_t loan;
+    enum status status = op_loan_reserve(v, WAIT, 5, MEDIUM, false, &loan);
+    return status == OK ? op_loan_release(v, WAIT, loan) : status;
 }
 
 static enum status servers_were_flushed(struct handle *v) {
@@ -128,7 +128,7 @@ const struct scene life_scenes[] = {
     {"sweep what has expired", "b=5 g:s.1!y s.1!=2>y", NULL, expired_things, .act = sweep_act, .at_least = 40},
     {"flush", EVERYTHING, "s.1!= v.1!=", survivor_is_member, own_as_v, flush_act, .at_least = 80, .in_steps = true},
     {"grow by an extent", "s.1!=", "b=9 s.1!=", full_extent, .act = push_beyond, .at_least = 40},
-    {"reserve and release a hold", "s.1!=", NULL, .act = hold_act, .at_least = 25},
+    {"reserve and release a loan", "s.1!=", NULL, .act = loan_act, .at_least = 25},
     {"check", EVERYTHING, NULL, survivor_is_member, own_as_v, check_act, .at_least = 3},
     {"hear of a flush of the servers", "s.1!=", NULL, .act = servers_were_flushed, .at_least = 2},
     {.name = NULL},

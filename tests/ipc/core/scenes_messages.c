@@ -114,7 +114,7 @@ const struct scene message_scenes[] = {
      .act = push_dead, .result = GONE, .at_least = 30, .in_steps = true},
     {"large push", "b=1,2,3 s.1!=", "b=1,2,3,9 s.1!=", three_in_b, .act = push_large, .at_least = 1000},
     {"large push into an inbox", "s.1!=", "s.1!=9>" LONG_LOCAL, .act = push_large_inbox, .at_least = 1000},
-    {"large push without a hold", "b=1,2,3 s.1!=", "b=1,2,3,9 s.1!=", three_in_b, use_all_holds, push_large,
+    {"large push without a loan", "b=1,2,3 s.1!=", "b=1,2,3,9 s.1!=", three_in_b, use_all_loans, push_large,
      .at_least = 1000},
     {"pop", "b=1,2,3 s.1!=", "b=2,3 s.1!=", three_in_b, .act = pop_b, .at_least = 8},
     {"pop wakes the next", "a=1,2,3 s.1!=", "a=2,3 s.1!=", .ready = three_in_a, .act = pop_a, .at_least = 8},

@@ -36,18 +36,18 @@ static void loop_sleeps_and_is_ready(struct handle *v) {
 }
 
 static enum status unwait(struct handle *v) {
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = op_unwait(v, WAIT, named("b"), 0, &rings);
-    rings_close(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = op_unwait(v, WAIT, named("b"), 0, &wakeups);
+    wakeups_close(&wakeups);
     return status;
 }
 
 static enum status unwait_a(struct handle *v) {
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = op_unwait(v, WAIT, named("a"), 0, &rings);
-    rings_close(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = op_unwait(v, WAIT, named("a"), 0, &wakeups);
+    wakeups_close(&wakeups);
     return status;
 }
 
@@ -62,10 +62,10 @@ static enum status loop_open_act(struct handle *v) {
 }
 
 static enum status loop_close_act(struct handle *v) {
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = op_loop_close(v, WAIT, 0, &rings);
-    rings_close(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = op_loop_close(v, WAIT, 0, &wakeups);
+    wakeups_close(&wakeups);
     return status;
 }
 
@@ -81,12 +81,12 @@ static enum status repoll(struct handle *v) { return op_repoll(v, WAIT, 0); }
 
 /* The survivor's doorbell cannot be rung. */
 static enum status ring_in_vain(struct handle *v) {
-    struct ring ring = {
+    struct wakeup wakeup = {
         .slot = 0, .generation = v->slots[0].generation, .loop = 0, .sleep = SLEEP_OF(v->slots[0].loops[0].state)};
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = op_ring_failed(v, WAIT, &ring, &rings);
-    rings_close(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = op_wakeup_failed(v, WAIT, &wakeup, &wakeups);
+    wakeups_close(&wakeups);
     return status;
 }
 
@@ -98,14 +98,24 @@ static void dead_sleeper(struct handle *v) {
 
 /* The doorbell of somebody who has died. */
 static enum status ring_the_dead(struct handle *v) {
-    struct ring ring = {
+    struct wakeup wakeup = {
         .slot = 2, .generation = v->slots[2].generation, .loop = 0, .sleep = SLEEP_OF(v->slots[2].loops[0].state)};
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = op_ring_failed(v, WAIT, &ring, &rings);
-    rings_close(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = op_wakeup_failed(v, WAIT, &wakeup, &wakeups);
+    wakeups_close(&wakeups);
     return status;
 }
+
+/* Somebody was rung, has not answered, and has died. */
+static void dead_and_silent(struct handle *v) {
+    nobody_looks_around(v);
+    somebody_died(v, loop_sleeps);
+    struct loop_slot *loop = &v->slots[2].loops[0];
+    loop->state = STATE_WORD(LOOP_RUNG, SLEEP_OF(loop->state), now_ms() - 1000);
+}
+
+static enum status push_to_the_dead(struct handle *v) { return act_push(v, "b", "", 9, SMALL, 10); }
 
 #define READY LONG_NAME "=3 b=2 s.1!= v.1!=1>x"
 
@@ -124,5 +134,7 @@ const struct scene waiting_scenes[] = {
     {"look around", READY, NULL, .ready = loop_sleeps_and_is_ready, .act = repoll, .at_least = 5},
     {"a doorbell cannot be rung", "b=1 s.1!=", NULL, one_in_b, .act = ring_in_vain, .at_least = 5},
     {"a doorbell of the dead", "b=1 s.1!= v.1!=", NULL, .ready = dead_sleeper, .act = ring_the_dead, .at_least = 10},
+    {"push past a dead waiter", "s.1!= v.1!=", "b=9 s.1!=", .ready = dead_and_silent, .act = push_to_the_dead,
+     .at_least = 20, .in_steps = true},
     {.name = NULL},
 };

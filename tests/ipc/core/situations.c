@@ -20,26 +20,26 @@ static char bytes[4 * KIB];
 static struct handle *joined_last;
 
 static enum status push(struct handle *handle, const char *channel, const char *local, uint32_t capacity,
-                        struct rings *rings) {
+                        struct wakeups *wakeups) {
     struct push push = push_of(channel, local, bytes, 100, capacity);
-    return op_push(handle, WAIT, &push, rings);
+    return op_push(handle, WAIT, &push, wakeups);
 }
 
 static void send_group(struct handle *handle, const char *group, uint32_t capacity) {
-    struct rings rings;
+    struct wakeups wakeups;
     struct group_send group_send = {
-        .group = named(group), .payload = bytes, .size = 100, .capacity = capacity, .expiry_ns = LONG, .held = NO_HOLD};
-    rings_open(&rings);
-    MUST(op_group_send(handle, WAIT, &group_send, &rings) == OK);
-    rings_close(&rings);
+        .group = named(group), .payload = bytes, .size = 100, .capacity = capacity, .expiry_ns = LONG, .loan = NO_LOAN};
+    wakeups_open(&wakeups);
+    MUST(op_group_send(handle, WAIT, &group_send, &wakeups) == OK);
+    wakeups_close(&wakeups);
 }
 
 static bool pop(struct handle *handle, const char *channel) {
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
-    struct rings rings;
-    rings_open(&rings);
-    enum status status = op_pop(handle, WAIT, named(channel), NO_LOOP, &taken, &rings);
-    rings_close(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    enum status status = op_pop(handle, WAIT, named(channel), NO_LOOP, &taken, &wakeups);
+    wakeups_close(&wakeups);
     MUST(status == OK || status == EMPTY);
     return status == OK;
 }
@@ -89,12 +89,12 @@ static void end(struct other *other) {
 
 static void look_around_now(struct handle *handle) {
     uint32_t loop;
-    struct rings rings;
-    rings_open(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
     handle->header->next_look = 0;
     MUST(op_loop_open(handle, WAIT, &loop) == OK && op_repoll(handle, WAIT, loop) == OK);
-    MUST(op_loop_close(handle, WAIT, loop, &rings) == OK);
-    rings_close(&rings);
+    MUST(op_loop_close(handle, WAIT, loop, &wakeups) == OK);
+    wakeups_close(&wakeups);
 }
 
 /* A process with two inboxes in a group has died; the group's other members get their message all the same. */
@@ -126,6 +126,43 @@ static void the_dead_in_a_group(void) {
     MUST(totals[TOTAL_CHANNELS] == 3 && totals[TOTAL_PAIRS] == 3);
 }
 
+/* Processes that were rung, have not answered, and have died: each operation passes them over, and reaps one. */
+static void sleep_on_a(struct handle *handle) {
+    struct taken taken = {.buffer = bytes, .size = sizeof bytes};
+    struct wakeups wakeups;
+    uint32_t loop;
+    wakeups_open(&wakeups);
+    MUST(op_loop_open(handle, WAIT, &loop) == OK);
+    MUST(op_pop(handle, WAIT, named("a"), loop, &taken, &wakeups) == EMPTY && taken.asleep);
+}
+
+static void do_not_answer(struct handle *handle) {
+    sleep_on_a(handle);
+    _Atomic uint64_t *state = &handle->slots[handle->private->slot].loops[0].state;
+    *state = STATE_WORD(LOOP_RUNG, SLEEP_OF(*state), now_ms() - 1000);
+}
+
+static void the_dead_among_waiters(void) {
+    int fd = new_segment(256 * KIB, 64 * KIB);
+    struct handle *handle = join(fd);
+    struct other others[3];
+    struct wakeups wakeups;
+    for (uint32_t i = 0; i < 3; i++)
+        others[i] = other_process(fd, do_not_answer);
+    sleep_on_a(handle);
+    end(&others[0]);
+    end(&others[1]);
+    handle->header->next_look = now_ns() + 100000000;
+    for (uint32_t reaped = 1; reaped <= 2; reaped++) {
+        wakeups_open(&wakeups);
+        MUST(push(handle, "a", "", 10, &wakeups) == OK);
+        MUST(wakeups.count == 1 && wakeups.items[0].slot == handle->private->slot);
+        MUST(handle->header->counters[COUNT_REAPED] == reaped && check(handle)[TOTAL_WAITERS] == 4 - reaped);
+    }
+    MUST(handle->header->rebuilds == 0);
+    end(&others[2]); /* which was only stopped, for all that the others knew */
+}
+
 /* What the dead had opened can be opened by another at once: a process that lost its slot does that with its own. */
 static void one_inbox(struct handle *handle) { MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK); }
 
@@ -136,9 +173,9 @@ static void inbox_of_the_dead(void) {
     end(&other);
     handle->header->next_look = now_ns() + 100000000;
     MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK);
-    struct rings rings;
-    rings_open(&rings);
-    MUST(push(handle, "x.1!", "1", 10, &rings) == OK);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    MUST(push(handle, "x.1!", "1", 10, &wakeups) == OK);
     MUST(drain(handle, "x.1!") == 1);
     MUST(handle->header->rebuilds == 0);
     check(handle);
@@ -150,16 +187,16 @@ static void take_lock(struct handle *handle) { MUST(lock_take(handle, WAIT) == O
 static void killed_with_the_lock(void) {
     int fd = new_segment(256 * KIB, 64 * KIB);
     struct handle *handle = join(fd);
-    struct rings rings;
-    rings_open(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
     for (uint32_t i = 0; i < 5; i++)
-        MUST(push(handle, "a", "", 100, &rings) == OK);
+        MUST(push(handle, "a", "", 100, &wakeups) == OK);
     struct other other = other_process(fd, take_lock);
-    MUST(push(handle, "a", "", 100, &rings) == BUSY); /* it lives, and so keeps it */
+    MUST(push(handle, "a", "", 100, &wakeups) == BUSY); /* it lives, and so keeps it */
     end(&other);
     struct push at_once = {
-        .channel = named("a"), .payload = bytes, .size = 100, .capacity = 100, .expiry_ns = LONG, .held = NO_HOLD};
-    MUST(op_push(handle, GLANCE, &at_once, &rings) == OK); /* with that, nobody waits */
+        .channel = named("a"), .payload = bytes, .size = 100, .capacity = 100, .expiry_ns = LONG, .loan = NO_LOAN};
+    MUST(op_push(handle, GLANCE, &at_once, &wakeups) == OK); /* with that, nobody waits */
     MUST(handle->header->rebuilds == 1);
     for (uint32_t i = 0; i < 6; i++)
         MUST(pop(handle, "a"));
@@ -171,22 +208,22 @@ static void killed_with_the_lock(void) {
 static void doorbell_gone(void) {
     struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
     char names[200];
-    struct rings rings, others;
+    struct wakeups wakeups, others;
     size_t used;
     uint32_t loop;
     bool left;
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
-    rings_open(&rings);
-    rings_open(&others);
+    wakeups_open(&wakeups);
+    wakeups_open(&others);
     MUST(op_loop_open(handle, WAIT, &loop) == OK);
-    MUST(op_pop(handle, WAIT, named("a"), loop, &taken, &rings) == EMPTY);
+    MUST(op_pop(handle, WAIT, named("a"), loop, &taken, &wakeups) == EMPTY);
     MUST(op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left) == EMPTY);
-    MUST(push(handle, "a", "", 10, &rings) == OK && rings.count == 1);
-    MUST(op_ring_failed(handle, WAIT, &rings.items[0], &others) == OK);
+    MUST(push(handle, "a", "", 10, &wakeups) == OK && wakeups.count == 1);
+    MUST(op_wakeup_failed(handle, WAIT, &wakeups.items[0], &others) == OK);
     MUST(op_repoll(handle, WAIT, loop) == OK);
     MUST(op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left) == OK && used == 2 && names[1] == 'a');
     MUST(pop(handle, "a"));
-    MUST(push(handle, "a", "", 10, &rings) == OK);
+    MUST(push(handle, "a", "", 10, &wakeups) == OK);
     MUST(op_repoll(handle, WAIT, loop) == OK);
     MUST(op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left) == OK && used == 2);
     check(handle);
@@ -233,13 +270,13 @@ static void left_without_messages(void) {
 static void foreign_descriptor(void) {
     int fd = new_segment(1024 * KIB, 64 * KIB);
     struct handle *handle = join(fd);
-    struct rings rings;
-    rings_open(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
     FILE *file = tmpfile();
     MUST(file != NULL && dup2(fileno(file), fd) == fd);
     enum status status = OK;
     for (uint32_t i = 0; i < 5000 && status == OK; i++)
-        status = push(handle, "a", "", 10000, &rings);
+        status = push(handle, "a", "", 10000, &wakeups);
     /* Where the record locks alone keep others out, nothing is even begun. */
     MUST(status == RETIRED);
     MUST(fseek(file, 0, SEEK_END) == 0 && ftell(file) == 0);
@@ -257,10 +294,10 @@ int posix_fallocate(int fd, off_t from, off_t size) {
 }
 
 static void grow(struct handle *handle) {
-    struct rings rings;
-    rings_open(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
     for (uint32_t i = 0; i < 3000; i++)
-        MUST(push(handle, "a", "", 10000, &rings) == OK);
+        MUST(push(handle, "a", "", 10000, &wakeups) == OK);
 }
 
 /* Who cannot see for a while what others have grown takes nothing of it for damage. */
@@ -268,11 +305,11 @@ static void not_seen(void) {
     int fd = new_segment(1024 * KIB, 64 * KIB);
     struct handle *handle = join(fd);
     struct other other = other_process(fd, grow);
-    struct rings rings;
-    rings_open(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
     handle->header->damaged = 1;
     refusal = ENOMEM;
-    MUST(push(handle, "a", "", 10000, &rings) == BUSY);
+    MUST(push(handle, "a", "", 10000, &wakeups) == BUSY);
     refusal = 0;
     MUST(check(handle)[TOTAL_MESSAGES] == 3000);
     MUST(handle->header->counters[COUNT_DAMAGED] == 0);
@@ -291,16 +328,16 @@ static void hold_the_lock(void) {
 
 /* There is no room to grow into, and whether anything has expired cannot be looked at now: that is not yet "full". */
 static void busy_while_growing(void) {
-    struct rings rings;
-    rings_open(&rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
     struct handle *handle = join(crowded = new_segment(1024 * KIB, 64 * KIB));
     refusal = ENOSPC;
-    MUST(push(handle, "a", "", 10, &rings) == NO_SHM);
+    MUST(push(handle, "a", "", 10, &wakeups) == NO_SHM);
     meanwhile = hold_the_lock;
-    MUST(push(handle, "a", "", 10, &rings) == BUSY);
+    MUST(push(handle, "a", "", 10, &wakeups) == BUSY);
     end(&holder);
     refusal = 0;
-    MUST(push(handle, "a", "", 10, &rings) == OK);
+    MUST(push(handle, "a", "", 10, &wakeups) == OK);
 }
 
 /* A mark of damage counts as a repair, also where the rebuild finds nothing to cut off, and is gone with it. */
@@ -316,9 +353,9 @@ static void marked_as_damaged(void) {
 /* A thread waits for its turn while another one leaves the segment: it does not go in under a slot that is no longer
  * ours. */
 static void *push_one(void *argument) {
-    struct rings rings;
-    rings_open(&rings);
-    *(enum status *)argument = push(joined_last, "a", "", 10, &rings);
+    struct wakeups wakeups;
+    wakeups_open(&wakeups);
+    *(enum status *)argument = push(joined_last, "a", "", 10, &wakeups);
     return NULL;
 }
 
@@ -339,12 +376,12 @@ static void left_by_another_thread(void) {
 /* Waiting for an inbox that is not there makes none. */
 static void no_inbox_to_wait_for(void) {
     struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
-    struct rings rings;
+    struct wakeups wakeups;
     uint32_t loop;
-    rings_open(&rings);
+    wakeups_open(&wakeups);
     MUST(op_loop_open(handle, WAIT, &loop) == OK);
     MUST(op_wait(handle, WAIT, named("x.1!"), loop) == GONE);
-    MUST(push(handle, "x.1!", "1", 10, &rings) == GONE);
+    MUST(push(handle, "x.1!", "1", 10, &wakeups) == GONE);
     MUST(check(handle)[TOTAL_CHANNELS] == 0);
 }
 
@@ -352,6 +389,7 @@ int main(int argc, char **argv) {
     begin(argc, argv, "situations");
     fill_payload(bytes, 100, 1);
     the_dead_in_a_group();
+    the_dead_among_waiters();
     inbox_of_the_dead();
     killed_with_the_lock();
     doorbell_gone();

@@ -73,7 +73,7 @@ struct push push_of(const char *channel, const char *local, const char *payload,
                          .size = size,
                          .capacity = capacity,
                          .expiry_ns = LONG,
-                         .held = NO_HOLD};
+                         .loan = NO_LOAN};
 }
 
 const uint64_t *check(struct handle *handle) {
@@ -110,53 +110,53 @@ bool is_payload(const char *bytes, size_t size, uint32_t *id) {
     return true;
 }
 
-void read_hold(struct handle *handle, uint32_t hold, char *to, size_t size) {
+void read_loan(struct handle *handle, uint32_t loan, char *to, size_t size) {
     enum status status;
-    MUST(hold_read(handle, hold, to, size));
-    PATIENTLY(status, op_hold_release(handle, WAIT, hold));
+    MUST(loan_read(handle, loan, to, size));
+    PATIENTLY(status, op_loan_release(handle, WAIT, loan));
     MUST(status == OK);
 }
 
 static enum status reserve(struct handle *handle, struct name local, const void *payload, size_t size, bool is_shared,
-                           uint32_t *hold) {
+                           uint32_t *loan) {
     enum status status;
-    *hold = NO_HOLD;
+    *loan = NO_LOAN;
     if (size <= LARGE)
         return OK;
-    PATIENTLY(status, op_hold_reserve(handle, WAIT, local.length, size, is_shared, hold));
+    PATIENTLY(status, op_loan_reserve(handle, WAIT, local.length, size, is_shared, loan));
     if (status != OK) {
-        *hold = NO_HOLD;
+        *loan = NO_LOAN;
         return status == NO_SLOT ? OK : status;
     }
-    return hold_fill(handle, *hold, local, payload, size, is_shared) ? OK : DAMAGED;
+    return loan_fill(handle, *loan, local, payload, size, is_shared) ? OK : DAMAGED;
 }
 
-static void let_go(struct handle *handle, uint32_t hold) {
+static void let_go(struct handle *handle, uint32_t loan) {
     enum status status;
-    if (hold != NO_HOLD)
-        PATIENTLY(status, op_hold_release(handle, WAIT, hold));
+    if (loan != NO_LOAN)
+        PATIENTLY(status, op_loan_release(handle, WAIT, loan));
 }
 
-enum status send(struct handle *handle, struct push *push, struct rings *rings) {
-    uint32_t hold;
-    enum status status = reserve(handle, push->local, push->payload, push->size, false, &hold);
+enum status send(struct handle *handle, struct push *push, struct wakeups *wakeups) {
+    uint32_t loan;
+    enum status status = reserve(handle, push->local, push->payload, push->size, false, &loan);
     if (status == OK) {
-        push->held = hold;
-        PATIENTLY(status, op_push(handle, WAIT, push, rings));
+        push->loan = loan;
+        PATIENTLY(status, op_push(handle, WAIT, push, wakeups));
     }
     if (status != OK)
-        let_go(handle, hold);
+        let_go(handle, loan);
     return status;
 }
 
-enum status send_to_group(struct handle *handle, struct group_send *group_send, struct rings *rings) {
-    uint32_t hold;
-    enum status status = reserve(handle, (struct name){"", 0}, group_send->payload, group_send->size, true, &hold);
+enum status send_to_group(struct handle *handle, struct group_send *group_send, struct wakeups *wakeups) {
+    uint32_t loan;
+    enum status status = reserve(handle, (struct name){"", 0}, group_send->payload, group_send->size, true, &loan);
     if (status == OK) {
-        group_send->held = hold;
-        PATIENTLY(status, op_group_send(handle, WAIT, group_send, rings));
+        group_send->loan = loan;
+        PATIENTLY(status, op_group_send(handle, WAIT, group_send, wakeups));
     }
     if (status != OK)
-        let_go(handle, hold);
+        let_go(handle, loan);
     return status;
 }

@@ -7,9 +7,16 @@
 
 #include "operations.h"
 
+#include "blocks.h"
+#include "channels.h"
 #include "checker.h"
-#include "holds.h"
+#include "clock.h"
+#include "loans.h"
+#include "queues.h"
 #include "segment.h"
+#include "sweep.h"
+#include "waiters.h"
+#include "waking.h"
 
 #define LONG 3600000000000ull /* an hour in nanoseconds */
 #define KIB 1024u
@@ -61,11 +68,11 @@ const uint64_t *check(struct handle *handle);
 void fill_payload(char *bytes, size_t size, uint32_t id);
 bool is_payload(const char *bytes, size_t size, uint32_t *id);
 
-/* Reads a hold as the binding does, and gives it back. */
-void read_hold(struct handle *handle, uint32_t hold, char *to, size_t size);
+/* Reads a loan as the binding does, and gives it back. */
+void read_loan(struct handle *handle, uint32_t loan, char *to, size_t size);
 
-/* Pushes as the binding does: large payloads by a hold. */
-enum status send(struct handle *handle, struct push *push, struct rings *rings);
-enum status send_to_group(struct handle *handle, struct group_send *group_send, struct rings *rings);
+/* Pushes as the binding does: large payloads by a loan. */
+enum status send(struct handle *handle, struct push *push, struct wakeups *wakeups);
+enum status send_to_group(struct handle *handle, struct group_send *group_send, struct wakeups *wakeups);
 
 #endif

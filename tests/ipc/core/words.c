@@ -35,16 +35,16 @@ static enum status put(struct handle *handle) {
 }
 
 static enum status send_to(struct handle *handle, const char *group) {
-    struct rings rings;
+    struct wakeups wakeups;
     struct group_send send = {.group = named(group),
                               .payload = bytes,
                               .size = sizeof bytes,
                               .capacity = 100,
                               .expiry_ns = LONG,
-                              .held = NO_HOLD};
-    rings_open(&rings);
-    enum status status = op_group_send(handle, WAIT, &send, &rings);
-    rings_close(&rings);
+                              .loan = NO_LOAN};
+    wakeups_open(&wakeups);
+    enum status status = op_group_send(handle, WAIT, &send, &wakeups);
+    wakeups_close(&wakeups);
     return status;
 }
 
@@ -74,12 +74,12 @@ static enum status drain(struct handle *handle, const char *inbox, uint32_t *nam
 static enum status pop(struct handle *handle, uint32_t *number) {
     static char buffer[KIB];
     struct taken taken = {.buffer = buffer, .size = sizeof buffer};
-    struct rings rings;
+    struct wakeups wakeups;
     enum status status;
-    rings_open(&rings);
-    while ((status = op_pop(handle, WAIT, named("a"), NO_LOOP, &taken, &rings)) == OK)
+    wakeups_open(&wakeups);
+    while ((status = op_pop(handle, WAIT, named("a"), NO_LOOP, &taken, &wakeups)) == OK)
         ++*number;
-    rings_close(&rings);
+    wakeups_close(&wakeups);
     return status == EMPTY ? OK : status;
 }
 

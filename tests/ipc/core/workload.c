@@ -44,19 +44,19 @@ void worker_begin(struct worker *worker, struct handle *handle, struct ledger *l
     allow(worker, status);
 }
 
-static void ring(struct worker *worker, struct rings *rings) {
-    for (uint32_t i = 0; i < rings->count; i++) {
-        struct rings others;
+static void wakeup(struct worker *worker, struct wakeups *wakeups) {
+    for (uint32_t i = 0; i < wakeups->count; i++) {
+        struct wakeups others;
         enum status status = OK;
-        rings_open(&others);
+        wakeups_open(&others);
         if (below(10) != 0)
-            ring_succeeded(worker->handle, &rings->items[i]);
+            wakeup_succeeded(worker->handle, &wakeups->items[i]);
         else
-            PATIENTLY(status, op_ring_failed(worker->handle, WAIT, &rings->items[i], &others));
-        rings_close(&others);
+            PATIENTLY(status, op_wakeup_failed(worker->handle, WAIT, &wakeups->items[i], &others));
+        wakeups_close(&others);
         allow(worker, status);
     }
-    rings_close(rings);
+    wakeups_close(wakeups);
 }
 
 static size_t random_size(void) { return below(40) == 0 ? LARGE + below(BIGGEST - LARGE) : 8 + below(400); }
@@ -64,7 +64,7 @@ static size_t random_size(void) { return below(40) == 0 ? LARGE + below(BIGGEST 
 static void work_push(struct worker *worker, bool is_normal) {
     static _Thread_local char bytes[BIGGEST];
     char inbox[32];
-    struct rings rings;
+    struct wakeups wakeups;
     uint32_t id = atomic_fetch_add(&worker->ledger->next, 1) % MESSAGES;
     size_t size = random_size();
     snprintf(inbox, sizeof inbox, "specific.%u!", atomic_load(&worker->ledger->workers) - below(8));
@@ -77,11 +77,11 @@ static void work_push(struct worker *worker, bool is_normal) {
         .capacity = 20,
         .expiry_ns = LONG,
     };
-    rings_open(&rings);
-    enum status status = send(worker->handle, &push, &rings);
+    wakeups_open(&wakeups);
+    enum status status = send(worker->handle, &push, &wakeups);
     if (status == OK && is_normal)
         atomic_store(&worker->ledger->sent[id], 1);
-    ring(worker, &rings);
+    wakeup(worker, &wakeups);
     allow(worker, status);
 }
 
@@ -93,15 +93,15 @@ static void take(struct worker *worker, const char *bytes, size_t size, bool is_
         atomic_fetch_add(&worker->ledger->taken[id], 1);
 }
 
-/* The bytes of a hold, in the end freed by the caller. NULL if they cannot be had. */
-static char *held(struct worker *worker, uint32_t hold, size_t size) {
+/* The bytes of a loan, in the end freed by the caller. NULL if they cannot be had. */
+static char *loan(struct worker *worker, uint32_t loan, size_t size) {
     char *bytes = size < 2 * BIGGEST ? malloc(size) : NULL;
-    if (bytes != NULL && !hold_read(worker->handle, hold, bytes, size)) {
+    if (bytes != NULL && !loan_read(worker->handle, loan, bytes, size)) {
         free(bytes);
         bytes = NULL;
     }
     enum status status;
-    PATIENTLY(status, op_hold_release(worker->handle, WAIT, hold));
+    PATIENTLY(status, op_loan_release(worker->handle, WAIT, loan));
     allow(worker, status);
     MUST(bytes != NULL || !worker->is_strict);
     return bytes;
@@ -110,20 +110,20 @@ static char *held(struct worker *worker, uint32_t hold, size_t size) {
 static enum status work_pop(struct worker *worker, const char *channel, uint32_t loop) {
     static _Thread_local char buffer[BUFFER];
     struct taken taken = {.buffer = buffer, .size = sizeof buffer};
-    struct rings rings;
+    struct wakeups wakeups;
     enum status status;
-    rings_open(&rings);
-    PATIENTLY(status, op_pop(worker->handle, WAIT, named(channel), loop, &taken, &rings));
-    if (status == OK && taken.hold == NO_HOLD) {
+    wakeups_open(&wakeups);
+    PATIENTLY(status, op_pop(worker->handle, WAIT, named(channel), loop, &taken, &wakeups));
+    if (status == OK && taken.loan == NO_LOAN) {
         MUST(taken.used <= sizeof buffer);
         take(worker, buffer, taken.used, true);
     } else if (status == OK) {
-        char *bytes = held(worker, taken.hold, taken.held);
+        char *bytes = loan(worker, taken.loan, taken.loan_size);
         if (bytes != NULL)
-            take(worker, bytes, taken.held, true);
+            take(worker, bytes, taken.loan_size, true);
         free(bytes);
     }
-    ring(worker, &rings);
+    wakeup(worker, &wakeups);
     allow(worker, status);
     return status;
 }
@@ -140,8 +140,8 @@ static void work_drain(struct worker *worker) {
         at += sizeof item;
         MUST(item.names_size <= taken.used - at);
         at += item.names_size;
-        if (item.is_held) {
-            free(held(worker, taken.hold, taken.held));
+        if (item.is_loaned) {
+            free(loan(worker, taken.loan, taken.loan_size));
         } else {
             MUST(item.size <= taken.used - at);
             take(worker, buffer + at, item.size, false);
@@ -169,14 +169,14 @@ static void work_group(struct worker *worker) {
     } else if (what == 1) {
         PATIENTLY(status, op_group_discard(worker->handle, WAIT, group, target, name));
     } else {
-        struct rings rings;
+        struct wakeups wakeups;
         size_t size = random_size();
         fill_payload(bytes, size, MESSAGES - 1); /* one of many; who gets it is not counted */
         struct group_send group_send = {
             .group = group, .payload = bytes, .size = size, .capacity = 20, .expiry_ns = LONG};
-        rings_open(&rings);
-        status = send_to_group(worker->handle, &group_send, &rings);
-        ring(worker, &rings);
+        wakeups_open(&wakeups);
+        status = send_to_group(worker->handle, &group_send, &wakeups);
+        wakeup(worker, &wakeups);
     }
     allow(worker, status);
 }
@@ -186,7 +186,7 @@ static void work_wait(struct worker *worker) {
     size_t used;
     bool left;
     enum status status;
-    struct rings rings;
+    struct wakeups wakeups;
     if (worker->loop == NO_LOOP)
         return;
     switch (below(4)) {
@@ -194,9 +194,9 @@ static void work_wait(struct worker *worker) {
         PATIENTLY(status, op_repoll(worker->handle, WAIT, worker->loop));
         break;
     case 1:
-        rings_open(&rings);
-        PATIENTLY(status, op_unwait(worker->handle, WAIT, named(channels[below(CHANNELS)]), worker->loop, &rings));
-        ring(worker, &rings);
+        wakeups_open(&wakeups);
+        PATIENTLY(status, op_unwait(worker->handle, WAIT, named(channels[below(CHANNELS)]), worker->loop, &wakeups));
+        wakeup(worker, &wakeups);
         break;
     default:
         PATIENTLY(status,

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "liveness.h"
 #include "memory.h"
 
@@ -45,14 +46,15 @@ static enum status take_word(struct handle *handle, enum mode mode, bool *takeov
     for (;;) {
         seen = atomic_load(word);
         uint32_t owner = (seen >> WORD_SLOT_SHIFT) & WORD_SLOT_MASK;
-        /* Whoever comes this way takes the lock with the waiters flag set: it cannot know who else sleeps. */
+        /* A waiter acquires the lock with the waiters flag set: it cannot know whether others sleep. */
         if (owner == 0) {
             if (atomic_compare_exchange_strong(word, &seen, mine | WORD_WAITERS))
                 return OK;
             continue;
         }
-        /* Probe before sleeping: after a crash nobody waits a full round, and under contention the owner has mostly
-         * gone on by the time the probe returns. The takeover swaps exactly the word that was probed. */
+        /* Probe before sleeping: then no process waits a full round after a crash, and under contention the owner has
+         * mostly released the lock by the time the probe returns. The takeover swaps exactly the word that was probed.
+         */
         bool is_ours = (seen & ~WORD_WAITERS) == mine;
         if (is_ours || liveness_is_dead(handle, owner - 1, seen >> WORD_GENERATION_SHIFT)) {
             if (atomic_compare_exchange_strong(word, &seen, mine | WORD_WAITERS)) {
@@ -74,7 +76,8 @@ enum status exclusion_take(struct handle *handle, enum mode mode, bool *takeover
     enum status status = take_private(handle->private, mode);
     if (status != OK)
         return status;
-    /* Asked again with the mutex in hand: another thread may just have left, and who has no slot counts as dead. */
+    /* Asked again with the mutex held: another thread may just have left the segment, and a process without a slot
+     * counts as dead. */
     status = private_is_attached(handle->private) ? take_word(handle, mode, takeover) : DETACHED;
     if (status != OK)
         pthread_mutex_unlock(&handle->private->mutex);
@@ -87,13 +90,13 @@ void exclusion_give(struct handle *handle) {
     uint32_t seen = mine;
     if (!atomic_compare_exchange_strong(word, &seen, 0)) {
         if (seen == (mine | WORD_WAITERS) && atomic_compare_exchange_strong(word, &seen, WORD_WAITERS)) {
-            /* "Free, somebody may sleep" stays until a wake has found nobody, so no sleeper is forgotten. */
+            /* "Free, a waiter may sleep" stays until a wake has found no sleeper, so none is forgotten. */
             if (futex_wake_one(word) == 0) {
                 seen = WORD_WAITERS;
                 (void)atomic_compare_exchange_strong(word, &seen, 0);
             }
         } else {
-            /* Not our word any more: somebody took us for dead, or the word was overwritten. */
+            /* Not our word any more: another process took this one for dead, or the word was overwritten. */
             atomic_store(&handle->header->damaged, 1);
         }
     }

@@ -8,8 +8,8 @@
 const bool is_portable = false;
 const char *const memory_place = "/dev/shm";
 
-/* The kernel gives back what a signal has interrupted, all of it. So who is interrupted asks for less, down to a page:
- * a timer that is faster than a large area must not keep it from ever being done. */
+/* When a signal interrupts it, the kernel gives back all that it had reserved. So each interrupted request is followed
+ * by a smaller one, down to a page: a timer with a short period must not keep a large area from ever being reserved. */
 int memory_reserve(int fd, off_t from, off_t size) {
     off_t most = size;
     while (size > 0) {

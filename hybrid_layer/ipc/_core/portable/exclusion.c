@@ -1,4 +1,4 @@
-/* The lock word's place is taken by a record lock, which the system drops at any death. */
+/* Uses a record lock in place of the lock word: the system drops it at any death. */
 #include "exclusion.h"
 
 #include <errno.h>
@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "liveness.h"
 #include "memory.h"
 
@@ -27,8 +28,8 @@ static enum status take_record(struct handle *handle) {
     bool linked;
     int result = record(handle, F_WRLCK);
     bool is_taken = result != 0 && (errno == EACCES || errno == EAGAIN);
-    /* Code that closes all descriptors may have opened a file of its own under our number: whoever locks that is not
-     * alone. */
+    /* Code that closes all descriptors may have opened a file of its own under our number: a lock on that file excludes
+     * no other process. */
     if (!liveness_descriptor_is_ours(handle, &linked))
         return RETIRED;
     return result == 0 ? OK : is_taken ? BUSY : SYSTEM_ERROR;
@@ -41,7 +42,8 @@ static enum status take_both(struct handle *handle, enum mode mode) {
     uint64_t pause = SHORTEST_PAUSE_NS;
     for (bool has_mutex = false;;) {
         has_mutex = has_mutex || pthread_mutex_trylock(mutex) == 0;
-        /* Asked again with the mutex in hand: another thread may just have left, and who has no slot counts as dead. */
+        /* Asked again with the mutex held: another thread may just have left the segment, and a process without a slot
+         * counts as dead. */
         enum status status = !has_mutex ? BUSY : private_is_attached(handle->private) ? take_record(handle) : DETACHED;
         if (status == OK)
             return OK;
@@ -66,7 +68,8 @@ enum status exclusion_take(struct handle *handle, enum mode mode, bool *takeover
 void exclusion_give(struct handle *handle) {
     uint32_t seen = handle->word;
     if (!atomic_compare_exchange_strong(&handle->header->lock_word, &seen, 0))
-        atomic_store(&handle->header->damaged, 1); /* somebody took us for dead, or the word was overwritten */
+        atomic_store(&handle->header->damaged,
+                     1); /* another process took this one for dead, or the word was overwritten */
     (void)record(handle, F_UNLCK);
     pthread_mutex_unlock(&handle->private->mutex);
 }

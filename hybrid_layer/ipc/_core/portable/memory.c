@@ -1,4 +1,4 @@
-/* Where nothing can be reserved, and a fork is noticed by comparing pids. */
+/* Reserves nothing, and notices a fork by comparing pids. */
 #include "memory.h"
 
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 const bool is_portable = true;
 const char *const memory_place = "memory";
 
-/* Nothing to ask for: macOS backs shared memory by swap, and touching it is no SIGBUS. */
+/* There is nothing to ask for: macOS backs shared memory by swap, and touching it is no SIGBUS. */
 int memory_reserve(int fd, off_t from, off_t size) {
     (void)fd, (void)from, (void)size;
     return 0;

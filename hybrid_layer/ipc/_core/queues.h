@@ -1,0 +1,29 @@
+/* The queue of a channel: in, out, expiry, capacity. The segment lock is held in all of these. */
+#ifndef HYBRID_QUEUES_H
+#define HYBRID_QUEUES_H
+
+#include "messages.h"
+
+/* Appends a message, which its commit makes readable. OK, FULL, NO_MEMORY, GROW_MESSAGES, GONE (no process has the
+ * inbox, or it is full and its process is dead), DAMAGED. */
+enum status queue_push(struct handle *handle, const struct push *push, uint32_t *channel);
+
+/* Makes sure that the queue has room, and drops expired messages for that. OK, FULL, DAMAGED; GONE: it is full, and its
+ * process is dead. */
+enum status queue_make_room(struct handle *handle, struct channel *channel, uint32_t capacity, uint64_t now);
+
+/* Drops expired messages from the front. */
+bool queue_purge(struct handle *handle, struct channel *channel, uint64_t now);
+
+void queue_append(struct handle *handle, struct channel *channel, uint32_t reference);
+
+/* Takes the oldest message off the queue without freeing it. */
+bool queue_unlink_head(struct handle *handle, struct channel *channel);
+
+/* Takes the oldest message off the queue and frees it. */
+bool queue_drop_head(struct handle *handle, struct channel *channel);
+
+/* Drops every message of the queue. */
+bool queue_clear(struct handle *handle, struct channel *channel);
+
+#endif

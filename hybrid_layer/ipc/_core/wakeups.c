@@ -1,0 +1,31 @@
+/* Keeps the loops to wake, on the stack until they outgrow that. */
+#include "wakeups.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void wakeups_open(struct wakeups *wakeups) {
+    wakeups->items = wakeups->few;
+    wakeups->count = 0;
+    wakeups->capacity = LOOPS;
+}
+
+void wakeups_close(struct wakeups *wakeups) {
+    if (wakeups->items != wakeups->few)
+        free(wakeups->items);
+}
+
+void wakeups_add(struct wakeups *wakeups, uint32_t slot, uint32_t generation, uint32_t loop, uint64_t state) {
+    if (slot >= SLOTS || loop >= LOOPS)
+        return;
+    if (wakeups->count == wakeups->capacity) {
+        struct wakeup *items = malloc(2 * wakeups->capacity * sizeof *items);
+        if (items == NULL)
+            return;
+        memcpy(items, wakeups->items, wakeups->count * sizeof *items);
+        wakeups_close(wakeups);
+        wakeups->items = items;
+        wakeups->capacity *= 2;
+    }
+    wakeups->items[wakeups->count++] = (struct wakeup){slot, generation, loop, SLEEP_OF(state)};
+}

@@ -1,0 +1,24 @@
+/* Wakeups: loops whose doorbells are rung once the lock is released. No doorbell is rung while other processes wait for
+ * the lock. */
+#ifndef HYBRID_WAKEUPS_H
+#define HYBRID_WAKEUPS_H
+
+#include "layout.h"
+
+struct wakeup {
+    uint32_t slot, generation, loop, sleep;
+};
+
+struct wakeups {
+    struct wakeup *items; /* `few` or allocated */
+    uint32_t count, capacity;
+    struct wakeup few[LOOPS];
+};
+
+void wakeups_open(struct wakeups *wakeups);
+void wakeups_close(struct wakeups *wakeups);
+
+/* Adds a loop in this state. Out of memory it is left out, and finds its message when it looks around. */
+void wakeups_add(struct wakeups *wakeups, uint32_t slot, uint32_t generation, uint32_t loop, uint64_t state);
+
+#endif

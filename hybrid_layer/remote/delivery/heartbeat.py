@@ -1,0 +1,218 @@
+"""Keeps the addressees known to the servers: their alive keys, and the memberships of their channels.
+
+Lives in the I/O thread, so that it works while the process's own event loops are busy or gone. When a server has lost
+what it knew (a restart, a failover, a stop longer than the alive key's life), the heartbeat puts it back from its own
+record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from hybrid_layer import identity
+from hybrid_layer.clock import monotonic
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote.delivery.addressee import Addressee
+from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.delivery.intake import accept_note
+from hybrid_layer.remote.delivery.shards import Shard
+from hybrid_layer.remote.delivery.store import Note, Store
+from hybrid_layer.remote.runtime import io_thread
+from hybrid_layer.remote.runtime.resident_task import ResidentTask
+from hybrid_layer.timers import sleep
+
+_LEAST_LIFE = 1.0
+"""Seconds that an alive key lives, even if messages expire sooner."""
+_BACKOFF = (0.05, 0.5)
+"""First and last pause between two tries with a server that does not answer, in seconds."""
+_LONGEST = 1e9
+"""Seconds that a membership may last by a note. Servers refuse to keep a key for ever so long."""
+_AT_ONCE = 200
+"""Memberships that are put back in one pipeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Membership:
+    shard: int
+    deadline: float
+    generation: int
+
+
+class Heartbeat(ResidentTask):
+    """One per process and layer."""
+
+    _what = "the heartbeat"
+
+    def __init__(self, context: Context, store: Store, addressees: Sequence[Addressee]) -> None:
+        self._life = max(float(context.policy.expiry), _LEAST_LIFE)
+        super().__init__(context.statistics.count, last_pause=self._life / 3)
+        self._context = context
+        self._store = store
+        self._addressees = addressees
+        self._own_name = identity.random_id()
+        self._lock = threading.Lock()
+        self._memberships: dict[tuple[str, str], _Membership] = {}
+        self._lost: set[int] = set()
+        """Shards that may lack what this process told them."""
+        self._set_clocks: set[int] = set()
+        """Shards whose clock was set since the memberships there were put right."""
+        self._known: set[int] = set()
+        """Shards that were told of this process."""
+        for shard in context.shards:
+            shard.clock.on_set = partial(self._clock_set, shard.number)
+            shard.on_lost = partial(self._connection_lost, shard)
+
+    # What the layer calls, in any loop and thread
+
+    async def open(self) -> None:
+        """Make the process known on the shard of its inboxes, and keep it so."""
+        await self.make_known(self._context.home, self._context.name)
+
+    async def make_known(self, shard: Shard, addressee: str) -> None:
+        """Make an addressee known on `shard`, and keep it so."""
+        await io_thread.current().run(lambda: self._renew(shard, addressee), self._context.options.timeout)
+        self.settle()
+
+    async def renew_home(self) -> None:
+        """Renew the alive key on the shard of its inboxes, and learn of the clock and the epoch."""
+        await self._renew(self._context.home, self._context.name)
+
+    def remember(self, group: str, member: str, shard: int) -> None:
+        """`member` was made one of `group`; put that back when the server forgets it."""
+        generation = self._context.shards[shard].epoch.generation
+        deadline = monotonic() + self._context.policy.group_expiry
+        with self._lock:
+            self._memberships[group, member] = _Membership(shard, deadline, generation)
+        self.settle()
+
+    def forget(self, group: str, member: str) -> None:
+        """The membership ended."""
+        with self._lock:
+            self._memberships.pop((group, member), None)
+
+    def forget_all(self, shard: int) -> None:
+        """All memberships on a server end."""
+        with self._lock:
+            for key in [key for key, membership in self._memberships.items() if membership.shard == shard]:
+                del self._memberships[key]
+
+    def _connection_lost(self, shard: Shard) -> None:
+        """A connection broke, so the server may have lost its data."""
+        self._lost.add(shard.number)
+        shard.doubt()
+        self.look_now()
+
+    def _clock_set(self, shard: int) -> None:
+        """The server's clock was set, and with it what is left of the memberships there."""
+        self._lost.add(shard)
+        self._set_clocks.add(shard)
+        self.look_now()
+
+    def take_notes(self, shard: Shard, notes: Sequence[Note | None]) -> None:
+        """Read what other processes did to memberships of this one."""
+        for each in notes:
+            note = accept_note(self._context, shard, each)
+            if note is not None:
+                self._take_note(shard, note)
+
+    def _take_note(self, shard: Shard, note: Note) -> None:
+        if note.epoch:
+            shard.epoch.admits(note.epoch)
+        if note.kind == "+":
+            deadline = monotonic() + min(shard.clock.left(note.stamp_ms), _LONGEST)
+            with self._lock:
+                self._memberships[note.group, note.member] = _Membership(shard.number, deadline, shard.epoch.generation)
+        elif note.kind == "-":
+            self.forget(note.group, note.member)
+
+    # What runs in the I/O thread
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            if await self._renew_all():
+                failures = 0
+                await self._wait(self._life / 3)
+            else:
+                first, last = _BACKOFF
+                await sleep(min(last, self._life / 3, first * 2 ** min(failures, 10)))
+                failures += 1
+
+    async def _renew_all(self) -> bool:
+        context = self._context
+        self._drop_old()
+        with self._lock:
+            shards = {membership.shard for membership in self._memberships.values()}
+        kept = {(shard, context.name or self._own_name) for shard in shards}
+        for addressee in self._addressees:
+            name = await addressee.known_as()
+            if name is not None:
+                kept.add((context.shard_of(f"{name}!").number, name))
+        results = await asyncio.gather(
+            *(self._renew(context.shards[shard], name) for shard, name in kept), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, RemoteUnavailable):
+                raise result
+        return not any(isinstance(result, BaseException) for result in results)
+
+    async def _renew(self, shard: Shard, name: str) -> None:
+        known_epoch = shard.epoch.known
+        lost = shard.number in self._lost
+        self._lost.discard(shard.number)
+        try:
+            renewal = await self._store.renew(shard, name, self._life, shard.number in self._known)
+            self._known.add(shard.number)
+            shard.epoch.answered(renewal.epoch, known_epoch)
+            self.take_notes(shard, renewal.notes)
+            if renewal.was_lost or lost:
+                await self._restore(shard)
+        except BaseException:
+            self._lost.add(shard.number)
+            raise
+
+    async def _restore(self, shard: Shard) -> None:
+        with self._lock:
+            known = [key for key, membership in self._memberships.items() if membership.shard == shard.number]
+        for start in range(0, len(known), _AT_ONCE):
+            await self._restore_some(shard, known[start : start + _AT_ONCE])
+        self._set_clocks.discard(shard.number)
+
+    async def _restore_some(self, shard: Shard, known: list[tuple[str, str]]) -> None:
+        now = monotonic()
+        how = "raise" if shard.number in self._set_clocks else "restore"
+        with self._lock:
+            missing = [
+                (group, member, membership.deadline - now)
+                for group, member in known
+                if (membership := self._memberships.get((group, member))) is not None
+                and membership.generation == shard.epoch.generation
+            ]
+        await asyncio.gather(
+            *(
+                self._store.group_add(shard, group, member, left, how=how)
+                for group, member, left in missing
+                if left > 0.001
+            )
+        )
+        with self._lock:
+            ended = [(group, member) for group, member, _ in missing if (group, member) not in self._memberships]
+        # Meanwhile, and perhaps before they were put back.
+        await asyncio.gather(*(self._store.group_discard(shard, group, member) for group, member in ended))
+        if ended:  # and what was ended may just have been begun anew: the next round looks
+            self._lost.add(shard.number)
+
+    def _drop_old(self) -> None:
+        """Forget memberships that ended, by time or by a flush."""
+        now = monotonic()
+        with self._lock:
+            for key, membership in list(self._memberships.items()):
+                if (
+                    membership.deadline <= now
+                    or membership.generation != self._context.shards[membership.shard].epoch.generation
+                ):
+                    del self._memberships[key]

@@ -1,0 +1,63 @@
+"""Reads the machine's inbox: what groups send to the normal channels of this machine, which live in its shared memory.
+
+Lives in the I/O thread. Every process of the machine that uses its remote half has one, and they share the inbox.
+"""
+
+from __future__ import annotations
+
+from hybrid_layer.remote.delivery.addressee import MachineAddressee
+from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.delivery.intake import Intake
+from hybrid_layer.remote.delivery.store import Store
+from hybrid_layer.remote.runtime.backoff import ReadingLost
+from hybrid_layer.remote.runtime.resident_task import ResidentTask
+
+_LOOK_INTERVAL = 1.0
+"""Seconds between two looks whether the machine has members."""
+_BATCH = 16
+
+
+class MachineReader(ResidentTask):
+    """One per process and layer."""
+
+    _what = "the reader of the machine's inbox"
+
+    def __init__(self, context: Context, store: Store, machine: MachineAddressee) -> None:
+        super().__init__(context.statistics.count)
+        self._context = context
+        self._store = store
+        self._machine = machine
+
+    async def _run(self) -> None:
+        while not await self._read(await self._name()):
+            pass
+
+    async def _name(self) -> str:
+        while True:
+            found = await self._machine.inbox_id()
+            if found is not None:
+                return found
+            await self._wait(_LOOK_INTERVAL)
+
+    async def _read(self, name: str) -> bool:
+        """Read the inbox of `name`. False if the user changed (setuid): then it is another one."""
+        inbox = f"{name}!"
+        shard = self._context.shard_of(inbox)
+        reader = self._store.reader(shard)
+        intake = Intake(self._context, shard, self._what)
+        try:
+            while not reader.cancelled and await self._name() == name:
+                if not self._machine.has_members():
+                    await reader.close()
+                    await self._wait(_LOOK_INTERVAL)
+                    continue
+                try:
+                    batch = await reader.read([inbox], _BATCH)
+                except ReadingLost as error:
+                    await reader.pause(error)
+                    continue
+                if batch is not None:
+                    await self._machine.hand_over(shard, await intake.take(reader, batch.entries))
+            return reader.cancelled
+        finally:
+            await reader.close()

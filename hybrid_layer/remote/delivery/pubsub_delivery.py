@@ -1,0 +1,207 @@
+"""Delivery by pub/sub: each message is published, and heard by the processes that are subscribed at that moment.
+
+A process subscribes to what is for itself and for its groups on one shard, that of its inboxes; a group's messages are
+published on every shard. So what one sender sends, directly and to groups, comes in its order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from hybrid_layer.clock import monotonic
+from hybrid_layer.loops import LoopLocal
+from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.delivery.doubts import Doubts
+from hybrid_layer.remote.delivery.epoch import read_epoch
+from hybrid_layer.remote.delivery.groups import Groups
+from hybrid_layer.remote.delivery.heartbeat import Heartbeat
+from hybrid_layer.remote.delivery.intake import Intake, accept_note
+from hybrid_layer.remote.delivery.outages import Outages
+from hybrid_layer.remote.delivery.store import Entry, Kind, Note, Question, Store
+from hybrid_layer.remote.delivery.subscribed_groups import SubscribedGroups
+from hybrid_layer.remote.delivery.subscriber import Subscriber
+from hybrid_layer.remote.runtime.calls import LoopState
+from hybrid_layer.supervision import Guard
+
+_WHAT = "the subscriber"
+
+
+class PubSubDelivery:
+    """Implements `hybrid_layer.remote.delivery.delivery.Delivery`."""
+
+    def __init__(
+        self,
+        context: Context,
+        store: Store,
+        loops: LoopLocal[LoopState],
+        heartbeat: Heartbeat,
+        groups: Groups,
+        outages: Outages,
+    ) -> None:
+        self._context = context
+        self._store = store
+        self._heartbeat = heartbeat
+        self._members = groups
+        self._groups = SubscribedGroups(lambda: context.home.epoch.generation)
+        self._guard = Guard(_WHAT, context.statistics.count)
+        self._doubts = Doubts(context, store, self._guard)
+        self._subscriber = Subscriber(context, store, loops, heartbeat, outages, self)
+        self._adoptions: dict[tuple[str, str], Question] = {}
+        """Memberships that another process began and that are not confirmed yet."""
+        self.is_open = False
+        self._takes: dict[Kind, Callable[[str, Any], None]] = {
+            "direct": self._take_direct,
+            "group": self._take_for_group,
+            "added": self._take_for_added,
+            "note": self._take_note,
+            "flush": self._take_flush,
+            "mark": lambda _, mark: self._subscriber.marked(mark),
+        }
+
+    async def open(self) -> None:
+        home = self._context.home
+        self._accepts = Intake(self._context, home, _WHAT).accepts
+        self._accepts_own = Intake(self._context, home, _WHAT, self._context.is_own).accepts
+        await self._subscriber.open()
+        self._heartbeat.settle()
+        self.is_open = True
+
+    async def close(self) -> None:
+        await self._subscriber.close()
+
+    def abort(self) -> None:
+        self._subscriber.abort()
+
+    def inbox_added(self) -> None:
+        """Nothing: messages for all inboxes of the process come the same way."""
+
+    def poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._subscriber.ensure(loop)
+
+    def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Nothing: messages are taken in whether a consumer waits or not."""
+
+    async def send(self, channel: str, payload: bytes) -> None:
+        context = self._context
+        heard = await self._store.publish(context.shard_of(channel), channel, payload)
+        context.statistics.count("sent")
+        if not heard:
+            context.statistics.count("dead")
+
+    async def group_add(self, group: str, channel: str) -> None:
+        groups = self._groups
+        if not self._context.is_own(channel):
+            await self._members.add(group, channel)
+            return
+        if groups.renew(group, channel, self._deadline()):
+            return
+        groups.join_begins(group)
+        try:
+            # Also where the process is subscribed to the group already: the channel is to get what is sent from now on,
+            # and only the answer tells that from what was sent before.
+            await self._subscriber.ask(group, lambda: groups.add(group, channel, self._deadline()))
+        finally:
+            groups.join_ended(group)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        if not self._context.is_own(channel):
+            await self._members.discard(group, channel)
+            return
+        try:
+            # Another process may have added it too.
+            await self._members.discard(group, channel)
+            # What was sent before is still to come.
+            await self._subscriber.ask(None, lambda: self._remove(group, channel))
+        except BaseException:
+            self._remove(group, channel)
+            raise
+
+    def _deadline(self) -> float:
+        return monotonic() + self._context.policy.group_expiry
+
+    def _remove(self, group: str, channel: str) -> None:
+        self._end_adoption(group, channel)
+        self._groups.remove(group, channel)
+        if group not in self._groups:
+            self._subscriber.drop(group)
+
+    # What comes: see `subscriber.Audience`
+
+    def begins(self, since: float) -> None:
+        self._doubts.subscribed_since = since
+        self._context.home.epoch.await_no_more()
+
+    def groups(self) -> list[str]:
+        return self._groups.all()
+
+    def wants(self, group: str) -> bool:
+        return group in self._groups
+
+    def take(self, kind: Kind, group: str, what: Any) -> None:
+        with self._guard:  # this message may be lost, the next one need not be
+            self._takes[kind](group, what)
+
+    def _take_flush(self, _: str, text: bytes) -> None:
+        context = self._context
+        if read_epoch(text) is None:
+            context.undecodable(context.home, "a flush's announcement")
+        elif context.home.epoch.heard(text):
+            context.inbox.clear()  # also if it was known before: what came since may be older
+
+    def _take_direct(self, _: str, entry: Entry | None) -> None:
+        epoch = self._context.home.epoch
+        generation = epoch.generation  # before it is asked for flushes: one that is learnt of later drops this message
+        if not self._accepts_own(entry):
+            return
+        if entry.epoch:
+            self._doubts.deliver(entry, entry.names, epoch.generation)
+        elif not epoch.is_awaited():
+            self._doubts.deliver(entry, entry.names, generation)
+
+    def _take_for_group(self, group: str, entry: Entry | None) -> None:
+        if not self._accepts(entry):
+            return
+        channels = self._groups.members(group)
+        if channels:
+            self._doubts.deliver(entry, channels, self._context.home.epoch.generation)
+        elif group not in self._groups:
+            self._subscriber.drop(group)
+
+    def _take_for_added(self, group: str, entry: Entry | None) -> None:
+        if self._accepts_own(entry):
+            # A channel that is a member of its own accord, or by the note, gets what is published to the group.
+            others = [name for name in entry.names if not self._groups.is_member(group, name)]
+            self._doubts.deliver(entry, others, self._context.home.epoch.generation)
+
+    def _take_note(self, _: str, raw: Note | None) -> None:
+        home = self._context.home
+        note = accept_note(self._context, home, raw)
+        if note is None:
+            return
+        if note.kind == "-":
+            self._remove(note.group, note.member)
+        elif note.kind == "+" and home.epoch.admits(note.epoch):
+            self._adopt(note)
+
+    def _adopt(self, note: Note) -> None:
+        """Keep a membership that another process began: the server forgets it with its data."""
+        key = note.group, note.member
+        deadline = monotonic() + self._context.home.clock.left(note.stamp_ms)
+        if key in self._adoptions or self._groups.renew(*key, deadline):
+            return
+
+        def confirmed() -> None:
+            self._groups.add(*key, deadline)
+            self._end_adoption(*key)
+
+        self._groups.join_begins(note.group)
+        self._adoptions[key] = Question(note.group, confirmed, lambda refusal: self._end_adoption(*key))
+        self._subscriber.put(self._adoptions[key])
+
+    def _end_adoption(self, group: str, channel: str) -> None:
+        adoption = self._adoptions.pop((group, channel), None)
+        if adoption is not None:
+            adoption.cancelled = True
+            self._groups.join_ended(group)

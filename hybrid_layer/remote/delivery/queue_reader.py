@@ -1,0 +1,238 @@
+"""Readers of normal channels: one per event loop and shard.
+
+A read takes one message, and only from channels on which somebody waits. A message whose waiter left meanwhile
+goes to the next waiter of the loop, or back to the head of its queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from hybrid_layer.clock import monotonic
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.inbox import Waiter, WaitQueue, Waker
+from hybrid_layer.loops import running
+from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.delivery.intake import Intake
+from hybrid_layer.remote.delivery.shards import Shard
+from hybrid_layer.remote.delivery.store import Entry, Reader, Store
+from hybrid_layer.remote.runtime import io_thread
+from hybrid_layer.remote.runtime.backoff import LINGER, ReadingLost
+from hybrid_layer.statistics import warn
+from hybrid_layer.supervision import Guard, keep_going, start_task
+from hybrid_layer.timers import call_later
+
+_WHAT = "the reader of normal channels"
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A message between its read and its waiter."""
+
+    entry: Entry
+    deadline: float
+    generation: int
+
+
+@dataclass(slots=True)
+class _Queue:
+    """A channel that somebody waits on."""
+
+    waiters: WaitQueue = field(default_factory=WaitQueue)
+    held: deque[_Held] = field(default_factory=deque)
+
+
+class QueueReader:
+    """Reads one shard for the coroutines of one loop. Used in that loop only."""
+
+    def __init__(self, context: Context, store: Store, shard: Shard) -> None:
+        self._context = context
+        self._store = store
+        self._shard = shard
+        self._loop = asyncio.get_running_loop()
+        self._queues: dict[str, _Queue] = {}
+        """In the order in which they are asked for; a channel that was served goes to the end."""
+        self._reading: frozenset[str] = frozenset()
+        """The channels of the read under way."""
+        self._news = asyncio.Event()
+        self._returns: set[concurrent.futures.Future[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._guard = Guard(_WHAT, context.statistics.count)
+        self._intake = Intake(context, shard, _WHAT)
+        self._reader: Reader = store.reader(shard)
+
+    async def receive(self, channel: str) -> bytes:
+        """Wait for the next message of `channel`."""
+        queue = self._queues.get(channel)
+        if queue is None:
+            queue = self._queues[channel] = _Queue()
+        waiter = queue.waiters.join(self._loop)
+        try:
+            while True:
+                payload = self._take(queue, waiter)
+                if payload is not None:
+                    return payload
+                self._read(channel)
+                await waiter
+        finally:
+            queue.waiters.leave(waiter)
+            self._left(channel, queue)
+
+    def is_awaited(self) -> bool:
+        """Whether a coroutine waits here."""
+        return any(queue.waiters for queue in self._queues.values())
+
+    async def close(self) -> None:
+        """End the reading, after the read under way is answered."""
+        task = self._task
+        if task is not None and not task.done():
+            self._stopping = True
+            self._news.set()
+            if self._reading:
+                self._reader.interrupt()
+            await asyncio.wait([task])
+        if self._returns:
+            await asyncio.wait([asyncio.wrap_future(future) for future in list(self._returns)])
+
+    def abort(self) -> None:
+        """End the reading at once, for a loop that is about to be closed, or was closed without notice."""
+        if self._task is None or self._task.done():
+            return
+        if self._loop.is_closed():
+            # The read under way must not take a message: nothing would ever read its answer.
+            if self._reading:
+                self._reader.interrupt()
+            self._reader.cut(self._task)
+            return
+        self._reader.give_up()
+        self._task.cancel()
+
+    def _take(self, queue: _Queue, waiter: Waiter) -> bytes | None:
+        may_take = waiter.woken or queue.waiters.is_first(waiter)
+        if waiter.ready:
+            waiter.rearm()
+        while may_take and queue.held:
+            held = queue.held.popleft()
+            if held.generation != self._shard.epoch.generation:
+                continue
+            if held.deadline <= monotonic():
+                self._context.statistics.count("expired")
+                continue
+            return held.entry.payload
+        return None
+
+    def _read(self, channel: str) -> None:
+        if self._task is None or self._task.done():
+            self._stopping = False
+            self._reader = self._store.reader(self._shard)
+            self._task = start_task(self._loop, keep_going(_WHAT, self._run, self._context.statistics.count))
+        elif self._reading:
+            if channel not in self._reading:
+                self._reader.interrupt()
+        else:
+            self._news.set()
+
+    def _left(self, channel: str, queue: _Queue) -> None:
+        if queue.waiters:
+            if queue.held:
+                queue.waiters.wake_next(Waker(running()))
+            return
+        if channel not in self._reading or self._loop.is_closed():
+            self._give_up(channel, queue)
+        elif queue.held:
+            # What the read brings comes behind these, so they go back together; put back now, they would be read again.
+            self._reader.interrupt()
+        else:
+            call_later(self._loop, LINGER, lambda: self._wake_if_unwanted(channel))
+
+    def _wake_if_unwanted(self, channel: str) -> None:
+        queue = self._queues.get(channel)
+        if channel in self._reading and (queue is None or not queue.waiters):
+            self._reader.interrupt()
+
+    def _give_up(self, channel: str, queue: _Queue) -> None:
+        """Nobody waits on `channel` any more: what is held for it goes back."""
+        if queue.held:
+            self._put_back(channel, queue.held)
+            queue.held.clear()
+        if self._queues.get(channel) is queue:
+            del self._queues[channel]
+
+    def _give_up_unwanted(self) -> None:
+        for channel, queue in list(self._queues.items()):
+            if not queue.waiters:
+                self._give_up(channel, queue)
+
+    async def _run(self) -> None:
+        reader = self._reader
+        try:
+            while not self._stopping and not reader.cancelled:
+                if self._returns:
+                    # What goes back to the head must be there before the next read.
+                    await asyncio.wait([asyncio.wrap_future(future) for future in list(self._returns)])
+                    continue
+                wanted = [name for name, queue in self._queues.items() if len(queue.held) < len(queue.waiters)]
+                if not wanted:
+                    self._news.clear()
+                    await self._news.wait()
+                    continue
+                self._reading = frozenset(wanted)
+                try:
+                    batch = await reader.read(wanted, 1)
+                except ReadingLost as error:
+                    self._reading = frozenset()
+                    self._give_up_unwanted()
+                    await reader.pause(error)
+                    continue
+                self._reading = frozenset()
+                if batch is not None:
+                    with self._guard:  # this message may be lost, its successors need not wait
+                        for entry, left, generation in await self._intake.take(reader, batch.entries):
+                            self._keep(batch.source, _Held(entry, monotonic() + left, generation))
+                self._give_up_unwanted()
+        finally:
+            self._reading = frozenset()
+            self._give_up_unwanted()
+            await reader.close()
+
+    def _keep(self, channel: str, held: _Held) -> None:
+        queue = self._queues.pop(channel, None)
+        if queue is None:
+            self._put_back(channel, [held])
+            return
+        self._queues[channel] = queue
+        queue.held.append(held)
+        queue.waiters.wake_next(Waker(self._loop))
+
+    def _put_back(self, channel: str, messages: Iterable[_Held]) -> None:
+        context, now = self._context, monotonic()
+        returning = []
+        for held in messages:
+            if held.deadline <= now:
+                context.statistics.count("expired")
+            else:
+                returning.append(held)
+
+        async def put_back() -> None:
+            while returning:
+                held = returning[-1]
+                try:
+                    await self._store.put_back(self._shard, channel, held.entry, held.deadline - monotonic())
+                except RemoteUnavailable as error:
+                    context.statistics.count("dead")
+                    warn(("put back", channel), f"A message of {channel} that lost its reader is lost: {error}")
+                returning.pop()
+
+        def ended(future: concurrent.futures.Future[None]) -> None:
+            self._returns.discard(future)
+            if returning:  # the thread ended before, or does not run
+                context.statistics.count("dead", len(returning))
+
+        future = io_thread.current().submit(put_back)
+        self._returns.add(future)
+        future.add_done_callback(ended)

@@ -1,0 +1,281 @@
+"""The subscription of a process: one connection, subscribed to what is for the process and to its groups.
+
+It lives in the first event loop that stays in `receive()`, before that in the I/O thread, and goes back there when that
+loop ends. A connection cannot change its loop; so the next term subscribes, then publishes a *mark* to the process.
+Both terms find the mark at the same place among all messages: the old one delivers what stands before it, the new one
+what stands behind. Nothing is lost, repeated or reordered.
+
+Where that is not possible, since the server, or the loop of the subscription, is gone, messages are missed: an outage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Protocol
+
+from hybrid_layer import identity
+from hybrid_layer.clock import boottime
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.loops import LoopLocal, call_in
+from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.delivery.heartbeat import Heartbeat
+from hybrid_layer.remote.delivery.outages import Outages
+from hybrid_layer.remote.delivery.store import Kind, Store, Subscription
+from hybrid_layer.remote.delivery.terms import Term, Terms
+from hybrid_layer.remote.runtime import io_thread
+from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
+from hybrid_layer.remote.runtime.calls import LoopState
+from hybrid_layer.supervision import Guard, keep_going, report, start_task
+from hybrid_layer.timers import Timer, call_later, time_limit
+
+_SETTLE = 0.1
+"""Seconds after which a loop that waits in `receive()` again, or still, is taken for one that stays."""
+_WATCH = 1.0
+"""Seconds between two looks of a waiting loop whether the loop of the subscription still runs."""
+_PATIENCE = 1.0
+"""Seconds that both sides of a hand-over wait for each other."""
+
+_WHAT = "the subscriber"
+
+
+class Audience(Protocol):
+    """What a process wants to hear, and where it goes."""
+
+    def groups(self) -> list[str]:
+        """The groups to be subscribed to."""
+
+    def wants(self, group: str) -> bool:
+        """Whether `group` is still one of them."""
+
+    def begins(self, since: float) -> None:
+        """Another connection has been subscribed to them. What it brings was published after `since`, of `boottime`."""
+
+    def take(self, kind: Kind, group: str, what: Any) -> None:
+        """Something was published: see `store.Take`."""
+
+
+class Subscriber:
+    """One per process and layer. What comes is for `audience`."""
+
+    def __init__(
+        self,
+        context: Context,
+        store: Store,
+        loops: LoopLocal[LoopState],
+        heartbeat: Heartbeat,
+        outages: Outages,
+        audience: Audience,
+    ) -> None:
+        self._context = context
+        self._store = store
+        self._loops = loops
+        self._heartbeat = heartbeat
+        self._outages = outages
+        self._audience = audience
+        self._terms = Terms(context, outages, lambda: io_thread.current().settle(self))
+        self._questions = self._terms.questions
+        self.put = self._questions.put
+        self.marked = self._terms.marked
+        self._watches: dict[asyncio.AbstractEventLoop, Timer] = {}
+
+    # What the layer calls, in any loop and thread
+
+    async def open(self) -> None:
+        """Listen from now on. Returns when the server has confirmed it."""
+        io_thread.current().settle(self)
+        await self.ask(None, lambda: None)
+
+    async def ask(self, group: str | None, on_answer: Callable[[], None]) -> None:
+        """Subscribe to `group`, or get an answer alone. Raises `RemoteUnavailable` within the timeout.
+
+        `on_answer` is called when the answer comes, in its place among the messages.
+        """
+        timeout = self._context.options.timeout
+        try:
+            await self._questions.ask(group, on_answer, timeout)
+        except TimeoutError:
+            raise self._context.home.unavailable(self._terms.cause or f"no answer within {timeout} s") from None
+
+    def drop(self, group: str) -> None:
+        """`group` is not wanted any more."""
+        term = self._terms.current
+        if term is not None and term.is_open():
+            call_in(term.loop, lambda: self._drop(term, [group]))
+
+    def ensure(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Somebody waits in `loop`, which runs here: perhaps the connection should live there."""
+        term = self._terms.current
+        if (term is None or term.loop is not loop) and loop not in self._watches:
+            for other in [other for other in self._watches if other.is_closed()]:
+                self._watches.pop(other, None)
+            self._watches[loop] = call_later(loop, _SETTLE, lambda: self._look(loop))
+
+    async def close(self) -> None:
+        """Hand over from the running loop to the I/O thread, if the subscription lives here."""
+        loop = asyncio.get_running_loop()
+        watch = self._watches.pop(loop, None)
+        if watch is not None:
+            watch.cancel()
+        for term in (self._terms.next, self._terms.current):
+            if term is not None and term.loop is loop and not term.in_thread and term.task is not None:
+                term.task.cancel()
+                await asyncio.wait([term.task])
+
+    def abort(self) -> None:
+        """End everything, from any thread."""
+        self._terms.ended = True
+        io_thread.current().leave(self)
+        for term in (self._terms.next, self._terms.current):
+            if term is not None:
+                term.end()
+
+    def start(self) -> None:
+        """Begin in the I/O thread's loop, if the subscription lives nowhere. See `io_thread.Resident`."""
+        terms = self._terms
+        with terms.lock:
+            term = terms.current
+            if not terms.ended and terms.next is None and (term is None or term.leaving):
+                self._begin()
+
+    # Where the subscription lives
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watches.pop(loop, None)
+        if not self._context.inbox.is_awaited(loop):
+            return
+        with Guard(_WHAT, self._context.statistics.count):
+            if self._is_served(loop):
+                return
+        self._watches[loop] = call_later(loop, _WATCH, lambda: self._look(loop))
+
+    def _is_served(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether the subscription lives in `loop`, the running one. It begins to, if it should."""
+        terms = self._terms
+        with terms.lock:
+            term = terms.current
+            if term is not None and term.is_stuck():
+                terms.abandon(term)
+                term = None
+            if terms.next is None and not terms.ended:
+                if term is None or (term.in_thread and term.is_open()):
+                    self._begin()
+                else:
+                    return term.loop is loop
+            return False
+
+    def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        term = Term(loop)
+        self._terms.add(term)
+        term.task = start_task(loop, self._run(term))
+
+    async def _run(self, term: Term) -> None:
+        on_loop_end, end = self._loops.get().on_loop_end, lambda: self._abort(term)
+        on_loop_end.append(end)
+        try:
+            await keep_going(_WHAT, partial(self._listen_on, term), self._context.statistics.count)
+        finally:
+            on_loop_end.remove(end)
+            self._terms.vacate(term)
+
+    async def _listen_on(self, term: Term) -> None:
+        """Over one connection after the other, until another term takes over."""
+        backoff = Backoff(self._context.home.label)
+        while True:
+            try:
+                lost = await self._listen(term, backoff)
+            except Exception as error:
+                if not self._terms.stays(term, f"an unexpected error: {error!r}"):
+                    return report(_WHAT, error, self._context.statistics.count)
+                raise
+            if lost is None or not self._terms.stays(term, str(lost)):
+                return
+            await backoff.pause(lost)
+
+    async def _listen(self, term: Term, backoff: Backoff) -> ReadingLost | None:
+        """Over one connection. Returns how it was lost, or None if it was handed over."""
+        subscription = term.subscription = self._store.subscription(
+            self._context.home, self._audience.take, partial(self._tidy, term)
+        )
+        try:
+            await self._join(term, subscription)
+            backoff.succeeded()
+            await self._serve(term, subscription)
+        except ReadingLost as error:
+            return error
+        finally:
+            await subscription.close()
+        return None
+
+    def _tidy(self, term: Term) -> None:
+        if term.subscription is not None:
+            self._drop(term, term.subscription.groups.difference(self._audience.groups()))
+
+    def _drop(self, term: Term, groups: Iterable[str]) -> None:
+        """Unsubscribe from those of `groups` that are not wanted."""
+        subscription = term.subscription
+        if term.is_open() and subscription is not None:
+            wants = self._audience.wants
+            subscription.unsubscribe([each for each in groups if each in subscription.groups and not wants(each)])
+
+    async def _join(self, term: Term, subscription: Subscription) -> None:
+        """Connect and subscribe, and take over from the term that delivers now, if there is one."""
+        takes_over = self._terms.next is term
+        await subscription.open()
+        if takes_over:
+            subscription.take = lambda kind, group, what: None
+        since = boottime()
+        await subscription.subscribe(self._audience.groups())
+        try:
+            # An epoch that moved while nothing was heard is learnt before anything is delivered.
+            await self._heartbeat.renew_home()
+            if takes_over:
+                async with time_limit(self._context.options.timeout):
+                    await self._take_over(subscription)
+        except (RemoteUnavailable, TimeoutError) as error:
+            raise ReadingLost(str(error) or "the hand-over took too long") from None
+        self._terms.delivers(term)
+        subscription.take = self._audience.take
+        self._audience.begins(since)
+        self._questions.ask_all(term)
+        self._outages.back()
+
+    async def _take_over(self, subscription: Subscription) -> None:
+        mark = identity.random_id().encode()
+        previous, is_live = self._terms.end_at(mark)
+        found = asyncio.Event()
+        subscription.take = lambda kind, group, what: found.set() if what == mark else None
+        # What the other one was asked since. And what is for the process once more, since what cut the other one off
+        # may have cut this one off too.
+        await subscription.subscribe([group for group in self._audience.groups() if group not in subscription.groups])
+        if previous is None or not is_live:
+            return
+        await self._store.mark(self._context.home, mark)
+        while not found.is_set():
+            await subscription.read()
+        try:
+            async with time_limit(_PATIENCE):
+                await asyncio.wrap_future(previous.gone)
+        except TimeoutError:
+            self._terms.abandon(previous)
+
+    async def _serve(self, term: Term, subscription: Subscription) -> None:
+        while not term.gone.done():
+            try:
+                await subscription.read()
+            except asyncio.CancelledError:
+                if term.given_up or term.leaving or term.in_thread:
+                    raise
+                term.leaving = True
+                call_later(term.loop, _PATIENCE, term.end)
+                io_thread.current().settle(self)
+
+    def _abort(self, term: Term) -> None:
+        """Its loop is about to be closed, or was closed without notice."""
+        if term.task is None or term.task.done():
+            return
+        if term.loop.is_closed():
+            self._terms.vacate(term)
+        term.end()

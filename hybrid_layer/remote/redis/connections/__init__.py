@@ -1,0 +1,1 @@
+"""Connections to one place: which one a command travels on, blocking reads, subscriptions."""

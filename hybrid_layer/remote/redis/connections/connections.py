@@ -1,0 +1,127 @@
+"""Which connection a command travels on, and what happens to answers that mean "not now".
+
+The shards of a cluster that are at one node share its connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from redis.exceptions import NoScriptError, RedisError
+
+from hybrid_layer.clock import monotonic
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.loops import LoopLocal
+from hybrid_layer.remote.delivery.shards import Shard
+from hybrid_layer.remote.redis import scripts
+from hybrid_layer.remote.redis.connections.pipelined_connection import PipelinedConnection
+from hybrid_layer.remote.redis.hosts.host import Host
+from hybrid_layer.remote.redis.server.commands import Command
+from hybrid_layer.remote.redis.server.errors import (
+    FINAL,
+    NotConnected,
+    is_elsewhere,
+    is_not_now,
+    unavailable,
+    unwrapped,
+)
+from hybrid_layer.remote.redis.server.replies import OddReply
+from hybrid_layer.remote.runtime.calls import Calls, LoopState, Shape
+from hybrid_layer.supervision import Count
+from hybrid_layer.timers import sleep, time_limit
+
+_RETRY_PAUSE = 0.1
+"""Seconds between two tries with a server that says that it is not ready."""
+_FOR_AN_ANSWER = 0.1
+"""Minimum time left to retry: a reply that misses its deadline costs the connection and leaves the outcome unknown."""
+
+
+class Connections(Calls[Command]):
+    """The sending connections of one process and layer."""
+
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        shards: Sequence[Shard],
+        loops: LoopLocal[LoopState],
+        timeout: float,
+        count: Count,
+    ) -> None:
+        super().__init__(loops, timeout)
+        self.hosts = hosts
+        self._shards = shards
+        self._count = count
+
+    async def _call(self, here: LoopState, shard: int, call: Command, deadline: float, shape: Shape | None) -> Any:
+        host = self.hosts[shard]
+        cause: RemoteUnavailable | None = None
+        while True:
+            try:
+                found: PipelinedConnection | None = here.connections.get(shard)
+                connection = found if found is not None and found.usable else await self._find(here, shard, deadline)
+                reply = await connection.call(call, deadline)
+            except NotConnected as error:
+                cause = cause or error
+                if host.switch_after is None or monotonic() + _RETRY_PAUSE >= deadline:
+                    raise RemoteUnavailable(str(cause)) from None
+                host.invalidate(error)
+                await sleep(_RETRY_PAUSE)
+                continue
+            if not isinstance(reply, Exception):
+                if shape is not None and not shape(reply):
+                    raise unavailable(host, OddReply(scripts.name_of(call), reply))
+                return reply
+            reply = unwrapped(reply)
+            if isinstance(reply, NoScriptError) and call[0] == "EVALSHA":
+                reply = await connection.call(("SCRIPT", "LOAD", scripts.BY_SHA[str(call[1])].source), deadline)
+                if not isinstance(reply, Exception):
+                    continue
+                reply = unwrapped(reply)
+            if is_not_now(reply, bool(host.tag)) and monotonic() + _RETRY_PAUSE + _FOR_AN_ANSWER < deadline:
+                cause = cause or unavailable(host, reply)
+                if is_elsewhere(reply, bool(host.tag)) and here.connections.get(shard) is connection:
+                    del here.connections[shard]
+                    host.invalidate(reply)
+                    self._shards[shard].on_lost()
+                    if connection not in here.connections.values():
+                        await connection.close()
+                await sleep(_RETRY_PAUSE)
+            else:
+                raise unavailable(host, reply)
+
+    async def _find(self, here: LoopState, shard: int, deadline: float) -> PipelinedConnection:
+        """The connection to where `shard` is now, opened if no other shard has it. Raises `RemoteUnavailable`."""
+        endpoint = await self._endpoint(shard, deadline)
+        connections: dict[int, PipelinedConnection] = here.connections
+        found = connections.get(shard)
+        if found is not None and found.usable:  # another call was quicker, perhaps with another answer
+            return found
+        known = next((each for each in connections.values() if each.host is endpoint and each.usable), None)
+        if known is None:
+            if here.is_thread and not here.stays():
+                raise RemoteUnavailable("The call was cut short: the process forks or ends.")
+            known = PipelinedConnection(endpoint, self.timeout, partial(self._ended, here), self._count)
+        connections[shard] = known
+        return known
+
+    async def _endpoint(self, shard: int, deadline: float) -> Host:
+        host = self.hosts[shard]
+        try:
+            async with time_limit(deadline - monotonic()):
+                return await host.endpoint()
+        except FINAL as error:
+            raise unavailable(host, error) from None
+        except (RedisError, OSError, TimeoutError) as error:
+            raise NotConnected(str(unavailable(host, str(error) or "no answer in time"))) from None
+
+    def _ended(self, here: LoopState, connection: PipelinedConnection, broke: bool) -> None:
+        shards = [shard for shard, each in here.connections.items() if each is connection]
+        for shard in shards:
+            del here.connections[shard]
+        if connection.was_cancelled:
+            here.ends()
+        elif broke:
+            for shard in shards:
+                self._shards[shard].on_lost()

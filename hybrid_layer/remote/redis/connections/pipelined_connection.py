@@ -1,0 +1,229 @@
+"""A sending connection of one event loop: commands go out in the order of the calls, replies come back the same way.
+
+Commands that are issued in one turn of the loop go out as one pipeline. Nothing is ever sent twice: when the connection
+breaks, every call that may have reached the server fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+
+from hybrid_layer.clock import monotonic
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote.redis import scripts
+from hybrid_layer.remote.redis.hosts.host import Host, open_within
+from hybrid_layer.remote.redis.server import sockets
+from hybrid_layer.remote.redis.server.commands import Command, packed
+from hybrid_layer.remote.redis.server.errors import FINAL, NotConnected, unavailable
+from hybrid_layer.remote.redis.server.handshake import greet
+from hybrid_layer.supervision import Count, Guard, start_task
+from hybrid_layer.timers import Timer, call_later, sleep, time_limit
+
+_WHAT = "a sending connection"
+_LOADING_PAUSE = 0.1
+_GRACE = 0.5
+"""Seconds that replies under way get when the loop ends."""
+
+
+class _Call:
+    __slots__ = ("command", "deadline", "future")
+
+    def __init__(self, command: Command, deadline: float, future: asyncio.Future[Any]) -> None:
+        self.command = command
+        self.deadline = deadline
+        self.future = future
+
+
+class PipelinedConnection:
+    """One connection to `host`. Opened by itself; once it is not `usable` any more, a new object takes its place.
+
+    Two tasks own it: one connects and writes, one reads. Both belong to the loop in which the object was made.
+    """
+
+    def __init__(
+        self, host: Host, timeout: float, on_end: Callable[[PipelinedConnection, bool], None], count: Count
+    ) -> None:
+        self.host = host
+        self._timeout = timeout
+        self._open_within = open_within(host, timeout)
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._connection: Any = None
+        self._descriptor = -1
+        self._outbox: list[_Call] = []
+        self._pending: deque[_Call] = deque()
+        self._news = asyncio.Event()
+        self._timer: Timer | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+        self._ending = False
+        self.usable = True
+        self.was_cancelled = False
+        """The loop's tasks are being cancelled: it ends, and must not open another connection."""
+        self._guard = Guard(_WHAT, count, lambda error: self._fail(unavailable(host, repr(error))))
+        self._writer = start_task(self._loop, self._run())
+
+    def call(self, command: Command, deadline: float) -> asyncio.Future[Any]:
+        """Send `command`. The future gets the reply, which may be a `ResponseError`, or raises `RemoteUnavailable`.
+
+        A future that is cancelled before its turn came is not sent.
+        """
+        call = _Call(command, deadline, self._loop.create_future())
+        self._outbox.append(call)
+        self._news.set()
+        if self._timer is None:
+            self._timer = Timer(self._loop, deadline, self._look_at_deadlines)
+        return call.future
+
+    async def close(self) -> None:
+        """Take no more calls, wait for the replies under way, close."""
+        self.usable = False
+        self._news.set()
+        await asyncio.wait([self._writer])
+
+    def abort(self) -> None:
+        """Close without waiting. For a loop that is about to be closed, or was closed without notice."""
+        self.usable = False
+        if self._loop.is_closed():
+            sockets.cut(self._connection, self._writer, self._reader)
+            return
+        self._fail(RemoteUnavailable("The event loop ended."))
+        self._writer.cancel()
+
+    async def _run(self) -> None:
+        try:
+            with self._guard:
+                await self._serve()
+        finally:
+            if not self._loop.is_closed():  # else this is the garbage collector, who cannot wait
+                await self._end()
+
+    async def _serve(self) -> None:
+        try:
+            await self._open()
+            self._reader = start_task(self._loop, self._read_all())
+            while self.usable or self._outbox:
+                if not self._outbox:
+                    self._news.clear()
+                    await self._news.wait()
+                    continue
+                batch = [call for call in self._outbox if not call.future.done()]
+                self._outbox.clear()
+                self._pending.extend(batch)
+                commands = packed(self._connection, [call.command for call in batch])
+                await self._connection.send_packed_command(commands, check_health=False)
+        except asyncio.CancelledError:
+            self.was_cancelled = self._failure is None
+        except (RedisError, OSError, TimeoutError) as error:
+            failure = unavailable(self.host, error)
+            is_final = self._reader is not None or isinstance(error, FINAL)
+            self._fail(failure if is_final else NotConnected(str(failure)))
+
+    async def _open(self) -> None:
+        try:
+            async with time_limit(self._open_within):
+                while True:
+                    self._connection = await self.host.connection()
+                    try:
+                        # All scripts at once, so that concurrent first calls need not be sent again, out of order.
+                        # Where that fails, it is tried again when a script is missing, and its error shown there.
+                        await greet(self._connection, [("SCRIPT", "LOAD", script.source) for script in scripts.ALL])
+                        self._descriptor = sockets.descriptor_of(self._connection)
+                        return
+                    except BusyLoadingError:  # it has just been started and reads its data
+                        await sockets.close(self._connection)
+                        await sleep(_LOADING_PAUSE)
+        except TimeoutError:
+            raise TimeoutError(f"no connection within {self._open_within} s") from None
+
+    async def _read_all(self) -> None:
+        with self._guard:
+            await self._read()
+
+    async def _read(self) -> None:
+        while self.usable or self._pending:
+            try:
+                reply = await self._connection.read_response(disable_decoding=True, disconnect_on_error=False)
+            except (ResponseError, BusyLoadingError) as error:
+                reply = error
+            except asyncio.CancelledError:
+                # The loop ends. redis-py's parsers keep what they have of a reply, so reading can go on.
+                if self._failure is not None or self._ending:
+                    break
+                self.usable = False
+                self.was_cancelled = True
+                if self._pending:
+                    call_later(self._loop, _GRACE, lambda: self._fail(RemoteUnavailable("The event loop ended.")))
+                    continue
+                break
+            except (RedisError, OSError, TimeoutError) as error:
+                self._fail(unavailable(self.host, error))
+                break
+            if not self._pending:
+                self._fail(unavailable(self.host, "a reply came without a command"))
+                break
+            call = self._pending.popleft()
+            if not call.future.done():
+                call.future.set_result(reply)
+        self._news.set()
+
+    async def _end(self) -> None:
+        self.usable = False
+        if self._reader is not None:
+            if not self._pending:
+                self._ending = True
+                self._reader.cancel()
+            with self._guard:
+                try:
+                    await asyncio.wait([self._reader])
+                except asyncio.CancelledError:
+                    self._reader.cancel()
+        broke = self._failure is not None
+        self._fail(self._failure or RemoteUnavailable("The connection was closed."))
+        if self._timer is not None:
+            self._timer.cancel()
+        sockets.closing(self._descriptor)
+        await sockets.close(self._connection)
+        self._on_end(self, broke and self._reader is not None)
+
+    def _fail(self, error: BaseException) -> None:
+        self.usable = False
+        if self._failure is None:
+            self._failure = error
+        if self._loop.is_closed():  # this is the garbage collector, and nobody waits there
+            return
+        for call in (*self._pending, *self._outbox):
+            if not call.future.done():
+                call.future.set_exception(self._failure)
+                call.future.exception()  # who was cancelled meanwhile does not look
+        self._pending.clear()
+        self._outbox.clear()
+        self._news.set()
+        if self._reader is not None:
+            self._reader.cancel()
+
+    def _look_at_deadlines(self) -> None:
+        self._timer = None
+        with self._guard:
+            self._fail_what_is_due()
+
+    def _fail_what_is_due(self) -> None:
+        now = monotonic()
+        waiting = [call for call in (*self._pending, *self._outbox) if not call.future.done()]
+        if not waiting:
+            return
+        first = min(call.deadline for call in waiting)
+        if first > now + 0.001:
+            self._timer = Timer(self._loop, first, self._look_at_deadlines)
+            return
+        # What was sent may have been executed; a later reply could no longer be told from another's. So the link goes.
+        if self._reader is None:
+            self._fail(NotConnected(str(unavailable(self.host, f"no connection within {self._timeout} s"))))
+        else:
+            self._fail(unavailable(self.host, f"no answer within {self._timeout} s"))
+        self._writer.cancel()

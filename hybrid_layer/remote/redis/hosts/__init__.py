@@ -1,0 +1,1 @@
+"""What an entry of `hosts` leads to: a server, a name, a service of Sentinels, a cluster."""

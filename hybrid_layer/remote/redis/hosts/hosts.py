@@ -1,0 +1,179 @@
+"""The option `hosts`: what may stand there, checked when the layer is built.
+
+Nothing here needs an event loop or opens a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from hybrid_layer.discretion import described, described_names
+from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.options import positive_int, positive_number
+from hybrid_layer.remote.redis.hosts.addresses import refuse_strange_keys, server_options
+from hybrid_layer.remote.redis.hosts.cluster import Cluster
+from hybrid_layer.remote.redis.hosts.host import Host
+from hybrid_layer.remote.redis.hosts.sentinel import AllServices, Sentinels
+from hybrid_layer.remote.redis.server.server import Server, refuse_no_number, refuse_unused, server
+
+DEFAULT = "redis://localhost:6379"
+_VIRTUAL_SHARDS = 16
+_MOST_VIRTUAL_SHARDS = 256
+ALL = "*"
+"""As `services`: all of them."""
+
+
+def parse_hosts(
+    hosts: object,
+    connection_kwargs: object,
+    block_time: float,
+    services: object = None,
+    sentinel_refresh_interval: object = 0,
+) -> tuple[Host, ...] | AllServices:
+    """The hosts that these options describe, or what will tell them; or a `ConfigurationError`."""
+    if connection_kwargs is None:
+        connection_kwargs = {}
+    if not isinstance(connection_kwargs, Mapping) or not all(isinstance(key, str) for key in connection_kwargs):
+        raise ConfigurationError(
+            f"connection_kwargs must be a dict of options of redis-py, not {described(connection_kwargs)}."
+        )
+    if sentinel_refresh_interval != 0 or isinstance(sentinel_refresh_interval, bool):
+        positive_number("sentinel_refresh_interval", sentinel_refresh_interval)
+    entries = _entries([DEFAULT] if hosts is None else hosts)
+    parser = _Parser(connection_kwargs, block_time, cast(float, sentinel_refresh_interval))
+    if services is not None:
+        if hosts is None:
+            raise ConfigurationError(f"services={described_names(services)} needs hosts: the Sentinels that know them.")
+        return parser.services(entries, _checked_services(services))
+    found = tuple(host for index, entry in enumerate(entries) for host in parser.hosts(entry, f"hosts[{index}]"))
+    refuse_unused(connection_kwargs, parser.servers)
+    return found
+
+
+def _entries(hosts: object) -> list[object] | tuple[object, ...]:
+    if isinstance(hosts, (str, bytes)):
+        raise ConfigurationError(
+            f"hosts is a single {type(hosts).__name__}; give a list, even for one host: hosts=[...]."
+        )
+    if isinstance(hosts, Mapping):
+        raise ConfigurationError("hosts is a single dict; give a list, even for one host: hosts=[{...}].")
+    if not isinstance(hosts, (list, tuple)):
+        raise ConfigurationError(f"hosts must be a list of URIs, (host, port) pairs or dicts, not {described(hosts)}.")
+    if not hosts:
+        raise ConfigurationError(
+            "hosts=[] names no server. Leave hosts out for the default, or name at least one, such as "
+            "'redis://localhost:6379'."
+        )
+    if len(hosts) == 2 and isinstance(hosts[0], str) and isinstance(hosts[1], int):
+        raise ConfigurationError("hosts is one (host, port) pair; put it into a list: hosts=[(host, port)].")
+    return hosts
+
+
+def _checked_services(services: object) -> list[str] | None:
+    if services == ALL:
+        return None
+    if (
+        not isinstance(services, (list, tuple))
+        or not services
+        or not all(isinstance(name, str) and name for name in services)
+    ):
+        raise ConfigurationError(
+            f"services must be a list of names of services that the Sentinels in hosts know, or {ALL!r} for all, not "
+            f"{described_names(services)}."
+        )
+    if len(set(services)) < len(services):
+        raise ConfigurationError(f"services={described_names(services)} names a service twice.")
+    return list(services)
+
+
+class _Parser:
+    """Makes hosts of entries; what it holds is the same for all of them."""
+
+    def __init__(self, defaults: Mapping[str, Any], block_time: float, refresh_interval: float) -> None:
+        self._defaults = defaults
+        self._block_time = block_time
+        self._refresh_interval = refresh_interval
+        self.servers: list[Server] = []
+        """Those to which `defaults` were given."""
+
+    def hosts(self, entry: object, where: str) -> tuple[Host, ...]:
+        """What an entry leads to: one host, or those that a cluster is taken for."""
+        if isinstance(entry, Mapping):
+            refuse_strange_keys(entry, where)
+            if "cluster" in entry:
+                return self._cluster(dict(entry), where)
+            if entry.keys() & {"sentinels", "master_name"}:
+                return (self._service(dict(entry), where),)
+        return (self._server(server_options(entry, where), where),)
+
+    def services(self, sentinels: Sequence[object], names: list[str] | None) -> tuple[Host, ...] | AllServices:
+        """The services of the Sentinels that stand in `hosts`; None for all of them."""
+        places = [(entry, f"hosts[{index}]") for index, entry in enumerate(sentinels)]
+        together = Sentinels([server(server_options(entry, at), {}, at, 0) for entry, at in places])
+        options = self._server({"host": "any"}, "connection_kwargs")
+        if names is None:
+            return AllServices(together, options, self._refresh_interval)
+        return tuple(together.service(name, options, self._refresh_interval) for name in names)
+
+    def _cluster(self, options: dict[str, Any], where: str) -> tuple[Host, ...]:
+        nodes = options.pop("cluster")
+        shards = options.pop("virtual_shards", _VIRTUAL_SHARDS)
+        refuse_no_number(f"{where}: virtual_shards", shards)
+        shards = positive_int(f"{where}: virtual_shards", shards, maximum=_MOST_VIRTUAL_SHARDS)
+        if not isinstance(nodes, (list, tuple)) or not nodes:
+            raise ConfigurationError(
+                f"{where} has cluster={described(nodes)}; give a list of nodes, such as ['redis://a:6379', ...]."
+            )
+        for key in sorted(options.keys() & {"address", "host", "port", "path", "sentinels", "master_name"}):
+            raise ConfigurationError(f"{where} has cluster and {key}; the addresses of its nodes belong into the list.")
+        found = []
+        for number, entry in enumerate(nodes):
+            at = f"{where}['cluster'][{number}]"
+            found.append(self._server({**options, **server_options(entry, at)}, at))
+            _refuse_as_node(found[-1], found[0], at)
+        return Cluster(found).shards(shards)
+
+    def _service(self, options: dict[str, Any], where: str) -> Host:
+        name, sentinels = options.pop("master_name", None), options.pop("sentinels", None)
+        own = options.pop("sentinel_kwargs", None)
+        fewest_others = options.pop("min_other_sentinels", 0)
+        refuse_no_number(f"{where}: min_other_sentinels", fewest_others)
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(
+                f"{where} has master_name={described_names(name)}; give the name of a service as str."
+            )
+        if not isinstance(sentinels, (list, tuple)) or not sentinels:
+            raise ConfigurationError(
+                f"{where} has sentinels={described(sentinels)}; give a list such as [(host, port)]."
+            )
+        for key in sorted(options.keys() & {"address", "host", "port", "path"}):
+            raise ConfigurationError(f"{where} has sentinels and a {key}; give one or the other.")
+        if own is None:  # as redis-py does it
+            own = {
+                key: value for key, value in options.items() if key.startswith("socket_") and key != "socket_timeout"
+            }
+        if not isinstance(own, Mapping):
+            raise ConfigurationError(
+                f"{where} has sentinel_kwargs={described(own)}; give a dict of options of redis-py."
+            )
+        places = [(entry, f"{where}['sentinels'][{n}]") for n, entry in enumerate(sentinels)]
+        together = Sentinels([server(server_options(entry, at), own, at, 0) for entry, at in places], fewest_others)
+        return together.service(name, self._server({**options, "host": name}, where), self._refresh_interval)
+
+    def _server(self, options: Mapping[str, Any], where: str) -> Server:
+        self.servers.append(server(options, self._defaults, where, self._block_time))
+        return self.servers[-1]
+
+
+def _refuse_as_node(node: Server, first: Server, at: str) -> None:
+    if "path" in node.kwargs:
+        raise ConfigurationError(f"{at} is a Unix socket; the nodes of a cluster name one another by host and port.")
+    if node.kwargs.get("db") not in (None, 0):
+        raise ConfigurationError(f"{at} names the database {node.kwargs['db']}; a cluster has only the database 0.")
+    if replace(first.at(*node.address), tls=None) != replace(node, tls=None):
+        raise ConfigurationError(
+            f"{at} has other options than the first node. One set of options is for all nodes, also those that are not "
+            f"listed; write them beside 'cluster', such as {{'cluster': [...], 'password': ...}}."
+        )

@@ -1,0 +1,73 @@
+"""The options of the remote half, as it uses them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hybrid_layer.configuration import ServerOptions
+from hybrid_layer.exceptions import ConfigurationError
+from hybrid_layer.options import shown
+from hybrid_layer.remote.delivery.context import DeliveryOptions
+from hybrid_layer.remote.redis.hosts.host import Host
+from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
+from hybrid_layer.remote.redis.hosts.named_host import NamedHost, may_move
+from hybrid_layer.remote.redis.hosts.sentinel import AllServices
+from hybrid_layer.remote.redis.server.server import Server
+from hybrid_layer.serializers import to_group
+from hybrid_layer.statistics import warn
+
+_MESSAGE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
+"""Channels calls the handler of that name. It refuses a leading underscore."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteOptions(DeliveryOptions):
+    """What the remote half is built from, over Redis."""
+
+    hosts: tuple[Host, ...] = ()
+    all_services: AllServices | None = None
+    """Finds the hosts, which are unknown before the first call."""
+
+
+def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str, Any], str], bytes]) -> RemoteOptions:
+    """The options of the remote half, from those that users give. `mode` is ``queue`` or ``pubsub``.
+
+    `encode` returns the payload of a message; its second argument names the message in error texts. Raises
+    `ConfigurationError`.
+    """
+    if options.random_prefix_length is not None:
+        warn(
+            "random_prefix_length",
+            "random_prefix_length does nothing: names have as many random characters as they need.",
+        )
+    timeout, block_time = options.timeout, options.block_time
+    found = parse_hosts(
+        options.hosts, options.connection_kwargs, block_time, options.services, options.sentinel_refresh_interval
+    )
+
+    def notice(name: str, message_type: object) -> bytes | None:
+        if message_type is None:
+            return None
+        if not isinstance(message_type, str) or not _MESSAGE_TYPE.fullmatch(message_type):
+            raise ConfigurationError(
+                f"{name} must be the type of the message that consumers are to get, such as 'layer.disconnected', not "
+                f"{shown(message_type)}."
+            )
+        return encode({"type": message_type}, to_group(name))  # as a group's, it is for any channel
+
+    return RemoteOptions(
+        timeout,
+        block_time,
+        mode,
+        notice("on_disconnect", options.on_disconnect),
+        notice("on_reconnect", options.on_reconnect),
+        () if isinstance(found, AllServices) else tuple(_watched(host, timeout) for host in found),
+        found if isinstance(found, AllServices) else None,
+    )
+
+
+def _watched(host: Host, timeout: float) -> Host:
+    return NamedHost(host, timeout) if isinstance(host, Server) and may_move(host) else host

@@ -1,0 +1,86 @@
+"""The Lua scripts that the servers run, one file each. Their headers say what KEYS and ARGV are and what is returned.
+
+A line ``-- include: a b`` puts the files ``include/a.lua`` and ``include/b.lua`` in front.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, TypeGuard
+
+from hybrid_layer.remote.redis.server.replies import are_texts, is_number, is_text, is_time
+from hybrid_layer.remote.runtime.calls import Shape
+
+_INCLUDE = re.compile(r"^-- include:(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script as EVALSHA needs it."""
+
+    name: str
+    source: str
+    sha: str
+    shape: Shape
+    """Whether what it returned is what its header says."""
+
+    def command(self, keys: list[str], *args: str | bytes | int) -> tuple[str | bytes | int, ...]:
+        """The EVALSHA command that runs this script."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *args)
+
+
+def _load(name: str, shape: Shape = is_number) -> Script:
+    folder = resources.files(__name__)
+    text = folder.joinpath(f"{name}.lua").read_text("utf-8")
+    found = _INCLUDE.search(text)
+    if found is None:
+        raise ValueError(f"{name}.lua lacks its include line")
+    parts = [folder.joinpath("include", f"{part}.lua").read_text("utf-8") for part in found[1].split()]
+    source = "\n".join([*parts, text])
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), shape)
+
+
+def _is_record(reply: object, *kinds: type) -> TypeGuard[list[Any]]:
+    return isinstance(reply, list) and len(reply) == len(kinds) and all(map(isinstance, reply, kinds))
+
+
+def _is_sent(reply: object) -> bool:
+    return _is_record(reply, int, int, bytes, int)
+
+
+def _is_published(reply: object) -> bool:
+    return _is_record(reply, int, bytes, bytes, bytes) and is_time(reply[2:])
+
+
+def _is_renewal(reply: object) -> bool:
+    return isinstance(reply, list) and _is_published(reply[:4]) and are_texts(reply[4:])
+
+
+def _is_group_sent(reply: object) -> bool:
+    if isinstance(reply, list) and reply[:1] == [-1]:
+        return are_texts(reply[1:])
+    return _is_record(reply, int, int, int, int, bytes, int)
+
+
+SEND = _load("send", _is_sent)
+PUT_BACK = _load("put_back")
+GROUP_ADD = _load("group_add", is_text)
+GROUP_DISCARD = _load("group_discard")
+GROUP_SEND = _load("group_send", _is_group_sent)
+PUBLISH = _load("publish", _is_published)
+GROUP_PUBLISH = _load("group_publish", _is_group_sent)
+RENEW = _load("renew", _is_renewal)
+FLUSH = _load("flush", is_text)
+NOTE = _load("note")
+WAKE = _load("wake")
+
+ALL = (SEND, PUT_BACK, GROUP_ADD, GROUP_DISCARD, GROUP_SEND, PUBLISH, GROUP_PUBLISH, RENEW, FLUSH, NOTE, WAKE)
+BY_SHA = {script.sha: script for script in ALL}
+
+
+def name_of(command: tuple[str | bytes | int, ...]) -> str:
+    """What `command` is called among people."""
+    return f"the script {BY_SHA[str(command[1])].name}" if command[0] == "EVALSHA" else str(command[0])

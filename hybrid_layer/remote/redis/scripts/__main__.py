@@ -1,0 +1,22 @@
+"""``python -m hybrid_layer.remote.redis.scripts send`` prints a script whole, for programs that are not Python."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from hybrid_layer.remote.redis import scripts
+
+
+def main() -> None:
+    by_name = {script.name: script for script in scripts.ALL}
+    parser = argparse.ArgumentParser(
+        prog="python -m hybrid_layer.remote.redis.scripts",
+        description="Print a script as the servers get it, with what it includes.",
+    )
+    parser.add_argument("name", choices=sorted(by_name))
+    sys.stdout.write(by_name[parser.parse_args().name].source)
+
+
+if __name__ == "__main__":
+    main()

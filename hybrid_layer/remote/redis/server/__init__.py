@@ -1,0 +1,1 @@
+"""One server: its options, sockets, commands, and what its answers mean."""

@@ -1,0 +1,210 @@
+"""Redis and Valkey as the store: each verb is one script or command."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from hybrid_layer.clock import boottime, seconds
+from hybrid_layer.loops import LoopLocal
+from hybrid_layer.names import non_local, process_of
+from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.delivery.shards import Shard
+from hybrid_layer.remote.delivery.store import Entry, GroupSent, Outcome, Renewal, Sent, Take
+from hybrid_layer.remote.redis import scripts
+from hybrid_layer.remote.redis.capacities import Capacities
+from hybrid_layer.remote.redis.connections.blocking_reader import BlockingReader
+from hybrid_layer.remote.redis.connections.connections import Connections
+from hybrid_layer.remote.redis.connections.subscription import Subscription
+from hybrid_layer.remote.redis.hosts.host import Host
+from hybrid_layer.remote.redis.scripts import Script
+from hybrid_layer.remote.redis.server.replies import is_number, is_scan, is_time
+from hybrid_layer.remote.redis.wire.entries import parse_note, published_entry
+from hybrid_layer.remote.redis.wire.keys import Keys
+from hybrid_layer.remote.redis.wire.published import Published
+from hybrid_layer.remote.runtime.calls import LoopState
+
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_SCANNED_AT_ONCE = 1000
+_PROLONG_AFTER = 5 * 3600.0
+"""Seconds after which scripts look at the epoch's life again: ``scripts/include/epoch.lua`` relies on six hours."""
+
+
+class _Told:
+    """What scripts of one shard are told: what is known of the clock, and of the epoch's life."""
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        self._prolonged_until = -math.inf
+        """Until when no script need look at the life of the epoch's key for this process."""
+        self._doubts = 0
+        """Those of the shard when that was learnt."""
+
+    def of_clock(self) -> str:
+        """What is known of the clock, as ``scripts/include/clock.lua`` needs it."""
+        known = self._shard.clock.judgement()
+        return "" if known is None else "{:.0f}|{:.0f}|{:.0f}".format(*known)
+
+    def for_scripts(self) -> str:
+        """The same, with a "|" at the end if a script need not look at the life of the epoch."""
+        told = self.of_clock()
+        is_prolonged = boottime() < self._prolonged_until and self._doubts == self._shard.doubts
+        return f"{told}|" if told and is_prolonged else told
+
+    def ran(self, told: str, asked: float) -> None:
+        """A script that prolongs the epoch ran through. It was given `told`, at `asked` of `boottime`."""
+        if not told.endswith("|"):
+            self._prolonged_until = asked + _PROLONG_AFTER
+            self._doubts = self._shard.doubts
+
+
+class RedisStore:
+    """Implements `hybrid_layer.remote.delivery.store.Store`."""
+
+    def __init__(self, context: Context, loops: LoopLocal[LoopState], hosts: Sequence[Host]) -> None:
+        self._context = context
+        self._hosts = hosts
+        self._keys = [Keys(context.prefix, host.tag) for host in hosts]
+        self._told = [_Told(shard) for shard in context.shards]
+        self._publishes = context.options.mode == "pubsub"
+        """Processes are subscribed to what is for them and for their groups."""
+        self._capacities = Capacities(context.policy)
+        count = context.statistics.count
+        self.connections = Connections(hosts, context.shards, loops, context.options.timeout, count)
+        self.close = self.connections.close
+        self.abort = self.connections.abort
+
+    def _run(self, shard: Shard, script: Script, keys: list[str], *args: str | bytes | int) -> Coroutine[Any, Any, Any]:
+        return self.connections.run(shard.number, script.command(keys, *args), script.shape)
+
+    async def send(self, shard: Shard, channel: str, payload: bytes, capacity: int) -> Sent:
+        keys, told = self._keys[shard.number], self._told[shard.number]
+        if "!" in channel:
+            names = [keys.inbox(non_local(channel)), keys.epoch, keys.alive(process_of(channel))]
+        else:
+            names = [keys.queue(channel), keys.epoch]
+        asked, known = boottime(), told.for_scripts()
+        args = (payload, channel, capacity, self._context.expiry_ms, known)
+        outcome, expired, epoch, now_ms = await self._run(shard, scripts.SEND, names, *args)
+        shard.clock.measured(now_ms / 1000, asked)
+        shard.epoch.meet(epoch)
+        if outcome == 0:
+            told.ran(known, asked)
+        return Sent(_OUTCOMES[outcome], expired)
+
+    async def put_back(self, shard: Shard, channel: str, entry: Entry, left: float) -> None:
+        keys = self._keys[shard.number]
+        left_ms = max(1, math.ceil(left * 1000))
+        places = [keys.queue(channel), keys.epoch]
+        await self._run(shard, scripts.PUT_BACK, places, entry.raw, entry.epoch, left_ms)
+
+    def reader(self, shard: Shard, notes_of: str = "") -> BlockingReader:
+        host, keys = self._hosts[shard.number], self._keys[shard.number]
+        return BlockingReader(host, keys, shard, self._context.options, notes_of, self.connections.run_later)
+
+    async def publish(self, shard: Shard, channel: str, payload: bytes) -> int:
+        keys, expiry_ms = self._keys[shard.number], self._context.expiry_ms
+        # Most are published without a script, which costs the server as much again as all else. Then the stamp is made
+        # here, and a flush is told from its place among the messages. Not in a cluster: a node that was replaced
+        # publishes, too, but to nobody, where it refuses a script.
+        stamp = None if keys.tag else shard.clock.stamp(expiry_ms)
+        name = keys.process(process_of(channel))
+        if stamp is not None:
+            entry = published_entry(stamp, channel, payload)
+            heard: int = await self.connections.run(shard.number, ("PUBLISH", name, entry), is_number)
+            return heard
+        asked = boottime()
+        heard, epoch, *now = await self._run(shard, scripts.PUBLISH, [name, keys.epoch], payload, channel, expiry_ms)
+        shard.epoch.meet(epoch)
+        shard.clock.measured(seconds(now), asked)
+        shard.clock.may_stamp(asked)
+        return heard
+
+    def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> Subscription:
+        context = self._context
+        published = Published(self._keys[shard.number], context.name)
+        host, count = self._hosts[shard.number], context.statistics.count
+        return Subscription(host, published, context.options, take, on_idle, count)
+
+    async def mark(self, shard: Shard, mark: bytes) -> None:
+        published = Published(self._keys[shard.number], self._context.name)
+        command = (published.verbs.publish, published.own_names()[0], b"m|" + mark)
+        await self.connections.run(shard.number, command)
+
+    async def group_add(
+        self, shard: Shard, group: str, member: str, life: float, tell: str = "", how: str = "add"
+    ) -> None:
+        keys = self._keys[shard.number]
+        notes, names = self._telling(keys, tell)
+        places, life_ms = [keys.group(group), keys.epoch, keys.parts(group), *notes], max(1, int(life * 1000))
+        shard.epoch.meet(await self._run(shard, scripts.GROUP_ADD, places, member, life_ms, how, group, *names))
+
+    async def group_discard(self, shard: Shard, group: str, member: str, tell: str = "") -> None:
+        keys = self._keys[shard.number]
+        notes, names = self._telling(keys, tell)
+        args = (member, group, keys.parts(group), *names)
+        await self._run(shard, scripts.GROUP_DISCARD, [keys.group(group), *notes], *args)
+
+    def _telling(self, keys: Keys, process: str) -> tuple[list[str], list[str]]:
+        """The key, or else the argument, by which a script tells `process` of its membership, if it is to."""
+        if not process:
+            return [], []
+        return ([], [keys.process(process)]) if self._publishes else ([keys.notes(process)], [])
+
+    async def group_send(self, shard: Shard, group: str, payload: bytes) -> GroupSent:
+        keys, told = self._keys[shard.number], self._told[shard.number]
+        script = scripts.GROUP_PUBLISH if self._publishes else scripts.GROUP_SEND
+        names = [group] if self._publishes else []
+        places, (capacity, capacities) = [keys.group(group), keys.epoch], self._capacities.of(group)
+        while True:
+            asked, known = boottime(), told.for_scripts()
+            args = (payload, self._context.expiry_ms, capacity, keys.base, *names, *capacities, known)
+            reply = await self._run(shard, script, places, *args)
+            if reply[0] != -1:
+                break
+            capacities = self._capacities.learn(group, reply[1:])
+        shard.epoch.meet(reply[4])
+        shard.clock.measured(reply[5] / 1000, asked)
+        told.ran(known, asked)
+        return GroupSent(*reply[:4])
+
+    async def renew(self, shard: Shard, addressee: str, life: float, was_known: bool) -> Renewal:
+        keys = self._keys[shard.number]
+        names = [keys.alive(addressee), keys.notes(addressee), keys.epoch, keys.alive("")]
+        known = self._told[shard.number].of_clock()
+        asked, args = boottime(), (int(life * 1000), "1" if was_known else "0", known)
+        gone, epoch, *rest = await self._run(shard, scripts.RENEW, names, *args)
+        shard.clock.measured(seconds(rest[:2]), asked)
+        return Renewal(bool(gone), epoch, [parse_note(note) for note in rest[2:]])
+
+    async def measure(self, shard: Shard) -> None:
+        asked = boottime()
+        time = await self.connections.run(shard.number, ("TIME",), is_time)
+        shard.clock.measured(seconds(time), asked)
+
+    async def flush(self, shard: Shard) -> None:
+        # The keys are removed first and the epoch moves last: who read something before the flush drops it on meeting
+        # the new epoch, and the processes that live are told of it.
+        keys, number, run = self._keys[shard.number], shard.number, self.connections.run
+        living: set[str] = set()
+        cursor = b"0"
+        if keys.tag:
+            # SCAN names no key, so a node that has lost the slot would answer it, with nothing.
+            await run(number, ("EXISTS", f"{keys.base}nobody"))
+        while True:
+            command = ("SCAN", cursor, "MATCH", keys.scan_pattern(), "COUNT", _SCANNED_AT_ONCE)
+            cursor, found = await run(number, command, is_scan)
+            names = [name.decode("ascii", "replace") for name in found]
+            living.update(filter(None, map(keys.process_of_alive, names)))
+            doomed = [name for name in names if keys.is_data(name)]
+            if doomed:
+                await run(number, ("UNLINK", *doomed))
+            if cursor == b"0":
+                break
+        subscribed = [keys.epoch] if self._publishes else []
+        epoch = await self._run(shard, scripts.FLUSH, [keys.epoch], *subscribed)
+        shard.epoch.flushed(epoch)
+        note = b"f|" + epoch
+        await asyncio.gather(*(self._run(shard, scripts.NOTE, [keys.notes(name)], note) for name in living))

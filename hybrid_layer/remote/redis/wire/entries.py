@@ -1,0 +1,69 @@
+"""What servers hold per message and per note, as bytes.
+
+The scripts write entries, and the readers parse them. With pub/sub, a process that sends to another one writes the
+entry itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from hybrid_layer.remote.delivery.epoch import number_in, read_epoch
+from hybrid_layer.remote.delivery.store import Entry, Note
+
+_VERSION = b"1"
+
+
+def parse(raw: bytes) -> Entry | None:
+    """Read ``1|<expiry stamp>|<epoch>|<names>|<payload>``, see ``scripts/include/queue.lua``.
+
+    None for an entry of a version that this release does not know, or that is none at all.
+    """
+    fields = raw.split(b"|", 4) if isinstance(raw, bytes) else ()
+    if len(fields) != 5 or fields[0] != _VERSION:
+        return None
+    stamp_ms = number_in(fields[1])
+    if stamp_ms is None or (fields[2] and read_epoch(fields[2]) is None):
+        return None
+    try:
+        return Entry(stamp_ms, fields[2], _names(fields[3]), fields[4], raw)
+    except ValueError:
+        return None
+
+
+def _names(text: bytes) -> Sequence[str]:
+    return _several(text) if b"," in text else [text.decode("ascii")]
+
+
+@lru_cache(maxsize=16)  # a group's next message is likely to be for the same members
+def _several(text: bytes) -> tuple[str, ...]:
+    inbox, mark, rest = text.decode("ascii").partition("!")
+    inbox += mark
+    return tuple(inbox + name for name in rest.split(","))
+
+
+def parse_note(raw: bytes) -> Note | None:
+    """Read a note, see ``scripts/include/notes.lua``. None for one that cannot be read."""
+    kind, *fields = raw.split(b"|")
+    try:
+        texts = [field.decode("ascii") for field in fields]
+        if kind == b"+":
+            group, member, _, _ = texts
+            stamp_ms = number_in(fields[2])
+            is_right = stamp_ms is not None and read_epoch(fields[3]) is not None
+            return Note("+", group, member, stamp_ms or 0, fields[3]) if is_right else None
+        if kind == b"-":
+            group, member = texts
+            return Note("-", group, member)
+        if kind == b"f":
+            (epoch,) = fields
+            return None if read_epoch(epoch) is None else Note("f", epoch=epoch)
+        return Note(kind.decode("ascii"))
+    except ValueError:
+        return None
+
+
+def published_entry(stamp_ms: int, channel: str, payload: bytes) -> bytes:
+    """An entry without an epoch: its place in the stream of what is published tells whether a flush came after it."""
+    return b"%s|%d||%s|%s" % (_VERSION, stamp_ms, channel.encode("ascii"), payload)

@@ -1,0 +1,64 @@
+"""What is published, and on which names: see docs/wire_format.rst.
+
+On the name of a process: ``1|...``, an entry; ``g|GROUP|1|...``, an entry for members that another process added to a
+group; ``n|NOTE``, what another process did to a membership (``scripts/include/notes.lua``); ``m|MARK``, a mark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hybrid_layer.remote.delivery.store import Kind
+from hybrid_layer.remote.redis.wire.entries import parse, parse_note
+from hybrid_layer.remote.redis.wire.keys import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """What the commands of pub/sub are called, and what comes of them."""
+
+    subscribe: str
+    unsubscribe: str
+    publish: str
+    message: bytes
+    unsubscribed: bytes
+
+
+_PLAIN = Verbs("SUBSCRIBE", "UNSUBSCRIBE", "PUBLISH", b"message", b"unsubscribe")
+_SHARDED = Verbs("SSUBSCRIBE", "SUNSUBSCRIBE", "SPUBLISH", b"smessage", b"sunsubscribe")
+
+
+class Published:
+    """What is published for the process `name`, as `keys` name it."""
+
+    def __init__(self, keys: Keys, name: str) -> None:
+        # In a cluster the other nodes are not to hear what is published on one.
+        self.verbs = _SHARDED if keys.tag else _PLAIN
+        self._keys = keys
+        self._own = keys.process(name)
+        self._groups = keys.group("").encode()
+        self._epoch = keys.epoch.encode()
+
+    def own_names(self) -> list[str]:
+        """What is to be subscribed to whatever the groups are."""
+        return [self._own, self._keys.epoch]
+
+    def name_of(self, group: str) -> str:
+        """What is to be subscribed to for `group`."""
+        return self._keys.group(group)
+
+    def read(self, channel: bytes, text: bytes) -> tuple[Kind, str, Any]:
+        """What `hybrid_layer.remote.delivery.store.Take` is called with."""
+        if channel.startswith(self._groups):
+            return "group", channel[len(self._groups) :].decode("ascii", "replace"), parse(text)
+        if channel == self._epoch:
+            return "flush", "", text
+        if text.startswith(b"g|"):
+            _, group, *rest = text.split(b"|", 2)
+            return "added", group.decode("ascii", "replace"), parse(rest[0]) if rest else None
+        if text.startswith(b"n|"):
+            return "note", "", parse_note(text[2:])
+        if text.startswith(b"m|"):
+            return "mark", "", text[2:]
+        return "direct", "", parse(text)

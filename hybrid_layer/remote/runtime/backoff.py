@@ -1,0 +1,39 @@
+"""Reading that broke: the error that says so, and the pauses between tries to go on."""
+
+from __future__ import annotations
+
+from hybrid_layer.statistics import warn
+from hybrid_layer.timers import sleep
+
+_PAUSES = (0.02, 0.5)
+"""First and last pause between two tries, in seconds: a server that is back is found well within a second."""
+_FAILURES_BEFORE_WARNING = 4
+LINGER = 0.05
+"""Seconds that a read goes on after its last waiter left."""
+
+
+class ReadingLost(Exception):
+    """A reading connection broke, or could not be opened."""
+
+
+class Backoff:
+    """The tries of one reader."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._failures = 0
+
+    async def pause(self, cause: ReadingLost) -> None:
+        """Wait before the next try, longer each time."""
+        first, last = _PAUSES
+        if self._failures >= _FAILURES_BEFORE_WARNING:
+            warn(
+                ("reading", self._label),
+                f"Cannot read from the server {self._label}; receivers wait, and the layer tries again: {cause}",
+            )
+        await sleep(min(last, first * 2 ** min(self._failures, 10)))
+        self._failures += 1
+
+    def succeeded(self) -> None:
+        """It works again."""
+        self._failures = 0

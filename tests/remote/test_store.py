@@ -1,0 +1,52 @@
+"""What a layer asks of its store: each operation is one verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.memory_store import MemoryChannelLayer, MemoryPubSubChannelLayer
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize("layer_class", [MemoryChannelLayer, MemoryPubSubChannelLayer])
+def test_each_operation_is_one_verb(layer_class: type[MemoryChannelLayer], prefix: str, run: Run) -> None:
+    layer = layer_class(prefix=prefix)
+    publishes = layer_class is MemoryPubSubChannelLayer
+
+    async def main() -> None:
+        own = await layer.new_channel()
+        await layer.group_add("g", own)
+        (store,) = layer.stores
+
+        async def verbs(operation: Any) -> list[str]:
+            store.calls.clear()
+            await operation
+            return list(store.calls)
+
+        assert await verbs(layer.send("jobs", {"n": 1})) == ["send"]
+        assert await verbs(layer.send(own, {"n": 2})) == ["publish" if publishes else "send"]
+        assert await verbs(layer.group_send("g", {"n": 3})) == ["group_send"]
+        assert await verbs(layer.group_add("g", "jobs")) == ["group_add"]
+        assert await verbs(layer.group_discard("g", "jobs")) == ["group_discard"]
+        assert [(await layer.receive(own))["n"] for _ in range(2)] == [2, 3]
+        await layer.close()
+
+    run(main())
+
+
+def test_a_renewal_is_one_verb(prefix: str, run: Run) -> None:
+    layer = MemoryChannelLayer(prefix=prefix)
+
+    async def main() -> None:
+        own = await layer.new_channel()
+        for n in range(50):
+            await layer.group_add(f"g{n}", own)
+        (store,) = layer.stores
+        assert store.calls.count("renew") <= 2  # when it became known, and when the heartbeat began
+        await layer.close()
+
+    run(main())

@@ -1,0 +1,394 @@
+"""A store in the memory of one process, and layers over it: they prove that `delivery` needs no more than `Store` says.
+
+`calls` of a store lists the verbs that were called, for tests that count them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+from hybrid_layer.base import BaseLayer
+from hybrid_layer.clock import boottime
+from hybrid_layer.configuration import LayerOptions, takes
+from hybrid_layer.identity import random_id
+from hybrid_layer.loops import LoopLocal, call_in
+from hybrid_layer.names import non_local, process_of
+from hybrid_layer.remote.delivery.context import Context, DeliveryOptions
+from hybrid_layer.remote.delivery.epoch import Epoch
+from hybrid_layer.remote.delivery.shards import Shard
+from hybrid_layer.remote.delivery.store import (
+    Batch,
+    Entry,
+    GroupSent,
+    Kind,
+    Note,
+    Outcome,
+    Question,
+    Renewal,
+    Sent,
+    Take,
+)
+from hybrid_layer.remote.runtime.backoff import ReadingLost
+from hybrid_layer.remote.runtime.calls import LoopState
+from hybrid_layer.remote.transport import RemoteTransport
+from hybrid_layer.timers import sleep, time_limit
+
+
+class Server:
+    """What all layers of one prefix share."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._incarnation, self.flushes = random_id(), 0
+        self.queues: defaultdict[str, deque[Entry]] = defaultdict(deque)
+        self.groups: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        self.alive: dict[str, float] = {}
+        self.notes: defaultdict[str, list[Note]] = defaultdict(list)
+        self.readers: set[MemoryReader] = set()
+        self.subscriptions: set[MemorySubscription] = set()
+
+    @property
+    def epoch(self) -> bytes:
+        return f"{self._incarnation}:{self.flushes}".encode()
+
+    def is_gone(self, inbox: str) -> bool:
+        """Whether the process of `inbox` does not live."""
+        return self.alive.get(process_of(inbox), 0.0) <= boottime()
+
+    def store(self, name: str, entry: Entry, capacity: int) -> tuple[bool, int]:
+        """Whether there was room in a queue or inbox, and how many expired entries made it."""
+        queue, expired = self.queues[name], 0
+        while len(queue) >= capacity and queue[0].stamp_ms <= boottime() * 1000:
+            queue.popleft()
+            expired += 1
+        if len(queue) >= capacity:
+            return False, expired
+        queue.append(entry)
+        self.tell_readers()
+        return True, expired
+
+    def tell_readers(self) -> None:
+        for reader in self.readers:
+            reader.wake()
+
+    def publish(self, is_for: Callable[[MemorySubscription], bool], kind: Kind, group: str, what: Any) -> int:
+        """How many subscriptions hear of it."""
+        heard = [each for each in self.subscriptions if is_for(each)]
+        for each in heard:
+            each.add((kind, group, what))
+        return len(heard)
+
+
+_servers: defaultdict[str, Server] = defaultdict(Server)
+
+
+class MemoryReader:
+    """Implements `Reader`. Nothing is taken before it is handed over, so that a cancellation loses nothing."""
+
+    def __init__(self, server: Server, shard: Shard, block_time: float, notes_of: str) -> None:
+        self._server = server
+        self._shard = shard
+        self._block_time = block_time
+        self._notes_of = notes_of
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._interrupted = self._given_up = False
+        self._asked: float | None = None
+        """Since when something is awaited."""
+        self.cancelled = False
+
+    async def connect(self) -> None:
+        with self._server.lock:
+            self._server.readers.add(self)
+
+    async def read(self, sources: Sequence[str], count: int) -> Batch | None:
+        await self.connect()
+        try:
+            async with time_limit(self._block_time):
+                while True:
+                    self._news.clear()
+                    batch = self._take(sources, count)
+                    self._asked = boottime()
+                    if batch is not None or self._interrupted:
+                        self._interrupted = False
+                        return batch
+                    await self._news.wait()
+        except TimeoutError:
+            return None
+        except asyncio.CancelledError:
+            self.cancelled = True
+            if self._given_up:
+                raise
+            return None
+        finally:
+            self._asked = None
+
+    def _take(self, sources: Sequence[str], count: int) -> Batch | None:
+        with self._server.lock:
+            notes = self._server.notes.pop(self._notes_of, None)
+            if notes:
+                return Batch("", notes=notes)
+            for source in sources:
+                queue = self._server.queues[source]
+                if queue:
+                    return Batch(source, [queue.popleft() for _ in range(min(count, len(queue)))])
+        return None
+
+    def wake(self) -> None:
+        call_in(self._loop, self._news.set)
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        self.wake()
+
+    async def pause(self, cause: ReadingLost) -> None:
+        await sleep(0)
+
+    async def learn_time(self, stamps_ms: Iterable[int]) -> None:
+        self._shard.clock.measured(boottime(), boottime())
+
+    async def learn_epoch(self, epoch: Epoch) -> None:
+        epoch.answered(self._server.epoch, epoch.known)
+
+    def give_up(self) -> None:
+        self._given_up = True
+
+    def cut(self, task: asyncio.Task[Any]) -> None:
+        self._server.readers.discard(self)
+
+    async def close(self) -> None:
+        with self._server.lock:
+            self._server.readers.discard(self)
+
+
+class MemorySubscription:
+    """Implements `Subscription`."""
+
+    def __init__(
+        self, server: Server, process: str, block_time: float, take: Take, on_idle: Callable[[], None]
+    ) -> None:
+        self._server = server
+        self.process = process
+        self._block_time = block_time
+        self.take = take
+        self._on_idle = on_idle
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._events: deque[tuple[Kind, str, Any] | Question] = deque()
+        self.groups: set[str] = set()
+
+    def add(self, event: tuple[Kind, str, Any] | Question) -> None:
+        self._events.append(event)
+        call_in(self._loop, self._news.set)
+
+    async def open(self) -> None:
+        pass
+
+    async def subscribe(self, groups: Sequence[str]) -> None:
+        with self._server.lock:
+            self.groups.update(groups)
+            self._server.subscriptions.add(self)
+
+    def unsubscribe(self, groups: Sequence[str]) -> None:
+        with self._server.lock:
+            self.groups.difference_update(groups)
+
+    def ask(self, question: Question) -> None:
+        with self._server.lock:
+            if question.group is not None:
+                self.groups.add(question.group)
+            self.add(question)
+
+    def unanswered(self) -> list[Question]:
+        return [event for event in self._events if isinstance(event, Question)]
+
+    async def read(self) -> None:
+        while not self._events:
+            self._news.clear()
+            try:
+                async with time_limit(self._block_time):
+                    await self._news.wait()
+            except TimeoutError:
+                self._on_idle()
+        event = self._events.popleft()
+        if isinstance(event, Question):
+            event.answer(None)
+        else:
+            self.take(*event)
+        await asyncio.sleep(0)  # as a connection does, give consumers a turn
+
+    def cut(self, task: asyncio.Task[Any]) -> None:
+        self._server.subscriptions.discard(self)
+
+    async def close(self) -> None:
+        with self._server.lock:
+            self._server.subscriptions.discard(self)
+
+
+class MemoryStore:
+    """Implements `Store`."""
+
+    def __init__(self, context: Context, loops: LoopLocal[LoopState]) -> None:
+        self._context = context
+        self._loops = loops
+        self._publishes = context.options.mode == "pubsub"
+        self._server = _servers[context.prefix]
+        self.calls: list[str] = []
+
+    def _called(self, verb: str, shard: Shard) -> float:
+        """Note the call and learn what an answer would tell. Returns the server's time."""
+        self.calls.append(verb)
+        now = boottime()
+        shard.clock.measured(now, now)
+        shard.epoch.meet(self._server.epoch)
+        return now
+
+    def _entry(self, now: float, names: Sequence[str], payload: bytes) -> Entry:
+        return Entry(int(now * 1000) + self._context.expiry_ms, self._server.epoch, names, payload)
+
+    async def send(self, shard: Shard, channel: str, payload: bytes, capacity: int) -> Sent:
+        with self._server.lock:
+            entry = self._entry(self._called("send", shard), [channel], payload)
+            if "!" in channel and self._server.is_gone(channel):
+                return Sent(Outcome.DEAD, 0)
+            name = non_local(channel) if "!" in channel else channel
+            has_room, expired = self._server.store(name, entry, capacity)
+            return Sent(Outcome.STORED if has_room else Outcome.FULL, expired)
+
+    async def put_back(self, shard: Shard, channel: str, entry: Entry, left: float) -> None:
+        with self._server.lock:
+            self._called("put_back", shard)
+            if entry.epoch == self._server.epoch:
+                self._server.queues[channel].appendleft(entry)
+                self._server.tell_readers()
+
+    def reader(self, shard: Shard, notes_of: str = "") -> MemoryReader:
+        return MemoryReader(self._server, shard, self._context.options.block_time, notes_of)
+
+    async def publish(self, shard: Shard, channel: str, payload: bytes) -> int:
+        with self._server.lock:
+            entry = self._entry(self._called("publish", shard), [channel], payload)
+            process = process_of(channel)
+            return self._server.publish(lambda each: each.process == process, "direct", "", entry)
+
+    def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> MemorySubscription:
+        context = self._context
+        return MemorySubscription(self._server, context.name, context.options.block_time, take, on_idle)
+
+    async def mark(self, shard: Shard, mark: bytes) -> None:
+        with self._server.lock:
+            self._called("mark", shard)
+            self._server.publish(lambda each: each.process == self._context.name, "mark", "", mark)
+
+    async def group_add(
+        self, shard: Shard, group: str, member: str, life: float, tell: str = "", how: str = "add"
+    ) -> None:
+        with self._server.lock:
+            until = self._called("group_add", shard) + life
+            members = self._server.groups[group]
+            if how == "add" or member not in members or (how == "raise" and members[member] < until):
+                members[member] = until
+            self._tell(tell, Note("+", group, member, int(until * 1000), self._server.epoch))
+
+    async def group_discard(self, shard: Shard, group: str, member: str, tell: str = "") -> None:
+        with self._server.lock:
+            self._called("group_discard", shard)
+            self._server.groups[group].pop(member, None)
+            self._tell(tell, Note("-", group, member))
+
+    def _tell(self, process: str, note: Note) -> None:
+        if process and self._publishes:
+            self._server.publish(lambda each: each.process == process, "note", "", note)
+        elif process:
+            self._server.notes[process].append(note)
+            self._server.tell_readers()
+
+    async def group_send(self, shard: Shard, group: str, payload: bytes) -> GroupSent:
+        with self._server.lock:
+            now = self._called("group_send", shard)
+            server, members = self._server, self._server.groups[group]
+            for member in [member for member, until in members.items() if until <= now]:
+                del members[member]
+            by_inbox: dict[str, list[str]] = {}
+            for member in sorted(members):
+                by_inbox.setdefault(non_local(member) if "!" in member else member, []).append(member)
+            reached = full = dead = expired = 0
+            for inbox, names in by_inbox.items():
+                entry = self._entry(now, names, payload)
+                if "!" in inbox and self._publishes:
+                    process = process_of(inbox)
+                    if server.publish(lambda each, process=process: each.process == process, "added", group, entry):  # type: ignore[misc]
+                        reached += len(names)
+                    else:
+                        dead += len(names)
+                elif "!" in inbox and server.is_gone(inbox):
+                    dead += len(names)
+                    for name in names:
+                        del members[name]
+                else:
+                    has_room, dropped = server.store(inbox, entry, self._context.policy.capacity_for(inbox))
+                    reached, full = reached + has_room * len(names), full + (not has_room) * len(names)
+                    expired += dropped
+            if self._publishes:
+                entry = self._entry(now, ["!"], payload)
+                reached += server.publish(lambda each: group in each.groups, "group", group, entry)
+            return GroupSent(reached, full, dead, expired)
+
+    async def renew(self, shard: Shard, addressee: str, life: float, was_known: bool) -> Renewal:
+        with self._server.lock:
+            now = self._called("renew", shard)
+            was_lost = self._server.alive.get(addressee, 0.0) <= now
+            self._server.alive[addressee] = now + life
+            return Renewal(was_lost, self._server.epoch, self._server.notes.pop(addressee, []))
+
+    async def measure(self, shard: Shard) -> None:
+        self._called("measure", shard)
+
+    async def flush(self, shard: Shard) -> None:
+        with self._server.lock:
+            self._called("flush", shard)
+            server = self._server
+            server.queues.clear()
+            server.groups.clear()
+            server.flushes += 1
+            shard.epoch.flushed(server.epoch)
+            server.publish(lambda each: True, "flush", "", server.epoch)
+            for process in server.alive:
+                server.notes[process].append(Note("f", epoch=server.epoch))
+            server.tell_readers()
+
+    async def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        for state in self._loops.all():
+            call_in(state.loop, lambda loop=state.loop: self._loops.drop(loop))  # type: ignore[misc]
+
+
+class MemoryChannelLayer(BaseLayer):
+    """A layer over a `MemoryStore`, by queues."""
+
+    mode: ClassVar[str] = "queue"
+
+    @takes(LayerOptions)
+    def __init__(self, options: LayerOptions) -> None:
+        super().__init__(options)
+        self.stores: list[MemoryStore] = []
+
+        def open_store(context: Context, loops: LoopLocal[LoopState]) -> MemoryStore:
+            self.stores.append(MemoryStore(context, loops))
+            return self.stores[-1]
+
+        delivery = DeliveryOptions(timeout=5, block_time=2, mode=self.mode)
+        self._group_transport = RemoteTransport(self._settings, delivery, ["memory"], open_store)
+        self._transports = (self._group_transport,)
+
+
+class MemoryPubSubChannelLayer(MemoryChannelLayer):
+    """The same by pub/sub."""
+
+    mode: ClassVar[str] = "pubsub"
