@@ -45,7 +45,7 @@ def injector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Injector]:
     thread = new_io_thread(monkeypatch)
     io_thread_probe().when_opened(monkeypatch, injector.install)
     yield injector
-    thread.stop()
+    thread.close()
 
 
 def make(kind: str, server: Server, prefix: str) -> Any:

@@ -157,7 +157,7 @@ class MemoryReader:
     def give_up(self) -> None:
         self._given_up = True
 
-    def cut(self, task: asyncio.Task[Any]) -> None:
+    def abort(self, task: asyncio.Task[Any]) -> None:
         self._server.readers.discard(self)
 
     async def close(self) -> None:
@@ -221,7 +221,7 @@ class MemorySubscription:
             self.take(*event)
         await asyncio.sleep(0)  # as a connection does, give consumers a turn
 
-    def cut(self, task: asyncio.Task[Any]) -> None:
+    def abort(self, task: asyncio.Task[Any]) -> None:
         self._server.subscriptions.discard(self)
 
     async def close(self) -> None:

@@ -209,7 +209,7 @@ class InboxReader:
             # The read under way must not take a message: nothing would ever read its answer.
             if reading.reads:
                 reading.reader.interrupt()
-            reading.reader.cut(reading.task)
+            reading.reader.abort(reading.task)
             return
         reading.reader.give_up()
         reading.task.cancel()

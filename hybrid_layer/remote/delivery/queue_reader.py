@@ -107,7 +107,7 @@ class QueueReader:
             # The read under way must not take a message: nothing would ever read its answer.
             if self._reading:
                 self._reader.interrupt()
-            self._reader.cut(self._task)
+            self._reader.abort(self._task)
             return
         self._reader.give_up()
         self._task.cancel()

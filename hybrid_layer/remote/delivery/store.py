@@ -125,7 +125,7 @@ class Reader(Protocol):
     def give_up(self) -> None:
         """Let the next cancellation end the read, whatever it holds: the loop will not run long enough to wait."""
 
-    def cut(self, task: asyncio.Task[Any]) -> None:
+    def abort(self, task: asyncio.Task[Any]) -> None:
         """Close the connection that `task` uses, whose loop was closed without notice."""
 
     async def close(self) -> None:
@@ -192,7 +192,7 @@ class Subscription(Protocol):
     async def read(self) -> None:
         """Read one thing and pass it on. A cancellation changes nothing. Raises `ReadingLost`."""
 
-    def cut(self, task: asyncio.Task[Any]) -> None:
+    def abort(self, task: asyncio.Task[Any]) -> None:
         """Close the connection that `task` reads, whose loop was closed without notice."""
 
     async def close(self) -> None:

@@ -129,7 +129,7 @@ class Subscriber:
         io_thread.current().leave(self)
         for term in (self._terms.next, self._terms.current):
             if term is not None:
-                term.end()
+                term.abort()
 
     def start(self) -> None:
         """Begin in the I/O thread's loop, if the subscription lives nowhere. See `io_thread.Resident`."""
@@ -269,7 +269,7 @@ class Subscriber:
                 if term.given_up or term.leaving or term.in_thread:
                     raise
                 term.leaving = True
-                call_later(term.loop, _PATIENCE, term.end)
+                call_later(term.loop, _PATIENCE, term.abort)
                 io_thread.current().settle(self)
 
     def _abort(self, term: Term) -> None:
@@ -278,4 +278,4 @@ class Subscriber:
             return
         if term.loop.is_closed():
             self._terms.vacate(term)
-        term.end()
+        term.abort()

@@ -45,12 +45,12 @@ class Term:
         """Whether its loop does not run. That of the I/O thread does, or will as soon as a fork is over."""
         return not self.in_thread and not self.loop.is_running()
 
-    def end(self) -> None:
+    def abort(self) -> None:
         """End it at once, from any thread."""
         self.given_up = True
         task = self.task
         if task is not None and not call_in(self.loop, task.cancel) and self.subscription is not None:
-            self.subscription.cut(task)
+            self.subscription.abort(task)
 
 
 class Questions:
@@ -215,7 +215,7 @@ class Terms:
             if self.current is term:
                 self.current = None
         self._outages.lost()
-        term.end()
+        term.abort()
 
     def _retire(self, term: Term) -> None:
         term.live = False

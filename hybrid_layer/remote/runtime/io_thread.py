@@ -111,7 +111,7 @@ class IOThread:
         """Start `resident` no more."""
         self._residents.discard(resident)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End the thread and its loop, after the calls under way."""
         with self._lock:
             thread, loop = self._thread, self._loop
@@ -131,7 +131,7 @@ class IOThread:
         if thread is None or loop is None or is_here():
             return
         if is_gevent():  # which ties what a loop has to its thread
-            self.stop()
+            self.close()
         else:
             self._pauses = True
             loop.call_soon_threadsafe(loop.stop)
@@ -146,7 +146,7 @@ class IOThread:
                 self._ensure_thread()
         self._lock.release()
 
-    def let_go(self) -> None:
+    def detach(self) -> None:
         """In a child: close what was inherited, unharmed to the parent, whose loop goes on."""
         loop, selector = self._loop, self._selector
         if loop is None or selector is None:
@@ -289,10 +289,10 @@ def _renew() -> None:
     global _current
     _here.is_io_thread = False
     inherited, _current = _current, IOThread()  # the old one's lock and thread are the parent's
-    inherited.let_go()
+    inherited.detach()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
 identity.in_child(_renew)
-atexit.register(lambda: current().stop())
+atexit.register(lambda: current().close())

@@ -138,9 +138,9 @@ class BlockingReader:
     def give_up(self) -> None:
         self._given_up = True
 
-    def cut(self, task: asyncio.Task[Any]) -> None:
+    def abort(self, task: asyncio.Task[Any]) -> None:
         connection, self._connection = self._connection, None
-        sockets.cut(connection, task)
+        sockets.abort_orphan(connection, task)
 
     async def close(self) -> None:
         if self._timer is not None:

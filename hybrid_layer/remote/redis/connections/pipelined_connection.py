@@ -90,7 +90,7 @@ class PipelinedConnection:
         """Close without waiting. For a loop that is about to be closed, or was closed without notice."""
         self.usable = False
         if self._loop.is_closed():
-            sockets.cut(self._connection, self._writer, self._reader)
+            sockets.abort_orphan(self._connection, self._writer, self._reader)
             return
         self._fail(RemoteUnavailable("The event loop ended."))
         self._writer.cancel()

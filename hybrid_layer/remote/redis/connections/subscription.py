@@ -170,9 +170,9 @@ class Subscription:
         self._descriptor = -1
         await sockets.close(connection)
 
-    def cut(self, task: asyncio.Task[Any]) -> None:
+    def abort(self, task: asyncio.Task[Any]) -> None:
         connection, self._connection = self._connection, None
-        sockets.cut(connection, task, self._writer)
+        sockets.abort_orphan(connection, task, self._writer)
 
     def _write(self, command: tuple[str, ...], awaited: Sequence[Question | None]) -> None:
         self._awaited.extend(awaited)

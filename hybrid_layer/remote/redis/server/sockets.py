@@ -69,18 +69,18 @@ def abort(connection: AbstractConnection, loop: asyncio.AbstractEventLoop) -> No
         pass
 
 
-def cut(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None) -> None:
+def abort_orphan(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None) -> None:
     """Close a connection whose event loop was closed without notice, and end the tasks that used it."""
     # Neither redis-py nor asyncio can close what belongs to a closed loop; both would complain of it for ever.
     if connection is not None and connection._writer is not None:
-        _cut(connection)
+        _take_apart(connection)
     for task in tasks:
         if task is not None:
             leave_pending(task)
             _end(task)
 
 
-def _cut(connection: Any) -> None:
+def _take_apart(connection: Any) -> None:
     closing(descriptor_of(connection))
     transport = connection._writer.transport
     try:
@@ -121,7 +121,7 @@ def _file_at(descriptor: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _let_go() -> None:
+def _detach() -> None:
     if not _open:
         return
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -132,4 +132,4 @@ def _let_go() -> None:
     _open.clear()
 
 
-identity.in_child(_let_go)
+identity.in_child(_detach)
