@@ -35,7 +35,8 @@ from hybrid_layer.remote.delivery.store import (
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.remote.transport import RemoteTransport
-from hybrid_layer.timers import sleep, time_limit
+from hybrid_layer.timers import time_limit
+from tests.support.waiting import turns
 
 
 class Server:
@@ -146,7 +147,7 @@ class MemoryReader:
         self.wake()
 
     async def pause(self, cause: ReadingLost) -> None:
-        await sleep(0)
+        await turns()
 
     async def learn_time(self, stamps_ms: Iterable[int]) -> None:
         self._shard.clock.measured(boottime(), boottime())
