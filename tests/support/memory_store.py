@@ -220,7 +220,7 @@ class MemorySubscription:
             event.answer(None)
         else:
             self.take(*event)
-        await asyncio.sleep(0)  # as a connection does, give consumers a turn
+        await turns()  # as a connection does, give consumers a turn
 
     def abort(self, task: asyncio.Task[Any]) -> None:
         self._server.subscriptions.discard(self)
