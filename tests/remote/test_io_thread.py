@@ -1,4 +1,4 @@
-"""The thread for I/O ends by a fault, never begins, or is a greenlet: calls end in time, what lived in it goes on."""
+"""The I/O thread ends by a fault, never begins, or is a greenlet: calls end in time, what lived in it goes on."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_thread_that_ended_is_replaced(
     run(begin())
     run(go_on())
     if fault in ("memory", "system"):
-        assert "The thread for I/O met an unexpected error" in caplog.text
+        assert "The I/O thread met an unexpected error" in caplog.text
         assert "injected" in caplog.text
 
 
@@ -131,7 +131,7 @@ def test_a_thread_that_never_begins_is_an_error(make_layer: Make, run: Run, monk
     async def main() -> None:
         for call in (layer.send("normal", {}), layer.new_channel(), layer.group_send("g", {})):
             began = time.monotonic()
-            with pytest.raises(RemoteUnavailable, match="thread for I/O"):
+            with pytest.raises(RemoteUnavailable, match="I/O thread"):
                 await call
             assert time.monotonic() - began < 2
 

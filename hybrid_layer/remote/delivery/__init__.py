@@ -1,2 +1,2 @@
-"""How messages reach their channels over servers of any kind: nothing here knows Redis. `store` says what a kind of
+"""How messages reach their channels over servers of any kind. Nothing here knows Redis: `store` defines what a kind of
 servers can do."""

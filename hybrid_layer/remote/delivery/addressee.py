@@ -1,7 +1,8 @@
-"""Whom the servers know: a process, and the machine that it runs on. Each has an id, inboxes and memberships.
+"""The addressees that the servers know: a process and its machine. Each has an id, inboxes and memberships.
 
-Normal channels live in the machine's shared memory, while groups live on the servers. So a normal channel is a member
-by the machine's inbox, ``@MACHINE!jobs``; any process of the machine reads that and delivers to the local queue.
+Normal channels are in the machine's shared memory, but groups are on the servers. So a normal channel is a member
+under the name of the machine's inbox, ``@MACHINE!jobs``. Any process of the machine reads that inbox and delivers to
+the local queue.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from hybrid_layer.transport import Machine
 
 
 class Taken(NamedTuple):
-    """An entry that was read, and is to be handed over."""
+    """An entry that was read and must be handed over."""
 
     entry: Entry
     left: float
-    """Seconds that are left of its life."""
+    """Seconds until it expires."""
     generation: int
-    """That of the shard's epoch: a flush since then drops the entry."""
+    """The generation of the shard's epoch: a later flush drops the entry."""
 
 
 class Addressee(Protocol):
@@ -36,7 +37,7 @@ class Addressee(Protocol):
         """Its id on the servers; None while they need not know it."""
 
     async def hand_over(self, shard: Shard, taken: Sequence[Taken]) -> None:
-        """Give what came from `shard` to the channels."""
+        """Give the entries from `shard` to the channels."""
 
 
 class ProcessAddressee:
@@ -55,7 +56,7 @@ class ProcessAddressee:
 
 
 class MachineAddressee:
-    """Implements `Addressee` for the machine, by its local half, which may be out of order."""
+    """Implements `Addressee` for the machine, over the local half, which may fail."""
 
     def __init__(self, context: Context, machine: Machine) -> None:
         self._context = context
@@ -65,7 +66,7 @@ class MachineAddressee:
         return await self.inbox_id() if self.has_members() else None
 
     async def inbox_id(self) -> str | None:
-        """Its id, whether it has members or not. None where the local half does not work."""
+        """Its id, even without members. None if the local half does not work."""
         try:
             return f"@{await self._machine.id()}"
         except (HybridLayerError, OSError) as error:
@@ -81,11 +82,11 @@ class MachineAddressee:
             return False
 
     def keeps(self, channel: str) -> bool:
-        """Whether `channel` is a normal one whose queue is in the machine's memory."""
+        """Whether `channel` is a normal channel with its queue in the machine's memory."""
         return "!" not in channel and self._machine.keeps(channel)
 
     async def member(self, channel: str) -> str:
-        """How the servers know `channel`, which the machine keeps, as a member."""
+        """The name on the servers of the member `channel`, whose queue is on the machine."""
         return f"@{await self._machine.id()}!{channel}"
 
     async def mark_members(self) -> None:
@@ -104,4 +105,4 @@ class MachineAddressee:
                     await self._machine.deliver(channel, entry.payload)
                 except HybridLayerError as error:
                     self._context.statistics.count("memory")
-                    warn(("machine", channel), f"A message of a group could not be given to {channel}: {error}")
+                    warn(("machine", channel), f"A message to a group could not be delivered to {channel}: {error}")

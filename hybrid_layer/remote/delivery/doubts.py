@@ -1,7 +1,6 @@
-"""With pub/sub: messages that look expired wait here until the server has said what time it is.
+"""With pub/sub, messages that seem expired wait here until the server's clock is measured.
 
-Its clock may have been set since the message was stamped. What comes after a doubted message waits too, so that the
-order stays.
+It may have been set since the message was stamped. Messages behind a doubted one wait, too, to keep their order.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class _Doubted:
     channels: Sequence[str]
     generation: int
     fresh_until: float
-    """On `boottime`: before that it cannot have expired."""
+    """On `boottime`: it cannot have expired before that."""
 
 
 class Doubts:
@@ -39,10 +38,10 @@ class Doubts:
         self._lock = threading.Lock()
         self._doubted: deque[_Doubted] = deque()
         self.subscribed_since = -math.inf
-        """When the connection that delivers began, on `boottime`."""
+        """When the connection that delivers was opened, on `boottime`."""
 
     def deliver(self, entry: Entry, channels: Sequence[str], generation: int) -> None:
-        """Give `entry` to `channels` now, or when it is known that it has not expired."""
+        """Give `entry` to `channels`, now or once it turns out not to have expired."""
         left = self._context.home.clock.left(entry.stamp_ms)
         if left <= 0 or self._doubted:
             self._doubt(_Doubted(entry, channels, generation, self._fresh_until(entry)))
@@ -50,14 +49,14 @@ class Doubts:
             self._context.inbox.deliver(channels, entry.payload, monotonic() + left, generation)
 
     def _fresh_until(self, entry: Entry) -> float:
-        """Until when what just came cannot have expired, whatever its stamp says.
+        """Until when `entry`, which just arrived, cannot have expired, whatever its stamp says.
 
-        Its sender may go by a clock that was set before this process could see it, but not for long; and what comes
-        over a connection was sent after that began.
+        Its sender may briefly use a clock that was set before this process could notice it. But a message over a
+        connection was sent after the connection was opened.
         """
         policy, age = self._context.policy, boottime() - self.subscribed_since
         if entry.epoch or age >= min(STAMPS_FOR, policy.expiry):
-            return -math.inf  # stamped by the server's clock, or by what was learnt of it since
+            return -math.inf  # stamped by the server's clock, or by a later measurement of it
         return self.subscribed_since + policy.expiry
 
     def _doubt(self, doubted: _Doubted) -> None:
@@ -70,12 +69,12 @@ class Doubts:
 
     def _settle_all(self, answer: concurrent.futures.Future[None]) -> None:
         if not answer.cancelled():
-            answer.exception()  # where the server does not answer, what is known has to do
+            answer.exception()  # without an answer, the known time stands
         with self._lock:
             while self._doubted:
                 with self._guard:
                     self._settle(self._doubted[0])
-                self._doubted.popleft()  # only now, or what comes next would overtake it
+                self._doubted.popleft()  # only now, or the next message would overtake it
 
     def _settle(self, doubted: _Doubted) -> None:
         context, entry = self._context, doubted.entry

@@ -1,6 +1,6 @@
-"""The flush epoch of a shard, ``<incarnation>:<flushes>``: how a process tells what was sent before a flush.
+"""The flush epoch of a shard, ``<incarnation>:<flushes>``. By it, a process recognizes what was sent before a flush.
 
-Another incarnation means that the server lost its data, which is no flush.
+Another incarnation means that the server lost its data. That is not a flush.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from functools import lru_cache
 from hybrid_layer.clock import monotonic
 
 _ANNOUNCED_WITHIN = 2.0
-"""Seconds that a flush's announcement may need. One that never comes was refused to whoever flushed."""
+"""Seconds that a flush's announcement may take. It never arrives if the server refused to publish it."""
 _MOST_MISSED = 1_000_000
-"""Flushes that a process may not have heard of."""
+"""Most flushes that a process may have missed."""
 _MOST_LEFT = 16
-"""Incarnations that are remembered as over. A message is not on its way for as long as so many take."""
+"""Past incarnations to remember. No message is under way for as long as so many last."""
 _MOST_DIGITS = 15
-"""Of a number in a text. More are no time and no count, and Python refuses some thousands of them."""
+"""Most digits of a number in a text. No time and no count has more, and Python refuses thousands of digits."""
 
 
 def number_in(text: object) -> int | None:
-    """The number that `text` is: ASCII digits, and not absurdly many."""
+    """`text` as a number: ASCII digits, at most `_MOST_DIGITS`. None for anything else."""
     if isinstance(text, bytes) and len(text) <= _MOST_DIGITS and text.isdigit():
         return int(text)
     return None
@@ -40,8 +40,8 @@ def read_epoch(epoch: bytes) -> tuple[bytes, int] | None:
 class Epoch:
     """How often a shard was flushed, as far as this process knows. Any thread may use it.
 
-    With pub/sub, a flush is announced among the messages. A process may learn of it from an answer first: until the
-    announcement is heard, what comes without an epoch was sent before the flush.
+    With pub/sub, a flush is announced among the messages. A process may learn of it from an answer first. Until the
+    announcement arrives, messages without an epoch were sent before the flush.
     """
 
     def __init__(self, on_news: Callable[[int, int], None] | None = None) -> None:
@@ -50,15 +50,15 @@ class Epoch:
         self._incarnation = b""
         self._flushes = 0
         self._heard = b"", 0
-        """The announcement that was heard last."""
+        """The last announcement."""
         self._awaited_until = float("-inf")
         self._left: dict[bytes, int] = {}
-        """Incarnations that are over, and the generation in which that was learnt."""
+        """Past incarnations, each with the generation in which this process noticed that."""
         self.generation = 0
-        """Moves with every flush that this process learns of."""
+        """Grows with every flush that this process learns of."""
 
     def heard(self, epoch: bytes) -> bool:
-        """Learn of an epoch that was just announced. False: it is of another database of the server, or unreadable."""
+        """Learn of an announced epoch. False: it belongs to another database of the server, or is unreadable."""
         read = read_epoch(epoch)
         if read is None or self.is_absurd(epoch):
             return False
@@ -72,7 +72,7 @@ class Epoch:
         return True
 
     def flushed(self, epoch: bytes) -> None:
-        """Learn of the epoch that this process made by a flush: news, even if it is of an unknown incarnation."""
+        """Learn of the epoch that this process's flush made. It is a flush even if its incarnation is unknown."""
         incarnation, flushes = read_epoch(epoch) or (self._incarnation, 0)
         with self._lock:
             is_new = incarnation != self._incarnation
@@ -84,17 +84,17 @@ class Epoch:
                 self.generation += 1
 
     def is_absurd(self, epoch: bytes) -> bool:
-        """Whether so many flushes cannot have been missed. To believe it would be to drop all that is sent from now."""
+        """Whether `epoch` has more flushes than can have been missed. Believing it would drop all later messages."""
         read = read_epoch(epoch)
         return read is not None and read[0] == self._incarnation and read[1] > self._flushes + _MOST_MISSED
 
     def admits(self, epoch: bytes) -> bool:
-        """Whether what carries `epoch` is to be taken in, however long it was on its way; without one, it is."""
+        """Whether to accept a message with `epoch`, however long it was under way. True without an epoch."""
         if not epoch:
             return True
-        if self._left:  # hardly ever
+        if self._left:  # rarely
             left = self._left.get(epoch.rpartition(b":")[0])
-            if left is not None:  # not today's again because of a message
+            if left is not None:  # a message must not make a past incarnation the current one again
                 return left == self.generation
         return self.meet(epoch)
 
@@ -105,15 +105,15 @@ class Epoch:
             return self._incarnation, self._flushes
 
     def is_past(self, epoch: bytes) -> bool:
-        """Whether `epoch` is older than the last flush that is known of its incarnation."""
+        """Whether `epoch` is older than the last known flush of its incarnation."""
         read = read_epoch(epoch)
         return read is not None and read[0] == self._incarnation and read[1] < self._flushes
 
     def answered(self, epoch: bytes, known: tuple[bytes, int]) -> None:
-        """Learn of the epoch that a server told when it was asked, at a time when `known` was known.
+        """Learn of the epoch in a server's answer. `known` is what was known when the server was asked.
 
-        If it tells of fewer flushes, it has lost some: a replica took over that had not heard of them, or nobody made
-        them. Else all that it stores from now on would count as older than a flush.
+        If the answer has fewer flushes, the server has lost some (a replica without them took over) or they never
+        happened. The lower number is taken over, or all later messages would count as older than a flush.
         """
         read = read_epoch(epoch)
         with self._lock:
@@ -128,11 +128,11 @@ class Epoch:
             self._awaited_until = monotonic() + _ANNOUNCED_WITHIN
 
     def await_no_more(self) -> None:
-        """Wait for no announcement: it may have been made before anybody listened."""
+        """Stop waiting for an announcement: it may have been published before the subscription began."""
         self._awaited_until = float("-inf")
 
     def is_awaited(self) -> bool:
-        """Whether a flush is known whose announcement is still to come."""
+        """Whether the announcement of a known flush has not arrived yet."""
         return monotonic() < self._awaited_until
 
     def meet(self, epoch: bytes) -> bool:
@@ -145,7 +145,7 @@ class Epoch:
             self._on_news(zlib.crc32(incarnation), count)
         with self._lock:
             if incarnation != self._incarnation:
-                # First contact, or the server lost its data: that is no flush, so what is in hand stays good.
+                # First contact, or the server lost its data. That is not a flush, so received messages stay valid.
                 if self._incarnation:
                     if len(self._left) >= _MOST_LEFT:
                         self._left.clear()
@@ -154,6 +154,6 @@ class Epoch:
                 self._incarnation, self._flushes = incarnation, count
             elif count > self._flushes:
                 self._flushes = count
-                self._await(incarnation, count)  # before the generation moves, which others read first
+                self._await(incarnation, count)  # before the generation grows, which other threads read first
                 self.generation += 1
             return count >= self._flushes

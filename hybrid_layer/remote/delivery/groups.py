@@ -1,6 +1,6 @@
-"""Groups as the servers keep them: memberships, and messages to the members.
+"""Groups on the servers: memberships, and messages to the members.
 
-A membership lies on the shard of the member's inbox, so a message to a group is one call to every shard.
+A membership is stored on the shard of the member's inbox, so a message to a group is one call to every shard.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Groups:
         self._machine_reader = machine_reader
 
     async def add(self, group: str, channel: str) -> None:
-        """Make `channel` a member, and tell its process if that is another one."""
+        """Make `channel` a member, and notify its process if that is another one."""
         machine = self._machine
         if machine is not None and machine.keeps(channel):
             member = await machine.member(channel)
             await machine.mark_members()
-            # The machine must be known before it has a member, or a send would take the member for dead.
+            # The server must know the machine before it has a member, or a send would treat the member as dead.
             await self._heartbeat.make_known(self._context.shard_of(member), process_of(member))
             await self._add(group, member, "")
             if self._machine_reader is not None:
@@ -57,7 +57,7 @@ class Groups:
             self._heartbeat.remember(group, member, shard.number)
 
     async def discard(self, group: str, channel: str) -> None:
-        """End the membership, and tell its process if that is another one."""
+        """End the membership, and notify its process if that is another one."""
         machine = self._machine
         member = await machine.member(channel) if machine is not None and machine.keeps(channel) else channel
         tell = self._other_process(member)
@@ -66,7 +66,7 @@ class Groups:
         await self._store.group_discard(self._context.shard_of(member), group, member, tell)
 
     async def send(self, group: str, payload: bytes) -> None:
-        """Give `payload` to the members on every server. Raises `RemoteUnavailable` after the others were served."""
+        """Send `payload` to the members on every shard. If some fail, raises `RemoteUnavailable` after the others."""
         context = self._context
         if len(context.shards) == 1:
             await self._send(context.shards[0], group, payload)
@@ -92,7 +92,7 @@ class Groups:
             warn_of_full_members(group, sent.full)
 
     def _other_process(self, member: str) -> str:
-        """The process whose channel `member` is, if it is another one; else nothing."""
+        """The process that owns the channel `member`, if it is another one; else ""."""
         if "!" not in member or member.startswith("@") or self._context.is_own(member):
             return ""
         return process_of(member)

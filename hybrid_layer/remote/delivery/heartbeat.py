@@ -1,7 +1,7 @@
 """Keeps the addressees known to the servers: their alive keys, and the memberships of their channels.
 
-Lives in the I/O thread, so that it works while the process's own event loops are busy or gone. When a server has lost
-what it knew (a restart, a failover, a stop longer than the alive key's life), the heartbeat puts it back from its own
+Runs in the I/O thread, so that it works while the process's own event loops are busy or gone. When a server has lost
+data (by a restart, a failover, or a stop longer than the alive key's life), the heartbeat restores it from its own
 record.
 """
 
@@ -26,13 +26,13 @@ from hybrid_layer.remote.runtime.resident_task import ResidentTask
 from hybrid_layer.timers import sleep
 
 _LEAST_LIFE = 1.0
-"""Seconds that an alive key lives, even if messages expire sooner."""
+"""Least life of an alive key, in seconds, even if messages expire sooner."""
 _BACKOFF = (0.05, 0.5)
-"""First and last pause between two tries with a server that does not answer, in seconds."""
+"""First and longest pause between two tries with a server that does not answer, in seconds."""
 _LONGEST = 1e9
-"""Seconds that a membership may last by a note. Servers refuse to keep a key for ever so long."""
+"""Longest life of a membership by a note, in seconds. Servers refuse to keep a key much longer."""
 _AT_ONCE = 200
-"""Memberships that are put back in one pipeline."""
+"""Memberships to restore in one pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,11 @@ class Heartbeat(ResidentTask):
         self._lock = threading.Lock()
         self._memberships: dict[tuple[str, str], _Membership] = {}
         self._lost: set[int] = set()
-        """Shards that may lack what this process told them."""
+        """Shards that may have lost data of this process."""
         self._set_clocks: set[int] = set()
-        """Shards whose clock was set since the memberships there were put right."""
+        """Shards whose clock was set since the memberships there were corrected."""
         self._known: set[int] = set()
-        """Shards that were told of this process."""
+        """Shards on which a renewal has succeeded."""
         for shard in context.shards:
             shard.clock.on_set = partial(self._clock_set, shard.number)
             shard.on_lost = partial(self._connection_lost, shard)
@@ -69,20 +69,20 @@ class Heartbeat(ResidentTask):
     # What the layer calls, in any loop and thread
 
     async def open(self) -> None:
-        """Make the process known on the shard of its inboxes, and keep it so."""
+        """Make the process known on the shard of its inboxes, and keep it known."""
         await self.make_known(self._context.home, self._context.name)
 
     async def make_known(self, shard: Shard, addressee: str) -> None:
-        """Make an addressee known on `shard`, and keep it so."""
+        """Make an addressee known on `shard`, and keep it known."""
         await io_thread.current().run(lambda: self._renew(shard, addressee), self._context.options.timeout)
         self.settle()
 
     async def renew_home(self) -> None:
-        """Renew the alive key on the shard of its inboxes, and learn of the clock and the epoch."""
+        """Renew the alive key on the shard of its inboxes, and learn its clock and epoch."""
         await self._renew(self._context.home, self._context.name)
 
     def remember(self, group: str, member: str, shard: int) -> None:
-        """`member` was made one of `group`; put that back when the server forgets it."""
+        """Record that `member` is a member of `group`, to restore that if the server loses it."""
         generation = self._context.shards[shard].epoch.generation
         deadline = monotonic() + self._context.policy.group_expiry
         with self._lock:
@@ -90,30 +90,30 @@ class Heartbeat(ResidentTask):
         self.settle()
 
     def forget(self, group: str, member: str) -> None:
-        """The membership ended."""
+        """Remove a membership from the record: it ended."""
         with self._lock:
             self._memberships.pop((group, member), None)
 
     def forget_all(self, shard: int) -> None:
-        """All memberships on a server end."""
+        """Remove all memberships on a shard from the record."""
         with self._lock:
             for key in [key for key, membership in self._memberships.items() if membership.shard == shard]:
                 del self._memberships[key]
 
     def _connection_lost(self, shard: Shard) -> None:
-        """A connection broke, so the server may have lost its data."""
+        """Renew at once: a connection broke, so the server may have lost its data."""
         self._lost.add(shard.number)
         shard.doubt()
         self.wake()
 
     def _clock_set(self, shard: int) -> None:
-        """The server's clock was set, and with it what is left of the memberships there."""
+        """Renew at once: the server's clock was set, which changed how long the memberships there last."""
         self._lost.add(shard)
         self._set_clocks.add(shard)
         self.wake()
 
     def take_notes(self, shard: Shard, notes: Sequence[Note | None]) -> None:
-        """Read what other processes did to memberships of this one."""
+        """Apply what other processes did to memberships of this one."""
         for each in notes:
             note = accept_note(self._context, shard, each)
             if note is not None:
@@ -201,13 +201,13 @@ class Heartbeat(ResidentTask):
         )
         with self._lock:
             ended = [(group, member) for group, member, _ in missing if (group, member) not in self._memberships]
-        # Meanwhile, and perhaps before they were put back.
+        # These ended meanwhile, perhaps before they were restored.
         await asyncio.gather(*(self._store.group_discard(shard, group, member) for group, member in ended))
-        if ended:  # and what was ended may just have been begun anew: the next round looks
+        if ended:  # they may have just begun again: the next round checks
             self._lost.add(shard.number)
 
     def _drop_old(self) -> None:
-        """Forget memberships that ended, by time or by a flush."""
+        """Remove memberships that expired or were flushed."""
         now = monotonic()
         with self._lock:
             for key, membership in list(self._memberships.items()):

@@ -1,8 +1,8 @@
 """The one reader of a process's inboxes. Two would break the order.
 
-It runs in the first event loop that waits for a process-specific channel, and reads only while somebody waits with
-nothing to take. When nobody does in its loop, but somewhere else, the reading moves there; so it does when its loop
-ends, after the read under way is answered.
+It runs in the first event loop that waits for a process-specific channel, and reads only while a coroutine waits
+unserved. If there is none in its loop but one in another, the reading moves there. It also moves when its loop ends,
+after the answer to the read under way.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from hybrid_layer.supervision import Guard, apart, keep_going, start_task
 from hybrid_layer.timers import Timer, call_later
 
 BATCH = 64
-"""Messages per read, where the server can."""
+"""Most messages per read, if the server supports that."""
 _WHAT = "the reader of inboxes"
 _WATCH = 1.0
-"""Seconds between two looks of a waiting loop whether the reader's loop still runs."""
+"""Seconds between two checks by a waiting loop that the reader's loop still runs."""
 
 
 class _Reading:
@@ -41,13 +41,13 @@ class _Reading:
         self.intake = intake
         self.news = asyncio.Event()
         self.reads = True
-        """A read is under way, or begins."""
+        """A read is under way or about to begin."""
         self.retired = False
         self.task: asyncio.Task[None] | None = None
 
 
 class InboxReader:
-    """Moves between loops; at most one `_Reading` is not retired."""
+    """Moves between loops. At most one `_Reading` is not retired."""
 
     def __init__(self, context: Context, store: Store, heartbeat: Heartbeat, outages: Outages) -> None:
         self._context = context
@@ -58,17 +58,17 @@ class InboxReader:
         self._lock = threading.RLock()
         self._reading: _Reading | None = None
         self._watches: dict[asyncio.AbstractEventLoop, Timer] = {}
-        # A batch must fit into the buffer of the channel with the least capacity, or reading would drop messages.
+        # A batch must fit into the buffer of the channel with the least capacity, or messages would be dropped.
         policy = context.policy
         self._batch = min(BATCH, policy.capacity, *policy.channel_capacity.values())
         self._turn = 0
 
-    def ensure(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Read, if somebody waits in vain. Called in `loop`, where somebody waits."""
+    def poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read, unless another loop does. Called in `loop`, where a coroutine waits."""
         reading = self._reading
         if reading is not None and reading.loop is loop and reading.task is not None and not reading.task.done():
-            # Nearly always. No lock: the task runs in this thread and so not now, and if it ends, even because of
-            # another thread, it looks once more for who waits.
+            # Nearly always. Needs no lock: the task belongs to this thread, so it does not run now. When it ends, even
+            # because of another thread, it checks once more for waiters.
             if not reading.reads:
                 reading.news.set()
             return
@@ -84,19 +84,19 @@ class InboxReader:
             self._begin(loop)
 
     def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Somebody was cancelled in `loop`, which runs here. A read for nobody would take what nobody waits for."""
+        """End the read if nobody waits any more: a waiter in `loop`, which runs here, was cancelled."""
         reading = self._reading
         if reading is not None and reading.reads and self._context.inbox.unserved_loop(reading.loop) is None:
             call_later(loop, LINGER, lambda: self._wake_if_idle(reading))
 
     def inboxes_changed(self) -> None:
-        """There is another inbox to read."""
+        """Include another inbox in the reading."""
         reading = self._reading
         if reading is not None and reading.reads:
             reading.reader.interrupt()
 
     async def close(self) -> None:
-        """End the reading in the running loop, after the read under way is answered."""
+        """End the reading in the running loop, after the answer to the read under way."""
         loop = asyncio.get_running_loop()
         watch = self._watches.pop(loop, None)
         if watch is not None:
@@ -129,7 +129,7 @@ class InboxReader:
             await reading.reader.close()
             waiting = context.inbox.unserved_loop(reading.loop)
             if waiting is not None and not (waiting is reading.loop and reading.reader.cancelled):
-                call_in(waiting, partial(self.ensure, waiting))
+                call_in(waiting, partial(self.poll, waiting))
 
     async def _read(self, reading: _Reading) -> None:
         try:
@@ -141,7 +141,7 @@ class InboxReader:
                 try:
                     await reading.reader.connect()
                     if self._outages.is_out:
-                        # Only an answered read ends an outage, and this one need not wait for a message.
+                        # Only an answered read ends an outage, so this one must not wait for a message.
                         reading.reader.interrupt()
                     batch = await reading.reader.read(inboxes, self._batch)
                 except ReadingLost as error:
@@ -155,15 +155,15 @@ class InboxReader:
                 if self._outages.is_out:
                     await self._end_outage()
         except Exception:
-            await reading.reader.close()  # what it may still bring belongs to nobody
+            await reading.reader.close()  # nobody would get what its answer brings
             raise
 
     async def _end_outage(self) -> None:
-        """Reads are answered again. What the server may have lost is put back before consumers are told."""
+        """Restore what the server may have lost, then report the end of the outage to consumers."""
         try:
             await self._heartbeat.renew_home()
         except RemoteUnavailable:
-            return  # after the next read
+            return  # the next read tries again
         self._outages.back()
 
     def _goes_on(self, reading: _Reading) -> bool:
@@ -181,7 +181,7 @@ class InboxReader:
 
     def _inboxes(self) -> list[str]:
         inboxes = self._context.inboxes
-        # A read serves the first one that has anything: they take turns, lest a busy one starve the others.
+        # A read serves the first inbox that has anything. They take turns, so that a busy one does not starve others.
         self._turn = (self._turn + 1) % len(inboxes)
         return inboxes[self._turn :] + inboxes[: self._turn]
 
@@ -221,4 +221,4 @@ class InboxReader:
     def _watched(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watches.pop(loop, None)
         with Guard(_WHAT, self._context.statistics.count, lambda error: self._watch(loop)):
-            self.ensure(loop)
+            self.poll(loop)

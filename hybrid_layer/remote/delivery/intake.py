@@ -1,4 +1,4 @@
-"""What is read from a shard is checked here before it is handed over: format, flushes, expiry."""
+"""Checks what was read from a shard before it is handed over: format, flushes, expiry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hybrid_layer.supervision import Guard
 
 
 class Intake:
-    """Of one reader of `shard`. `owns` tells of the first name of an entry whether the reader may have it."""
+    """The checks of one reader of `shard`. `owns` says whether the first name of an entry belongs to the reader."""
 
     def __init__(self, context: Context, shard: Shard, what: str, owns: Callable[[str], bool] | None = None) -> None:
         self._context = context
@@ -22,10 +22,10 @@ class Intake:
         self._guard = Guard(what, context.statistics.count)
 
     async def take(self, reader: Reader, entries: Sequence[Entry | None]) -> list[Taken]:
-        """Those of `entries`, which `reader` has just read, that are to be handed over. The others are counted."""
+        """Those of `entries`, just read by `reader`, to hand over. The others are dropped and counted."""
         context, shard, admitted = self._context, self._shard, []
         for entry in entries:
-            with self._guard:  # this message may be lost, the rest of the batch need not be
+            with self._guard:  # an error may cost this message, but not the rest of the batch
                 if self.accepts(entry):
                     admitted.append(entry)
                 elif entry is not None and shard.epoch.is_past(entry.epoch):
@@ -44,7 +44,7 @@ class Intake:
         return taken
 
     def accepts(self, entry: Entry | None) -> TypeGuard[Entry]:
-        """Whether `entry` can be read, and was sent after the last flush."""
+        """Whether `entry` is readable, was sent after the last flush, and belongs to the reader."""
         epoch = self._shard.epoch
         if entry is None or epoch.is_absurd(entry.epoch):
             self._context.undecodable(self._shard, "an entry")
@@ -58,7 +58,7 @@ class Intake:
 
 
 def accept_note(context: Context, shard: Shard, note: Note | None) -> Note | None:
-    """What somebody did to a membership of this process, or None if that cannot be."""
+    """`note`, or None if it is unreadable or not about this process. That is counted."""
     if note is None or shard.epoch.is_absurd(note.epoch) or (note.member and not context.is_own(note.member)):
         context.undecodable(shard, "a note")
         return None

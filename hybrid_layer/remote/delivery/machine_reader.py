@@ -1,6 +1,6 @@
-"""Reads the machine's inbox: what groups send to the normal channels of this machine, which live in its shared memory.
+"""Reads the machine's inbox: messages to groups for the normal channels of this machine, which are in its memory.
 
-Lives in the I/O thread. Every process of the machine that uses its remote half has one, and they share the inbox.
+Runs in the I/O thread. Every process of the machine that uses its remote half has one, and they share the inbox.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
 
-_LOOK_INTERVAL = 1.0
-"""Seconds between two looks whether the machine has members."""
+_CHECK_INTERVAL = 1.0
+"""Seconds between two checks whether the machine has members."""
 _BATCH = 16
 
 
@@ -37,10 +37,10 @@ class MachineReader(ResidentTask):
             found = await self._machine.inbox_id()
             if found is not None:
                 return found
-            await self._wait(_LOOK_INTERVAL)
+            await self._wait(_CHECK_INTERVAL)
 
     async def _read(self, name: str) -> bool:
-        """Read the inbox of `name`. False if the user changed (setuid): then it is another one."""
+        """Read the inbox of `name`. False if the user changed (setuid), and with it the name of the machine."""
         inbox = f"{name}!"
         shard = self._context.shard_of(inbox)
         reader = self._store.reader(shard)
@@ -49,7 +49,7 @@ class MachineReader(ResidentTask):
             while not reader.cancelled and await self._name() == name:
                 if not self._machine.has_members():
                     await reader.close()
-                    await self._wait(_LOOK_INTERVAL)
+                    await self._wait(_CHECK_INTERVAL)
                     continue
                 try:
                     batch = await reader.read([inbox], _BATCH)

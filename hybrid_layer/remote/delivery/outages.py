@@ -1,7 +1,7 @@
-"""Tells consumers when their process cannot hear from its server, and when it can again: each once per outage.
+"""Reports to consumers that their process cannot receive from its server, and that it can again: each once per outage.
 
-The options `on_disconnect` and `on_reconnect` say with which message. It goes to every process-specific channel that
-somebody waits on, or did within `expiry`: a consumer at work comes back for it, and after that time it would have
+The options `on_disconnect` and `on_reconnect` give the message. It is for every process-specific channel on which a
+coroutine waits, or did within `expiry`. A busy consumer will wait again; after `expiry`, the message would have
 expired.
 """
 
@@ -13,25 +13,25 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.remote.delivery.context import Context
 
 _SWEEP_AT = 1000
-"""Channels in the record at which those of the past are looked for first."""
+"""Number of recorded channels at which past ones are first removed."""
 
 
 class Outages:
-    """The outages of the server of a process's inbox."""
+    """The outages of the server of a process's inboxes."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._told = context.options.on_disconnect is not None or context.options.on_reconnect is not None
+        self._has_reports = context.options.on_disconnect is not None or context.options.on_reconnect is not None
         self._lock = threading.Lock()
         self.is_out = False
-        """Whether the process cannot hear from the server."""
+        """Whether the process cannot receive from the server."""
         self._seen: dict[str, float] = {}
-        """When somebody last began to wait on each channel, on `hybrid_layer.clock`; the longest ago first."""
+        """When a coroutine last began to wait on each channel, on `hybrid_layer.clock`; oldest first."""
         self._sweep_at = _SWEEP_AT
 
     def seen(self, channel: str) -> None:
-        """Somebody waits on `channel` from now on."""
-        if self._told:
+        """Note that a coroutine begins to wait on `channel`."""
+        if self._has_reports:
             with self._lock:
                 self._seen.pop(channel, None)
                 self._seen[channel] = monotonic()
@@ -40,11 +40,11 @@ class Outages:
                     self._sweep_at = max(_SWEEP_AT, 2 * len(self._seen))
 
     def lost(self) -> None:
-        """Messages cannot be read from now on."""
+        """Report an outage: messages cannot be read from now on."""
         self._turn(True, self._context.options.on_disconnect)
 
     def back(self) -> None:
-        """They can."""
+        """Report the end of an outage, if there is one."""
         if self.is_out:
             self._turn(False, self._context.options.on_reconnect)
 

@@ -1,7 +1,7 @@
-"""Delivery by pub/sub: each message is published, and heard by the processes that are subscribed at that moment.
+"""Delivery by pub/sub: each message is published, and reaches the processes that are subscribed at that moment.
 
-A process subscribes to what is for itself and for its groups on one shard, that of its inboxes; a group's messages are
-published on every shard. So what one sender sends, directly and to groups, comes in its order.
+A process subscribes to its own messages and to its groups on one shard, that of its inboxes. A group's messages are
+published on every shard. So a process receives what one sender sends, directly and to groups, in order.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PubSubDelivery:
         self._doubts = Doubts(context, store, self._guard)
         self._subscriber = Subscriber(context, store, heartbeat, outages, self)
         self._adoptions: dict[tuple[str, str], Question] = {}
-        """Memberships that another process began and that are not confirmed yet."""
+        """Memberships that another process began and whose subscription is not confirmed yet."""
         self.is_open = False
         self._takes: dict[Kind, Callable[[str, Any], None]] = {
             "direct": self._take_direct,
@@ -65,13 +65,13 @@ class PubSubDelivery:
         self._subscriber.abort()
 
     def inbox_added(self) -> None:
-        """Nothing: messages for all inboxes of the process come the same way."""
+        """Do nothing: one subscription serves all inboxes of the process."""
 
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._subscriber.ensure(loop)
+        self._subscriber.poll(loop)
 
     def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Nothing: messages are taken in whether a consumer waits or not."""
+        """Do nothing: messages are received whether a consumer waits or not."""
 
     async def send(self, channel: str, payload: bytes) -> None:
         context = self._context
@@ -89,8 +89,8 @@ class PubSubDelivery:
             return
         groups.join_begins(group)
         try:
-            # Also where the process is subscribed to the group already: the channel is to get what is sent from now on,
-            # and only the answer tells that from what was sent before.
+            # Even if the process is already subscribed to the group: the channel must get what is sent from now on, and
+            # only the answer separates that from what was sent before.
             await self._subscriber.ask(group, lambda: groups.add(group, channel, self._deadline()))
         finally:
             groups.join_ended(group)
@@ -100,9 +100,9 @@ class PubSubDelivery:
             await self._members.discard(group, channel)
             return
         try:
-            # Another process may have added it too.
+            # Another process may also have added it.
             await self._members.discard(group, channel)
-            # What was sent before is still to come.
+            # What was sent before may still arrive.
             await self._subscriber.ask(None, lambda: self._remove(group, channel))
         except BaseException:
             self._remove(group, channel)
@@ -117,7 +117,7 @@ class PubSubDelivery:
         if group not in self._groups:
             self._subscriber.drop(group)
 
-    # What comes: see `subscriber.Audience`
+    # What arrives: see `subscriber.Audience`
 
     def begins(self, since: float) -> None:
         self._doubts.subscribed_since = since
@@ -130,7 +130,7 @@ class PubSubDelivery:
         return group in self._groups
 
     def take(self, kind: Kind, group: str, what: Any) -> None:
-        with self._guard:  # this message may be lost, the next one need not be
+        with self._guard:  # an error may cost this message, but not the next one
             self._takes[kind](group, what)
 
     def _take_flush(self, _: str, text: bytes) -> None:
@@ -138,11 +138,11 @@ class PubSubDelivery:
         if read_epoch(text) is None:
             context.undecodable(context.home, "a flush's announcement")
         elif context.home.epoch.heard(text):
-            context.inbox.clear()  # also if it was known before: what came since may be older
+            context.inbox.clear()  # even if it was known: messages received since may be older
 
     def _take_direct(self, _: str, entry: Entry | None) -> None:
         epoch = self._context.home.epoch
-        generation = epoch.generation  # before it is asked for flushes: one that is learnt of later drops this message
+        generation = epoch.generation  # read first: a flush noticed later drops this message
         if not self._accepts_own(entry):
             return
         if entry.epoch:
@@ -161,7 +161,7 @@ class PubSubDelivery:
 
     def _take_for_added(self, group: str, entry: Entry | None) -> None:
         if self._accepts_own(entry):
-            # A channel that is a member of its own accord, or by the note, gets what is published to the group.
+            # A channel that this process added, or adopted by the note, gets what is published to the group.
             others = [name for name in entry.names if not self._groups.is_member(group, name)]
             self._doubts.deliver(entry, others, self._context.home.epoch.generation)
 
@@ -176,7 +176,7 @@ class PubSubDelivery:
             self._adopt(note)
 
     def _adopt(self, note: Note) -> None:
-        """Keep a membership that another process began: the server forgets it with its data."""
+        """Take over a membership that another process began, since the server may lose it."""
         key = note.group, note.member
         deadline = monotonic() + self._context.home.clock.left(note.stamp_ms)
         if key in self._adoptions or self._groups.renew(*key, deadline):
@@ -188,7 +188,7 @@ class PubSubDelivery:
 
         self._groups.join_begins(note.group)
         self._adoptions[key] = Question(note.group, confirmed, lambda refusal: self._end_adoption(*key))
-        self._subscriber.put(self._adoptions[key])
+        self._subscriber.submit(self._adoptions[key])
 
     def _end_adoption(self, group: str, channel: str) -> None:
         adoption = self._adoptions.pop((group, channel), None)

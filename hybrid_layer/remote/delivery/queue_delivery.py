@@ -33,7 +33,7 @@ class QueueDelivery:
         self._reader.inboxes_changed()
 
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._reader.ensure(loop)
+        self._reader.poll(loop)
 
     def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
         self._reader.on_cancel(loop)
@@ -51,4 +51,4 @@ class QueueDelivery:
         await self._reader.close()
 
     def abort(self) -> None:
-        """Nothing: the reading belongs to loops, and ends with what they have open."""
+        """Do nothing: the reading belongs to loops, which end it."""

@@ -1,7 +1,7 @@
 """Readers of normal channels: one per event loop and shard.
 
-A read takes one message, and only from channels on which somebody waits. A message whose waiter left meanwhile
-goes to the next waiter of the loop, or back to the head of its queue.
+A read takes one message, and only from channels with a waiter. If the waiter has left meanwhile, the next waiter of the
+loop gets the message; without one, it returns to the head of its queue.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Held:
 
 @dataclass(slots=True)
 class _Queue:
-    """A channel that somebody waits on."""
+    """The waiters of one channel, and the messages read for them."""
 
     waiters: WaitQueue = field(default_factory=WaitQueue)
     held: deque[_Held] = field(default_factory=deque)
@@ -55,7 +55,7 @@ class QueueReader:
         self._shard = shard
         self._loop = asyncio.get_running_loop()
         self._queues: dict[str, _Queue] = {}
-        """In the order in which they are asked for; a channel that was served goes to the end."""
+        """In the order in which the server is asked; a channel that was served moves to the end."""
         self._reading: frozenset[str] = frozenset()
         """The channels of the read under way."""
         self._news = asyncio.Event()
@@ -88,7 +88,7 @@ class QueueReader:
         return any(queue.waiters for queue in self._queues.values())
 
     async def close(self) -> None:
-        """End the reading, after the read under way is answered."""
+        """End the reading after the answer to the read under way."""
         task = self._task
         if task is not None and not task.done():
             self._stopping = True
@@ -100,11 +100,11 @@ class QueueReader:
             await asyncio.wait([asyncio.wrap_future(future) for future in list(self._returns)])
 
     def abort(self) -> None:
-        """End the reading at once, for a loop that is about to be closed, or was closed without notice."""
+        """End the reading at once, for a loop that is about to be closed or was closed without notice."""
         if self._task is None or self._task.done():
             return
         if self._loop.is_closed():
-            # The read under way must not take a message: nothing would ever read its answer.
+            # The read under way must not take a message: its answer would never be read.
             if self._reading:
                 self._reader.interrupt()
             self._reader.abort(self._task)
@@ -145,7 +145,8 @@ class QueueReader:
         if channel not in self._reading or self._loop.is_closed():
             self._give_up(channel, queue)
         elif queue.held:
-            # What the read brings comes behind these, so they go back together; put back now, they would be read again.
+            # What the read returns belongs behind these messages, so all are put back together, after the read. Put
+            # back now, these would be read again.
             self._reader.interrupt()
         else:
             call_later(self._loop, LINGER, lambda: self._wake_if_unwanted(channel))
@@ -156,7 +157,7 @@ class QueueReader:
             self._reader.interrupt()
 
     def _give_up(self, channel: str, queue: _Queue) -> None:
-        """Nobody waits on `channel` any more: what is held for it goes back."""
+        """Put back what is held for `channel`: nobody waits on it any more."""
         if queue.held:
             self._put_back(channel, queue.held)
             queue.held.clear()
@@ -173,7 +174,7 @@ class QueueReader:
         try:
             while not self._stopping and not reader.cancelled:
                 if self._returns:
-                    # What goes back to the head must be there before the next read.
+                    # What returns to the head of a queue must be there before the next read.
                     await asyncio.wait([asyncio.wrap_future(future) for future in list(self._returns)])
                     continue
                 wanted = [name for name, queue in self._queues.items() if len(queue.held) < len(queue.waiters)]
@@ -191,7 +192,7 @@ class QueueReader:
                     continue
                 self._reading = frozenset()
                 if batch is not None:
-                    with self._guard:  # this message may be lost, its successors need not wait
+                    with self._guard:  # an error may cost this message, but not stop the reading
                         for entry, left, generation in await self._intake.take(reader, batch.entries):
                             self._keep(batch.source, _Held(entry, monotonic() + left, generation))
                 self._give_up_unwanted()
@@ -225,12 +226,12 @@ class QueueReader:
                     await self._store.put_back(self._shard, channel, held.entry, held.deadline - monotonic())
                 except RemoteUnavailable as error:
                     context.statistics.count("dead")
-                    warn(("put back", channel), f"A message of {channel} that lost its reader is lost: {error}")
+                    warn(("put back", channel), f"A message of {channel} lost its reader and is lost: {error}")
                 returning.pop()
 
         def ended(future: concurrent.futures.Future[None]) -> None:
             self._returns.discard(future)
-            if returning:  # the thread ended before, or does not run
+            if returning:  # the thread ended first, or does not run
                 context.statistics.count("dead", len(returning))
 
         future = io_thread.current().submit(put_back)

@@ -1,4 +1,4 @@
-"""Storing a message in a queue: that of a normal channel, or an inbox."""
+"""Storing a message in the queue of a normal channel or in an inbox."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hybrid_layer.remote.delivery.store import Outcome, Store
 
 
 async def send_to_queue(context: Context, store: Store, channel: str, payload: bytes) -> None:
-    """Store `payload` for `channel` or raise `ChannelFull`."""
+    """Store `payload` for `channel`. Raises `ChannelFull`, or `RemoteUnavailable` within the timeout."""
     capacity = context.policy.capacity_for(channel)
     outcome, expired = await store.send(context.shard_of(channel), channel, payload, capacity)
     count = context.statistics.count

@@ -1,8 +1,8 @@
-"""What a process knows of each shard, a server or a part of a cluster; and which shard a name lies on.
+"""What a process knows of each shard, which is a server or a part of a cluster; and the shard of each name.
 
-There is one function for that. Rendezvous hashing: each shard gets a score per name, the highest wins, so that a host
-appended to the list takes over only its share of the names. A shard is known by its place in `hosts`, not by its
-address, since one server may have another address on each machine; so the order of `hosts` must be the same everywhere.
+Only `shard_for` decides that, by rendezvous hashing: each shard gets a score per name, and the highest wins. So a host
+that is appended to the list takes over only its share of the names. A shard is identified by its place in `hosts`, not
+by its address, which may differ between machines. So the order of `hosts` must be the same everywhere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hybrid_layer.remote.delivery.epoch import Epoch
 
 
 class Shard:
-    """Data. The store updates `clock` and `epoch` by what each answer tells of them."""
+    """Data of one shard. The store updates `clock` and `epoch` from each answer."""
 
     __slots__ = ("clock", "doubts", "epoch", "label", "number", "on_lost")
 
@@ -26,27 +26,27 @@ class Shard:
         self.number = number
         """Its place in `hosts`."""
         self.label = label
-        """What errors and logs call it. Contains no password."""
+        """Its name in errors and logs. Contains no password."""
         self.clock = clock
         self.epoch = epoch
         self.on_lost: Callable[[], None] = lambda: None
-        """Called when a connection broke, or the server was replaced: it may lack what it was told."""
+        """Called when a connection broke or the server was replaced: the server may have lost data."""
         self.doubts = 0
-        """How often it may have become another server. What a store learnt of the server ends with that."""
+        """How often it may have become another server. After that, what a store learnt of the server is void."""
 
     def doubt(self) -> None:
-        """It may be on another server by now."""
+        """Note that it may be another server by now."""
         self.clock.doubt()
         self.doubts += 1
 
     def unavailable(self, cause: str) -> RemoteUnavailable:
-        """The error for this server, by name and cause."""
+        """The error for this server, with its name and the cause."""
         return RemoteUnavailable(f"The server {self.label} is not available: {cause}")
 
 
 @lru_cache(maxsize=16384)
 def shard_for(name: str, shards: int) -> int:
-    """The shard of a channel: of a process-specific one by its process, so that one reader serves all its channels."""
+    """The shard of a name. All channels of one process have the same shard, so that one reader serves them."""
     if shards == 1:
         return 0
     key = process_of(name) if is_process_specific(name) else name

@@ -1,6 +1,6 @@
-"""Which process-specific channels of a process are members of which groups, and until when.
+"""The groups of a process's own channels, and when each membership ends.
 
-With pub/sub the process itself knows: the server only knows that it listens for the group. Any thread may call.
+With pub/sub, only the process knows that. The server only knows that it is subscribed to a group. Any thread may call.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from hybrid_layer.clock import monotonic
 
 
 class _Group:
-    """Kept while it has a member, or one that is about to join."""
+    """Kept while it has a member or one is about to join."""
 
     __slots__ = ("channels", "first_end", "joining", "members")
 
     def __init__(self) -> None:
         self.members: dict[str, float] = {}
-        """Channels by the end of their membership, on `hybrid_layer.clock`."""
+        """Each channel with the end of its membership, on `hybrid_layer.clock`."""
         self.joining = 0
         self.channels: tuple[str, ...] | None = ()
-        """The names in `members`; None when they have changed."""
+        """The names in `members`; None after a change."""
         self.first_end = float("inf")
-        """No membership ends before."""
+        """No membership ends before that."""
 
 
 class SubscribedGroups:
-    """The memberships of one process. `epoch` returns the number that a flush moves; it ends all of them."""
+    """The memberships of one process. When the number that `epoch` returns changes, a flush has ended all of them."""
 
     def __init__(self, epoch: Callable[[], int]) -> None:
         self._epoch = epoch
@@ -36,12 +36,12 @@ class SubscribedGroups:
         self._groups: dict[str, _Group] = {}
 
     def join_begins(self, group: str) -> None:
-        """A channel joins soon: listen for the group."""
+        """Keep the group, since a channel is about to join."""
         with self._lock:
             self._current(group).joining += 1
 
     def join_ended(self, group: str) -> None:
-        """It has joined, or did not."""
+        """End `join_begins`: the channel has joined or failed to."""
         with self._lock:
             found = self._groups.get(group)
             if found is not None:
@@ -49,7 +49,7 @@ class SubscribedGroups:
                 self._forget_if_empty(group, found)
 
     def add(self, group: str, channel: str, deadline: float) -> None:
-        """`channel` is a member from now on."""
+        """Make `channel` a member until `deadline`."""
         with self._lock:
             found = self._current(group)
             found.members[channel] = deadline
@@ -57,7 +57,7 @@ class SubscribedGroups:
             found.first_end = min(found.first_end, deadline)
 
     def renew(self, group: str, channel: str, deadline: float) -> bool:
-        """Let a membership end at `deadline`. False if there is none."""
+        """Move the end of a membership to `deadline`. False if there is none."""
         with self._lock:
             self._end_if_flushed()
             found = self._groups.get(group)
@@ -68,7 +68,7 @@ class SubscribedGroups:
             return True
 
     def remove(self, group: str, channel: str) -> None:
-        """The membership ended, if there was one."""
+        """End the membership, if there is one."""
         with self._lock:
             found = self._groups.get(group)
             if found is not None and found.members.pop(channel, None) is not None:
@@ -96,7 +96,7 @@ class SubscribedGroups:
             return found is not None and found.members.get(channel, 0.0) > monotonic()
 
     def all(self) -> list[str]:
-        """The groups to listen for, after those whose memberships all ended were forgotten."""
+        """The groups to be subscribed to. Removes those whose memberships have all ended."""
         now = monotonic()
         with self._lock:
             self._end_if_flushed()

@@ -1,11 +1,11 @@
-"""The subscription of a process: one connection, subscribed to what is for the process and to its groups.
+"""The subscription of a process: one connection, subscribed to the process's own messages and to its groups.
 
-It lives in the first event loop that stays in `receive()`, before that in the I/O thread, and goes back there when that
-loop ends. A connection cannot change its loop; so the next term subscribes, then publishes a *mark* to the process.
-Both terms find the mark at the same place among all messages: the old one delivers what stands before it, the new one
-what stands behind. Nothing is lost, repeated or reordered.
+It belongs to the I/O thread at first, then to the first event loop that stays in `receive()`, and again to the thread
+when that loop ends. A connection cannot change its loop, so the next term subscribes and publishes a *mark* to the
+process. Both terms find the mark at the same place among all messages. The old term delivers the messages before it,
+the new term those behind it. Nothing is lost, repeated or reordered.
 
-Where that is not possible, since the server, or the loop of the subscription, is gone, messages are missed: an outage.
+If the server or the loop of the subscription is gone, that fails and messages are missed: an outage.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ from hybrid_layer.supervision import Guard, keep_going, report, start_task
 from hybrid_layer.timers import Timer, call_later, time_limit
 
 _SETTLE = 0.1
-"""Seconds after which a loop that waits in `receive()` again, or still, is taken for one that stays."""
+"""Seconds after which a loop that waits in `receive()` again, or still, counts as one that stays."""
 _WATCH = 1.0
-"""Seconds between two looks of a waiting loop whether the loop of the subscription still runs."""
+"""Seconds between two checks by a waiting loop that the loop of the subscription still runs."""
 _PATIENCE = 1.0
-"""Seconds that both sides of a hand-over wait for each other."""
+"""Seconds that the two terms of a hand-over wait for each other."""
 
 _WHAT = "the subscriber"
 
 
 class Audience(Protocol):
-    """What a process wants to hear, and where it goes."""
+    """What a process wants to receive, and what handles it."""
 
     def groups(self) -> list[str]:
-        """The groups to be subscribed to."""
+        """The groups to subscribe to."""
 
     def wants(self, group: str) -> bool:
         """Whether `group` is still one of them."""
 
     def begins(self, since: float) -> None:
-        """Another connection has been subscribed to them. What it brings was published after `since`, of `boottime`."""
+        """Note a new connection. Its messages were published after `since`, on `boottime`."""
 
     def take(self, kind: Kind, group: str, what: Any) -> None:
-        """Something was published: see `store.Take`."""
+        """Handle what was published: see `store.Take`."""
 
 
 class Subscriber:
-    """One per process and layer. What comes is for `audience`."""
+    """One per process and layer. `audience` handles what arrives."""
 
     def __init__(
         self, context: Context, store: Store, heartbeat: Heartbeat, outages: Outages, audience: Audience
@@ -68,21 +68,21 @@ class Subscriber:
         self._audience = audience
         self._terms = Terms(context, outages, lambda: io_thread.current().settle(self))
         self._questions = self._terms.questions
-        self.put = self._questions.put
+        self.submit = self._questions.submit
         self.marked = self._terms.marked
         self._watches: dict[asyncio.AbstractEventLoop, Timer] = {}
 
     # What the layer calls, in any loop and thread
 
     async def open(self) -> None:
-        """Listen from now on. Returns when the server has confirmed it."""
+        """Subscribe. Returns when the server has confirmed it. Raises `RemoteUnavailable` within the timeout."""
         io_thread.current().settle(self)
         await self.ask(None, lambda: None)
 
     async def ask(self, group: str | None, on_answer: Callable[[], None]) -> None:
-        """Subscribe to `group`, or get an answer alone. Raises `RemoteUnavailable` within the timeout.
+        """Subscribe to `group`, or wait for an answer alone. Raises `RemoteUnavailable` within the timeout.
 
-        `on_answer` is called when the answer comes, in its place among the messages.
+        `on_answer` is called when the answer arrives, in its place among the messages.
         """
         timeout = self._context.options.timeout
         try:
@@ -91,21 +91,21 @@ class Subscriber:
             raise self._context.home.unavailable(self._terms.cause or f"no answer within {timeout} s") from None
 
     def drop(self, group: str) -> None:
-        """`group` is not wanted any more."""
+        """End the subscription to `group`, unless it is wanted again."""
         term = self._terms.current
         if term is not None and term.is_open():
             call_in(term.loop, lambda: self._drop(term, [group]))
 
-    def ensure(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Somebody waits in `loop`, which runs here: perhaps the connection should live there."""
+    def poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Consider a move to `loop`, which runs here: a coroutine waits there."""
         term = self._terms.current
         if (term is None or term.loop is not loop) and loop not in self._watches:
             for other in [other for other in self._watches if other.is_closed()]:
                 self._watches.pop(other, None)
-            self._watches[loop] = call_later(loop, _SETTLE, lambda: self._look(loop))
+            self._watches[loop] = call_later(loop, _SETTLE, lambda: self._check(loop))
 
     async def close(self) -> None:
-        """Hand over from the running loop to the I/O thread, if the subscription lives here."""
+        """Hand over from the running loop to the I/O thread, if the subscription belongs to this loop."""
         loop = asyncio.get_running_loop()
         watch = self._watches.pop(loop, None)
         if watch is not None:
@@ -124,26 +124,26 @@ class Subscriber:
                 term.abort()
 
     def start(self) -> None:
-        """Begin in the I/O thread's loop, if the subscription lives nowhere. See `io_thread.Resident`."""
+        """Begin in the I/O thread's loop, if there is no subscription. See `io_thread.Resident`."""
         terms = self._terms
         with terms.lock:
             term = terms.current
             if not terms.ended and terms.next is None and (term is None or term.leaving):
                 self._begin()
 
-    # Where the subscription lives
+    # Which loop the subscription belongs to
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watches.pop(loop, None)
         if not self._context.inbox.is_awaited(loop):
             return
         with Guard(_WHAT, self._context.statistics.count):
             if self._is_served(loop):
                 return
-        self._watches[loop] = call_later(loop, _WATCH, lambda: self._look(loop))
+        self._watches[loop] = call_later(loop, _WATCH, lambda: self._check(loop))
 
     def _is_served(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether the subscription lives in `loop`, the running one. It begins to, if it should."""
+        """Whether the subscription belongs to `loop`, the running one. Begins to move it there if it should."""
         terms = self._terms
         with terms.lock:
             term = terms.current
@@ -173,7 +173,7 @@ class Subscriber:
             self._terms.vacate(term)
 
     async def _listen_on(self, term: Term) -> None:
-        """Over one connection after the other, until another term takes over."""
+        """Listen over one connection after the other, until another term takes over."""
         backoff = Backoff(self._context.home.label)
         while True:
             try:
@@ -187,7 +187,7 @@ class Subscriber:
             await backoff.pause(lost)
 
     async def _listen(self, term: Term, backoff: Backoff) -> ReadingLost | None:
-        """Over one connection. Returns how it was lost, or None if it was handed over."""
+        """Listen over one connection. Returns how it was lost, or None after a hand-over."""
         subscription = term.subscription = self._store.subscription(
             self._context.home, self._audience.take, partial(self._tidy, term)
         )
@@ -221,7 +221,7 @@ class Subscriber:
         since = boottime()
         await subscription.subscribe(self._audience.groups())
         try:
-            # An epoch that moved while nothing was heard is learnt before anything is delivered.
+            # A flush that was missed meanwhile must be learnt before anything is delivered.
             await self._heartbeat.renew_home()
             if takes_over:
                 async with time_limit(self._context.options.timeout):
@@ -239,8 +239,8 @@ class Subscriber:
         previous, is_live = self._terms.end_at(mark)
         found = asyncio.Event()
         subscription.take = lambda kind, group, what: found.set() if what == mark else None
-        # What the other one was asked since. And what is for the process once more, since what cut the other one off
-        # may have cut this one off too.
+        # To the groups that the other term was asked for since. And to the process's own messages again, since whatever
+        # cut off the other term may have cut off this one, too.
         await subscription.subscribe([group for group in self._audience.groups() if group not in subscription.groups])
         if previous is None or not is_live:
             return
@@ -265,7 +265,7 @@ class Subscriber:
                 io_thread.current().settle(self)
 
     def _abort(self, term: Term) -> None:
-        """Its loop is about to be closed, or was closed without notice."""
+        """End `term`: its loop is about to be closed or was closed without notice."""
         if term.task is None or term.task.done():
             return
         if term.loop.is_closed():

@@ -1,4 +1,4 @@
-"""One event loop's turns at being subscribed for a process: which one delivers, which takes over, what they are asked.
+"""The terms of a process's subscription, each in one event loop: which delivers, which takes over, what they are asked.
 
 Any thread may call what is here.
 """
@@ -27,22 +27,22 @@ class Term:
         self.task: asyncio.Task[None] | None = None
         self.subscription: Subscription | None = None
         self.live = False
-        """Its connection is subscribed to everything, and delivers."""
+        """Its connection is subscribed to everything and delivers."""
         self.mark = b""
-        """At which it ends; set while another term takes over."""
+        """The mark at which it ends; set while another term takes over."""
         self.leaving = False
-        """Its loop ends: another term is to take over."""
+        """Its loop is ending: another term must take over."""
         self.given_up = False
-        """The next cancellation ends it, whatever it misses."""
+        """The next cancellation ends it, even if messages are missed."""
         self.gone: concurrent.futures.Future[None] = concurrent.futures.Future()
-        """Done when it delivers nothing any more."""
+        """Done when it no longer delivers."""
 
     def is_open(self) -> bool:
-        """Whether questions may be asked of it."""
+        """Whether it may be asked questions."""
         return self.live and not self.mark
 
     def is_stuck(self) -> bool:
-        """Whether its loop does not run. That of the I/O thread does, or will as soon as a fork is over."""
+        """Whether its loop does not run. The I/O thread's loop runs, or will after a fork."""
         return not self.in_thread and not self.loop.is_running()
 
     def abort(self) -> None:
@@ -54,34 +54,34 @@ class Term:
 
 
 class Questions:
-    """What is asked over the subscription of a process, and waits while there is none. The terms share `lock`.
+    """The questions over the subscription of a process. They wait while there is none. The terms share `lock`.
 
-    `find_term` tells which term to ask, or None for later.
+    `find_term` returns the term to ask, or None to ask later.
     """
 
     def __init__(self, lock: threading.RLock, find_term: Callable[[], Term | None]) -> None:
         self._lock = lock
         self._find_term = find_term
         self._unasked: dict[Question, None] = {}
-        """In order. What is to be asked once a connection is there."""
+        """Questions to ask once there is a connection, in order."""
 
     async def ask(self, group: str | None, on_answer: Callable[[], None], timeout: float) -> None:
-        """Subscribe to `group`, or get an answer alone. Raises the refusal, or `TimeoutError`.
+        """Subscribe to `group`, or wait for an answer alone. Raises the server's error, or `TimeoutError`.
 
-        `on_answer` is called when the answer comes, in its place among the messages.
+        `on_answer` is called when the answer arrives, in its place among the messages. `timeout` is in seconds.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Exception | None] = loop.create_future()
 
-        def tell(refusal: Exception | None) -> None:
+        def finish(refusal: Exception | None) -> None:
             call_in(loop, lambda: None if future.done() else future.set_result(refusal))
 
         def answered() -> None:
             on_answer()
-            tell(None)
+            finish(None)
 
-        question = Question(group, answered, tell)
-        self.put(question)
+        question = Question(group, answered, finish)
+        self.submit(question)
         try:
             async with time_limit(timeout):
                 refusal = await future
@@ -91,8 +91,8 @@ class Questions:
         if refusal is not None:
             raise refusal
 
-    def put(self, question: Question) -> None:
-        """Ask, without waiting for the answer."""
+    def submit(self, question: Question) -> None:
+        """Ask without waiting for the answer."""
         with self._lock:
             term = self._find_term()
             if term is None:
@@ -104,14 +104,14 @@ class Questions:
             call_in(term.loop, lambda: self._ask_now(term, question))
 
     def ask_all(self, term: Term) -> None:
-        """Ask `term` what waits. To be called in its loop."""
+        """Ask `term` all waiting questions. Must be called in its loop."""
         with self._lock:
             questions, self._unasked = list(self._unasked), {}
         for question in questions:
             self._ask_now(term, question)
 
     def take_back(self, term: Term) -> None:
-        """What `term` was asked and did not hear the answer of, the next one is asked."""
+        """Keep the unanswered questions of `term` for the next one."""
         if term.subscription is not None:
             self._unasked = {**dict.fromkeys(term.subscription.unanswered()), **self._unasked}
 
@@ -119,13 +119,13 @@ class Questions:
         with self._lock:
             is_here = self._find_term() is term
         if not is_here:  # it was lost, or is being handed over
-            self.put(question)
+            self.submit(question)
         elif term.subscription is not None and not question.cancelled:
             term.subscription.ask(question)
 
 
 class Terms:
-    """Those of one subscriber. `on_vacancy` is called when there is none any more."""
+    """The terms of one subscriber. `on_vacancy` is called when there is none left."""
 
     def __init__(self, context: Context, outages: Outages, on_vacancy: Callable[[], None]) -> None:
         self._context = context
@@ -139,10 +139,10 @@ class Terms:
         self.cause = ""
         """Why the last connection was lost."""
         self.ended = False
-        """The layer is garbage: no term begins any more."""
+        """The layer is garbage: no further term begins."""
 
     def open_term(self) -> Term | None:
-        """The term that may be asked. One whose loop does not run is given up."""
+        """The term that may be asked. Gives up a term whose loop does not run."""
         with self.lock:
             term = self.current
             if term is not None and term.is_stuck():
@@ -152,14 +152,14 @@ class Terms:
             return term if term is not None and term.is_open() else None
 
     def add(self, term: Term) -> None:
-        """`term` begins: at once, or after the one that delivers now."""
+        """Begin `term`: at once, or after the one that delivers now."""
         if self.current is not None and self.current.live:
             self.next = term
         else:
             self.current = term
 
     def end_at(self, mark: bytes) -> tuple[Term | None, bool]:
-        """Let the current term end at `mark`. Returns it, and whether it delivers still."""
+        """Let the current term end at `mark`. Returns it, and whether it still delivers."""
         with self.lock:
             term = self.current
             if term is not None:
@@ -167,25 +167,25 @@ class Terms:
             return term, term is not None and term.live
 
     def marked(self, mark: bytes) -> None:
-        """`mark` came over the connection that delivers."""
+        """End the current term: `mark` arrived over its connection."""
         with self.lock:
             term = self.current
             if term is not None and term.mark == mark:
                 self._retire(term)
 
     def delivers(self, term: Term) -> None:
-        """`term` is subscribed to everything, and the one before has ended."""
+        """Make `term` the current one: it is subscribed to everything, and the one before has ended."""
         with self.lock:
             self.current, term.live = term, True
             if self.next is term:
                 self.next = None
 
     def stays(self, term: Term, cause: str) -> bool:
-        """Whether `term` tries again, after its connection was lost."""
+        """Note that `term` lost its connection. Returns whether it tries again."""
         self.cause = cause
         with self.lock:
             if self.next is term:
-                return False  # the other one stays
+                return False  # the current term stays
             term.live = False
             self.questions.take_back(term)
         self._outages.lost()
@@ -194,7 +194,7 @@ class Terms:
             return self.next is None and not term.leaving and not term.gone.done()
 
     def vacate(self, term: Term) -> None:
-        """`term` ends."""
+        """End `term`."""
         with self.lock:
             self._retire(term)
             if self.next is term:
@@ -205,11 +205,11 @@ class Terms:
             is_vacant = self.current is None and self.next is None and not self.ended
         if is_vacant:
             self._outages.lost()
-            if not term.in_thread:  # else the thread ends, and starts all that it had when it is started again
+            if not term.in_thread:  # else the thread is ending, and starts its residents when it starts again
                 self._on_vacancy()
 
     def abandon(self, term: Term) -> None:
-        """Another term takes the place of `term`, whose loop does not run: what is under way to it is lost."""
+        """End `term`, whose loop does not run, for another one. Messages under way to it are lost."""
         with self.lock:
             self._retire(term)
             if self.current is term:
@@ -224,7 +224,7 @@ class Terms:
             term.gone.set_result(None)
 
     def _keep(self, term: Term | None) -> None:
-        """No term takes over from `term`."""
+        """Let `term` stay, since no other term takes over."""
         if term is None or term.gone.done():
             self.current = None
             return

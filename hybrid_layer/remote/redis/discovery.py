@@ -1,7 +1,6 @@
-"""Hosts that are not written down: all services that the Sentinels know, asked for at the first call.
+"""Hosts that `hosts` does not name: all services that the Sentinels know when a process makes its first call.
 
-Their names, sorted, are the order of the shards. A process asks once; a service that is added later is met after a
-restart.
+The sorted names give the order of the shards. A process asks once: it uses a later service only after a restart.
 """
 
 from __future__ import annotations
@@ -29,18 +28,17 @@ _PAUSE = 0.2
 
 
 class DiscoveredTransport:
-    """A transport that first finds out what its hosts are."""
+    """A transport that finds its hosts at the first call, and passes all calls to a transport over them."""
 
     def __init__(self, options: RemoteOptions, build: Callable[[RemoteOptions], RemoteHalf]) -> None:
         self._options = options
         self._build = build
-        self._found: dict[str, RemoteHalf] = {}
-        """Empty or the one transport; several threads may find it at once, and the first one counts."""
+        self._found: RemoteHalf | None = None
         self._serving: tuple[identity.Identity, Future[None]] | None = None
-        """The process that waits to serve the machine, and what it waits with."""
+        """The process that waits to serve the machine, and the future of its search."""
 
-    async def open_inbox(self, part: str) -> None:
-        await (await self._transport()).open_inbox(part)
+    async def open_inbox(self, inbox: str) -> None:
+        await (await self._transport()).open_inbox(inbox)
 
     async def send(self, channel: str, payload: bytes) -> None:
         await (await self._transport()).send(channel, payload)
@@ -61,34 +59,27 @@ class DiscoveredTransport:
         await (await self._transport()).flush()
 
     async def close(self) -> None:
-        for transport in self._found.values():
-            await transport.close()
+        if self._found is not None:
+            await self._found.close()
 
     async def statistics(self) -> dict[str, int]:
-        for transport in self._found.values():
-            return await transport.statistics()
-        return Statistics().as_dict()
+        return Statistics().as_dict() if self._found is None else await self._found.statistics()
 
     def count(self, key: str) -> None:
-        for transport in self._found.values():
-            transport.count(key)
+        if self._found is not None:
+            self._found.count(key)
 
     def serve_machine(self) -> None:
-        if self._found:
-            self._found["found"].serve_machine()
+        if self._found is not None:
+            self._found.serve_machine()
         elif self._serving is None or not self._serving[0].is_current() or self._serving[1].done():
-            self._serving = (
-                identity.this_process(),
-                io_thread.current().submit(
-                    partial(keep_going, "the search for services", partial(_serve_machine, weakref.ref(self)), None)
-                ),
-            )
+            search = partial(keep_going, "the search for services", partial(_serve_machine, weakref.ref(self)), None)
+            self._serving = identity.this_process(), io_thread.current().submit(search)
 
     async def _transport(self, waits: bool = False) -> RemoteHalf:
-        """The transport, found by now; `waits` until it is, however long that takes."""
-        found = self._found.get("found")
-        if found is not None:
-            return found
+        """The transport over the hosts. Raises `RemoteUnavailable` within the timeout, unless `waits`."""
+        if self._found is not None:
+            return self._found
         services = self._options.all_services
         assert services is not None
         deadline = monotonic() + self._options.timeout
@@ -104,15 +95,14 @@ class DiscoveredTransport:
                     raise RemoteUnavailable(f"The services of the Sentinels are not known: {cause}") from None
                 warn("services", f"The services of the Sentinels are not known; the layer tries again: {cause}")
             await sleep(_PAUSE)
-        return self._found.setdefault("found", self._build(replace(self._options, hosts=hosts, all_services=None)))
+        if self._found is None:  # else another loop or thread was faster
+            self._found = self._build(replace(self._options, hosts=hosts, all_services=None))
+        return self._found
 
 
 async def _serve_machine(transport: weakref.ref[DiscoveredTransport]) -> None:
-    """Serve it once the Sentinels are there, unless the layer is garbage by then."""
-    while True:
-        itself = transport()
-        if itself is None:
-            return
+    """Serve the machine once the Sentinels answer, unless the layer is garbage by then."""
+    while (itself := transport()) is not None:
         try:
             (await itself._transport()).serve_machine()
             return

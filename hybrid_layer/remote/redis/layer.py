@@ -11,10 +11,10 @@ from hybrid_layer.remote.redis.options import remote_options
 
 
 class RedisChannelLayer(BaseLayer):
-    """Channels and groups over one or several Redis or Valkey servers, on which messages wait in queues.
+    """Channels and groups over one or several Redis or Valkey servers. Messages wait in queues on the servers.
 
     The constructor raises `ConfigurationError` for an option that is unknown, of the wrong type or out of range. The
-    process connects with the first call.
+    process connects at the first call.
     """
 
     _mode: ClassVar[str] = "queue"
@@ -29,7 +29,7 @@ class RedisChannelLayer(BaseLayer):
 
 
 class RedisPubSubChannelLayer(RedisChannelLayer):
-    """As `RedisChannelLayer`, but messages to process-specific channels and groups are published, not stored.
+    """Like `RedisChannelLayer`, but messages to process-specific channels and groups are published, not stored.
 
     That is faster, but reaches only processes that are connected at that moment. Normal channels are queues here, too.
     """

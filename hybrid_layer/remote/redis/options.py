@@ -1,4 +1,4 @@
-"""The options of the remote half, as it uses them."""
+"""The options of the remote half, checked."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from hybrid_layer.serializers import to_group
 from hybrid_layer.statistics import warn
 
 _MESSAGE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
-"""Channels calls the handler of that name. It refuses a leading underscore."""
+"""Channels calls the handler with that name. It refuses a leading underscore."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteOptions(DeliveryOptions):
-    """What the remote half is built from, over Redis."""
+    """The options from which the remote half over Redis is built."""
 
     hosts: tuple[Host, ...] = ()
     all_services: AllServices | None = None
-    """Finds the hosts, which are unknown before the first call."""
+    """Finds the hosts if they are unknown before the first call; else None."""
 
 
 def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str, Any], str], bytes]) -> RemoteOptions:
-    """The options of the remote half, from those that users give. `mode` is ``queue`` or ``pubsub``.
+    """The options of the remote half, from those of the user. `mode` is ``queue`` or ``pubsub``.
 
     `encode` returns the payload of a message; its second argument names the message in error texts. Raises
     `ConfigurationError`.
@@ -53,10 +53,10 @@ def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str
             return None
         if not isinstance(message_type, str) or not _MESSAGE_TYPE.fullmatch(message_type):
             raise ConfigurationError(
-                f"{name} must be the type of the message that consumers are to get, such as 'layer.disconnected', not "
+                f"{name} must be the type of a message to consumers, such as 'layer.disconnected', not "
                 f"{shown(message_type)}."
             )
-        return encode({"type": message_type}, to_group(name))  # as a group's, it is for any channel
+        return encode({"type": message_type}, to_group(name))  # encoded like a group's, it fits any channel
 
     return RemoteOptions(
         timeout,

@@ -27,33 +27,33 @@ from hybrid_layer.remote.redis.wire.published import Published
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _SCANNED_AT_ONCE = 1000
 _PROLONG_AFTER = 5 * 3600.0
-"""Seconds after which scripts look at the epoch's life again: ``scripts/include/epoch.lua`` relies on six hours."""
+"""Seconds after which a script prolongs the epoch's key again: ``scripts/include/epoch.lua`` relies on six hours."""
 
 
-class _Told:
-    """What scripts of one shard are told: what is known of the clock, and of the epoch's life."""
+class _Known:
+    """What a process passes to the scripts of one shard: its knowledge of the clock and of the epoch key's life."""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
         self._prolonged_until = -math.inf
-        """Until when no script need look at the life of the epoch's key for this process."""
+        """Until when, on `boottime`, no script of this process need prolong the epoch's key."""
         self._doubts = 0
-        """Those of the shard when that was learnt."""
+        """The shard's `doubts` when that was learnt."""
 
     def of_clock(self) -> str:
-        """What is known of the clock, as ``scripts/include/clock.lua`` needs it."""
+        """The knowledge of the clock, in the format of ``scripts/include/clock.lua``."""
         known = self._shard.clock.judgement()
         return "" if known is None else "{:.0f}|{:.0f}|{:.0f}".format(*known)
 
     def for_scripts(self) -> str:
-        """The same, with a "|" at the end if a script need not look at the life of the epoch."""
-        told = self.of_clock()
+        """The same, with a "|" at the end if a script need not prolong the epoch's key."""
+        known = self.of_clock()
         is_prolonged = boottime() < self._prolonged_until and self._doubts == self._shard.doubts
-        return f"{told}|" if told and is_prolonged else told
+        return f"{known}|" if known and is_prolonged else known
 
-    def ran(self, told: str, asked: float) -> None:
-        """A script that prolongs the epoch ran through. It was given `told`, at `asked` of `boottime`."""
-        if not told.endswith("|"):
+    def ran(self, known: str, asked: float) -> None:
+        """Note that a script which prolongs the epoch's key succeeded. It got `known` at `asked`, on `boottime`."""
+        if not known.endswith("|"):
             self._prolonged_until = asked + _PROLONG_AFTER
             self._doubts = self._shard.doubts
 
@@ -65,9 +65,9 @@ class RedisStore:
         self._context = context
         self._hosts = hosts
         self._keys = [Keys(context.prefix, host.tag) for host in hosts]
-        self._told = [_Told(shard) for shard in context.shards]
+        self._known = [_Known(shard) for shard in context.shards]
         self._publishes = context.options.mode == "pubsub"
-        """Processes are subscribed to what is for them and for their groups."""
+        """Processes are subscribed to their own messages and to those of their groups."""
         self._capacities = Capacities(context.policy)
         self.connections = Connections(context, hosts)
         self.close = self.connections.close
@@ -77,18 +77,18 @@ class RedisStore:
         return self.connections.run(shard.number, script.command(keys, *args), script.shape)
 
     async def send(self, shard: Shard, channel: str, payload: bytes, capacity: int) -> Sent:
-        keys, told = self._keys[shard.number], self._told[shard.number]
+        keys, knowledge = self._keys[shard.number], self._known[shard.number]
         if "!" in channel:
             names = [keys.inbox(non_local(channel)), keys.epoch, keys.alive(process_of(channel))]
         else:
             names = [keys.queue(channel), keys.epoch]
-        asked, known = boottime(), told.for_scripts()
+        asked, known = boottime(), knowledge.for_scripts()
         args = (payload, channel, capacity, self._context.expiry_ms, known)
         outcome, expired, epoch, now_ms = await self._run(shard, scripts.SEND, names, *args)
         shard.clock.measured(now_ms / 1000, asked)
         shard.epoch.meet(epoch)
         if outcome == 0:
-            told.ran(known, asked)
+            knowledge.ran(known, asked)
         return Sent(_OUTCOMES[outcome], expired)
 
     async def put_back(self, shard: Shard, channel: str, entry: Entry, left: float) -> None:
@@ -103,9 +103,9 @@ class RedisStore:
 
     async def publish(self, shard: Shard, channel: str, payload: bytes) -> int:
         keys, expiry_ms = self._keys[shard.number], self._context.expiry_ms
-        # Most are published without a script, which costs the server as much again as all else. Then the stamp is made
-        # here, and a flush is told from its place among the messages. Not in a cluster: a node that was replaced
-        # publishes, too, but to nobody, where it refuses a script.
+        # Most messages are published without a script, which would double the server's cost. Then the stamp is made
+        # here, and a flush is recognized by its place among the messages. Not in a cluster: a node that was replaced
+        # refuses a script, but would publish to nobody.
         stamp = None if keys.tag else shard.clock.stamp(expiry_ms)
         name = keys.process(process_of(channel))
         if stamp is not None:
@@ -134,29 +134,29 @@ class RedisStore:
         self, shard: Shard, group: str, member: str, life: float, tell: str = "", how: str = "add"
     ) -> None:
         keys = self._keys[shard.number]
-        notes, names = self._telling(keys, tell)
+        notes, names = self._notifying(keys, tell)
         places, life_ms = [keys.group(group), keys.epoch, keys.parts(group), *notes], max(1, int(life * 1000))
         shard.epoch.meet(await self._run(shard, scripts.GROUP_ADD, places, member, life_ms, how, group, *names))
 
     async def group_discard(self, shard: Shard, group: str, member: str, tell: str = "") -> None:
         keys = self._keys[shard.number]
-        notes, names = self._telling(keys, tell)
+        notes, names = self._notifying(keys, tell)
         args = (member, group, keys.parts(group), *names)
         await self._run(shard, scripts.GROUP_DISCARD, [keys.group(group), *notes], *args)
 
-    def _telling(self, keys: Keys, process: str) -> tuple[list[str], list[str]]:
-        """The key, or else the argument, by which a script tells `process` of its membership, if it is to."""
+    def _notifying(self, keys: Keys, process: str) -> tuple[list[str], list[str]]:
+        """The keys and the arguments by which a script notifies `process` of its membership; none for ""."""
         if not process:
             return [], []
         return ([], [keys.process(process)]) if self._publishes else ([keys.notes(process)], [])
 
     async def group_send(self, shard: Shard, group: str, payload: bytes) -> GroupSent:
-        keys, told = self._keys[shard.number], self._told[shard.number]
+        keys, knowledge = self._keys[shard.number], self._known[shard.number]
         script = scripts.GROUP_PUBLISH if self._publishes else scripts.GROUP_SEND
         names = [group] if self._publishes else []
         places, (capacity, capacities) = [keys.group(group), keys.epoch], self._capacities.of(group)
         while True:
-            asked, known = boottime(), told.for_scripts()
+            asked, known = boottime(), knowledge.for_scripts()
             args = (payload, self._context.expiry_ms, capacity, keys.base, *names, *capacities, known)
             reply = await self._run(shard, script, places, *args)
             if reply[0] != -1:
@@ -164,13 +164,13 @@ class RedisStore:
             capacities = self._capacities.learn(group, reply[1:])
         shard.epoch.meet(reply[4])
         shard.clock.measured(reply[5] / 1000, asked)
-        told.ran(known, asked)
+        knowledge.ran(known, asked)
         return GroupSent(*reply[:4])
 
     async def renew(self, shard: Shard, addressee: str, life: float, was_known: bool) -> Renewal:
         keys = self._keys[shard.number]
         names = [keys.alive(addressee), keys.notes(addressee), keys.epoch, keys.alive("")]
-        known = self._told[shard.number].of_clock()
+        known = self._known[shard.number].of_clock()
         asked, args = boottime(), (int(life * 1000), "1" if was_known else "0", known)
         gone, epoch, *rest = await self._run(shard, scripts.RENEW, names, *args)
         shard.clock.measured(seconds(rest[:2]), asked)
@@ -182,13 +182,13 @@ class RedisStore:
         shard.clock.measured(seconds(time), asked)
 
     async def flush(self, shard: Shard) -> None:
-        # The keys are removed first and the epoch moves last: who read something before the flush drops it on meeting
-        # the new epoch, and the processes that live are told of it.
+        # The keys are deleted first, and the epoch advances last. A process that has read a message before the flush
+        # drops it on meeting the new epoch, of which all live processes are notified.
         keys, number, run = self._keys[shard.number], shard.number, self.connections.run
         living: set[str] = set()
         cursor = b"0"
         if keys.tag:
-            # SCAN names no key, so a node that has lost the slot would answer it, with nothing.
+            # SCAN names no key, so a node that has lost the slot would return an empty result. EXISTS is refused there.
             await run(number, ("EXISTS", f"{keys.base}nobody"))
         while True:
             command = ("SCAN", cursor, "MATCH", keys.scan_pattern(), "COUNT", _SCANNED_AT_ONCE)

@@ -1,1 +1,1 @@
-"""What runs in a process for its remote half: the I/O thread, and pauses between tries."""
+"""What runs in a process for its remote half: the I/O thread, calls, pauses between tries."""

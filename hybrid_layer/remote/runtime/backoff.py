@@ -1,4 +1,4 @@
-"""Reading that broke: the error that says so, and the pauses between tries to go on."""
+"""The error for a broken reading connection, and the pauses between tries to reopen it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from hybrid_layer.statistics import warn
 from hybrid_layer.timers import sleep
 
 _PAUSES = (0.02, 0.5)
-"""First and last pause between two tries, in seconds: a server that is back is found well within a second."""
+"""First and longest pause between two tries, in seconds: a server that is back is noticed well within a second."""
 _FAILURES_BEFORE_WARNING = 4
 LINGER = 0.05
-"""Seconds that a read goes on after its last waiter left."""
+"""Seconds that a read continues after its last waiter left."""
 
 
 class ReadingLost(Exception):
@@ -35,5 +35,5 @@ class Backoff:
         self._failures += 1
 
     def succeeded(self) -> None:
-        """It works again."""
+        """Reset the pauses: a try succeeded."""
         self._failures = 0

@@ -1,8 +1,9 @@
 """In which event loop a call to a server is made.
 
-Two tiers. A loop that lives, since it waited in `receive()`, is older than a second or has made twenty calls, has a
-connection of its own to each server. The others hand their calls to the I/O thread, whose loop has the same. So a
-process has at most one sending connection per server and living loop, and one per server for the I/O thread.
+There are two tiers. A loop that stays has its own connection to each server: it has waited in `receive()`, is older
+than a second or has made twenty calls. The other loops hand their calls to the I/O thread, whose loop has connections,
+too. So a process has at most one sending connection per server for each such loop, and one per server for the I/O
+thread.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.remote.runtime import io_thread
 
-_LIVING_AGE = 1.0
-"""Seconds after which a loop is taken for one that stays."""
-_LIVING_CALLS = 20
-"""Calls after which it is, too. By the I/O thread, so many take about as long as to open a connection."""
+_STAYS_AFTER = 1.0
+"""Seconds after which a loop counts as one that stays."""
+_STAYS_AFTER_CALLS = 20
+"""Calls after which it does, too. Through the I/O thread, they take about as long as opening a connection."""
 
 C = TypeVar("C")
 
 Shape = Callable[[object], bool]
-"""Whether a reply is one that can be used."""
+"""Says whether a reply is usable."""
 
 
 class LoopReader(Protocol):
@@ -37,7 +38,7 @@ class LoopReader(Protocol):
         """Whether a coroutine waits here."""
 
     async def close(self) -> None:
-        """End the reading, losing nothing."""
+        """End the reading, without losing messages."""
 
     def abort(self) -> None:
         """End the reading at once."""
@@ -49,18 +50,18 @@ class LoopState:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.connections: dict[int, Any] = {}
-        """The store's sending connections by shard; several shards may have the same. Each has `abort()`."""
+        """The store's sending connections by shard. Several shards may share one. Each has `close()` and `abort()`."""
         self.readers: dict[int, LoopReader] = {}
         """By shard."""
         self.on_loop_end: list[Callable[[], None]] = []
-        """What ends the blocking readers of the loop at once."""
+        """Callbacks that end the blocking readers of the loop at once."""
         self._born = monotonic()
         self.forwarded = 0
-        """Calls that the I/O thread made for the loop, so far."""
+        """Calls that the I/O thread has made for the loop."""
         self.forwarding = 0
-        """Those under way."""
+        """Such calls under way."""
         self.drained = asyncio.Event()
-        """Set when there are none any more."""
+        """Set when no such call is under way."""
         self.calls = 0
         """Calls under way on the loop's own connections."""
         self.is_thread = io_thread.is_here()
@@ -72,19 +73,19 @@ class LoopState:
         if self._ends:
             return False
         if not self._stays:
-            self._stays = self.forwarded >= _LIVING_CALLS or monotonic() - self._born > _LIVING_AGE
+            self._stays = self.forwarded >= _STAYS_AFTER_CALLS or monotonic() - self._born > _STAYS_AFTER
         return self._stays
 
     def will_stay(self) -> None:
-        """It waits in `receive()`."""
+        """Note that the loop waits in `receive()`."""
         self._stays = True
 
     def ends(self) -> None:
-        """Its tasks are being cancelled."""
+        """Note that the loop's tasks are being cancelled."""
         self._ends = True
 
     def abort(self) -> None:
-        """Close everything at once, since the loop ends."""
+        """Close everything at once, since the loop is ending."""
         self.ends()
         for reader in self.readers.values():
             reader.abort()
@@ -95,7 +96,7 @@ class LoopState:
 
 
 class Calls(ABC, Generic[C]):
-    """The calls of one layer in one process. `C` is what a server is asked to do: a command, a statement."""
+    """The calls of one layer in one process. `C` is what a server executes: a command, a statement."""
 
     def __init__(self, loops: LoopLocal[LoopState], timeout: float) -> None:
         self.loops = loops
@@ -104,17 +105,17 @@ class Calls(ABC, Generic[C]):
 
     @abstractmethod
     async def _call(self, here: LoopState, shard: int, call: C, deadline: float, shape: Shape | None) -> Any:
-        """Make `call` in the running loop, which is `here`. Raises `RemoteUnavailable` by `deadline`."""
+        """Make `call` in the running loop, whose state is `here`. Raises `RemoteUnavailable` by `deadline`."""
 
     async def run(self, shard: int, call: C, shape: Shape | None = None) -> Any:
         """The reply to `call` from the server of `shard`. Raises `RemoteUnavailable` within the timeout.
 
-        `shape` says which replies can be used; any other is an error of the server.
+        `shape` says which replies are usable. Any other reply raises `RemoteUnavailable`, too.
         """
         here = self.loops.get()
         deadline = monotonic() + self.timeout
         if here.stays() or here.is_thread:
-            while here.forwarding:  # the loop has only just turned out to stay; earlier calls come first
+            while here.forwarding:  # the loop has only just begun to count as one that stays; earlier calls come first
                 await here.drained.wait()
             return await self._run(here, shard, call, deadline, shape)
         here.forwarded += 1
@@ -130,7 +131,7 @@ class Calls(ABC, Generic[C]):
                 here.drained.set()
 
     def run_later(self, shard: int, call: C) -> None:
-        """Have the I/O thread make `call`; nobody looks at the reply."""
+        """Have the I/O thread make `call`. The reply is ignored."""
         deadline = monotonic() + self.timeout
         future = io_thread.current().submit(lambda: self._run(self.loops.get(), shard, call, deadline, None))
         future.add_done_callback(lambda done: None if done.cancelled() else done.exception() and None)
@@ -142,7 +143,7 @@ class Calls(ABC, Generic[C]):
             await asyncio.gather(*(connection.close() for connection in set(here.connections.values())))
 
     def abort(self) -> None:
-        """Close everything, in every loop. For a layer that is garbage."""
+        """Close everything, in every loop, for a layer that is garbage."""
         self._abandoned = True
         for state in self.loops.all():
             try:
@@ -160,6 +161,6 @@ class Calls(ABC, Generic[C]):
                 self._drop_if_idle(here)
 
     def _drop_if_idle(self, here: LoopState) -> None:
-        # What the layer left to do, such as to put a message back, is done before its connections go.
+        # Unfinished calls of the layer, such as putting a message back, end before its connections are closed.
         if not here.calls:
             self.loops.drop(here.loop)

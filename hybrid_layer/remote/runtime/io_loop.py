@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from hybrid_layer.clock import monotonic
 
 _LOOKUPS_END = 3.0
-"""Seconds that look-ups of host names under way get to end."""
+"""Seconds to wait for the end of host name look-ups under way."""
 
 
 class IOLoop(asyncio.SelectorEventLoop):
-    """Of this kind whatever the policy says: it can be stopped and run again by another thread, and its selector is at
-    hand in a child.
+    """A selector loop, whatever the event loop policy is.
+
+    Another thread can run it again after a stop, and a forked child can reach its selector.
     """
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
@@ -23,24 +24,24 @@ class IOLoop(asyncio.SelectorEventLoop):
         self._have_lookups()
 
     def time(self) -> float:
-        # Of the real clock: whoever freezes that of asyncio's loops freezes the caller's, and not what is done for him.
+        # The real clock: a test that freezes asyncio's clock freezes the caller's loop, not the work done for it here.
         return monotonic()
 
     def end_waiting(self) -> None:
-        """Wait for no socket any more: that met an error, and would again while the tasks are ended."""
+        """Stop waiting for sockets: that met an error, and would again while the tasks end."""
         self._selector.close()
         self._selector: selectors.BaseSelector = selectors.DefaultSelector()
 
     def end_lookups(self) -> None:
-        """Join the threads that resolved host names, but for one that hangs, and have others from now on."""
+        """Join the threads that resolve host names, except one that hangs, and use new ones from now on."""
         ending = threading.Thread(target=self._lookups.shutdown, daemon=True)
         ending.start()
         ending.join(_LOOKUPS_END)
         self._have_lookups()
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        # asyncio joins these threads by another one. Python 3.12 starts none while the interpreter ends, which joins
-        # them anyway.
+        # asyncio would start a thread to join these. Python 3.12 starts none while the interpreter ends, and joins them
+        # anyway.
         self._lookups.shutdown(wait=False)
 
     def _have_lookups(self) -> None:

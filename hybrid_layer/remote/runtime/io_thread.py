@@ -1,11 +1,11 @@
-"""The one thread per process that does I/O for event loops too short-lived to have connections of their own.
+"""The thread, one per process, that does I/O for event loops too short-lived for their own connections.
 
-`async_to_sync` makes a loop per call; a connection per call would cost more than the call. Such loops hand their work
-to this thread's loop. What must go on while no loop of the application runs, such as renewing an alive key, lives here
-too.
+`async_to_sync` makes a loop per call, and a connection per call would cost more than the call. Such loops hand their
+work to this thread's loop. Work that must continue while no loop of the application runs, such as renewing an alive
+key, runs here, too.
 
-Started at first use, ended at exit. Before a fork, which a thread does not survive in the child, it is paused and
-joined; in the parent its loop then goes on in another thread, with all connections.
+The thread starts at first use and ends at exit. A thread does not survive a fork in the child, so it is paused and
+joined before the fork. Afterwards, another thread of the parent runs its loop, with all connections.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from hybrid_layer.timers import time_limit
 T = TypeVar("T")
 
 _GRACE = 1.0
-"""Seconds that calls under way get to end before the thread stops."""
+"""Seconds to wait for calls under way before the thread stops."""
 _BEGIN = 5.0
-"""Seconds that the thread gets to begin."""
+"""Seconds to wait for the thread to start."""
 _MARGIN = 1.0
-"""Seconds beyond its own timeout after which a call is given up, whose error is the better one."""
+"""Seconds beyond a call's own timeout until the call is given up. The call's own error is more precise."""
 _PAUSES = (0.02, 5.0)
-"""Seconds, from the first to the longest, until a thread that ended of a fault is started anew."""
-_WHAT = "the thread for I/O"
+"""First and longest pause, in seconds, before a thread that ended by an error is started again."""
+_WHAT = "the I/O thread"
 _JOIN = 3.0
-"""Seconds after which a fork or the exit goes on without the thread, which may hang in name resolution."""
+"""Seconds after which a fork or the exit proceeds without the thread, which may hang in name resolution."""
 
 
 class Resident(Protocol):
-    """Something that runs in the thread's loop as long as there is one."""
+    """Something that runs in the thread's loop whenever there is one."""
 
     def start(self) -> None:
-        """Called in the thread's loop, of which there is another one after the thread was stopped."""
+        """Begin. Called in the thread's loop, and again in each new loop."""
 
 
 class IOThread:
@@ -66,11 +66,11 @@ class IOThread:
         self._calls: set[asyncio.Task[Any]] = set()
         self._pause = _PAUSES[0]
         self._cause = ""
-        """Why there is no loop, if that was tried."""
+        """Why making a loop failed."""
         self._residents: weakref.WeakSet[Resident] = weakref.WeakSet()
 
     def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
-        """Run `work()` in the thread. A cancelled future cancels it; where no thread can run, it has an error."""
+        """Run `work()` in the thread. Cancelling the future cancels it. If no thread runs, the future has an error."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         try:
             self._post(lambda: self._begin(work, future))
@@ -81,19 +81,19 @@ class IOThread:
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> T:
         """Run `work()`, which takes at most `timeout` seconds, in the thread and wait for it.
 
-        Raises `RemoteUnavailable` where the thread does not run.
+        Raises `RemoteUnavailable` if the thread does not run.
         """
         try:
             async with time_limit(timeout + _MARGIN):
                 return await asyncio.wrap_future(self.submit(work))
         except TimeoutError:
             raise RemoteUnavailable(
-                f"The thread for I/O of hybrid_layer did not answer within {timeout} s: it was ended, or does not run. "
+                f"The I/O thread of hybrid_layer did not answer within {timeout} s: it has ended or does not run. "
                 f"Does something other than gevent replace Python's threads?"
             ) from None
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        """Call something in the thread if that runs, else nothing."""
+        """Call `callback` in the thread. Does nothing if the thread does not run."""
         loop = self._loop
         if loop is not None:
             try:
@@ -108,7 +108,7 @@ class IOThread:
             self._post(resident.start)
 
     def leave(self, resident: Resident) -> None:
-        """Start `resident` no more."""
+        """No longer start `resident`."""
         self._residents.discard(resident)
 
     def close(self) -> None:
@@ -125,12 +125,12 @@ class IOThread:
             thread.join(_JOIN)
 
     def before_fork(self) -> None:
-        """Pause, and let nobody go on until the fork is over."""
+        """Pause the thread, and block all other callers until the fork is over."""
         self._lock.acquire()
         thread, loop = self._thread, self._loop
         if thread is None or loop is None or is_here():
             return
-        if is_gevent():  # which ties what a loop has to its thread
+        if is_gevent():  # which ties a loop's resources to its thread
             self.close()
         else:
             self._pauses = True
@@ -139,7 +139,7 @@ class IOThread:
             loop.end_lookups()
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Resume after the fork."""
         self._pauses = False
         with Guard(_WHAT, None):
             if self._loop is not None or len(self._residents):
@@ -147,25 +147,25 @@ class IOThread:
         self._lock.release()
 
     def detach(self) -> None:
-        """In a child: close what was inherited, unharmed to the parent, whose loop goes on."""
+        """In a child, close what was inherited. The parent's loop, which continues, is not harmed."""
         loop, selector = self._loop, self._selector
         if loop is None or selector is None:
             return
         for task in asyncio.all_tasks(loop):
             leave_pending(task)
-        # It does run where the fork was made in the thread, or by code that runs no hooks; then nobody here closes it.
+        # It runs if the fork was made in the thread or by code that runs no hooks. Then it cannot be closed here.
         if not loop.is_running():
-            # The selector is shared with the parent, which would stop listening for what the child closes in it.
+            # The child shares the selector with the parent, which would stop listening for what the child closes in it.
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             os.dup2(null, selector.fileno(), inheritable=False)
             os.close(null)
             loop.close()
-        # Its coroutines must not be closed, not even when the interpreter ends: their clean-up is the parent's.
+        # Its coroutines must not be closed, even when the interpreter ends: their clean-up belongs to the parent.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
     def _post(self, callback: Callable[[], object]) -> None:
-        """Call something in the thread, which is started if it does not run. Does not wait for it."""
-        if is_here():  # who forks or ends the process has the lock, and waits for us
+        """Call `callback` in the thread without waiting. Starts the thread if it does not run."""
+        if is_here():  # a thread that forks or ends the process may hold the lock and wait for this one
             apart(asyncio.get_running_loop().call_soon, callback)
             return
         with self._lock:
@@ -180,12 +180,12 @@ class IOThread:
         return loop
 
     def _ensure_thread(self) -> IOLoop:
-        """The thread's loop. Starts the thread if it does not run: it never did, or was ended by an exception."""
+        """The thread's loop. Starts the thread if it does not run: it never did, or an exception ended it."""
         if self._thread is None or not self._thread.is_alive():
             self._ends = self._pauses = False
             self._thread = apart(start_thread, self._main, "hybrid_layer-io", _BEGIN)
         if self._loop is None:
-            raise RemoteUnavailable(f"The thread for I/O of hybrid_layer does not run: {self._cause or 'it is slow'}.")
+            raise RemoteUnavailable(f"The I/O thread of hybrid_layer does not run: {self._cause or 'it is slow'}.")
         return self._loop
 
     def _main(self, begun: Callable[[], None]) -> None:
@@ -202,29 +202,29 @@ class IOThread:
             with Guard(_WHAT, None, lambda error: loop.end_waiting()):
                 while not (self._ends or self._pauses):
                     loop.run_forever()
-        finally:  # also where a callback wants the thread to end
+        finally:  # also if a callback raised SystemExit
             if not self._pauses:
                 self._end(loop)
             if not (self._ends or self._pauses):
                 self._start_anew(monotonic() - began)
 
     def _start_anew(self, lived: float) -> None:
-        """Another thread takes the place of this one, which ended by a fault after so many seconds."""
+        """Start another thread in place of this one, which an error ended after `lived` seconds."""
         _here.is_io_thread = False
         self._pause = _PAUSES[0] if lived > _PAUSES[1] else min(2 * self._pause, _PAUSES[1])
         time.sleep(self._pause)
         if not self._ends:
-            with Guard(_WHAT, None):  # where that fails, whoever uses it next tries again
+            with Guard(_WHAT, None):  # if that fails, the next caller tries again
                 self._post(lambda: None)
 
     def _end(self, loop: IOLoop) -> None:
         if self._loop is loop:
             self._thread = self._loop = None
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:  # which knows how to end a loop
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:  # it ends the loop properly
             runner.run(self._wait_for(self._calls))
 
     async def _wait_for(self, calls: set[asyncio.Task[Any]]) -> None:
-        if calls:  # asked here, since some may end in the loop's first turn
+        if calls:  # checked here, since some may end in the loop's first turn
             await asyncio.wait(calls, timeout=_GRACE)
 
     def _begin(self, work: Callable[[], Coroutine[Any, Any, T]], future: concurrent.futures.Future[T]) -> None:
@@ -246,7 +246,7 @@ class IOThread:
             if future.cancelled():
                 try:
                     loop.call_soon_threadsafe(task.cancel)
-                except RuntimeError:  # the loop is closed, the task over
+                except RuntimeError:  # the loop is closed and the task has ended
                     pass
 
         task.add_done_callback(ended)
@@ -268,13 +268,13 @@ _current = IOThread()
 
 
 def current() -> IOThread:
-    """The calling process's thread, running or not."""
+    """The I/O thread of the calling process, running or not."""
     identity.this_process()
     return _current
 
 
 def is_here() -> bool:
-    """Whether the caller runs in the thread."""
+    """Whether the caller runs in the I/O thread."""
     return getattr(_here, "is_io_thread", False)
 
 
@@ -289,7 +289,7 @@ def _after_fork_in_parent() -> None:
 def _renew() -> None:
     global _current
     _here.is_io_thread = False
-    inherited, _current = _current, IOThread()  # the old one's lock and thread are the parent's
+    inherited, _current = _current, IOThread()  # the old one's lock and thread belong to the parent
     inherited.detach()
 
 

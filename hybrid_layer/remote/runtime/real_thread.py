@@ -1,6 +1,6 @@
-"""A thread of the operating system, also where gevent has put its greenlets in the place of Python's threads.
+"""A thread of the operating system, even if gevent has replaced Python's threads by greenlets.
 
-Greenlets share one thread, and a thread runs one event loop at a time: that of whoever calls us.
+Greenlets share one thread, and a thread runs one event loop at a time, here the caller's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 
 class Thread(Protocol):
-    """What is needed of a thread that was started."""
+    """A started thread."""
 
     def is_alive(self) -> bool:
         """Whether it runs."""
@@ -30,10 +30,7 @@ def is_gevent() -> bool:
 
 
 def start_thread(target: Callable[[Callable[[], None]], None], name: str, patience: float) -> Thread:
-    """Start a thread that the end of the process does not wait for, and wait until it calls what `target` is given.
-
-    At most `patience` seconds.
-    """
+    """Start a daemon thread that runs `target(begun)`, and wait until it calls `begun`, at most `patience` seconds."""
     begun = _original("allocate_lock")()
     begun.acquire()
     thread: Thread
@@ -47,7 +44,7 @@ def start_thread(target: Callable[[Callable[[], None]], None], name: str, patien
 
 
 def _original(name: str) -> Any:
-    """What `_thread` had before gevent replaced it."""
+    """The function `name` of `_thread`, as it was before gevent replaced it."""
     return sys.modules["gevent.monkey"].get_original("_thread", name) if is_gevent() else getattr(_thread, name)
 
 

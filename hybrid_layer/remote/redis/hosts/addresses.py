@@ -23,14 +23,14 @@ _SCHEMES = {
 
 
 def refuse_strange_keys(entry: Mapping[Any, Any], where: str) -> None:
-    """Raise `ConfigurationError` for a key of a host that is no str."""
+    """Raise `ConfigurationError` if a key of the host `entry` is not a str."""
     for key in entry:
         if not isinstance(key, str):
-            raise ConfigurationError(f"{where} has the key {described(key)}; keys of a host are str.")
+            raise ConfigurationError(f"{where} has the key {described(key)}; keys of a host must be str.")
 
 
 def server_options(entry: object, where: str) -> dict[str, Any]:
-    """Address and options of the one server that `entry` describes."""
+    """Address and options of the server that `entry` describes. Raises `ConfigurationError`."""
     if not isinstance(entry, Mapping):
         return _parse_address(entry, where)
     refuse_strange_keys(entry, where)
@@ -51,7 +51,7 @@ def _parse_address(address: object, where: str) -> dict[str, Any]:
     if isinstance(address, (tuple, list)):
         if len(address) != 2:
             raise ConfigurationError(
-                f"{where} must be a pair (host, port), not {described(address)}. More, such as a password, goes into a "
+                f"{where} must be a pair (host, port), not {described(address)}. For more, such as a password, use a "
                 f"dict: {{'host': ..., 'port': ..., 'password': ...}}."
             )
         return {"host": address[0], "port": address[1]}
@@ -62,17 +62,18 @@ def _parse_address(address: object, where: str) -> dict[str, Any]:
 
 
 def _parse_uri(uri: str, where: str) -> dict[str, Any]:
-    # Errors show no part of the URI, because it may hold a password, and at any place if something is wrong with it.
+    # Errors show no part of the URI: it may contain a password, in a faulty URI at any place.
     if uri != uri.strip():
-        raise ConfigurationError(f"{where} has a blank in front or at the end. Remove it.")
+        raise ConfigurationError(f"{where} begins or ends with a blank. Remove it.")
     scheme, mark, rest = uri.partition("://")
     if not mark:
         raise ConfigurationError(
-            f"{where} is no URI: it lacks '://'. Give something like 'redis://localhost:6379', or a (host, port) pair."
+            f"{where} is not a URI: it lacks '://'. Give a URI such as 'redis://localhost:6379', or a pair "
+            f"(host, port)."
         )
     if scheme.lower() not in _SCHEMES:
         raise ConfigurationError(
-            f"{where} begins with a scheme that is not known.{did_you_mean(scheme, _SCHEMES)} Known: "
+            f"{where} begins with an unknown scheme.{did_you_mean(scheme, _SCHEMES)} Known: "
             f"{', '.join(f'{name}://' for name in _SCHEMES)}."
         )
     if "#" in rest:
@@ -92,7 +93,7 @@ def _parse_uri(uri: str, where: str) -> dict[str, Any]:
         options = dict(parse_url(plain))
     except (ValueError, TypeError):
         raise ConfigurationError(
-            f"{where} cannot be read: an option behind the '?' has a value of another type than it needs."
+            f"{where} cannot be read: an option behind the '?' has a value of a wrong type."
         ) from None
     path = unquote(urlsplit(plain).path)
     if plain.startswith("unix://"):
@@ -100,17 +101,17 @@ def _parse_uri(uri: str, where: str) -> dict[str, Any]:
             raise ConfigurationError(f"{where} has no path; a socket is unix:///path/to/socket.")
     else:
         if path.strip("/") and "db" not in options:
-            raise ConfigurationError(f"{where} names a database by a text; a database is a number.")
+            raise ConfigurationError(f"{where} names a database by a text; it must be a number.")
         options.setdefault("host", "localhost")
         options["port"] = 6379 if port is None else port
     return options
 
 
 def _refuse_loose_password(scheme: str, rest: str, where: str) -> None:
-    """Where a password is not percent-encoded, part of it is read as something else."""
+    """Raise `ConfigurationError` if a password seems not to be percent-encoded: part of it would be misread."""
     authority = re.split(r"[/?]", rest, maxsplit=1)[0]
     if scheme == "unix" and authority and not authority.endswith("@"):
-        what = "has something between 'unix://' and the path of the socket, which is no password with an '@' behind it"
+        what = "has a text between 'unix://' and the path of the socket that is not a password with an '@' behind it"
     elif scheme != "unix" and "@" in rest[len(authority) :]:
         what = "has an '@' behind the first '/' or '?'"
     else:

@@ -1,4 +1,4 @@
-"""The option `hosts`: what may stand there, checked when the layer is built.
+"""The option `hosts`: its entries, checked when the layer is built.
 
 Nothing here needs an event loop or opens a connection.
 """
@@ -22,7 +22,7 @@ DEFAULT = "redis://localhost:6379"
 _VIRTUAL_SHARDS = 16
 _MOST_VIRTUAL_SHARDS = 256
 ALL = "*"
-"""As `services`: all of them."""
+"""The value of `services` for all of them."""
 
 
 def parse_hosts(
@@ -32,7 +32,10 @@ def parse_hosts(
     services: object = None,
     sentinel_refresh_interval: object = 0,
 ) -> tuple[Host, ...] | AllServices:
-    """The hosts that these options describe, or what will tell them; or a `ConfigurationError`."""
+    """The hosts that these options describe, or what will find them. Raises `ConfigurationError`.
+
+    `block_time` and `sentinel_refresh_interval` are in seconds.
+    """
     if connection_kwargs is None:
         connection_kwargs = {}
     if not isinstance(connection_kwargs, Mapping) or not all(isinstance(key, str) for key in connection_kwargs):
@@ -89,17 +92,17 @@ def _checked_services(services: object) -> list[str] | None:
 
 
 class _Parser:
-    """Makes hosts of entries; what it holds is the same for all of them."""
+    """Makes hosts from entries. Its attributes apply to all of them."""
 
     def __init__(self, defaults: Mapping[str, Any], block_time: float, refresh_interval: float) -> None:
         self._defaults = defaults
         self._block_time = block_time
         self._refresh_interval = refresh_interval
         self.servers: list[Server] = []
-        """Those to which `defaults` were given."""
+        """The servers that use `defaults`."""
 
     def hosts(self, entry: object, where: str) -> tuple[Host, ...]:
-        """What an entry leads to: one host, or those that a cluster is taken for."""
+        """The hosts of an entry: one, or several for a cluster."""
         if isinstance(entry, Mapping):
             refuse_strange_keys(entry, where)
             if "cluster" in entry:
@@ -109,7 +112,7 @@ class _Parser:
         return (self._server(server_options(entry, where), where),)
 
     def services(self, sentinels: Sequence[object], names: list[str] | None) -> tuple[Host, ...] | AllServices:
-        """The services of the Sentinels that stand in `hosts`; None for all of them."""
+        """The services called `names`, or all if it is None, of the Sentinels in `hosts`."""
         places = [(entry, f"hosts[{index}]") for index, entry in enumerate(sentinels)]
         together = Sentinels([server(server_options(entry, at), {}, at, 0) for entry, at in places])
         options = self._server({"host": "any"}, "connection_kwargs")
@@ -127,7 +130,7 @@ class _Parser:
                 f"{where} has cluster={described(nodes)}; give a list of nodes, such as ['redis://a:6379', ...]."
             )
         for key in sorted(options.keys() & {"address", "host", "port", "path", "sentinels", "master_name"}):
-            raise ConfigurationError(f"{where} has cluster and {key}; the addresses of its nodes belong into the list.")
+            raise ConfigurationError(f"{where} has cluster and {key}; put the addresses of its nodes into the list.")
         found = []
         for number, entry in enumerate(nodes):
             at = f"{where}['cluster'][{number}]"
@@ -150,7 +153,7 @@ class _Parser:
             )
         for key in sorted(options.keys() & {"address", "host", "port", "path"}):
             raise ConfigurationError(f"{where} has sentinels and a {key}; give one or the other.")
-        if own is None:  # as redis-py does it
+        if own is None:  # like redis-py
             own = {
                 key: value for key, value in options.items() if key.startswith("socket_") and key != "socket_timeout"
             }
@@ -174,6 +177,6 @@ def _refuse_as_node(node: Server, first: Server, at: str) -> None:
         raise ConfigurationError(f"{at} names the database {node.kwargs['db']}; a cluster has only the database 0.")
     if replace(first.at(*node.address), tls=None) != replace(node, tls=None):
         raise ConfigurationError(
-            f"{at} has other options than the first node. One set of options is for all nodes, also those that are not "
-            f"listed; write them beside 'cluster', such as {{'cluster': [...], 'password': ...}}."
+            f"{at} has other options than the first node. All nodes, even those not listed, must have the same "
+            f"options; write them beside 'cluster', such as {{'cluster': [...], 'password': ...}}."
         )

@@ -1,4 +1,4 @@
-"""The Lua scripts that the servers run, one file each. Their headers say what KEYS and ARGV are and what is returned.
+"""The Lua scripts that the servers run, one file each. Their headers describe KEYS, ARGV and the reply.
 
 A line ``-- include: a b`` puts the files ``include/a.lua`` and ``include/b.lua`` in front.
 """
@@ -19,13 +19,13 @@ _INCLUDE = re.compile(r"^-- include:(.*)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script as EVALSHA needs it."""
+    """A script and what EVALSHA needs to run it."""
 
     name: str
     source: str
     sha: str
     shape: Shape
-    """Whether what it returned is what its header says."""
+    """Says whether a reply is as the header describes."""
 
     def command(self, keys: list[str], *args: str | bytes | int) -> tuple[str | bytes | int, ...]:
         """The EVALSHA command that runs this script."""
@@ -82,5 +82,5 @@ BY_SHA = {script.sha: script for script in ALL}
 
 
 def name_of(command: tuple[str | bytes | int, ...]) -> str:
-    """What `command` is called among people."""
+    """The name of `command` in error texts."""
     return f"the script {BY_SHA[str(command[1])].name}" if command[0] == "EVALSHA" else str(command[0])

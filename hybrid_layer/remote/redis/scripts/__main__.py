@@ -1,4 +1,4 @@
-"""``python -m hybrid_layer.remote.redis.scripts send`` prints a script whole, for programs that are not Python."""
+"""``python -m hybrid_layer.remote.redis.scripts send`` prints a whole script, for programs in other languages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def main() -> None:
     by_name = {script.name: script for script in scripts.ALL}
     parser = argparse.ArgumentParser(
         prog="python -m hybrid_layer.remote.redis.scripts",
-        description="Print a script as the servers get it, with what it includes.",
+        description="Print a script with its includes, as it is sent to the servers.",
     )
     parser.add_argument("name", choices=sorted(by_name))
     sys.stdout.write(by_name[parser.parse_args().name].source)

@@ -1,7 +1,7 @@
-"""Commands as they go over a connection: packed by hiredis where that is installed, else by redis-py.
+"""Commands in the form in which they are sent: packed by hiredis if that is installed, else by redis-py.
 
-redis-py's asyncio connections pack in Python even beside hiredis, which takes seven times as long: for a message that
-is a tenth of all that its way costs.
+redis-py's asyncio connections pack in Python even if hiredis is installed. That takes seven times as long, a tenth of
+the whole cost of a message.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ except ImportError:
 Command = tuple[str | bytes | int, ...]
 
 _LARGE = 1 << 16
-"""Bytes of a word from which on redis-py, which does not copy it, is quicker: hiredis takes 1.6 ms for 1 MiB."""
+"""Bytes of an argument above which redis-py, which does not copy it, is faster: hiredis takes 1.6 ms for 1 MiB."""
 
 
 def packed(connection: Any, commands: Sequence[Command]) -> Iterable[bytes]:
-    """What `connection`, of redis-py, is to send for `commands`."""
+    """The bytes of `commands`, for redis-py's `connection` to send."""
     if _pack is None or _is_large(commands):
         packets: Iterable[bytes] = connection.pack_commands(commands)
         return packets
@@ -30,7 +30,7 @@ def packed(connection: Any, commands: Sequence[Command]) -> Iterable[bytes]:
 
 
 def _is_large(commands: Sequence[Command]) -> bool:
-    for command in commands:  # no generators: this is done for each message
+    for command in commands:  # no generators: this runs for each message
         for word in command:
             if type(word) is bytes and len(word) > _LARGE:
                 return True

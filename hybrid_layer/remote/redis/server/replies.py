@@ -1,4 +1,4 @@
-"""What servers answer, by shape. A reply of another one is an error of that server, not of whoever asked.
+"""The shapes of servers' replies. A reply of another shape is an error of the server, not of the caller.
 
 A broken server, a proxy, or another program at the address may answer anything.
 """
@@ -13,35 +13,35 @@ from hybrid_layer.remote.delivery.epoch import number_in
 
 
 class OddReply(RedisError):
-    """A server answered with something that cannot be an answer to the command."""
+    """The reply cannot be an answer to the command."""
 
     def __init__(self, command: object, reply: object) -> None:
         super().__init__(
-            f"its answer to {command} is none that Redis or Valkey gives: {repr(reply)[:100]}. Is something else at "
-            f"this address, or a proxy between?"
+            f"its answer to {command} is not one that Redis or Valkey gives: {repr(reply)[:100]}. Is another program "
+            f"at this address, or a proxy in between?"
         )
 
 
 def is_number(reply: object) -> bool:
-    """An integer."""
+    """Whether it is an integer."""
     return isinstance(reply, int)
 
 
 def is_text(reply: object) -> bool:
-    """A string, which is bytes here."""
+    """Whether it is a string, which is bytes here."""
     return isinstance(reply, bytes)
 
 
 def is_time(reply: object) -> bool:
-    """The answer to TIME."""
+    """Whether it can be the answer to TIME."""
     return isinstance(reply, list) and len(reply) == 2 and number_in(reply[0]) is not None is not number_in(reply[1])
 
 
 def are_texts(reply: object) -> TypeGuard[list[bytes]]:
-    """Strings, however many."""
+    """Whether it is a list of strings, of any length."""
     return isinstance(reply, list) and all(map(is_text, reply))
 
 
 def is_scan(reply: object) -> bool:
-    """The answer to SCAN."""
+    """Whether it can be the answer to SCAN."""
     return isinstance(reply, list) and len(reply) == 2 and is_text(reply[0]) and are_texts(reply[1])

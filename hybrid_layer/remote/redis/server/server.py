@@ -24,32 +24,32 @@ from hybrid_layer.statistics import warn
 
 _RETRY_OPTIONS = frozenset({"retry", "retry_on_error", "retry_on_timeout"})
 _POOL_OPTIONS = frozenset({"max_connections", "health_check_interval"})
-"""Of redis-py's pools, which this layer does not use. Accepted, with a warning, since existing settings have them."""
+"""Options of redis-py's pools, which this layer does not use. Accepted with a warning, for existing settings."""
 _OWN_OPTIONS = frozenset({"parser_class", "encoder_class", "redis_connect_func", "encoding", "encoding_errors"})
 """Options of redis-py's connections that would change what this layer reads."""
 _NO_NAME = re.compile(r"[\s/@?#,\\]")
-"""What a host name or an address has not, but a URI has, or a list of hosts in one str."""
+"""Characters that no host name or address has, but a URI or a list of hosts in one str."""
 _FILE_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 SWITCH_AFTER = 1.0
-"""Seconds after which a server that does not answer is given up where another one may have taken its place."""
+"""Seconds until a server that does not answer is given up, if another one may have replaced it."""
 
 AnyConnection = Connection | UnixDomainSocketConnection
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An address and how to connect to it. As a host (`host.Host`) it is always found at that address."""
+    """An address and the options of connections to it. As a host (`host.Host`), it stays at that address."""
 
     label: str
-    """What errors and logs call it. Contains no password."""
+    """Its name in errors and logs. Contains no password."""
     connection_class: type[AnyConnection]
     kwargs: Mapping[str, Any] = field(repr=False)
     """Options of redis-py's connections, with passwords."""
     read_timeout: float | None
-    """The user's `socket_timeout`."""
+    """The user's `socket_timeout`, in seconds."""
     tls: Any = field(default=None, repr=False)
-    """redis-py's object for the TLS context, shared by all connections: to read the certificates takes long."""
+    """redis-py's object for the TLS context, shared by all connections: reading the certificates takes long."""
 
     switch_after: float | None = None
     """See `host.Host`."""
@@ -61,7 +61,7 @@ class Server:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port, where it has them."""
+        """Host and port. A server with a path has none."""
         return self.kwargs["host"], self.kwargs["port"]
 
     async def endpoint(self) -> Server:
@@ -81,10 +81,10 @@ class Server:
         return replace(self, label=_label(kwargs), kwargs=kwargs)
 
     def new_connection(self) -> AnyConnection:
-        """A new connection, not opened yet, that repeats nothing and waits without an end by itself."""
-        # All against redis-py's defaults, which depend on its version: it repeats commands, and a send must not be
-        # repeated; it speaks RESP3, whose pushes are parsed differently; it ends a read that takes long, and readers
-        # block on purpose.
+        """A new connection, not opened yet, that repeats no command and has no time limit of its own."""
+        # All against redis-py's defaults, which depend on its version. It repeats commands, but a send must not be
+        # repeated. It speaks RESP3, whose pushes are parsed differently. It ends a long read, but readers block on
+        # purpose.
         connection = self.connection_class(**self.kwargs, retry=Retry(NoBackoff(), 0), protocol=2, socket_timeout=None)
         if self.tls is not None and isinstance(connection, SSLConnection):
             connection.ssl_context = self.tls
@@ -92,9 +92,9 @@ class Server:
 
 
 def server(options: Mapping[str, Any], defaults: Mapping[str, Any], where: str, block_time: float) -> Server:
-    """The server that `options`, found in the settings at `where`, and `defaults` describe.
+    """The server that `options`, which are at `where` in the settings, and `defaults` describe.
 
-    What `defaults` has for another kind of connection is left out. Raises `ConfigurationError`.
+    Defaults for another kind of connection are left out. Raises `ConfigurationError`.
     """
     options = {**defaults, **options}
     connection_class = _connection_class(options, where)
@@ -129,7 +129,7 @@ def server(options: Mapping[str, Any], defaults: Mapping[str, Any], where: str, 
         if isinstance(connection, SSLConnection):
             connection.ssl_context.get()
             return replace(found, tls=connection.ssl_context)
-    except Exception as error:  # noqa: BLE001  # whatever redis-py and ssl make of an option's value
+    except Exception as error:  # noqa: BLE001  # redis-py and ssl raise anything for a bad value
         raise ConfigurationError(f"{where} cannot be used: {type(error).__name__}: {_told(error, options)}") from None
     return found
 
@@ -140,28 +140,28 @@ def _read_timeout(options: dict[str, Any], where: str, block_time: float) -> flo
     if seconds is None or positive_number(f"{where}: socket_timeout", seconds) > block_time:
         return cast(float | None, seconds)
     raise ConfigurationError(
-        f"{where}: socket_timeout={seconds} must be above block_time={block_time}: readers block that long on "
+        f"{where}: socket_timeout={seconds} must be greater than block_time={block_time}: readers block that long on "
         f"purpose, and would lose their connection each time."
     )
 
 
 def refuse_no_number(name: str, value: object) -> None:
-    """Raise `ConfigurationError`, which does not show it, if `value` is neither a number nor None."""
+    """Raise `ConfigurationError`, without showing `value`, if that is neither a number nor None."""
     if value is not None and not isinstance(value, (int, float)):
         raise ConfigurationError(f"{name} must be a number, not {described(value)}.")
 
 
 def _told(error: Exception, options: Mapping[str, Any]) -> str:
-    """The text of `error` without the values of options, one of which may be a password in a wrong place."""
+    """The text of `error` without the values of options. One may be a password in a wrong place."""
     text = str(error)
     texts = (value for value in options.values() if isinstance(value, str) and value)
-    for value in sorted(texts, key=len, reverse=True):  # one may be part of another
+    for value in sorted(texts, key=len, reverse=True):  # longest first: one may be part of another
         text = text.replace(value, "...")
     return text
 
 
 def refuse_unused(defaults: Mapping[str, Any], servers: Iterable[Server]) -> None:
-    """Raise `ConfigurationError` if `defaults` has an option that no server's kind of connection knows."""
+    """Raise `ConfigurationError` if no server's kind of connection knows an option in `defaults`."""
     classes = {server.connection_class for server in servers}
     for name in defaults:
         if name in _known_to_any() and not any(name in known_options(each) for each in classes):
@@ -171,7 +171,7 @@ def refuse_unused(defaults: Mapping[str, Any], servers: Iterable[Server]) -> Non
 def _connection_class(options: dict[str, Any], where: str) -> type[AnyConnection]:
     given = options.pop("connection_class", None)
     if given not in (None, Connection, SSLConnection, UnixDomainSocketConnection):
-        raise ConfigurationError(f"{where} sets connection_class; say it with the URI's scheme or with ssl=True.")
+        raise ConfigurationError(f"{where} sets connection_class; use the URI's scheme or ssl=True instead.")
     with_tls = options.pop("ssl", given is SSLConnection)
     if "path" in options:
         if not isinstance(options["path"], str) or not options["path"]:
@@ -187,8 +187,8 @@ def _connection_class(options: dict[str, Any], where: str) -> type[AnyConnection
         raise ConfigurationError(f"{where} has host={described(host)}; give a name or an address as str.")
     if _NO_NAME.search(host):
         raise ConfigurationError(
-            f"{where} has a host with a blank or one of '/', '@', '?', '#', ','. Give a name or an address alone; a "
-            f"URI goes into the list by itself, or into a dict as 'address'."
+            f"{where} has a host with a blank or one of '/', '@', '?', '#', ','. Give a name or an address alone. Put "
+            f"a URI into the list by itself, or into a dict as 'address'."
         )
     if isinstance(port, str) and port.isascii() and port.isdigit():
         port = options["port"] = int(port)
@@ -201,8 +201,8 @@ def _refuse_retries(options: dict[str, Any], where: str) -> None:
     for name in sorted(_RETRY_OPTIONS & options.keys()):
         if options.pop(name):
             raise ConfigurationError(
-                f"{where} sets {name}. A repeated send could deliver a message twice, so nothing is repeated; leave it "
-                f"out. How long a call may take is the option timeout."
+                f"{where} sets {name}. A repeated send could deliver a message twice, so nothing is repeated. Leave it "
+                f"out. The option timeout limits how long a call takes."
             )
 
 
@@ -211,14 +211,14 @@ def _settle_database(options: dict[str, Any], where: str) -> None:
     if isinstance(number, str) and number.isascii() and number.isdigit():
         number = options["db"] = int(number)
     if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
-        raise ConfigurationError(f"{where} has db={described(number)}; a database is a number.")
+        raise ConfigurationError(f"{where} has db={described(number)}; it must be a number.")
 
 
 def _settle_tls(options: dict[str, Any], where: str) -> None:
     needed = options.get("ssl_cert_reqs", "required")
     if isinstance(needed, ssl.VerifyMode):
         needed = options["ssl_cert_reqs"] = needed.name.removeprefix("CERT_").lower()
-    # redis-py before 6 does not compare names unless told to, and fails if told to where nothing is verified.
+    # redis-py before 6 does not check host names by default, and fails if it should but verifies no certificate.
     options.setdefault("ssl_check_hostname", True)
     if needed in (None, "none"):
         options["ssl_check_hostname"] = False
@@ -226,11 +226,11 @@ def _settle_tls(options: dict[str, Any], where: str) -> None:
         path = options.get(name)
         if path is not None and not os.path.exists(path):
             what = shown(path) if isinstance(path, str) and "/" in path and "\n" not in path else described(path)
-            raise ConfigurationError(f"{where} has {name}={what}, and there is no such file.")
+            raise ConfigurationError(f"{where} has {name}={what}, but there is no such file.")
 
 
 def known_options(connection_class: type[AnyConnection]) -> set[str]:
-    """The options that redis-py's class takes, without those that would change what this layer reads."""
+    """The options of redis-py's class, except those that would change what this layer reads."""
     names: set[str] = set()
     for cls in connection_class.__mro__:
         if "__init__" in cls.__dict__:

@@ -1,1 +1,1 @@
-"""What stands on the servers and between processes: names of keys, entries, what is published."""
+"""The formats on the servers and between processes: names of keys, entries, published messages."""

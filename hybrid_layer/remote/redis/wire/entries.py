@@ -1,7 +1,6 @@
-"""What servers hold per message and per note, as bytes.
+"""The bytes of a message and of a note.
 
-The scripts write entries, and the readers parse them. With pub/sub, a process that sends to another one writes the
-entry itself.
+The scripts write entries, and the readers parse them. With pub/sub, the sending process writes an entry itself.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _VERSION = b"1"
 def parse(raw: bytes) -> Entry | None:
     """Read ``1|<expiry stamp>|<epoch>|<names>|<payload>``, see ``scripts/include/queue.lua``.
 
-    None for an entry of a version that this release does not know, or that is none at all.
+    None if it is not an entry, or of an unknown version.
     """
     fields = raw.split(b"|", 4) if isinstance(raw, bytes) else ()
     if len(fields) != 5 or fields[0] != _VERSION:
@@ -36,7 +35,7 @@ def _names(text: bytes) -> Sequence[str]:
     return _several(text) if b"," in text else [text.decode("ascii")]
 
 
-@lru_cache(maxsize=16)  # a group's next message is likely to be for the same members
+@lru_cache(maxsize=16)  # a group's next message is probably for the same members
 def _several(text: bytes) -> tuple[str, ...]:
     inbox, mark, rest = text.decode("ascii").partition("!")
     inbox += mark
@@ -44,7 +43,7 @@ def _several(text: bytes) -> tuple[str, ...]:
 
 
 def parse_note(raw: bytes) -> Note | None:
-    """Read a note, see ``scripts/include/notes.lua``. None for one that cannot be read."""
+    """Read a note, see ``scripts/include/notes.lua``. None if it cannot be read."""
     kind, *fields = raw.split(b"|")
     try:
         texts = [field.decode("ascii") for field in fields]
@@ -65,5 +64,5 @@ def parse_note(raw: bytes) -> Note | None:
 
 
 def published_entry(stamp_ms: int, channel: str, payload: bytes) -> bytes:
-    """An entry without an epoch: its place in the stream of what is published tells whether a flush came after it."""
+    """An entry without an epoch: its place among published messages shows whether a flush came later."""
     return b"%s|%d||%s|%s" % (_VERSION, stamp_ms, channel.encode("ascii"), payload)

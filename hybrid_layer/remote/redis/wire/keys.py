@@ -1,37 +1,37 @@
-"""Names of the keys on the servers: ``<prefix>|<version>|<kind>|<name>``; in a cluster a tag stands before the kind.
+"""Names of the keys on the servers: ``<prefix>|<version>|<kind>|<name>``. In a cluster, a tag precedes the kind.
 
-Neither prefixes nor channel names contain a ``|``, so a scan for ``<prefix>|*`` meets no other prefix.
+Neither prefixes nor channel names contain a ``|``, so a scan for ``<prefix>|*`` finds no key of another prefix.
 """
 
 from __future__ import annotations
 
 VERSION = "1"
-"""Of the keys and of what they hold. Two versions that cannot read each other share nothing but the prefix."""
+"""The version of the keys and their values. Incompatible versions share nothing but the prefix."""
 
 DATA_KINDS = frozenset({"queue", "inbox", "group", "parts"})
-"""What a flush removes. The rest tells which processes live, and that there was a flush."""
+"""The kinds that a flush deletes. The others say which processes live and which flush was the last."""
 
 
 class Keys:
-    """The keys of one prefix on one shard. In a cluster they share a hash tag, and so lie on one node."""
+    """The keys of one prefix on one shard. In a cluster, they share a hash tag and so are on one node."""
 
     def __init__(self, prefix: str, tag: str = "") -> None:
         self.prefix = prefix
         self.tag = tag
         self.base = f"{prefix}|{VERSION}|{{{tag}}}|" if tag else f"{prefix}|{VERSION}|"
         self.epoch = f"{self.base}epoch|"
-        """String: the flush epoch. Also a pub/sub channel: each new one."""
+        """String: the flush epoch. Also a pub/sub channel: each new epoch."""
 
     def queue(self, channel: str) -> str:
         """List: the messages of a normal channel."""
         return f"{self.base}queue|{channel}"
 
-    def inbox(self, part: str) -> str:
-        """List: the messages for all channels of one non-local part."""
-        return f"{self.base}inbox|{part}"
+    def inbox(self, inbox: str) -> str:
+        """List: the messages for all channels of one inbox."""
+        return f"{self.base}inbox|{inbox}"
 
     def source(self, name: str) -> str:
-        """List: what is read as `name`, a normal channel or an inbox."""
+        """List: the messages of `name`, a normal channel or an inbox."""
         return self.inbox(name) if name.endswith("!") else self.queue(name)
 
     def group(self, group: str) -> str:
@@ -39,19 +39,19 @@ class Keys:
         return f"{self.base}group|{group}"
 
     def parts(self, group: str) -> str:
-        """Hash: the members of a group by part, kept for its next message. See ``scripts/include/members.lua``."""
+        """Hash: a group's members by inbox, kept for its next message. See ``scripts/include/members.lua``."""
         return f"{self.base}parts|{group}"
 
     def alive(self, process: str) -> str:
-        """String: until when the process lives; of "" what all know of the clock. See ``scripts/include/alive.lua``."""
+        """String: until when the process lives; of "": knowledge of the clock. See ``scripts/include/alive.lua``."""
         return f"{self.base}alive|{process}"
 
     def process(self, process: str) -> str:
-        """Pub/sub channel: what is for this process."""
+        """Pub/sub channel: the messages for this process."""
         return f"{self.base}process|{process}"
 
     def notes(self, process: str) -> str:
-        """List: what others did to the memberships of the process."""
+        """List: changes by others to the memberships of the process."""
         return f"{self.base}notes|{process}"
 
     def wake(self, reader: str) -> str:
@@ -61,15 +61,15 @@ class Keys:
     def scan_pattern(self) -> str:
         """A pattern for SCAN that matches every key of the prefix on this shard, and no other."""
         escaped = "".join(f"\\{char}" if char in "*?[]^\\-" else char for char in self.prefix)
-        # A server that sees that a pattern is about one slot looks through that slot alone.
+        # If a pattern covers one slot only, a server scans that slot alone.
         return f"{escaped}|{VERSION}|{{{self.tag}}}|*" if self.tag else f"{escaped}|*"
 
     def is_data(self, key: str) -> bool:
-        """Whether a flush removes `key`."""
+        """Whether a flush deletes `key`."""
         fields = key.split("|")
         return len(fields) >= 4 and fields[-2] in DATA_KINDS
 
     def process_of_alive(self, key: str) -> str | None:
-        """The process that an alive key of this version stands for; None for other keys."""
+        """The process of an alive key of this version; None for other keys."""
         start = f"{self.base}alive|"
         return key[len(start) :] if key.startswith(start) else None

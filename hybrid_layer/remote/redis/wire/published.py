@@ -1,7 +1,7 @@
-"""What is published, and on which names: see docs/wire_format.rst.
+"""Published messages, and the pub/sub channels for them: see docs/wire_format.rst.
 
-On the name of a process: ``1|...``, an entry; ``g|GROUP|1|...``, an entry for members that another process added to a
-group; ``n|NOTE``, what another process did to a membership (``scripts/include/notes.lua``); ``m|MARK``, a mark.
+On the channel of a process: ``1|...``, an entry; ``g|GROUP|1|...``, an entry for members that another process added to
+a group; ``n|NOTE``, a change by another process to a membership (``scripts/include/notes.lua``); ``m|MARK``, a mark.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hybrid_layer.remote.redis.wire.keys import Keys
 
 @dataclass(frozen=True, slots=True)
 class Verbs:
-    """What the commands of pub/sub are called, and what comes of them."""
+    """The names of pub/sub commands and of their replies."""
 
     subscribe: str
     unsubscribe: str
@@ -30,10 +30,10 @@ _SHARDED = Verbs("SSUBSCRIBE", "SUNSUBSCRIBE", "SPUBLISH", b"smessage", b"sunsub
 
 
 class Published:
-    """What is published for the process `name`, as `keys` name it."""
+    """The pub/sub channels of the process `name`, and how to read what is published there."""
 
     def __init__(self, keys: Keys, name: str) -> None:
-        # In a cluster the other nodes are not to hear what is published on one.
+        # In a cluster, a plain PUBLISH would reach all nodes.
         self.verbs = _SHARDED if keys.tag else _PLAIN
         self._keys = keys
         self._own = keys.process(name)
@@ -41,15 +41,15 @@ class Published:
         self._epoch = keys.epoch.encode()
 
     def own_names(self) -> list[str]:
-        """What is to be subscribed to whatever the groups are."""
+        """The channels to subscribe to regardless of groups."""
         return [self._own, self._keys.epoch]
 
     def name_of(self, group: str) -> str:
-        """What is to be subscribed to for `group`."""
+        """The channel to subscribe to for `group`."""
         return self._keys.group(group)
 
     def read(self, channel: bytes, text: bytes) -> tuple[Kind, str, Any]:
-        """What `hybrid_layer.remote.delivery.store.Take` is called with."""
+        """The arguments for `hybrid_layer.remote.delivery.store.Take`."""
         if channel.startswith(self._groups):
             return "group", channel[len(self._groups) :].decode("ascii", "replace"), parse(text)
         if channel == self._epoch:
