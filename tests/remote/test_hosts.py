@@ -162,7 +162,7 @@ def test_the_tags_of_a_cluster_never_change_and_are_spread_evenly() -> None:
         ({"hosts": ["redis://a?retry_on_timeout=yes"]}, "nothing is repeated"),
         ({"hosts": [{"host": "a", "protocol": 3}]}, "RESP2"),
         ({"hosts": [{"host": "a", "decode_responses": True}]}, "decode_responses"),
-        ({"hosts": [{"host": "a", "socket_timeout": 1}]}, "above block_time=2"),
+        ({"hosts": [{"host": "a", "socket_timeout": 1}]}, "greater than block_time=2"),
         ({"hosts": [{"host": "a", "socket_timeout": 4}], "block_time": 5}, "greater than block_time=5"),
         ({"connection_kwargs": []}, "connection_kwargs must be a dict of options of redis-py, not []."),
         ({"connection_kwargs": {"pasword": "x"}}, "Did you mean 'password'"),

@@ -1,8 +1,8 @@
--- Ends a flush, after the keys were unlinked: moves the epoch, so that others drop what they had already taken in, and
--- tells those who listen.
+-- Ends a flush, after the keys were deleted. Advances the epoch, so that processes drop what they have already read,
+-- and publishes it.
 --
 -- KEYS  1 epoch
--- ARGV  1 the pub/sub channel of the epoch, if processes listen
+-- ARGV  1 the pub/sub channel of the epoch; absent if no process subscribes to it
 -- Returns the new epoch
 -- include: epoch publish
 

@@ -1,10 +1,10 @@
 -- Makes a channel a member of a group until now + ARGV[2], on the shard of the member.
 --
 -- KEYS  1 group  2 epoch  3 the members by part (members.lua)
---       4 the notes of the member's process; absent when the caller itself keeps the membership
+--       4 the notes of the member's process; absent if the caller records the membership
 -- ARGV  1 member  2 life in ms  4 group name
 --       3 "add" | "restore" (only if it is missing) | "raise" (only if it is missing or ends earlier)
---       5 the pub/sub channel of the member's process, if it is told that way
+--       5 the pub/sub channel of the member's process; absent if it is not notified that way
 -- Returns the epoch
 -- include: clock epoch notes publish
 
@@ -18,7 +18,7 @@ elseif ARGV[3] == 'raise' then
 else
   added = redis.call('ZADD', KEYS[1], deadline, ARGV[1])
 end
--- One that was there may end earlier than before, if settings differ.
+-- An existing membership may end earlier than before, if settings differ.
 if added > 0 or redis.call('PTTL', KEYS[3]) >= life then
   redis.call('DEL', KEYS[3])
 end

@@ -1,9 +1,9 @@
 -- Ends a membership, on the shard of the member.
 --
--- KEYS  1 group  2 the notes of the member's process; absent when the caller itself keeps the membership
+-- KEYS  1 group  2 the notes of the member's process; absent if the caller records the membership
 -- ARGV  1 member  2 group name  3 key of the members by part (members.lua)
---       4 the pub/sub channel of the member's process, if it is told that way
--- Returns the number of memberships that were there: 0 | 1
+--       4 the pub/sub channel of the member's process; absent if it is not notified that way
+-- Returns the number of memberships that were ended: 0 | 1
 -- include: clock notes publish
 
 local note = '-|' .. ARGV[2] .. '|' .. ARGV[1]
@@ -13,7 +13,7 @@ end
 if ARGV[4] then
   publish(ARGV[4], 'n|' .. note)
 end
--- Not among the keys, or nobody could leave while a slot of a cluster moves. If it has moved already, the message may go
--- on to the member for a minute.
+-- Not in KEYS, or no membership could be ended while a slot of a cluster moves. If this key has moved already, the
+-- member may get messages for another minute.
 redis.pcall('DEL', ARGV[3])
 return redis.call('ZREM', KEYS[1], ARGV[1])

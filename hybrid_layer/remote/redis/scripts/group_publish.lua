@@ -1,12 +1,12 @@
--- Gives one message to the processes that listen for a group, and to the members of it that this shard keeps: normal
--- channels have a queue, other process-specific ones hear of it on the channel of their process.
+-- Sends one message to the processes that are subscribed to a group, and to the members on this shard: to the queues of
+-- normal channels, and to process-specific channels over the pub/sub channel of their process.
 --
 -- KEYS  1 group, which is also the name of the pub/sub channel  2 epoch
--- ARGV  1 payload  2 expiry in ms  3 capacity, or 0: look it up  4 begin of all keys  5 group name
---       6.. part, capacity, part, capacity...  and last, what the caller knows of the clock (clock.lua), or nothing
+-- ARGV  1 payload  2 expiry in ms  3 capacity of all, or 0 if they differ  4 begin of all keys  5 group name
+--       6.. part, capacity, part, capacity...  and last, the caller's knowledge of the clock (clock.lua), or nothing
 -- Returns {processes and members reached, members at capacity, members whose process is gone, expired entries dropped,
---          epoch, what the server's clock shows, in ms}
---      or {-1, part...} for the parts whose capacity is asked for; then nothing was sent
+--          epoch, the server's clock in ms}
+--      or {-1, part...}: the parts whose capacities are missing; nothing was sent
 -- include: clock epoch alive queue members publish
 
 local refusal = refusal_while_moving(ARGV[4])
@@ -34,7 +34,7 @@ for _, part in ipairs(living) do
 end
 local sent, full, expired, doubtful = store_for_each(queued, members, capacity_of, base, ARGV[1], epoch, life, now, told)
 local head = entry_head(now + life, epoch)
--- After the queues, since a full server refuses the script there: then nobody gets the message.
+-- After the queues: there, a full server refuses the script, and then nobody gets the message.
 for _, part in ipairs(listening) do
   local entry = head .. members.names_of[part] .. '|' .. ARGV[1]
   if publish(base .. 'process|' .. process_of(part), 'g|' .. ARGV[5] .. '|' .. entry) > 0 then

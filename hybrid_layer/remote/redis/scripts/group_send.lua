@@ -1,13 +1,13 @@
--- Gives one message to every member of a group whose inbox lies on this shard: one entry per inbox or normal channel.
--- The keys of the inboxes are derived from the members, which by construction share the shard; the key of the members by
--- part, from that of the group.
+-- Sends one message to every member of a group on this shard: one entry per inbox or normal channel. The keys of the
+-- inboxes are derived from the members, which are on this shard by construction. The key of the members by part is
+-- derived from the key of the group.
 --
 -- KEYS  1 group  2 epoch
--- ARGV  1 payload  2 expiry in ms  3 capacity, or 0: look it up  4 begin of all keys  5.. part, capacity, part, capacity...
---       and last, what the caller knows of the clock (clock.lua), or nothing
+-- ARGV  1 payload  2 expiry in ms  3 capacity of all, or 0 if they differ  4 begin of all keys
+--       5.. part, capacity, part, capacity...  and last, the caller's knowledge of the clock (clock.lua), or nothing
 -- Returns {members reached, members at capacity, members whose process is gone, expired entries dropped, epoch,
---          what the server's clock shows, in ms}
---      or {-1, part...} for the parts whose capacity is asked for; then nothing was sent
+--          the server's clock in ms}
+--      or {-1, part...}: the parts whose capacities are missing; nothing was sent
 -- include: clock epoch alive queue members
 
 local refusal = refusal_while_moving(ARGV[4])

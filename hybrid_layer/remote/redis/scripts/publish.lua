@@ -1,8 +1,8 @@
--- Gives one message to the process of a process-specific channel, if it listens, and tells the time and the epoch.
+-- Publishes one message to the process of a process-specific channel.
 --
 -- KEYS  1 the pub/sub channel of the process  2 epoch
 -- ARGV  1 payload  2 full channel name  3 expiry in ms
--- Returns {how many connections heard it, epoch, seconds and microseconds of the server's clock}
+-- Returns {how many connections received it, epoch, seconds and microseconds of the server's clock}
 -- include: clock epoch queue publish
 
 local epoch = current_epoch(KEYS[2])

@@ -1,8 +1,8 @@
--- Puts an entry that was popped, and that nobody took, back to the head of its queue, with its old stamp. The capacity is
--- not checked: the entry has been admitted once. Nor is the stamp: the caller has, who knows when the clock was set.
+-- Returns an entry that was popped, but has no waiter, to the head of its queue, with its old stamp. Does not check the
+-- capacity, which admitted the entry before, nor the stamp: the caller did, and knows when the clock was set.
 --
 -- KEYS  1 queue  2 epoch
--- ARGV  1 entry  2 its epoch  3 what is left of its life, in ms
+-- ARGV  1 entry  2 its epoch  3 the rest of its life in ms
 -- Returns 1 put back | -1 flushed meanwhile
 -- include: clock epoch queue
 

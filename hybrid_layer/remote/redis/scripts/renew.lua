@@ -1,7 +1,7 @@
--- Renews the alive key of a process and hands over the notes that others left for it.
+-- Renews the alive key of a process and returns the notes that others left for it.
 --
 -- KEYS  1 alive  2 notes  3 epoch  4 the alive key of nobody (alive.lua)
--- ARGV  1 life in ms  2 "1" if the process was known to the server before, else "0"  3 what it knows of the clock (clock.lua)
+-- ARGV  1 life in ms  2 "1" if the process was renewed here before, else "0"  3 its knowledge of the clock (clock.lua)
 -- Returns {1 if it may have counted as dead | 0, epoch, seconds and microseconds of the server's clock, note...}
 -- include: clock epoch alive
 
@@ -22,7 +22,7 @@ elseif known_since then
     since = known_since
     last = 0
   end
-  if since > known_since or now - last >= life / 20 then -- what another has just written need not be said again
+  if since > known_since or now - last >= life / 20 then -- else another process has just written it
     redis.call('SET', KEYS[4], string.format('%.0f|%.0f', math.min(since, known_since), now), 'PX', life + SLACK_MS)
   end
 end
@@ -33,7 +33,7 @@ if #notes > 0 then
 end
 local epoch = values[3] or current_epoch(KEYS[3], ARGV[2] == '1')
 local flushes = string.match(epoch, '^.+:(%d+)$')
-if not flushes or #flushes > 15 then -- a stranger's, under which nobody could read what is stored
+if not flushes or #flushes > 15 then -- a foreign value: under it, no process could read what is stored
   redis.call('DEL', KEYS[3])
   epoch = current_epoch(KEYS[3], ARGV[2] == '1')
 end

@@ -1,16 +1,17 @@
 -- Stores one message in the queue of a normal channel or in an inbox.
 --
 -- KEYS  1 queue  2 epoch  3 the alive key of the inbox's process; absent for a normal channel
--- ARGV  1 payload  2 full channel name  3 capacity  4 expiry in ms  5 what the caller knows of the clock (clock.lua), or nothing
--- Returns {0 stored | 1 full | 2 the process is gone, or seems to be, number of expired entries that were dropped to make room,
---          epoch, what the server's clock shows, in ms}
+-- ARGV  1 payload  2 full channel name  3 capacity  4 expiry in ms
+--       5 the caller's knowledge of the clock (clock.lua), or nothing
+-- Returns {0 stored | 1 full | 2 the process is gone, or seems to be, number of expired entries dropped to make room,
+--          epoch, the server's clock in ms}
 -- include: clock epoch alive queue
 
 local now, life = server_ms(), tonumber(ARGV[4])
 local epoch, gone
 if KEYS[3] then
   local values = redis.call('MGET', KEYS[2], KEYS[3])
-  epoch = values[1] or current_epoch(KEYS[2], true) -- the name of a process-specific channel was made after the epoch
+  epoch = values[1] or current_epoch(KEYS[2], true) -- the epoch was there before the channel
   if not lives(values[2], now, life) then
     gone = doubts().is_gone(values[2], KEYS[3], string.match(KEYS[3], '^(.*)alive|'), epoch, now, ARGV[5])
     if gone == true then

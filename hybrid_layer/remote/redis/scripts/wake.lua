@@ -1,4 +1,4 @@
--- Ends a reader's blocking pop that is under way, or its next one.
+-- Ends a reader's blocking pop: the one under way, or the next one.
 --
 -- KEYS  1 wake key
 -- ARGV  1 life in ms

@@ -1,12 +1,14 @@
--- The flush epoch, "<incarnation>:<flushes>". Another incarnation means that the server lost its data, which is no flush.
+-- The flush epoch, "<incarnation>:<flushes>". Another incarnation means that the server lost its data, which is no
+-- flush.
 
--- It ends when nobody has used the server for a day or two, so that prefixes of the past leave nothing behind; but not before what
--- carries it: keys with entries live for twice the expiry and an hour.
+-- It expires when the server was not used for a day or two, so that old prefixes leave nothing behind; but not before
+-- the entries that carry it: their keys live for twice the expiry and an hour.
 local DAY_MS = 86400000
 
--- Called last, since a full server refuses a script at its first write alone. `life` is that of what was stored, in ms. `told` is
--- what the caller knows of the clock, or nothing. It ends with "|" if his last call without that, less than six hours ago, did this:
--- then the epoch has 18 hours left at least, and what lives for six hours ends before.
+-- Called last, since a full server refuses a script only at its first write. `life` is the life of what was stored, in
+-- ms. `told` is the caller's knowledge of the clock, or nothing. It ends with "|" if a call without the "|", less than
+-- six hours ago, prolonged the epoch. Then the epoch lives for at least another 18 hours, longer than what lives for
+-- six.
 local function prolong_epoch(key, life, told)
   if told and life <= DAY_MS / 4 and string.byte(told, -1) == 124 then
     return
@@ -17,8 +19,8 @@ local function prolong_epoch(key, life, told)
   end
 end
 
--- `lost` says that the caller knows of earlier data, so that without an epoch they must have been lost; the incarnation
--- then begins with "L".
+-- `lost`: the caller knows of earlier data. If there is no epoch, they were lost, and the new incarnation begins with
+-- "L".
 local function current_epoch(key, lost)
   local epoch = redis.call('GET', key)
   if not epoch then

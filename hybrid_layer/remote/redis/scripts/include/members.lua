@@ -1,9 +1,9 @@
--- The members of a group that this server keeps: the parts they belong to, the capacity of each, and who is gone.
+-- The members of a group on this server, by part. A part is an inbox, or a normal channel that is a member itself.
 -- Needs: clock epoch alive queue
 
-local MACHINE_FACTOR = 100 -- a machine's inbox serves many channels, whose own capacity is checked on the machine
+local MACHINE_FACTOR = 100 -- a machine's inbox serves many channels; their own capacities are checked on the machine
 
--- Whether it is the inbox of a process or a machine, whose name ends with "!".
+-- Whether it is the inbox of a process or a machine: its name ends with "!".
 local function of_process(part)
   return string.byte(part, -1) == 33
 end
@@ -12,25 +12,27 @@ local function process_of(part)
   return string.match(part, '^.*%.(.*)!$') or string.sub(part, 1, -2)
 end
 
--- A machine's inbox, whose name begins with "@".
+-- Whether it is a machine's inbox: its name begins with "@".
 local function is_machine(part)
   return string.byte(part) == 64
 end
 
--- In a cluster: nil, or the refusal of a script while its slot moves to another node, where some of the keys may be that
--- it derives from the members. A key that is nowhere is looked for; a server refuses that as long as the slot moves.
+-- In a cluster: the refusal of a script while its slot moves to another node, else nil. Some of the keys that the
+-- script derives from the members may have moved. While a slot moves, a server refuses to look up a key that does not
+-- exist.
 local function refusal_while_moving(base)
   if string.find(base, '{', 1, true) and type(redis.pcall('EXISTS', base .. 'nobody')) == 'table' then
     return redis.error_reply('TRYAGAIN the slot moves to another node')
   end
 end
 
--- The members by part: {parts = the parts, names_of = the names of each as an entry has them, count_of = how many they are,
--- number = all of them, is_kept, doubtful = those whose process seems to be gone, if any}. A normal channel is a part of its own.
+-- The members by part: {parts = the parts, names_of = the names of each part as in an entry, count_of = how many names
+-- that are, number = the number of members, is_kept = from the hash, doubtful = the parts whose process seems to be
+-- gone, or nil}.
 --
--- To sort the members costs the server half a microsecond for each. So with many of them to a part the result is kept, in a hash
--- with a field for each part, until a member comes or goes, the first membership ends, or there is a flush; and never for
--- long, in case somebody removes the group itself.
+-- Sorting costs the server half a microsecond per member. So with many members to a part, the result is kept in a hash
+-- with a field for each part. It is valid until a membership begins or ends, or there is a flush; and never for long,
+-- in case somebody deletes the group itself.
 local KEPT_FROM, KEPT_TO_A_PART, KEPT_MS = 32, 16, 60000
 
 local function parts_key(group, base)
@@ -67,7 +69,7 @@ local function members_by_part(group, base, epoch, now)
       members.is_kept = text == epoch
     else
       local count, names = string.match(text, '^(%d+)|(.*)$')
-      if not count then -- a stranger's
+      if not count then -- a foreign value
         members.is_kept = nil
         break
       end
@@ -97,15 +99,15 @@ local function keep_members(group, base, members, epoch, now)
     fields[#fields + 1] = part
     fields[#fields + 1] = members.count_of[part] .. '|' .. members.names_of[part]
     if i % 1000 == 0 or i == #members.parts then
-      redis.pcall('HSET', key, unpack(fields)) -- which a full server may refuse: nothing depends on it
+      redis.pcall('HSET', key, unpack(fields)) -- a full server may refuse it, which does no harm
       fields = {}
     end
   end
   redis.call('PEXPIRE', key, life)
 end
 
--- Returns the capacity of each part; or nil and {-1, part...}, the parts whose capacity is asked for. `told` is a list of
--- part, capacity, part, capacity... from `first` on.
+-- Returns the capacity of each part; or nil and {-1, part...}, the parts whose capacities are missing. `told` contains
+-- part, capacity, part, capacity... from the index `first` on.
 local function capacities(parts, capacity, told, first)
   local capacity_of, unknown = {}, {-1}
   if capacity == 0 then
@@ -126,8 +128,8 @@ local function capacities(parts, capacity, told, first)
   return capacity_of
 end
 
--- Returns the parts that are there, those whose process is gone, and how many members these have. Those whose process seems to be
--- gone are with the first, and marked in `members.doubtful`.
+-- Returns the live parts, the parts whose process is gone, and how many members the latter have. Parts whose process
+-- only seems to be gone are among the live ones, and marked in `members.doubtful`.
 local function living_and_gone(members, base, epoch, now, life, told)
   local living, gone, dead, parts, keys = {}, {}, 0, {}, {}
   for i, part in ipairs(members.parts) do
@@ -136,7 +138,7 @@ local function living_and_gone(members, base, epoch, now, life, told)
     else
       living[#living + 1] = part
     end
-    if #keys == 1000 or (i == #members.parts and #keys > 0) then -- many at a time: a command costs more than a key
+    if #keys == 1000 or (i == #members.parts and #keys > 0) then -- in batches: a command costs more than a key
       for n, value in ipairs(redis.call('MGET', unpack(keys))) do
         local is_dead = not lives(value, now, life) and doubts().is_gone(value, keys[n], base, epoch, now, told)
         if is_dead == true then
@@ -158,18 +160,18 @@ local function living_and_gone(members, base, epoch, now, life, told)
   return living, gone, dead
 end
 
--- Removes the members of the parts that are gone, and those whose time is over; what is left may be kept by part. To be called
--- last: a full server refuses a script at its first write that needs memory, but lets it go on after any other write.
+-- Removes the members of the parts that are gone and the expired members, and may keep the others by part. Must be
+-- called last: a full server refuses a script at its first write that needs memory, but not after any other write.
 local function tidy_up(group, base, members, gone, epoch, now)
   for _, part in ipairs(gone) do
-    for name in string.gmatch(string.sub(members.names_of[part], #part + 1) .. ',', '([^,]*),') do -- one may be empty
+    for name in string.gmatch(string.sub(members.names_of[part], #part + 1) .. ',', '([^,]*),') do -- a name may be empty
       redis.call('ZREM', group, part .. name)
     end
   end
   if #gone > 0 then
     redis.call('DEL', parts_key(group, base))
   elseif members.is_kept then
-    return -- until the first membership ends, so none has
+    return -- the hash expires with the first membership, so none has expired
   end
   redis.call('ZREMRANGEBYSCORE', group, '-inf', string.format('%.0f', now))
   if #gone == 0 then
@@ -177,8 +179,8 @@ local function tidy_up(group, base, members, gone, epoch, now)
   end
 end
 
--- Stores one entry in the queue or inbox of each of `parts`. Returns how many members it is for, how many are at capacity, and
--- how many expired entries were dropped, and for how many members it is whose process seems to be gone.
+-- Stores one entry in the queue or inbox of each of `parts`. Returns numbers: members reached, members at capacity,
+-- expired entries dropped, members whose process seems to be gone.
 local function store_for_each(parts, members, capacity_of, base, payload, epoch, life, now, told)
   local sent, full, expired, doubtful = 0, 0, 0, 0
   local head = entry_head(now + life, epoch)

@@ -1,4 +1,4 @@
--- Notes tell a process what others did to its memberships, and of a flush: "+|group|member|deadline|epoch",
+-- Notes report changes to a process's memberships by others, and flushes: "+|group|member|deadline|epoch",
 -- "-|group|member", "f|epoch". The process reads them with its inbox or when it renews its alive key.
 -- Needs: clock
 

@@ -1,5 +1,5 @@
--- Pub/sub. Returns how many processes heard it. The names in a cluster have a hash tag, and there only the node of its
--- slot is to hear of it.
+-- Publishes a text. Returns how many connections received it. In a cluster, names have a hash tag, and only the node of
+-- its slot publishes.
 
 local function publish(channel, text)
   local command = string.find(channel, '{', 1, true) and 'SPUBLISH' or 'PUBLISH'
