@@ -126,10 +126,10 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         """Return a new channel name, ``prefix.PROCESS!n``, on which only this process receives."""
         if not isinstance(prefix, str):
             raise exceptions.InvalidName(f"Invalid prefix {prefix!r} of a new channel: give a str.")
-        part = f"{str.__str__(prefix)}.{self._names.get(_Names).process}!"
-        name = f"{part}{next(self._counter)}"
+        inbox = f"{str.__str__(prefix)}.{self._names.get(_Names).process}!"
+        name = f"{inbox}{next(self._counter)}"
         check_channel(name)
-        await self._transport_for(part).open_inbox(part)
+        await self._transport_for(inbox).open_inbox(inbox)
         return name
 
     # Groups

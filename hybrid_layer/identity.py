@@ -1,11 +1,10 @@
-"""Which process this is, state that belongs to one process, and random ids for names.
+"""The identity of the calling process, state that belongs to one process, and random ids for names.
 
-A forked child must not use what belongs to its parent, or both would read each other's messages. Not even the locks of
-inherited state may be used. So such state is held by a `PerProcess`, or checks the `Identity` of its process before
-each use.
+A forked child must not use its parent's state, or each would read the other's messages. It must not even use the locks
+of inherited state. So such state is in a `PerProcess`, or checks the `Identity` of its process before each use.
 
-Some servers fork in C (uWSGI), so that none of Python's hooks runs. Hence an identity is a page of memory that the
-kernel wipes in a child; to read it costs as much as to compare two objects. Other systems compare pids.
+Some servers fork in C (uWSGI), and then none of Python's hooks runs. So an identity is a page of memory that the kernel
+wipes in a child. Reading it costs as much as comparing two objects. Systems other than Linux compare pids.
 """
 
 from __future__ import annotations
@@ -57,9 +56,9 @@ class Identity:
 
     def __init__(self) -> None:
         self.page = _page()
-        """``page[0]`` is 1 in this process, and 0 in its children. For checks that are made for each message."""
+        """``page[0]`` is 1 in this process and 0 in its children. For checks on every message."""
         self.lock = threading.RLock()
-        """Held while something is made once for this process. Reentrant, since making may call users' code."""
+        """Held while something is made once for this process. Reentrant, since users' code may be called meanwhile."""
 
     def is_current(self) -> bool:
         """Whether the caller runs in this process, not in a child of it."""
@@ -91,9 +90,9 @@ class PerProcess(Generic[T]):
 
     def __init__(self) -> None:
         self.page = _PAGE_OF_NONE
-        """``page[0]`` is 1 if `last` is of this process. For checks that are made for each message, without a call."""
+        """``page[0]`` is 1 if `last` belongs to this process. For checks on every message, without a call."""
         self.last: T | None = None
-        """The value made last, by this process or by a parent. A child must use no lock of its parent's value."""
+        """The last value, made by this process or by a parent. A child must not use a lock of its parent's value."""
 
     def peek(self) -> T | None:
         """The value of this process, or None before the first `get`."""
@@ -111,7 +110,7 @@ class PerProcess(Generic[T]):
                     if self.last is not None:
                         _inherited.append(self.last)
                     self.last = value
-                    self.page = here.page  # last: from here on other threads find the value
+                    self.page = here.page  # last: now other threads find the value
         return value
 
     def clear(self) -> None:
@@ -121,9 +120,9 @@ class PerProcess(Generic[T]):
 
 
 def in_child(renew: Callable[[], None]) -> None:
-    """Have each forked child call `renew`, at the fork or when it notices the fork, before it uses anything here.
+    """Have each forked child call `renew`: at the fork, or when it notices the fork, before it uses anything here.
 
-    For locks, which another thread may have held at the fork, and for what is shared with the parent.
+    For locks, which another thread may have held at the fork, and for resources that the parent shares.
     """
     _in_child.append(renew)
 
@@ -134,7 +133,7 @@ def _renew() -> None:
         if not _own.page[0]:
             for renew in _in_child:
                 renew()
-            _own = Identity()  # last: from here on other threads go on
+            _own = Identity()  # last: now other threads continue
 
 
 def random_id() -> str:

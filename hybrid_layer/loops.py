@@ -1,8 +1,9 @@
-"""State that belongs to one event loop, and is ended with that loop.
+"""State that belongs to one event loop and ends with that loop.
 
 asyncio has no hook for the end of a loop. But `asyncio.run`, `asgiref.async_to_sync` and every server call
-`loop.shutdown_asyncgens()` before they close a loop, which closes the asynchronous generators that were started in it.
-So we start one and wait in it. A loop that was closed without that call is noticed when state for another loop is made.
+`loop.shutdown_asyncgens()` before they close a loop. That closes the asynchronous generators that were started in the
+loop, so we start one and wait in it. A loop that was closed without that call is noticed when state for another loop is
+made.
 """
 
 from __future__ import annotations

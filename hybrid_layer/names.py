@@ -1,7 +1,7 @@
 """Rules for names of channels and groups, and the parts of a process-specific name.
 
-A process-specific channel is called ``prefix.PROCESS!local``. The part up to and including ``!`` is its *non-local*
-part: it identifies the process, and capacity is counted for it.
+A process-specific channel is called ``prefix.PROCESS!local``. The part up to and including ``!`` is the name
+of its inbox, which Channels calls the non-local name: it identifies the process, and capacity is counted for it.
 """
 
 import re

@@ -17,7 +17,7 @@ class Policy:
 
     `channel_capacity` maps a glob, which has to match the whole name, or a compiled regular expression, which has to
     match from the start, to a capacity. The first match in the order of the dict counts. A process-specific channel
-    matches by its full name or by its non-local part. Raises `ConfigurationError` if it is no such dict.
+    matches by its full name or by the name of its inbox. Raises `ConfigurationError` if it is no such dict.
     """
 
     def __init__(self, options: LayerOptions) -> None:
@@ -51,8 +51,8 @@ class Policy:
         return self._cached_capacity_for(channel)
 
     def _first_match(self, channel: str) -> int:
-        part = non_local(channel)
+        inbox = non_local(channel)
         for pattern, capacity in self._patterns:
-            if pattern.match(channel) or (part != channel and pattern.match(part)):
+            if pattern.match(channel) or (inbox != channel and pattern.match(inbox)):
                 return capacity
         return self.capacity

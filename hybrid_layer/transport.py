@@ -1,4 +1,4 @@
-"""What each half of a layer, local and remote, offers to the layer classes.
+"""The interface of each half of a layer, local and remote, to the layer classes.
 
 A transport moves bytes. `base` checks names, and encodes and decodes messages.
 """
@@ -13,7 +13,7 @@ from hybrid_layer.policy import Policy
 
 
 class Settings:
-    """What both halves of a layer share."""
+    """The settings that both halves of a layer share."""
 
     __slots__ = ("_prefix", "policy")
 
@@ -25,7 +25,7 @@ class Settings:
     def prefix(self) -> str:
         """The prefix in the calling process: a function may return another one in a forked child.
 
-        Raises `ConfigurationError` if what it returns is no prefix.
+        Raises `ConfigurationError` if the function returns an illegal prefix.
         """
         return self._prefix if isinstance(self._prefix, str) else check_prefix(self._prefix())
 
@@ -33,8 +33,8 @@ class Settings:
 class Transport(Protocol):
     """A half of the layer. Every method may be called from any event loop and thread."""
 
-    async def open_inbox(self, part: str) -> None:
-        """Let this process receive on channels that begin with `part`, a non-local part. Called by `new_channel`."""
+    async def open_inbox(self, inbox: str) -> None:
+        """Let this process receive on the channels of `inbox`, whose names begin with it. `new_channel` calls this."""
 
     async def send(self, channel: str, payload: bytes) -> None:
         """Store `payload`, or raise `ChannelFull`. Never waits for room."""
@@ -58,14 +58,14 @@ class Transport(Protocol):
         """Close what belongs to the running loop."""
 
     async def statistics(self) -> dict[str, int]:
-        """The counters of this half, by the keys of `hybrid_layer.statistics.KEYS`."""
+        """The counters of this half, with the keys `hybrid_layer.statistics.KEYS`."""
 
     def count(self, key: str) -> None:
-        """Add one to the counter `key`, for what only the layer sees, such as a payload that does not decode."""
+        """Add one to the counter `key`, for events that only the layer notices, such as an undecodable payload."""
 
 
 class RemoteHalf(Transport, Protocol):
-    """A transport as the hybrid needs it for its remote half."""
+    """A transport that the hybrid layer can use as its remote half."""
 
     def serve_machine(self) -> None:
         """From now on, read the machine's inbox while the machine has members."""
@@ -74,8 +74,8 @@ class RemoteHalf(Transport, Protocol):
 class Machine(Protocol):
     """The machine as the remote half sees it: one inbox for all its normal channels that are members of groups.
 
-    Normal channels live in shared memory, groups on the servers. So to the servers the machine is one reader. Any of
-    its processes may read the machine's inbox, and puts the messages into the local queues.
+    Normal channels are in shared memory, and groups are on the servers. So to the servers, the machine is one reader.
+    Any of its processes may read the machine's inbox, and puts the messages into the local queues.
     """
 
     async def id(self) -> str:
@@ -85,7 +85,7 @@ class Machine(Protocol):
         """Put `payload` into the local queue of a normal channel. A full queue drops it, which is counted."""
 
     def has_members(self) -> bool:
-        """Whether a process of this machine has added a normal channel to a group, so that the inbox has to be read."""
+        """Whether a process of this machine has added a normal channel to a group, so that the inbox must be read."""
 
     async def mark_members(self) -> None:
         """Make `has_members` true for all processes of the machine."""
@@ -94,4 +94,4 @@ class Machine(Protocol):
         """Note a flush of the servers: the incarnation of their data (32 bits), and the number of its flushes."""
 
     def keeps(self, channel: str, /) -> bool:
-        """Whether a normal channel's queue is on the machine. Otherwise its queue, as a member, is on the servers."""
+        """Whether a normal channel's queue is on the machine. Otherwise, as a member, it has a queue on the servers."""

@@ -163,7 +163,7 @@ class Inbox:
             self._forget_closed()
 
     def _wake(self, name: str, channel: _Channel, waker: Waker) -> None:
-        """Wake who has waited longest for `name`, else who waits for its whole part."""
+        """Wake the coroutine that has waited longest for `name`, or else for its whole inbox."""
         if not channel.waiters or not self._wake_next(channel, waker):
             whole = self._channels.get(non_local(name))
             if whole is not None and whole.waiters:
@@ -181,7 +181,7 @@ class Inbox:
     # The consumer's side
 
     async def receive(self, name: str, source: Source, loop: asyncio.AbstractEventLoop) -> bytes:
-        """Wait in `loop`, which runs here, for the next payload of `name`, or of any channel of a part (``part!``)."""
+        """Wait in `loop`, which runs here, for the next payload of `name`, or of any channel of an inbox ``name!``."""
         with self._lock:
             channel = self._channels.get(name) or self._add_channel(name)
             payload = self._take_now(name, channel) if channel.messages or channel.is_whole else None
@@ -281,11 +281,11 @@ class Inbox:
 
     # Steps
 
-    def _oldest(self, part: str) -> str:
-        """The channel of `part` whose first message arrived first. Linear, for a form of receive() that is rare."""
-        best, best_arrival = part, self._arrivals + 1
+    def _oldest(self, inbox: str) -> str:
+        """The channel of `inbox` whose first message arrived first. Linear, for a form of receive() that is rare."""
+        best, best_arrival = inbox, self._arrivals + 1
         for name, channel in self._channels.items():
-            if channel.messages and channel.messages[0].arrival < best_arrival and name.startswith(part):
+            if channel.messages and channel.messages[0].arrival < best_arrival and name.startswith(inbox):
                 best, best_arrival = name, channel.messages[0].arrival
         return best
 

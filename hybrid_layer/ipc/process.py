@@ -51,8 +51,8 @@ class ProcessState:
         self.generation = segment.generation
         self.counters = SegmentCounters(segment)
         self.inbox = Inbox(settings.policy, self.counters, epoch=lambda: segment.core.epoch)
-        self.parts: dict[str, Part] = {}
-        """By name: the non-local parts whose inbox is open."""
+        self.inboxes: dict[str, InboxSource] = {}
+        """The inboxes that are open in the segment, by name."""
         self.memberships: dict[tuple[str, str], float] = {}
         """(group, channel) -> deadline. Memberships of our own channels, to add again after a move."""
         self._next_purge = _FEW
@@ -80,12 +80,12 @@ class ProcessState:
                     self.memberships.pop(membership, None)
             self._next_purge = 2 * len(self.memberships) + _FEW
 
-    def receive_on(self, part: str) -> None:
-        """Receive on `part`, whose inbox is open in the segment."""
-        self.parts[part] = Part(self, part)
+    def receive_on(self, inbox: str) -> None:
+        """Receive on the channels of `inbox`, which is open in the segment."""
+        self.inboxes[inbox] = InboxSource(self, inbox)
 
-    def take_in(self, part: str, wait_set: WaitSet) -> None:
-        """Move messages of an inbox into the buffers of their channels, while a consumer of this loop is unserved."""
+    def take_in(self, name: str, wait_set: WaitSet) -> None:
+        """Move messages of the inbox `name` into its channels' buffers, while a consumer of this loop is unserved."""
         has_restored = False
         if self.generation != self.segment.generation:
             self.restore()
@@ -94,9 +94,9 @@ class ProcessState:
             while self.inbox.unserved_loop(wait_set.loop) is wait_set.loop:
                 core = self.segment.core
                 try:
-                    messages, has_more = core.drain(part, wait_set.number)
+                    messages, has_more = core.drain(name, wait_set.number)
                 except (_core.NoMemory, *LOCK_REFUSED):
-                    wait_set.retry_soon(part, partial(self.take_in, part, wait_set))
+                    wait_set.retry_soon(name, partial(self.take_in, name, wait_set))
                     return
                 except _core.Stale:
                     wait_set.lose_place()  # with another place, it takes in again
@@ -104,17 +104,17 @@ class ProcessState:
                 except _core.Gone:
                     # The segment has lost our inbox: it is another segment, or was damaged.
                     if has_restored or not self.restore():
-                        wait_set.retry_soon(part, partial(self.take_in, part, wait_set))
+                        wait_set.retry_soon(name, partial(self.take_in, name, wait_set))
                         return
                     has_restored = True
                     continue
                 epoch = core.epoch
-                for names, payload, deadline in messages:
-                    self.inbox.deliver([part + name for name in names], payload, deadline, epoch)
+                for local_names, payload, deadline in messages:
+                    self.inbox.deliver([name + each for each in local_names], payload, deadline, epoch)
                 if not has_more:
                     # Found empty and registered in one step: later messages are announced to this loop.
                     if wait_set.number >= 0:
-                        wait_set.watched.add(part)
+                        wait_set.watched.add(name)
                     return
 
     def restore(self) -> bool:
@@ -125,8 +125,8 @@ class ProcessState:
         generation = self.segment.generation
         core = self.segment.core
         try:
-            for part in list(self.parts):
-                core.open_inbox(part)
+            for inbox in list(self.inboxes):
+                core.open_inbox(inbox)
             for group, channel in list(self.memberships):
                 self._restore_membership(core, group, channel)
         except (_core.Detached, _core.NoMemory, *LOCK_REFUSED) as error:
@@ -137,23 +137,23 @@ class ProcessState:
         return True
 
     def _restore_membership(self, core: _core.Segment, group: str, channel: str) -> None:
-        part, name = non_local(channel), local(channel)
+        inbox, name = non_local(channel), local(channel)
         deadline = self.memberships.get((group, channel))
         while deadline is not None:
             left = deadline - monotonic()
             if left <= 0:
                 self.memberships.pop((group, channel), None)
                 return
-            core.group_add(group, part, name, int(left * 1e9))
+            core.group_add(group, inbox, name, int(left * 1e9))
             restored, deadline = deadline, self.memberships.get((group, channel))
             if deadline == restored:
                 return
         # Another thread has ended it meanwhile, perhaps before it was added here.
-        core.group_discard(group, part, name)
+        core.group_discard(group, inbox, name)
 
 
-class Part:
-    """The inbox of a non-local part in the segment, as the source of its channels' messages."""
+class InboxSource:
+    """An inbox in the segment, as the source of its channels' messages."""
 
     def __init__(self, process: ProcessState, name: str) -> None:
         self._process = process

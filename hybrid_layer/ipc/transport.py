@@ -51,15 +51,15 @@ class LocalTransport:
 
     # Channels
 
-    async def open_inbox(self, part: str) -> None:
-        """Let this process receive on `part`. Raises `ChannelFull` if there is no room for its inbox."""
+    async def open_inbox(self, inbox: str) -> None:
+        """Let this process receive on the channels of `inbox`. Raises `ChannelFull` if there is no room for it."""
         process = await self._of_user()
-        if part not in process.parts:
+        if inbox not in process.inboxes:
             try:
-                await self._call(_core.Segment.open_inbox, part)
+                await self._call(_core.Segment.open_inbox, inbox)
             except _core.NoMemory as error:
-                raise ChannelFull(self._no_room(f"the inbox of {part}", error)) from None
-            self.process().receive_on(part)
+                raise ChannelFull(self._no_room(f"the inbox {inbox}", error)) from None
+            self.process().receive_on(inbox)
 
     async def send(self, channel: str, payload: bytes) -> None:
         """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`: then nothing was stored.
@@ -69,15 +69,15 @@ class LocalTransport:
         process = self._current() or await self._join()
         if monotonic() >= process.next_housekeeping:
             process.housekeep()
-        part, name = (non_local(channel), local(channel)) if "!" in channel else (channel, "")
+        queue, name = (non_local(channel), local(channel)) if "!" in channel else (channel, "")
         capacity = self._settings.policy.capacity_for(channel)
         try:
             try:
-                loops = process.segment.core.push(part, name, payload, capacity, self._expiry_ns)
+                loops = process.segment.core.push(queue, name, payload, capacity, self._expiry_ns)
             except (_core.Busy, _core.Detached, _core.Retired):  # nothing was stored, so this cannot deliver twice
-                loops = await self._call(_core.Segment.push, part, name, payload, capacity, self._expiry_ns)
+                loops = await self._call(_core.Segment.push, queue, name, payload, capacity, self._expiry_ns)
         except _core.Full:
-            raise ChannelFull(self._channel_full(channel, part, capacity)) from None
+            raise ChannelFull(self._channel_full(channel, queue, capacity)) from None
         except _core.NoMemory as error:
             process.segment.core.count(_MEMORY, 1)
             raise ChannelFull(self._no_room(f"a message to {channel}", error)) from None
@@ -95,11 +95,11 @@ class LocalTransport:
             return self._receive_first(channel)
         if "!" not in channel:
             return process.segment.wait_sets.get().receive(channel)
-        part = process.parts.get(non_local(channel))
-        if part is None:
+        source = process.inboxes.get(non_local(channel))
+        if source is None:
             return self._receive_first(channel)
-        # Without a coroutine of its own, which would be one more for each message.
-        return process.inbox.receive(channel, part, asyncio.get_running_loop())
+        # Not a coroutine function, which would add a coroutine for each message.
+        return process.inbox.receive(channel, source, asyncio.get_running_loop())
 
     async def _receive_first(self, channel: str) -> bytes:
         if self._current() is None:
@@ -113,12 +113,12 @@ class LocalTransport:
     async def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member of `group` for `group_expiry` seconds from now. Raises `GroupMemoryFull`."""
         process = await self._of_user()
-        part = non_local(channel)
+        inbox = non_local(channel)
         try:
-            await self._call(_core.Segment.group_add, group, part, local(channel), self._group_expiry_ns)
+            await self._call(_core.Segment.group_add, group, inbox, local(channel), self._group_expiry_ns)
         except _core.NoMemory as error:
             raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
-        if part in process.parts or "!" not in channel:
+        if inbox in process.inboxes or "!" not in channel:
             process.remember(group, channel, monotonic() + self._settings.policy.group_expiry)
 
     async def group_discard(self, group: str, channel: str) -> None:
@@ -247,7 +247,7 @@ class LocalTransport:
         self._contended = None
         own = ProcessState(self._settings, segment)
         if parents is None or segment is not parents.segment:
-            weakref.finalize(self, _close, segment, own.parts).atexit = False
+            weakref.finalize(self, _close, segment, own.inboxes).atexit = False
         return own
 
     def _attach(self, inherited: ProcessState | None) -> LocalSegment:
@@ -303,8 +303,8 @@ class LocalTransport:
             except OSError as error:
                 refuse(error, label(process.segment.name))
 
-    def _channel_full(self, channel: str, part: str, capacity: int) -> str:
-        what = f"The inbox {part} of {channel}" if part != channel else f"Channel {channel}"
+    def _channel_full(self, channel: str, queue: str, capacity: int) -> str:
+        what = f"The inbox {queue} of {channel}" if queue != channel else f"Channel {channel}"
         return (
             f"{what} is at its capacity of {capacity} unread messages. Read faster, or raise capacity or "
             f"channel_capacity."
@@ -327,11 +327,11 @@ class LocalTransport:
         return f"No room for {what}: {why}"
 
 
-def _close(segment: LocalSegment, parts: Iterable[str]) -> None:
+def _close(segment: LocalSegment, inboxes: Iterable[str]) -> None:
     """Close the inboxes of a layer object that was garbage collected, and perhaps its segment."""
     if segment.is_own():
-        for part in parts:
-            segment.defer(methodcaller("close_inbox", part))
+        for inbox in inboxes:
+            segment.defer(methodcaller("close_inbox", inbox))
     release(segment)
 
 

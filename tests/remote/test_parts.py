@@ -99,12 +99,12 @@ def test_published_entry_reads_as_one_of_now() -> None:
 def test_epoch_of_another_database_is_not_heard() -> None:
     epoch = Epoch()
     epoch.meet(b"a:3")
-    assert not epoch.heard(b"b:9")
-    assert not epoch.heard(b"a:x")
+    assert not epoch.announced(b"b:9")
+    assert not epoch.announced(b"a:x")
     assert epoch.generation == 0
-    assert epoch.heard(b"a:3")
+    assert epoch.announced(b"a:3")
     assert epoch.generation == 0
-    assert epoch.heard(b"a:4")
+    assert epoch.announced(b"a:4")
     assert epoch.generation == 1
 
 
@@ -116,10 +116,10 @@ def test_announcement_of_a_flush_that_is_known_is_awaited(monkeypatch: pytest.Mo
     assert not epoch.is_awaited(), "the first contact is no news of a flush"
     epoch.meet(b"a:5")
     assert epoch.is_awaited()
-    epoch.heard(b"a:4")
-    epoch.heard(b"b:9")
+    epoch.announced(b"a:4")
+    epoch.announced(b"b:9")
     assert epoch.is_awaited()
-    epoch.heard(b"a:5")
+    epoch.announced(b"a:5")
     assert not epoch.is_awaited()
     epoch.meet(b"a:6")
     epoch.await_no_more()
@@ -134,13 +134,13 @@ def test_announcement_of_ones_own_flush_is_awaited_once() -> None:
     epoch.meet(b"a:3")
     epoch.flushed(b"b:1")  # of a server that was emptied meanwhile
     assert epoch.is_awaited()
-    assert epoch.heard(b"b:1")
+    assert epoch.announced(b"b:1")
     assert not epoch.is_awaited()
-    epoch.heard(b"b:2")
-    epoch.heard(b"z:7")
+    epoch.announced(b"b:2")
+    epoch.announced(b"z:7")
     epoch.flushed(b"b:2")
     assert not epoch.is_awaited()
-    epoch.heard(b"c:1")
+    epoch.announced(b"c:1")
     epoch.flushed(b"c:1")
     assert not epoch.is_awaited()
 

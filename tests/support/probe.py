@@ -63,7 +63,7 @@ class Probe:
     @property
     def open_inboxes(self) -> list[str]:
         """The names of those that the layer has opened in the segment."""
-        return list(self.local.process().parts)
+        return list(self.local.process().inboxes)
 
     @property
     def segment_descriptor(self) -> int:
@@ -306,9 +306,9 @@ def _waits_in_memory(process: Any, channel: str) -> bool:
     here = process.segment.wait_sets.peek(asyncio.get_running_loop())
     if here is None or not (here._asleep or here.number < 0):
         return False
-    part = non_local(channel)
-    if part in process.parts:
-        return process.inbox.is_waited_on(channel) and (part in here.watched or here.number < 0)
+    inbox = non_local(channel)
+    if inbox in process.inboxes:
+        return process.inbox.is_waited_on(channel) and (inbox in here.watched or here.number < 0)
     return channel in here._registered and channel in here._queues
 
 

@@ -49,7 +49,7 @@ class Epoch:
         self._lock = threading.Lock()
         self._incarnation = b""
         self._flushes = 0
-        self._heard = b"", 0
+        self._announced = b"", 0
         """The last announcement."""
         self._awaited_until = float("-inf")
         self._left: dict[bytes, int] = {}
@@ -57,13 +57,13 @@ class Epoch:
         self.generation = 0
         """Grows with every flush that this process learns of."""
 
-    def heard(self, epoch: bytes) -> bool:
+    def announced(self, epoch: bytes) -> bool:
         """Learn of an announced epoch. False: it belongs to another database of the server, or is unreadable."""
         read = read_epoch(epoch)
         if read is None or self.is_absurd(epoch):
             return False
         with self._lock:
-            incarnation, flushes = self._heard = read
+            incarnation, flushes = self._announced = read
             if incarnation != self._incarnation:
                 return False
             if flushes >= self._flushes:
@@ -119,12 +119,12 @@ class Epoch:
         with self._lock:
             if read is not None and (self._incarnation, self._flushes) == known and read[0] == known[0]:
                 self._flushes = min(self._flushes, read[1])
-                if self._heard[0] == read[0] and self._heard[1] > read[1]:
-                    self._heard = b"", 0
+                if self._announced[0] == read[0] and self._announced[1] > read[1]:
+                    self._announced = b"", 0
         self.meet(epoch)
 
     def _await(self, incarnation: bytes, flushes: int) -> None:
-        if self._heard[0] != incarnation or self._heard[1] < flushes:
+        if self._announced[0] != incarnation or self._announced[1] < flushes:
             self._awaited_until = monotonic() + _ANNOUNCED_WITHIN
 
     def await_no_more(self) -> None:

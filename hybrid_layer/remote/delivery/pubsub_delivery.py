@@ -33,8 +33,8 @@ class PubSubDelivery:
         self._context = context
         self._store = store
         self._heartbeat = heartbeat
-        self._members = groups
-        self._groups = SubscribedGroups(lambda: context.home.epoch.generation)
+        self._groups = groups
+        self._subscribed = SubscribedGroups(lambda: context.home.epoch.generation)
         self._guard = Guard(_WHAT, context.statistics.count)
         self._doubts = Doubts(context, store, self._guard)
         self._subscriber = Subscriber(context, store, heartbeat, outages, self)
@@ -75,33 +75,33 @@ class PubSubDelivery:
 
     async def send(self, channel: str, payload: bytes) -> None:
         context = self._context
-        heard = await self._store.publish(context.shard_of(channel), channel, payload)
+        receivers = await self._store.publish(context.shard_of(channel), channel, payload)
         context.statistics.count("sent")
-        if not heard:
+        if not receivers:
             context.statistics.count("dead")
 
     async def group_add(self, group: str, channel: str) -> None:
-        groups = self._groups
+        subscribed = self._subscribed
         if not self._context.is_own(channel):
-            await self._members.add(group, channel)
+            await self._groups.add(group, channel)
             return
-        if groups.renew(group, channel, self._deadline()):
+        if subscribed.renew(group, channel, self._deadline()):
             return
-        groups.join_begins(group)
+        subscribed.join_begins(group)
         try:
             # Even if the process is already subscribed to the group: the channel must get what is sent from now on, and
             # only the answer separates that from what was sent before.
-            await self._subscriber.ask(group, lambda: groups.add(group, channel, self._deadline()))
+            await self._subscriber.ask(group, lambda: subscribed.add(group, channel, self._deadline()))
         finally:
-            groups.join_ended(group)
+            subscribed.join_ended(group)
 
     async def group_discard(self, group: str, channel: str) -> None:
         if not self._context.is_own(channel):
-            await self._members.discard(group, channel)
+            await self._groups.discard(group, channel)
             return
         try:
             # Another process may also have added it.
-            await self._members.discard(group, channel)
+            await self._groups.discard(group, channel)
             # What was sent before may still arrive.
             await self._subscriber.ask(None, lambda: self._remove(group, channel))
         except BaseException:
@@ -113,8 +113,8 @@ class PubSubDelivery:
 
     def _remove(self, group: str, channel: str) -> None:
         self._end_adoption(group, channel)
-        self._groups.remove(group, channel)
-        if group not in self._groups:
+        self._subscribed.remove(group, channel)
+        if group not in self._subscribed:
             self._subscriber.drop(group)
 
     # What arrives: see `subscriber.Audience`
@@ -124,10 +124,10 @@ class PubSubDelivery:
         self._context.home.epoch.await_no_more()
 
     def groups(self) -> list[str]:
-        return self._groups.all()
+        return self._subscribed.all()
 
     def wants(self, group: str) -> bool:
-        return group in self._groups
+        return group in self._subscribed
 
     def take(self, kind: Kind, group: str, what: Any) -> None:
         with self._guard:  # an error may cost this message, but not the next one
@@ -137,7 +137,7 @@ class PubSubDelivery:
         context = self._context
         if read_epoch(text) is None:
             context.undecodable(context.home, "a flush's announcement")
-        elif context.home.epoch.heard(text):
+        elif context.home.epoch.announced(text):
             context.inbox.clear()  # even if it was known: messages received since may be older
 
     def _take_direct(self, _: str, entry: Entry | None) -> None:
@@ -153,16 +153,16 @@ class PubSubDelivery:
     def _take_for_group(self, group: str, entry: Entry | None) -> None:
         if not self._accepts(entry):
             return
-        channels = self._groups.members(group)
+        channels = self._subscribed.members(group)
         if channels:
             self._doubts.deliver(entry, channels, self._context.home.epoch.generation)
-        elif group not in self._groups:
+        elif group not in self._subscribed:
             self._subscriber.drop(group)
 
     def _take_for_added(self, group: str, entry: Entry | None) -> None:
         if self._accepts_own(entry):
             # A channel that this process added, or adopted by the note, gets what is published to the group.
-            others = [name for name in entry.names if not self._groups.is_member(group, name)]
+            others = [name for name in entry.names if not self._subscribed.is_member(group, name)]
             self._doubts.deliver(entry, others, self._context.home.epoch.generation)
 
     def _take_note(self, _: str, raw: Note | None) -> None:
@@ -179,14 +179,14 @@ class PubSubDelivery:
         """Take over a membership that another process began, since the server may lose it."""
         key = note.group, note.member
         deadline = monotonic() + self._context.home.clock.left(note.stamp_ms)
-        if key in self._adoptions or self._groups.renew(*key, deadline):
+        if key in self._adoptions or self._subscribed.renew(*key, deadline):
             return
 
         def confirmed() -> None:
-            self._groups.add(*key, deadline)
+            self._subscribed.add(*key, deadline)
             self._end_adoption(*key)
 
-        self._groups.join_begins(note.group)
+        self._subscribed.join_begins(note.group)
         self._adoptions[key] = Question(note.group, confirmed, lambda refusal: self._end_adoption(*key))
         self._subscriber.submit(self._adoptions[key])
 
@@ -194,4 +194,4 @@ class PubSubDelivery:
         adoption = self._adoptions.pop((group, channel), None)
         if adoption is not None:
             adoption.cancelled = True
-            self._groups.join_ended(group)
+            self._subscribed.join_ended(group)

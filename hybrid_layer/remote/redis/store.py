@@ -110,14 +110,16 @@ class RedisStore:
         name = keys.process(process_of(channel))
         if stamp is not None:
             entry = published_entry(stamp, channel, payload)
-            heard: int = await self.connections.run(shard.number, ("PUBLISH", name, entry), is_number)
-            return heard
+            receivers: int = await self.connections.run(shard.number, ("PUBLISH", name, entry), is_number)
+            return receivers
         asked = boottime()
-        heard, epoch, *now = await self._run(shard, scripts.PUBLISH, [name, keys.epoch], payload, channel, expiry_ms)
+        receivers, epoch, *now = await self._run(
+            shard, scripts.PUBLISH, [name, keys.epoch], payload, channel, expiry_ms
+        )
         shard.epoch.meet(epoch)
         shard.clock.measured(seconds(now), asked)
         shard.clock.may_stamp(asked)
-        return heard
+        return receivers
 
     def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> Subscription:
         context = self._context

@@ -16,7 +16,7 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.remote.redis.hosts.opened import Opened
 from hybrid_layer.remote.redis.hosts.sentinel_answers import QUESTION, Master, masters
 from hybrid_layer.remote.redis.server import sockets
-from hybrid_layer.remote.redis.server.errors import told
+from hybrid_layer.remote.redis.server.errors import safe_text
 from hybrid_layer.remote.redis.server.handshake import ask, greet
 from hybrid_layer.remote.redis.server.server import SWITCH_AFTER, AnyConnection, Server
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
@@ -91,7 +91,7 @@ class Sentinels:
         """Ask the others first, since `sentinel` did not help."""
         self._order = (*(each for each in self._order if each is not sentinel), sentinel)
 
-    def hear(self, known: dict[str, Master]) -> None:
+    def note_masters(self, known: dict[str, Master]) -> None:
         """Take in what the watched Sentinel knows, and close the connections to replaced masters."""
         for name, service in list(self._services.items()):
             if name in known and known[name].epoch >= self._epochs.get(name, 0) and not known[name].is_down:
@@ -108,7 +108,7 @@ class Sentinels:
             async with time_limit(sentinel.read_timeout or _ANSWER):
                 return masters(await ask(sentinel, QUESTION))
         except (RedisError, OSError, TimeoutError) as error:
-            complaints.append(f"{sentinel.label}: {told(error) or 'no answer in time'}")
+            complaints.append(f"{sentinel.label}: {safe_text(error) or 'no answer in time'}")
             return None
 
     def _complaint(self, known: dict[str, Master], service: str) -> str:
@@ -154,7 +154,7 @@ class _Watch(ResidentTask):
             for pause in (_AGAIN, _WATCH_LIFE):
                 sentinels = self._sentinels()
                 if sentinels is not None:
-                    sentinels.hear(masters(known))
+                    sentinels.note_masters(masters(known))
                 del sentinels
                 try:
                     async with time_limit(pause):

@@ -15,9 +15,9 @@ if refusal then
 end
 local epoch = current_epoch(KEYS[2])
 local now, life, base = server_ms(), tonumber(ARGV[2]), ARGV[4]
-local told = #ARGV % 2 == 0 and ARGV[#ARGV]
+local known = #ARGV % 2 == 0 and ARGV[#ARGV]
 if redis.call('EXISTS', KEYS[1]) == 0 then
-  prolong_epoch(KEYS[2], life, told)
+  prolong_epoch(KEYS[2], life, known)
   return {publish(KEYS[1], entry_head(now + life, epoch) .. '|' .. ARGV[1]), 0, 0, 0, epoch, now}
 end
 local members = members_by_part(KEYS[1], base, epoch, now)
@@ -26,13 +26,13 @@ if not capacity_of then
   return unknown
 end
 
-local living, gone, dead = living_and_gone(members, base, epoch, now, life, told)
+local living, gone, dead = living_and_gone(members, base, epoch, now, life, known)
 local queued, listening = {}, {}
 for _, part in ipairs(living) do
   local way = (of_process(part) and not is_machine(part)) and listening or queued
   way[#way + 1] = part
 end
-local sent, full, expired, doubtful = store_for_each(queued, members, capacity_of, base, ARGV[1], epoch, life, now, told)
+local sent, full, expired, doubtful = store_for_each(queued, members, capacity_of, base, ARGV[1], epoch, life, now, known)
 local head = entry_head(now + life, epoch)
 -- After the queues: there, a full server refuses the script, and then nobody gets the message.
 for _, part in ipairs(listening) do
@@ -45,5 +45,5 @@ for _, part in ipairs(listening) do
 end
 sent = sent + publish(KEYS[1], head .. '|' .. ARGV[1])
 tidy_up(KEYS[1], base, members, gone, epoch, now)
-prolong_epoch(KEYS[2], life, told)
+prolong_epoch(KEYS[2], life, known)
 return {sent, full, dead + doubtful, expired, epoch, now}

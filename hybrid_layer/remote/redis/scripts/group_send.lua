@@ -16,15 +16,15 @@ if refusal then
 end
 local epoch = current_epoch(KEYS[2])
 local now, life, base = server_ms(), tonumber(ARGV[2]), ARGV[4]
-local told = #ARGV % 2 == 1 and ARGV[#ARGV]
+local known = #ARGV % 2 == 1 and ARGV[#ARGV]
 local members = members_by_part(KEYS[1], base, epoch, now)
 local capacity_of, unknown = capacities(members.parts, tonumber(ARGV[3]), ARGV, 5)
 if not capacity_of then
   return unknown
 end
 
-local living, gone, dead = living_and_gone(members, base, epoch, now, life, told)
-local sent, full, expired, doubtful = store_for_each(living, members, capacity_of, base, ARGV[1], epoch, life, now, told)
+local living, gone, dead = living_and_gone(members, base, epoch, now, life, known)
+local sent, full, expired, doubtful = store_for_each(living, members, capacity_of, base, ARGV[1], epoch, life, now, known)
 tidy_up(KEYS[1], base, members, gone, epoch, now)
-prolong_epoch(KEYS[2], life, told)
+prolong_epoch(KEYS[2], life, known)
 return {sent, full, dead + doubtful, expired, epoch, now}

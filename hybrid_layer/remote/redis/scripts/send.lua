@@ -11,7 +11,7 @@ local now, life = server_ms(), tonumber(ARGV[4])
 local epoch, gone
 if KEYS[3] then
   local values = redis.call('MGET', KEYS[2], KEYS[3])
-  epoch = values[1] or current_epoch(KEYS[2], true) -- the epoch was there before the channel
+  epoch = values[1] or current_epoch(KEYS[2], true) -- an epoch existed before the channel's name did
   if not lives(values[2], now, life) then
     gone = doubts().is_gone(values[2], KEYS[3], string.match(KEYS[3], '^(.*)alive|'), epoch, now, ARGV[5])
     if gone == true then

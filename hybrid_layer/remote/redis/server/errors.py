@@ -41,7 +41,7 @@ _ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
 """What a server repeats of a command that it does not know: perhaps a password or a message."""
 
 
-def told(error: object) -> str:
+def safe_text(error: object) -> str:
     """The text of `error` without possible secrets."""
     return _ARGUMENTS.sub("", str(error))
 
@@ -88,8 +88,8 @@ def is_elsewhere(error: Exception, in_cluster: bool) -> bool:
 def cause_of(error: object, in_cluster: bool = False) -> str:
     """The text of `error`, with its meaning where that is unclear. `in_cluster`: its host is part of a cluster."""
     if not isinstance(error, Exception):
-        return told(error)
-    plain, text = unwrapped(error), told(error) or type(error).__name__
+        return safe_text(error)
+    plain, text = unwrapped(error), safe_text(error) or type(error).__name__
     if isinstance(plain, _OF_CLUSTERS) and not in_cluster:
         return f"it is part of a Redis Cluster. Configure it as one: hosts=[{{'cluster': ['redis://...']}}] ({text})"
     if isinstance(plain, AskError | TryAgainError):

@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError, InvalidResponse, RedisError, Respo
 
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
-from hybrid_layer.remote.redis.server.errors import WrongServer, told
+from hybrid_layer.remote.redis.server.errors import WrongServer, safe_text
 from hybrid_layer.remote.redis.server.server import Server
 from hybrid_layer.statistics import warn
 
@@ -50,14 +50,14 @@ async def greet(connection: Any, commands: Sequence[Command]) -> list[Any]:
     except BaseException as error:
         if type(error) is ConnectionError:
             raise ConnectionError(_explained(error, connection)) from None
-        if isinstance(error, RedisError) and told(error) != str(error):
-            raise type(error)(told(error)) from None
+        if isinstance(error, RedisError) and safe_text(error) != str(error):
+            raise type(error)(safe_text(error)) from None
         raise
 
 
 def _explained(error: ConnectionError, connection: Any) -> str:
     """The text of `error`, with the cause or the likely remedy."""
-    text, cause = told(error), error.__context__
+    text, cause = safe_text(error), error.__context__
     if isinstance(cause, OSError) and "connecting to" in text:
         # redis-py 5 does not say what was wrong with a certificate.
         return text if str(cause.strerror) in text else f"{text} {cause.strerror}"

@@ -130,7 +130,9 @@ def server(options: Mapping[str, Any], defaults: Mapping[str, Any], where: str, 
             connection.ssl_context.get()
             return replace(found, tls=connection.ssl_context)
     except Exception as error:  # noqa: BLE001  # redis-py and ssl raise anything for a bad value
-        raise ConfigurationError(f"{where} cannot be used: {type(error).__name__}: {_told(error, options)}") from None
+        raise ConfigurationError(
+            f"{where} cannot be used: {type(error).__name__}: {_safe_text(error, options)}"
+        ) from None
     return found
 
 
@@ -151,7 +153,7 @@ def refuse_no_number(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} must be a number, not {described(value)}.")
 
 
-def _told(error: Exception, options: Mapping[str, Any]) -> str:
+def _safe_text(error: Exception, options: Mapping[str, Any]) -> str:
     """The text of `error` without the values of options. One may be a password in a wrong place."""
     text = str(error)
     texts = (value for value in options.values() if isinstance(value, str) and value)

@@ -49,8 +49,8 @@ local function doubts()
   -- life of the key, as observed by the caller or by the processes that renew their keys. Otherwise, the clock may have
   -- been set forward, and the result is 'perhaps': the process gets messages, but they are counted as those of a dead
   -- one. `value` is the value of its alive key, if that is a string.
-  local function is_gone(value, key, base, epoch, now, told)
-    local judge = judge_by(told, now)
+  local function is_gone(value, key, base, epoch, now, known)
+    local judge = judge_by(known, now)
     if type(value) ~= 'string' then -- missing, or a foreign value, which the next renewal replaces
       return redis.call('EXISTS', key) == 0 and not may_not_have_renewed(epoch, judge.now)
     end

@@ -13,10 +13,10 @@ local function server_ms()
 end
 
 -- How to judge stamps: {now, shown = the server's clock, known_since = since when the caller has seen the clock run
--- evenly, or nil, set_at = when the clock was last noticed to be set, or 0}. `told`, from the caller, is "<known
+-- evenly, or nil, set_at = when the clock was last noticed to be set, or 0}. `known`, from the caller, is "<known
 -- since>|<set at>|<what the clock should show>", in ms, or nothing. For a "|" behind it, see epoch.lua.
-local function judge_by(told, now)
-  local since, set_at, expected = string.match(told or '', '^(%d+)|(%d+)|(%d+)|?$')
+local function judge_by(known, now)
+  local since, set_at, expected = string.match(known or '', '^(%d+)|(%d+)|(%d+)|?$')
   if not since then
     return {now = now, shown = now, set_at = 0}
   end

@@ -6,11 +6,11 @@
 local DAY_MS = 86400000
 
 -- Called last, since a full server refuses a script only at its first write. `life` is the life of what was stored, in
--- ms. `told` is the caller's knowledge of the clock, or nothing. It ends with "|" if a call without the "|", less than
+-- ms. `known` is the caller's knowledge of the clock, or nothing. It ends with "|" if a call without the "|", less than
 -- six hours ago, prolonged the epoch. Then the epoch lives for at least another 18 hours, longer than what lives for
 -- six.
-local function prolong_epoch(key, life, told)
-  if told and life <= DAY_MS / 4 and string.byte(told, -1) == 124 then
+local function prolong_epoch(key, life, known)
+  if known and life <= DAY_MS / 4 and string.byte(known, -1) == 124 then
     return
   end
   local least = DAY_MS + 2 * life

@@ -106,13 +106,13 @@ local function keep_members(group, base, members, epoch, now)
   redis.call('PEXPIRE', key, life)
 end
 
--- Returns the capacity of each part; or nil and {-1, part...}, the parts whose capacities are missing. `told` contains
+-- Returns the capacity of each part; or nil and {-1, part...}, the parts whose capacities are missing. `known` contains
 -- part, capacity, part, capacity... from the index `first` on.
-local function capacities(parts, capacity, told, first)
+local function capacities(parts, capacity, known, first)
   local capacity_of, unknown = {}, {-1}
   if capacity == 0 then
-    for i = first, #told, 2 do
-      capacity_of[told[i]] = tonumber(told[i + 1])
+    for i = first, #known, 2 do
+      capacity_of[known[i]] = tonumber(known[i + 1])
     end
   end
   for _, part in ipairs(parts) do
@@ -130,7 +130,7 @@ end
 
 -- Returns the live parts, the parts whose process is gone, and how many members the latter have. Parts whose process
 -- only seems to be gone are among the live ones, and marked in `members.doubtful`.
-local function living_and_gone(members, base, epoch, now, life, told)
+local function living_and_gone(members, base, epoch, now, life, known)
   local living, gone, dead, parts, keys = {}, {}, 0, {}, {}
   for i, part in ipairs(members.parts) do
     if of_process(part) then
@@ -140,7 +140,7 @@ local function living_and_gone(members, base, epoch, now, life, told)
     end
     if #keys == 1000 or (i == #members.parts and #keys > 0) then -- in batches: a command costs more than a key
       for n, value in ipairs(redis.call('MGET', unpack(keys))) do
-        local is_dead = not lives(value, now, life) and doubts().is_gone(value, keys[n], base, epoch, now, told)
+        local is_dead = not lives(value, now, life) and doubts().is_gone(value, keys[n], base, epoch, now, known)
         if is_dead == true then
           gone[#gone + 1] = parts[n]
           dead = dead + members.count_of[parts[n]]
@@ -181,14 +181,14 @@ end
 
 -- Stores one entry in the queue or inbox of each of `parts`. Returns numbers: members reached, members at capacity,
 -- expired entries dropped, members whose process seems to be gone.
-local function store_for_each(parts, members, capacity_of, base, payload, epoch, life, now, told)
+local function store_for_each(parts, members, capacity_of, base, payload, epoch, life, now, known)
   local sent, full, expired, doubtful = 0, 0, 0, 0
   local head = entry_head(now + life, epoch)
   for _, part in ipairs(parts) do
     local count = members.count_of[part]
     local key = base .. (of_process(part) and 'inbox|' or 'queue|') .. part
     local capacity = capacity_of[part] * (is_machine(part) and MACHINE_FACTOR or 1)
-    local room, dropped = make_room(key, capacity, now, life, told)
+    local room, dropped = make_room(key, capacity, now, life, known)
     if room then
       push('RPUSH', key, head .. members.names_of[part] .. '|' .. payload, life)
     end

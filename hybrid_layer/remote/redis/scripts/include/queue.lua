@@ -9,8 +9,8 @@ end
 
 -- Reads the head only if the queue is full: reading a head of 1 MiB just for its stamp burdens a shared server. Returns
 -- whether there is room, and how many expired entries were dropped to make it. `life` is the caller's expiry in ms, and
--- `told` the caller's knowledge of the clock.
-local function make_room(key, capacity, now, life, told)
+-- `known` the caller's knowledge of the clock.
+local function make_room(key, capacity, now, life, known)
   local length = redis.call('LLEN', key)
   local dropped = 0
   while length >= capacity do
@@ -18,7 +18,7 @@ local function make_room(key, capacity, now, life, told)
     if not stamp or stamp > now then
       break
     end
-    local judge = judge_by(told, now)
+    local judge = judge_by(known, now)
     -- Stamps from before the clock was set are meaningless, but `life` ms later all of them have expired.
     if stamp > judge.now or (stamp < judge.set_at and judge.now - judge.set_at <= life) then
       break
