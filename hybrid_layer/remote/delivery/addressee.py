@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError, InvalidName
 from hybrid_layer.names import check_channel, local
 from hybrid_layer.remote.delivery.context import Context
@@ -24,8 +23,8 @@ class Taken(NamedTuple):
     """An entry that was read and must be handed over."""
 
     entry: Entry
-    left: float
-    """Seconds until it expires."""
+    deadline: float
+    """When it expires, on `hybrid_layer.clock`."""
     generation: int
     """The generation of the shard's epoch: a later flush drops the entry."""
 
@@ -51,8 +50,8 @@ class ProcessAddressee:
 
     async def hand_over(self, shard: Shard, taken: Sequence[Taken]) -> None:
         deliver = self._context.inbox.deliver
-        for entry, left, generation in taken:
-            deliver(entry.names, entry.payload, monotonic() + left, generation)
+        for entry, deadline, generation in taken:
+            deliver(entry.names, entry.payload, deadline, generation)
 
 
 class MachineAddressee:

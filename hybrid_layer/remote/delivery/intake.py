@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeGuard
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.remote.delivery.addressee import Taken
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.shards import Shard
@@ -34,13 +35,13 @@ class Intake:
                         admitted.append(entry)
         generation = shard.epoch.generation
         await reader.learn_time(entry.stamp_ms for entry in admitted)
-        taken = []
+        now, taken = monotonic(), []
         for entry in admitted:
             left = shard.clock.left(entry.stamp_ms)
             if left <= 0:
                 context.statistics.count("expired", len(entry.names))
             else:
-                taken.append(Taken(entry, left, generation))
+                taken.append(Taken(entry, now + left, generation))
         return taken
 
     def accepts(self, entry: Entry | None) -> TypeGuard[Entry]:

@@ -16,10 +16,11 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.inbox import Waiter, WaitQueue, Waker
 from hybrid_layer.loops import running
+from hybrid_layer.remote.delivery.addressee import Taken
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.intake import Intake
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import Entry, Reader, Store
+from hybrid_layer.remote.delivery.store import Reader, Store
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.backoff import LINGER, ReadingLost
 from hybrid_layer.statistics import warn
@@ -29,21 +30,12 @@ from hybrid_layer.timers import call_later
 _WHAT = "the reader of normal channels"
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A message between its read and its waiter."""
-
-    entry: Entry
-    deadline: float
-    generation: int
-
-
 @dataclass(slots=True)
 class _Queue:
     """The waiters of one channel, and the messages read for them."""
 
     waiters: WaitQueue = field(default_factory=WaitQueue)
-    held: deque[_Held] = field(default_factory=deque)
+    held: deque[Taken] = field(default_factory=deque)
 
 
 class QueueReader:
@@ -193,24 +185,24 @@ class QueueReader:
                 self._reading = frozenset()
                 if batch is not None:
                     with self._guard:  # an error may cost this message, but not stop the reading
-                        for entry, left, generation in await self._intake.take(reader, batch.entries):
-                            self._keep(batch.source, _Held(entry, monotonic() + left, generation))
+                        for taken in await self._intake.take(reader, batch.entries):
+                            self._keep(batch.source, taken)
                 self._give_up_unwanted()
         finally:
             self._reading = frozenset()
             self._give_up_unwanted()
             await reader.close()
 
-    def _keep(self, channel: str, held: _Held) -> None:
+    def _keep(self, channel: str, taken: Taken) -> None:
         queue = self._queues.pop(channel, None)
         if queue is None:
-            self._put_back(channel, [held])
+            self._put_back(channel, [taken])
             return
         self._queues[channel] = queue
-        queue.held.append(held)
+        queue.held.append(taken)
         queue.waiters.wake_next(Waker(self._loop))
 
-    def _put_back(self, channel: str, messages: Iterable[_Held]) -> None:
+    def _put_back(self, channel: str, messages: Iterable[Taken]) -> None:
         context, now = self._context, monotonic()
         returning = []
         for held in messages:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from hybrid_layer.clock import monotonic
-from hybrid_layer.loops import LoopLocal
+from hybrid_layer.loops import LoopLocal, call_in
 from hybrid_layer.remote.runtime import io_thread
 
 _STAYS_AFTER = 1.0
@@ -146,10 +147,7 @@ class Calls(ABC, Generic[C]):
         """Close everything, in every loop, for a layer that is garbage."""
         self._abandoned = True
         for state in self.loops.all():
-            try:
-                state.loop.call_soon_threadsafe(self._drop_if_idle, state)
-            except RuntimeError:  # the loop is closed
-                pass
+            call_in(state.loop, partial(self._drop_if_idle, state))
 
     async def _run(self, here: LoopState, shard: int, call: C, deadline: float, shape: Shape | None) -> Any:
         here.calls += 1

@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar
 from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.loops import leave_pending
+from hybrid_layer.loops import call_in, leave_pending
 from hybrid_layer.remote.runtime.io_loop import IOLoop
 from hybrid_layer.remote.runtime.real_thread import Thread, is_gevent, start_thread
 from hybrid_layer.supervision import Guard, apart
@@ -96,10 +96,7 @@ class IOThread:
         """Call `callback` in the thread. Does nothing if the thread does not run."""
         loop = self._loop
         if loop is not None:
-            try:
-                apart(loop.call_soon_threadsafe, callback)
-            except RuntimeError:  # it has just ended
-                pass
+            apart(call_in, loop, callback)
 
     def settle(self, resident: Resident) -> None:
         """Start `resident` in the thread, now and after every restart, until it is garbage."""
@@ -244,10 +241,7 @@ class IOThread:
 
         def left(future: concurrent.futures.Future[T]) -> None:
             if future.cancelled():
-                try:
-                    loop.call_soon_threadsafe(task.cancel)
-                except RuntimeError:  # the loop is closed and the task has ended
-                    pass
+                call_in(loop, task.cancel)
 
         task.add_done_callback(ended)
         future.add_done_callback(left)

@@ -197,26 +197,20 @@ class BlockingReader:
                     raise
                 self._has_blmpop = False  # Redis before 7
                 return await self._pop(keys, count)
-            if reply is not None:
-                return self._popped("BLMPOP", keys, reply)
         else:
-            reply = await self._answer(("BLPOP", *keys, self._block_time))
-            if reply is not None:
-                return self._popped(
-                    "BLPOP", keys, [reply[0], reply[1:]] if isinstance(reply, list) and reply else reply
-                )
-        if not self.cancelled:
-            await self._measure()
-        return None
-
-    @staticmethod
-    def _popped(command: str, keys: list[str], reply: object) -> tuple[str, list[bytes]]:
-        if not (isinstance(reply, list) and len(reply) == 2 and is_text(reply[0]) and are_texts(reply[1])):
-            raise OddReply(command, reply)
-        key = reply[0].decode("utf-8", "replace")
-        if key not in keys:
-            raise OddReply(command, reply)
-        return key, reply[1]
+            command = ("BLPOP", *keys, self._block_time)
+            reply = await self._answer(command)
+            if isinstance(reply, list) and reply:
+                reply = [reply[0], reply[1:]]
+        if reply is None:
+            if not self.cancelled:
+                await self._measure()
+            return None
+        if isinstance(reply, list) and len(reply) == 2 and is_text(reply[0]) and are_texts(reply[1]):
+            key = reply[0].decode("utf-8", "replace")
+            if key in keys:
+                return key, reply[1]
+        raise OddReply(command[0], reply)
 
     async def _answer(self, command: tuple[Any, ...]) -> Any:
         connection = self._connection

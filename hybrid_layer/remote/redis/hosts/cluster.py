@@ -140,20 +140,16 @@ class VirtualShard:
 
     @property
     def label(self) -> str:
-        """See `host.Host`."""
         owner = self._cluster.known_owner(self.slot)
         return f"for slot {self.slot} of the cluster {self._cluster.label}" if owner is None else owner.label
 
     async def endpoint(self) -> Server:
-        """See `host.Host`."""
         return await self._cluster.owner(self.slot)
 
     async def connection(self) -> AnyConnection:
-        """See `host.Host`."""
         return (await self.endpoint()).new_connection()
 
     def invalidate(self, cause: object = None) -> None:
-        """See `host.Host`."""
         self._cluster.invalidate(self.slot, cause)
 
 

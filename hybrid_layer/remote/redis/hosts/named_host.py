@@ -53,11 +53,9 @@ class NamedHost:
         """The ``run_id`` of the server behind each address, as far as known; empty where it does not say."""
 
     async def endpoint(self) -> NamedHost:
-        """See `host.Host`."""
         return self
 
     async def connection(self) -> AnyConnection:
-        """See `host.Host`."""
         self._watch.settle()
         connection = self._server.new_connection()
         self._opened.add(connection, None)

@@ -186,7 +186,6 @@ class Service:
         """Connections, each with the epoch in which it was made."""
 
     async def connection(self) -> AnyConnection:
-        """See `host.Host`."""
         known = self._known
         if known is None or monotonic() - known[2] >= self._refresh_interval:
             master = await self._sentinels.master(self._name)
@@ -196,11 +195,9 @@ class Service:
         return connection
 
     async def endpoint(self) -> Service:
-        """See `host.Host`."""
         return self
 
     def invalidate(self, cause: object = None) -> None:
-        """See `host.Host`."""
         self._known = None
         self._sentinels.put_last(self._sentinels.first)
 

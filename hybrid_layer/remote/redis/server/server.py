@@ -56,7 +56,6 @@ class Server:
 
     @property
     def tag(self) -> str:
-        """See `host.Host`."""
         return ""
 
     @property
@@ -65,11 +64,9 @@ class Server:
         return self.kwargs["host"], self.kwargs["port"]
 
     async def endpoint(self) -> Server:
-        """See `host.Host`."""
         return self
 
     async def connection(self) -> AnyConnection:
-        """See `host.Host`."""
         return self.new_connection()
 
     def invalidate(self, cause: object = None) -> None:

@@ -17,7 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from hybrid_layer import identity
-from hybrid_layer.loops import leave_pending
+from hybrid_layer.loops import call_in, leave_pending
 
 _open: weakref.WeakKeyDictionary[AbstractConnection, tuple[int, tuple[int, int]]] = weakref.WeakKeyDictionary()
 """Descriptors, each with device and inode: a child that notices the fork late may have other files there."""
@@ -55,10 +55,7 @@ def abort(connection: AbstractConnection, loop: asyncio.AbstractEventLoop) -> No
         if connection._writer is not None:
             connection._writer.transport.abort()
 
-    try:
-        loop.call_soon_threadsafe(close)
-    except RuntimeError:  # the loop is closed
-        pass
+    call_in(loop, close)
 
 
 def abort_orphan(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None) -> None:
