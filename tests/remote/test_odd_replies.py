@@ -54,7 +54,7 @@ def test_lines_of_any_shape_are_read_or_refused(line: bytes) -> None:
         assert note.member.isascii()
     known = read_epoch(line)
     assert known is None or known[1] < 10**15
-    for learn in (Epoch().heard, Epoch().admits, Epoch().meet, Epoch().flushed):
+    for learn in (Epoch().announced, Epoch().admits, Epoch().meet, Epoch().flushed):
         learn(line)
 
 

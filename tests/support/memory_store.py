@@ -156,11 +156,11 @@ class MemoryReader:
     async def learn_epoch(self, epoch: Epoch) -> None:
         epoch.answered(self._server.epoch, epoch.known)
 
-    def give_up(self) -> None:
-        self._given_up = True
-
     def abort(self, task: asyncio.Task[Any]) -> None:
+        self._given_up = True
         self._server.readers.discard(self)
+        if not task.get_loop().is_closed():
+            task.cancel()
 
     async def close(self) -> None:
         with self._server.lock:

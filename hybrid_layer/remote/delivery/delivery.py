@@ -17,7 +17,7 @@ class Delivery(Source, Protocol):
     """Whether this process has been made known to the servers."""
 
     async def open(self) -> None:
-        """Make the process known to the server of its inboxes, and keep it so."""
+        """Make the process known to the server of its inboxes, and keep it known."""
 
     def inbox_added(self) -> None:
         """Note that the process has another inbox, ``Context.inboxes[-1]``."""

@@ -199,16 +199,8 @@ class InboxReader:
         call_in(reading.loop, reading.news.set)
 
     def _abort(self, reading: _Reading) -> None:
-        if reading.task is None or reading.task.done():
-            return
-        if reading.loop.is_closed():
-            # The read under way must not take a message: nothing would ever read its answer.
-            if reading.reads:
-                reading.reader.interrupt()
+        if reading.task is not None and not reading.task.done():
             reading.reader.abort(reading.task)
-            return
-        reading.reader.give_up()
-        reading.task.cancel()
 
     def _wake_if_idle(self, reading: _Reading) -> None:
         if self._reading is reading and reading.reads and self._context.inbox.unserved_loop(reading.loop) is None:

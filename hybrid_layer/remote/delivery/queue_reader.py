@@ -93,16 +93,8 @@ class QueueReader:
 
     def abort(self) -> None:
         """End the reading at once, for a loop that is about to be closed or was closed without notice."""
-        if self._task is None or self._task.done():
-            return
-        if self._loop.is_closed():
-            # The read under way must not take a message: its answer would never be read.
-            if self._reading:
-                self._reader.interrupt()
+        if self._task is not None and not self._task.done():
             self._reader.abort(self._task)
-            return
-        self._reader.give_up()
-        self._task.cancel()
 
     def _take(self, queue: _Queue, waiter: Waiter) -> bytes | None:
         may_take = waiter.woken or queue.waiters.is_first(waiter)

@@ -122,11 +122,8 @@ class Reader(Protocol):
     def interrupt(self) -> None:
         """End the read under way, or the next one, from any thread."""
 
-    def give_up(self) -> None:
-        """Let the next cancellation end the read at once, even if messages are lost: the loop is about to close."""
-
     def abort(self, task: asyncio.Task[Any]) -> None:
-        """Close the connection that `task` uses. Its loop was closed without notice."""
+        """End `task`, which reads, even if messages are lost: its loop is about to be closed, or was without notice."""
 
     async def close(self) -> None:
         """Close the connection. No read may be under way."""

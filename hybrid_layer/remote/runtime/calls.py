@@ -1,4 +1,4 @@
-"""In which event loop a call to a server is made.
+"""Decides in which event loop a call to a server is made.
 
 There are two tiers. A loop that stays has its own connection to each server: it has waited in `receive()`, is older
 than a second or has made twenty calls. The other loops hand their calls to the I/O thread, whose loop has connections,

@@ -137,10 +137,12 @@ class BlockingReader:
         # By the I/O thread, so that it also works while this loop ends and closes its own connections.
         self._run_later(self._shard.number, scripts.WAKE.command([self._wake_key], _WAKE_LIFE_MS))
 
-    def give_up(self) -> None:
-        self._given_up = True
-
     def abort(self, task: asyncio.Task[Any]) -> None:
+        if not task.get_loop().is_closed():
+            self._give_up(task)
+            return
+        if self._asked is not None:  # a pop that takes a message now loses it: its answer will never be read
+            self.interrupt()
         connection, self._connection = self._connection, None
         sockets.abort_orphan(connection, task)
 
@@ -227,7 +229,7 @@ class BlockingReader:
                     if self._given_up:
                         raise
                     if not self.cancelled:
-                        call_later(asyncio.get_running_loop(), _WAKE_PATIENCE, partial(self._run_out, _this_task()))
+                        call_later(asyncio.get_running_loop(), _WAKE_PATIENCE, partial(self._give_up, _this_task()))
                         self.interrupt()
                     self.cancelled = True
         except (RedisError, OSError):
@@ -253,7 +255,7 @@ class BlockingReader:
         if is_late:  # a live server whose clock was set back ends its pops later by as much
             self.interrupt()
 
-    def _run_out(self, task: asyncio.Task[Any]) -> None:
+    def _give_up(self, task: asyncio.Task[Any]) -> None:
         self._given_up = True
         if not task.done():
             task.cancel()
