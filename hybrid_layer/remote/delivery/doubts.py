@@ -1,6 +1,6 @@
 """With pub/sub, messages that seem expired wait here until the server's clock is measured.
 
-It may have been set since the message was stamped. Messages behind a doubted one wait, too, to keep their order.
+The clock may have been set since the message was stamped. Messages behind a doubted one wait, too, to keep their order.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class PubSubDelivery:
         self._subscribed = SubscribedGroups(lambda: context.home.epoch.generation)
         self._guard = Guard(_WHAT, context.statistics.count)
         self._doubts = Doubts(context, store, self._guard)
-        self._subscriber = Subscriber(context, store, heartbeat, outages, self)
+        self._subscriber = Subscriber(context, store, heartbeat, outages, self._subscribed, self._take, self._begin)
         self._adoptions: dict[tuple[str, str], Question] = {}
         """Memberships that another process began and whose subscription is not confirmed yet."""
         self.is_open = False
@@ -117,19 +117,13 @@ class PubSubDelivery:
         if group not in self._subscribed:
             self._subscriber.drop(group)
 
-    # What arrives: see `subscriber.Audience`
+    # What arrives
 
-    def begins(self, since: float) -> None:
+    def _begin(self, since: float) -> None:
         self._doubts.subscribed_since = since
         self._context.home.epoch.await_no_more()
 
-    def groups(self) -> list[str]:
-        return self._subscribed.all()
-
-    def wants(self, group: str) -> bool:
-        return group in self._subscribed
-
-    def take(self, kind: Kind, group: str, what: Any) -> None:
+    def _take(self, kind: Kind, group: str, what: Any) -> None:
         with self._guard:  # an error may cost this message, but not the next one
             self._takes[kind](group, what)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
 
 from hybrid_layer import identity
 from hybrid_layer.clock import boottime
@@ -22,7 +21,8 @@ from hybrid_layer.loops import call_in
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.outages import Outages
-from hybrid_layer.remote.delivery.store import Kind, Store, Subscription
+from hybrid_layer.remote.delivery.store import Store, Subscription, Take
+from hybrid_layer.remote.delivery.subscribed_groups import SubscribedGroups
 from hybrid_layer.remote.delivery.terms import Term, Terms
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
@@ -39,33 +39,29 @@ _PATIENCE = 1.0
 _WHAT = "the subscriber"
 
 
-class Audience(Protocol):
-    """What a process wants to receive, and what handles it."""
-
-    def groups(self) -> list[str]:
-        """The groups to subscribe to."""
-
-    def wants(self, group: str) -> bool:
-        """Whether `group` is still one of them."""
-
-    def begins(self, since: float) -> None:
-        """Note a new connection. Its messages were published after `since`, on `boottime`."""
-
-    def take(self, kind: Kind, group: str, what: Any) -> None:
-        """Handle what was published: see `store.Take`."""
-
-
 class Subscriber:
-    """One per process and layer. `audience` handles what arrives."""
+    """One per process and layer. Subscribes to `groups` and gives to `take` what is published.
+
+    `on_begin` is called with each new connection: its messages were published after the given time, on `boottime`.
+    """
 
     def __init__(
-        self, context: Context, store: Store, heartbeat: Heartbeat, outages: Outages, audience: Audience
+        self,
+        context: Context,
+        store: Store,
+        heartbeat: Heartbeat,
+        outages: Outages,
+        groups: SubscribedGroups,
+        take: Take,
+        on_begin: Callable[[float], None],
     ) -> None:
         self._context = context
         self._store = store
         self._heartbeat = heartbeat
         self._outages = outages
-        self._audience = audience
+        self._groups = groups
+        self._take = take
+        self._on_begin = on_begin
         self._terms = Terms(context, outages, lambda: io_thread.current().settle(self))
         self._questions = self._terms.questions
         self.submit = self._questions.submit
@@ -188,9 +184,8 @@ class Subscriber:
 
     async def _listen(self, term: Term, backoff: Backoff) -> ReadingLost | None:
         """Listen over one connection. Returns how it was lost, or None after a hand-over."""
-        subscription = term.subscription = self._store.subscription(
-            self._context.home, self._audience.take, partial(self._tidy, term)
-        )
+        on_idle = partial(self._tidy, term)
+        subscription = term.subscription = self._store.subscription(self._context.home, self._take, on_idle)
         try:
             await self._join(term, subscription)
             backoff.succeeded()
@@ -203,14 +198,14 @@ class Subscriber:
 
     def _tidy(self, term: Term) -> None:
         if term.subscription is not None:
-            self._drop(term, term.subscription.groups.difference(self._audience.groups()))
+            self._drop(term, term.subscription.groups.difference(self._groups.all()))
 
     def _drop(self, term: Term, groups: Iterable[str]) -> None:
         """Unsubscribe from those of `groups` that are not wanted."""
         subscription = term.subscription
         if term.is_open() and subscription is not None:
-            wants = self._audience.wants
-            subscription.unsubscribe([each for each in groups if each in subscription.groups and not wants(each)])
+            unwanted = [each for each in groups if each in subscription.groups and each not in self._groups]
+            subscription.unsubscribe(unwanted)
 
     async def _join(self, term: Term, subscription: Subscription) -> None:
         """Connect and subscribe, and take over from the term that delivers now, if there is one."""
@@ -219,7 +214,7 @@ class Subscriber:
         if takes_over:
             subscription.take = lambda kind, group, what: None
         since = boottime()
-        await subscription.subscribe(self._audience.groups())
+        await subscription.subscribe(self._groups.all())
         try:
             # A flush that was missed meanwhile must be learnt before anything is delivered.
             await self._heartbeat.renew_home()
@@ -229,8 +224,8 @@ class Subscriber:
         except (RemoteUnavailable, TimeoutError) as error:
             raise ReadingLost(str(error) or "the hand-over took too long") from None
         self._terms.delivers(term)
-        subscription.take = self._audience.take
-        self._audience.begins(since)
+        subscription.take = self._take
+        self._on_begin(since)
         self._questions.ask_all(term)
         self._outages.back()
 
@@ -241,7 +236,7 @@ class Subscriber:
         subscription.take = lambda kind, group, what: found.set() if what == mark else None
         # To the groups that the other term was asked for since. And to the process's own messages again, since whatever
         # cut off the other term may have cut off this one, too.
-        await subscription.subscribe([group for group in self._audience.groups() if group not in subscription.groups])
+        await subscription.subscribe([group for group in self._groups.all() if group not in subscription.groups])
         if previous is None or not is_live:
             return
         await self._store.mark(self._context.home, mark)
