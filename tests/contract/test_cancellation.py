@@ -12,7 +12,7 @@ import random
 
 import pytest
 
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.contract.tools import CancelledAt, as_coroutine, cancel, counted, new_channel, receive
 from tests.support.waiting import any_moment, at_rest, turns, wait_until
 

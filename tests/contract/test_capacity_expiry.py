@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from channels.exceptions import ChannelFull
 
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.contract.tools import assert_silent, cancel, counted, new_channel, receive
 from tests.support.waiting import at_rest, outlive, receiving, until, wait_until
 
@@ -281,11 +281,9 @@ async def test_the_senders_group_expiry_holds(make_layer: LayerMaker) -> None:
     await assert_silent(hasty, theirs)
 
 
-@kinds
-@pytest.mark.bounded
-async def test_capacity_counts_what_is_unread_only(make_layer: LayerMaker, kind: str) -> None:
+async def test_capacity_counts_what_is_unread_only(make_layer: LayerMaker, bounded_kind: str) -> None:
     layer = make_layer(capacity=5)
-    channel = await new_channel(layer, kind)
+    channel = await new_channel(layer, bounded_kind)
     for n in range(100):
         await layer.send(channel, {"n": n})
         assert (await receive(layer, channel))["n"] == n

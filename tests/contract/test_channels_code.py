@@ -17,7 +17,7 @@ from channels.utils import await_many_dispatch
 from channels.worker import Worker
 from django.test import override_settings
 
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.contract.tools import cancel, counted, receive, receive_numbers
 from tests.support.waiting import at_rest, turns
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.support.waiting import at_rest, cancelled, turns, wait_until
 
 belonging: contextvars.ContextVar[Any] = contextvars.ContextVar("belonging")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.contract import exits
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.contract.tools import receive
 from tests.support.loops import LoopKind, run
 from tests.support.processes import Process

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract import forks
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.support.processes import Process
 
 Spawn = Callable[..., Process]

@@ -15,7 +15,7 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.timers import sleep
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.support.servers import Server
 from tests.support.waiting import cancelled, receiving, turns
 

@@ -10,7 +10,7 @@ import pytest
 from channels.exceptions import ChannelFull
 
 from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.contract.tools import assert_silent, counted, receive, receive_numbers
 from tests.support.waiting import at_rest, outlive, until, wait_until
 
@@ -172,12 +172,19 @@ async def test_direct_and_group_messages_keep_their_order(make_layer: LayerMaker
 async def test_direct_and_group_messages_keep_their_order_while_read(make_layer: LayerMaker) -> None:
     layer = make_layer()
     channel = (await members(layer, 1))[0]
-    reading = asyncio.create_task(receive_numbers(layer, channel, 200))
+    seen: list[int] = []
+
+    async def read() -> None:
+        while len(seen) < 200:
+            seen.append((await receive(layer, channel))["n"])
+
+    reading = asyncio.create_task(read())
     for n in range(200):
         await (layer.send(channel, {"n": n}) if n % 3 else layer.group_send("group", {"n": n}))
         if n % 40 == 0:
-            await at_rest(layer, channel)  # it has caught up
-    assert await reading == list(range(200))
+            await wait_until(lambda n=n: len(seen) > n, "the reader has caught up")
+    await reading
+    assert seen == list(range(200))
 
 
 async def test_who_joins_later_does_not_get_an_earlier_message(make_layer: LayerMaker) -> None:

@@ -15,7 +15,7 @@ from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer
 from tests.contract import exits, peers
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.contract.tools import assert_silent, counted, receive, receive_numbers, send_numbers
 from tests.support.processes import Process
 from tests.support.servers import Server, free_port

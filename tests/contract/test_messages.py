@@ -17,7 +17,7 @@ from django.utils.functional import lazystr
 from django.utils.safestring import mark_safe
 
 from hybrid_layer.exceptions import HybridLayerError
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.contract.tools import assert_silent, counted, new_channel, receive
 
 # What is checked and encoded is so before a transport has it: one loop and each path are enough.

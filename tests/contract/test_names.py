@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import HybridLayerError, InvalidName
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.contract.tools import counted, receive
 from tests.support.waiting import at_rest
 

@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from hybrid_layer import exceptions
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError
 from tests.contract import peers
-from tests.contract.conftest import HYBRID, IPC, PUBSUB, QUEUE, LayerMaker
+from tests.contract.configurations import HYBRID, IPC, PUBSUB, QUEUE, LayerMaker
 from tests.support.processes import Process
 
 COMMON = [

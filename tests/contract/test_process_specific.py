@@ -13,7 +13,7 @@ from asgiref.sync import async_to_sync
 from channels.exceptions import ChannelFull
 
 from hybrid_layer.exceptions import HybridLayerError
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.contract.tools import (
     assert_silent,
     cancel,

@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import HybridLayerError
 from tests.contract import peers
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.contract.peers import OtherProcess
 from tests.contract.tools import assert_silent, cancel, counted, receive, receive_numbers
 from tests.support import processes

@@ -12,7 +12,7 @@ import msgpack
 import pytest
 
 from hybrid_layer.exceptions import HybridLayerError, MessageTooLarge
-from tests.contract.conftest import LayerMaker
+from tests.contract.configurations import LayerMaker
 from tests.contract.tools import assert_silent, counted, new_channel, receive
 
 MIB = 1024 * 1024

@@ -171,7 +171,7 @@ def test_messages_lost_are_counted_once(prefix: str, spawn: Spawn, caplog: pytes
         await machine.mark_members()
         remove_segment(prefix)
         await wait_until(segment_path(prefix).exists, "the other one has made a segment", 5)
-        probe(layer).look_is_due()  # the other one was there first
+        probe(layer).housekeeping_is_due()  # the other one was there first
         await layer.send("work", {"n": 1, "reply": own})
         assert await receive(layer, own) == 1
         assert (await layer.statistics())["damaged"] == 7
@@ -194,7 +194,7 @@ def test_lost_messages_are_told(prefix: str, caplog: pytest.LogCaptureFixture) -
         for n in range(5):
             await layer.send("jobs", {"n": n})
         remove_segment(prefix)
-        probe(layer).look_is_due()
+        probe(layer).housekeeping_is_due()
         await layer.send("jobs", {"n": 6})
         assert (await layer.statistics())["damaged"] == 5
         assert await receive(layer, "jobs") == 6

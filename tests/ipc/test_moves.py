@@ -157,7 +157,7 @@ def test_sender_alone_notices(prefix: str) -> None:
         await layer.send("a", {"n": 1})
         old = inode_of(prefix)
         remove_segment(prefix)
-        probe(layer).look_is_due()
+        probe(layer).housekeeping_is_due()
         await layer.send("a", {"n": 2})
         assert inode_of(prefix) not in (0, old)
         assert await receive(layer, "a") == 2

@@ -35,7 +35,8 @@ from hybrid_layer.remote.delivery.store import (
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.remote.transport import RemoteTransport
-from hybrid_layer.timers import sleep, time_limit
+from hybrid_layer.timers import time_limit
+from tests.support.waiting import turns
 
 
 class Server:
@@ -97,6 +98,8 @@ class MemoryReader:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._interrupted = self._given_up = False
+        self._asked: float | None = None
+        """Since when something is awaited."""
         self.cancelled = False
 
     async def connect(self) -> None:
@@ -110,6 +113,7 @@ class MemoryReader:
                 while True:
                     self._news.clear()
                     batch = self._take(sources, count)
+                    self._asked = boottime()
                     if batch is not None or self._interrupted:
                         self._interrupted = False
                         return batch
@@ -121,6 +125,8 @@ class MemoryReader:
             if self._given_up:
                 raise
             return None
+        finally:
+            self._asked = None
 
     def _take(self, sources: Sequence[str], count: int) -> Batch | None:
         with self._server.lock:
@@ -141,7 +147,7 @@ class MemoryReader:
         self.wake()
 
     async def pause(self, cause: ReadingLost) -> None:
-        await sleep(0)
+        await turns()
 
     async def learn_time(self, stamps_ms: Iterable[int]) -> None:
         self._shard.clock.measured(boottime(), boottime())
@@ -214,7 +220,7 @@ class MemorySubscription:
             event.answer(None)
         else:
             self.take(*event)
-        await asyncio.sleep(0)  # as a connection does, give consumers a turn
+        await turns()  # as a connection does, give consumers a turn
 
     def abort(self, task: asyncio.Task[Any]) -> None:
         self._server.subscriptions.discard(self)

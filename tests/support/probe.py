@@ -127,9 +127,9 @@ class Probe:
         """Have `attach` called in place of what attaches the next segment."""
         monkeypatch.setattr(self.segment, "_attach", attach)
 
-    def look_is_due(self) -> None:
+    def housekeeping_is_due(self) -> None:
         """Have the next message sent make sure that the segment is still there, as one does each second."""
-        self.local._own.peek().next_look = 0.0
+        self.local._own.peek().next_housekeeping = 0.0
 
     def notice_a_repair(self) -> None:
         """Have the running loop look after its places, as when the segment was repaired."""

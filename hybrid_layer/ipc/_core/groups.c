@@ -228,8 +228,8 @@ static enum status make_sure_of_memory(struct handle *handle, const struct group
 }
 
 /* One payload for all, and an entry for each pair of group and inbox, not for each member: the process that drains the
- * inbox finds the members. The number of the message against those of joining and leaving says who was one when it was
- * sent (`group_recipients`). */
+ * inbox finds the members. The number of the message, against those of joining and leaving, tells which channels were
+ * members when it was sent (`group_recipients`). */
 enum status group_send(struct handle *handle, struct group_send *send, struct wakeups *wakeups) {
     uint32_t reference, payload;
     uint64_t now = now_ns();

@@ -42,7 +42,7 @@ enum status group_send(struct handle *handle, struct group_send *send, struct wa
 /* Writes the names of the group's targets as length and bytes each. NO_SPACE with the size that is needed in *used. */
 enum status group_targets(struct handle *handle, struct name group, char *names, size_t size, size_t *used);
 
-/* Writes the local names of the members who get this entry, as length and bytes each. */
+/* Writes the local names of the members that get this entry, as length and bytes each. */
 enum status group_recipients(struct handle *handle, const struct entry *entry, char *names, size_t size, size_t *used,
                              uint32_t *members);
 

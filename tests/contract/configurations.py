@@ -1,0 +1,112 @@
+"""The configurations of the layer that the suite runs for, and what builds layers of one."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import secrets
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+IPC = "hybrid_layer.ipc.IPCChannelLayer"
+HYBRID = "hybrid_layer.HybridChannelLayer"
+QUEUE = "hybrid_layer.remote.RedisChannelLayer"
+PUBSUB = "hybrid_layer.remote.RedisPubSubChannelLayer"
+MEMORY = "tests.support.memory_store.MemoryChannelLayer"
+MEMORY_PUBSUB = "tests.support.memory_store.MemoryPubSubChannelLayer"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A class and the number of servers that it is given."""
+
+    name: str
+    backend: str
+    hosts: int = 0
+    remote: str = "queue"
+    """How process-specific channels and groups travel over servers."""
+    on_cluster: bool = False
+    """Whether the one host is a Redis Cluster."""
+
+    def is_bounded(self, kind: str) -> bool:
+        """Whether channels of a kind, ``normal`` or ``specific``, can be full. What is published is stored nowhere."""
+        return kind == "normal" or self.remote == "queue"
+
+    def is_remote(self, kind: str) -> bool:
+        """Whether channels of a kind travel over servers."""
+        return self.backend in (QUEUE, PUBSUB) or (kind == "specific" and self.hosts > 0)
+
+
+_ALL = [
+    Configuration("ipc", IPC),
+    Configuration("hybrid-local", HYBRID),
+    Configuration("hybrid-1", HYBRID, 1),
+    Configuration("hybrid-3", HYBRID, 3),
+    Configuration("queue-1", QUEUE, 1),
+    Configuration("queue-3", QUEUE, 3),
+    Configuration("pubsub-1", PUBSUB, 1, "pubsub"),
+    Configuration("hybrid-pubsub-3", HYBRID, 3, "pubsub"),
+    Configuration("queue-cluster", QUEUE, 1, on_cluster=True),
+    Configuration("pubsub-cluster", PUBSUB, 1, "pubsub", on_cluster=True),
+    Configuration("memory", MEMORY),
+    Configuration("memory-pubsub", MEMORY_PUBSUB, remote="pubsub"),
+]
+CONFIGURATIONS = {configuration.name: configuration for configuration in _ALL}
+PATHS = ["ipc", "hybrid-3", "queue-1", "pubsub-1"]
+"""Each piece of code that stores, waits or wakes is in one of these."""
+IN_MEMORY = ["memory", "memory-pubsub"]
+"""The remote half over a store in the memory of one process: what needs another process is marked `processes`."""
+FAMILIES = {
+    "stored": [configuration.name for configuration in _ALL if configuration.is_bounded("specific")],
+    "local": ["ipc", "hybrid-local"],
+    "hybrid": ["hybrid-1", "hybrid-3"],
+    "queue": ["queue-1", "queue-3"],
+    "each-path": PATHS,
+}
+
+
+@dataclass
+class LayerMaker:
+    """Builds layers of one configuration, and knows how another process would build the same.
+
+    As a context manager, it cleans up what the loop has used.
+    """
+
+    configuration: Configuration
+    hosts: list[Any]
+    prefix: str = field(default_factory=lambda: "test-" + secrets.token_hex(6))
+    layers: list[Any] = field(default_factory=list)
+
+    def __call__(self, **options: Any) -> Any:
+        spec = self.spec(**options)
+        module, _, name = spec["backend"].rpartition(".")
+        layer = getattr(importlib.import_module(module), name)(**spec["options"])
+        self.layers.append(layer)
+        return layer
+
+    def spec(self, **options: Any) -> dict[str, Any]:
+        """Class and options in a form that goes to another process as JSON."""
+        complete: dict[str, Any] = {"prefix": self.prefix, **options}
+        if self.configuration.hosts:
+            complete.setdefault("hosts", self.hosts)
+        if self.configuration.backend == HYBRID and self.configuration.remote != "queue":
+            complete.setdefault("remote", self.configuration.remote)
+        return {"backend": self.configuration.backend, "options": complete}
+
+    async def clean_up(self) -> None:
+        """Empty every prefix that was used and give back what belongs to the running loop."""
+        layers, self.layers = self.layers, []
+        for layer in {layer.prefix: layer for layer in layers}.values():
+            await layer.flush()
+        for layer in layers:
+            await layer.close()
+
+    async def __aenter__(self) -> LayerMaker:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(*[] if error is None else [Exception]):  # the test's own failure is the one to show
+            await self.clean_up()
