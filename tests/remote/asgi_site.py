@@ -1,4 +1,4 @@
-"""A site for ASGI servers: each websocket gets what any of them sends. The environment has the layer's LAYER_OPTIONS."""
+"""A site for ASGI servers: each websocket gets what any of them sends. Its CONFIG is LAYER_OPTIONS (environment)."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Demo(Closing):
 
     @property
     def output(self) -> str:
-        """What the demo printed so far."""
+        """The output of the demo so far."""
         return self._output.read_text(errors="replace")
 
     def start(self) -> Self:
@@ -90,7 +90,7 @@ class Demo(Closing):
                 return error.code, error.read().decode()
 
     def shared_files(self) -> set[Path]:
-        """What its processes have mapped of /dev/shm, as far as it is still there."""
+        """What its processes have mapped of /dev/shm and that still exists."""
         lines = []
         for process in self.family():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -99,7 +99,7 @@ class Demo(Closing):
         return {path for path in self._shared if path.exists()}
 
     def family(self) -> list[psutil.Process]:
-        """Every process that the demo has been seen to consist of, the parents first."""
+        """Every process of the demo that was seen so far, the parents first."""
         with contextlib.suppress(psutil.NoSuchProcess):
             run = psutil.Process(self.pid)
             self._family += [process for process in [run, *run.children(recursive=True)] if process not in self._family]
@@ -116,7 +116,7 @@ class Demo(Closing):
         self._child.signal(number)
 
     def wait(self) -> int:
-        """The exit code, once it has ended; and then no process of it may be left."""
+        """The exit code, once it has ended. No process of it may be left then."""
         code = self._child.wait(STOP_SECONDS)
         self._child.end_group()
         assert not (left := self.wait_for_family()), f"still running: {left}; the demo printed:\n{self.output}"
@@ -129,7 +129,7 @@ class Demo(Closing):
         return [p for p in self._family if _lives(p)]
 
     def close(self) -> None:
-        """Kill what still lives."""
+        """Kill the processes that still live."""
         if self._child.running:
             self.family()
             self._child.signal(signal.SIGKILL)
@@ -138,7 +138,7 @@ class Demo(Closing):
         for process in self._family:
             if _lives(process):
                 process.kill()
-        # Processes that were killed leave their segment to the next one that comes and goes. In a thread, because
+        # Killed processes leave their segment to the next one that starts and ends. In a thread, because
         # playwright has an event loop in this one.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(lambda: asyncio.run(HybridChannelLayer(prefix=self.prefix).flush())).result()
