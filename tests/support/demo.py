@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import urllib.error
@@ -115,9 +116,19 @@ class Demo(Closing):
         self.family()
         self._child.signal(number)
 
-    def wait(self) -> int:
-        """The exit code, once it has ended. No process of it may be left then."""
-        code = self._child.wait(STOP_SECONDS)
+    def wait(self, again: signal.Signals | None = None) -> int:
+        """The exit code, once it has ended. No process of it may be left then.
+
+        With `again`, another signal follows if it runs for five more seconds, as a person would press Ctrl-C again:
+        Python itself swallows the exception where it comes in a callback of an import.
+        """
+        try:
+            code = self._child.wait(STOP_SECONDS if again is None else 5)
+        except subprocess.TimeoutExpired:
+            if again is None:
+                raise
+            self.signal(again)
+            code = self._child.wait(STOP_SECONDS)
         self._child.end_group()
         assert not (left := self.wait_for_family()), f"still running: {left}; the demo printed:\n{self.output}"
         return code
