@@ -1,4 +1,4 @@
-"""The tests. Many look at what ended processes left in /dev/shm, so none of theirs removes it but those about that."""
+"""The tests. Many check what ended processes left in /dev/shm, so only tests of that let processes remove it."""
 
 import contextlib
 

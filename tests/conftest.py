@@ -1,6 +1,6 @@
 """What every test may use: servers, second processes, a prefix of its own, event loops.
 
-Nothing is left out silently: what this machine lacks is named at the end of the run. In CI (CI=true) it is an error, as
+No test is left out silently: the end of the run names what this machine lacks. In CI (CI=true) it is an error, as
 is any test that skips itself.
 """
 
@@ -55,13 +55,13 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def _kinds(config: pytest.Config) -> list[Kind]:
-    """Of the three servers that run all the time; the first is also that of tests which start their own."""
+    """The kinds of the three servers that run all the time; tests that start their own use the first."""
     only = config.getoption("--server")
     return [only] * 3 if only else [default_kind(), "valkey", "redis-6.2"]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """What is run on asyncio and on uvloop is thorough on the second."""
+    """Of a test that runs on asyncio and on uvloop, the second run is marked `thorough`."""
     if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "uvloop" in item.callspec.params.values():
         item.add_marker(pytest.mark.thorough)
 
@@ -118,7 +118,7 @@ def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def pubsub_cluster(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """The same for pub/sub, or another one where that is of servers which lack that in clusters."""
+    """The same for pub/sub, or another one if those servers lack pub/sub in clusters."""
     if _kinds(pytestconfig)[0] != "redis-6.2":
         yield request.getfixturevalue("cluster")
         return
@@ -141,14 +141,14 @@ def new_server(pytestconfig: pytest.Config) -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture
 def needs_redis() -> None:
-    """For what only the system's redis-server can show, beside the Redis and the Valkey of the packages."""
+    """For tests that need the system's redis-server, not the Redis and the Valkey of the packages."""
     if find_program("redis") is None:
         pytest.skip(LEFT_OUT)
 
 
 @pytest.fixture
 def spawn(request: pytest.FixtureRequest) -> Iterator[Callable[..., processes.Process]]:
-    """`tests.support.processes.spawn`; what a test leaves running is killed, and fails the test if it had passed."""
+    """`tests.support.processes.spawn`. A process left running is killed, and fails a test that had passed."""
     spawned: list[processes.Process] = []
 
     def spawn(*args: Any, **kwargs: Any) -> processes.Process:
@@ -163,13 +163,13 @@ def spawn(request: pytest.FixtureRequest) -> Iterator[Callable[..., processes.Pr
 
 @pytest.fixture(autouse=True)
 def _calm_warnings_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an earlier test was warned of within the last minute is no reason to be silent in this one."""
+    """Forgets the warnings of earlier tests, which would suppress those of this one for a minute."""
     forget_warnings(monkeypatch)
 
 
 @pytest.fixture
 def prefix() -> str:
-    """A prefix that nobody else uses."""
+    """A prefix that no other test uses."""
     return f"test-{secrets.token_hex(6)}"
 
 

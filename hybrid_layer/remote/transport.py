@@ -48,7 +48,7 @@ class RemoteTransport:
         """Wait for the next payload. A cancellation at any point loses nothing."""
         process = self._process()
         here = process.context.loops.get()
-        here.will_stay()
+        here.lasts = True
         if "!" not in channel:
             return self._receive_normal(process, here, channel)
         if non_local(channel) not in process.context.inboxes:

@@ -33,7 +33,7 @@ LONG_MS = 30_000
 
 Tab = Callable[..., Page]
 
-expect.set_options(timeout=15_000)  # a busy machine is no defect of the page
+expect.set_options(timeout=15_000)  # a busy machine is no fault of the page
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def tab(context: BrowserContext, demo: Demo) -> Iterator[Tab]:
         return page
 
     yield open_tab
-    # A server that goes away is no fault of the page, and the browser always says so.
+    # A server that ends is no fault of the page, and the browser always reports it.
     assert not [complaint for complaint in complaints if "WebSocket connection to" not in complaint]
 
 
@@ -172,7 +172,7 @@ def test_killed_processes_are_got_over(tab: Tab, demo: Demo) -> None:
     expect(grace.locator("#line .pid")).not_to_have_text(f"web {killed}")
     say(grace, "Back again")
     expect(ada.locator("#messages")).to_contain_text("Back again")
-    # The other tab forgets whom the killed process could not sign off.
+    # The other tab forgets the tabs that the killed process could not sign off.
     expect(ada.locator("#people li")).to_have_count(2, timeout=LONG_MS)
 
     demo.of_kind("runworker").kill()

@@ -1,4 +1,4 @@
-"""Memory that the workers of a round share with whoever runs it: where each worker is, and names to send to."""
+"""Memory that the workers of a round share with the process that runs it: each worker's place, and names to send to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Phase(enum.IntEnum):
 
 
 class Doing(enum.IntEnum):
-    """What a worker was at when it was killed."""
+    """What a worker was doing when it was killed."""
 
     STARTING = 0
     WAITING = 1
@@ -52,7 +52,7 @@ class Arena:
         self._map[0] = phase
 
     def clear(self, seat: int) -> None:
-        """The seat's worker is dead: nobody is to send to it on purpose."""
+        """The seat's worker is dead: no worker must send to it on purpose."""
         self._map[self._at(seat) : self._at(seat + 1)] = bytes(_SEAT)
 
     def set_doing(self, seat: int, doing: Doing) -> None:
@@ -69,7 +69,7 @@ class Arena:
         return self._map[self._at(seat) + 1] == 1
 
     def set_names(self, seat: int, incarnation: int, names: list[str]) -> None:
-        """Let others know the worker's own channels."""
+        """Publish the worker's own channels."""
         at = self._at(seat) + 8
         for name in names:
             self._map[at : at + _NAME] = name.encode().ljust(_NAME, b"\0")
@@ -77,7 +77,7 @@ class Arena:
         _INCARNATION.pack_into(self._map, self._at(seat) + 4, incarnation)
 
     def names(self, seat: int) -> tuple[int, list[str]]:
-        """Incarnation and own channels of the seat's worker; 0 and none while it has not said them."""
+        """Incarnation and own channels of the seat's worker; 0 and none until it has published them."""
         incarnation = self._incarnation(seat)
         at = self._at(seat) + 8
         names = [

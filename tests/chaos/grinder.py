@@ -54,7 +54,7 @@ class _Grinder:
         self.next = chunk * CHUNK
         self.end = self.next + CHUNK
         self.last: dict[int, int] = {}
-        """Of each sender, the last message that we took, by channel."""
+        """For each sender, the last message that this worker took, by channel."""
         self.inbox = f"grind.{random_id()}!"
         _patiently(lambda: core.open_inbox(self.inbox))
         self.loop = _patiently(core.open_loop)
@@ -72,7 +72,7 @@ class _Grinder:
         self._pop(_NO_LOOP)
 
     def pop_and_wait(self) -> None:
-        """As an event loop does, which is rung for the next message if there was none."""
+        """As an event loop does: if there is no message, it is rung for the next one."""
         self._pop(self.loop)
         self.core.collect(self.loop, True)
         self.core.repoll(self.loop)
@@ -98,7 +98,7 @@ class _Grinder:
         self.core.group_discard(_GROUP, self.inbox, "a")
 
     def expire(self) -> None:
-        """Channels that nobody reads, for the sweeps."""
+        """Channels that no worker reads, for the sweeps."""
         self.core.push(f"litter.{self.next % 100}", "", b"x" * 200, 10, _MILLISECOND)
 
     def _push(self, rest: bytes) -> None:

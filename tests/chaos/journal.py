@@ -65,7 +65,7 @@ class Journal:
         self._fd = os.open(journal_path(directory, incarnation), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def begin(self, op: Op, place: int = 0, who: int = 0, number: int = 0) -> tuple[float, int]:
-        """Write down that something begins. What is returned goes to `end`."""
+        """Write down that an operation begins. Pass the result to `end`."""
         begin = time.monotonic()
         os.write(self._fd, _RECORD.pack(op, State.BEGUN, place, who, number, 0, begin, begin))
         return time.monotonic(), run_delay()
@@ -95,7 +95,7 @@ def journal_path(directory: Path, incarnation: int) -> Path:
 
 def run_delay() -> int:
     """Microseconds that this thread has waited for a processor so far."""
-    # By the kernel's own books. On a busy machine a process may stand still for long, which is nobody's fault here.
+    # By the kernel's accounting. On a busy machine a process may stand still for long, which is no fault of the layer.
     fd = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
     try:
         return int(os.read(fd, 64).split()[1]) // 1000

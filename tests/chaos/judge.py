@@ -49,7 +49,7 @@ def _complaints(directory: Path) -> Iterator[str]:
 
 
 def _wrong_receipts(testimony: Testimony) -> Iterator[str]:
-    """What never was sent, came twice, to somebody else, too late, or out of order."""
+    """Messages that were never sent, or came twice, to another receiver, too late, or out of order."""
     taken: set[tuple[int, ...]] = set()
     last: dict[tuple[int, ...], int] = {}
     for receipt in testimony.receipts:
@@ -94,7 +94,7 @@ def _is_fleeting(sent: Sent) -> bool:
 
 
 def _lost_jobs(testimony: Testimony, report: Report) -> Iterator[str]:
-    """Each message that nobody got must have been in the hands of a process that was killed then; each held one."""
+    """Each message that no process got must have been held by a process that was killed then; each held one."""
     lost: dict[int, list[tuple[Sent, float]]] = defaultdict(list)
     read = {(receipt.sender, receipt.number): receipt.end for receipt in testimony.receipts}
     # From the last to the first: when was the next one of the same sender and channel taken out, before which it went?
@@ -138,7 +138,7 @@ def _unmatched(messages: list[tuple[float, float]], holders: list[tuple[float, f
 
 
 class _Own:
-    """What own channels have got."""
+    """What own channels received."""
 
     def __init__(self, testimony: Testimony) -> None:
         self._testimony = testimony
@@ -153,7 +153,7 @@ class _Own:
         return (reader, place, sent.sender, sent.number) in self._got
 
     def died_before(self, reader: int, place: int, sent: Sent) -> bool:
-        """Whether the reader was killed, and had got nothing that came after it: a gap is never right."""
+        """Whether the reader was killed and received nothing later: a gap is never right."""
         has_died = self._testimony.lives[reader].killed is not None
         return has_died and self._last.get((reader, place, sent.sender), 0) < sent.number
 
@@ -171,7 +171,7 @@ def _lost_direct(testimony: Testimony, report: Report) -> Iterator[str]:
 
 
 def _groups(testimony: Testimony, report: Report) -> Iterator[str]:
-    """Everybody who was a member from before the send until after it has to get it."""
+    """Each member from before the send until after it has to get it."""
     own = _Own(testimony)
     for place, memberships in testimony.groups.items():
         sends = [sent for sent in testimony.sends.values() if sent.op == Op.GROUP and sent.place == place]
@@ -206,7 +206,7 @@ def _pauses(testimony: Testimony, report: Report) -> Iterator[str]:
         report.pause(what, end - begin, net)
         if net <= LONGEST_PAUSE:
             return False
-        # It waited for another process, which may have waited for a processor itself: nobody for longer than this.
+        # It waited for another process, which may have waited for a processor itself: none for longer than this.
         return net > LONGEST_PAUSE + max(wait for since, until, wait in waits if since < end and until > begin)
 
     for step in testimony.steps:

@@ -1,4 +1,4 @@
-"""One worker's life, as whoever runs the round knows it."""
+"""One worker's life, as the process that runs the round knows it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Thousands of processes that come, send and receive a little, and go: in order, abruptly, or killed.
+"""Thousands of processes that start, send and receive a little, and end: in order, abruptly, or killed.
 
     python -m tests.chaos.passing --number 10000 [--seed S]
 
-Whatever way they go, nothing of them may stay: no slot, no block of memory, no doorbell, not a byte in /dev/shm.
+However they end, nothing of them may stay: no slot, no block of memory, no doorbell, not a byte in /dev/shm.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ENDS = ("leave", "exit", "kill")
 
 
 class Stay(NamedTuple):
-    """How far one process gets, and how it goes."""
+    """How far one process gets, and how it ends."""
 
     steps: int
     end: str
@@ -76,7 +76,7 @@ async def _stay(layer: IPCChannelLayer, plan: Stay) -> None:
 
 
 class Passing:
-    """Who stays and counts."""
+    """The process that stays and counts."""
 
     def __init__(self, prefix: str, seed: int) -> None:
         self.prefix = prefix
@@ -120,7 +120,7 @@ class Passing:
         return fork(lambda: stay(self.layer if inherits else layer_of(self.prefix), plan))
 
     async def _take_what_is_left(self) -> None:
-        """Messages on the normal channel, which outlive who sent them."""
+        """Messages on the normal channel, which outlive their senders."""
         await self.layer.send("passing", {"n": "last"})
         while (await self.layer.receive("passing"))["n"] != "last":
             pass

@@ -28,7 +28,7 @@ from tests.support.waiting import succeeds
 SURVIVORS = ["web", "reader"]
 VICTIMS = ["web", "web", "web", "reader", "reader", "pusher", "pusher", "grinder", "grinder", "grinder"]
 PATIENCE = 20.0
-"""Seconds for everybody to finish; who has not by then waits for something that will not come."""
+"""Seconds for all workers to finish; a worker that has not by then waits for something that will not come."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Chaos:
         self.segment = SegmentView(self.layers.usual, self.prefix, {zygote.pid for zygote in self.zygotes})
 
     def round(self, seconds: float) -> list[str]:
-        """What was found to be wrong."""
+        """The faults that were found."""
         directory = Path(tempfile.mkdtemp(dir=self.directory))
         try:
             return _Round(self, directory).run(seconds)
@@ -76,7 +76,7 @@ class _Round:
         self.chunks = iter(range(CHUNKS))
         self.lives: list[Life] = []
         self.seats: list[Life] = []
-        """Who sits there now."""
+        """The worker that is there now."""
         self.found: list[str] = []
 
     def run(self, seconds: float) -> list[str]:

@@ -20,7 +20,7 @@ _MUST_BE_ZERO = ("slow", "memory", "damaged", "undecodable", "errors")
 
 
 class SegmentView:
-    """As the process sees it that runs the rounds, and takes part only in between."""
+    """The segment as the process that runs the rounds sees it, which takes part only in between."""
 
     def __init__(self, layer: IPCChannelLayer, prefix: str, others: set[int]) -> None:
         self._layer = layer

@@ -1,4 +1,4 @@
-"""Chaos, and some hundred processes that come and go. `make chaos SECONDS=...` goes on for longer."""
+"""Chaos, and some hundred processes that start and end. `make chaos SECONDS=...` runs longer."""
 
 from __future__ import annotations
 

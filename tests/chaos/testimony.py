@@ -78,7 +78,7 @@ class Testimony:
         self.open: list[Open] = []
         self.steps: list[Step] = []
         self.unfinished: list[tuple[Life, Record]] = []
-        """What the dead were in the middle of."""
+        """The operations that the dead were in the middle of."""
         for life in lives:
             self._hear(life, directory)
 

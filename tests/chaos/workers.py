@@ -25,12 +25,12 @@ from tests.support.waiting import any_moment, block_any_moment
 
 JOBS = ["jobs.0", "jobs.1", "jobs.2", "fleeting"]
 FLEETING = 3
-"""Its messages expire, and who reads it comes by only now and then."""
+"""Its messages expire, and its reader reads only now and then."""
 GROUPS = ["crowd.0", "crowd.1"]
 BRIEF = 0.05
 """Seconds until a message on the fleeting channel expires."""
 NOBODY = 0
-"""Who sends the last message on each channel: its reader then ends."""
+"""The sender of the last message on each channel: its reader then ends."""
 
 
 class Layers(NamedTuple):
@@ -47,7 +47,7 @@ def make_layers(prefix: str) -> Layers:
 
 
 class Seat(NamedTuple):
-    """Where a worker sits, and all that it is given."""
+    """The seat of a worker, and all that it gets."""
 
     number: int
     incarnation: int
@@ -114,7 +114,7 @@ class Worker:
         return self.random.choice([0, 10, 100, 300, 3000])
 
     def _target(self) -> tuple[int, int, str] | None:
-        """Somebody's own channel; now and then of one who may be dead by now."""
+        """Another worker's own channel; now and then of one that may be dead by now."""
         if self.old_names and self.random.random() < 0.1:
             return self.random.choice(self.old_names)
         incarnation, names = self.arena.names(self.random.randrange(SEATS))
@@ -180,7 +180,7 @@ class Worker:
     # Roles
 
     async def web(self) -> None:
-        """Own channels in groups, and sends to everybody."""
+        """Own channels in groups, and sends to all members."""
         await self.open_own()
         reading = [self.read(Op.OWN, place, name) for place, name in enumerate(self.own)]
 
@@ -224,7 +224,7 @@ class Worker:
 
 
 def work(seat: Seat, arena: Arena, layers: Layers | None, prefix: str) -> None:
-    """In a forked process: work until the end of the round, and leave no word but in the journal. Does not return."""
+    """In a forked process: work until the end of the round, and write only to the journal. Does not return."""
     code = 1
     try:
         logging.getLogger("hybrid_layer").addHandler(_Complaints(seat))
@@ -254,7 +254,7 @@ class _Complaints(logging.Handler):
 
 
 def complain(directory: Path, incarnation: int, text: str) -> None:
-    """Tell the judge."""
+    """Report to the judge."""
     with (directory / f"{incarnation}.complaint").open("a") as file:
         file.write(f"{text}\n")
 

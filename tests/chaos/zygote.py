@@ -62,7 +62,7 @@ class Zygote:
 
 
 def die_with_parent() -> None:
-    """Whoever ends a run ends all its processes."""
+    """The end of a run ends all its processes."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

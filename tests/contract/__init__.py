@@ -1,1 +1,1 @@
-"""What a channel layer must do, asked of every class and configuration through the public API alone."""
+"""What a channel layer must do: tests of every class and configuration, through the public API alone."""

@@ -19,7 +19,7 @@ MEMORY_PUBSUB = "tests.support.memory_store.MemoryPubSubChannelLayer"
 
 @dataclass(frozen=True)
 class Configuration:
-    """A class and the number of servers that it is given."""
+    """A class and its number of servers."""
 
     name: str
     backend: str
@@ -30,7 +30,7 @@ class Configuration:
     """Whether the one host is a Redis Cluster."""
 
     def is_bounded(self, kind: str) -> bool:
-        """Whether channels of a kind, ``normal`` or ``specific``, can be full. What is published is stored nowhere."""
+        """Whether channels of a kind, ``normal`` or ``specific``, can be full. Published messages are not stored."""
         return kind == "normal" or self.remote == "queue"
 
     def is_remote(self, kind: str) -> bool:
@@ -86,7 +86,7 @@ class LayerMaker:
         return layer
 
     def spec(self, **options: Any) -> dict[str, Any]:
-        """Class and options in a form that goes to another process as JSON."""
+        """Class and options in a form that can be passed to another process as JSON."""
         complete: dict[str, Any] = {"prefix": self.prefix, **options}
         if self.configuration.hosts:
             complete.setdefault("hosts", self.hosts)
@@ -108,5 +108,5 @@ class LayerMaker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        with contextlib.suppress(*[] if error is None else [Exception]):  # the test's own failure is the one to show
+        with contextlib.suppress(*[] if error is None else [Exception]):  # show the test's own failure instead
             await self.clean_up()

@@ -25,7 +25,7 @@ from tests.support.loops import LOOPS, run
 from tests.support.marks import thorough_unless
 
 TIME_LIMIT = 30
-"""Seconds after which a coroutine test has failed; nothing here waits anywhere near that long."""
+"""Seconds after which a coroutine test fails; no test here waits nearly that long."""
 ON_CLUSTERS = ("test_groups", "test_flush_close")
 """The files that run on clusters too: what is different there is which keys and channels lie together."""
 

@@ -1,4 +1,4 @@
-"""What `test_exit` runs in second processes: programs that use a layer in some way and come to their end."""
+"""What `test_exit` runs in second processes: programs that use a layer in some way and then end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.waiting import at_rest, cancelled, receiving
 
 
 async def use(layer: Any) -> None:
-    """Every call once, and waiters that are cancelled."""
+    """Makes every call once, and cancels waiters."""
     channel = await layer.new_channel()
     await layer.group_add("room", channel)
     await layer.send("normal", {"n": 1})
@@ -53,13 +53,13 @@ def one_loop(parent: Parent, spec: dict[str, Any], close: bool) -> None:
 
 
 def layer_kept_in_a_global(parent: Parent, spec: dict[str, Any]) -> None:
-    """As Django keeps it: the object lives until the interpreter ends."""
+    """Keeps the layer as Django does: the object lives until the interpreter ends."""
     sys.modules[__name__].kept = build(spec)  # type: ignore[attr-defined]
     asyncio.run(use(sys.modules[__name__].kept))
 
 
 def waiting_at_the_end(parent: Parent, spec: dict[str, Any], close: bool) -> None:
-    """`asyncio.run` cancels what still waits."""
+    """`asyncio.run` cancels the coroutines that still wait."""
     layer = build(spec)
 
     async def main() -> None:
@@ -72,7 +72,7 @@ def waiting_at_the_end(parent: Parent, spec: dict[str, Any], close: bool) -> Non
 
 
 def pending_at_the_end(parent: Parent, spec: dict[str, Any], loops: int, closed: bool, kept: bool) -> None:
-    """Tasks in a `receive()` of loops that nobody ends, found by the collector as the interpreter ends."""
+    """Leaves tasks in a `receive()` in loops that are never ended. The collector finds them as the interpreter ends."""
     layer = build(spec)
     alive: list[Any] = []
 
@@ -94,7 +94,7 @@ def pending_at_the_end(parent: Parent, spec: dict[str, Any], loops: int, closed:
         if closed:
             loop.close()
         alive.append(loop)
-    if kept:  # until the modules themselves go
+    if kept:  # until the modules themselves are removed
         sys.modules[__name__].alive = alive  # type: ignore[attr-defined]
     alive.append(alive)
 
@@ -180,7 +180,7 @@ def doorbells_in_use() -> list[str]:
 
 
 def tell_shared_memory(parent: Parent, spec: dict[str, Any], close: bool, leave: str) -> set[str]:
-    """What it had in /dev/shm, told while it was in use; `leave` says what it leaves behind."""
+    """Reports what the layer has in /dev/shm while it is in use; `leave` says what it leaves behind."""
     layer = build(spec)
     seen: set[str] = set()
 

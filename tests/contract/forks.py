@@ -1,4 +1,4 @@
-"""What `test_fork` runs in second processes: programs that build a layer, fork, and go on in parent and children."""
+"""What `test_fork` runs in second processes: programs that build a layer, fork, and continue in parent and children."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def exchange(layer: Any) -> None:
 
 
 def directly(parent: Parent, spec: dict[str, Any], used: str, way: str) -> None:
-    """A fork with a layer that was only built, or used in a loop that ended, or by sync code."""
+    """Forks with a layer that was only built, or used in a loop that ended, or by sync code."""
     layer = build(spec)
     fork = WAYS[way]
     if used == "in a loop":
@@ -152,7 +152,7 @@ def prefork_pool(parent: Parent, spec: dict[str, Any], tasks: int) -> list[int]:
 
 
 def while_waiting(parent: Parent, spec: dict[str, Any]) -> None:
-    """Forks out of a running loop in which coroutines wait: the children come and go, the parent goes on waiting."""
+    """Forks out of a running loop in which coroutines wait. Children start and end; the parent keeps waiting."""
     layer = build(spec)
 
     def child() -> None:
@@ -176,7 +176,7 @@ def while_waiting(parent: Parent, spec: dict[str, Any]) -> None:
 
 
 def while_threads_send(parent: Parent, spec: dict[str, Any]) -> None:
-    """Forks while other threads are in the middle of calls: no lock that they hold may stay locked in the child."""
+    """Forks while other threads are in the middle of calls. No lock that they hold may stay locked in the child."""
     layer = build(spec)
     done = threading.Event()
 

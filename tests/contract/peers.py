@@ -92,13 +92,13 @@ class Warnings(logging.Handler):
 
 
 async def serve(parent: Parent) -> None:
-    """The process of an `OtherProcess`: one layer after another."""
+    """The process of an `OtherProcess`. It builds one layer after another."""
     while (spec := await asyncio.to_thread(parent.receive)) is not None:
         await serve_one(parent, spec)
 
 
 async def serve_one(parent: Parent, spec: dict[str, Any]) -> None:
-    """Run calls on one layer until there is no call."""
+    """Run calls on one layer until no call comes."""
     layer = build(spec)
     warnings = Warnings()
     logging.getLogger("hybrid_layer").addHandler(warnings)
@@ -128,7 +128,7 @@ async def serve_one(parent: Parent, spec: dict[str, Any]) -> None:
 
 
 def build_twice(parent: Parent, spec: dict[str, Any]) -> list[str]:
-    """What is logged when layers are built."""
+    """What layers log when they are built."""
     warnings = Warnings()
     logging.getLogger("hybrid_layer").addHandler(warnings)
     for _ in range(2):
@@ -137,7 +137,7 @@ def build_twice(parent: Parent, spec: dict[str, Any]) -> list[str]:
 
 
 async def read(parent: Parent, spec: dict[str, Any], channel: str | None = None) -> list[Any]:
-    """Read until the message None; the numbers that came. Without a channel, on a new one, which is told."""
+    """Read until the message None; return the numbers received. Without a channel, make one and report it."""
     layer = build(spec)
     if channel is None:
         channel = await layer.new_channel()
@@ -154,7 +154,7 @@ async def read(parent: Parent, spec: dict[str, Any], channel: str | None = None)
 
 
 async def write(parent: Parent, spec: dict[str, Any], channel: str, numbers: list[Any]) -> None:
-    """Send a message for each of `numbers`, waiting for room where there is none."""
+    """Send a message for each of `numbers`, waiting for room if there is none."""
     layer = build(spec)
     parent.ready()
     await asyncio.to_thread(parent.receive)
@@ -177,7 +177,7 @@ async def answer_jobs(parent: Parent, spec: dict[str, Any], channel: str) -> int
 
 
 async def member(parent: Parent, spec: dict[str, Any], group: str, members: int) -> list[list[Any]]:
-    """Several members of a group, each of which reads until the message None; what each got."""
+    """Several members of a group, each of which reads until the message None. Returns what each got."""
     layer = build(spec)
     channels = [await layer.new_channel() for _ in range(members)]
     for channel in channels:
@@ -198,7 +198,7 @@ async def member(parent: Parent, spec: dict[str, Any], group: str, members: int)
 
 
 async def send_and_exit(parent: Parent, spec: dict[str, Any], channel: str, close: bool) -> None:
-    """A process that sends one message and is gone."""
+    """A process that sends one message and ends."""
     layer = build(spec)
     await layer.send(channel, {"n": "left behind"})
     if close:
@@ -206,7 +206,7 @@ async def send_and_exit(parent: Parent, spec: dict[str, Any], channel: str, clos
 
 
 async def add_member(parent: Parent, spec: dict[str, Any], group: str, channel: str) -> None:
-    """A process that makes a channel a member, and is gone."""
+    """A process that makes a channel a member, and ends."""
     layer = build(spec)
     await layer.group_add(group, channel)
     await layer.close()

@@ -21,7 +21,7 @@ late_or_not = pytest.mark.parametrize("late", [False, True], ids=["before", "aft
 
 
 async def result_of(task: asyncio.Task[dict[str, int]]) -> list[int]:
-    """The number that the task received, or none if it was cancelled."""
+    """The number that the task received, or None if it was cancelled."""
     try:
         async with asyncio.timeout(5):
             return [(await task)["n"]]
@@ -79,7 +79,7 @@ async def test_after_each_number_of_turns(make_layer: LayerMaker, kind: str) -> 
 @pytest.mark.parametrize("reading", [pytest.param(1, marks=pytest.mark.thorough), 3])
 @kinds
 async def test_ten_thousand_times(make_layer: LayerMaker, kind: str, reading: int) -> None:
-    """Readers that are cancelled all the time, while a sender goes on. 2,500 times in each of four cases."""
+    """Readers are cancelled all the time, while a sender keeps sending: 2,500 times in each of four cases."""
     layer = make_layer(capacity=10_000)
     channel = await new_channel(layer, kind)
     dice = random.Random(f"{kind}{reading}")
@@ -185,7 +185,7 @@ async def test_waiters_leave_nothing_behind(make_layer: LayerMaker, kind: str) -
 
 @kinds
 async def test_one_that_is_abandoned_takes_no_message(make_layer: LayerMaker, kind: str) -> None:
-    """Its coroutine is closed by the collector, and must give its place up even where it is compiled."""
+    """The collector closes its coroutine, which must give up its place even where it is compiled."""
     layer = make_layer()
     channel = await new_channel(layer, kind)
     await layer.send(channel, {"n": 0})

@@ -19,7 +19,7 @@ kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 
 
 async def room(layer: Any, channel: str) -> int:
-    """How many messages `channel` takes."""
+    """How many messages `channel` accepts."""
     for sent in range(1000):
         try:
             await layer.send(channel, {"n": sent})
@@ -86,7 +86,7 @@ async def test_glob_with_a_mark_on_full_and_non_local_name(make_layer: LayerMake
 
 
 async def both_kinds(layer: Any) -> list[str]:
-    """A normal and a process-specific channel: what sleeps does so for both at once."""
+    """A normal and a process-specific channel: one sleep serves both."""
     return ["a.normal.channel", await layer.new_channel()]
 
 
@@ -108,7 +108,7 @@ async def test_unread_message_expires(make_layer: LayerMaker) -> None:
     await outlive(0.3)
 
     async def are_found() -> bool:
-        for channel in channels:  # who reads finds them, a remote's reader in its own time
+        for channel in channels:  # a reader finds them, a remote one in its own time
             await assert_silent(layer, channel, 0.05)
         return await counted(layer, "expired") >= 2
 
@@ -146,7 +146,7 @@ async def test_expired_messages_before_a_living_one(make_layer: LayerMaker) -> N
 
 @pytest.mark.one_loop
 async def test_each_message_has_its_own_expiry(make_layer: LayerMaker) -> None:
-    """Sending to a channel does not renew what waits in it."""
+    """Sending to a channel does not renew the messages that wait in it."""
     layer = make_layer(expiry=0.4)
     for channel in await both_kinds(layer):
         sent = []
@@ -156,7 +156,7 @@ async def test_each_message_has_its_own_expiry(make_layer: LayerMaker) -> None:
             await until(sent[-1] + 0.05)
         asked = time.monotonic()
         first = (await receive(layer, channel))["n"]
-        # A server keeps its own clock, which is known to a few milliseconds.
+        # A server has its own clock, which the layer knows to a few milliseconds.
         assert time.monotonic() - sent[first - 1] > 0.39
         assert asked - sent[first] < 0.45
 

@@ -139,7 +139,7 @@ async def test_order_of_a_sender_that_uses_async_to_sync(make_layer: LayerMaker,
 
 
 async def until_it_is_read_here(layer: Any, channel: str) -> None:
-    """While pub/sub's listening moves from one thread to another, two readers may be woken at once, in either order."""
+    """While the subscription moves from one thread to another, two readers may be woken at once, in either order."""
     with pytest.raises(TimeoutError):
         await receive(layer, channel, seconds=0.4)
 
@@ -212,7 +212,7 @@ async def test_busy_channel_does_not_starve_a_quiet_one(make_layer: LayerMaker, 
     fed = busy_messages = 0
 
     async def feed() -> None:
-        """Never lets it run dry, and leaves room, which process-specific channels share."""
+        """Never lets the channel run dry, and leaves room, since process-specific channels share it."""
         nonlocal fed
         while True:
             if fed - busy_messages < 500:

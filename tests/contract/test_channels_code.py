@@ -24,7 +24,7 @@ from tests.support.waiting import at_rest, turns
 
 @pytest.fixture
 def layer(make_layer: LayerMaker) -> Iterator[Any]:
-    """The layer under test as Channels' default, built from settings as a site's is."""
+    """The layer under test as Channels' default, built from settings as on a site."""
     spec = make_layer.spec()
     with override_settings(CHANNEL_LAYERS={"default": {"BACKEND": spec["backend"], "CONFIG": spec["options"]}}):
         layer = get_channel_layer()
@@ -35,7 +35,7 @@ def layer(make_layer: LayerMaker) -> Iterator[Any]:
 
 
 class Chat(AsyncJsonWebsocketConsumer):
-    """Every message goes to the room, whose members are the open websockets."""
+    """Sends every message to the room, whose members are the open websockets."""
 
     groups = ["room"]  # noqa: RUF012  # as Channels has it
 
@@ -98,7 +98,7 @@ async def test_websockets_that_close_lose_nothing_for_others(layer: Any, make_la
     got: list[Any] = []
     while "and 19" not in got:
         got.append((await stays.receive_json_from(timeout=5))["text"])
-    # A consumer whose websocket closes may not come to its last message; the others are all there, in order.
+    # A consumer whose websocket closes may miss its last message; the others all arrive, in order.
     assert [text for text in got if isinstance(text, str)] == [f"and {n}" for n in range(20)]
     numbers = [text for text in got if isinstance(text, int)]
     assert numbers == sorted(set(numbers))
@@ -142,7 +142,7 @@ async def test_application_communicator(layer: Any, make_layer: LayerMaker) -> N
 
 
 async def test_await_many_dispatch_cancels_a_pending_receive(make_layer: LayerMaker) -> None:
-    """What it does when a websocket closes. What `receive()` had not returned is there for the next reader."""
+    """What Channels does when a websocket closes. The next reader gets what `receive()` had not returned."""
     layer = make_layer()
     channel = await layer.new_channel()
     returned: list[int] = []

@@ -1,4 +1,4 @@
-"""Whoever uses a layer first is not kept: its context variables go with it, while others go on using the layer."""
+"""The layer keeps no caller's context variables: they are freed with the caller, while others still use the layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ belonging: contextvars.ContextVar[Any] = contextvars.ContextVar("belonging")
 
 
 class Belonging:
-    """What only a context variable of one user refers to."""
+    """An object that only a context variable of one user refers to."""
 
 
 async def use(layer: Any) -> None:
@@ -52,7 +52,7 @@ async def gone(kept: list[weakref.ref[Belonging]]) -> None:
 
 @pytest.mark.configurations("each-path")
 async def test_the_first_users_of_a_layer_are_not_kept(make_layer: LayerMaker) -> None:
-    # asyncio keeps the timer of `asyncio.timeout` until its time has come, also when it was cancelled.
+    # asyncio keeps the timer of `asyncio.timeout` until its time, even if it was cancelled.
     layer, kept = make_layer(**({"timeout": 1} if make_layer.configuration.hosts else {})), []
 
     async def first() -> None:

@@ -45,7 +45,7 @@ def test_silent_end_without_close(make_layer: LayerMaker, spawn: Spawn) -> None:
 
 @pytest.mark.configurations("each-path")
 def test_pending_receives_when_the_interpreter_ends(make_layer: LayerMaker, spawn: Spawn) -> None:
-    """However many loops they are in, closed or not, and whenever the collector comes to them."""
+    """In any number of loops, closed or not, and whenever the collector finds them."""
     flags = ("-X", "dev", "-W", "error", "-W", "ignore::ResourceWarning")  # a loop that is not closed is one
     cases = [(1, False, True), (2, True, True), (3, False, False), (3, True, False)]
     processes = [spawn(exits.pending_at_the_end, own_spec(make_layer), *case, flags=flags) for case in cases]
@@ -54,7 +54,7 @@ def test_pending_receives_when_the_interpreter_ends(make_layer: LayerMaker, spaw
 
 
 def own_spec(maker: LayerMaker) -> dict[str, Any]:
-    """With a prefix of its own: the programs run at the same time, and are not to meet."""
+    """A layer with a prefix of its own: the programs run at the same time and must not share messages."""
     spec = maker.spec(prefix="test-" + secrets.token_hex(6))
     maker(**spec["options"])  # empties it at the end
     return spec
@@ -74,7 +74,7 @@ def test_prompt_end(make_layer: LayerMaker, spawn: Spawn) -> None:
 @closing
 @pytest.mark.configurations("local", "hybrid-3")
 def test_segment_goes_with_its_last_user(make_layer: LayerMaker, spawn: Spawn, close: bool) -> None:
-    """Unless it holds a message, or a normal channel's membership; doorbells go in any case."""
+    """Unless it holds a message, or a normal channel's membership; doorbells are removed in any case."""
     stays = {"nothing": False, "its own things": False, "a message": True, "a member": True}
     specs = {leave: own_spec(make_layer) for leave in stays}
     processes = {leave: spawn(exits.tell_shared_memory, specs[leave], close, leave) for leave in stays}
@@ -99,7 +99,7 @@ async def receive_what_was_left(layer: Any, leave: str) -> None:
 @pytest.mark.configurations("local")
 def test_no_doorbell_is_left_by_a_loop_that_ended(make_layer: LayerMaker, loop: LoopKind) -> None:
     layer = make_layer()
-    others = exits.doorbells_in_use()  # of tests before, whose loops were closed under their waiters
+    others = exits.doorbells_in_use()  # of earlier tests, whose loops were closed under their waiters
     seen: list[str] = []
 
     async def main() -> None:

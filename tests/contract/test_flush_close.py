@@ -232,7 +232,7 @@ async def test_a_name_and_its_groups_outlive_close(make_layer: LayerMaker) -> No
 
 def test_layers_of_many_loops_give_their_descriptors_back(make_layer: LayerMaker) -> None:
     layer = make_layer()
-    asyncio.run(use(layer))  # with no close(): the loop's end is enough
+    asyncio.run(use(layer))  # without close(): the loop's end is enough
     before = descriptors()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,4 +1,4 @@
-"""Tests that freeze the time: the layers go by the real clocks, meanwhile and afterwards."""
+"""Tests that freeze the time: the layers use the real clocks, meanwhile and afterwards."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(main: Callable[[], Any]) -> None:
 
 
 class Stream:
-    """Numbered messages to a normal channel, a process-specific one, and members of a group, and who reads them."""
+    """Numbered messages to a normal channel, a process-specific one, and members of a group, and their readers."""
 
     def __init__(self, layer: Any, sender: Any) -> None:
         self.layer = layer
@@ -91,7 +91,7 @@ def test_nothing_is_lost_or_reordered(make_layer: LayerMaker, freezer: str) -> N
             await sender.send("awaited", {"n": 0})
             assert await waiting == {"n": 0}
             waiting = asyncio.create_task(layer.receive("awaited"))
-            await sleep(0.1)  # the loop's clock stands, and so would all that waits by it
+            await sleep(0.1)  # the loop's clock stands still, and so does every wait that uses it
         await stream.send(3)
         await stream.receive(4, 5)
         await sender.send("awaited", {"n": 1})
@@ -128,7 +128,7 @@ def test_what_is_old_expires_meanwhile(make_layer: LayerMaker, freezer: str) -> 
 @pytest.mark.configurations("hybrid-local", "queue-1")
 @pytest.mark.timeout(40)
 def test_a_cancelled_receiver_leaves_what_comes(make_layer: LayerMaker, freezer: str) -> None:
-    """Its reader stops although asyncio's timers do not ring; a reader begun meanwhile goes on afterwards."""
+    """Its reader stops although asyncio's timers do not fire; a reader that starts meanwhile continues afterwards."""
     layer = make_layer()
 
     async def main() -> None:
@@ -137,9 +137,9 @@ def test_a_cancelled_receiver_leaves_what_comes(make_layer: LayerMaker, freezer:
             for _ in range(3):
                 for channel in ("normal", name):
                     waiting = asyncio.create_task(layer.receive(channel))
-                    await sleep(0.02)  # until it waits; what looks again and again would stand still
+                    await sleep(0.02)  # until it waits; a loop that polls would stand still
                     await cancelled(waiting)
-            await sleep(0.2)  # longer than a pop goes on for nobody
+            await sleep(0.2)  # longer than a pop lasts without a waiter
             for channel in ("normal", name):
                 await layer.send(channel, {"n": 1})
         for channel in ("normal", name):
@@ -151,7 +151,7 @@ def test_a_cancelled_receiver_leaves_what_comes(make_layer: LayerMaker, freezer:
 
 @pytest.fixture
 def stopped_server(new_server: Callable[..., Server]) -> Server:
-    """One that takes connections, and does not answer."""
+    """A server that accepts connections and does not answer."""
     return new_server()
 
 

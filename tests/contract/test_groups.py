@@ -139,7 +139,7 @@ async def test_a_member_at_capacity_misses_it_and_no_error_is_raised(make_layer:
 
         await wait_until(
             all_counted, "all are counted that did not fit"
-        )  # the hybrid hands a normal channel's message over by way of the machine's inbox
+        )  # the hybrid delivers a normal channel's message through the machine's inbox
         assert await receive_numbers(layer, channel, 5) == [0, 1, 2, 3, 4]
         await assert_silent(layer, channel, 0.05)
         assert await counted(layer, "full") - before == 3

@@ -1,4 +1,4 @@
-"""The hybrid: which channel travels on which side, and what goes on when the remote side is down."""
+"""The hybrid: which half carries which channel, and what still works when the remote half is down."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_without_hosts_nothing_tries_to_reach_a_server(spawn: Spawn, prefix: str
 
 
 def layer_of(maker: LayerMaker, hosts: list[Any], **options: Any) -> HybridChannelLayer:
-    """A hybrid whose remote is not to be flushed at the end."""
+    """A hybrid whose servers are not flushed at the end."""
     return HybridChannelLayer(prefix=maker.prefix, hosts=hosts, **options)
 
 
@@ -138,7 +138,7 @@ async def assert_local_side_works(layer: Any) -> None:
 
 
 async def remote_calls(layer: Any) -> list[tuple[str, BaseException | None, float]]:
-    """Every call that needs the remote but `flush`, at once: its name, what it raised, and how long it took."""
+    """Make every call that needs the servers, except `flush`, at once: the name, the error and the duration of each."""
     arguments: dict[str, tuple[Any, ...]] = {
         "send": ("specific.AAAAAAAAAA!1", {"n": 1}),
         "group_add": ("group", "specific.AAAAAAAAAA!1"),
@@ -177,7 +177,7 @@ async def test_remote_down(make_layer: LayerMaker) -> None:
 
 @one_server
 async def test_remote_frozen(make_layer: LayerMaker) -> None:
-    """A server that accepts and never answers: calls end within `timeout`, local traffic goes on meanwhile."""
+    """A server that accepts and never answers: calls end within `timeout`, and local messages arrive meanwhile."""
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         port = frozen.getsockname()[1]
         layer = layer_of(make_layer, [("127.0.0.1", port)], timeout=1.5)
@@ -285,7 +285,7 @@ async def test_normal_channel_in_a_group_reaches_one_reader_once(make_layer: Lay
 
 @one_server
 def test_normal_channel_in_a_group_outlives_the_process_that_added_it(make_layer: LayerMaker, spawn: Spawn) -> None:
-    """Whoever reads the channel on this machine gets what the group is sent; here a process that only reads."""
+    """Any reader of the channel on this machine gets the group's messages; here a process that only reads."""
     spawn(peers.add_member, make_layer.spec(), "group", "jobs").result()
     reader = spawn(peers.read, make_layer.spec(), "jobs")
     reader.ready()

@@ -44,7 +44,7 @@ class LoopInThread:
         await self._end.wait()
 
     def start(self, coroutine: Any) -> asyncio.Future[Any]:
-        """Run it there; the future belongs to the calling loop."""
+        """Run `coroutine` there; the future belongs to the calling loop."""
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
 
     def __enter__(self) -> LoopInThread:
@@ -259,7 +259,7 @@ async def started(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 
 @kinds
 def test_loop_that_ended_without_farewell(make_layer: LayerMaker, kind: str) -> None:
-    """A loop that is closed while somebody waits in it holds nothing up, and swallows at most what it popped."""
+    """A loop that is closed while a coroutine waits in it delays no message, and loses at most what it popped."""
     layer = make_layer()
     channel = run(new_channel(layer, kind))
     abandoned = []
@@ -275,7 +275,7 @@ def test_loop_that_ended_without_farewell(make_layer: LayerMaker, kind: str) -> 
         task = loop.create_task(layer.receive(channel))
         loop.run_until_complete(at_rest(layer, channel))
         loop.close()
-        # As a killed thread would leave it. It is kept, and kept quiet: asyncio would complain of the test.
+        # As a killed thread would leave it. The test keeps it and silences it: asyncio would warn of it.
         leave_pending(task)
         abandoned.append(task)
         for number in (n, n + 100):
@@ -284,17 +284,17 @@ def test_loop_that_ended_without_farewell(make_layer: LayerMaker, kind: str) -> 
         if first == {"n": n}:
             assert run(receive(layer, channel)) == {"n": n + 100}
         else:
-            # The server had given it to the pop that was under way, and that went with its loop.
+            # The server gave it to the pop that was under way, which ended with its loop.
             assert make_layer.configuration.is_remote(kind)
             assert first == {"n": n + 100}
         del task
     abandoned.clear()
-    gc.collect()  # coroutines that are closed when their loop is gone complain of nothing
+    gc.collect()  # coroutines that are closed when their loop is gone do not complain
 
 
 @kinds
 def test_loop_that_was_cancelled_from_outside(make_layer: LayerMaker, kind: str) -> None:
-    """`asyncio.run` cancels what still waits; messages go on to the next loop."""
+    """`asyncio.run` cancels the coroutines that still wait; the next loop gets the messages."""
     layer = make_layer()
     channel = run(new_channel(layer, kind))
 

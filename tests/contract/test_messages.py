@@ -20,7 +20,7 @@ from hybrid_layer.exceptions import HybridLayerError
 from tests.contract.configurations import LayerMaker
 from tests.contract.tools import assert_silent, counted, new_channel, receive
 
-# What is checked and encoded is so before a transport has it: one loop and each path are enough.
+# Checks and encoding come before any transport: one loop and each path are enough.
 pytestmark = [pytest.mark.configurations("each-path"), pytest.mark.one_loop]
 
 CODECS: dict[str, dict[str, Any]] = {
@@ -45,7 +45,7 @@ EVERYTHING: dict[str, Any] = {
     "dict": {"": {}, "a key with \u00fc and \x00": {"deeper": {"still": [b"deep"]}}},
 }
 
-# What serializers are known to keep for themselves, and what our own JSON format might be thought to.
+# What serializers are known to reserve, and what our own JSON format might seem to reserve.
 LOOKS_RESERVED: dict[str, Any] = {
     "__asgi_channel__": "x",
     "__asgi_group__": ["y"],
@@ -69,7 +69,7 @@ def of_same_types(one: Any, other: Any) -> bool:
 
 
 async def through(layer: Any, kind: str, message: Any) -> Any:
-    """`message` after its way through a channel."""
+    """`message` as a channel delivers it."""
     channel = await new_channel(layer, kind)
     await layer.send(channel, message)
     return await receive(layer, channel)

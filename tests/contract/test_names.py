@@ -14,7 +14,7 @@ from tests.contract.configurations import LayerMaker
 from tests.contract.tools import counted, receive
 from tests.support.waiting import at_rest
 
-# What is checked and encoded is so before a transport has it: one loop and each path are enough.
+# Checks and encoding come before any transport: one loop and each path are enough.
 pytestmark = [pytest.mark.configurations("each-path"), pytest.mark.one_loop]
 
 A_CHANNEL = "a.normal.channel"

@@ -1,4 +1,4 @@
-"""Options: names, types and values are checked when the layer is built, and each refusal names the culprit."""
+"""Options: the layer checks names, types and values when it is built, and each error names the wrong one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ A_HOST = ["redis://127.0.0.1:1"]
 
 
 def build(backend: str, **options: Any) -> Any:
-    """A layer, with a host where the class can have one. Nothing is connected by building it."""
+    """A layer, with a host if the class takes one. Building it connects to nothing."""
     module, _, name = backend.rpartition(".")
     if backend != IPC:
         options.setdefault("hosts", A_HOST)
@@ -252,7 +252,7 @@ def test_wrong_value_is_refused_when_the_layer_is_built(backend: str, option: st
     assert_names(caught, option)
     assert len(str(caught.value)) < 600
     if option in ("hosts", "symmetric_encryption_keys"):
-        return  # may hold secrets, so they are not shown
+        return  # may contain secrets, so the error does not show them
     culprit = next(iter(value)) if isinstance(value, dict | list | tuple) and len(value) == 1 else value
     if isinstance(culprit, str | int | float) and culprit != "":
         assert str(culprit) in str(caught.value) or repr(culprit) in str(caught.value)

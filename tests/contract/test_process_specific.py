@@ -156,7 +156,7 @@ async def test_buffers_of_closed_consumers_expire_and_are_freed(make_layer: Laye
 
         async def freed() -> bool:
             await layer.send(living, {"keeps": "it going"})
-            # More than these expire if the reader is held up for longer than the expiry.
+            # More than these expire if the reader is delayed for longer than the expiry.
             return not await grown_by(before, 1_000_000) and await counted(layer, "expired") >= 150
 
         await wait_until(freed, "what expired is freed")
@@ -173,7 +173,7 @@ async def grown_by(before: int, size: int) -> bool:
 @pytest.mark.one_loop
 @pytest.mark.configurations("ipc", "queue-1", "hybrid-pubsub-3")
 async def test_closing_a_consumer_leaves_no_state(make_layer: LayerMaker) -> None:
-    """As a websocket consumer does it: a name, a waiting receive, a group, a cancellation. Many times."""
+    """What a websocket consumer does, many times: a name, a waiting receive, a group, a cancellation."""
     layer = make_layer()
 
     async def consumer() -> None:

@@ -76,7 +76,7 @@ def share_10_000_messages(make_layer: LayerMaker, spawn: Spawn, workers: int, lo
     layer = make_layer(capacity=count + workers)
 
     async def send_all() -> None:
-        # Many at a time, as requests would: in the order in which they were sent nevertheless.
+        # Many at a time, as requests would do; they arrive in the order of sending nevertheless.
         for start in range(0, count, 50):
             await asyncio.gather(*(layer.send("jobs", {"n": n}) for n in range(start, start + 50)))
         for _ in range(workers):
@@ -88,14 +88,14 @@ def share_10_000_messages(make_layer: LayerMaker, spawn: Spawn, workers: int, lo
     assert sorted(n for share in shares for n in share) == list(range(count))
     for share in shares:
         assert share == sorted(share)
-        assert share  # nobody is starved
+        assert share  # no reader starves
 
 
 @pytest.mark.once
 @pytest.mark.configurations("each-path")
 @pytest.mark.parametrize("kind", ["normal", "specific"])
 def test_order_of_each_of_several_senders(make_layer: LayerMaker, spawn: Spawn, kind: str) -> None:
-    # Where a sender is not told that a channel is full, there has to be room for all.
+    # Where no error reports a full channel to the sender, there has to be room for all.
     spec = make_layer.spec(capacity=40 if make_layer.configuration.is_bounded(kind) else 401)
     reader = spawn(peers.read, spec, "jobs") if kind == "normal" else spawn(peers.read, spec)
     channel = reader.ready() or "jobs"
@@ -227,7 +227,7 @@ async def test_dead_members_stop_costing_anything(make_layer: LayerMaker, start:
 
 @pytest.mark.one_loop
 async def test_message_goes_on_to_a_living_reader(make_layer: LayerMaker, start: Start) -> None:
-    """A process that is killed while it waits holds nothing up."""
+    """A process that is killed while it waits delays no message."""
     layer, first = make_layer(), await start()
     doomed = asyncio.create_task(first.receive("jobs"))
     await first.at_rest("jobs")

@@ -1,4 +1,4 @@
-"""How large a message may be, who owns it, and what becomes of an entry that cannot be read."""
+"""How large a message may be, which code owns it, and what happens to an entry that cannot be read."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ async def test_what_cannot_be_read_is_dropped_counted_and_warned_of_once(
     await reader.send(channel, {"type": "x", "n": "readable"})
     assert (await receive(reader, channel))["n"] == "readable"
     assert await counted(reader, "undecodable") == 3
-    assert await counted(reader, "received") in (1, 4)  # whether a dropped one had been received is a matter of taste
+    assert await counted(reader, "received") in (1, 4)  # whether a dropped one counts as received does not matter
     assert len(undecodable_warnings(caplog, channel)) == 1
 
 
@@ -173,7 +173,7 @@ async def test_keys_rotate(make_layer: LayerMaker, kind: str) -> None:
     await old.send(channel, {"n": 1})
     await new.send(channel, {"n": 2})
     assert [(await receive(new, channel))["n"] for _ in range(2)] == [1, 2]
-    # The first key encrypts: who has only the old one cannot read it.
+    # The first key encrypts: a layer with only the old one cannot read it.
     await new.send("channel", {"n": 3})
     await old.send("channel", {"n": 4})
     assert (await receive(old, "channel"))["n"] == 4

@@ -1,4 +1,4 @@
-"""Small words that the tests of this suite are written in."""
+"""Small helpers of the tests of this suite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SOON = 5.0
 
 
 async def receive(layer: Any, channel: str, seconds: float = SOON) -> Any:
-    """The next message, or a failure when there is none soon."""
+    """The next message; fails if none comes soon."""
     async with asyncio.timeout(seconds):
         return await layer.receive(channel)
 
@@ -32,7 +32,7 @@ async def send_numbers(layer: Any, channel: str, numbers: range) -> None:
 
 
 async def assert_silent(layer: Any, channel: str, seconds: float = 0.1) -> None:
-    """Nothing comes out of `channel`."""
+    """No message comes from `channel`."""
     with pytest.raises(TimeoutError):
         await receive(layer, channel, seconds)
 
@@ -58,7 +58,7 @@ async def cancel(task: asyncio.Task[Any]) -> None:
 
 
 class CancelledAt:
-    """Awaits a coroutine, and has the task cancelled in which it runs at the coroutine's await number `step`.
+    """Awaits a coroutine, and cancels the task in which it runs at the coroutine's await number `step`.
 
     asyncio delivers a cancellation in two ways, and both are made here. By default the future that the coroutine waits
     for is cancelled before anything happened to it. With `late`, the future gets its result first, and the cancellation

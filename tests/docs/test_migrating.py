@@ -1,4 +1,4 @@
-"""Who comes from another layer keeps the configuration: each of theirs, as their pages show it, builds one of ours."""
+"""Configurations of other layers stay: each of them, as its documentation shows it, builds one of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`prefix_for_tests` in real projects: whoever belongs together has one prefix, and nobody else has it."""
+"""`prefix_for_tests` in real projects: the processes of one run share a prefix, and no others have it."""
 
 from __future__ import annotations
 

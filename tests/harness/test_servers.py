@@ -1,4 +1,4 @@
-"""The servers that the other tests rely on: they start, hurt, recover and end as they are told."""
+"""The servers that the other tests rely on: they start, fail, recover and end as asked."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Event loops that a test leads step by step: in threads of its own process, and in second processes.
 
-What an actor is told to do is a method of `Hands` and its arguments; so the same runs on either side.
+A command for an actor is a method of `Hands` and its arguments; so the same runs on either side.
 """
 
 from __future__ import annotations

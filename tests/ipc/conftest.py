@@ -1,4 +1,4 @@
-"""What the tests of the local half leave in /dev/shm goes with them."""
+"""Removes what the tests of the local half leave in /dev/shm."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if not IS_ROOT:
 
 @pytest.fixture
 def prefix(prefix: str) -> Iterator[str]:
-    """A prefix that nobody else uses; messages and dead processes would keep its segment in being."""
+    """A prefix that no other test uses; messages and dead processes would keep its segment."""
     yield prefix
     segment_path(prefix).unlink(missing_ok=True)
     shutil.rmtree(directory_path(prefix), ignore_errors=True)

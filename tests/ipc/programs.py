@@ -104,6 +104,6 @@ class Crowd(Program):
         self.expect(str(number))
 
     def lose(self, how: str) -> None:
-        """One of them goes: "leave" or "kill"."""
+        """One of them ends: "leave" or "kill"."""
         self.tell(how)
         self.expect("gone")

@@ -181,7 +181,7 @@ def test_two_layers_share_one_attachment(prefix: str) -> None:
 
 
 def test_layers_of_one_prefix_come_and_go_in_threads(prefix: str, spawn: Spawn) -> None:
-    """The last one that goes must not take the lock of the next one with it."""
+    """The last process that leaves must not remove the lock of the next one."""
     assert spawn("tests.ipc.test_birth:come_and_go", prefix).result() == 0
     assert is_clean(prefix)
 

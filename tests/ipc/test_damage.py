@@ -1,7 +1,7 @@
 """Segments that are overwritten, removed or cut off while several processes use them.
 
-A call may fail with `SegmentDamaged`; it does not hang, crash, or end with any other error. Afterwards all goes on: the
-channels and memberships of the living are what they were.
+A call may fail with `SegmentDamaged`; it does not hang, crash, or end with any other error. Afterwards everything
+works: the channels and memberships of the living are what they were.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def test_random_bytes(prefix: str, spawn: Spawn, is_busy: bool) -> None:
 
 
 def test_header(prefix: str, spawn: Spawn) -> None:
-    """What never changes is sealed: one damaged byte in it, and all move. Who comes meanwhile is not misled."""
+    """What never changes is sealed: one damaged byte in it, and all move. Newcomers are not misled."""
     users = Users(spawn, prefix, 2)
     users.await_recovery(10)
     for at in (0, 9, 16, 24, 32, 48, 60, 130, 320):
@@ -75,7 +75,7 @@ def test_header(prefix: str, spawn: Spawn) -> None:
 
 
 def test_again_and_again(prefix: str, spawn: Spawn) -> None:
-    """Who goes on writing into a segment is left alone with it."""
+    """A program that keeps writing into a segment is left alone with it."""
     users = Users(spawn, prefix, 1)
     users.await_recovery(10)
     inode = inode_of(prefix)

@@ -1,4 +1,4 @@
-"""Processes that are killed: the others go on, and what the dead held is freed soon."""
+"""Processes that are killed: the others continue, and what the dead held is freed soon."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_inbox_memberships_and_doorbells_of_the_dead(prefix: str, spawn: Spawn) 
         assert (after["pairs"], after["groups"]) == (0, 0)
         await wait_until(lambda: len(doorbells(prefix)) == 1, "the doorbell of the dead is gone", 1)
         assert alive(layer) == 1
-        # A message to it is nobody's now, and is counted.
+        # A message to it has no receiver now, and is counted.
         dead = (await layer.statistics())["dead"]
         await layer.send(name, {"n": 2})
         assert (await layer.statistics())["dead"] == dead + 1
@@ -130,7 +130,7 @@ def test_all_of_the_dead_goes_within_two_seconds(prefix: str, spawn: Spawn, how:
 
 
 async def watch(parent: Parent, prefix: str, how: str) -> None:
-    """Does one thing, until told to stop."""
+    """Does one thing, until asked to stop."""
     layer = layer_of(prefix)
     stop = asyncio.create_task(asyncio.to_thread(parent.receive))
     if how.startswith("waits"):
@@ -175,7 +175,7 @@ def test_message_of_a_killed_reader_goes_to_the_next(prefix: str, spawn: Spawn) 
 
 
 async def storm(parent: Parent, prefix: str, number: int) -> int:
-    """Sends, receives, joins and leaves without a pause, until told to stop; how many it received."""
+    """Sends, receives, joins and leaves without a pause, until asked to stop. Returns how many it received."""
     logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())  # memory may well run out
     layer = layer_of(prefix, capacity=50)
     stop = asyncio.create_task(asyncio.to_thread(parent.receive))
@@ -308,7 +308,7 @@ def test_stopped_lock_holder(prefix: str, holder: Process) -> None:
             with pytest.raises(SegmentBusy):
                 await call
             assert time.monotonic() - begin < 0.5
-        assert not any(task.done() for task in waiting)  # who receives is just asleep
+        assert not any(task.done() for task in waiting)  # a receiver just sleeps
         await asyncio.to_thread(holder.resume)
         await asyncio.to_thread(holder.kill)
         async with asyncio.timeout(5):
@@ -323,7 +323,7 @@ def test_stopped_lock_holder(prefix: str, holder: Process) -> None:
 
 
 def test_lock_holder_that_goes_on(prefix: str, holder: Process) -> None:
-    """Stopped for a second: nobody gets an error."""
+    """Stopped for a second: no caller gets an error."""
     layer = layer_of(prefix, message_memory=200 << 20)
 
     async def main() -> None:
@@ -340,7 +340,7 @@ def test_lock_holder_that_goes_on(prefix: str, holder: Process) -> None:
 
 
 def test_a_new_channel_waits_for_the_lock(prefix: str, holder: Process) -> None:
-    """Each time: not once with patience and once without."""
+    """Each time: not once after a wait and once without."""
     layer = layer_of(prefix, message_memory=200 << 20)
     core = probe(layer).core
 

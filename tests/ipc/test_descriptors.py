@@ -1,4 +1,4 @@
-"""Descriptors over many event loops, threads, layers and forks: none is left, and none goes through an exec."""
+"""Descriptors over many event loops, threads, layers and forks: none is left, and none survives an exec."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_none_is_left_by_loops(prefix: str, way: str) -> None:
     blocks = check(layer)
     for n in range(times):
         use_once(layer, n, kind)
-    run(use(layer, 0))  # who comes next gives back what a loop that was closed rudely has left
+    run(use(layer, 0))  # the next user releases what a loop that was closed without notice has left
     after = open_descriptors()
     assert len(after) <= len(before), after
     assert len(doorbells(prefix)) <= 1

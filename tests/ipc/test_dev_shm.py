@@ -42,7 +42,7 @@ def test_shm(prefix: str, spawn: Spawn) -> None:
 
 
 def test_shm_filled_by_others(prefix: str, spawn: Spawn) -> None:
-    """Under a running layer. What it has, it has; and who comes now can still wait and be rung."""
+    """Under a running layer, which keeps what it has. A new process can still wait and be rung."""
     with small_shm(spawn, "size=16m") as shm:
         first = shm.spawn("tests.ipc.test_memory_full:sender", prefix, {})
         first.ready()
@@ -203,7 +203,7 @@ async def work(parent: Parent, prefix: str) -> int:
 
 
 def test_cut_off(prefix: str, spawn: Spawn) -> None:
-    """Who touches nothing of it before its next housekeeping survives even that."""
+    """A process that does not touch it before its next housekeeping survives even that."""
     first, second, warnings = spawn("tests.ipc.test_dev_shm:be_cut_off", prefix).result()
     assert (first, second) == (1, 2)
     assert any("truncated it" in text for text in warnings)

@@ -1,4 +1,4 @@
-"""Processes killed at each system call while they make a segment, join it, or leave it: nobody is held up by that."""
+"""Processes killed at each system call while they make a segment, join it, or leave it: it delays no other process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.waiting import block_any_moment, turns, wait_until
 Spawn = Callable[..., Process]
 
 PROMPT = 5.0
-"""Seconds: far more than a process needs, and less than it waits for a lock file that nobody gives back."""
+"""Seconds: far more than a process needs, and less than it waits for a lock file that is never released."""
 
 
 def come_and_go(prefix: str) -> None:
@@ -100,7 +100,7 @@ async def eventually_tidy(layer: IPCChannelLayer, prefix: str) -> None:
 
 @pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.thorough), 25], ids=["no", "half"])
 def test_fifty_at_once_and_some_of_them_killed(prefix: str, spawn: Spawn, number: int) -> None:
-    """Makers among them. The others meet in one segment, and nobody hangs."""
+    """Makers among them. The others meet in one segment, and none hangs."""
     layer = layer_of(prefix)
     starter = spawn("tests.ipc.test_half_way:fork_fifty_and_kill", prefix, number, random.randrange(10**9))
     killed = starter.ready()
@@ -127,7 +127,7 @@ def test_fifty_at_once_and_some_of_them_killed(prefix: str, spawn: Spawn, number
 
 
 def fork_fifty_and_kill(parent: Parent, prefix: str, number: int, seed: int) -> list[int]:
-    """They have imported everything, but share nothing, and are let go at once; some are killed while they attach."""
+    """They have imported everything, but share nothing, and start at once; some are killed while they attach."""
     logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
     random_ = random.Random(seed)
     begin_in, begin_out = os.pipe()

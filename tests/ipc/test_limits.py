@@ -220,7 +220,7 @@ def test_consumers_that_come_and_go(prefix: str, discards: bool) -> None:
 
 @pytest.mark.parametrize("option", ["message_memory", "group_memory"])
 def test_changed_size(prefix: str, spawn: Spawn, option: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Refused while somebody lives, taken over when nobody does, with a warning if that loses something."""
+    """Refused while a process lives, replaced when none does, with a warning if that loses something."""
     other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
     other.ready()
     layer = layer_of(prefix, **{option: 4 << 20})

@@ -94,7 +94,7 @@ def test_unrung_loop_takes_a_place_that_becomes_free(prefix: str) -> None:
 
 
 def test_looks_are_rarer_where_only_inboxes_are_awaited(prefix: str) -> None:
-    """What is in an inbox is announced to nobody else, who could be busy."""
+    """Messages of an inbox are announced to no other process, which could be busy."""
     layer = layer_of(prefix)
 
     async def main() -> None:
@@ -119,7 +119,7 @@ def test_looks_are_rarer_where_only_inboxes_are_awaited(prefix: str) -> None:
 
 
 def test_one_loop_after_another_is_rung(prefix: str, spawn: Spawn) -> None:
-    """Each loop has a doorbell of its own at the same path; a sender must not go on ringing the last one's."""
+    """Each loop has a doorbell of its own at the same path; a sender must not keep ringing the last one's."""
     layer = layer_of(prefix)
     other = spawn("tests.ipc.test_loops:answer_late", prefix)
     other.ready()

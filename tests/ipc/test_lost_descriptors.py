@@ -1,4 +1,4 @@
-"""Processes whose descriptors other code closes or replaces: they attach anew, and cost nobody anything."""
+"""Processes whose descriptors other code closes or replaces: they attach again, and the others lose nothing."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def link(fd: str) -> str:
 
 @pytest.mark.parametrize("how", ["closed", "replaced", "another of the same file"])
 def test_descriptors_closed_by_others(prefix: str, spawn: Spawn, how: str) -> None:
-    """The process attaches anew, to the same segment, which stays in use by the others."""
+    """The process attaches again, to the same segment, which stays in use by the others."""
     layer = layer_of(prefix)
 
     async def main() -> None:
@@ -104,13 +104,13 @@ def send_without_descriptors(parent: Parent, prefix: str) -> None:
             run(layer.send("work", {"n": 0}))
             sent += 1
         except SegmentDamaged:
-            continue  # this message may be lost, nobody else's
+            continue  # this message may be lost, no other process's
     parent.ready()
     parent.receive()
 
 
 def test_closed_descriptors_cost_others_nothing(prefix: str, spawn: Spawn) -> None:
-    """The segment has grown since, and who cannot ask for the new part does not repair what it cannot see."""
+    """The segment has grown since. A process that cannot map the new part does not repair what it cannot see."""
     layer = layer_of(prefix, message_memory=16 << 20, capacity=2000)
     run(layer.send("other", {"n": 0}))
     other = spawn("tests.ipc.test_lost_descriptors:send_without_descriptors", prefix)
@@ -134,7 +134,7 @@ def test_closed_descriptors_cost_others_nothing(prefix: str, spawn: Spawn) -> No
 
 @pytest.mark.parametrize("how", ["closed", "replaced"])
 def test_receive_without_descriptors(prefix: str, how: str) -> None:
-    """There is not even room to wait in, and none can be asked for: the process attaches anew, and nobody is told."""
+    """There is not even room to wait in, and none to be had: the process attaches again, without an error."""
     layer = layer_of(prefix, message_memory=4 << 20)
     channels = [f"channel.{n}" for n in range(3000)]
 
@@ -164,7 +164,7 @@ def test_receive_without_descriptors(prefix: str, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["closed", "replaced"])
 def test_lock_file_closed_by_others(prefix: str, how: str) -> None:
-    """Whoever leaves or attaches next neither stumbles over that nor closes what now has its number."""
+    """The next process that leaves or attaches neither fails nor closes the file that now has its number."""
     layer = layer_of(prefix)
     asyncio.run(layer.send("a", {"n": 1}))
     assert asyncio.run(layer.receive("a")) == {"n": 1}

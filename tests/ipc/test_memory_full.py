@@ -1,4 +1,4 @@
-"""Memory that is used up: the options' or /dev/shm itself. What was stored stays whole, and nobody dies of SIGBUS."""
+"""Memory that is used up: the options' or /dev/shm itself. Stored messages stay whole, no process dies of SIGBUS."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def read_all(layer: IPCChannelLayer, channel: str) -> list[int]:
 
 
 async def sender(parent: Parent, prefix: str, options: dict[str, Any]) -> dict[str, int]:
-    """Fills the memory as often as it is told to."""
+    """Fills the memory as often as it is asked to."""
     keep_warnings()
     layer = IPCChannelLayer(prefix=prefix, capacity=PLENTY, **options)
     first = 0
@@ -90,7 +90,7 @@ async def sender(parent: Parent, prefix: str, options: dict[str, Any]) -> dict[s
 
 
 async def reader(parent: Parent, prefix: str, options: dict[str, Any]) -> None:
-    """Reads everything as often as it is told to."""
+    """Reads everything as often as it is asked to."""
     layer = IPCChannelLayer(prefix=prefix, **options)
     parent.ready()
     while await asyncio.to_thread(parent.receive):

@@ -1,4 +1,4 @@
-"""Readers that come, go and give their loop its turns, where no housekeeping finds what was missed."""
+"""Readers that start, end and let their loop run, where no housekeeping finds a missed message."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_who_comes_later_does_not_overtake(prefix: str) -> None:
 
 
 def test_a_busy_segment_is_no_promise_to_wake(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who could not look is not registered, and wakes the next one itself."""
+    """A reader that could not look is not registered, and wakes the next one itself."""
     layer = layer_of(prefix)
 
     async def main() -> None:

@@ -100,8 +100,8 @@ class LayerMachine(RuleBasedStateMachine):
         self.do(actor, "receive", number, channel)
         self.settle()
 
-    # No preconditions in the next two: who waits depends on which of two things that happen at once came first, and
-    # hypothesis wants its choices to depend on nothing else.
+    # No preconditions in the next two: which one waits depends on which of two things that happen at once came first,
+    # and hypothesis wants its choices to depend on nothing else.
 
     @rule(pick=picks)
     def cancel(self, pick: int) -> None:
@@ -164,7 +164,7 @@ class LayerMachine(RuleBasedStateMachine):
 
     @rule(actor=actors)
     def close(self, actor: int) -> None:
-        self.do(actor, "close")  # gives back a doorbell, if nobody waits for it; all goes on
+        self.do(actor, "close")  # closes a doorbell, if no coroutine waits for it; everything works
 
     # What must come of it
 

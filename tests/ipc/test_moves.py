@@ -1,4 +1,4 @@
-"""A segment that is lost under living processes: they move to a new one, or attach anew."""
+"""A segment that is lost under living processes: they move to a new one, or attach again."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_removed_under_living_processes(prefix: str, spawn: Spawn, what: str, ca
 
 
 def test_messages_are_prompt_after_a_move(prefix: str, spawn: Spawn) -> None:
-    """Doorbells work in the new segment: nobody waits for housekeeping."""
+    """Doorbells work in the new segment: no reader waits for housekeeping."""
     layer = layer_of(prefix)
 
     async def main() -> None:
@@ -207,7 +207,7 @@ class Meanwhile:
 def test_a_system_that_refuses_a_move_is_asked_again(
     prefix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It has no more record locks to give, say. Who waits is not told, and waits on."""
+    """It has no more record locks to give, say. A receiver gets no error, and keeps waiting."""
     layer = layer_of(prefix)
 
     async def main() -> None:
@@ -264,7 +264,7 @@ def test_membership_changed_while_it_is_restored(prefix: str, how: str) -> None:
 
 
 def test_doorbell_removed(prefix: str, spawn: Spawn) -> None:
-    """By a cleaner of old files, say. It is made anew."""
+    """By a cleaner of old files, say. It is made again."""
     layer = layer_of(prefix)
 
     async def main() -> None:
@@ -286,7 +286,7 @@ def test_doorbell_removed(prefix: str, spawn: Spawn) -> None:
 
 
 def test_inbox_lost_to_damage(prefix: str) -> None:
-    """A repair has cut it off: it is opened anew, and the memberships with it."""
+    """A repair has cut it off: it is opened again, and its memberships are restored."""
     layer = layer_of(prefix)
 
     async def main() -> None:

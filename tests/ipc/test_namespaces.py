@@ -65,7 +65,7 @@ def test_traffic_and_death(prefix: str, spawn: Spawn) -> None:
             assert await receive(layer, own) == n
         await layer.group_send("all", {"n": "to the group"})
         assert await receive(layer, own) == "to the group"
-        # Each knows itself, and gives nobody of another namespace a number that means somebody else.
+        # Each knows itself, and gives no process of another namespace a number that means another process.
         for process, channel in ((first, "first"), (second, "second")):
             await layer.send(channel, {"to": "look"})
             seen = await asyncio.to_thread(process.receive)
@@ -89,7 +89,7 @@ def test_traffic_and_death(prefix: str, spawn: Spawn) -> None:
 
 
 async def meet_a_stopped_holder(parent: Parent, prefix: str) -> str:
-    """What it is told when the lock is held by somebody of another namespace; then that one dies."""
+    """The error when a process of another namespace holds the lock; then that one dies."""
     layer = layer_of(prefix)
     await layer.new_channel()
     parent.ready()
@@ -148,7 +148,7 @@ def test_takeover_from_inside(prefix: str, spawn: Spawn) -> None:
 
 
 def end(process: Process, pid: int) -> None:
-    """Kill it from here, by the number that it has here; with it goes its namespace, and then `unshare`."""
+    """Kill it from here, by the number that it has here; its namespace ends with it, and then `unshare`."""
     os.kill(pid, signal.SIGKILL)
     assert process.wait(20) != 0
 

@@ -1,4 +1,4 @@
-"""A loop's place belongs to one attachment: with another segment, or after the loop has gone, it is nobody's."""
+"""A loop's place belongs to one attachment: with another segment, or after the end of the loop, no loop has it."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def start_loop() -> Iterator[Callable[[], LoopInThread]]:
 
 @pytest.fixture
 def unaided(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody finds a message by looking around."""
+    """No housekeeping finds a message."""
     only_woken(monkeypatch, NEVER)
 
 
 def waiting(loop: LoopInThread, layer: IPCChannelLayer, channel: str) -> Future[dict[str, Any]]:
-    """Who waits on the channel in `loop`, which has gone to sleep."""
+    """A receiver on the channel in `loop`, which sleeps."""
     future = loop.begin(layer.receive(channel))
     loop.run(at_rest(layer, channel))
     return future
@@ -114,7 +114,7 @@ def test_core_refuses_a_loop_that_has_no_place(prefix: str, how: str) -> None:
 
 @pytest.mark.usefixtures("unaided")
 def test_a_loop_receives_before_it_has_noticed_a_move(prefix: str, start_loop: Callable[[], LoopInThread]) -> None:
-    """It must not wait with its old place, which another loop has in the new segment: its wakes would go there."""
+    """It must not wait with its old place, which another loop has in the new segment: that would get its wakeups."""
     layer = layer_of(prefix)
     loops = [start_loop() for _ in range(3)]
     for n, loop in enumerate(loops):

@@ -1,4 +1,4 @@
-"""A sender is killed anywhere between storing a message and having rung for it: nobody is silenced by that.
+"""A sender is killed anywhere between storing a message and having rung for it: that silences no reader.
 
 `core/bells.c` is the same step by step, without Python.
 """

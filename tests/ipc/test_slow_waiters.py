@@ -1,4 +1,4 @@
-"""A waiter of a normal channel that does not come: what was announced to it goes to another one within 300 ms.
+"""A waiter of a normal channel that does not come: another one gets its messages within 300 ms.
 
 The slow ones wait first, so they are the ones to be rung. The reader notes how long each message was on its way.
 """
@@ -42,7 +42,7 @@ async def send_after_pauses(layer: Any, slow: int = 1) -> None:
 
 
 async def wait_for_work(parent: Parent, prefix: str) -> None:
-    """Waits, is told to be busy, and then is told to end; it takes nothing before that."""
+    """Waits, is busy when asked, and ends when asked; it takes nothing before that."""
     layer = layer_of(prefix)
     (waiting,) = await receiving(layer, "work")
     parent.ready()

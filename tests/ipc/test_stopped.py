@@ -1,4 +1,4 @@
-"""A process that is stopped inside the segment's lock: nobody waits for it for longer than two seconds.
+"""A process that is stopped while it holds the segment's lock: no caller waits for longer than two seconds.
 
 `stopper` takes the lock and stops itself there, so each of these tests begins with a lock that is really held.
 """
@@ -60,7 +60,7 @@ class Gaps:
 
 
 async def refused(call: Awaitable[Any], pid: int) -> float:
-    """How long the call took to say that the process does not go on."""
+    """How long the call took to report that the process makes no progress."""
     begin = time.monotonic()
     with pytest.raises(SegmentBusy, match=rf"process {pid} \(stopper, stopped\).*continue or kill it"):
         await call
@@ -167,7 +167,7 @@ def test_killed_in_the_lock_after_all_have_given_up(prefix: str, stopper: MakeSt
 
 
 def test_stopped_twice(prefix: str, stopper: MakeStopper) -> None:
-    """The second time is another wait: patience begins anew."""
+    """The second time is another wait, with a new limit."""
     layer = layer_of(prefix)
 
     async def main() -> None:
@@ -251,7 +251,7 @@ def test_loops_that_end_meanwhile_give_their_places_back(prefix: str, stopper: M
 
 
 async def begin_now(parent: Parent, prefix: str) -> tuple[list[float], float]:
-    """Attaches while the lock is held, and tries again; then uses the segment when told to."""
+    """Attaches while the lock is held, and tries again; then uses the segment when asked to."""
     layer = layer_of(prefix)
     holder = parent.receive()
     times = [0.0]
@@ -301,7 +301,7 @@ def test_newcomers_and_leavers(prefix: str, stopper: MakeStopper, spawn: Spawn) 
 
 
 async def end_now(parent: Parent, prefix: str) -> None:
-    """Waits when it is told to end, so that its doorbell and its place have to be given back."""
+    """Waits when it is asked to end, so that its doorbell and its place have to be given back."""
     layer = layer_of(prefix)
     (waiting,) = await receiving(layer, "b")
     parent.ready()

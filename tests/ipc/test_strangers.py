@@ -191,7 +191,7 @@ def test_users_cannot_touch_each_other(prefix: str, spawn: Spawn) -> None:
 
     def send_to_the_other() -> bool:
         layer = layer_of(prefix)
-        async_to_sync(layer.send)(name, {"n": "from a stranger"})  # stored nowhere: it is a name of nobody here
+        async_to_sync(layer.send)(name, {"n": "from a stranger"})  # not stored: no process here has that name
         return bool(async_to_sync(layer.statistics)()["dead"])
 
     assert as_user(SOMEBODY, send_to_the_other)
@@ -232,7 +232,7 @@ def is_denied(attempt: Callable[[], object]) -> bool:
 
 @pytest.mark.parametrize("kind", ["hard link", "directory", "symbolic link"])
 def test_something_else_in_a_doorbells_place(prefix: str, spawn: Spawn, kind: str) -> None:
-    """It is not written to, and the doorbell is made anew where that can be done. Messages arrive either way."""
+    """It is not written to, and the doorbell is made again where possible. Messages arrive either way."""
     layer = layer_of(prefix)
     target = ROOT / f"{prefix}.target"
 

@@ -164,7 +164,7 @@ async def sweep_again_and_again(parent: Parent, prefix: str, seconds: float) -> 
 
 
 def test_sweepers_beside_processes_that_come_and_go(prefix: str, spawn: Spawn) -> None:
-    """None of them loses what it stored, whoever removes the segment in between."""
+    """None of them loses what it stored, whichever removes the segment in between."""
     sweepers = [spawn(sweep_again_and_again, prefix, 2) for _ in range(2)]
     users = [spawn(come_and_go, prefix, 2) for _ in range(2)]
     assert all(user.result() > 10 for user in users)

@@ -17,7 +17,7 @@ MANY = 60
 
 
 def count_calls_of_senders(parent: Parent, prefix: str) -> tuple[list[int], list[int]]:
-    """System calls of each send to somebody who sleeps, and of each to somebody who has been rung and is on the way."""
+    """System calls of each send to a reader that sleeps, and of each to one that was rung and is waking up."""
     layer = layer_of(prefix)
     run(layer.send("x", {"type": "x"}))  # imports what is imported late
     sleeper = Sleeper(probe(layer).core, "x")
@@ -46,8 +46,9 @@ def count_calls_of_senders(parent: Parent, prefix: str) -> tuple[list[int], list
 
 
 def test_system_calls_of_a_send(prefix: str, spawn: Spawn) -> None:
-    """None to who is awake; two to who sleeps: fstat, as other code may have closed the doorbell and opened a file with
-    its number, and write. Some more in the first, and in those that do housekeeping, a few times a second.
+    """None to a loop that is awake; two to one that sleeps: fstat, as other code may have closed the doorbell
+    and opened a file with its number, and write. Some more in the first send, and in those that do housekeeping, a few
+    times a second.
     """
     to_sleeper, to_rung = spawn("tests.ipc.test_system_calls:count_calls_of_senders", prefix, flags=()).result(100)
     assert len(to_sleeper) == len(to_rung) == MANY

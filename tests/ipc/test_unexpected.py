@@ -1,4 +1,4 @@
-"""An exception that nobody expects, in whatever the event loop calls back: the next message arrives all the same."""
+"""An unexpected exception, in any callback of the event loop: the next message arrives all the same."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_next_message_arrives(
             asyncio.current_task()
         except RuntimeError:
             return real(*args)
-        if left and asyncio.current_task() is None:  # in a callback, not in somebody's call
+        if left and asyncio.current_task() is None:  # in a callback, not in a caller's call
             left -= 1
             raise MemoryError("injected")
         return real(*args)

@@ -1,6 +1,6 @@
 """Processes that change their user (setuid), as servers do that begin as root: each uses the segment of its user.
 
-Needs root; a run without is told so in the end.
+Needs root; without, the end of the run says so.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def become_nobody() -> None:
 
 
 def quiet_layer_of(prefix: str) -> IPCChannelLayer:
-    """It warns of root's segment, whose processes those of nobody do not meet."""
+    """It warns of root's segment, whose processes do not reach those of the user nobody."""
     logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
     return layer_of(prefix)
 
@@ -70,7 +70,7 @@ async def talk(layer: IPCChannelLayer, together: Barrier, others: int) -> None:
 
 
 def preloaded(parent: Parent, prefix: str, way: str, used_as_root: bool) -> None:
-    """The layer is used by root, then workers are forked that become nobody."""
+    """Root uses the layer, then forks workers that become the user nobody."""
     layer = quiet_layer_of(prefix)
     asyncio.run(exchange(layer))
     asyncio.run(layer.send("kept", {"n": 1}))

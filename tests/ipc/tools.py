@@ -91,7 +91,7 @@ async def receive(layer: IPCChannelLayer, channel: str, seconds: float = 5) -> A
 
 
 async def waiting_member(layer: IPCChannelLayer, group: str = "group") -> tuple[str, asyncio.Task[Any]]:
-    """A channel of this process, in a group, and who waits on it with the loop asleep."""
+    """A channel of this process, in a group, and a receiver on it whose loop sleeps."""
     own = await layer.new_channel()
     await layer.group_add(group, own)
     (waiting,) = await receiving(layer, own)
@@ -100,7 +100,7 @@ async def waiting_member(layer: IPCChannelLayer, group: str = "group") -> tuple[
 
 @contextlib.contextmanager
 def flushed(*layers: IPCChannelLayer) -> Iterator[None]:
-    """Empties the segment at the end, so that it goes with its last user."""
+    """Empties the segment at the end, so that its last user removes it."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Prints what the models went through, and how each protocol fails without one of its rules."""
+"""Prints the states that the models explored, and how each protocol fails without one of its rules."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Goes through every state that a small model of a protocol can reach: all interleavings, with all deaths in between.
 
 A model is a class with an initial state and the steps that lead on from a state. States are tuples, so that one that is
-reached twice is recognised. The search is breadth first: what is found wrong comes with a shortest way there.
+reached twice is recognised. The search is breadth first: each fault comes with a shortest path to it.
 
 Two sorts of things can be wrong. A *state* may break a rule (two owners). And a *hope* may fail: a state from which
 something good ought to be reachable (a waiting process gets the lock), by certain steps only (not by a time-out).
@@ -19,11 +19,11 @@ State = Any
 
 
 class Step(NamedTuple):
-    """One atomic step: what it is called in a trace, what kind of thing it is, and where it leads."""
+    """One atomic step: its name in a trace, its kind, and the state that it leads to."""
 
     name: str
     kind: str
-    """"" for what a process does by itself; others, such as "time" and "death", as the model says."""
+    """"" for a step of a process; others, such as "time" and "death", as the model says."""
     state: State
 
 
@@ -32,7 +32,7 @@ class Hope:
     """From each state where `applies`, steps of none of the kinds `without` must lead to one where `comes_true`."""
 
     name: str
-    """What is wrong when it fails."""
+    """The error if it fails."""
     applies: Callable[[State], bool]
     comes_true: Callable[[State], bool]
     without: frozenset[str]
@@ -53,7 +53,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Report:
-    """What came out. `trace` is empty when nothing is wrong."""
+    """The result. `trace` is empty if nothing is wrong."""
 
     states: int
     steps: int
@@ -116,7 +116,7 @@ def _way_to(number: int, parents: list[tuple[int, str]]) -> tuple[str, ...]:
 
 
 def _where_lost(hope: Hope, states: list[State], onward: list[list[tuple[int, str]]]) -> int | None:
-    """The first state that hopes in vain."""
+    """The first state from which the goal is out of reach."""
     before: list[list[int]] = [[] for _ in states]
     for number, edges in enumerate(onward):
         for target, kind in edges:

@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 from tests.models.explorer import Hope, Step
 
 Word = tuple[int, int, bool]
-"""Slot + 1 of the owner, its generation, and whether somebody may sleep on the word."""
+"""Slot + 1 of the owner, its generation, and whether a thread may sleep on the word."""
 FREE: Word = (0, 0, False)
 FREE_WAITERS: Word = (0, 0, True)
 NOBODY = -1
 
 ENDED = ("done", "dead")
 INSIDE = ("taken", "mark_rebuild", "rebuild", "rebuilt", "mark", "change", "commit", "unmark", "give", "give_waiters")
-"""Where a thread stands between the swap that gave it the word and the one that gives it back."""
+"""The steps of a thread between the swap that acquires the word and the one that releases it."""
 
 MUTANTS = {
     "takeover stores": "a takeover stores the own word, whatever the word is by now",
@@ -58,7 +58,7 @@ class Process(NamedTuple):
     generation: int = 0
     attached: bool = False
     mutex: int = NOBODY  # the thread that holds the private mutex
-    robbed: bool = False  # some code closed a descriptor of the segment, and with it went the record lock
+    robbed: bool = False  # some code closed a descriptor of the segment, which dropped the record lock
 
 
 class Thread(NamedTuple):
@@ -83,14 +83,14 @@ class State(NamedTuple):
     torn: bool = False
     stray: bool = False
     value: int = 0
-    committed: int = 0  # what `value` must be, as long as nobody died inside
+    committed: int = 0  # what `value` must be, as long as no thread died inside
     deaths: int = 0
     robberies: int = 0
     fault: str = ""
 
 
 Next = tuple[str, str, State]
-"""How a step turned out, its kind, and where it leads."""
+"""The outcome of a step, its kind, and the state that it leads to."""
 
 
 def put(items: tuple[Any, ...], index: int, item: object) -> tuple[Any, ...]:
@@ -167,7 +167,7 @@ class Lock:
         return None
 
     def _will_be_noticed(self, s: State) -> bool:
-        """Who was robbed is on its way to find out (or died before it could); or the next owner rebuilds anyway."""
+        """A robbed owner is about to notice (or died before it could), or the next owner rebuilds anyway."""
         return any(
             (s.processes[t.process].robbed and t.at in (*INSIDE, "damage", "dead"))
             or t.at in ("mark_rebuild", "rebuild")
@@ -186,7 +186,7 @@ class Lock:
     def owner_lives(self, s: State) -> bool:
         return not self.is_dead(s, s.word)
 
-    # Who may go next
+    # Which thread may run next
 
     def steps(self, s: State) -> Iterator[Step]:
         for i, t in enumerate(s.threads):
@@ -202,7 +202,7 @@ class Lock:
             if s.deaths < self.deaths:
                 yield Step(f"process {n} dies", "death", self._dies(s, n))
             is_inside = any(t.process == n and t.at in INSIDE for t in s.threads)
-            if n == 0 and is_inside and s.robberies < self.robberies:  # 0 for all, who are alike
+            if n == 0 and is_inside and s.robberies < self.robberies:  # 0 for all, which are alike
                 robbed = put(s.processes, n, process._replace(robbed=True))
                 freed = tuple(NOBODY if holder == n else holder for holder in s.bytes)
                 state = s._replace(processes=robbed, bytes=freed, robberies=s.robberies + 1)
@@ -219,7 +219,7 @@ class Lock:
             deaths=s.deaths + 1,
         )
 
-    # Helpers: where a thread goes next
+    # Helpers: the next step of a thread
 
     def to(self, s: State, i: int, at: str, outcome: str = "", kind: str = "", **seen: object) -> Next:
         return outcome, kind, s._replace(threads=put(s.threads, i, s.threads[i]._replace(at=at, **seen)))
@@ -316,7 +316,7 @@ class Lock:
             yield self.busy(s, i, "changed")
 
     def busy(self, s: State, i: int, outcome: str, kind: str = "") -> Next:
-        """BUSY: the private mutex is given back, and the caller tries again, and now waits."""
+        """BUSY: the private mutex is released, and the caller tries again, and now waits."""
         todo = s.threads[i].todo
         todo = ("wait", *todo[1:]) if todo[0] == "try" else todo
         at = "fast" if todo[0] == "join" else self.first(todo)
@@ -350,7 +350,7 @@ class Lock:
     # liveness.c: liveness_is_dead
 
     def _lived(self, s: State, seen: Word) -> bool:
-        """Whether 'it lives' is a fair answer now: it does, or a newcomer has its byte and is about to say so."""
+        """Whether 'it lives' is a correct answer now: it does, or a newcomer has its byte and will publish itself."""
         slot = seen[0] - 1
         return s.bytes[slot] != NOBODY and s.generations[slot] == seen[1]
 
@@ -517,7 +517,7 @@ class Lock:
         yield self.given(s._replace(damaged=True), i)
 
     def given(self, s: State, i: int, outcome: str = "") -> Next:
-        """The lock is given back: the private mutex too, and the operation is over."""
+        """The lock is released, the private mutex too, and the operation is over."""
         todo = s.threads[i].todo
         at = "leave" if todo[0] == "leave" else self.first(todo[1:])
         return self.to(self._without_mutex(s, i), i, at, outcome, todo=todo[1:], seen=FREE, takeover=False)

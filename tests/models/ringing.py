@@ -53,7 +53,7 @@ class Actor(NamedTuple):
     consumers: tuple[Consumer, ...] = ()
     todo: tuple[str, ...] = ()  # of a writer: what it does next, a channel's letter or ""
     at: str = "idle"
-    wakeups: tuple[tuple[int, bool], ...] = ()  # whom it is to ring, and whether that loop has not slept anew since
+    wakeups: tuple[tuple[int, bool], ...] = ()  # the loop to ring, and whether that loop has not slept again since
     head: int = 0  # what the mutant "two steps" has read
     # of a reader: its wait set
     settling: bool = False
@@ -77,7 +77,7 @@ class State(NamedTuple):
     rebuilds: int = 0
     dead_writers: int = 0
     dead_readers: int = 0
-    dead_ringers: int = 0  # died with somebody to ring after a rebuild
+    dead_ringers: int = 0  # died with a loop to ring after a rebuild
     cancels: int = 0
     fault: str = ""
 
@@ -169,7 +169,7 @@ class Ringing:
         dead = [a.state for a in s.actors[: len(self.readers)] if a.at == "dead"]
         return bool(dead) and ASLEEP not in dead and not s.dirty and sleepers == set(range(len(self.channels)))
 
-    # Who may go next
+    # Which process may run next
 
     def steps(self, s: State) -> Iterator[Step]:
         for n, a in enumerate(s.actors):
@@ -275,7 +275,7 @@ class Ringing:
     # Ringing, without the lock
 
     def out(self, s: State, n: int) -> State:
-        """The lock was given back: deliver_wakeups."""
+        """The lock was released: deliver_wakeups."""
         if not s.actors[n].wakeups:
             return self.change(s, n, at="idle")
         return self.change(s, n, at="mark" if self.without == "mark before the write" else "write")
@@ -360,7 +360,7 @@ class Ringing:
         consumer = s.actors[n].consumers[i]
         channel = consumer.channel
         if consumer.at == "looks" and self._is_awaited(s.actors[n], channel):
-            joined = self.set_consumer(s, n, i, at="waits")  # behind who came earlier, for whom the loop is registered
+            joined = self.set_consumer(s, n, i, at="waits")  # behind earlier ones, for which the loop is registered
             yield f"consumer {i} joins those who wait", "", joined
             return
         inside = self.enter(s, n)
@@ -422,7 +422,7 @@ class Ringing:
             state = state._replace(waiters=put(state.waiters, channel, tuple(w for w in waiters if w != n)))
             if state.queues[channel] and self.without != "no next on cancel":
                 state = self.wake_waiter(state, n, channel)
-        # Where the wakeups are done the settling goes on; that is all the same to the others.
+        # The settling continues where the wakeups are delivered; that makes no difference to the others.
         yield f"op_unwait of {self.channels[channel]}", "", self.change(self.out(state, n), n, settling=True)
 
     def collect(self, s: State, n: int, a: Actor) -> Iterator[tuple[str, str, State]]:
@@ -452,7 +452,7 @@ class Ringing:
         s = self.change(s, n, asleep=True)
         if self.without == "asleep stays" and s.actors[n].state != AWAKE:
             return s
-        # Instead of a number for each sleep, which would have no end: who rings for an older one knows it.
+        # Instead of a number for each sleep, which would have no end: a ringer for an older one knows it.
         for m, b in enumerate(s.actors):
             if (n, True) in b.wakeups:
                 s = self.change(s, m, wakeups=tuple((r, same and r != n) for r, same in b.wakeups))
@@ -474,7 +474,7 @@ class Ringing:
 
 
 def _is_over(a: Actor) -> bool:
-    """Nothing more comes of it."""
+    """It does nothing more."""
     return not a.todo and not a.wakeups and all(consumer.at == "done" for consumer in a.consumers) and not a.settling
 
 

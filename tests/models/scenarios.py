@@ -1,4 +1,4 @@
-"""The scenarios each protocol is gone through in, and which of them shows what goes wrong without one of its rules."""
+"""The scenarios of each protocol, and which of them shows the fault without one of its rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.models.ringing import Ringing
 
 @dataclass(frozen=True)
 class Protocol:
-    """One protocol, with what the model of it is put through."""
+    """One protocol, with the scenarios of its model."""
 
     scenarios: Mapping[str, Lock | Ringing]
     """What each process does, and what may happen to it."""

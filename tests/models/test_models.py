@@ -1,6 +1,6 @@
 """Each protocol holds in every interleaving, and each of its rules is needed: without it the model finds why.
 
-`python -m tests.models` prints what was gone through, and how each protocol without one of its rules fails.
+`python -m tests.models` prints the states that were explored, and how each protocol without one of its rules fails.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tests.models.scenarios import PROTOCOLS
 from tests.support.marks import thorough_unless
 
 USUAL = ("slot reuse", "threads", "two consumers", "two messages", "two looks")
-"""Scenarios that are gone through in little time."""
+"""Scenarios that take little time."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A site for ASGI servers: each websocket hears what any says. LAYER_OPTIONS in the environment are the layer's."""
+"""A site for ASGI servers: each websocket gets what any of them sends. Its CONFIG is LAYER_OPTIONS (environment)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ settings.CHANNEL_LAYERS = {
 
 
 class Hall(AsyncWebsocketConsumer):
-    """One websocket: of one group, and of one process-specific channel."""
+    """One websocket, with one process-specific channel, a member of one group."""
 
     groups = ("hall",)
 

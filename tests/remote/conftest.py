@@ -13,7 +13,7 @@ from tests.support.servers import Server
 
 @pytest.fixture
 def server(servers: list[Server]) -> Server:
-    """A server that lives as long as the run."""
+    """A server that runs for the whole session."""
     return servers[0]
 
 

@@ -1,11 +1,11 @@
-"""What strangers may leave where this layer reads: entries, notes and announcements that nobody can read."""
+"""What other programs may leave where this layer reads: entries, notes and announcements that cannot be read."""
 
 from __future__ import annotations
 
 import itertools
 
 DIGITS = [b"", b"x", b"-1", b"+1", b" 1", b"1_0", b"1e5", b"1.5", b"nan", b"\xd9\xa1", b"\xff", b"9" * 16, b"9" * 5000]
-"""No number that this layer would write, or an absurd one."""
+"""Not a number that this layer would write, or an absurd one."""
 
 
 def epochs(known: bytes) -> list[bytes]:
@@ -33,7 +33,7 @@ def entries(known: bytes, names: bytes, stamp: bytes) -> list[bytes]:
 
 
 def notes(known: bytes, member: bytes, stamp: bytes) -> list[bytes]:
-    """Notes that cannot be read, or that are for somebody else."""
+    """Notes that cannot be read, or that are for another process."""
     found = [b"", b"|", b"+", b"-", b"f", b"+|a|b|c|d", b"-|\xff|\xff", b"\xff", b"+" * 5000, b"-|a|b|c"]
     found += [b"+|g|%s|%s|%s" % (member, digits, known) for digits in DIGITS]
     found += [b"+|g|%s|%s|%s" % (member, stamp, epoch) for epoch in epochs(known)]

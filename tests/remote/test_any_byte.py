@@ -30,7 +30,7 @@ def proxy(server: Server) -> Iterator[Proxy]:
 
 
 async def ids(layer: Any, channel: str, last: int) -> list[int]:
-    """The ids that come out of `channel`, up to `last`."""
+    """The ids received from `channel`, up to `last`."""
     found: list[int] = []
     async with asyncio.timeout(10):
         while not found or found[-1] != last:
@@ -56,7 +56,7 @@ async def sent(layer: Any, channel: str, last: int) -> None:
 def test_sends(
     make_layer: Make, run: Run, proxy: Proxy, fault: Fault, direction: Direction, bytes_: list[int] | range
 ) -> None:
-    """What raised may have been stored, once; what did not raise was stored, once."""
+    """A send that raised may have stored its message, once; one that did not raise has stored it, once."""
     sender, reader = make_layer(hosts=[proxy.url], timeout=TIMEOUT), make_layer()
 
     async def main() -> None:
@@ -107,7 +107,7 @@ def test_sends(
 def test_receivers(
     make_layer: Make, run: Run, proxy: Proxy, kind: str, fault: Fault, bytes_: list[int] | range
 ) -> None:
-    """A receiver that waits gets the next message, none of them twice; lost is at most what one pop had taken."""
+    """A receiver that waits gets the next message, and none twice. At most the messages of one pop are lost."""
     reader = make_layer(hosts=[proxy.url], timeout=TIMEOUT, block_time=0.5, capacity=1000)
     sender = make_layer(capacity=1000)
 
@@ -140,7 +140,7 @@ def test_receivers(
                 number += 1
                 return False
 
-            # An end that is seen is recovered from at once; one that is not, when the block time is over.
+            # The layer recovers at once from an end that it sees, from another one after the block time.
             seconds = 1 if fault == "cut" else 3.5
             await wait_until(last_has_come, f"what is sent comes again, after {after} bytes", seconds)
             missing = set(range(first, number)) - set(got[seen:])

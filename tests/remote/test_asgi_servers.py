@@ -1,4 +1,4 @@
-"""ASGI servers are told to end while websockets are open and wait for messages from a server."""
+"""ASGI servers get SIGTERM while websockets are open and wait for messages from a server."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_sigterm_with_open_websockets(name: str, hosts: list[str], prefix: str, 
     try:
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(open_socket(port, server)) for _ in range(3)]
-            # Each is in the group when it has heard itself, and each then waits for the next message.
+            # Each is in the group once it has got its own message, and then waits for the next one.
             for socket in sockets:
                 socket.send(str(id(socket)))
                 while socket.recv(timeout=SECONDS) != str(id(socket)):

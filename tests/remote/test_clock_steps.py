@@ -1,4 +1,4 @@
-"""The clock of a real server is set during traffic: nothing is lost, nothing comes twice, nobody counts as dead."""
+"""The clock of a real server is set during traffic: nothing is lost, nothing comes twice, no process counts as dead."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def clocks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clocks]:
 
 @pytest.fixture(scope="module")
 def server(clocks: Clocks, pytestconfig: pytest.Config) -> Iterator[Server]:
-    """One whose clock the tests set."""
+    """A server whose clock the tests set."""
     with start_server(pytestconfig.getoption("--server"), environment=clocks.environment) as server:
         yield server
 
 
 class Traffic:
-    """What one process sends to another: over a normal channel, a process-specific one and two groups."""
+    """The messages of one process to another: over a normal channel, a process-specific one and two groups."""
 
     def __init__(self, sender: Any, reader: Any) -> None:
         self.sender = sender
@@ -68,7 +68,7 @@ class Traffic:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await self.send()
-            await asyncio.sleep(PAUSE)  # a clock is to be set between two messages, and during one
+            await asyncio.sleep(PAUSE)  # the clock is set between two messages, and during one
 
     async def send(self) -> None:
         message = {"type": "number", "n": self.sent}
@@ -149,7 +149,7 @@ def test_the_clock_is_set_during_traffic(way: str, server: Server, clocks: Clock
 def test_the_clock_is_set_while_all_wait(
     way: str, seconds: float, server: Server, clocks: Clocks, prefix: str, run: Run
 ) -> None:
-    """The first message after it, by a process that sends for the first time, reaches those who waited."""
+    """The first message after it, by a process that sends for the first time, reaches the receivers that waited."""
 
     async def main() -> None:
         flow = traffic(way, server, prefix, timeout=3, block_time=0.5)
@@ -159,7 +159,7 @@ def test_the_clock_is_set_while_all_wait(
         if seconds < 0:
             await until(time.monotonic() + 3)  # the server ends the pops under way when its clock is back there
         await flow.send()
-        # Who sends for the first time cannot know that the clock was set forward, but his message is stored.
+        # A first-time sender cannot know that the clock was set forward, but its message is stored.
         await flow.all_arrived(("expired", "full", "slow") if seconds > 0 else ("dead", "expired", "full", "slow"))
         await flow.stop()
 
@@ -170,7 +170,7 @@ def test_the_clock_is_set_while_all_wait(
 def test_who_begins_after_it_hears_who_knows_the_clock_of_before(
     way: str, server: Server, clocks: Clocks, prefix: str, run: Run
 ) -> None:
-    """The sender has just asked for the time, and stamps what it sends by that."""
+    """The sender has just asked for the time, and stamps its messages by that."""
 
     async def main() -> None:
         flow = traffic(way, server, prefix)
@@ -179,7 +179,7 @@ def test_who_begins_after_it_hears_who_knows_the_clock_of_before(
         assert await flow.sender.receive(own) == {"n": 0}
         clocks.step(300)
         name = await flow.reader.new_channel()
-        await flow.sender.send(name, {"n": 1})  # before anything that tells the sender of the step
+        await flow.sender.send(name, {"n": 1})  # before anything that shows the step to the sender
         assert await asyncio.wait_for(flow.reader.receive(name), 8) == {"n": 1}
         await flow.sender.close()
         await flow.reader.close()
@@ -191,7 +191,7 @@ def test_who_begins_after_it_hears_who_knows_the_clock_of_before(
 def test_what_is_stored_outlives_the_setting_of_the_clock(
     seconds: float, server: Server, clocks: Clocks, prefix: str, run: Run
 ) -> None:
-    """In a full queue too, into which somebody tries to send."""
+    """In a full queue, too, to which a process tries to send."""
 
     async def main() -> None:
         sender, reader = (RedisChannelLayer(hosts=[server.url], prefix=prefix, capacity=5) for _ in range(2))
@@ -286,7 +286,7 @@ async def be_suspended(parent: Parent, way: str, url: str, prefix: str) -> dict[
 def test_a_machine_is_suspended(
     way: str, server: Server, clocks: Clocks, prefix: str, spawn: Callable[..., Any]
 ) -> None:
-    """What expired meanwhile is dropped, and what is sent afterwards comes."""
+    """Messages that expired meanwhile are dropped, and later ones arrive."""
     environment = {name: clocks.environment[name] for name in ("LD_PRELOAD", "CLOCK_SHIFT")}
     process = spawn(be_suspended, way, server.url, prefix, environment=environment)
     process.ready()

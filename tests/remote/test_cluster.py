@@ -91,7 +91,7 @@ def test_keys_and_connections_are_spread_over_the_nodes(on_cluster: Make, run: R
             tags |= found
         assert tags == {f"{{{tag}}}" for tag in TAGS}
         after = [int(node.command("INFO", "clients")["connected_clients"]) for node in nodes]
-        # A link of this loop and one of the I/O thread to each node; two readers, or one and a listener.
+        # A connection of this loop and one of the I/O thread to each node; two readers, or one and a subscription.
         assert sum(after) - sum(before) <= 2 * 3 + 2
         await layer.flush()
         await layer.close()
@@ -153,7 +153,7 @@ def test_one_seed_is_enough_and_those_that_are_gone_are_passed_over(
 
 
 def use_and_fork(parent: Parent, options: dict[str, Any]) -> None:
-    """A loop that ends, a call from no loop that stays, a fork, and another loop on both sides."""
+    """A loop that ends, a call from a short-lived loop, a fork, and another loop on both sides."""
     layer = HybridChannelLayer(**options)
 
     async def use() -> None:

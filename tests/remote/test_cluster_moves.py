@@ -103,7 +103,7 @@ def test_a_slot_moves_under_traffic(layer_class: Any, movable: Any, prefix: str,
 
 
 def test_flush_after_a_slot_has_moved(movable: Any, prefix: str, run: Run) -> None:
-    """SCAN names no key, so the node that had the slot answers it: there is nothing."""
+    """SCAN names no key, so the node that had the slot answers: it has nothing."""
     cluster = movable(RedisChannelLayer)
     layer, other = (RedisChannelLayer(hosts=[cluster.host(virtual_shards=1)], prefix=prefix) for _ in range(2))
 
@@ -143,7 +143,7 @@ def test_a_slot_that_is_on_its_way_for_longer_than_the_timeout(
         await other.send("normal", {"n": 1})
         target = elsewhere(cluster)
         source = cluster.begin_move(SLOT, target)
-        await other.group_discard("g", "leaves")  # nobody is kept in a group by that
+        await other.group_discard("g", "leaves")  # that keeps no channel in a group
         for when in ("before", "after"):
             for call in (
                 lambda: other.send("empty", {}),
@@ -158,7 +158,7 @@ def test_a_slot_that_is_on_its_way_for_longer_than_the_timeout(
         cluster.end_move(SLOT, source, target)
         assert await layer.receive("normal") == {"n": 1}
         await recovered(lambda: other.group_send("g", {"n": 2}))
-        # Nobody took the members for dead, and what was refused was not given to some of them.
+        # No process took the members for dead, and no member got a message that was refused.
         assert await layer.receive("normal") == {"n": 2}
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(layer.receive("leaves"), 0.2)

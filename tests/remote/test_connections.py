@@ -25,22 +25,22 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def own(new_server: Callable[..., Server]) -> Server:
-    """A server that only this test talks to."""
+    """A server for this test alone."""
     return new_server()
 
 
 def connections_received(server: Server) -> int:
-    """How many connections the server has seen; the question itself is one."""
+    """How many connections the server has seen; this call makes one of them."""
     return int(server.command("INFO", "stats")["total_connections_received"])
 
 
 def connected(server: Server) -> int:
-    """How many clients are connected, beside the one that asks."""
+    """How many clients are connected, besides the one that asks."""
     return int(server.command("INFO", "clients")["connected_clients"]) - 1
 
 
 def calls(server: Server) -> dict[str, int]:
-    """How often each command was called by clients; those within scripts are told apart by their name."""
+    """How often each command was called by clients; those within scripts have another name."""
     stats: dict[str, Any] = server.command("INFO", "commandstats")
     return {name.removeprefix("cmdstat_"): int(values["calls"]) for name, values in stats.items()}
 
@@ -137,12 +137,12 @@ def test_sends_of_one_turn_go_out_in_order(make_layer: Make, run: Run) -> None:
 
 
 def test_sends_keep_their_order_while_a_loop_turns_out_to_stay(make_layer: Make, run: Run) -> None:
-    """From then on it has a connection of its own, and what went by the I/O thread must not be overtaken."""
+    """From then on it has a connection of its own, which must not overtake commands of the I/O thread."""
     layer = make_layer(capacity=500)
 
     async def main() -> None:
         await layer.send("other", {})
-        io_thread.current().call_soon(lambda: time.sleep(0.3))  # is busy while this loop sends by itself
+        io_thread.current().call_soon(lambda: time.sleep(0.3))  # is busy while this loop sends over its own connection
         sends = []
         for n in range(20):
             sends.append(asyncio.create_task(layer.send("normal", {"n": n})))

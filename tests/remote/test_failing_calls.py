@@ -1,4 +1,4 @@
-"""Calls that fail, many of each kind: none leaves a descriptor open, and each says what is wrong and what may help."""
+"""Calls that fail, many of each kind: none leaves a descriptor open, and each error says the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_server_that_takes_no_more_clients(new_server: Callable[..., Server], 
     with redis.Redis(host=server.host, port=server.port, retry=None) as client:
         try:
             client.ping()
-        except redis.ConnectionError:  # whoever is there already is enough
+        except redis.ConnectionError:  # what is there already is enough
             pass
 
         async def main() -> None:
@@ -111,7 +111,7 @@ def late():
 
 
 def test_a_call_while_the_interpreter_ends() -> None:
-    """It says so, and nothing of TLS."""
+    """The error says so, and does not mention TLS."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.startswith("RemoteUnavailable"), done
     assert "the interpreter is ending" in done.stdout

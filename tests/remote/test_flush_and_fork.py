@@ -1,4 +1,4 @@
-"""Flush: what it removes and leaves, and how others learn of it. Fork: what a child lets go of."""
+"""Flush: what it removes and leaves, and how other processes learn of it. Fork: what a child gives up."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_flush_leaves_names_and_liveness(make_layer: Make, server: Server, prefi
 
 
 def hold(parent: Parent, options: dict[str, Any]) -> list[int]:
-    """Take a message in without reading it, and read after the flush."""
+    """Fetch a message without reading it, and read after the flush."""
     layer = RedisChannelLayer(**options)
 
     async def main() -> list[int]:
@@ -106,7 +106,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_server_that_forgot_a_flush(way: str, new_server: Callable[..., Server], prefix: str, run: Run) -> None:
-    """A replica may take over that has not heard of the last one yet. What is sent from then on is of the present."""
+    """A replica may take over that does not know the last flush yet. Messages sent from then on are valid."""
     layer_class, options = WAYS[way]
     server = new_server()
     sender, reader = (layer_class(hosts=[server.url], prefix=prefix, **options) for _ in range(2))
@@ -122,7 +122,7 @@ def test_a_server_that_forgot_a_flush(way: str, new_server: Callable[..., Server
         server.command("SET", key, server.command("GET", key).replace(b":2", b":1"))
         for kind in ("normal", "pubsub"):
             server.command("CLIENT", "KILL", "TYPE", kind)
-        await recovered(lambda: reader.group_add("h", channels[2]))  # by pub/sub, once it listens again
+        await recovered(lambda: reader.group_add("h", channels[2]))  # by pub/sub, once it has subscribed again
         for channel in channels[:2]:
             await recovered(lambda channel=channel: sender.send(channel, {"n": 1}))  # type: ignore[misc]
         await recovered(lambda: sender.group_send("h", {"n": 1}))
@@ -201,7 +201,7 @@ def test_the_thread_stops_for_a_fork_and_goes_on(make_layer: Make, run: Run) -> 
     thread.before_fork()
     assert not before.is_alive()
     thread.after_fork_in_parent()
-    run(outlive(1.4))  # longer than an alive key lives that nobody renews
+    run(outlive(1.4))  # longer than an alive key lives without renewal
     run(layer.send(name, {"n": 1}))  # the alive key was renewed meanwhile
     assert run(layer.receive(name)) == {"n": 1}
 

@@ -1,4 +1,4 @@
-"""The options of the remote half: what `hosts` may be, and what is refused in which words."""
+"""The options of the remote half: the forms of `hosts`, and the errors for others."""
 
 from __future__ import annotations
 

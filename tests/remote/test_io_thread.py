@@ -1,4 +1,4 @@
-"""The I/O thread ends by a fault, never begins, or is a greenlet: calls end in time, what lived in it goes on."""
+"""The I/O thread ends by a fault, never starts, or is a greenlet: calls end in time, and its residents continue."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_thread_that_ended_is_replaced(
         FAULTS[fault]()
         await wait_until(lambda: not ended.is_alive(), "the thread has ended")
         receiving = asyncio.create_task(layer.receive(names[0]))
-        await outlive(1.2)  # longer than an alive key lives that nobody renews
+        await outlive(1.2)  # longer than an alive key lives without renewal
         async with asyncio.timeout(10):
             while not receiving.done():
                 await layer.group_send("g", {"n": 1})
@@ -108,7 +108,7 @@ def test_calls_under_way_end_with_the_thread(make_layer: Make, run: Run, new_ser
         server.pause()
         calls = [asyncio.create_task(layer.send("normal", {})) for _ in range(3)]
         await turns()
-        await asyncio.wrap_future(io_thread.current().submit(turns))  # all have been begun there
+        await asyncio.wrap_future(io_thread.current().submit(turns))  # all have started there
         began = time.monotonic()
         raise_in_selector(MemoryError)
         for call in calls:
@@ -123,7 +123,7 @@ def test_calls_under_way_end_with_the_thread(make_layer: Make, run: Run, new_ser
 
 
 def test_a_thread_that_never_begins_is_an_error(make_layer: Make, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the reason: here as with a patch that makes it something that does not run."""
+    """For whatever reason: here as if a patch replaced it by something that does not run."""
     new_io_thread(monkeypatch, begins_within=0.2)
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)
     layer = make_layer(timeout=1)

@@ -31,7 +31,7 @@ def back_in_thread(layer: Any) -> None:
 
 
 def write(parent: Parent, options: dict[str, Any], channel: str) -> int:
-    """Send numbers until told to stop, some directly, some to the group `g`; how many."""
+    """Send numbers until asked to stop, some directly, some to the group `g`. Returns how many."""
     layer = RedisPubSubChannelLayer(**options)
     told = threading.Event()
     threading.Thread(target=lambda: (parent.receive(), told.set()), daemon=True).start()
@@ -52,7 +52,7 @@ def write(parent: Parent, options: dict[str, Any], channel: str) -> int:
 def test_every_message_once_and_in_order_while_it_moves(
     make_pubsub: Make, server: Server, prefix: str, spawn: Callable[..., Process], run: Run
 ) -> None:
-    """Loops come and go under traffic: some end while they listen, some close the layer, some are too short to."""
+    """Loops start and end under traffic: some end while subscribed, some close the layer, some are too short."""
     layer = make_pubsub(capacity=100_000, on_disconnect=LOST, on_reconnect=BACK)
     name = async_to_sync(layer.new_channel)()
     async_to_sync(layer.group_add)("g", name)
@@ -199,7 +199,7 @@ def test_a_take_over_that_fails_leaves_the_other_in_place(
 
 
 def fork_while_it_listens(parent: Parent, options: dict[str, Any]) -> list[Any]:
-    """Fork again and again while a child sends: the parent misses nothing, whoever of its loops listens."""
+    """Fork again and again while a child sends: the parent misses nothing, whichever of its loops is subscribed."""
     layer = RedisPubSubChannelLayer(**options)
     name = async_to_sync(layer.new_channel)()
 

@@ -1,4 +1,4 @@
-"""Every key on a server ends some day, and the epoch not before what carries it."""
+"""Every key on a server expires, and the epoch not before the messages that carry it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_epoch_outlives_what_carries_it(prefix: str, server: Server, run: Ru
             lambda layer: layer.flush(),
         ]
         for use in uses:
-            for life in ("PERSIST", "PEXPIRE"):  # as earlier releases left it, and soon to end
+            for life in ("PERSIST", "PEXPIRE"):  # as earlier releases left it, and about to expire
                 server.command(life, epoch, *([60_000] if life == "PEXPIRE" else []))
                 layer = RedisChannelLayer(hosts=[server.url], prefix=prefix, expiry=1)
                 await use(layer)

@@ -20,7 +20,7 @@ Run = Callable[..., Any]
 
 
 class LocalHalf:
-    """A machine for all processes that are said to be on it; it keeps what its shared memory would keep."""
+    """A machine that stands for shared memory: it keeps the state that all its processes share."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -92,7 +92,7 @@ def test_a_machine_that_is_gone_costs_nothing_after_expiry(server: Server, prefi
 
 
 def test_reading_starts_when_another_process_adds_a_member(server: Server, prefix: str, run: Run) -> None:
-    """The machine's mark alone makes a process read, within the interval of its looks."""
+    """The machine's mark alone makes a process read, within the interval between its looks."""
     half = LocalHalf("MACHINE")
     reader, sender = transport(server, prefix, half), transport(server, prefix, None)
 

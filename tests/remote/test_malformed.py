@@ -39,7 +39,7 @@ def layer(kind: str, server: Server, prefix: str, run: Run) -> Any:
 
 
 class Stranger:
-    """Whoever writes to the server what is not of this layer."""
+    """A program that writes data of its own to the server."""
 
     def __init__(self, server: Server, prefix: str) -> None:
         self._server = server
@@ -51,7 +51,7 @@ class Stranger:
         self._server.command("RPUSH", f"{self._base}{kind}|{name}", *elements)
 
     def machine(self) -> str:
-        """The name of the one machine that is known to the server."""
+        """The name of the one machine that the server knows."""
         (key,) = self._server.command("KEYS", f"{self._base}alive|@*")
         return str(key.rpartition(b"|")[2].decode())
 

@@ -1,4 +1,4 @@
-"""Servers behind a host name that moves, while what it led to before goes on answering."""
+"""Servers behind a host name that moves, while the old server keeps answering."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NewServer = Callable[..., Server]
 
 TIMEOUT = 3.0
 SLACK = 2.0
-"""Seconds more than promised, for a machine that is busy with other things."""
+"""Seconds beyond the promised ones, for a busy machine."""
 NOTICES = {"on_disconnect": "layer.lost", "on_reconnect": "layer.back"}
 LAYERS: dict[str, Callable[..., Any]] = {
     "queue": RedisChannelLayer,
@@ -52,7 +52,7 @@ def build(name: MovingName, prefix: str, **options: Any) -> dict[str, Any]:
 
 
 async def resident(parent: Parent, file: Path, prefix: str) -> None:
-    """With each layer: be a member of a group, and answer whatever comes to whom it names and to another group."""
+    """With each layer: join a group, and answer each message to the channel that it names and to another group."""
     name = MovingName(file)
     name.install()
 
@@ -187,7 +187,7 @@ def test_a_server_is_not_left_before_another_answers(
     async def main() -> None:
         waits = await layer.new_channel()
         waiting = asyncio.create_task(layer.receive(waits))
-        for _ in range(2):  # the loop has a connection of its own now
+        for _ in range(2):  # the loop has its own connection now
             await works()
         name.file.write_text("")
         await looked(name, 3)
@@ -207,7 +207,7 @@ def test_a_server_is_not_left_before_another_answers(
 def test_a_server_with_several_addresses_is_not_left(
     name: MovingName, new_server: NewServer, prefix: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Resolvers may name others of them each time. Who answers is asked when that changes, and not again."""
+    """Resolvers may name others of them each time. The layer asks which server answers when that changes, once."""
     looks: list[NamedHost] = []
     asked: list[NamedHost] = []
     watch_named_hosts(monkeypatch, looks.append, asked.append)

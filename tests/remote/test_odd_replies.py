@@ -1,4 +1,4 @@
-"""Replies of any shape: an error of ours that names the server, or one more try of a reader. Nothing stops for good."""
+"""Replies of any shape: an error of the layer that names the server, or one more try of a reader. Reading continues."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ READER_ASKS = ["BLPOP", "BLMPOP", "TIME", "renew", "TYPE"]
 @given(st.sampled_from(READER_ASKS), st.lists(REPLIES | GARBAGE, min_size=1, max_size=3))
 @pytest.mark.parametrize("kind", ["normal", "specific"])
 def test_readers(odd: OddServer, kind: str, name: str, replies: list[Any]) -> None:
-    """Each is answered once, then the server is as it should be."""
+    """The server gives each of them once, then behaves normally."""
     receive_after(odd, kind, name, replies)
 
 

@@ -207,11 +207,11 @@ def test_eviction_is_warned_of(
 
 
 def be_member(parent: Parent, options: dict[str, Any]) -> None:
-    """Join a group, then stay."""
+    """Join a group, then stay a member."""
     layer = RedisChannelLayer(**options)
 
     async def main() -> None:
-        # Whoever is stopped finds itself slow, and asyncio's debug mode says so.
+        # A stopped process finds itself slow, and asyncio's debug mode says so.
         asyncio.get_running_loop().slow_callback_duration = 60
         name = await layer.new_channel()
         await layer.group_add("g", name)
@@ -253,7 +253,7 @@ def test_a_process_that_was_stopped_for_long_is_a_member_again(
     layer = make_layer(**options)
 
     async def main() -> None:
-        await layer.group_send("other", {"n": 0})  # who has seen the clock go evenly knows that it is not that
+        await layer.group_send("other", {"n": 0})  # a process that has seen the clock go evenly knows better
         process.pause()
         await outlive(1.2)
         await layer.group_send("g", {"n": 1})

@@ -1,4 +1,4 @@
-"""Shards, keys, entries and epochs: what needs no server."""
+"""Shards, keys, entries and epochs: the tests that need no server."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_messages_of_an_incarnation_that_is_over() -> None:
     epoch.meet(b"a:0")
     assert epoch.admits(b"a:1")
     assert not epoch.admits(b"a:0")
-    epoch.meet(b"b:0")  # the server lost its data: what is on its way stays good
+    epoch.meet(b"b:0")  # the server lost its data: messages under way stay valid
     assert epoch.admits(b"a:1")
     assert epoch.admits(b"c:0"), "the next one, of which a message tells first"
     assert epoch.generation == 1

@@ -1,4 +1,4 @@
-"""Pub/sub: what is stored and what is not, who is subscribed to what, and memberships that another process began."""
+"""Pub/sub: what is stored, which process is subscribed to what, memberships that another process began."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def own(new_server: Callable[..., Server]) -> Server:
-    """A server that only this test talks to."""
+    """A server for this test alone."""
     return new_server("valkey")
 
 
 def subscribed(server: Server, prefix: str) -> dict[str, int]:
-    """The pub/sub channels of `prefix` and how many listen, without the prefix."""
+    """The pub/sub channels of `prefix`, without the prefix, and the number of their subscribers."""
     names = server.command("PUBSUB", "CHANNELS", f"{prefix}|*")
     start = len(prefix) + 3
     return {name.decode()[start:]: server.command("PUBSUB", "NUMSUB", name)[1] for name in names}
@@ -195,7 +195,7 @@ def test_a_flush_that_fails_costs_nothing_later(make_pubsub: Make, own: Server, 
 
 
 def test_a_flush_of_a_server_that_was_emptied_costs_nothing_later(make_pubsub: Make, own: Server, run: Run) -> None:
-    """By somebody else, so that the flush makes an epoch which this process has not heard of."""
+    """By another process, so that the flush makes an epoch that this process does not know."""
     layer = make_pubsub(hosts=[own.url])
 
     async def main() -> None:
@@ -213,7 +213,7 @@ def test_a_flush_of_a_server_that_was_emptied_costs_nothing_later(make_pubsub: M
 def test_what_was_sent_before_a_server_was_emptied_and_flushed_does_not_come_after(
     make_pubsub: Make, own: Server, run: Run
 ) -> None:
-    """It carries the epoch of data that are gone, which does not come back with it."""
+    """It carries the epoch of lost data, which does not come back with it."""
     layer = make_pubsub(hosts=[own.url])
 
     async def main() -> None:
@@ -222,7 +222,7 @@ def test_what_was_sent_before_a_server_was_emptied_and_flushed_does_not_come_aft
         await layer.send(mine, {"n": "first"})
         assert await receive(layer, mine) == "first"
         await hold_up_listener(layer, mine)
-        probe(layer).doubt_server_clock()  # so that it goes by the script
+        probe(layer).doubt_server_clock()  # so that the script sends it
         await layer.send(mine, {"n": "before"})
         own.command("FLUSHALL")
         await layer.flush()
@@ -257,7 +257,7 @@ def test_what_was_sent_before_ones_own_flush_does_not_come_after(make_pubsub: Ma
 def test_what_was_sent_before_a_flush_that_is_known_does_not_come_after(
     make_pubsub: Make, server: Server, run: Run
 ) -> None:
-    """The answer of a script tells of another process's flush before its announcement comes."""
+    """The answer of a script shows another process's flush before the announcement comes."""
     layer = make_pubsub()
 
     async def main() -> None:
@@ -279,7 +279,7 @@ def test_what_was_sent_before_a_flush_that_is_known_does_not_come_after(
 
 
 async def hold_up_listener(layer: Any, name: str) -> None:
-    """Nobody has waited for long, so the I/O thread listens; the running loop sends for itself."""
+    """No loop has waited for long, so the I/O thread is subscribed; the running loop sends over its own connection."""
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(layer.receive(name), 0.01)
     io_thread.current().call_soon(lambda: time.sleep(0.5))  # it is busy while this loop sends
@@ -332,7 +332,7 @@ def test_who_joins_or_leaves_behind_a_message_that_is_still_under_way(make_pubsu
             await layer.group_add("g", name)
         await layer.send(stays, {"n": 0})
         await receive(layer, stays)  # from now on, this loop sends by itself
-        io_thread.current().call_soon(lambda: time.sleep(0.5))  # and who listens is held up
+        io_thread.current().call_soon(lambda: time.sleep(0.5))  # and the subscriber is delayed
         await layer.group_send("g", {"n": 1})
         await asyncio.gather(layer.group_add("g", joins), layer.group_discard("g", leaves))
         await layer.group_send("g", {"n": 2})
@@ -464,7 +464,7 @@ def test_one_connection_listens_for_a_process(own: Server, make_pubsub: Make, ru
 def test_what_expires_while_the_connection_is_made_is_dropped(
     make_pubsub: Make, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is subscribed before it delivers: what comes meanwhile may have waited for long."""
+    """It is subscribed before it delivers: messages that come meanwhile may have waited for long."""
     layer, other = make_pubsub(expiry=0.5), make_pubsub(expiry=0.5)
     subscribed = threading.Event()
 

@@ -88,7 +88,7 @@ def test_a_message_whose_reader_left_goes_back_to_the_head(make_layer: Make, run
     async def main() -> None:
         for _ in range(20):
             (task,) = await receiving(layer, "normal")
-            task.cancel()  # its pop goes on for a moment
+            task.cancel()  # its pop lasts for a moment
             await asyncio.gather(task, return_exceptions=True)
             for n in range(3):
                 await layer.send("normal", {"n": n})
@@ -112,7 +112,7 @@ def test_messages_of_several_readers_that_left_go_back_in_order(make_layer: Make
             await at_rest(layer, channel)
             sending = asyncio.create_task(send(channel))
             until = time.perf_counter() + 0.0002 * (turn % 15)
-            while time.perf_counter() < until:  # any point on the way of the messages
+            while time.perf_counter() < until:  # any point between send and receive
                 await turns()
             for reader in readers:
                 reader.cancel()
@@ -144,7 +144,7 @@ def test_another_channel_is_read_at_once_while_a_pop_is_under_way(make_layer: Ma
 
 
 def test_reading_moves_to_another_loop(make_layer: Make, run: Run) -> None:
-    """The first loop reads for all; when it ends, with a pop under way, the next one goes on."""
+    """The first loop reads for all; when it ends, with a pop under way, the next one takes over."""
     layer = make_layer(block_time=10)
     names: list[str] = []
     waits, ends, received = threading.Event(), threading.Event(), threading.Event()
@@ -244,7 +244,7 @@ def test_workers_share_a_channel_exactly_once(
 
 
 def test_a_slow_consumer_does_not_lose_what_fits(make_layer: Make, server: Server, run: Run) -> None:
-    """Two consumers of one process, one of which takes its time: the other's reading must not overfill its buffer."""
+    """Two consumers of one process, one of them slow: reading for the other must not overfill its buffer."""
     layer = make_layer(capacity=50)
     taken = 1 if server.kind == "redis-6.2" else 30  # which cannot pop in batches
 
@@ -268,7 +268,7 @@ def test_a_slow_consumer_does_not_lose_what_fits(make_layer: Make, server: Serve
 
 
 def test_an_idle_receiver_outlives_the_clients_default_timeout(make_layer: Make, run: Run) -> None:
-    """redis-py 8 ends a read after 5 s unless it is told otherwise."""
+    """redis-py 8 ends a read after 5 s by default."""
     layer = make_layer(block_time=20)
 
     async def main() -> None:

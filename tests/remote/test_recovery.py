@@ -29,7 +29,7 @@ Run = Callable[..., Any]
 
 TIMEOUT = 1.0
 SLACK = 4.0
-"""Seconds for what takes no time on an idle machine."""
+"""Seconds for what is immediate on an idle machine."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def fill(server: Server, _: Server) -> None:
 
 def demote(server: Server, other: Server) -> None:
     server.command("CONFIG", "SET", "replica-serve-stale-data", "yes")
-    server.command("REPLICAOF", other.host, 1)  # where nobody listens, so it keeps its data
+    server.command("REPLICAOF", other.host, 1)  # a port without a server, so it keeps its data
 
 
 OUTAGES = {
@@ -149,7 +149,7 @@ def join(parent: Parent, options: dict[str, Any], name: str) -> None:
 def test_what_a_process_that_has_ended_added_comes_back(
     make_layer: Make, run: Run, new_server: Callable[..., Server], prefix: str, spawn: Callable[..., Process]
 ) -> None:
-    """The member keeps its memberships, whoever made them."""
+    """The member keeps its memberships, whichever process made them."""
     server = new_server()
     options = {"hosts": [server.url], "prefix": prefix}
     layer = make_layer(**options)

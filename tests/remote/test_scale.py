@@ -1,4 +1,4 @@
-"""What grows with what: a group's cost with its processes, a process's memory with those who are there now."""
+"""What grows with what: a group's cost with its processes, a process's memory with its present consumers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Make = Callable[..., Any]
 Run = Callable[..., Any]
 
 CONSUMERS = int(os.environ.get("CONSUMERS", "2000"))
-"""How many come and go; CONSUMERS=100000 takes minutes."""
+"""How many consumers start and end; CONSUMERS=100000 takes minutes."""
 
 
 def calls_of_scripts(server: Server) -> int:
@@ -65,7 +65,7 @@ def test_a_group_costs_its_processes(
 def test_consumers_that_come_and_go_leave_nothing(
     make_layer: Make, run: Run, new_server: Callable[..., Server], prefix: str
 ) -> None:
-    """Each joins a group, gets a message, leaves another unread, is cancelled while it waits, and goes."""
+    """Each joins a group, gets a message, leaves another unread, is cancelled while it waits, and ends."""
     server = new_server()
     layer = make_layer(hosts=[server.url], capacity=100_000)
 

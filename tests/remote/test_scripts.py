@@ -130,7 +130,7 @@ def test_group_send_asks_for_capacities_that_it_lacks(server: Server, keys: Keys
 
 
 class Group:
-    """A group with members enough to be kept by part, and what is right to happen to it."""
+    """A group large enough for its members to be kept by inbox, and a model of what must happen to it."""
 
     def __init__(self, server: Server, keys: Keys, run_script: Eval) -> None:
         self.server, self.keys, self.run_script = server, keys, run_script
@@ -145,7 +145,7 @@ class Group:
         return bool(self.server.command("EXISTS", self.keys.parts("g")))
 
     def send(self) -> None:
-        """A message reaches the members, and whether they are kept by part shows nowhere."""
+        """A message reaches the members, whether they are kept by inbox or not."""
         for process in "BC":
             self.server.command("DEL", self.keys.inbox(f"a.{process}!"))
         reply = group_send(self.run_script, self.keys, 5)
@@ -222,7 +222,7 @@ def test_members_by_part_that_a_flush_has_left_over_do_not_count(group: Group) -
 
 
 def test_members_by_part_of_a_process_that_died(group: Group) -> None:
-    add(group.run_script, group.keys, "a.C!", 90_000)  # whoever reads any of them
+    add(group.run_script, group.keys, "a.C!", 90_000)  # whichever of them is read
     group.server.command("DEL", group.keys.alive("C"))
     group.server.command("SET", group.keys.epoch, "1600000000-1:0")
     assert group_send(group.run_script, group.keys, 5)[:3] == [20, 0, 21]
@@ -237,7 +237,7 @@ def test_members_by_part_of_a_process_that_died(group: Group) -> None:
 
 
 def test_a_group_of_a_great_many_members(server: Server, keys: Keys, run_script: Eval) -> None:
-    """More parts than Lua takes as arguments at once."""
+    """More inboxes than Lua takes as arguments at once."""
     server.command("SET", keys.epoch, "1600000000-1:0")
     parts = [f"a.P{number}!" for number in range(1_200)]
     server.command("MSET", *(x for part in parts for x in (keys.alive(part[2:-1]), 1)))

@@ -1,4 +1,4 @@
-"""What goes wrong with a server shows no password: no text, no log, and no frame of ours on Django's error page."""
+"""Failures of a server show no password: in no text, no log, and no frame of the package on Django's error page."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def forms(port: int) -> list[Any]:
 @pytest.mark.parametrize("form", range(5))
 @pytest.mark.parametrize("way", ["nobody", "stranger"])
 def test_errors(make_layer: Make, run: Run, caplog: pytest.LogCaptureFixture, form: int, way: str) -> None:
-    """Nobody is there; or somebody who repeats what he does not know, as a server does whose AUTH was renamed."""
+    """No server answers; or one that repeats unknown commands, as a server does whose AUTH was renamed."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while b"AUTH" in await reader.read(1000):
@@ -85,7 +85,7 @@ def test_a_wrong_password(
 
 
 def test_an_encrypted_message_cannot_be_moved_to_another_channel(prefix: str, server: Server, run: Run) -> None:
-    """By somebody who can write to the server, and has no key."""
+    """By a program that can write to the server, and has no key."""
     layer = RedisChannelLayer(hosts=[server.url], prefix=prefix, symmetric_encryption_keys=["secret"])
     keys = Keys(prefix)
 

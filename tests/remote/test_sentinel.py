@@ -127,7 +127,7 @@ def test_local_channels_work_while_all_sentinels_are_away(prefix: str, run: Run)
     assert not once.done()
     del layer
     gc.collect()
-    once.result(timeout=20)  # nobody waits for a layer that is garbage
+    once.result(timeout=20)  # no caller waits for a layer that is garbage
 
 
 def test_sentinels_that_are_gone_or_silent_are_passed_over(group: Group, make_layer: Make, run: Run) -> None:
@@ -208,7 +208,7 @@ def test_sentinels_in_the_place_of_servers(
 def test_a_sentinel_is_listened_to_over_one_connection(
     group: Group, make_layer: Make, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not asked again and again, and in a fork no descriptor is touched that is not open any more."""
+    """It is not asked again and again, and a forked child touches no descriptor that is closed."""
     listen_to_sentinels_again_after(monkeypatch, 0.1)
     layer = make_layer(hosts=[group.host()], sentinel_refresh_interval=60)
 
@@ -226,7 +226,7 @@ def test_a_sentinel_is_listened_to_over_one_connection(
         await wait_until(listening, "the Sentinels are listened to")
         before = listening()
         await until(time.monotonic() + 1.0)  # ten times as long as until it would be tried again
-        assert not listening() - before  # another test's may go meanwhile
+        assert not listening() - before  # another test's may end meanwhile
         for descriptor in open_sockets():
             os.fstat(descriptor)
 
@@ -237,7 +237,7 @@ def test_a_sentinel_is_listened_to_over_one_connection(
 
 
 def use_and_fork(parent: Parent, options: dict[str, Any]) -> None:
-    """A loop that ends, a fork while the Sentinels are listened to, and another loop on both sides."""
+    """A loop that ends, a fork while the layer is subscribed to the Sentinels, and another loop on both sides."""
     layer = RedisChannelLayer(**options)
     asyncio.run(exchange(layer))
     child = os.fork()
@@ -285,7 +285,7 @@ def test_failover_when_the_master_dies(layer_class: Any, own: Group, prefix: str
 
 @by_both_ways
 def test_failover_while_the_old_master_goes_on(layer_class: Any, own: Group, prefix: str, run: Run) -> None:
-    """Sentinels leave it a master for about ten seconds. Who stayed there would not meet those who came later."""
+    """Sentinels leave it a master for about ten seconds. Processes that stayed there would not reach later ones."""
     layer, other = (layer_class(hosts=[own.host()], prefix=prefix) for _ in range(2))
 
     async def main() -> None:

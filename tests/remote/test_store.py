@@ -25,7 +25,7 @@ def test_each_operation_is_one_verb(layer_class: type[MemoryChannelLayer], prefi
         async def verbs(operation: Any) -> list[str]:
             store.calls.clear()
             await operation
-            return [verb for verb in store.calls if verb != "renew"]  # which the heartbeat does beside it
+            return [verb for verb in store.calls if verb != "renew"]  # which the heartbeat calls, too
 
         assert await verbs(layer.send("jobs", {"n": 1})) == ["send"]
         assert await verbs(layer.send(own, {"n": 2})) == ["publish" if publishes else "send"]

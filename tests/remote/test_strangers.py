@@ -1,4 +1,4 @@
-"""What is on a server and not ours: values of another kind at our keys, entries and notes that nobody can read."""
+"""Data of other programs on a server: values of another kind at our keys, unreadable entries and notes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_strangers_value_at_a_key_costs_no_other_channel(
 def test_what_is_kept_of_a_groups_members_is_a_strangers(
     command: tuple[str, ...], make_layer: Make, run: Run, server: Server
 ) -> None:
-    """A group of so many members is not sorted for each message; what cannot be read is sorted anew."""
+    """A group of so many members is not sorted for each message; an unreadable sorted form is made again."""
     layer = make_layer(capacity=1000)
 
     async def main() -> None:
@@ -100,7 +100,7 @@ def test_notes_that_cannot_be_read_are_skipped(make_layer: Make, run: Run, serve
         await at_rest(layer, channel)
         server.command("RPUSH", notes, *NOTES)
         await wait_until(lambda: not server.command("EXISTS", notes), "the reader has read them")
-        await outlive(1.1)  # longer than an alive key lives that nobody renews
+        await outlive(1.1)  # longer than an alive key lives without renewal
         await layer.send(channel, {"n": 1})
         assert await waiting == 1
         assert (await layer.statistics())["dead"] == 0
@@ -120,7 +120,7 @@ def test_a_node_of_a_cluster_is_refused_by_name(
             while True:
                 with pytest.raises(RemoteUnavailable) as caught:
                     await layer.send("normal", {})
-                if "down" not in str(caught.value).lower():  # it takes a moment to believe in its slots
+                if "down" not in str(caught.value).lower():  # it takes a moment to accept its slots
                     break
         assert "part of a Redis Cluster. Configure it as one: hosts=[{'cluster': [" in str(caught.value)
         await receiver_is_told(layer, "part of a Redis Cluster", caplog)

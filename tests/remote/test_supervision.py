@@ -1,4 +1,4 @@
-"""An exception that nobody expects, at every await of each long-lived task: the next message arrives all the same."""
+"""An unexpected exception, at every await of each long-lived task: the next message arrives all the same."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MOST = 60
 
 @pytest.fixture
 def injector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Injector]:
-    """In a thread for I/O of its own."""
+    """In an I/O thread of its own."""
     injector = Injector()
     thread = new_io_thread(monkeypatch)
     io_thread_probe().when_opened(monkeypatch, injector.install)
@@ -72,7 +72,7 @@ async def succeed(call: Callable[[], Any]) -> Any:
 
 
 async def arrives(layer: Any, channel: str, send: Callable[[], Any]) -> None:
-    """A message that is sent after whatever went wrong. What a broken connection had taken is lost, as documented."""
+    """A message that is sent after the fault. Messages that a broken connection had taken are lost, as documented."""
     receiving = asyncio.create_task(layer.receive(channel))
     async with asyncio.timeout(8):
         while not receiving.done():
@@ -82,7 +82,7 @@ async def arrives(layer: Any, channel: str, send: Callable[[], Any]) -> None:
 
 
 async def exchange(layer: Any, kind: str) -> None:
-    """On all kinds of channels, for long enough that every task goes round."""
+    """On all kinds of channels, for long enough that every task completes a round."""
     if kind == "machine":
         await succeed(lambda: layer.group_add("m", "jobs"))
         await arrives(layer, "jobs", lambda: layer.group_send("m", {}))
@@ -132,7 +132,7 @@ def test_at_every_await(
         before = await layer.statistics()
         injector.arm(task, number, error)
         await exchange(layer, kind)
-        # In which it goes on, and perhaps comes to the await at which it is to fail.
+        # In which it continues, and perhaps reaches the await at which it must fail.
         await until(time.monotonic() + (0.4 if task == "the heartbeat" else 0.1))
         thrown = injector.has_thrown
         injector.arm("", 0, error)
@@ -163,7 +163,7 @@ def test_at_every_await(
 
 
 def test_the_watch_over_sentinels_at_every_await(server: Server, prefix: str, run: Run, injector: Injector) -> None:
-    """It subscribes anew."""
+    """It subscribes again."""
     subscribed: list[bool] = []
     fields = {"name": "m", "ip": HOST, "port": str(server.port), "flags": "master", "config-epoch": "1"}
     master = [text.encode() for field in fields.items() for text in field]
@@ -183,7 +183,7 @@ def test_the_watch_over_sentinels_at_every_await(server: Server, prefix: str, ru
                 subscribed.clear()
                 await succeed(lambda layer=layer: layer.send("normal", {}))
                 await settle(lambda: bool(subscribed))
-                await until(time.monotonic() + 0.05)  # in which it may come to the await at which it is to fail
+                await until(time.monotonic() + 0.05)  # in which it may reach the await at which it must fail
                 if not injector.has_thrown:
                     break
                 await settle(lambda: subscribed[-1])

@@ -1,4 +1,4 @@
-"""Servers that want TLS: own authorities, self-signed certificates, certificates of clients; and what fails."""
+"""Servers that require TLS: own authorities, self-signed certificates, certificates of clients; and what fails."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_forms(
 def test_a_cluster(
     new_tls_server: Callable[..., Server], authority: Authority, make_layer: Make, make_pubsub: Make, run: Run
 ) -> None:
-    """Its nodes name one another by the ports at which they speak TLS."""
+    """Its nodes name one another by their TLS ports."""
     node = new_tls_server(cluster_enabled="yes", tls_cluster="yes", cluster_port=free_port())
     node.command("CLUSTER", "ADDSLOTS", *range(16384))
     wait(lambda: "cluster_state:ok" in info(node))

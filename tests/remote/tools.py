@@ -1,4 +1,4 @@
-"""What several tests of the remote half do with a layer."""
+"""Helpers of the tests of the remote half."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waiting import cancelled, receiving, succeeds, wait_until
 
 
 async def exchange(layer: Any) -> None:
-    """A message on each kind of channel, one of them by way of a group."""
+    """A message on each kind of channel, one of them through a group."""
     name = await layer.new_channel()
     await layer.group_add("g", name)
     waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
@@ -27,7 +27,7 @@ async def exchange(layer: Any) -> None:
 
 
 async def refused(layer: Any, pattern: str) -> None:
-    """Calls fail in time and say why; a receiver waits on."""
+    """Calls fail in time and say why; a receiver keeps waiting."""
     waiting = asyncio.create_task(layer.receive("normal"))
     for call in (layer.send("normal", {}), layer.group_discard("g", "normal"), layer.group_send("g", {})):
         async with asyncio.timeout(10):
@@ -39,7 +39,7 @@ async def refused(layer: Any, pattern: str) -> None:
 
 
 async def receiver_is_told(layer: Any, text: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Who waits for a normal channel goes on waiting, while the log says why nothing comes."""
+    """A receiver on a normal channel keeps waiting, while the log says why no message comes."""
     waiting = asyncio.create_task(layer.receive("normal"))
     await wait_until(lambda: text in caplog.text, f"the log says {text!r}")
     assert not waiting.done()
@@ -47,7 +47,7 @@ async def receiver_is_told(layer: Any, text: str, caplog: pytest.LogCaptureFixtu
 
 
 async def resumes(layer: Any, stop: Callable[[], None]) -> None:
-    """What is sent after `stop`, as soon as it is taken, reaches who waits for a normal channel and for an own one."""
+    """Messages sent after `stop`, as soon as sends work, reach receivers on a normal channel and on an own one."""
     name = await layer.new_channel()
     waiting = await receiving(layer, "normal", name)
     stop()
@@ -76,6 +76,6 @@ async def listens_here(layer: Any) -> None:
 
 
 def told(caplog: pytest.LogCaptureFixture, *servers: Any) -> list[str]:
-    """What was logged, but for what names the servers of other tests only, whose layers may still be there."""
+    """The log without lines about servers of other tests only, whose layers may still be there."""
     own = [f":{server.port}" for server in servers]
     return [text for text in caplog.messages if f"{HOST}:" not in text or any(port in text for port in own)]

@@ -11,7 +11,7 @@ from tests.remote.tools import recovered
 from tests.support.waiting import cancelled, wait_until
 
 RESUMES_WITHIN = 3.0
-"""Seconds from the promotion to the first message. A second on an idle machine; tests run on busy ones."""
+"""Seconds from the promotion to the first message. On an idle machine it takes one; tests run on busy ones."""
 
 
 class Traffic:
@@ -25,9 +25,9 @@ class Traffic:
         self.received: list[tuple[str, int]] = []
         self.last = 0.0
         self.sent: list[tuple[str, int]] = []
-        """What was acknowledged."""
+        """The messages that were acknowledged."""
         self.failures: list[str] = []
-        """What the sends said that were not; each names the server by `label`."""
+        """The errors of the other sends; each names the server by `label`."""
         self._number = 0
 
     async def run(self, until: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Certificates for servers and clients that want TLS: an authority and what it signs, files in one directory."""
+"""Certificates for servers and clients with TLS: an authority and the certificates that it signs, in one directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LIFE = datetime.timedelta(days=2)
 
 
 class Authority:
-    """Signs certificates. `ca` is the file that whoever trusts it needs."""
+    """Signs certificates. `ca` is the file for those that trust it."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

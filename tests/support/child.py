@@ -15,13 +15,13 @@ from tests.support.waiting import block_until
 
 
 class Started:
-    """A process that a test started, in a group of its own. Whoever starts one calls `wait`, perhaps after a signal."""
+    """A process that a test started, in a group of its own. Its test calls `wait`, perhaps after a signal."""
 
     pid: int
 
     @property
     def running(self) -> bool:
-        """Whether it lives; paused counts."""
+        """Whether it lives; a paused one does."""
         raise NotImplementedError
 
     def signal(self, number: signal.Signals) -> None:
@@ -33,17 +33,17 @@ class Started:
         raise NotImplementedError
 
     def pause(self) -> None:
-        """Stop it where it is (SIGSTOP), and return when it stands."""
+        """Stop it where it is (SIGSTOP), and return once it is stopped."""
         self.signal(signal.SIGSTOP)
         try:
             process = psutil.Process(self.pid)
             stands = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
             block_until(lambda: process.status() in stands, f"process {self.pid} stands")
-        except psutil.NoSuchProcess:  # it has just ended, and somebody else was its parent
+        except psutil.NoSuchProcess:  # it has just ended, and another process was its parent
             pass
 
     def resume(self) -> None:
-        """Go on after `pause`."""
+        """Continue after `pause`."""
         self.signal(signal.SIGCONT)
 
     def end_group(self) -> list[int]:
@@ -91,7 +91,7 @@ class Child(Started):
 
 
 def _living_members(group: int) -> list[int]:
-    """Zombies that nobody waits for stay members of their group, so that a signal alone cannot tell."""
+    """Zombies without a waiting parent stay members of their group, so that a signal alone cannot show it."""
     members = []
     for process in psutil.process_iter():
         try:

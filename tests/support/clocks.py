@@ -36,13 +36,13 @@ class Clocks(Closing):
         self._write()
 
     def suspend(self, seconds: float) -> None:
-        """Have been suspended: the wall clock and CLOCK_BOOTTIME have gone on, CLOCK_MONOTONIC has not."""
+        """As after a suspension: the wall clock and CLOCK_BOOTTIME have advanced, CLOCK_MONOTONIC has not."""
         self._wall += seconds
         self._boot += seconds
         self._write()
 
     def close(self) -> None:
-        """Let go of the file; programs keep the clocks that they have."""
+        """Close the file; programs keep the clocks that they have."""
         self._map.close()
 
     def _write(self) -> None:

@@ -1,4 +1,4 @@
-"""What a test opens for a block, and what closes itself at the end of it."""
+"""Objects that a test opens for a block, and that close at its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Closing:
     """A context manager whose end is `close`."""
 
     def close(self) -> None:
-        """Give everything back. May be called twice."""
+        """Release everything. May be called twice."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

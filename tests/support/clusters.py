@@ -13,7 +13,7 @@ from tests.support.waiting import block_until
 
 _SECONDS = 20.0
 _BUS = 10_000
-"""From a node's port to that at which the other nodes talk to it."""
+"""The distance from a node's port to its port for other nodes."""
 NODE_TIMEOUT_MS = 500
 
 
@@ -30,11 +30,11 @@ class Cluster:
         return {"cluster": [node.url for node in self.nodes[:2]], **options}
 
     def owner(self, slot: int) -> Server:
-        """The node that owns `slot`, as itself says."""
+        """The node that says that it owns `slot`."""
         return next(node for node in self.nodes if node.running and slot in self.slots_of(node))
 
     def slots_of(self, node: Server) -> set[int]:
-        """What `node` owns, as itself says."""
+        """What `node` says that it owns."""
         fields = next(
             line.split() for line in text(node.command("CLUSTER", "NODES")).splitlines() if "myself" in line.split()[2]
         )
@@ -52,14 +52,14 @@ class Cluster:
         )
 
     def begin_move(self, slot: int, target: Server) -> Server:
-        """Begin to move `slot` to `target`, and return the node that has had it. Key by key, as all releases can."""
+        """Begin to move `slot` to `target`, and return its former owner. Keys move one by one, as all releases can."""
         source = self.owner(slot)
         target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", identity(source))
         source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", identity(target))
         return source
 
     def move_keys(self, slot: int, source: Server, target: Server) -> int:
-        """Move what is there of a slot, and say how much that was."""
+        """Move the keys of a slot that are there, and return their number."""
         keys = source.command("CLUSTER", "GETKEYSINSLOT", slot, 1000)
         if keys:
             source.command("MIGRATE", target.host, target.port, "", 0, 5000, "KEYS", *keys)
@@ -85,7 +85,7 @@ def is_in_step(replica: Server) -> bool:
 
 
 def identity(node: Server) -> str:
-    """What the nodes call `node`."""
+    """The id by which the nodes call `node`."""
     return text(node.command("CLUSTER", "MYID"))
 
 

@@ -59,7 +59,7 @@ class Demo(Closing):
 
     @property
     def output(self) -> str:
-        """What the demo printed so far."""
+        """The output of the demo so far."""
         return self._output.read_text(errors="replace")
 
     def start(self) -> Self:
@@ -91,7 +91,7 @@ class Demo(Closing):
                 return error.code, error.read().decode()
 
     def shared_files(self) -> set[Path]:
-        """What its processes have mapped of /dev/shm, as far as it is still there."""
+        """What its processes have mapped of /dev/shm and that still exists."""
         lines = []
         for process in self.family():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -100,7 +100,7 @@ class Demo(Closing):
         return {path for path in self._shared if path.exists()}
 
     def family(self) -> list[psutil.Process]:
-        """Every process that the demo has been seen to consist of, the parents first."""
+        """Every process of the demo that was seen so far, the parents first."""
         with contextlib.suppress(psutil.NoSuchProcess):
             run = psutil.Process(self.pid)
             self._family += [process for process in [run, *run.children(recursive=True)] if process not in self._family]
@@ -117,9 +117,9 @@ class Demo(Closing):
         self._child.signal(number)
 
     def wait(self, again: signal.Signals | None = None) -> int:
-        """The exit code, once it has ended; and then no process of it may be left.
+        """The exit code, once it has ended. No process of it may be left then.
 
-        With `again`, another signal follows if it goes on for five seconds, as a person would press Ctrl-C again:
+        With `again`, another signal follows if it runs for five more seconds, as a person would press Ctrl-C again:
         Python itself swallows the exception where it comes in a callback of an import.
         """
         try:
@@ -140,7 +140,7 @@ class Demo(Closing):
         return [p for p in self._family if _lives(p)]
 
     def close(self) -> None:
-        """Kill what still lives."""
+        """Kill the processes that still live."""
         if self._child.running:
             self.family()
             self._child.signal(signal.SIGKILL)
@@ -149,7 +149,7 @@ class Demo(Closing):
         for process in self._family:
             if _lives(process):
                 process.kill()
-        # Processes that were killed leave their segment to the next one that comes and goes. In a thread, because
+        # Killed processes leave their segment to the next one that starts and ends. In a thread, because
         # playwright has an event loop in this one.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(lambda: asyncio.run(HybridChannelLayer(prefix=self.prefix).flush())).result()

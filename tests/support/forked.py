@@ -17,7 +17,7 @@ from typing import NoReturn
 
 @contextlib.contextmanager
 def quiet_forks() -> Iterator[None]:
-    """Python >= 3.12 warns of every fork of a process with threads, which is what these programs are about."""
+    """Python >= 3.12 warns of every fork of a process with threads, and that is what these programs test."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*multi-threaded", category=DeprecationWarning)
         yield
@@ -36,7 +36,7 @@ _libc = ctypes.PyDLL(None)  # which keeps Python's lock in a call
 
 
 def fork_in_c(child: Callable[[], object]) -> int:
-    """As `fork`, by code that runs no hooks of Python. uWSGI does so."""
+    """As `fork`, by code that runs no hooks of Python, as uWSGI does."""
     _wait_until_threads_sleep()
     pid = int(_libc.fork())
     if pid == 0:
@@ -45,9 +45,9 @@ def fork_in_c(child: Callable[[], object]) -> int:
 
 
 def fork_in_c_and_tell(child: Callable[[], object]) -> int:
-    """As `fork_in_c`, but the child runs its hooks. uWSGI does so with py-call-osafterfork."""
+    """As `fork_in_c`, but the child runs its hooks, as uWSGI does with py-call-osafterfork."""
     _wait_until_threads_sleep()
-    _imp.acquire_lock()  # which the hooks' caller gives back; from Python 3.13 on, that ends a process that has it not
+    _imp.acquire_lock()  # which the hooks' caller releases; from Python 3.13 on, that ends a process without it
     pid = int(_libc.fork())
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
@@ -78,7 +78,7 @@ WAYS = {"by Python": fork, "in C": fork_in_c, "in C, told": fork_in_c_and_tell}
 
 
 def run_and_exit(function: Callable[[], object]) -> NoReturn:
-    """The rest of a forked process, none of which runs what its parent has on the stack or for its exit."""
+    """The rest of a forked process, which runs nothing that its parent has on the stack or for its exit."""
     code = 1
     try:
         function()

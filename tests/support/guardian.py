@@ -1,8 +1,8 @@
-"""Ends the processes that a test run started, however that run itself ends.
+"""Ends the processes that a test run started, however the run itself ends.
 
 Finalizers do not run when pytest is killed, so a small process watches: it holds the reading end of a pipe whose only
-writing end is in the test run, and is told of each process group and directory that exists. When the pipe closes, it
-kills and removes what is still there. Process groups, because a second process may have forked.
+writing end is in the test run, and gets the name of each process group and directory that exists. When the pipe closes,
+it kills and removes those that still exist. Process groups, because a second process may have forked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 
 
 class Guardian:
-    """The test run's side: starts the watching process when it is first told of something."""
+    """The test run's side: starts the watching process when the first name is reported."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,7 +28,7 @@ class Guardian:
         self._tell(f"+ {kind} {name}\n")
 
     def forget(self, kind: str, name: object) -> None:
-        """`name` is gone. To be said before its number can belong to another."""
+        """`name` is gone. Call it before its number can belong to another."""
         self._tell(f"- {kind} {name}\n")
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ guardian = Guardian()
 
 
 def kill_group(number: int) -> None:
-    """Kill whatever lives in the process group."""
+    """Kill everything in the process group."""
     try:
         os.killpg(number, signal.SIGKILL)
     except ProcessLookupError:

@@ -30,7 +30,7 @@ both = pytest.mark.parametrize("implementation", IMPLEMENTATIONS.values(), ids=I
 
 @pytest.fixture(scope="module", params=IMPLEMENTATIONS.values(), ids=list(IMPLEMENTATIONS), autouse=True)
 def implementation(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
-    """Its types are those that the test module's own names of them mean."""
+    """Its types are those that the test module's own names stand for."""
     module: ModuleType = request.param
     with pytest.MonkeyPatch.context() as patch:
         for name in ("Inbox", "Waiter", "WaitQueue", "Waker"):
@@ -45,7 +45,7 @@ def later() -> float:
 
 
 def take(box: Any, name: str) -> bytes | None:
-    """What a consumer of `name` would get at once, if anything."""
+    """The messages that a consumer of `name` would get at once."""
     loop = asyncio.new_event_loop()
     receiving = box.receive(name, Nothing(), loop)
     try:
@@ -60,13 +60,13 @@ def take(box: Any, name: str) -> bytes | None:
 
 
 def new_inbox(implementation: ModuleType, capacity: int = 10, **options: Any) -> tuple[Any, Statistics]:
-    """An inbox, and where it counts."""
+    """An inbox, and its counters."""
     statistics = Statistics()
     return implementation.Inbox(Policy(LayerOptions(capacity=capacity)), statistics, **options), statistics
 
 
 class Nothing:
-    """A source that has nothing."""
+    """A source without messages."""
 
     def __init__(self) -> None:
         self.relaxed = 0

@@ -13,7 +13,7 @@ PLAIN = (
     "PipelinedConnection._read_all",
     "Subscription._write_out",
 )
-"""Tasks by their coroutine. Others are called by what they keep going."""
+"""Tasks named by their coroutine. Others are named by the work that they keep going."""
 
 
 class Injector:
@@ -27,7 +27,7 @@ class Injector:
         """The tasks that awaited anything so far."""
 
     def arm(self, target: str, number: int, error: type[BaseException]) -> None:
-        """Throw `error` where tasks called `target` go on from their `number`-th await, counted from now."""
+        """Throw `error` where tasks called `target` continue after their `number`-th await, counted from now."""
         self._target, self._left, self._error = target, number, error
 
     @property
@@ -36,7 +36,7 @@ class Injector:
         return self._left == 0
 
     def fault_of(self, name: str) -> BaseException | None:
-        """What a task of this name meets now."""
+        """The error that a task of this name meets now."""
         self.met.add(name)
         if name == self._target and self._left:
             self._left -= 1

@@ -1,4 +1,4 @@
-"""Runs coroutines: each on a new event loop, of asyncio or of uvloop, and not for ever."""
+"""Runs coroutines: each on a new event loop, of asyncio or of uvloop, and with a time limit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(coroutine: Coroutine[Any, Any, T], *, loop: LoopKind = "asyncio", second
 
 
 class Turns:
-    """How many turns others were given."""
+    """How many turns other coroutines got."""
 
     number = 0
 
@@ -44,7 +44,7 @@ async def counted_turns(pause: float = 0) -> AsyncIterator[Turns]:
 
     async def count() -> None:
         while True:
-            await asyncio.sleep(pause)  # is what is counted
+            await asyncio.sleep(pause)  # this is counted
             turns.number += 1
 
     counting = asyncio.create_task(count())

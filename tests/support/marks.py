@@ -14,5 +14,5 @@ def thorough_unless(is_usual: bool) -> list[pytest.MarkDecorator]:
 
 
 def but_thorough(cases: Iterable[Any], *thorough: Any) -> list[Any]:
-    """`cases`, of which those that are in `thorough` are left to `make test-all`."""
+    """`cases`; those in `thorough` run only with `make test-all`."""
     return [pytest.param(each, marks=thorough_unless(each not in thorough)) for each in cases]

@@ -41,7 +41,7 @@ from tests.support.waiting import turns
 
 
 class Server:
-    """What all layers of one prefix share."""
+    """The state that all layers of one prefix share."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -58,11 +58,11 @@ class Server:
         return f"{self._incarnation}:{self.flushes}".encode()
 
     def is_gone(self, inbox: str) -> bool:
-        """Whether the process of `inbox` does not live."""
+        """Whether the process of `inbox` is dead."""
         return self.alive.get(process_of(inbox), 0.0) <= boottime()
 
     def store(self, name: str, entry: Entry, capacity: int) -> tuple[bool, int]:
-        """Whether there was room in a queue or inbox, and how many expired entries made it."""
+        """Whether there was room in a queue or inbox, and how many expired entries were dropped for it."""
         queue, expired = self.queues[name], 0
         while len(queue) >= capacity and queue[0].stamp_ms <= boottime() * 1000:
             queue.popleft()
@@ -78,7 +78,7 @@ class Server:
             reader.wake()
 
     def publish(self, is_for: Callable[[MemorySubscription], bool], kind: Kind, group: str, what: Any) -> int:
-        """How many subscriptions hear of it."""
+        """How many subscriptions get it."""
         heard = [each for each in self.subscriptions if is_for(each)]
         for each in heard:
             each.add((kind, group, what))
@@ -89,7 +89,7 @@ _servers: defaultdict[str, Server] = defaultdict(Server)
 
 
 class MemoryReader:
-    """Implements `Reader`. Nothing is taken before it is handed over, so that a cancellation loses nothing."""
+    """Implements `Reader`. It takes an entry only when it hands it over, so that a cancellation loses nothing."""
 
     def __init__(self, server: Server, shard: Shard, block_time: float, notes_of: str) -> None:
         self._server = server
@@ -100,7 +100,7 @@ class MemoryReader:
         self._news = asyncio.Event()
         self._interrupted = self._given_up = False
         self._asked: float | None = None
-        """Since when something is awaited."""
+        """Since when it waits."""
         self.cancelled = False
 
     async def connect(self) -> None:
@@ -242,7 +242,7 @@ class MemoryStore:
         self.calls: list[str] = []
 
     def _called(self, verb: str, shard: Shard) -> float:
-        """Note the call and learn what an answer would tell. Returns the server's time."""
+        """Note the call, and update the shard as an answer would. Returns the server's time."""
         self.calls.append(verb)
         now = boottime()
         shard.clock.measured(now, now)

@@ -21,7 +21,7 @@ class MovingName:
         self.url = f"redis://{NAME}:{PORT}"
 
     def leads_to(self, *servers: Any) -> None:
-        """From now on, with the ports of `servers` in place of the name's own: all are on one machine."""
+        """From now on the name leads to `servers`, by their ports in place of its own: all are on one machine."""
         new = self.file.with_suffix(".new")
         new.write_text("\n".join(f"{server.host} {server.port}" for server in servers))
         new.replace(self.file)

@@ -1,4 +1,4 @@
-"""A server that speaks the protocol of Redis and answers what a test says, for instance nonsense."""
+"""A server that speaks the protocol of Redis and gives the answers of a test, for instance nonsense."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EPOCH = b"1-1:0"
 
 
 def encoded(reply: Any) -> bytes:
-    """`reply` as the protocol has it; an `Exception` is an error, a `bytearray` goes out as it is."""
+    """`reply` in the protocol; an `Exception` is an error, a `bytearray` is sent unchanged."""
     match reply:
         case None:
             return b"*-1\r\n"
@@ -35,7 +35,7 @@ def encoded(reply: Any) -> bytes:
 
 
 def now_ms() -> int:
-    """The time, as scripts tell it."""
+    """The time, as scripts return it."""
     return int(time.time() * 1000)
 
 
@@ -45,7 +45,7 @@ def time_reply() -> list[bytes]:
 
 
 def usual(command: Sequence[bytes]) -> Any:
-    """What a server would answer to a command of this layer, as far as its callers look."""
+    """What a server would answer to a command of this layer, as far as callers use it."""
     match command[0].upper():
         case b"TIME":
             return time_reply()
@@ -72,7 +72,7 @@ def script_of(command: Sequence[bytes]) -> str:
 
 
 class OddServer(Closing):
-    """Answers by `answer`, which is called in a thread of the server and may block nobody else."""
+    """Answers by `answer`, which is called in a thread of the server, and may block only that."""
 
     def __init__(self, answer: Answer = usual) -> None:
         self.answer = answer

@@ -1,4 +1,4 @@
-"""What tests see inside: all that they know of private structure is here, under a name that says what it is for.
+"""What tests see inside: all their knowledge of private structure is here, under names that say what it is for.
 
 `probe(layer)` looks into a layer, as the calling process and the running loop have it. The rest is for one object each.
 """
@@ -22,7 +22,7 @@ with contextlib.suppress(ImportError):  # the package without its local half
     from hybrid_layer.ipc import attachments, objects, sweeping, transport, wait_set
     from hybrid_layer.ipc.segment import LocalSegment
 
-# The remote half is imported by those who look into it: others may be about doing without it.
+# Only functions for the remote half import it: some tests check that a layer works without it.
 if TYPE_CHECKING:
     from hybrid_layer.remote.delivery.heartbeat import Heartbeat
     from hybrid_layer.remote.redis.hosts.named_host import NamedHost
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Probe:
-    """A layer, or one of its transports, from inside."""
+    """A layer, or one of its transports, from the inside."""
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer

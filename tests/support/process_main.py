@@ -1,4 +1,4 @@
-"""The second process's end of `tests/support/processes.py`: runs one function and tells the test what comes of it."""
+"""The second process's end of `tests/support/processes.py`: runs one function and reports its outcome to the test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.loops import LoopKind, run
 
 
 class Parent:
-    """What the function gets as its first argument."""
+    """The first argument of the function."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -43,12 +43,12 @@ from tests.support.zygote import FLAGS, Zygote
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60.0
-"""The longest wait for anything that should happen at once."""
+"""The longest wait for something that should happen at once."""
 _OPTIONS = ("loop", "flags", "environment", "under")
 
 
 class ProcessFailed(AssertionError):
-    """A second process ended, printed or answered otherwise than it should; carries what it printed."""
+    """A second process ended, printed or answered in an unexpected way; carries its output."""
 
 
 class Process:
@@ -99,12 +99,12 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it lives; paused counts."""
+        """Whether it lives; a paused one does."""
         return not self._ended and self._child.running
 
     @property
     def output(self) -> str:
-        """What it printed so far, on stdout and stderr."""
+        """Its output so far, on stdout and stderr."""
         return self._output.read_text(errors="replace") if self._output.exists() else ""
 
     def ready(self, seconds: float = SECONDS) -> Any:
@@ -129,7 +129,7 @@ class Process:
             ) from None
 
     def result(self, seconds: float = SECONDS) -> Any:
-        """Wait for its end, which must be in order and without a word, and return what the function returned."""
+        """Wait for its end, which must be in order and without output, and return what the function returned."""
         if self._result is None:
             self._result = (self._expect("result", seconds),)
             self._end(0, seconds)
@@ -141,15 +141,15 @@ class Process:
         self._end(-number, SECONDS)
 
     def pause(self) -> None:
-        """Stop it where it is (SIGSTOP), and return when it stands."""
+        """Stop it where it is (SIGSTOP), and return once it is stopped."""
         self._child.pause()
 
     def resume(self) -> None:
-        """Go on after `pause`."""
+        """Continue after `pause`."""
         self._child.resume()
 
     def close(self) -> bool:
-        """Give back everything; kill it if it still lives, and say whether it did."""
+        """Release everything; kill the process if it still lives, and return whether it did."""
         lived = self.running
         if not self._ended:
             self._child.signal(signal.SIGKILL)

@@ -6,7 +6,7 @@
         ...
         proxy.heal()
 
-Whoever connects afterwards is served, so a client that repeats what may have been executed is found out. The proxy runs
+Later connections are served, so the test finds a client that repeats what may have been executed. The proxy runs
 in a thread of its own: it works whatever the test's event loop does.
 """
 
@@ -20,7 +20,7 @@ from typing import Any, Literal
 from tests.support.closing import Closing
 
 Fault = Literal["cut", "swallow", "stall"]
-"""``cut``: all connections break. ``swallow``: what goes that way on this connection from there on is lost. ``stall``:
+"""``cut``: all connections break. ``swallow``: later bytes in that direction on this connection are lost. ``stall``:
 it waits for `heal`."""
 Direction = Literal["commands", "replies"]
 
@@ -51,7 +51,7 @@ class Proxy(Closing):
         return f"redis://{HOST}:{self.port}"
 
     def fail(self, fault: Fault, direction: Direction, after: int) -> None:
-        """Fail once `after` more bytes have gone that way, over all connections together."""
+        """Fail once `after` more bytes have passed in that direction, over all connections together."""
 
         async def fail() -> None:
             self._fault, self._direction, self._left = fault, direction, after
@@ -127,7 +127,7 @@ class Proxy(Closing):
             pass
 
     async def _parts(self, data: bytes, direction: Direction, writer: asyncio.StreamWriter) -> AsyncIterator[bytes]:
-        """What passes now, and for a stall what passes later."""
+        """The bytes that pass now, and for a stall those that pass later."""
         if writer in self._deaf:
             return
         if self._fault is None or direction != self._direction:

@@ -24,7 +24,7 @@ _HASTE = {
 
 
 class Sentinel(Server):
-    """One Sentinel. `command` talks to it as to any server."""
+    """One Sentinel. `command` sends it a command, as to any server."""
 
     arguments: Sequence[str] = ("--sentinel",)
 

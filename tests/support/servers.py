@@ -62,7 +62,7 @@ def default_kind() -> Kind:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """A port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -111,7 +111,7 @@ class Server(Closing):
 
     @property
     def running(self) -> bool:
-        """Whether the process lives; paused counts."""
+        """Whether the process lives; a paused one does."""
         return self._child is not None and self._child.running
 
     @property
@@ -126,12 +126,12 @@ class Server(Closing):
 
     @property
     def tls_port(self) -> int:
-        """Where it speaks TLS, if it was given a `tls_cert_file`; without TLS it is spoken to on `port`."""
+        """Its port for TLS, if it has a `tls_cert_file`; `port` is without TLS."""
         return int(self.config["tls-port"])
 
     @property
     def log(self) -> str:
-        """What the server wrote so far."""
+        """The server's output so far."""
         return (self.directory / "log").read_text(errors="replace")
 
     def command(self, *args: Any) -> Any:
@@ -149,15 +149,15 @@ class Server(Closing):
             client.connection_pool.disconnect()  # tests count connections, and not every redis-py's close() closes
 
     def pause(self) -> None:
-        """Stop the process where it is: connections stay open and nothing answers."""
+        """Stop the process where it is: connections stay open and no answer comes."""
         self._running_child().pause()
 
     def resume(self) -> None:
-        """Go on after `pause`."""
+        """Continue after `pause`."""
         self._running_child().resume()
 
     def kill(self) -> None:
-        """End it without any farewell (SIGKILL). `restart` starts it anew, empty."""
+        """Kill it (SIGKILL). `restart` starts it again, empty."""
         self._running_child().signal(signal.SIGKILL)
         self._ended()
 
@@ -198,7 +198,7 @@ class Server(Closing):
 
     def _answers(self) -> bool:
         try:
-            # Whoever answers must be ours: another program may have taken the port.
+            # The server that answers must be ours: another program may have taken the port.
             return bool(self.command("INFO", "server")["process_id"] == self.pid)
         except (redis.ConnectionError, redis.TimeoutError):
             return False

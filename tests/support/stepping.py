@@ -1,6 +1,6 @@
 """Runs a function in a forked process and follows its system calls: kills it at the n-th stop, or counts them.
 
-Each call has two stops, before and after it, so that also what the process did between two calls is done or not.
+Each call has two stops, before and after it, so that work between two calls is done or not done, too.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _be_traced(function: Callable[[], object]) -> None:
 
 
 def _wait_for_stop(pid: int) -> int | None:
-    """What stopped it; None if it has ended in order."""
+    """The reason of its stop; None if it has ended in order."""
     _, status = os.waitpid(pid, 0)
     if os.WIFSTOPPED(status):
         return os.WSTOPSIG(status)

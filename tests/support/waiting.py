@@ -1,4 +1,4 @@
-"""How tests wait: for a state, which they name, and not for time to pass.
+"""How tests wait: for a named state, not for time to pass.
 
 What must happen does so within `SOON`, on a busy machine too; a test that fails waits that long, and one that passes
 does not. That nothing happens is seen from something later that does: send a second message, and see it come first.
@@ -77,7 +77,7 @@ async def turns(number: int = 1) -> None:
 
 
 async def any_moment(most: float, dice: Any = random) -> None:
-    """Go on within `most` seconds, at random: what runs beside is to be met at any point of its way."""
+    """Continue within `most` seconds, at random, to meet concurrent code at any point."""
     await asyncio.sleep(dice.uniform(0, most))
 
 
@@ -103,7 +103,7 @@ def _next(pauses: list[float]) -> float:
 
 
 async def at_rest(layer: Any, *channels: str) -> None:
-    """Wait until those who receive on the channels, in this loop, have come to wait: in vain, and on a server too."""
+    """Wait until the receivers on the channels, in this loop, wait: they have found nothing, on a server too."""
     await turns()
     await wait_until(lambda: all(map(probe(layer).is_at_rest, channels)), f"{channels} are waited on")
 

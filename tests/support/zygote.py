@@ -2,7 +2,7 @@
 
 An interpreter with the imports of a layer takes more than half a second of a processor, a fork some milliseconds. The
 zygote has imported modules and has used none of them; what it forks is a process of its own with an ordinary end. The
-zygote forks a *keeper* for each, which waits for its end and tells the test of it: only a parent may.
+zygote forks a *keeper* for each, which waits for its end and reports it to the test: only a parent may.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def test_quantile() -> None:
 
 
 def test_targets_and_quick_questions_are_asked() -> None:
-    """One of which a name is wrong would never be judged, and nobody would see it."""
+    """A target with a wrong name would never be checked, without notice."""
     asked = {question.key: question for question in QUESTIONS}
     assert set(QUICK) <= set(asked)
     for target in TARGETS:

@@ -1,4 +1,4 @@
-"""A value for each process: made once, by a forked child anew, and what was the parent's stays as it is."""
+"""A value for each process: made once, made again by a forked child, and the parent's stays unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.forked import fork, wait_for
 
 
 class Value:
-    """Something that can be told from another one."""
+    """An object that differs from any other."""
 
 
 def test_it_is_made_at_first_use_and_once_for_all_threads() -> None:

@@ -1,4 +1,4 @@
-"""The inbox: who is served when, what is forgotten, and that no cancelled or abandoned consumer costs another one."""
+"""The inbox: which consumer is served when, what is forgotten; no cancelled or abandoned consumer costs another one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ nothing = Nothing()
 
 @pytest.mark.parametrize("in_vain", [False, True])
 def test_oldest_waiter_is_served_first(in_vain: bool) -> None:
-    """Also among those who were woken for messages that are gone when they look."""
+    """Also among waiters that were woken for messages that are gone when they look."""
 
     async def main() -> None:
         box = inbox()
@@ -171,7 +171,7 @@ def test_readers_in_several_loops_and_deliveries_from_threads() -> None:
 
 @contextmanager
 def awaited_in_a_loop_that_closes(box: Inbox, name: str) -> Iterator[asyncio.AbstractEventLoop]:
-    """Without notice: the one who waits there never leaves by itself."""
+    """Without notice: the waiter there never leaves by itself."""
     loop = asyncio.new_event_loop()
     receiving = box.receive(name, nothing, loop)
     waiting = loop.create_task(receiving)
@@ -227,7 +227,7 @@ def test_channel_that_is_only_awaited_in_a_closed_loop_is_forgotten() -> None:
 
 
 def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:
-    """Also where no message comes: who opens another one sees to it."""
+    """Also where no message comes: the consumer that opens another one does it."""
 
     async def main() -> None:
         box = inbox()

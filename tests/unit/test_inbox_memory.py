@@ -1,4 +1,4 @@
-"""The memory of the inbox: nothing is kept of who has come and gone."""
+"""The memory of the inbox: it keeps nothing of consumers that are gone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["implementation"]
 
 
 class Token:
-    """What a coroutine holds, to see that it goes."""
+    """An object that a coroutine holds, to see that it is freed."""
 
 
 nothing = Nothing()

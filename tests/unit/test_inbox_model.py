@@ -1,4 +1,4 @@
-"""The inbox against a model: nothing lost, nothing twice, in order, and nobody waits beside a message."""
+"""The inbox against a model: nothing lost, nothing twice, in order, and no consumer waits beside a message."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CAPACITY = 4
 
 
 class Source:
-    """What the inbox fetches from: hands over only while somebody is unserved, as both halves do."""
+    """The source of the inbox: delivers only while a waiter is unserved, as both halves do."""
 
     def __init__(self, inbox: Inbox) -> None:
         self.inbox = inbox
@@ -183,7 +183,7 @@ class InboxMachine(RuleBasedStateMachine):
         buffered = sum(len(deadlines) for deadlines, _ in contents.values())
         unfetched = sum(len(names) for names, _, _ in self.source.waiting)
         assert len(self.received) + buffered + unfetched + self.dropped() == self.expected
-        # What is idle goes with the next sweep.
+        # The next sweep removes idle channels.
         self.inbox.sweep()
         if not self.tasks and not buffered:
             assert not self.inbox.contents()

@@ -115,7 +115,7 @@ def test_what_the_serializer_raises_itself_is_its_own(monkeypatch: pytest.Monkey
 
 
 def test_a_message_that_is_lost_to_it_is_counted(prefix: str) -> None:
-    """The receiver is told by the exception itself, and the next message arrives."""
+    """The exception itself reaches the receiver, and the next message arrives."""
     layer = layer_of(prefix, serializer_format="slow")
 
     async def main() -> None:

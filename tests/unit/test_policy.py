@@ -68,7 +68,7 @@ def test_match(pattern: str | re.Pattern[str], channel: str, matches: bool) -> N
 def test_first_match_in_order_counts() -> None:
     assert Policy(LayerOptions(channel_capacity={"a.*": 1, "a.b": 2, re.compile("a"): 3})).capacity_for("a.b") == 1
     assert Policy(LayerOptions(channel_capacity={"a.b": 2, "a.*": 1})).capacity_for("a.b") == 2
-    # An earlier pattern that matches the non-local part goes before a later one that matches the whole name.
+    # An earlier pattern that matches the non-local part wins over a later one that matches the whole name.
     assert Policy(LayerOptions(channel_capacity={"x.p!": 1, "x.p!n": 2})).capacity_for("x.p!n") == 1
 
 

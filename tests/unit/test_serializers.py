@@ -214,7 +214,7 @@ def test_encrypted_round_trip(serializer_format: str, keys: Any) -> None:
 
 
 def test_the_receivers_name_is_inside_the_cipher() -> None:
-    """Who can write to the server, and has no key, cannot move a message to another channel, nor make it a group's."""
+    """A program that writes to the server, without a key, cannot move a message to another channel or group."""
     one = codec(keys=["secret"])
     to_user, to_members = one.encode({"n": 1}, "user"), one.encode({"n": 2}, to_group("users"))
     assert one.decode(to_user, "user") == {"n": 1}

@@ -1,4 +1,4 @@
-"""Counters that lose nothing, and warnings that stay calm."""
+"""Counters that lose nothing, and warnings that are throttled."""
 
 import logging
 import threading

@@ -55,7 +55,7 @@ def test_wakes_from_another_thread() -> None:
 
 
 def test_who_was_woken_from_another_thread_comes_before_who_is_woken_before_it_waits() -> None:
-    """That one would go on at once, without a turn of the loop."""
+    """That one would continue at once, without a turn of the loop."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -343,7 +343,7 @@ def test_model(steps: list[tuple[str, int]]) -> None:
 
 
 def test_one_that_the_collector_closes_while_another_is_looked_for() -> None:
-    """In a loop that was closed without notice, so that the search goes on behind it."""
+    """In a loop that was closed without notice, so that the search continues behind it."""
     queue = WaitQueue()
 
     class Closing(asyncio.SelectorEventLoop):

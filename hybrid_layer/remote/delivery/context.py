@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hybrid_layer import identity
 from hybrid_layer.clock import ServerClock
@@ -55,6 +56,10 @@ class Context:
             for number, label in enumerate(labels)
         ]
         self.loops = LoopLocal(LoopState, LoopState.abort)
+        self.shard_of: Callable[[str], Shard] = lru_cache(maxsize=16384)(
+            lambda name: self.shards[shard_for(name, len(self.shards))]
+        )
+        """The shard of a name: of a channel, a member of a group or an inbox."""
         self.statistics = Statistics()
         self.name = ""
         """``PROCESS`` in this process's channel names; empty until the first is made."""
@@ -64,10 +69,6 @@ class Context:
         """The names of its inboxes, which Channels calls non-local names."""
         self.inbox = Inbox(self.policy, self.statistics, lambda: self.home.epoch.generation)
         """The messages taken in for this process's channels, and the waiting coroutines."""
-
-    def shard_of(self, name: str) -> Shard:
-        """The shard of `name`: a channel, a member of a group or an inbox."""
-        return self.shards[shard_for(name, len(self.shards))]
 
     def adopt(self, inbox: str) -> bool:
         """Note the name of an inbox of this process. False if it is known already.

@@ -54,6 +54,8 @@ class Epoch:
         self._awaited_until = float("-inf")
         self._left: dict[bytes, int] = {}
         """Past incarnations, each with the generation in which this process noticed that."""
+        self.current = b""
+        """As servers write the one that is known: another message of the same epoch has no news."""
         self.generation = 0
         """Grows with every flush that this process learns of."""
 
@@ -156,4 +158,6 @@ class Epoch:
                 self._flushes = count
                 self._await(incarnation, count)  # before the generation grows, which other threads read first
                 self.generation += 1
+            if count == self._flushes:
+                self.current = epoch
             return count >= self._flushes

@@ -47,10 +47,10 @@ class Intake:
     def accepts(self, entry: Entry | None) -> TypeGuard[Entry]:
         """Whether `entry` is readable, was sent after the last flush, and belongs to the reader."""
         epoch = self._shard.epoch
-        if entry is None or epoch.is_absurd(entry.epoch):
+        if entry is None or (entry.epoch != epoch.current and epoch.is_absurd(entry.epoch)):
             self._context.undecodable(self._shard, "an entry")
             return False
-        if not epoch.admits(entry.epoch):
+        if entry.epoch != epoch.current and not epoch.admits(entry.epoch):
             return False
         if self._owns is not None and not self._owns(entry.names[0]):
             self._context.undecodable(self._shard, "an entry")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import lru_cache
 
 from hybrid_layer.clock import ServerClock
 from hybrid_layer.exceptions import RemoteUnavailable
@@ -44,7 +43,6 @@ class Shard:
         return RemoteUnavailable(f"The server {self.label} is not available: {cause}")
 
 
-@lru_cache(maxsize=16384)
 def shard_for(name: str, shards: int) -> int:
     """The shard of a name. All channels of one process have the same shard, so that one reader serves them."""
     if shards == 1:

@@ -86,7 +86,8 @@ class RedisStore:
         args = (payload, channel, capacity, self._context.expiry_ms, known)
         outcome, expired, epoch, now_ms = await self._run(shard, scripts.SEND, names, *args)
         shard.clock.measured(now_ms / 1000, asked)
-        shard.epoch.meet(epoch)
+        if epoch != shard.epoch.current:
+            shard.epoch.meet(epoch)
         if outcome == 0:
             knowledge.ran(known, asked)
         return Sent(_OUTCOMES[outcome], expired)
@@ -164,7 +165,8 @@ class RedisStore:
             if reply[0] != -1:
                 break
             capacities = self._capacities.learn(group, reply[1:])
-        shard.epoch.meet(reply[4])
+        if reply[4] != shard.epoch.current:
+            shard.epoch.meet(reply[4])
         shard.clock.measured(reply[5] / 1000, asked)
         knowledge.ran(known, asked)
         return GroupSent(*reply[:4])

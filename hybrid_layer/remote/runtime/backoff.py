@@ -21,19 +21,19 @@ class Backoff:
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._failures = 0
+        self.failures = 0
 
     async def pause(self, cause: ReadingLost) -> None:
         """Wait before the next try, longer each time."""
         first, last = _PAUSES
-        if self._failures >= _FAILURES_BEFORE_WARNING:
+        if self.failures >= _FAILURES_BEFORE_WARNING:
             warn(
                 ("reading", self._label),
                 f"Cannot read from the server {self._label}; receivers wait, and the layer tries again: {cause}",
             )
-        await sleep(min(last, first * 2 ** min(self._failures, 10)))
-        self._failures += 1
+        await sleep(min(last, first * 2 ** min(self.failures, 10)))
+        self.failures += 1
 
     def succeeded(self) -> None:
         """Reset the pauses: a try succeeded."""
-        self._failures = 0
+        self.failures = 0

@@ -66,20 +66,17 @@ class LoopState:
         self.calls = 0
         """Calls under way on the loop's own connections."""
         self.is_thread = io_thread.is_here()
-        self._stays = self.is_thread
+        self.lasts = self.is_thread
+        """It waits in `receive()`, or has done enough to be taken for one that stays."""
         self._ends = False
 
     def stays(self) -> bool:
         """Whether the loop is worth connections of its own."""
         if self._ends:
             return False
-        if not self._stays:
-            self._stays = self.forwarded >= _STAYS_AFTER_CALLS or monotonic() - self._born > _STAYS_AFTER
-        return self._stays
-
-    def will_stay(self) -> None:
-        """Note that the loop waits in `receive()`."""
-        self._stays = True
+        if not self.lasts:
+            self.lasts = self.forwarded >= _STAYS_AFTER_CALLS or monotonic() - self._born > _STAYS_AFTER
+        return self.lasts
 
     def ends(self) -> None:
         """Note that the loop's tasks are being cancelled."""

@@ -1,4 +1,4 @@
-/* Sleeping and ringing, step by step: no ring is lost, whoever dies or gives up at whichever step of the protocol.
+/* Sleeping and ringing, step by step: no ring is lost, whichever process dies or gives up at any step.
  *
  * The sleeper of the tests never looks around by itself where it should be rung, so a lost ring is a test that ends
  * with an error and not one that merely takes longer.
@@ -152,7 +152,7 @@ static void dies_before_it_rings(void) {
     end_waiting();
 }
 
-/* The same, and nobody sends any more: the sleeper finds the message when it looks around. */
+/* The same, and no process sends any more: the sleeper's housekeeping finds the message. */
 static void dies_as_the_last(void) {
     enum status status;
     begin_to_wait();
@@ -265,7 +265,7 @@ static void sleeps_after_a_pop(void) {
     end_waiting();
 }
 
-/* Whoever pops and leaves messages wakes the next. */
+/* A reader that pops and leaves messages wakes the next. */
 static void messages_are_left(void) {
     struct wakeups wakeups;
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};

@@ -4,7 +4,7 @@
  *     v.1!=3>x,4>x+y    an inbox: message 3 for the local name "x", group message 4 for "x" and "y"; without messages
  * "v.1!=" g:v.1!x           "v.1!x" is a member of the group "g"
  *
- * in alphabetical order. What has expired is not there. Read without the lock: nobody else is at work.
+ * in alphabetical order. What has expired is not there. Read without the lock: no other process is at work.
  */
 #ifndef CONTENT_H
 #define CONTENT_H

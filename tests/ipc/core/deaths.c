@@ -1,4 +1,4 @@
-/* Processes at work on one segment, killed at random moments and replaced; the rest go on and find nothing broken. */
+/* Processes at work on one segment, killed at random moments and replaced; the others find nothing broken. */
 #include "workload.h"
 
 #include <signal.h>
@@ -29,7 +29,7 @@ static pid_t start(void) {
     pid_t parent = getpid(), pid = fork();
     MUST(pid >= 0);
     if (pid == 0) {
-        /* Whoever ends the test ends its workers. */
+        /* The end of the test ends its workers. */
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
             _exit(1);
         work(number);
@@ -66,7 +66,7 @@ int main(int argc, char **argv) {
         kill(pids[i], SIGKILL);
         MUST(waitpid(pids[i], &how, 0) == pids[i] && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
     }
-    /* What the dead left is reaped by whoever looks around; then the rest is taken out, and all is free. */
+    /* Housekeeping reaps what the dead left; then the rest is taken out, and all is free. */
     struct worker last;
     worker_begin(&last, handle, ledger, started + 1, true);
     for (uint32_t i = 0; i < 20; i++) {

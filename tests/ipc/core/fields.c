@@ -115,7 +115,7 @@ static void counts(void) {
             (void)drain(handle, &status);
         MUST(push(handle, INBOX, "1", 5) == OK);
         all_is_well(handle);
-        /* The same in queues that are empty: nobody would ever take anything from them. */
+        /* The same in queues that are empty: no reader would ever take anything from them. */
         while (drain(handle, &status) != 0 || pop(handle, "a", NO_LOOP) == OK)
             ;
         MUST(op_group_add(handle, WAIT, named("g"), named("a"), named(""), LONG) == OK); /* keeps the channel */
@@ -153,7 +153,7 @@ static void members_of_a_pair(void) {
     all_is_well(handle);
 }
 
-/* Who takes a message does not hand it to others than the group's members, nor to a part of them. */
+/* A reader does not hand a message to others than the group's members, nor to some of them. */
 static void list_of_members(void) {
     for (uint32_t what = 0; what < 3; what++) {
         struct handle *handle = fresh();

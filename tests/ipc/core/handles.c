@@ -12,7 +12,7 @@ static enum status send_large(struct handle *handle, const char *channel, struct
     return send(handle, &push, wakeups);
 }
 
-/* Nobody would ever be woken for a loop that is not open, and its place may be another loop's soon. */
+/* No reader would ever be woken for a loop that is not open, and its place may be another loop's soon. */
 static void loops_without_a_place(void) {
     struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};

@@ -35,7 +35,7 @@ struct report {
     bool is_done, missed_a_store;
 };
 
-/* One segment, the survivor in it, and who was killed there so far, where. */
+/* One segment, the survivor in it, and which process was killed there so far, where. */
 struct stage {
     int fd;
     struct handle *handle;
@@ -197,7 +197,7 @@ static bool is_named(const char *names, size_t used, const char *queue) {
     return false;
 }
 
-/* The survivor, which nobody may have rung, looks for itself. */
+/* The survivor, which may not have been rung, looks by itself. */
 static void look(struct stage *stage, const char *content) {
     struct handle *handle = stage->handle;
     char names[500];
@@ -215,7 +215,7 @@ static void look(struct stage *stage, const char *content) {
     check(handle);
 }
 
-/* Somebody looks around for the dead: what was theirs goes, and nothing else. */
+/* Housekeeping frees what belonged to the dead, and nothing else. */
 static void reap(struct stage *stage, char content[CONTENT]) {
     char seen[CONTENT];
     stage->handle->header->next_look = 0;
@@ -331,7 +331,7 @@ static void perform(void) {
     fflush(stdout);
 }
 
-/* The maker of a segment is killed after so many changes: who comes next finds it unfinished, or whole. */
+/* The maker of a segment is killed after so many changes: the next process finds it unfinished, or whole. */
 static bool is_born(uint32_t changes) {
     const char *reason;
     struct handle handle = {.fd = -1};

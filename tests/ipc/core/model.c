@@ -338,7 +338,7 @@ static void do_unwait(uint32_t queue) {
     queues[queue].waits[loop] = false;
 }
 
-/* As after the death of a process inside an operation, or after damage: everything derived is made anew. */
+/* As after the death of a process inside an operation, or after damage: everything derived is made again. */
 static void do_rebuild(void) {
     atomic_store(below(2) == 0 ? &handle->header->dirty : &handle->header->damaged, 1);
     for (uint32_t queue = 0; queue < QUEUES; queue++)

@@ -45,7 +45,7 @@ static void left_member(struct handle *v) {
     stop_being_member(v, "g", "v.1!", "x");
 }
 
-/* The same, and since then somebody else was sent something. */
+/* The same, and since then the group was sent another message. */
 static void left_long_ago(struct handle *v) {
     left_member(v);
     put_for_all(v, "g", 2, SMALL, LONG);

@@ -32,7 +32,7 @@ static void somebody_with_everything_died(struct handle *v) { somebody_died(v, o
 
 static void survivor_is_member(struct handle *s) { become_member(s, "g", "s.1!", "y", LONG); }
 
-/* The next one who joins gets the slot of somebody who has died. */
+/* The next process that joins gets the slot of a dead one. */
 static void slot_of_the_dead(struct handle *s) {
     survivor_is_member(s);
     somebody_died(s, own_as_d);

@@ -47,7 +47,7 @@ static void one_for_group_in_b(struct handle *s) {
     put_for_all(s, "g", 1, MEDIUM, LONG);
 }
 
-/* The inbox of somebody who died, full. */
+/* The full inbox of a dead process. */
 static void full_inbox(struct handle *d) {
     open_inbox(d, "d.1!");
     become_member(d, "g", "d.1!", "x", LONG);

@@ -96,7 +96,7 @@ static void dead_sleeper(struct handle *v) {
     put(v, "b", "", 1, SMALL, LONG);
 }
 
-/* The doorbell of somebody who has died. */
+/* The doorbell of a dead process. */
 static enum status ring_the_dead(struct handle *v) {
     struct wakeup wakeup = {
         .slot = 2, .generation = v->slots[2].generation, .loop = 0, .sleep = SLEEP_OF(v->slots[2].loops[0].state)};
@@ -107,7 +107,7 @@ static enum status ring_the_dead(struct handle *v) {
     return status;
 }
 
-/* Somebody was rung, has not answered, and has died. */
+/* A loop was rung, has not answered, and its process has died. */
 static void dead_and_silent(struct handle *v) {
     nobody_looks_around(v);
     somebody_died(v, loop_sleeps);

@@ -43,7 +43,7 @@ static enum status in_two_queues(struct handle *handle) {
     return OK;
 }
 
-/* Works without the lock, so that nobody repairs what it leaves. */
+/* Works without the lock, so that no process repairs what it leaves. */
 static enum status without_lock(struct handle *handle) {
     uint32_t channel;
     MUST(channel_find(handle, named("b"), &channel) == OK);
@@ -53,7 +53,7 @@ static enum status without_lock(struct handle *handle) {
     return channel_release(handle, channel);
 }
 
-/* Takes blocks and forgets them; nothing was killed, so nobody looks for them. */
+/* Takes blocks and forgets them; no process was killed, so none looks for them. */
 static enum status leak(struct handle *handle) {
     uint32_t reference;
     MUST(lock_take(handle, WAIT) == OK);

@@ -1,4 +1,4 @@
-/* Somebody writes all over a segment while several processes are at work in it. Nobody crashes, and every operation
+/* A program writes all over a segment while several processes use it. No process crashes, and every operation
  * returns in time; once the writing has ended, a repair makes the segment sound. */
 #include "workload.h"
 
@@ -88,7 +88,7 @@ static void one_segment(uint64_t round) {
             fprintf(stderr, "round %llu: a process ended with %d\n", (unsigned long long)round, how);
         MUST(how == 0);
     }
-    /* The lock word may name a process of this program's own making; whoever is left takes over. */
+    /* The lock word may name a process of this program's own making; a survivor takes over. */
     atomic_store(&handle->header->damaged, 1);
     check(handle);
     MUST(segment_leave(handle) == OK && segment_join(handle) == OK);

@@ -245,7 +245,7 @@ static void renewed_membership(void) {
     MUST(check(handle)[TOTAL_PAIRS] == 0);
 }
 
-/* Who left, and whose last message went in a moment in which its process died, is freed all the same. */
+/* A former member whose last message was taken just when its process died is freed all the same. */
 static void left_without_messages(void) {
     struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
     MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK);
@@ -300,7 +300,7 @@ static void grow(struct handle *handle) {
         MUST(push(handle, "a", "", 10000, &wakeups) == OK);
 }
 
-/* Who cannot see for a while what others have grown takes nothing of it for damage. */
+/* A process that cannot map for a while what others have grown takes nothing of it for damage. */
 static void not_seen(void) {
     int fd = new_segment(1024 * KIB, 64 * KIB);
     struct handle *handle = join(fd);

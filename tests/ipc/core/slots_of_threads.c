@@ -1,5 +1,5 @@
 /* In place of liveness.c: slots that belong to handles of one process, between which record locks would not tell.
- * Nobody dies. */
+ * No process dies. */
 #include "liveness.h"
 
 static _Atomic bool taken[SLOTS];

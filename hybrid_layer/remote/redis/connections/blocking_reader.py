@@ -7,7 +7,7 @@ pushes to the wake key, which the pop waits on as well, and waits for the answer
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import cause_of
 from hybrid_layer.remote.redis.server.handshake import greet, warn_of_eviction
-from hybrid_layer.remote.redis.server.replies import OddReply, are_texts, is_text, is_time
+from hybrid_layer.remote.redis.server.replies import OddReply, is_text, is_time
 from hybrid_layer.remote.redis.wire.entries import parse, parse_note
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
@@ -36,6 +36,7 @@ _MARGIN = 2.0
 """Seconds beyond the block time until an answer is given up."""
 _WAKE_LIFE_MS = 60_000
 """Milliseconds until a wake that no pop has taken expires."""
+_TEXTS = frozenset({bytes})
 _WAKE_PATIENCE = 1.0
 """Seconds that a cancelled pop waits for an answer after its wake."""
 
@@ -74,6 +75,9 @@ class BlockingReader:
         self._asked: float | None = None
         """When the command under way was sent, on `hybrid_layer.clock`."""
         self.cancelled = False
+        self._sources: Sequence[str] = ()
+        self._sources_by_key: dict[str, str] = {}
+        """Those of the last read, nearly always the same as of the next."""
 
     async def connect(self) -> None:
         if self._connection is None:
@@ -81,29 +85,36 @@ class BlockingReader:
 
     async def read(self, sources: Sequence[str], count: int) -> Batch | None:
         await self.connect()
-        keys = {self._wake_key: ""}
-        if self._notes_of:
-            keys[self._keys.notes(self._notes_of)] = ""
-        for source in sources:
-            keys[self._keys.source(source)] = source
+        if sources != self._sources:
+            self._sources, self._sources_by_key = sources, self._keys_of(sources)
+        keys = self._sources_by_key
         try:
             try:
-                answer = await self._pop(list(keys), count)
+                answer = await self._pop(keys, count)
             except ResponseError as error:
                 if not str(error).startswith("WRONGTYPE"):
                     raise
-                answer = await self._pop(await self._lists(list(keys)), count)
+                answer = await self._pop(await self._lists(keys), count)
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose(error)
             raise ReadingLost(cause_of(error, bool(self._host.tag))) from None
         # Only now: a server that accepts connections may still refuse pops.
-        self._backoff.succeeded()
+        if self._backoff.failures:
+            self._backoff.succeeded()
         if answer is None or answer[0] == self._wake_key:
             return None
         key, elements = answer
         if not keys[key]:
             return Batch("", notes=[parse_note(element) for element in elements])
         return Batch(keys[key], [parse(element) for element in elements])
+
+    def _keys_of(self, sources: Sequence[str]) -> dict[str, str]:
+        keys = self._keys
+        found = {self._wake_key: ""}
+        if self._notes_of:
+            found[keys.notes(self._notes_of)] = ""
+        found.update((keys.inbox(name) if name.endswith("!") else keys.queue(name), name) for name in sources)
+        return found
 
     async def learn_time(self, stamps_ms: Iterable[int]) -> None:
         clock = self._shard.clock
@@ -171,7 +182,7 @@ class BlockingReader:
             await self.close()
             raise
 
-    async def _lists(self, keys: list[str]) -> list[str]:
+    async def _lists(self, keys: Collection[str]) -> list[str]:
         """Those of `keys` that can be popped from. A foreign value at one key must not stop reading the others."""
         found = []
         for key in keys:
@@ -189,7 +200,7 @@ class BlockingReader:
                 )
         return found
 
-    async def _pop(self, keys: list[str], count: int) -> tuple[str, list[bytes]] | None:
+    async def _pop(self, keys: Collection[str], count: int) -> tuple[str, list[bytes]] | None:
         if self._has_blmpop and count > 1:
             command: tuple[Any, ...] = ("BLMPOP", self._block_time, len(keys), *keys, "LEFT", "COUNT", count)
             try:
@@ -208,7 +219,12 @@ class BlockingReader:
             if not self.cancelled:
                 await self._measure()
             return None
-        if isinstance(reply, list) and len(reply) == 2 and is_text(reply[0]) and are_texts(reply[1]):
+        if (
+            isinstance(reply, list)
+            and len(reply) == 2
+            and isinstance(reply[1], list)
+            and _TEXTS.issuperset(map(type, (reply[0], *reply[1])))
+        ):
             key = reply[0].decode("utf-8", "replace")
             if key in keys:
                 return key, reply[1]

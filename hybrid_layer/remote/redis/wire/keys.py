@@ -21,42 +21,23 @@ class Keys:
         self.base = f"{prefix}|{VERSION}|{{{tag}}}|" if tag else f"{prefix}|{VERSION}|"
         self.epoch = f"{self.base}epoch|"
         """String: the flush epoch. Also a pub/sub channel: each new epoch."""
-
-    def queue(self, channel: str) -> str:
+        # Each of these takes a name and returns the key.
+        self.queue = f"{self.base}queue|".__add__
         """List: the messages of a normal channel."""
-        return f"{self.base}queue|{channel}"
-
-    def inbox(self, inbox: str) -> str:
+        self.inbox = f"{self.base}inbox|".__add__
         """List: the messages for all channels of one inbox."""
-        return f"{self.base}inbox|{inbox}"
-
-    def source(self, name: str) -> str:
-        """List: the messages of `name`, a normal channel or an inbox."""
-        return self.inbox(name) if name.endswith("!") else self.queue(name)
-
-    def group(self, group: str) -> str:
+        self.group = f"{self.base}group|".__add__
         """Sorted set: members by the time at which their membership ends. Also a pub/sub channel: messages to it."""
-        return f"{self.base}group|{group}"
-
-    def parts(self, group: str) -> str:
+        self.parts = f"{self.base}parts|".__add__
         """Hash: a group's members by inbox, kept for its next message. See ``scripts/include/members.lua``."""
-        return f"{self.base}parts|{group}"
-
-    def alive(self, process: str) -> str:
+        self.alive = f"{self.base}alive|".__add__
         """String: until when the process lives; of "": knowledge of the clock. See ``scripts/include/alive.lua``."""
-        return f"{self.base}alive|{process}"
-
-    def process(self, process: str) -> str:
+        self.process = f"{self.base}process|".__add__
         """Pub/sub channel: the messages for this process."""
-        return f"{self.base}process|{process}"
-
-    def notes(self, process: str) -> str:
+        self.notes = f"{self.base}notes|".__add__
         """List: changes by others to the memberships of the process."""
-        return f"{self.base}notes|{process}"
-
-    def wake(self, reader: str) -> str:
+        self.wake = f"{self.base}wake|".__add__
         """List: a push here ends the reader's blocking pop."""
-        return f"{self.base}wake|{reader}"
 
     def scan_pattern(self) -> str:
         """A pattern for SCAN that matches every key of the prefix on this shard, and no other."""
