@@ -21,7 +21,7 @@ from hybrid_layer.loops import call_in
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.outages import Outages
-from hybrid_layer.remote.delivery.store import Store, Subscription, Take
+from hybrid_layer.remote.delivery.store import Question, Store, Subscription, Take
 from hybrid_layer.remote.delivery.subscribed_groups import SubscribedGroups
 from hybrid_layer.remote.delivery.terms import Term, Terms
 from hybrid_layer.remote.runtime import io_thread
@@ -80,11 +80,27 @@ class Subscriber:
 
         `on_answer` is called when the answer arrives, in its place among the messages.
         """
-        timeout = self._context.options.timeout
+        loop, timeout = asyncio.get_running_loop(), self._context.options.timeout
+        future: asyncio.Future[Exception | None] = loop.create_future()
+
+        def finish(refusal: Exception | None) -> None:
+            call_in(loop, lambda: None if future.done() else future.set_result(refusal))
+
+        def answered() -> None:
+            on_answer()
+            finish(None)
+
+        question = Question(group, answered, finish)
+        self._questions.submit(question)
         try:
-            await self._questions.ask(group, on_answer, timeout)
+            async with time_limit(timeout):
+                refusal = await future
         except TimeoutError:
             raise self._context.home.unavailable(self._terms.cause or f"no answer within {timeout} s") from None
+        finally:
+            self._questions.cancel(question)
+        if refusal is not None:
+            raise refusal
 
     def drop(self, group: str) -> None:
         """End the subscription to `group`, unless it is wanted again."""

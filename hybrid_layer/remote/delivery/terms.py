@@ -15,7 +15,6 @@ from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.store import Question, Subscription
 from hybrid_layer.remote.runtime import io_thread
-from hybrid_layer.timers import time_limit
 
 
 class Term:
@@ -65,32 +64,6 @@ class Questions:
         self._unasked: dict[Question, None] = {}
         """Questions to ask once there is a connection, in order."""
 
-    async def ask(self, group: str | None, on_answer: Callable[[], None], timeout: float) -> None:
-        """Subscribe to `group`, or wait for an answer alone. Raises the server's error, or `TimeoutError`.
-
-        `on_answer` is called when the answer arrives, in its place among the messages. `timeout` is in seconds.
-        """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Exception | None] = loop.create_future()
-
-        def finish(refusal: Exception | None) -> None:
-            call_in(loop, lambda: None if future.done() else future.set_result(refusal))
-
-        def answered() -> None:
-            on_answer()
-            finish(None)
-
-        question = Question(group, answered, finish)
-        self.submit(question)
-        try:
-            async with time_limit(timeout):
-                refusal = await future
-        finally:
-            question.cancelled = True
-            self._unasked.pop(question, None)
-        if refusal is not None:
-            raise refusal
-
     def submit(self, question: Question) -> None:
         """Ask without waiting for the answer."""
         with self._lock:
@@ -102,6 +75,11 @@ class Questions:
             self._ask_now(term, question)
         else:
             call_in(term.loop, lambda: self._ask_now(term, question))
+
+    def cancel(self, question: Question) -> None:
+        """Call neither callback of `question` any more."""
+        question.cancelled = True
+        self._unasked.pop(question, None)
 
     def ask_all(self, term: Term) -> None:
         """Ask `term` all waiting questions. Must be called in its loop."""
