@@ -245,7 +245,8 @@ class BlockingReader:
                     if self._given_up:
                         raise
                     if not self.cancelled:
-                        call_later(asyncio.get_running_loop(), _WAKE_PATIENCE, partial(self._give_up, _this_task()))
+                        give_up = partial(self._give_up, asyncio.current_task())
+                        call_later(asyncio.get_running_loop(), _WAKE_PATIENCE, give_up)
                         self.interrupt()
                     self.cancelled = True
         except (RedisError, OSError):
@@ -271,9 +272,9 @@ class BlockingReader:
         if is_late:  # a live server whose clock was set back ends its pops later by as much
             self.interrupt()
 
-    def _give_up(self, task: asyncio.Task[Any]) -> None:
+    def _give_up(self, task: asyncio.Task[Any] | None) -> None:
         self._given_up = True
-        if not task.done():
+        if task is not None and not task.done():
             task.cancel()
 
     async def _ask(self, *command: str) -> Any:
@@ -292,9 +293,3 @@ class BlockingReader:
         if not is_time(reply):
             raise OddReply("TIME", reply)
         self._shard.clock.measured(seconds(reply), asked)
-
-
-def _this_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
