@@ -87,6 +87,8 @@ def takes(
         @discreet
         @functools.wraps(initialize)
         def constructor(self: Any, *args: Any, **given: Any) -> None:
+            if args:
+                raise TypeError(f"{type(self).__name__}() takes its options by name, such as prefix='asgi'.")
             refuse_unknown(given, signature.parameters, type(self).__name__)
             initialize(self, options(*args, **given))
 

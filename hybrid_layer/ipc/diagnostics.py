@@ -5,7 +5,6 @@ Only these use psutil.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Hashable
@@ -116,26 +115,36 @@ def warn_of_neighbours(name: str, prefix: str, digest: str) -> None:
     """Warn of segments of other users, or of other releases, with the same prefix."""
     pattern = re.compile(rf"hybrid_layer\.(\d+)\.{digest}\.(\d+)\.d")
     # Without a glob, which takes milliseconds where test suites have left hundreds of segments.
-    with contextlib.suppress(OSError):  # then there is no warning
-        for each in filter(None, map(pattern.fullmatch, os.listdir(ROOT))):
-            uid, version = each.groups()
-            if int(uid) != os.geteuid():
-                warn(
-                    ("user", name),
-                    "User %s has a segment of the same prefix %r, and this process is user %s: processes of different "
-                    "users do not see each other's messages. Run them as one user, or set hosts and "
-                    'routes={"<channel>": "remote"}.',
-                    uid,
-                    prefix,
-                    os.geteuid(),
-                )
-            elif int(version) != _core.LAYOUT_VERSION and is_inhabited(each[0].removesuffix(".d")):
-                warn(
-                    ("version", name),
-                    "Another release of hybrid_layer runs with the same prefix %r: normal channels do not "
-                    "connect the two. Restart the older processes.",
-                    prefix,
-                )
+    try:
+        names = os.listdir(ROOT)
+    except OSError:  # then there is no warning
+        return
+    for each in filter(None, map(pattern.fullmatch, names)):
+        uid, version = each.groups()
+        if int(uid) != os.geteuid():
+            warn(
+                ("user", name),
+                "User %s has a segment of the same prefix %r, and this process is user %s: processes of different "
+                "users do not see each other's messages. Run them as one user, or set hosts and "
+                'routes={"<channel>": "remote"}.',
+                uid,
+                prefix,
+                os.geteuid(),
+            )
+        elif int(version) != _core.LAYOUT_VERSION and _is_in_use(each[0].removesuffix(".d")):
+            warn(
+                ("version", name),
+                "Another release of hybrid_layer runs with the same prefix %r: normal channels do not "
+                "connect the two. Restart the older processes.",
+                prefix,
+            )
+
+
+def _is_in_use(name: str) -> bool:
+    try:
+        return is_inhabited(name)
+    except OSError:  # a look at the next one may succeed
+        return False
 
 
 def warn_of_unread(channel: str) -> None:

@@ -37,6 +37,20 @@ async def test_receive_on_an_unknown_process_is_refused_at_once(make_layer: Laye
         assert time.monotonic() - started < 0.5
 
 
+@pytest.mark.parametrize("keys", [None, ["a secret"]], ids=["plain", "encrypted"])
+async def test_receive_for_all_channels_of_the_process(make_layer: LayerMaker, keys: list[str] | None) -> None:
+    """By the name up to and including the "!", as the specification has it; sent directly and to a group."""
+    layer = make_layer(symmetric_encryption_keys=keys)
+    channel = await layer.new_channel()
+    inbox = channel.partition("!")[0] + "!"
+    for name in (channel, inbox):
+        await layer.send(name, {"n": name})
+        assert (await receive(layer, inbox))["n"] == name
+    await layer.group_add("g", channel)
+    await layer.group_send("g", {"n": "group"})
+    assert (await receive(layer, inbox))["n"] == "group"
+
+
 async def test_message_sent_before_the_first_receive(make_layer: LayerMaker) -> None:
     layer = make_layer()
     channel = await layer.new_channel()

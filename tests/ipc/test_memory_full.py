@@ -178,7 +178,7 @@ def test_full_of_others_messages(prefix: str, caplog: pytest.LogCaptureFixture) 
 
     async def main() -> None:
         n = await send_until_full(layer, 1)
-        with pytest.raises(ChannelFull, match=r"No room for the inbox of .* all of message_memory=65536 bytes"):
+        with pytest.raises(ChannelFull, match=r"No room for the inbox .* all of message_memory=65536 bytes"):
             await late.new_channel()
         waiting = asyncio.create_task(receive(late, "other"))
         await turns(5)

@@ -278,6 +278,22 @@ def test_what_was_sent_before_a_flush_that_is_known_does_not_come_after(
     run(main())
 
 
+@pytest.mark.parametrize("text", [b"m|", b"m|stranger", b"m", b""])
+def test_a_strangers_mark_ends_no_subscription(make_pubsub: Make, server: Server, run: Run, text: bytes) -> None:
+    layer = make_pubsub()
+
+    async def main() -> None:
+        name = await layer.new_channel()  # the subscription lives in the I/O thread
+        process = Keys(layer.prefix).process(probe(layer).name)
+        assert server.command("PUBLISH", process, text) == 1
+        await layer.group_add("g", name)
+        await layer.group_send("g", {"n": 1})
+        assert await receive(layer, name) == 1
+        assert server.command("PUBSUB", "NUMSUB", process)[1] == 1
+
+    run(main())
+
+
 async def hold_up_listener(layer: Any, name: str) -> None:
     """No loop has waited for long, so the I/O thread is subscribed; the running loop sends over its own connection."""
     with pytest.raises(TimeoutError):

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ import pytest
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.delivery.shards import shard_for
+from hybrid_layer.remote.redis.discovery import DiscoveredTransport
 from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
+from hybrid_layer.remote.redis.options import RemoteOptions
 from tests.remote.tools import exchange, receiver_is_told, refused, resumes
 from tests.remote.traffic import Traffic
 from tests.support.probe import listen_to_sentinels_again_after, open_sockets, probe, when_sentinels_are_asked
@@ -317,3 +320,29 @@ def test_a_call_in_the_middle_of_a_failover_waits_for_the_promotion(own: Group, 
         assert await layer.receive("normal") == {"n": 1}
 
     run(main())
+
+
+def test_threads_that_come_first_together_share_one_transport() -> None:
+    """Else one of two would be garbage soon, and its subscriptions with it."""
+    built: list[Any] = []
+
+    class Services:
+        async def hosts(self) -> tuple[Any, ...]:
+            return ()
+
+    class Transport:
+        async def flush(self) -> None:
+            used.append(self)
+
+    def build(options: RemoteOptions) -> Any:
+        built.append(Transport())
+        time.sleep(0.01)  # the other threads come meanwhile
+        return built[-1]
+
+    used: list[Any] = []
+    services: Any = Services()
+    transport = DiscoveredTransport(RemoteOptions(timeout=1, block_time=1, all_services=services), build)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: asyncio.run(transport.flush()), range(4)))
+    assert len(built) == 1
+    assert used == built * 4

@@ -30,7 +30,7 @@ class Layer:
 def test_the_constructor_takes_the_fields_as_keywords() -> None:
     layer = Layer(size=5, prefix="p")
     assert (layer.options.size, layer.options.prefix, layer.options.secret) == (5, "p", "none")
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"Layer\(\) takes its options by name"):
         Layer(5)  # type: ignore
 
 

@@ -223,6 +223,7 @@ def test_the_receivers_name_is_inside_the_cipher() -> None:
     for member in ("user", "specific.PROCESS!1"):
         assert one.decode(to_members, member) == {"n": 2}
     assert one.decode(to_user, "user") == {"n": 1}
+    assert one.decode(one.encode({"n": 3}, "specific.PROCESS!1"), "specific.PROCESS!") == {"n": 3}
 
 
 def test_rotation() -> None:

@@ -7,7 +7,6 @@ the local queue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from hybrid_layer.exceptions import HybridLayerError, InvalidName
@@ -35,9 +34,6 @@ class Addressee(Protocol):
     async def known_as(self) -> str | None:
         """Its id on the servers; None while they need not know it."""
 
-    async def hand_over(self, shard: Shard, taken: Sequence[Taken]) -> None:
-        """Give the entries from `shard` to the channels."""
-
 
 class ProcessAddressee:
     """Implements `Addressee` for the calling process."""
@@ -48,10 +44,10 @@ class ProcessAddressee:
     async def known_as(self) -> str | None:
         return self._context.name or None
 
-    async def hand_over(self, shard: Shard, taken: Sequence[Taken]) -> None:
-        deliver = self._context.inbox.deliver
-        for entry, deadline, generation in taken:
-            deliver(entry.names, entry.payload, deadline, generation)
+    def hand_over(self, taken: Taken) -> None:
+        """Give an entry to its channels."""
+        entry, deadline, generation = taken
+        self._context.inbox.deliver(entry.names, entry.payload, deadline, generation)
 
 
 class MachineAddressee:
@@ -92,16 +88,16 @@ class MachineAddressee:
         """Make `has_members` true for all processes of the machine."""
         await self._machine.mark_members()
 
-    async def hand_over(self, shard: Shard, taken: Sequence[Taken]) -> None:
-        for entry, _, _ in taken:
-            for name in entry.names:
-                try:
-                    channel = check_channel(local(name))
-                except InvalidName:
-                    self._context.undecodable(shard, "an entry")
-                    continue
-                try:
-                    await self._machine.deliver(channel, entry.payload)
-                except HybridLayerError as error:
-                    self._context.statistics.count("memory")
-                    warn(("machine", channel), f"A message to a group could not be delivered to {channel}: {error}")
+    async def hand_over(self, shard: Shard, taken: Taken) -> None:
+        """Give an entry from `shard` to its channels."""
+        for name in taken.entry.names:
+            try:
+                channel = check_channel(local(name))
+            except InvalidName:
+                self._context.undecodable(shard, "an entry")
+                continue
+            try:
+                await self._machine.deliver(channel, taken.entry.payload)
+            except HybridLayerError as error:
+                self._context.statistics.count("memory")
+                warn(("machine", channel), f"A message to a group could not be delivered to {channel}: {error}")

@@ -54,8 +54,8 @@ class Epoch:
         self._awaited_until = float("-inf")
         self._left: dict[bytes, int] = {}
         """Past incarnations, each with the generation in which this process noticed that."""
-        self.current = b""
-        """As servers write the one that is known: another message of the same epoch has no news."""
+        self.snapshot = b"", 0
+        """The epoch that is known, as servers write it, and the generation that belongs to it."""
         self.generation = 0
         """Grows with every flush that this process learns of."""
 
@@ -84,6 +84,7 @@ class Epoch:
         if is_new:
             with self._lock:
                 self.generation += 1
+                self.snapshot = self.snapshot[0], self.generation
 
     def is_absurd(self, epoch: bytes) -> bool:
         """Whether `epoch` has more flushes than can have been missed. Believing it would drop all later messages."""
@@ -159,5 +160,5 @@ class Epoch:
                 self._await(incarnation, count)  # before the generation grows, which other threads read first
                 self.generation += 1
             if count == self._flushes:
-                self.current = epoch
+                self.snapshot = epoch, self.generation
             return count >= self._flushes

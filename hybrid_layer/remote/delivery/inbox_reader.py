@@ -186,11 +186,10 @@ class InboxReader:
         return inboxes[self._turn :] + inboxes[: self._turn]
 
     async def _hand_over(self, reading: _Reading, batch: Batch) -> None:
-        home = self._context.home
         if batch.notes:
-            self._heartbeat.take_notes(home, batch.notes)
+            self._heartbeat.take_notes(self._context.home, batch.notes)
         else:
-            await self._process.hand_over(home, await reading.intake.take(reading.reader, batch.entries))
+            await reading.intake.take(reading.reader, batch.entries, self._process.hand_over)
 
     def _retire(self, reading: _Reading) -> None:
         reading.retired = True

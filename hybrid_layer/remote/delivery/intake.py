@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeGuard
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.remote.delivery.addressee import Taken
@@ -22,40 +21,46 @@ class Intake:
         self._owns = owns
         self._guard = Guard(what, context.statistics.count)
 
-    async def take(self, reader: Reader, entries: Sequence[Entry | None]) -> list[Taken]:
-        """Those of `entries`, just read by `reader`, to hand over. The others are dropped and counted."""
-        context, shard, admitted = self._context, self._shard, []
+    async def take(self, reader: Reader, entries: Sequence[Entry | None], hand_over: Callable[[Taken], None]) -> None:
+        """Hand over those of `entries`, just read by `reader`, that are valid. The others are dropped and counted."""
+        shard, admitted = self._shard, []
         for entry in entries:
             with self._guard:  # an error may cost this message, but not the rest of the batch
-                if self.accepts(entry):
-                    admitted.append(entry)
-                elif entry is not None and shard.epoch.is_past(entry.epoch):
+                generation = self.accept(entry)
+                if generation is None and entry is not None and shard.epoch.is_past(entry.epoch):
                     await reader.learn_epoch(shard.epoch)  # the server may have lost a flush
-                    if not shard.epoch.is_past(entry.epoch) and self.accepts(entry):
-                        admitted.append(entry)
-        generation = shard.epoch.generation
-        await reader.learn_time(entry.stamp_ms for entry in admitted)
-        now, taken = monotonic(), []
-        for entry in admitted:
-            left = shard.clock.left(entry.stamp_ms)
-            if left <= 0:
-                context.statistics.count("expired", len(entry.names))
-            else:
-                taken.append(Taken(entry, now + left, generation))
-        return taken
+                    generation = None if shard.epoch.is_past(entry.epoch) else self.accept(entry)
+                if generation is not None and entry is not None:
+                    admitted.append((entry, generation))
+        try:
+            await reader.learn_time(entry.stamp_ms for entry, _ in admitted)
+        finally:  # the loop may just have been closed
+            now = monotonic()
+            for entry, generation in admitted:
+                with self._guard:
+                    left = shard.clock.left(entry.stamp_ms)
+                    if left <= 0:
+                        self._context.statistics.count("expired", len(entry.names))
+                    else:
+                        hand_over(Taken(entry, now + left, generation))
 
-    def accepts(self, entry: Entry | None) -> TypeGuard[Entry]:
-        """Whether `entry` is readable, was sent after the last flush, and belongs to the reader."""
+    def accept(self, entry: Entry | None) -> int | None:
+        """The generation of `entry` if it is readable, was sent after the last flush, and belongs to the reader."""
         epoch = self._shard.epoch
-        if entry is None or (entry.epoch != epoch.current and epoch.is_absurd(entry.epoch)):
+        current, generation = epoch.snapshot
+        if entry is None or (entry.epoch != current and epoch.is_absurd(entry.epoch)):
             self._context.undecodable(self._shard, "an entry")
-            return False
-        if entry.epoch != epoch.current and not epoch.admits(entry.epoch):
-            return False
+            return None
+        if entry.epoch and entry.epoch != current:
+            if not epoch.admits(entry.epoch):
+                return None
+            current, generation = epoch.snapshot
+            if entry.epoch != current and epoch.is_past(entry.epoch):  # a flush, just now
+                return None
         if self._owns is not None and not self._owns(entry.names[0]):
             self._context.undecodable(self._shard, "an entry")
-            return False
-        return True
+            return None
+        return generation
 
 
 def accept_note(context: Context, shard: Shard, note: Note | None) -> Note | None:

@@ -5,12 +5,13 @@ Runs in the I/O thread. Every process of the machine that uses its remote half h
 
 from __future__ import annotations
 
-from hybrid_layer.remote.delivery.addressee import MachineAddressee
+from hybrid_layer.remote.delivery.addressee import MachineAddressee, Taken
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.intake import Intake
 from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
+from hybrid_layer.supervision import Guard
 
 _CHECK_INTERVAL = 1.0
 """Seconds between two checks whether the machine has members."""
@@ -27,6 +28,7 @@ class MachineReader(ResidentTask):
         self._context = context
         self._store = store
         self._machine = machine
+        self._guard = Guard(self._what, context.statistics.count)
 
     async def _run(self) -> None:
         while not await self._read(await self._name()):
@@ -57,7 +59,11 @@ class MachineReader(ResidentTask):
                     await reader.pause(error)
                     continue
                 if batch is not None:
-                    await self._machine.hand_over(shard, await intake.take(reader, batch.entries))
+                    taken: list[Taken] = []
+                    await intake.take(reader, batch.entries, taken.append)
+                    for each in taken:
+                        with self._guard:
+                            await self._machine.hand_over(shard, each)
             return reader.cancelled
         finally:
             await reader.close()

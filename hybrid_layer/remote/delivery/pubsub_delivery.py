@@ -52,8 +52,8 @@ class PubSubDelivery:
 
     async def open(self) -> None:
         home = self._context.home
-        self._accepts = Intake(self._context, home, _WHAT).accepts
-        self._accepts_own = Intake(self._context, home, _WHAT, self._context.is_own).accepts
+        self._accept = Intake(self._context, home, _WHAT).accept
+        self._accept_own = Intake(self._context, home, _WHAT, self._context.is_own).accept
         await self._subscriber.open()
         self._heartbeat.settle()
         self.is_open = True
@@ -135,29 +135,27 @@ class PubSubDelivery:
             context.inbox.clear()  # even if it was known: messages received since may be older
 
     def _take_direct(self, _: str, entry: Entry | None) -> None:
-        epoch = self._context.home.epoch
-        generation = epoch.generation  # read first: a flush noticed later drops this message
-        if not self._accepts_own(entry):
-            return
-        if entry.epoch:
-            self._doubts.deliver(entry, entry.names, epoch.generation)
-        elif not epoch.is_awaited():
+        generation = self._accept_own(entry)
+        # Without an epoch: what arrives before the announcement of a known flush was sent before it.
+        if entry is not None and generation is not None and (entry.epoch or not self._context.home.epoch.is_awaited()):
             self._doubts.deliver(entry, entry.names, generation)
 
     def _take_for_group(self, group: str, entry: Entry | None) -> None:
-        if not self._accepts(entry):
+        generation = self._accept(entry)
+        if entry is None or generation is None:
             return
         channels = self._subscribed.members(group)
         if channels:
-            self._doubts.deliver(entry, channels, self._context.home.epoch.generation)
+            self._doubts.deliver(entry, channels, generation)
         elif group not in self._subscribed:
             self._subscriber.drop(group)
 
     def _take_for_added(self, group: str, entry: Entry | None) -> None:
-        if self._accepts_own(entry):
+        generation = self._accept_own(entry)
+        if entry is not None and generation is not None:
             # A channel that this process added, or adopted by the note, gets what is published to the group.
             others = [name for name in entry.names if not self._subscribed.is_member(group, name)]
-            self._doubts.deliver(entry, others, self._context.home.epoch.generation)
+            self._doubts.deliver(entry, others, generation)
 
     def _take_note(self, _: str, raw: Note | None) -> None:
         home = self._context.home

@@ -11,6 +11,7 @@ import concurrent.futures
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
@@ -177,8 +178,7 @@ class QueueReader:
                 self._reading = frozenset()
                 if batch is not None:
                     with self._guard:  # an error may cost this message, but not stop the reading
-                        for taken in await self._intake.take(reader, batch.entries):
-                            self._keep(batch.source, taken)
+                        await self._intake.take(reader, batch.entries, partial(self._keep, batch.source))
                 self._give_up_unwanted()
         finally:
             self._reading = frozenset()

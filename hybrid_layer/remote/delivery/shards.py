@@ -8,9 +8,10 @@ by its address, which may differ between machines. So the order of `hosts` must 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 
-from hybrid_layer.clock import ServerClock
+from hybrid_layer.clock import ServerClock, boottime
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.names import is_process_specific, process_of
 from hybrid_layer.remote.delivery.epoch import Epoch
@@ -19,7 +20,7 @@ from hybrid_layer.remote.delivery.epoch import Epoch
 class Shard:
     """Data of one shard. The store updates `clock` and `epoch` from each answer."""
 
-    __slots__ = ("clock", "doubts", "epoch", "label", "number", "on_lost")
+    __slots__ = ("clock", "doubted", "epoch", "label", "number", "on_lost")
 
     def __init__(self, number: int, label: str, clock: ServerClock, epoch: Epoch) -> None:
         self.number = number
@@ -30,13 +31,13 @@ class Shard:
         self.epoch = epoch
         self.on_lost: Callable[[], None] = lambda: None
         """Called when a connection broke or the server was replaced: the server may have lost data."""
-        self.doubts = 0
-        """How often it may have become another server. After that, what a store learnt of the server is void."""
+        self.doubted = -math.inf
+        """When it last may have become another server, on `boottime`. What a store learnt before that is void."""
 
     def doubt(self) -> None:
         """Note that it may be another server by now."""
         self.clock.doubt()
-        self.doubts += 1
+        self.doubted = boottime()
 
     def unavailable(self, cause: str) -> RemoteUnavailable:
         """The error for this server, with its name and the cause."""

@@ -148,7 +148,7 @@ class Terms:
         """End the current term: `mark` arrived over its connection."""
         with self.lock:
             term = self.current
-            if term is not None and term.mark == mark:
+            if mark and term is not None and term.mark == mark:
                 self._retire(term)
 
     def delivers(self, term: Term) -> None:

@@ -95,9 +95,10 @@ class DiscoveredTransport:
                     raise RemoteUnavailable(f"The services of the Sentinels are not known: {cause}") from None
                 warn("services", f"The services of the Sentinels are not known; the layer tries again: {cause}")
             await sleep(_PAUSE)
-        if self._found is None:  # else another loop or thread was faster
-            self._found = self._build(replace(self._options, hosts=hosts, all_services=None))
-        return self._found
+        with identity.this_process().lock:
+            if self._found is None:  # else another loop or thread was faster
+                self._found = self._build(replace(self._options, hosts=hosts, all_services=None))
+            return self._found
 
 
 async def _serve_machine(transport: weakref.ref[DiscoveredTransport]) -> None:

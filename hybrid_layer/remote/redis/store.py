@@ -35,10 +35,8 @@ class _Known:
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
-        self._prolonged_until = -math.inf
-        """Until when, on `boottime`, no script of this process need prolong the epoch's key."""
-        self._doubts = 0
-        """The shard's `doubts` when that was learnt."""
+        self._prolonged = -math.inf
+        """When the last script that prolonged the epoch's key was sent, on `boottime`."""
 
     def of_clock(self) -> str:
         """The knowledge of the clock, in the format of ``scripts/include/clock.lua``."""
@@ -48,14 +46,13 @@ class _Known:
     def for_scripts(self) -> str:
         """The same, with a "|" at the end if a script need not prolong the epoch's key."""
         known = self.of_clock()
-        is_prolonged = boottime() < self._prolonged_until and self._doubts == self._shard.doubts
+        is_prolonged = self._shard.doubted < self._prolonged > boottime() - _PROLONG_AFTER
         return f"{known}|" if known and is_prolonged else known
 
     def ran(self, known: str, asked: float) -> None:
         """Note that a script which prolongs the epoch's key succeeded. It got `known` at `asked`, on `boottime`."""
         if not known.endswith("|"):
-            self._prolonged_until = asked + _PROLONG_AFTER
-            self._doubts = self._shard.doubts
+            self._prolonged = asked
 
 
 class RedisStore:
@@ -86,7 +83,7 @@ class RedisStore:
         args = (payload, channel, capacity, self._context.expiry_ms, known)
         outcome, expired, epoch, now_ms = await self._run(shard, scripts.SEND, names, *args)
         shard.clock.measured(now_ms / 1000, asked)
-        if epoch != shard.epoch.current:
+        if epoch != shard.epoch.snapshot[0]:
             shard.epoch.meet(epoch)
         if outcome == 0:
             knowledge.ran(known, asked)
@@ -165,7 +162,7 @@ class RedisStore:
             if reply[0] != -1:
                 break
             capacities = self._capacities.learn(group, reply[1:])
-        if reply[4] != shard.epoch.current:
+        if reply[4] != shard.epoch.snapshot[0]:
             shard.epoch.meet(reply[4])
         shard.clock.measured(reply[5] / 1000, asked)
         knowledge.ran(known, asked)

@@ -48,7 +48,7 @@ def _is_record(reply: object, *kinds: type) -> TypeGuard[list[Any]]:
 
 
 def _is_sent(reply: object) -> bool:
-    return _is_record(reply, int, int, bytes, int)
+    return _is_record(reply, int, int, bytes, int) and 0 <= reply[0] <= 2
 
 
 def _is_published(reply: object) -> bool:

@@ -46,15 +46,14 @@ def parse_note(raw: bytes) -> Note | None:
     """Read a note, see ``scripts/include/notes.lua``. None if it cannot be read."""
     kind, *fields = raw.split(b"|")
     try:
-        texts = [field.decode("ascii") for field in fields]
         if kind == b"+":
-            group, member, _, _ = texts
-            stamp_ms = number_in(fields[2])
-            is_right = stamp_ms is not None and read_epoch(fields[3]) is not None
-            return Note("+", group, member, stamp_ms or 0, fields[3]) if is_right else None
+            group, member, stamp, epoch = fields
+            stamp_ms = number_in(stamp)
+            is_right = stamp_ms is not None and read_epoch(epoch) is not None
+            return Note("+", group.decode("ascii"), member.decode("ascii"), stamp_ms or 0, epoch) if is_right else None
         if kind == b"-":
-            group, member = texts
-            return Note("-", group, member)
+            group, member = fields
+            return Note("-", group.decode("ascii"), member.decode("ascii"))
         if kind == b"f":
             (epoch,) = fields
             return None if read_epoch(epoch) is None else Note("f", epoch=epoch)
