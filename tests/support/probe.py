@@ -457,6 +457,15 @@ def new_io_thread(monkeypatch: Any, begins_within: float | None = None) -> io_th
     return thread
 
 
+def trust_in_the_epoch(monkeypatch: Any, seconds: float) -> float:
+    """For how long no script looks after the epoch's key again, once one has. Returns what it was."""
+    from hybrid_layer.remote.redis import store
+
+    before: float = store._PROLONG_AFTER
+    monkeypatch.setattr(store, "_PROLONG_AFTER", seconds)
+    return before
+
+
 def open_sockets() -> Any:
     """The descriptors of connections to servers, which a forked child closes."""
     from hybrid_layer.remote.redis.server import sockets
