@@ -65,7 +65,9 @@ class OtherProcess:
         await asyncio.to_thread(self.process.result)
 
     async def kill(self) -> None:
-        """SIGKILL."""
+        """SIGKILL. Calls under way are not answered any more."""
+        if self.pump is not None:
+            self.pump.cancel()
         await asyncio.to_thread(self.process.kill)
 
     async def _hand_out_answers(self) -> None:

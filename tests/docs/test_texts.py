@@ -65,17 +65,28 @@ def test_the_code_map_is_the_tree() -> None:
     assert set(mapped) == real
 
 
+@pytest.mark.parametrize("page", [ARCHITECTURE, "CONTRIBUTING.rst"])
+def test_files_that_are_named(page: str) -> None:
+    """The checklists of CONTRIBUTING name files to be changed: each is there."""
+    named = [
+        literal.astext()
+        for literal in texts.tree(page).findall(nodes.literal)
+        if re.fullmatch(r"[\w/]+(\.(py|c|h|lua|rst)|/)", literal.astext())
+    ]
+    assert len(named) > 10
+    for text in named:
+        found = [*ROOT.glob(text), *(ROOT / "hybrid_layer").rglob(text), *(ROOT / "tests").rglob(text)]
+        assert found, f"there is no {text}"
+
+
 def test_names_of_code_in_the_architecture() -> None:
-    """Each ``path/file.py`` and each ``function()`` or ``Class.method`` that the page names exists."""
+    """Each ``function()`` or ``Class.method`` that the page names exists."""
     sources = "\n".join(
         path.read_text() for path in (ROOT / "hybrid_layer").rglob("*") if path.suffix in {".py", ".c", ".h", ".lua"}
     )
     for literal in texts.tree(ARCHITECTURE).findall(nodes.literal):
         text = literal.astext()
-        if re.fullmatch(r"[\w/]+\.(py|c|h|lua|rst)", text):
-            found = [*ROOT.glob(text), *(ROOT / "hybrid_layer").rglob(text)]
-            assert found, f"there is no {text}"
-        elif re.fullmatch(r"[A-Z]\w+\.\w+", text):
+        if re.fullmatch(r"[A-Z]\w+\.\w+", text):
             class_name, _, method = text.partition(".")
             assert re.search(rf"class {class_name}\b", sources), text
             assert re.search(rf"def {method}\b", sources), text

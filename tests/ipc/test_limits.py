@@ -156,7 +156,7 @@ def run_out_of_descriptors(parent: Parent, prefix: str) -> None:
 
 
 def test_no_descriptor_for_ringing(prefix: str, spawn: Spawn) -> None:
-    """The message is stored; the other one finds it when it looks around."""
+    """The message is stored; the other one finds it in its housekeeping."""
     layer = layer_of(prefix)
     other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
     other.ready()

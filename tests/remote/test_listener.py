@@ -27,7 +27,7 @@ LOST, BACK = "test.lost", "test.back"
 
 
 def back_in_thread(layer: Any) -> None:
-    block_until(lambda: probe(layer).listens_in_thread, "the connection is back in the thread for I/O")
+    block_until(lambda: probe(layer).listens_in_thread, "the connection is back in the I/O thread")
 
 
 def write(parent: Parent, options: dict[str, Any], channel: str) -> int:

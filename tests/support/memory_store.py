@@ -84,6 +84,10 @@ class Server:
             each.add((kind, group, what))
         return len(heard)
 
+    def publish_to(self, process: str, kind: Kind, group: str, what: Any) -> int:
+        """How many subscriptions of one process hear of it."""
+        return self.publish(lambda each: each.process == process, kind, group, what)
+
 
 _servers: defaultdict[str, Server] = defaultdict(Server)
 
@@ -274,8 +278,7 @@ class MemoryStore:
     async def publish(self, shard: Shard, channel: str, payload: bytes) -> int:
         with self._server.lock:
             entry = self._entry(self._called("publish", shard), [channel], payload)
-            process = process_of(channel)
-            return self._server.publish(lambda each: each.process == process, "direct", "", entry)
+            return self._server.publish_to(process_of(channel), "direct", "", entry)
 
     def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> MemorySubscription:
         context = self._context
@@ -284,7 +287,7 @@ class MemoryStore:
     async def mark(self, shard: Shard, mark: bytes) -> None:
         with self._server.lock:
             self._called("mark", shard)
-            self._server.publish(lambda each: each.process == self._context.name, "mark", "", mark)
+            self._server.publish_to(self._context.name, "mark", "", mark)
 
     async def group_add(
         self, shard: Shard, group: str, member: str, life: float, tell: str = "", how: str = "add"
@@ -304,7 +307,7 @@ class MemoryStore:
 
     def _tell(self, process: str, note: Note) -> None:
         if process and self._publishes:
-            self._server.publish(lambda each: each.process == process, "note", "", note)
+            self._server.publish_to(process, "note", "", note)
         elif process:
             self._server.notes[process].append(note)
             self._server.tell_readers()
@@ -322,8 +325,7 @@ class MemoryStore:
             for inbox, names in by_inbox.items():
                 entry = self._entry(now, names, payload)
                 if "!" in inbox and self._publishes:
-                    process = process_of(inbox)
-                    if server.publish(lambda each, process=process: each.process == process, "added", group, entry):  # type: ignore[misc]
+                    if server.publish_to(process_of(inbox), "added", group, entry):
                         reached += len(names)
                     else:
                         dead += len(names)
@@ -368,7 +370,7 @@ class MemoryStore:
 
     def abort(self) -> None:
         for state in self._loops.all():
-            call_in(state.loop, lambda loop=state.loop: self._loops.drop(loop))  # type: ignore[misc]
+            call_in(state.loop, partial(self._loops.drop, state.loop))
 
 
 class MemoryChannelLayer(BaseLayer):

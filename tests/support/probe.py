@@ -242,7 +242,7 @@ class Probe:
 
     @property
     def listens_in_thread(self) -> bool:
-        """Whether the subscribed connection is open in the thread for I/O."""
+        """Whether the subscribed connection is open in the I/O thread."""
         term = self.term
         return term is not None and term.is_open() and term.in_thread
 
@@ -265,7 +265,7 @@ class Probe:
     @property
     def search(self) -> Any:
         """The future of the search for the services of the Sentinels, by which the machine is to be served."""
-        return self.remote._serving[1]
+        return self.remote._search.peek()
 
     def stop_reading_for_the_machine(self) -> None:
         """No longer read the inbox of this machine's normal channels in groups."""
@@ -403,7 +403,7 @@ class Sweeper:
 
 
 class IOThreadProbe:
-    """The thread for I/O of this process, from inside."""
+    """The I/O thread of this process, from inside."""
 
     def __init__(self, thread: io_thread.IOThread) -> None:
         self._thread = thread

@@ -133,7 +133,7 @@ unsigned long deliver_wakeups(Segment *self, struct wakeups *wakeups) {
                  * were to take. */
                 enum status status;
                 RUN(op_wakeup_failed, wakeup, &failed);
-                (void)status; /* if this fails, another loop finds the message when it next looks around */
+                (void)status; /* if this fails, another loop finds the message in its next housekeeping */
             }
         }
         wakeups_close(wakeups);

@@ -30,8 +30,8 @@ enum status wakeup_failed(struct handle *handle, const struct wakeup *wakeup, st
     bool is_own = wakeup->slot == handle->private->slot && wakeup->generation == handle->private->generation;
     if (!is_own && liveness_is_dead(handle, wakeup->slot, wakeup->generation))
         return loop_forget(handle, loop, wakeups);
-    /* Its process lives, and the loop looks around by itself; until then other loops are preferred, as if this one had
-     * been rung. */
+    /* Its process lives, and the loop does its own housekeeping; until then other loops are preferred, as if this one
+     * had been rung. */
     wakeup_succeeded(handle, wakeup);
     uint32_t at = loop->waiters;
     for (uint32_t steps = 0; at != 0; steps++) {

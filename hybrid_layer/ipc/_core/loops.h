@@ -27,7 +27,7 @@ bool loop_sleep(struct handle *handle, uint32_t loop);
 enum status loop_collect(struct handle *handle, uint32_t loop, bool sleep, char *names, size_t size, size_t *used,
                          bool *left);
 
-/* Each time that the loop looks around: puts all its channels that have messages on its ready list. */
+/* In each housekeeping of the loop: puts all its channels that have messages on its ready list. */
 enum status loop_repoll(struct handle *handle, uint32_t loop);
 
 /* Drops the waiters of a loop. With `wakeups`, finds other loops for the messages that these were to take. */

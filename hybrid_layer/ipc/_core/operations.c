@@ -114,7 +114,7 @@ static enum status push_loaned(struct handle *handle, const struct push *push, s
 }
 
 enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct wakeups *wakeups) {
-    OPERATION(look_around(handle) == OK ? push_loaned(handle, push, wakeups) : DAMAGED);
+    OPERATION(housekeep(handle) == OK ? push_loaned(handle, push, wakeups) : DAMAGED);
 }
 
 enum status op_loan_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
@@ -192,7 +192,7 @@ static enum status send_loaned(struct handle *handle, struct group_send *send, s
 }
 
 enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct wakeups *wakeups) {
-    OPERATION(look_around(handle) == OK ? send_loaned(handle, send, wakeups) : DAMAGED);
+    OPERATION(housekeep(handle) == OK ? send_loaned(handle, send, wakeups) : DAMAGED);
 }
 
 enum status op_group_targets(struct handle *handle, enum mode mode, struct name group, char *names, size_t size,
@@ -213,7 +213,7 @@ enum status op_collect(struct handle *handle, enum mode mode, uint32_t loop, boo
 
 static enum status repoll(struct handle *handle, uint32_t loop) {
     enum status status = loop_repoll(handle, loop);
-    return status == OK ? look_around(handle) : status;
+    return status == OK ? housekeep(handle) : status;
 }
 
 enum status op_repoll(struct handle *handle, enum mode mode, uint32_t loop) { OPERATION(repoll(handle, loop)); }

@@ -79,7 +79,7 @@ enum status op_collect(struct handle *handle, enum mode mode, uint32_t loop, boo
                        size_t *used, bool *left);
 
 /* Puts the loop's channels with messages on its ready list, since another loop may have been woken for them and not
- * answer; and looks around for the dead and the expired. STALE: the loop has lost its place. */
+ * answer; and does housekeeping for the dead and the expired. STALE: the loop has lost its place. */
 enum status op_repoll(struct handle *handle, enum mode mode, uint32_t loop);
 
 /* A doorbell could not be rung: its loop is gone or out of reach. Wakes others in its place. */

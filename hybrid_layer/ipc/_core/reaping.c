@@ -55,7 +55,7 @@ enum status slot_clear(struct handle *handle, uint32_t number) {
     return OK;
 }
 
-enum status look_around(struct handle *handle) {
+enum status housekeep(struct handle *handle) {
     struct header *header = handle->header;
     uint64_t now = now_ns();
     if (now < header->next_look && header->next_look - now <= LOOK_NS)

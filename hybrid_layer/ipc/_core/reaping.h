@@ -6,7 +6,7 @@
 
 /* A few times a second one process, whichever sends or receives first, looks for dead processes, drops the expired
  * messages and memberships of some buckets, and looks at some memberships for damage. */
-enum status look_around(struct handle *handle);
+enum status housekeep(struct handle *handle);
 
 /* Frees what the dead process left that the operation has met, if it has met one. Never called in the middle of a walk:
  * what the process leaves may be anything that others walk over. */

@@ -1,4 +1,4 @@
-/* Looks at some records of groups with each look around, for damage that no operation would meet. */
+/* Looks at some records of groups in each housekeeping, for damage that no operation would meet. */
 #include "scrub.h"
 
 #include "blocks.h"

@@ -2,7 +2,7 @@
  *
  * What a dead process leaves may be anything that the operation walks over. So the operation goes on as if that process
  * were not there, and operations.c reaps it when the work is done. One is remembered at a time; further ones are met
- * again by the next operation, or found by the next look around.
+ * again by the next operation, or found by the next housekeeping.
  */
 #ifndef HYBRID_SUSPECT_H
 #define HYBRID_SUSPECT_H

@@ -18,7 +18,7 @@ struct wakeups {
 void wakeups_open(struct wakeups *wakeups);
 void wakeups_close(struct wakeups *wakeups);
 
-/* Adds a loop in this state. Out of memory it is left out, and finds its message when it looks around. */
+/* Adds a loop in this state. Out of memory it is left out, and finds its message in its housekeeping. */
 void wakeups_add(struct wakeups *wakeups, uint32_t slot, uint32_t generation, uint32_t loop, uint64_t state);
 
 #endif

@@ -8,7 +8,7 @@
  * probed.
  *
  * A wake is a hint. Whichever loop looks first takes the head of the queue, so a loop that does not answer delays
- * nothing beyond the others' next look around (see op_repoll).
+ * nothing beyond the others' next housekeeping (see op_repoll).
  */
 #ifndef HYBRID_WAKING_H
 #define HYBRID_WAKING_H

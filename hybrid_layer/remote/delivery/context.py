@@ -67,7 +67,7 @@ class Context:
         """The shard of this process's inboxes."""
         self.inboxes: list[str] = []
         """The names of its inboxes, which Channels calls non-local names."""
-        self.inbox = Inbox(self.policy, self.statistics, lambda: self.home.epoch.generation)
+        self.inbox = Inbox(self.policy, self.statistics, lambda: self.home.epoch.snapshot[1])
         """The messages taken in for this process's channels, and the waiting coroutines."""
 
     def adopt(self, inbox: str) -> bool:

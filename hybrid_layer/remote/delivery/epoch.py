@@ -55,9 +55,12 @@ class Epoch:
         self._left: dict[bytes, int] = {}
         """Past incarnations, each with the generation in which this process noticed that."""
         self.snapshot = b"", 0
-        """The epoch that is known, as servers write it, and the generation that belongs to it."""
-        self.generation = 0
+        """The epoch that is known, as servers write it, and its `generation`: one object, so that they always match."""
+
+    @property
+    def generation(self) -> int:
         """Grows with every flush that this process learns of."""
+        return self.snapshot[1]
 
     def announced(self, epoch: bytes) -> bool:
         """Learn of an announced epoch. False: it belongs to another database of the server, or is unreadable."""
@@ -83,8 +86,7 @@ class Epoch:
         self.meet(epoch)
         if is_new:
             with self._lock:
-                self.generation += 1
-                self.snapshot = self.snapshot[0], self.generation
+                self.snapshot = self.snapshot[0], self.generation + 1
 
     def is_absurd(self, epoch: bytes) -> bool:
         """Whether `epoch` has more flushes than can have been missed. Believing it would drop all later messages."""
@@ -147,18 +149,19 @@ class Epoch:
         if self._on_news is not None and (incarnation != self._incarnation or count > self._flushes):
             self._on_news(zlib.crc32(incarnation), count)
         with self._lock:
+            generation = self.generation
             if incarnation != self._incarnation:
                 # First contact, or the server lost its data. That is not a flush, so received messages stay valid.
                 if self._incarnation:
                     if len(self._left) >= _MOST_LEFT:
                         self._left.clear()
-                    self._left[self._incarnation] = self.generation
+                    self._left[self._incarnation] = generation
                 self._left.pop(incarnation, None)  # the server was restored from an older copy
                 self._incarnation, self._flushes = incarnation, count
             elif count > self._flushes:
                 self._flushes = count
                 self._await(incarnation, count)  # before the generation grows, which other threads read first
-                self.generation += 1
+                generation += 1
             if count == self._flushes:
-                self.snapshot = epoch, self.generation
+                self.snapshot = epoch, generation
             return count >= self._flushes

@@ -64,8 +64,6 @@ class Subscriber:
         self._on_begin = on_begin
         self._terms = Terms(context, outages, lambda: io_thread.current().settle(self))
         self._questions = self._terms.questions
-        self.submit = self._questions.submit
-        self.marked = self._terms.marked
         self._watches: dict[asyncio.AbstractEventLoop, Timer] = {}
 
     # What the layer calls, in any loop and thread
@@ -91,7 +89,7 @@ class Subscriber:
             finish(None)
 
         question = Question(group, answered, finish)
-        self._questions.submit(question)
+        self.submit(question)
         try:
             async with time_limit(timeout):
                 refusal = await future
@@ -101,6 +99,14 @@ class Subscriber:
             self._questions.cancel(question)
         if refusal is not None:
             raise refusal
+
+    def submit(self, question: Question) -> None:
+        """Ask without waiting for the answer."""
+        self._questions.submit(question)
+
+    def marked(self, mark: bytes) -> None:
+        """End the current term: `mark` arrived over its connection."""
+        self._terms.marked(mark)
 
     def drop(self, group: str) -> None:
         """End the subscription to `group`, unless it is wanted again."""

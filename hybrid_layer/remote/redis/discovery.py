@@ -13,9 +13,9 @@ from functools import partial
 
 from redis.exceptions import RedisError
 
-from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.identity import PerProcess, this_process
 from hybrid_layer.remote.redis.options import RemoteOptions
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.statistics import Statistics, warn
@@ -34,8 +34,8 @@ class DiscoveredTransport:
         self._options = options
         self._build = build
         self._found: RemoteHalf | None = None
-        self._serving: tuple[identity.Identity, Future[None]] | None = None
-        """The process that waits to serve the machine, and the future of its search."""
+        self._search: PerProcess[Future[None]] = PerProcess()
+        """The search for the services by a process that waits to serve the machine."""
 
     async def open_inbox(self, inbox: str) -> None:
         await (await self._transport()).open_inbox(inbox)
@@ -72,9 +72,17 @@ class DiscoveredTransport:
     def serve_machine(self) -> None:
         if self._found is not None:
             self._found.serve_machine()
-        elif self._serving is None or not self._serving[0].is_current() or self._serving[1].done():
-            search = partial(keep_going, "the search for services", partial(_serve_machine, weakref.ref(self)), None)
-            self._serving = identity.this_process(), io_thread.current().submit(search)
+            return
+        search = self._search.peek()
+        if search is not None and search.done():
+            self._search.clear()
+            search = None
+        if search is None:
+            self._search.get(self._begin_search)
+
+    def _begin_search(self) -> Future[None]:
+        serve = partial(_serve_machine, weakref.ref(self))
+        return io_thread.current().submit(partial(keep_going, "the search for services", serve, None))
 
     async def _transport(self, waits: bool = False) -> RemoteHalf:
         """The transport over the hosts. Raises `RemoteUnavailable` within the timeout, unless `waits`."""
@@ -95,7 +103,7 @@ class DiscoveredTransport:
                     raise RemoteUnavailable(f"The services of the Sentinels are not known: {cause}") from None
                 warn("services", f"The services of the Sentinels are not known; the layer tries again: {cause}")
             await sleep(_PAUSE)
-        with identity.this_process().lock:
+        with this_process().lock:
             if self._found is None:  # else another loop or thread was faster
                 self._found = self._build(replace(self._options, hosts=hosts, all_services=None))
             return self._found

@@ -67,8 +67,6 @@ class RedisStore:
         """Processes are subscribed to their own messages and to those of their groups."""
         self._capacities = Capacities(context.policy)
         self.connections = Connections(context, hosts)
-        self.close = self.connections.close
-        self.abort = self.connections.abort
 
     def _run(self, shard: Shard, script: Script, keys: list[str], *args: str | bytes | int) -> Coroutine[Any, Any, Any]:
         return self.connections.run(shard.number, script.command(keys, *args), script.shape)
@@ -206,3 +204,9 @@ class RedisStore:
         shard.epoch.flushed(epoch)
         note = b"f|" + epoch
         await asyncio.gather(*(self._run(shard, scripts.NOTE, [keys.notes(name)], note) for name in living))
+
+    async def close(self) -> None:
+        await self.connections.close()
+
+    def abort(self) -> None:
+        self.connections.abort()

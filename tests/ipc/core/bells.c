@@ -1,6 +1,6 @@
 /* Sleeping and ringing, step by step: no ring is lost, whichever process dies or gives up at any step.
  *
- * The sleeper of the tests never looks around by itself where it should be rung, so a lost ring is a test that ends
+ * The sleeper of the tests never does housekeeping where it should be rung, so a lost ring is a test that ends
  * with an error and not one that merely takes longer.
  */
 #include "support.h"

@@ -201,7 +201,7 @@ static void waiters(void) {
             own->waiters = 0;
         uint32_t rebuilds = handle->header->rebuilds;
         (void)push(handle, "b", "", 9);
-        /* What a loop does when it looks around: it looks by the channel's name, and at its list. */
+        /* What a loop does in its housekeeping: it looks by the channel's name, and at its list. */
         enum status status = EMPTY;
         for (uint32_t tries = 0; tries < 3 && status != OK; tries++) {
             (void)op_wait(handle, WAIT, named("b"), loop);
@@ -322,7 +322,7 @@ static void sealed(void) {
     }
 }
 
-/* The lock seems to be held by a process that lives and knows nothing of it. It finds that out when it looks around. */
+/* The lock seems to be held by a process that lives and knows nothing of it. It finds that out in its housekeeping. */
 static void lock_of_another(void) {
     int fd = new_segment(256 * KIB, 64 * KIB), done[2], how;
     struct handle *handle = join(fd);

@@ -125,7 +125,7 @@ static void kill_in_act(struct stage *stage, uint32_t changes, bool watch) {
         if (scene->ready != NULL)
             scene->ready(handle);
         if (!scene->attaches)
-            nobody_looks_around(handle);
+            nobody_does_housekeeping(handle);
         if (watch)
             faults_watch();
         faults_arm(changes);
@@ -207,7 +207,7 @@ static void look(struct stage *stage, const char *content) {
         wait_for(handle, SURVIVOR_WAITS);
         wait_for(handle, "s.1!");
     }
-    nobody_looks_around(handle);
+    nobody_does_housekeeping(handle);
     MUST(op_repoll(handle, WAIT, 0) == OK);
     MUST(op_collect(handle, WAIT, 0, false, names, sizeof names, &used, &left) == OK && !left);
     MUST(!has_messages(content, SURVIVOR_WAITS) || is_named(names, used, SURVIVOR_WAITS));

@@ -115,7 +115,7 @@ void use_all_loans(struct handle *handle) {
         MUST(op_loan_reserve(handle, WAIT, 0, MEDIUM, i % 2 == 0, &loan) == OK);
 }
 
-void nobody_looks_around(struct handle *handle) { handle->header->next_look = now_ns() + 190000000; }
+void nobody_does_housekeeping(struct handle *handle) { handle->header->next_look = now_ns() + 190000000; }
 
 void somebody_died(struct handle *handle, void (*work)(struct handle *)) {
     int how;

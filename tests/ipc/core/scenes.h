@@ -41,8 +41,8 @@ void stop_being_member(struct handle *handle, const char *group, const char *tar
 void open_loop(struct handle *handle); /* it is the first one, so number 0 */
 void wait_for(struct handle *handle, const char *channel);
 void sleep_now(struct handle *handle);
-void use_all_loans(struct handle *handle);       /* so that large payloads are copied under the lock */
-void nobody_looks_around(struct handle *handle); /* by chance, in the next moment */
+void use_all_loans(struct handle *handle);            /* so that large payloads are copied under the lock */
+void nobody_does_housekeeping(struct handle *handle); /* by chance, in the next moment */
 void somebody_died(struct handle *handle, void (*work)(struct handle *));
 
 /* Operations as an act. */

@@ -45,7 +45,7 @@ static enum status open_of_the_dead(struct handle *v) { return op_inbox(v, WAIT,
 static enum status close_act(struct handle *v) { return op_inbox(v, WAIT, named("v.1!"), false); }
 static enum status flush_act(struct handle *v) { return op_flush(v, WAIT); }
 
-static enum status look_around_act(struct handle *v) {
+static enum status housekeep_act(struct handle *v) {
     v->header->next_look = 0;
     return op_repoll(v, WAIT, 0);
 }
@@ -123,7 +123,7 @@ const struct scene life_scenes[] = {
     {"open an inbox of the dead", DEAD, "b=3 d.1!= g:s.1!y s.1!=1>y", survivor_is_member, somebody_with_everything_died,
      open_of_the_dead, .at_least = 80, .in_steps = true},
     {"close an inbox", EVERYTHING, WITHOUT, survivor_is_member, own_as_v, close_act, .at_least = 60, .in_steps = true},
-    {"look around for the dead", DEAD, WITHOUT, survivor_is_member, with_loop, look_around_act, .at_least = 80,
+    {"housekeeping for the dead", DEAD, WITHOUT, survivor_is_member, with_loop, housekeep_act, .at_least = 80,
      .in_steps = true},
     {"sweep what has expired", "b=5 g:s.1!y s.1!=2>y", NULL, expired_things, .act = sweep_act, .at_least = 40},
     {"flush", EVERYTHING, "s.1!= v.1!=", survivor_is_member, own_as_v, flush_act, .at_least = 80, .in_steps = true},

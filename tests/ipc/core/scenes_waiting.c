@@ -91,7 +91,7 @@ static enum status ring_in_vain(struct handle *v) {
 }
 
 static void dead_sleeper(struct handle *v) {
-    nobody_looks_around(v);
+    nobody_does_housekeeping(v);
     somebody_died(v, loop_sleeps);
     put(v, "b", "", 1, SMALL, LONG);
 }
@@ -109,7 +109,7 @@ static enum status ring_the_dead(struct handle *v) {
 
 /* A loop was rung, has not answered, and its process has died. */
 static void dead_and_silent(struct handle *v) {
-    nobody_looks_around(v);
+    nobody_does_housekeeping(v);
     somebody_died(v, loop_sleeps);
     struct loop_slot *loop = &v->slots[2].loops[0];
     loop->state = STATE_WORD(LOOP_RUNG, SLEEP_OF(loop->state), now_ms() - 1000);
@@ -131,7 +131,7 @@ const struct scene waiting_scenes[] = {
     {"go to sleep", "s.1!= v.1!=", NULL, .ready = loop_waits, .act = go_to_sleep, .result = EMPTY, .at_least = 5},
     {"collect before sleep", READY, NULL, .ready = loop_is_ready, .act = go_to_sleep, .at_least = 8},
     {"collect after sleep", READY, NULL, .ready = loop_sleeps_and_is_ready, .act = wake_up, .at_least = 8},
-    {"look around", READY, NULL, .ready = loop_sleeps_and_is_ready, .act = repoll, .at_least = 5},
+    {"housekeeping", READY, NULL, .ready = loop_sleeps_and_is_ready, .act = repoll, .at_least = 5},
     {"a doorbell cannot be rung", "b=1 s.1!=", NULL, one_in_b, .act = ring_in_vain, .at_least = 5},
     {"a doorbell of the dead", "b=1 s.1!= v.1!=", NULL, .ready = dead_sleeper, .act = ring_the_dead, .at_least = 10},
     {"push past a dead waiter", "s.1!= v.1!=", "b=9 s.1!=", .ready = dead_and_silent, .act = push_to_the_dead,

@@ -87,7 +87,7 @@ static void end(struct other *other) {
     MUST(waitpid(other->pid, &how, 0) == other->pid && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
 }
 
-static void look_around_now(struct handle *handle) {
+static void housekeep_now(struct handle *handle) {
     uint32_t loop;
     struct wakeups wakeups;
     wakeups_open(&wakeups);
@@ -204,7 +204,7 @@ static void killed_with_the_lock(void) {
     check(handle);
 }
 
-/* A loop whose doorbell cannot be rung although its process lives: it has to find its messages when it looks around. */
+/* A loop whose doorbell cannot be rung although its process lives: it has to find its messages in its housekeeping. */
 static void doorbell_gone(void) {
     struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
     char names[200];
@@ -261,7 +261,7 @@ static void left_without_messages(void) {
     lock_give(handle);
     check(handle);
     for (uint32_t i = 0; i < 10; i++)
-        look_around_now(handle);
+        housekeep_now(handle);
     const uint64_t *totals = check(handle);
     MUST(totals[TOTAL_MEMBERS] == 0 && totals[TOTAL_PAIRS] == 0 && totals[TOTAL_GROUPS] == 0);
 }

@@ -1,5 +1,5 @@
-/* Each word of each record of a group is overwritten, one at a time. Within a look around and a few messages, whatever
- * was written, all members get what is sent once more, each once. */
+/* Each word of each record of a group is overwritten, one at a time. Within one housekeeping and a few messages,
+ * whatever was written, all members get what is sent once more, each once. */
 #include "support.h"
 
 #include <stdio.h>

@@ -25,10 +25,11 @@ from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import cause_of
 from hybrid_layer.remote.redis.server.handshake import greet, warn_of_eviction
-from hybrid_layer.remote.redis.server.replies import OddReply, is_text, is_time
+from hybrid_layer.remote.redis.server.replies import OddReply, is_text, is_text_or_none, is_time
 from hybrid_layer.remote.redis.wire.entries import parse, parse_note
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
+from hybrid_layer.remote.runtime.calls import Shape
 from hybrid_layer.statistics import warn
 from hybrid_layer.timers import Timer, call_later, time_limit
 
@@ -69,7 +70,6 @@ class BlockingReader:
         self._connection: Any = None
         self._has_blmpop = True
         self._backoff = Backoff(host.label)
-        self.pause = self._backoff.pause
         self._given_up = False
         self._timer: Timer | None = None
         self._asked: float | None = None
@@ -120,29 +120,32 @@ class BlockingReader:
         clock = self._shard.clock
         if any(clock.left(stamp) <= 0 for stamp in stamps_ms):
             asked = boottime()
-            reply = await self._answer_if_any("TIME")
+            reply = await self._answer_if_any(is_time, "TIME")
             if reply is not None:
                 clock.measured(seconds(reply), asked)
 
     async def learn_epoch(self, epoch: Epoch) -> None:
         known = epoch.known
-        reply = await self._answer_if_any("GET", self._keys.epoch)
-        if is_text(reply):
+        reply = await self._answer_if_any(is_text_or_none, "GET", self._keys.epoch)
+        if reply is not None:
             epoch.answered(reply, known)
 
-    async def _answer_if_any(self, *command: str) -> Any:
+    async def _answer_if_any(self, shape: Shape, *command: str) -> Any:
         """The answer between two reads. None if the connection is lost, or in a cancellation, which is kept in mind."""
         if self._connection is None:
             return None
         try:
             reply = await self._answer(command)
-            if command == ("TIME",) and not is_time(reply):
-                raise OddReply("TIME", reply)
+            if not shape(reply):
+                raise OddReply(command[0], reply)
             return reply
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose(error)
         except asyncio.CancelledError:
             self.cancelled = True  # the caller hands over what was read first
+
+    async def pause(self, cause: ReadingLost) -> None:
+        await self._backoff.pause(cause)
 
     def interrupt(self) -> None:
         # By the I/O thread, so that it also works while this loop ends and closes its own connections.

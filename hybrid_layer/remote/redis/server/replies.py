@@ -32,6 +32,11 @@ def is_text(reply: object) -> bool:
     return isinstance(reply, bytes)
 
 
+def is_text_or_none(reply: object) -> bool:
+    """Bytes, or None for a key that does not exist."""
+    return reply is None or isinstance(reply, bytes)
+
+
 def is_time(reply: object) -> bool:
     """Whether it can be the answer to TIME."""
     return isinstance(reply, list) and len(reply) == 2 and number_in(reply[0]) is not None is not number_in(reply[1])
