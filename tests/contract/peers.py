@@ -65,9 +65,7 @@ class OtherProcess:
         await asyncio.to_thread(self.process.result)
 
     async def kill(self) -> None:
-        """SIGKILL. Calls under way are not answered any more."""
-        if self.pump is not None:
-            self.pump.cancel()
+        """SIGKILL."""
         await asyncio.to_thread(self.process.kill)
 
     async def _hand_out_answers(self) -> None:
