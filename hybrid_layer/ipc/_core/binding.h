@@ -6,8 +6,7 @@
  * No thread ever waits for the interpreter while it holds the segment's lock, and none touches a Python object under
  * it. RUN and UNLOCKED are the only places that release the interpreter's lock.
  */
-#ifndef HYBRID_BINDING_H
-#define HYBRID_BINDING_H
+#pragma once
 
 #include "operations.h" /* before Python.h: it asks for the system's extensions */
 
@@ -115,5 +114,3 @@ PyObject *segment_meet_remote_flush_method(Segment *self, PyObject *const *args,
 PyObject *segment_mark_members(Segment *self, PyObject *unused);
 PyObject *segment_continue_epoch(Segment *self, PyObject *argument);
 extern PyGetSetDef segment_getters[];
-
-#endif

@@ -3,8 +3,7 @@
  * This is the only way from a reference to memory. Each function that returns NULL or false has met inconsistent data;
  * the caller stops and returns DAMAGED.
  */
-#ifndef HYBRID_BLOCKS_H
-#define HYBRID_BLOCKS_H
+#pragma once
 
 #include "handle.h"
 
@@ -55,5 +54,3 @@ enum status area_grow(struct handle *handle, struct area *area);
 /* Learns how far other processes have grown the area; a reference beyond that is damage. BUSY: the kernel cannot tell
  * now. RETIRED: as above. */
 enum status area_see(struct handle *handle, struct area *area);
-
-#endif

@@ -4,8 +4,7 @@
  * process-specific channels together. Both are `struct channel`, and each costs the same however many there are and
  * however long they get.
  */
-#ifndef HYBRID_CHANNELS_H
-#define HYBRID_CHANNELS_H
+#pragma once
 
 #include "handle.h"
 #include "name.h"
@@ -31,5 +30,3 @@ enum status channel_release(struct handle *handle, uint32_t reference);
 
 /* The name in `buffer`, at least NAME_MAX_LENGTH bytes; its length, or 0 on damage. */
 size_t channel_name(struct handle *handle, const struct channel *channel, char *buffer);
-
-#endif

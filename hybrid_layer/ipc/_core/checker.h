@@ -1,6 +1,5 @@
 /* Walks a whole segment and says whether every invariant holds. For tests and for people; changes nothing. */
-#ifndef HYBRID_CHECKER_H
-#define HYBRID_CHECKER_H
+#pragma once
 
 #include "handle.h"
 
@@ -20,5 +19,3 @@ enum total {
 
 /* With the lock held. OK always; `error` is empty if all is well, else it names the first violation. */
 enum status checker_walk(struct handle *handle, char *error, size_t size, uint64_t totals[TOTALS]);
-
-#endif

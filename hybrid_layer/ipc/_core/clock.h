@@ -1,6 +1,5 @@
 /* The clock of deadlines: CLOCK_MONOTONIC, which all processes of the machine share. */
-#ifndef HYBRID_CLOCK_H
-#define HYBRID_CLOCK_H
+#pragma once
 
 #include <stdint.h>
 
@@ -8,5 +7,3 @@ uint64_t now_ns(void);
 
 /* The low half, for the times in the words of loops. */
 static inline uint32_t now_ms(void) { return (uint32_t)(now_ns() / 1000000u); }
-
-#endif

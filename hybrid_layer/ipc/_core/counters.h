@@ -1,6 +1,5 @@
 /* The counters of a segment, which people read. */
-#ifndef HYBRID_COUNTERS_H
-#define HYBRID_COUNTERS_H
+#pragma once
 
 #include "handle.h"
 
@@ -8,5 +7,3 @@
 static inline void count(struct handle *handle, enum counter counter, uint64_t number) {
     atomic_fetch_add_explicit(&handle->header->counters[counter], number, memory_order_relaxed);
 }
-
-#endif

@@ -4,8 +4,7 @@
  * A FIFO is opened for reading and writing, so that a dead reader causes neither an error nor SIGPIPE. EAGAIN means
  * that the bell is ringing already.
  */
-#ifndef HYBRID_DOORBELLS_H
-#define HYBRID_DOORBELLS_H
+#pragma once
 
 #include "handle.h" /* before the system's: it asks for their extensions */
 
@@ -38,5 +37,3 @@ bool doorbell_ring(struct doorbells *doorbells, const struct wakeup *wakeup);
 /* Writes the path of a loop's doorbell. False if it does not fit. */
 bool doorbell_path(const struct doorbells *doorbells, uint32_t slot, uint32_t generation, uint32_t loop, char *path,
                    size_t size);
-
-#endif

@@ -6,8 +6,7 @@
  *
  *     the process's private mutex (private_page.mutex) -> what the other processes see
  */
-#ifndef HYBRID_EXCLUSION_H
-#define HYBRID_EXCLUSION_H
+#pragma once
 
 #include "handle.h"
 
@@ -19,5 +18,3 @@ enum status exclusion_take(struct handle *handle, enum mode mode, bool *takeover
 
 /* If the word is not ours any more, it is left alone and the segment is marked damaged. */
 void exclusion_give(struct handle *handle);
-
-#endif

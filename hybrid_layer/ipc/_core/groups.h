@@ -4,8 +4,7 @@
  * stores its payload once and one entry for each pair: what it costs is processes, not members. The process that drains
  * the entry finds the members, by the sequence numbers at which they joined and left.
  */
-#ifndef HYBRID_GROUPS_H
-#define HYBRID_GROUPS_H
+#pragma once
 
 #include "handle.h"
 #include "name.h"
@@ -48,5 +47,3 @@ enum status group_recipients(struct handle *handle, const struct entry *entry, c
 
 /* Ends expired memberships in a few buckets. */
 enum status groups_sweep(struct handle *handle, uint32_t buckets);
-
-#endif

@@ -4,8 +4,7 @@
  * a pointer astray. The mapping lives as long as the Python object, and every thread inside holds a reference to that:
  * even a daemon thread at exit.
  */
-#ifndef HYBRID_HANDLE_H
-#define HYBRID_HANDLE_H
+#pragma once
 
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* every file of the core includes this first */
@@ -107,5 +106,3 @@ struct geometry {
 static inline uint32_t slot_word(uint32_t slot, uint32_t generation) {
     return ((slot + 1u) << WORD_SLOT_SHIFT) | (generation << WORD_GENERATION_SHIFT);
 }
-
-#endif

@@ -1,6 +1,5 @@
 /* Inboxes and the processes that own them. The segment lock is held in all of these. */
-#ifndef HYBRID_INBOXES_H
-#define HYBRID_INBOXES_H
+#pragma once
 
 #include "handle.h"
 #include "name.h"
@@ -15,5 +14,3 @@ enum status inbox_close(struct handle *handle, struct name name);
 
 /* Removes any inbox, which is in no slot's list any more, with its messages, which count as dead, and memberships. */
 enum status inbox_remove(struct handle *handle, uint32_t reference);
-
-#endif

@@ -11,8 +11,7 @@
  * References are block numbers, 0 is none. Nothing read from here is trusted: a reference is used only through
  * blocks.h, which checks its range and the kind of the block.
  */
-#ifndef HYBRID_LAYOUT_H
-#define HYBRID_LAYOUT_H
+#pragma once
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -313,5 +312,3 @@ _Static_assert(sizeof(struct group_tail) == GROUP_BLOCK, "group tail");
 #define ENDS_WITH(type, field) (offsetof(struct type, field) + sizeof((struct type *)0)->field == sizeof(struct type))
 _Static_assert(ENDS_WITH(channel, name) && ENDS_WITH(message, data) && ENDS_WITH(payload, data), "data comes last");
 _Static_assert(ENDS_WITH(group, name) && ENDS_WITH(member, name), "data comes last");
-
-#endif

@@ -4,8 +4,7 @@
  * segment itself, or where shared-memory objects take no record locks, of the lock file. The kernel drops it at any
  * death, a forked child does not inherit it, and it means the same in every pid namespace.
  */
-#ifndef HYBRID_LIVENESS_H
-#define HYBRID_LIVENESS_H
+#pragma once
 
 #include "handle.h"
 
@@ -35,5 +34,3 @@ bool liveness_is_alone(int lock_fd);
 
 /* Whether the descriptor still is that file's, and *linked: whether the file still has a name. */
 bool liveness_descriptor_is_ours(struct handle *handle, bool *linked);
-
-#endif

@@ -2,8 +2,7 @@
  *
  * A loan keeps a chain of blocks in the name of a process while the process copies. It is freed when the process ends.
  */
-#ifndef HYBRID_LOANS_H
-#define HYBRID_LOANS_H
+#pragma once
 
 #include "handle.h"
 #include "name.h"
@@ -35,5 +34,3 @@ void loan_forget(struct handle *handle, uint32_t loan);
 
 /* Frees what is on loan in any slot. */
 bool loan_clear(struct handle *handle, uint32_t slot, uint32_t loan);
-
-#endif

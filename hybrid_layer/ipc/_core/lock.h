@@ -4,8 +4,7 @@
  * one busy thread of one process would otherwise stall every process of the machine. exclusion.h decides which thread
  * may be inside.
  */
-#ifndef HYBRID_LOCK_H
-#define HYBRID_LOCK_H
+#pragma once
 
 #include "handle.h"
 
@@ -15,5 +14,3 @@
 enum status lock_take(struct handle *handle, enum mode mode);
 
 void lock_give(struct handle *handle);
-
-#endif

@@ -5,8 +5,7 @@
  * section, and a push reads the state in its own, so no message falls between them. Only the loop itself returns to
  * AWAKE.
  */
-#ifndef HYBRID_LOOPS_H
-#define HYBRID_LOOPS_H
+#pragma once
 
 #include "handle.h"
 #include "wakeups.h"
@@ -36,5 +35,3 @@ enum status loop_forget(struct handle *handle, struct loop_slot *loop, struct wa
 /* The doorbell of a loop could not be rung: wakes other loops for its messages, and removes its waiters if its process
  * is dead. */
 enum status wakeup_failed(struct handle *handle, const struct wakeup *wakeup, struct wakeups *wakeups);
-
-#endif

@@ -1,6 +1,5 @@
 /* Blocks that an authority has been found to reach, one bit each, in private memory: the rebuild's notes. */
-#ifndef HYBRID_MARKS_H
-#define HYBRID_MARKS_H
+#pragma once
 
 #include "handle.h"
 
@@ -25,5 +24,3 @@ struct block *marks_fresh(struct marks *marks, uint32_t reference, uint8_t kind)
 bool marks_add(struct marks *marks, uint32_t first, uint32_t blocks, uint32_t *last);
 
 void marks_remove(struct marks *marks, uint32_t first);
-
-#endif

@@ -2,8 +2,7 @@
  *
  * What a function that finds or makes a record returns: OK, EMPTY (there is none), NO_MEMORY, GROW_GROUPS or DAMAGED.
  */
-#ifndef HYBRID_MEMBERSHIPS_H
-#define HYBRID_MEMBERSHIPS_H
+#pragma once
 
 #include "handle.h"
 #include "name.h"
@@ -56,5 +55,3 @@ bool pair_entry_gone(struct handle *handle, const struct entry *entry);
 
 /* Ends all memberships of a queue that goes away. */
 enum status pairs_forget_target(struct handle *handle, struct channel *target);
-
-#endif

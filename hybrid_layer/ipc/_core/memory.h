@@ -1,8 +1,7 @@
 /* What the systems do differently with memory: linux/memory.c, or portable/memory.c for all others. setup.py takes one
  * of them.
  */
-#ifndef HYBRID_MEMORY_H
-#define HYBRID_MEMORY_H
+#pragma once
 
 #include "handle.h"
 
@@ -25,5 +24,3 @@ bool private_is_attached(const struct private_page *page);
 
 /* Attaches this process; a forked child begins anew. */
 void private_attach(struct private_page *page, uint32_t slot, uint32_t generation);
-
-#endif

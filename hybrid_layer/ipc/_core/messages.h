@@ -1,7 +1,6 @@
 /* Messages, and the payloads that several entries share: made and freed, in no queue. The segment lock is held in all
  * of these. */
-#ifndef HYBRID_MESSAGES_H
-#define HYBRID_MESSAGES_H
+#pragma once
 
 #include "handle.h"
 #include "name.h"
@@ -41,5 +40,3 @@ enum status payload_new(struct handle *handle, const void *bytes, size_t size, u
 
 /* Gives one reference back; the last one frees the payload. */
 bool payload_release(struct handle *handle, uint32_t reference);
-
-#endif

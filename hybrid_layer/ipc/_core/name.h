@@ -1,6 +1,5 @@
 /* A name as the caller gives it: of a channel, of a group, or the local part of one. */
-#ifndef HYBRID_NAME_H
-#define HYBRID_NAME_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,5 +11,3 @@ struct name {
 
 /* Whether a channel's name, which is not empty, is that of a process's inbox. */
 static inline bool names_inbox(struct name name) { return name.bytes[name.length - 1] == '!'; }
-
-#endif

@@ -7,8 +7,7 @@
  * With TRY the caller holds the interpreter's lock, so the segment lock is asked for once, and the result is BUSY if it
  * is taken; the caller then releases the interpreter and asks again with WAIT.
  */
-#ifndef HYBRID_OPERATIONS_H
-#define HYBRID_OPERATIONS_H
+#pragma once
 
 #include "checker.h"
 #include "groups.h"
@@ -95,5 +94,3 @@ enum status op_is_needed(struct handle *handle, enum mode mode, bool *needed);
 
 /* Checks every invariant, writes the first that does not hold into `error`, and counts the records in `totals`. */
 enum status op_check(struct handle *handle, enum mode mode, char *error, size_t size, uint64_t totals[TOTALS]);
-
-#endif

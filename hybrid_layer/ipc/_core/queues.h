@@ -1,6 +1,5 @@
 /* The queue of a channel: in, out, expiry, capacity. The segment lock is held in all of these. */
-#ifndef HYBRID_QUEUES_H
-#define HYBRID_QUEUES_H
+#pragma once
 
 #include "messages.h"
 
@@ -25,5 +24,3 @@ bool queue_drop_head(struct handle *handle, struct channel *channel);
 
 /* Drops every message of the queue. */
 bool queue_clear(struct handle *handle, struct channel *channel);
-
-#endif

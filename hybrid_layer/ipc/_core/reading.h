@@ -3,8 +3,7 @@
  * A payload of up to LARGE bytes is copied into the caller's buffer; a larger one goes on loan, for the caller to copy
  * without the lock. Nothing is taken out that does not fit.
  */
-#ifndef HYBRID_READING_H
-#define HYBRID_READING_H
+#pragma once
 
 #include "handle.h"
 #include "name.h"
@@ -41,5 +40,3 @@ struct drained {
 /* The oldest messages of the process's inbox, as many as fit. Unless some are left, the loop is registered as a waiter.
  * GONE: the inbox is not ours or not there. */
 enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, struct taken *taken);
-
-#endif

@@ -1,6 +1,5 @@
 /* What dead processes and time leave behind. The segment lock is held in all of these. */
-#ifndef HYBRID_REAPING_H
-#define HYBRID_REAPING_H
+#pragma once
 
 #include "handle.h"
 
@@ -14,5 +13,3 @@ void reap_suspect(struct handle *handle);
 
 /* Frees everything that belongs to a slot: inboxes with their memberships, waiters, loans. */
 enum status slot_clear(struct handle *handle, uint32_t slot);
-
-#endif

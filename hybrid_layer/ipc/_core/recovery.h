@@ -5,12 +5,9 @@
  * twice or makes no sense is cut off and counted as damaged. Waiters are dropped: each process sees `rebuilds` move and
  * registers anew, and the caller rings every loop.
  */
-#ifndef HYBRID_RECOVERY_H
-#define HYBRID_RECOVERY_H
+#pragma once
 
 #include "handle.h"
 
 /* False: not even this helps (no private memory for the marks). */
 bool recovery_rebuild(struct handle *handle);
-
-#endif

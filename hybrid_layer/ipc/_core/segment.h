@@ -1,7 +1,6 @@
 /* A segment's life: made, attached, left. The caller holds the record lock on the lock file, so that one process at a
  * time makes, replaces or removes a segment; see segment.py. */
-#ifndef HYBRID_SEGMENT_H
-#define HYBRID_SEGMENT_H
+#pragma once
 
 #include "handle.h"
 
@@ -38,5 +37,3 @@ enum status segment_join(struct handle *handle);
 
 /* Gives the slot back with all that belongs to it. The mapping stays. */
 enum status segment_leave(struct handle *handle);
-
-#endif

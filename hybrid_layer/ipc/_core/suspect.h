@@ -4,13 +4,10 @@
  * were not there, and operations.c reaps it when the work is done. One is remembered at a time; further ones are met
  * again by the next operation, or found by the next housekeeping.
  */
-#ifndef HYBRID_SUSPECT_H
-#define HYBRID_SUSPECT_H
+#pragma once
 
 #include "handle.h"
 
 /* Whether a process other than this one is dead; if so, it is the operation's suspect from here on. Called with the
  * segment lock. False for a slot out of range: no process was ever there. */
 bool suspect_is_dead(struct handle *handle, uint32_t slot, uint32_t generation);
-
-#endif

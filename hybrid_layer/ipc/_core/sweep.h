@@ -1,6 +1,5 @@
 /* Walks over all channels of a segment. The segment lock is held in all but `channels_unread`. */
-#ifndef HYBRID_SWEEP_H
-#define HYBRID_SWEEP_H
+#pragma once
 
 #include "handle.h"
 
@@ -16,5 +15,3 @@ enum status channels_are_needed(struct handle *handle, bool *needed);
 
 /* How many messages no process has read yet. Without the lock, for when the segment is given up. */
 uint64_t channels_unread(struct handle *handle);
-
-#endif

@@ -1,7 +1,6 @@
 /* The records of waiters: one for each event loop and channel, linked into a list of the channel, a list of the loop,
  * and the loop's ready list. The segment lock is held in all of these. */
-#ifndef HYBRID_WAITERS_H
-#define HYBRID_WAITERS_H
+#pragma once
 
 #include "handle.h"
 
@@ -28,5 +27,3 @@ bool waiter_make_ready(struct handle *handle, uint32_t reference, struct waiter 
 
 /* Frees all waiters of a channel. */
 bool waiters_forget_channel(struct handle *handle, struct channel *channel);
-
-#endif

@@ -1,7 +1,6 @@
 /* Wakeups: loops whose doorbells are rung once the lock is released. No doorbell is rung while other processes wait for
  * the lock. */
-#ifndef HYBRID_WAKEUPS_H
-#define HYBRID_WAKEUPS_H
+#pragma once
 
 #include "layout.h"
 
@@ -20,5 +19,3 @@ void wakeups_close(struct wakeups *wakeups);
 
 /* Adds a loop in this state. Out of memory it is left out, and finds its message in its housekeeping. */
 void wakeups_add(struct wakeups *wakeups, uint32_t slot, uint32_t generation, uint32_t loop, uint64_t state);
-
-#endif

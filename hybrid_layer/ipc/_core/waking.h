@@ -10,8 +10,7 @@
  * A wake is a hint. Whichever loop looks first takes the head of the queue, so a loop that does not answer delays
  * nothing beyond the others' next housekeeping (see op_repoll).
  */
-#ifndef HYBRID_WAKING_H
-#define HYBRID_WAKING_H
+#pragma once
 
 #include "handle.h"
 #include "wakeups.h"
@@ -29,5 +28,3 @@ enum status waiters_pass_on(struct handle *handle, uint32_t channel, struct wake
 
 /* Marks a loop as rung, unless it has woken up since. Without the lock. */
 void wakeup_succeeded(struct handle *handle, const struct wakeup *wakeup);
-
-#endif

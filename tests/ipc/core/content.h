@@ -6,8 +6,7 @@
  *
  * in alphabetical order. What has expired is not there. Read without the lock: no other process is at work.
  */
-#ifndef CONTENT_H
-#define CONTENT_H
+#pragma once
 
 #include "support.h"
 
@@ -21,5 +20,3 @@ void content_without(char text[CONTENT], const char *part);
 /* Whether `text` can be met on the way from `before` to `after`: what is in both is in it, what is in neither is not,
  * and each queue keeps its order. */
 bool content_is_between(const char *before, const char *after, const char *text);
-
-#endif

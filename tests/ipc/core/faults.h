@@ -6,8 +6,7 @@
  *
  * Only stores that change something are counted: before and after any other one, the memory is the same.
  */
-#ifndef FAULTS_H
-#define FAULTS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,5 +32,3 @@ void *faults_memset(void *to, int byte, size_t size);
 char *faults_strncpy(char *to, const char *from, size_t size);
 void *faults_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
 int faults_munmap(void *address, size_t size);
-
-#endif

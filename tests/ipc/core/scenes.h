@@ -1,6 +1,5 @@
 /* The operations that kills.c kills a process in, each with the situation that it meets. */
-#ifndef SCENES_H
-#define SCENES_H
+#pragma once
 
 #include "content.h"
 
@@ -55,5 +54,3 @@ enum status act_push(struct handle *handle, const char *channel, const char *loc
 enum status act_group_send(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity);
 enum status act_pop(struct handle *handle, const char *channel, uint32_t loop);
 enum status act_drain(struct handle *handle, const char *inbox, uint32_t loop);
-
-#endif

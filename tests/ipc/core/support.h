@@ -2,8 +2,7 @@
  *
  * Each program takes a seed and a number of steps, and prints its seed when something is wrong.
  */
-#ifndef SUPPORT_H
-#define SUPPORT_H
+#pragma once
 
 #include "operations.h"
 
@@ -74,5 +73,3 @@ void read_loan(struct handle *handle, uint32_t loan, char *to, size_t size);
 /* Pushes as the binding does: large payloads by a loan. */
 enum status send(struct handle *handle, struct push *push, struct wakeups *wakeups);
 enum status send_to_group(struct handle *handle, struct group_send *group_send, struct wakeups *wakeups);
-
-#endif

@@ -1,7 +1,6 @@
 /* Random operations whose results are not predicted: for tests of what other processes, threads or damage make of it.
  */
-#ifndef WORKLOAD_H
-#define WORKLOAD_H
+#pragma once
 
 #include "support.h"
 
@@ -36,5 +35,3 @@ void worker_step(struct worker *worker);
 
 /* Takes all messages of the normal channels. */
 void worker_drain_normal(struct worker *worker);
-
-#endif
