@@ -101,11 +101,10 @@ static PyType_Spec segment_spec = {
     .slots = segment_slots,
 };
 
-static PyObject *core_format(PyObject *module, PyObject *args) {
+static PyObject *core_format(PyObject *Py_UNUSED(module), PyObject *args) {
     int fd, lock_fd;
     unsigned long long message_bytes, group_bytes, first, second;
     const char *prefix, *project, *machine;
-    (void)module;
     if (!PyArg_ParseTuple(args, "iiKKsss(KK)", &fd, &lock_fd, &message_bytes, &group_bytes, &prefix, &project, &machine,
                           &first, &second))
         return NULL;
@@ -115,14 +114,12 @@ static PyObject *core_format(PyObject *module, PyObject *args) {
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
-static PyObject *core_record_lock_pid(PyObject *module, PyObject *argument) {
-    (void)module;
+static PyObject *core_record_lock_pid(PyObject *Py_UNUSED(module), PyObject *argument) {
     int fd = PyObject_AsFileDescriptor(argument);
     return fd < 0 ? NULL : PyLong_FromLong(record_lock_pid(fd));
 }
 
-static PyObject *core_is_inhabited(PyObject *module, PyObject *argument) {
-    (void)module;
+static PyObject *core_is_inhabited(PyObject *Py_UNUSED(module), PyObject *argument) {
     int fd = PyObject_AsFileDescriptor(argument);
     return fd < 0 ? NULL : PyBool_FromLong(!liveness_is_alone(fd));
 }

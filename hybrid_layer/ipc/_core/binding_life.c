@@ -11,9 +11,8 @@
 #include "segment.h"
 #include "sweep.h"
 
-PyObject *segment_flush(Segment *self, PyObject *unused) {
+PyObject *segment_flush(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status = op_flush(&self->handle, TRY);
-    (void)unused;
     if (status == BUSY)
         UNLOCKED(status = op_flush(&self->handle, WAIT));
     wake_after_rebuild(self);
@@ -26,43 +25,38 @@ static void forget_loops(Segment *self) {
         atomic_store(&self->openings[loop], 0);
 }
 
-PyObject *segment_join_method(Segment *self, PyObject *unused) {
+PyObject *segment_join_method(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status;
-    (void)unused;
     forget_loops(self);
     UNLOCKED(status = segment_join(&self->handle));
     wake_after_rebuild(self);
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
-PyObject *segment_leave_method(Segment *self, PyObject *unused) {
+PyObject *segment_leave_method(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status;
-    (void)unused;
     forget_loops(self);
     UNLOCKED(status = segment_leave(&self->handle));
     wake_after_rebuild(self);
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
-PyObject *segment_is_deserted_method(Segment *self, PyObject *unused) {
-    (void)unused;
+PyObject *segment_is_deserted_method(Segment *self, PyObject *Py_UNUSED(unused)) {
     return PyBool_FromLong(liveness_is_alone(self->handle.lock_fd));
 }
 
-PyObject *segment_is_needed_method(Segment *self, PyObject *unused) {
+PyObject *segment_is_needed_method(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status;
     bool needed;
-    (void)unused;
     RUN(op_is_needed, &needed);
     wake_after_rebuild(self);
     return status == OK ? PyBool_FromLong(needed) : raise_status(status);
 }
 
 /* None: all is well. Otherwise why this process has to attach anew. */
-PyObject *segment_lost(Segment *self, PyObject *unused) {
+PyObject *segment_lost(Segment *self, PyObject *Py_UNUSED(unused)) {
     struct handle *handle = &self->handle;
     bool linked = true;
-    (void)unused;
     if (!private_is_attached(handle->private))
         return PyUnicode_FromString("fork");
     if (!liveness_descriptor_is_ours(handle, &linked))
@@ -109,19 +103,17 @@ static PyObject *numbers_list(const uint64_t *numbers, Py_ssize_t length) {
     return list;
 }
 
-PyObject *segment_counters(Segment *self, PyObject *unused) {
+PyObject *segment_counters(Segment *self, PyObject *Py_UNUSED(unused)) {
     uint64_t counters[COUNTERS];
-    (void)unused;
     for (uint32_t i = 0; i < COUNTERS; i++)
         counters[i] = atomic_load(&self->handle.header->counters[i]);
     return numbers_list(counters, COUNTERS);
 }
 
-PyObject *segment_check(Segment *self, PyObject *unused) {
+PyObject *segment_check(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status;
     char error[160];
     uint64_t totals[TOTALS];
-    (void)unused;
     RUN(op_check, error, sizeof error, totals);
     wake_after_rebuild(self);
     if (status != OK)
@@ -131,9 +123,8 @@ PyObject *segment_check(Segment *self, PyObject *unused) {
 }
 
 /* (slot, generation, pid, alive) of each published slot; pid 0: it is dead, or lives in another pid namespace. */
-PyObject *segment_processes(Segment *self, PyObject *unused) {
+PyObject *segment_processes(Segment *self, PyObject *Py_UNUSED(unused)) {
     struct handle *handle = &self->handle;
-    (void)unused;
     PyObject *list = PyList_New(0);
     for (uint32_t slot = 0; list != NULL && slot < SLOTS; slot++) {
         uint32_t published = handle->slots[slot].published, generation = published - 1;
@@ -151,9 +142,8 @@ PyObject *segment_processes(Segment *self, PyObject *unused) {
 }
 
 /* How many messages were unread in it; None if another process has retired it, which counts them. */
-PyObject *segment_retire_method(Segment *self, PyObject *unused) {
+PyObject *segment_retire_method(Segment *self, PyObject *Py_UNUSED(unused)) {
     uint64_t unread;
-    (void)unused;
     if (!segment_retire(&self->handle))
         Py_RETURN_NONE;
     UNLOCKED(unread = channels_unread(&self->handle));
@@ -161,17 +151,15 @@ PyObject *segment_retire_method(Segment *self, PyObject *unused) {
 }
 
 /* The repairs that this process has made since the last call, and what was lost in them. */
-PyObject *segment_take_repairs(Segment *self, PyObject *unused) {
-    (void)unused;
+PyObject *segment_take_repairs(Segment *self, PyObject *Py_UNUSED(unused)) {
     return Py_BuildValue("(kK)", (unsigned long)atomic_exchange(&self->handle.repairs, 0),
                          (unsigned long long)atomic_exchange(&self->handle.lost, 0));
 }
 
 /* The name of a normal channel whose messages expired although no process has ever read there, or None. Then forgets
  * it. */
-PyObject *segment_take_unread(Segment *self, PyObject *unused) {
+PyObject *segment_take_unread(Segment *self, PyObject *Py_UNUSED(unused)) {
     char name[sizeof self->handle.unread];
-    (void)unused;
     if (self->handle.unread[0] == '\0')
         Py_RETURN_NONE;
     memcpy(name, self->handle.unread, sizeof name);
@@ -187,8 +175,7 @@ PyObject *segment_meet_remote_flush_method(Segment *self, PyObject *const *args,
     return PyBool_FromLong(segment_meet_remote_flush(&self->handle, incarnation, flushes));
 }
 
-PyObject *segment_mark_members(Segment *self, PyObject *unused) {
-    (void)unused;
+PyObject *segment_mark_members(Segment *self, PyObject *Py_UNUSED(unused)) {
     atomic_store(&self->handle.header->machine_members, 1);
     Py_RETURN_NONE;
 }
@@ -199,8 +186,7 @@ static PyObject *fixed_string(const char *field, size_t size) {
     return PyUnicode_DecodeUTF8(copy, (Py_ssize_t)strnlen(copy, size), "replace");
 }
 
-static PyObject *get_epoch(Segment *self, void *unused) {
-    (void)unused;
+static PyObject *get_epoch(Segment *self, void *Py_UNUSED(unused)) {
     return PyLong_FromUnsignedLongLong(atomic_load(&self->handle.header->epoch) + self->epoch_offset);
 }
 
@@ -214,38 +200,31 @@ PyObject *segment_continue_epoch(Segment *self, PyObject *argument) {
     Py_RETURN_NONE;
 }
 
-static PyObject *get_retired(Segment *self, void *unused) {
-    (void)unused;
+static PyObject *get_retired(Segment *self, void *Py_UNUSED(unused)) {
     return PyBool_FromLong(atomic_load(&self->handle.header->retired) == RETIRED_MARK);
 }
 
-static PyObject *get_machine_members(Segment *self, void *unused) {
-    (void)unused;
+static PyObject *get_machine_members(Segment *self, void *Py_UNUSED(unused)) {
     return PyBool_FromLong(atomic_load(&self->handle.header->machine_members) != 0);
 }
 
-static PyObject *get_attached(Segment *self, void *unused) {
-    (void)unused;
+static PyObject *get_attached(Segment *self, void *Py_UNUSED(unused)) {
     return PyBool_FromLong(self->handle.private != NULL && private_is_attached(self->handle.private));
 }
 
-static PyObject *get_slot(Segment *self, void *unused) {
-    (void)unused;
+static PyObject *get_slot(Segment *self, void *Py_UNUSED(unused)) {
     return PyLong_FromUnsignedLong(self->handle.private->slot);
 }
 
-static PyObject *get_machine(Segment *self, void *unused) {
-    (void)unused;
+static PyObject *get_machine(Segment *self, void *Py_UNUSED(unused)) {
     return fixed_string(self->handle.header->machine, sizeof self->handle.header->machine);
 }
 
-static PyObject *get_project(Segment *self, void *unused) {
-    (void)unused;
+static PyObject *get_project(Segment *self, void *Py_UNUSED(unused)) {
     return fixed_string(self->handle.header->project, sizeof self->handle.header->project);
 }
 
-static PyObject *get_prefix(Segment *self, void *unused) {
-    (void)unused;
+static PyObject *get_prefix(Segment *self, void *Py_UNUSED(unused)) {
     return fixed_string(self->handle.header->prefix, sizeof self->handle.header->prefix);
 }
 

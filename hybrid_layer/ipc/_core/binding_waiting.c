@@ -95,10 +95,9 @@ PyObject *segment_group_targets(Segment *self, PyObject *argument) {
 
 /* Loops */
 
-PyObject *segment_open_loop(Segment *self, PyObject *unused) {
+PyObject *segment_open_loop(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status;
     uint32_t loop;
-    (void)unused;
     RUN(op_loop_open, &loop);
     wake_after_rebuild(self);
     return status == OK ? loop_object(self, loop) : raise_status(status);
