@@ -38,28 +38,12 @@ static int clear(Channel *self) {
     return 0;
 }
 
-static void dealloc(Channel *self) {
-    PyTypeObject *type = Py_TYPE((PyObject *)self);
-    PyObject_GC_UnTrack(self);
+static void drop(Channel *self) {
     (void)clear(self);
     PyMem_Free(self->ring);
-    PyObject_GC_Del(self);
-    Py_DECREF(type);
 }
 
-static PyType_Slot slots[] = {
-    {Py_tp_dealloc, SLOT(dealloc)},
-    {Py_tp_traverse, SLOT(traverse)},
-    {Py_tp_clear, SLOT(clear)},
-    {0, NULL},
-};
-
-PyType_Spec channel_spec = {
-    .name = "hybrid_layer._inbox.Channel",
-    .basicsize = sizeof(Channel),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = slots,
-};
+DEFINE_TYPE(channel_spec, Channel, PRIVATE, drop, {0, NULL});
 
 /* Borrowed; NULL if there is none, or with an exception. */
 Channel *channel_find(Inbox *inbox, PyObject *name) {

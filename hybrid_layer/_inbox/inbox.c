@@ -46,9 +46,7 @@ static int clear(Inbox *self) {
     return 0;
 }
 
-static void dealloc(Inbox *self) {
-    PyTypeObject *type = Py_TYPE((PyObject *)self);
-    PyObject_GC_UnTrack(self);
+static void drop(Inbox *self) {
     Py_XDECREF(self->policy);
     Py_XDECREF(self->statistics);
     Py_XDECREF(self->capacity_for);
@@ -56,8 +54,6 @@ static void dealloc(Inbox *self) {
     Py_XDECREF(self->epoch);
     Py_XDECREF(self->channels);
     Py_XDECREF(self->loops);
-    PyObject_GC_Del(self);
-    Py_DECREF(type);
 }
 
 /* Delivering */
@@ -182,17 +178,15 @@ static PyObject *is_waited_on(Inbox *self, PyObject *name) {
     return channel == NULL && PyErr_Occurred() ? NULL : PyBool_FromLong(channel != NULL && channel->waiters.length > 0);
 }
 
-static PyObject *clear_messages(Inbox *self, PyObject *unused) {
+static PyObject *clear_messages(Inbox *self, PyObject *Py_UNUSED(unused)) {
     PyObject *name, *channel;
     Py_ssize_t position = 0;
-    (void)unused;
     while (PyDict_Next(self->channels, &position, &name, &channel))
         channel_clear_messages((Channel *)channel);
     return Py_NewRef(Py_None);
 }
 
-static PyObject *sweep_now(Inbox *self, PyObject *unused) {
-    (void)unused;
+static PyObject *sweep_now(Inbox *self, PyObject *Py_UNUSED(unused)) {
     State *state = state_of(Py_TYPE((PyObject *)self));
     double now = state != NULL ? monotonic(state) : -1.0;
     return now < 0 || sweep(state, self, now) < 0 ? NULL : Py_NewRef(Py_None);
@@ -208,8 +202,7 @@ static PyObject *describe(Channel *channel) {
     return deadlines != NULL ? Py_BuildValue("(Nn)", deadlines, channel->waiters.length) : NULL;
 }
 
-static PyObject *contents(Inbox *self, PyObject *unused) {
-    (void)unused;
+static PyObject *contents(Inbox *self, PyObject *Py_UNUSED(unused)) {
     PyObject *names = PyDict_Keys(self->channels), *all = PyDict_New();
     bool has_failed = names == NULL || all == NULL;
     for (Py_ssize_t i = 0; !has_failed && i < PyList_Size(names); i++) {
@@ -245,19 +238,5 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static PyType_Slot slots[] = {
-    {Py_tp_new, SLOT(create)},
-    {Py_tp_dealloc, SLOT(dealloc)},
-    {Py_tp_traverse, SLOT(traverse)},
-    {Py_tp_clear, SLOT(clear)},
-    {Py_tp_methods, methods},
-    {Py_tp_members, members},
-    {0, NULL},
-};
-
-PyType_Spec inbox_spec = {
-    .name = "hybrid_layer._inbox.Inbox",
-    .basicsize = sizeof(Inbox),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = slots,
-};
+DEFINE_TYPE(inbox_spec, Inbox, PUBLIC, drop, {Py_tp_new, SLOT(create)}, {Py_tp_methods, methods},
+            {Py_tp_members, members}, {0, NULL});

@@ -6,8 +6,7 @@
  * There is no lock. Under the interpreter's own lock, code that runs no Python code is one step. Each function tells
  * where it may run some: there, another thread may use the same objects, and the collector may close a coroutine, which
  * leaves. So nothing that was read before is believed afterwards. */
-#ifndef HYBRID_LAYER_INBOX_H
-#define HYBRID_LAYER_INBOX_H
+#pragma once
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -153,4 +152,28 @@ PyObject *receive_new(State *state, Inbox *inbox, PyObject *const *arguments);
 #define METHOD(function) ((PyCFunction)(void (*)(void))(function))
 #define SLOT(function) ((void *)(function))
 
-#endif
+#define PUBLIC (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE)
+#define PRIVATE (PUBLIC | Py_TPFLAGS_DISALLOW_INSTANTIATION) /* made by functions of this module only */
+
+/* The specification of a type. Its file has traverse(), clear(), and `drop`, which gives up what an object has as it
+ * goes. The slots that not every type has follow. */
+#define DEFINE_TYPE(spec, type, type_flags, drop, ...)      \
+    static void dealloc(type *self) {                       \
+        PyTypeObject *its_type = Py_TYPE((PyObject *)self); \
+        PyObject_GC_UnTrack(self);                          \
+        (void)drop(self);                                   \
+        PyObject_GC_Del(self);                              \
+        Py_DECREF(its_type);                                \
+    }                                                       \
+    static PyType_Slot slots[] = {                          \
+        {Py_tp_dealloc, SLOT(dealloc)},                     \
+        {Py_tp_traverse, SLOT(traverse)},                   \
+        {Py_tp_clear, SLOT(clear)},                         \
+        __VA_ARGS__,                                        \
+    };                                                      \
+    PyType_Spec spec = {                                    \
+        .name = "hybrid_layer._inbox." #type,               \
+        .basicsize = sizeof(type),                          \
+        .flags = type_flags,                                \
+        .slots = slots,                                     \
+    }

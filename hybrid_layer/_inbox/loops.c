@@ -12,27 +12,7 @@ static int clear(Loop *self) {
     return 0;
 }
 
-static void dealloc(Loop *self) {
-    PyTypeObject *type = Py_TYPE((PyObject *)self);
-    PyObject_GC_UnTrack(self);
-    (void)clear(self);
-    PyObject_GC_Del(self);
-    Py_DECREF(type);
-}
-
-static PyType_Slot slots[] = {
-    {Py_tp_dealloc, SLOT(dealloc)},
-    {Py_tp_traverse, SLOT(traverse)},
-    {Py_tp_clear, SLOT(clear)},
-    {0, NULL},
-};
-
-PyType_Spec loop_spec = {
-    .name = "hybrid_layer._inbox.Loop",
-    .basicsize = sizeof(Loop),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = slots,
-};
+DEFINE_TYPE(loop_spec, Loop, PRIVATE, clear, {0, NULL});
 
 /* 1 or 0, -1 with an exception. Runs Python code. */
 int is_closed(State *state, PyObject *loop) {

@@ -8,12 +8,11 @@ State *state_of(PyTypeObject *type) { return PyType_GetModuleState(type); }
 static const struct {
     size_t at;
     PyType_Spec *spec;
-    bool is_public;
 } types[] = {
-    {offsetof(State, channel_type), &channel_spec, false}, {offsetof(State, inbox_type), &inbox_spec, true},
-    {offsetof(State, loop_type), &loop_spec, false},       {offsetof(State, queue_type), &queue_spec, true},
-    {offsetof(State, receive_type), &receive_spec, false}, {offsetof(State, waiter_type), &waiter_spec, true},
-    {offsetof(State, waker_type), &waker_spec, true},
+    {offsetof(State, channel_type), &channel_spec}, {offsetof(State, inbox_type), &inbox_spec},
+    {offsetof(State, loop_type), &loop_spec},       {offsetof(State, queue_type), &queue_spec},
+    {offsetof(State, receive_type), &receive_spec}, {offsetof(State, waiter_type), &waiter_spec},
+    {offsetof(State, waker_type), &waker_spec},
 };
 
 static const struct {
@@ -45,13 +44,16 @@ static const struct {
     size_t i = 0;                           \
     i < sizeof(table) / sizeof((table)[0]); \
     i++
+#define EACH_OBJECT(at) \
+    size_t at = 0;      \
+    at < sizeof(State); \
+    at += sizeof(PyObject *) /* the state holds nothing else */
 
-static PyTypeObject **type_in(State *state, size_t at) { return (PyTypeObject **)(void *)((char *)state + at); }
 static PyObject **object_in(State *state, size_t at) { return (PyObject **)(void *)((char *)state + at); }
 
-static bool add_type(PyObject *module, PyTypeObject **type, PyType_Spec *spec, bool is_public) {
-    *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
-    return *type != NULL && (!is_public || PyModule_AddType(module, *type) == 0);
+static bool add_type(PyObject *module, PyObject **type, PyType_Spec *spec) {
+    *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    return *type != NULL && (spec->flags == PRIVATE || PyModule_AddType(module, (PyTypeObject *)*type) == 0);
 }
 
 static bool add_attribute(PyObject **attribute, const char *module_name, const char *name) {
@@ -64,7 +66,7 @@ static bool add_attribute(PyObject **attribute, const char *module_name, const c
 static int module_exec(PyObject *module) {
     State *state = PyModule_GetState(module);
     for (EACH(types, i))
-        if (!add_type(module, type_in(state, types[i].at), types[i].spec, types[i].is_public))
+        if (!add_type(module, object_in(state, types[i].at), types[i].spec))
             return -1;
     for (EACH(attributes, i))
         if (!add_attribute(object_in(state, attributes[i].at), attributes[i].module, attributes[i].name))
@@ -79,10 +81,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     State *state = PyModule_GetState(module);
     if (state == NULL)
         return 0;
-    for (EACH(types, i))
-        Py_VISIT(*type_in(state, types[i].at));
-    for (EACH(attributes, i))
-        Py_VISIT(*object_in(state, attributes[i].at));
+    for (EACH_OBJECT(at))
+        Py_VISIT(*object_in(state, at));
     return 0;
 }
 
@@ -93,12 +93,8 @@ static void module_free(void *module) {
     State *state = PyModule_GetState(module);
     if (state == NULL)
         return;
-    for (EACH(types, i))
-        Py_CLEAR(*type_in(state, types[i].at));
-    for (EACH(attributes, i))
-        Py_CLEAR(*object_in(state, attributes[i].at));
-    for (EACH(names, i))
-        Py_CLEAR(*object_in(state, names[i].at));
+    for (EACH_OBJECT(at))
+        Py_CLEAR(*object_in(state, at));
 }
 
 /* Python 3.12 asks whether a module is for interpreters with a lock of their own. The headers of 3.11 have no names for
@@ -107,27 +103,16 @@ static void module_free(void *module) {
 #define PER_INTERPRETER_LOCK ((void *)2)
 #define PYTHON_3_12 0x030C0000UL
 
-static PyModuleDef_Slot slots_3_11[] = {{Py_mod_exec, SLOT(module_exec)}, {0, NULL}};
-
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, SLOT(module_exec)}, {MULTIPLE_INTERPRETERS, PER_INTERPRETER_LOCK}, {0, NULL}};
 
-#define DEFINITION(its_slots)   \
-    {PyModuleDef_HEAD_INIT,     \
-     "hybrid_layer._inbox",     \
-     NULL,                      \
-     (Py_ssize_t)sizeof(State), \
-     NULL,                      \
-     (its_slots),               \
-     module_traverse,           \
-     NULL,                      \
-     module_free}
-
-static struct PyModuleDef definition_3_11 = DEFINITION(slots_3_11);
-static struct PyModuleDef definition = DEFINITION(slots);
-
-PyMODINIT_FUNC PyInit__inbox(void);
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "hybrid_layer._inbox", .m_size = (Py_ssize_t)sizeof(State),
+    .m_slots = slots,      .m_traverse = module_traverse,   .m_free = module_free,
+};
 
 PyMODINIT_FUNC PyInit__inbox(void) {
-    return PyModuleDef_Init(Py_Version < PYTHON_3_12 ? &definition_3_11 : &definition);
+    if (Py_Version < PYTHON_3_12)
+        slots[1] = (PyModuleDef_Slot){0, NULL};
+    return PyModuleDef_Init(&definition);
 }

@@ -118,14 +118,6 @@ static int clear(WaitQueue *self) {
     return 0;
 }
 
-static void dealloc(WaitQueue *self) {
-    PyTypeObject *type = Py_TYPE((PyObject *)self);
-    PyObject_GC_UnTrack(self);
-    queue_empty(&self->queue);
-    PyObject_GC_Del(self);
-    Py_DECREF(type);
-}
-
 static Py_ssize_t length(WaitQueue *self) { return self->queue.length; }
 
 /* The waiter that a method was given, or NULL. */
@@ -148,8 +140,7 @@ static PyObject *join(WaitQueue *self, PyObject *loop) {
     return (PyObject *)waiter;
 }
 
-static PyObject *forget_closed(WaitQueue *self, PyObject *unused) {
-    (void)unused;
+static PyObject *forget_closed(WaitQueue *self, PyObject *Py_UNUSED(unused)) {
     State *state = state_of(Py_TYPE((PyObject *)self));
     return state != NULL && queue_forget_closed(state, &self->queue) == 0 ? Py_NewRef(Py_None) : NULL;
 }
@@ -185,19 +176,5 @@ static PyMethodDef methods[] = {
     {"is_first", METHOD(is_first), METH_O, NULL}, {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot slots[] = {
-    {Py_tp_new, SLOT(create)},
-    {Py_tp_dealloc, SLOT(dealloc)},
-    {Py_tp_traverse, SLOT(traverse)},
-    {Py_tp_clear, SLOT(clear)},
-    {Py_sq_length, SLOT(length)},
-    {Py_tp_methods, methods},
-    {0, NULL},
-};
-
-PyType_Spec queue_spec = {
-    .name = "hybrid_layer._inbox.WaitQueue",
-    .basicsize = sizeof(WaitQueue),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = slots,
-};
+DEFINE_TYPE(queue_spec, WaitQueue, PUBLIC, clear, {Py_tp_new, SLOT(create)}, {Py_sq_length, SLOT(length)},
+            {Py_tp_methods, methods}, {0, NULL});

@@ -74,13 +74,10 @@ static void finalize(Receive *self) {
     PyErr_Restore(type, value, traceback);
 }
 
-static void dealloc(Receive *self) {
-    PyTypeObject *type = Py_TYPE((PyObject *)self);
-    PyObject_GC_UnTrack(self);
-    finalize(self); /* does nothing if the collector has called it */
+/* Finalized here unless the collector has done that. */
+static void drop(Receive *self) {
+    finalize(self);
     (void)clear(self);
-    PyObject_GC_Del(self);
-    Py_DECREF(type);
 }
 
 /* The exception that is set ends it. One that its clean-up raises takes its place, and has it as its context. */
@@ -235,9 +232,8 @@ static bool may_run(Receive *self) {
     return !self->is_running && self->stage != DONE;
 }
 
-static PySendResult send_to(Receive *self, PyObject *value, PyObject **result) {
+static PySendResult send_to(Receive *self, PyObject *Py_UNUSED(value), PyObject **result) {
     State *state = state_of(Py_TYPE((PyObject *)self));
-    (void)value;
     *result = NULL;
     if (state == NULL || !may_run(self))
         return PYGEN_ERROR;
@@ -256,10 +252,7 @@ static PyObject *next(Receive *self) {
     return NULL;
 }
 
-static PyObject *send_method(Receive *self, PyObject *value) {
-    (void)value;
-    return next(self);
-}
+static PyObject *send_method(Receive *self, PyObject *Py_UNUSED(value)) { return next(self); }
 
 /* Set what throw() was given: an exception, or its type, value and traceback. */
 static bool set_exception(PyObject *const *arguments, Py_ssize_t given) {
@@ -292,8 +285,7 @@ static PyObject *throw_method(Receive *self, PyObject *const *arguments, Py_ssiz
     return NULL;
 }
 
-static PyObject *close_method(Receive *self, PyObject *unused) {
-    (void)unused;
+static PyObject *close_method(Receive *self, PyObject *Py_UNUSED(unused)) {
     if (self->is_running) {
         (void)may_run(self);
         return NULL;
@@ -312,22 +304,6 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot slots[] = {
-    {Py_tp_dealloc, SLOT(dealloc)},
-    {Py_tp_traverse, SLOT(traverse)},
-    {Py_tp_clear, SLOT(clear)},
-    {Py_tp_finalize, SLOT(finalize)},
-    {Py_tp_iter, SLOT(PyObject_SelfIter)},
-    {Py_tp_iternext, SLOT(next)},
-    {Py_am_await, SLOT(PyObject_SelfIter)},
-    {Py_am_send, SLOT(send_to)},
-    {Py_tp_methods, methods},
-    {0, NULL},
-};
-
-PyType_Spec receive_spec = {
-    .name = "hybrid_layer._inbox.Receive",
-    .basicsize = sizeof(Receive),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = slots,
-};
+DEFINE_TYPE(receive_spec, Receive, PRIVATE, drop, {Py_tp_finalize, SLOT(finalize)},
+            {Py_tp_iter, SLOT(PyObject_SelfIter)}, {Py_tp_iternext, SLOT(next)}, {Py_am_await, SLOT(PyObject_SelfIter)},
+            {Py_am_send, SLOT(send_to)}, {Py_tp_methods, methods}, {0, NULL});

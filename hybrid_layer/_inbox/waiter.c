@@ -8,7 +8,7 @@ Waiter *waiter_new(State *state, PyObject *loop) {
     return self;
 }
 
-static PyObject *waiter_create(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
+static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
     static char *names[] = {"loop", NULL};
     PyObject *loop;
     State *state = state_of(type);
@@ -17,7 +17,7 @@ static PyObject *waiter_create(PyTypeObject *type, PyObject *arguments, PyObject
     return (PyObject *)waiter_new(state, loop);
 }
 
-static int waiter_traverse(Waiter *self, visitproc visit, void *arg) {
+static int traverse(Waiter *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE((PyObject *)self));
     Py_VISIT(self->loop);
     Py_VISIT(self->counts);
@@ -28,7 +28,7 @@ static int waiter_traverse(Waiter *self, visitproc visit, void *arg) {
     return 0;
 }
 
-static int waiter_clear(Waiter *self) {
+static int clear(Waiter *self) {
     Py_CLEAR(self->loop);
     Py_CLEAR(self->counts);
     Py_CLEAR(self->callback);
@@ -38,15 +38,7 @@ static int waiter_clear(Waiter *self) {
     return 0;
 }
 
-static void waiter_dealloc(Waiter *self) {
-    PyTypeObject *type = Py_TYPE((PyObject *)self);
-    PyObject_GC_UnTrack(self);
-    (void)waiter_clear(self);
-    PyObject_GC_Del(self);
-    Py_DECREF(type);
-}
-
-static PyObject *waiter_repr(Waiter *self) {
+static PyObject *repr(Waiter *self) {
     const char *state = self->cancelled ? "cancelled" : self->ready ? "ready" : self->woken ? "woken" : "waiting";
     return PyUnicode_FromFormat("<Waiter %s>", state);
 }
@@ -87,20 +79,17 @@ int waiter_wake_later(State *state, Waiter *self) {
     return call_soon(state, self, "seen");
 }
 
-static PyObject *wake_later(Waiter *self, PyObject *unused) {
-    (void)unused;
+static PyObject *wake_later(Waiter *self, PyObject *Py_UNUSED(unused)) {
     State *state = state_of(Py_TYPE((PyObject *)self));
     return state != NULL && waiter_wake_later(state, self) == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
-static PyObject *rearm(Waiter *self, PyObject *unused) {
-    (void)unused;
+static PyObject *rearm(Waiter *self, PyObject *Py_UNUSED(unused)) {
     self->woken = self->ready = false;
     return Py_NewRef(Py_None);
 }
 
-static PyObject *resume(Waiter *self, PyObject *unused) {
-    (void)unused;
+static PyObject *resume(Waiter *self, PyObject *Py_UNUSED(unused)) {
     State *state = state_of(Py_TYPE((PyObject *)self));
     return state != NULL && waiter_resume(state, self) == 0 ? Py_NewRef(Py_None) : NULL;
 }
@@ -113,12 +102,12 @@ static PyObject *seen(Waiter *self, PyObject *unused) {
 /* What a task asks of a future */
 
 /* The waiter is its own iterator, as one task at a time awaits it. */
-static PyObject *waiter_await(Waiter *self) {
+static PyObject *await(Waiter *self) {
     self->awaited = false;
     return Py_NewRef((PyObject *)self);
 }
 
-static PyObject *waiter_next(Waiter *self) {
+static PyObject *next(Waiter *self) {
     if (self->awaited || self->ready) {
         self->awaited = false;
         return NULL; /* the end: StopIteration, without a value */
@@ -127,8 +116,7 @@ static PyObject *waiter_next(Waiter *self) {
     return Py_NewRef((PyObject *)self);
 }
 
-static PyObject *get_loop(Waiter *self, PyObject *unused) {
-    (void)unused;
+static PyObject *get_loop(Waiter *self, PyObject *Py_UNUSED(unused)) {
     return Py_NewRef(self->loop != NULL ? self->loop : Py_None);
 }
 
@@ -176,8 +164,7 @@ static PyObject *cancel(Waiter *self, PyObject *arguments, PyObject *keywords) {
     return call_soon(state, self, "resume") == 0 ? Py_NewRef(Py_True) : NULL;
 }
 
-static PyObject *result(Waiter *self, PyObject *unused) {
-    (void)unused;
+static PyObject *result(Waiter *self, PyObject *Py_UNUSED(unused)) {
     State *state = state_of(Py_TYPE((PyObject *)self));
     if (state == NULL)
         return NULL;
@@ -212,22 +199,6 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static PyType_Slot slots[] = {
-    {Py_tp_new, SLOT(waiter_create)},
-    {Py_tp_dealloc, SLOT(waiter_dealloc)},
-    {Py_tp_traverse, SLOT(waiter_traverse)},
-    {Py_tp_clear, SLOT(waiter_clear)},
-    {Py_tp_repr, SLOT(waiter_repr)},
-    {Py_tp_iternext, SLOT(waiter_next)},
-    {Py_am_await, SLOT(waiter_await)},
-    {Py_tp_methods, methods},
-    {Py_tp_members, members},
-    {0, NULL},
-};
-
-PyType_Spec waiter_spec = {
-    .name = "hybrid_layer._inbox.Waiter",
-    .basicsize = sizeof(Waiter),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = slots,
-};
+DEFINE_TYPE(waiter_spec, Waiter, PUBLIC, clear, {Py_tp_new, SLOT(create)}, {Py_tp_repr, SLOT(repr)},
+            {Py_tp_iternext, SLOT(next)}, {Py_am_await, SLOT(await)}, {Py_tp_methods, methods},
+            {Py_tp_members, members}, {0, NULL});

@@ -42,14 +42,6 @@ static int clear(Waker *self) {
     return 0;
 }
 
-static void dealloc(Waker *self) {
-    PyTypeObject *type = Py_TYPE((PyObject *)self);
-    PyObject_GC_UnTrack(self);
-    (void)clear(self);
-    PyObject_GC_Del(self);
-    Py_DECREF(type);
-}
-
 static bool put(Waker *self, Waiter *waiter) {
     if (self->next == self->count)
         self->next = self->count = 0;
@@ -126,9 +118,7 @@ static PyObject *wake_waiter(Waker *self, PyObject *arguments, PyObject *keyword
 
 /* The callback. If one of the coroutines that go on runs the loop again, as with nest_asyncio, or lets
  * KeyboardInterrupt through, the rest goes on in another callback. */
-static PyObject *call(Waker *self, PyObject *arguments, PyObject *keywords) {
-    (void)arguments;
-    (void)keywords;
+static PyObject *call(Waker *self, PyObject *Py_UNUSED(arguments), PyObject *Py_UNUSED(keywords)) {
     State *state = state_of(Py_TYPE((PyObject *)self));
     if (state == NULL || (self->count - self->next > 1 && call_soon(state, self) < 0))
         return NULL;
@@ -147,19 +137,5 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot slots[] = {
-    {Py_tp_new, SLOT(create)},
-    {Py_tp_dealloc, SLOT(dealloc)},
-    {Py_tp_traverse, SLOT(traverse)},
-    {Py_tp_clear, SLOT(clear)},
-    {Py_tp_call, SLOT(call)},
-    {Py_tp_methods, methods},
-    {0, NULL},
-};
-
-PyType_Spec waker_spec = {
-    .name = "hybrid_layer._inbox.Waker",
-    .basicsize = sizeof(Waker),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = slots,
-};
+DEFINE_TYPE(waker_spec, Waker, PUBLIC, clear, {Py_tp_new, SLOT(create)}, {Py_tp_call, SLOT(call)},
+            {Py_tp_methods, methods}, {0, NULL});
