@@ -46,45 +46,12 @@ static void segment_dealloc(Segment *self) {
     Py_DECREF(type);
 }
 
-#define FAST(name, function) {name, (PyCFunction)(void (*)(void))function, METH_FASTCALL, NULL}
-#define NONE(name, function) {name, (PyCFunction)(void (*)(void))function, METH_NOARGS, NULL}
-#define ONE(name, function) {name, (PyCFunction)(void (*)(void))function, METH_O, NULL}
+#define ENTRY(name, flags) {#name, (PyCFunction)(void (*)(void))method_##name, flags, NULL},
+#define NONE(name) ENTRY(name, METH_NOARGS)
+#define ONE(name) ENTRY(name, METH_O)
+#define FAST(name) ENTRY(name, METH_FASTCALL)
 
-static PyMethodDef segment_methods[] = {
-    FAST("push", segment_push),
-    FAST("pop", segment_pop),
-    FAST("drain", segment_drain),
-    ONE("open_inbox", segment_open_inbox),
-    ONE("close_inbox", segment_close_inbox),
-    FAST("wait", segment_wait),
-    FAST("unwait", segment_unwait),
-    FAST("group_add", segment_group_add),
-    FAST("group_discard", segment_group_discard),
-    FAST("group_send", segment_group_send),
-    ONE("group_targets", segment_group_targets),
-    NONE("open_loop", segment_open_loop),
-    ONE("close_loop", segment_close_loop),
-    FAST("collect", segment_collect),
-    ONE("repoll", segment_repoll),
-    ONE("doorbell", segment_doorbell),
-    NONE("flush", segment_flush),
-    NONE("join", segment_join_method),
-    NONE("leave", segment_leave_method),
-    NONE("is_deserted", segment_is_deserted_method),
-    NONE("is_needed", segment_is_needed_method),
-    NONE("lost", segment_lost),
-    FAST("count", segment_count),
-    NONE("counters", segment_counters),
-    NONE("check", segment_check),
-    NONE("processes", segment_processes),
-    NONE("retire", segment_retire_method),
-    NONE("take_repairs", segment_take_repairs),
-    NONE("take_unread", segment_take_unread),
-    FAST("meet_remote_flush", segment_meet_remote_flush_method),
-    NONE("mark_members", segment_mark_members),
-    ONE("continue_epoch", segment_continue_epoch),
-    {NULL, NULL, 0, NULL},
-};
+static PyMethodDef segment_methods[] = {METHODS(NONE, ONE, FAST){NULL, NULL, 0, NULL}};
 
 static PyType_Slot segment_slots[] = {
     {Py_tp_new, (void *)segment_new},
@@ -174,19 +141,14 @@ static int core_exec(PyObject *module) {
 #define PER_INTERPRETER_LOCK ((void *)2)
 #define PYTHON_3_12 0x030C0000UL
 
-static PyModuleDef_Slot slots_3_11[] = {{Py_mod_exec, (void *)core_exec}, {0, NULL}};
-
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)core_exec}, {MULTIPLE_INTERPRETERS, PER_INTERPRETER_LOCK}, {0, NULL}};
 
-#define DEFINITION(its_slots) \
-    {PyModuleDef_HEAD_INIT, "hybrid_layer.ipc._core", NULL, 0, core_functions, (its_slots), NULL, NULL, NULL}
-
-static struct PyModuleDef definition_3_11 = DEFINITION(slots_3_11);
-static struct PyModuleDef definition = DEFINITION(slots);
-
-PyMODINIT_FUNC PyInit__core(void);
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "hybrid_layer.ipc._core",
+                                        .m_methods = core_functions, .m_slots = slots};
 
 PyMODINIT_FUNC PyInit__core(void) {
-    return PyModuleDef_Init(Py_Version < PYTHON_3_12 ? &definition_3_11 : &definition);
+    if (Py_Version < PYTHON_3_12)
+        slots[1] = (PyModuleDef_Slot){0, NULL};
+    return PyModuleDef_Init(&definition);
 }

@@ -67,50 +67,58 @@ unsigned long deliver_wakeups(Segment *self, struct wakeups *wakeups);
 /* For operations without wakeups: if this operation has repaired the segment, rings every loop, our own included. */
 void wake_after_rebuild(Segment *self);
 
+/* The end of a method without wakeups and without a result: None, or an exception. */
+PyObject *nothing(Segment *self, enum status status);
+
+/* Whether an operation is to be tried again, since what there is did not fit, and now has a larger buffer. The status
+ * stays NO_SPACE where there is no memory for one. */
+bool enlarge(enum status status, struct taken *taken, const char *small, size_t at_least);
+
 /* The same as deliver_wakeups, as a method's result; raises if the operation has failed. */
 PyObject *own_loops(Segment *self, enum status status, struct wakeups *wakeups);
 
 /* Names that are written as length and bytes each. */
 PyObject *names_list(const char *names, size_t size, uint32_t most);
 
-/* binding_messages.c */
+/* The methods: how each is called, and its name in Python. `method_<name>` does it, in binding_messages.c,
+ * binding_waiting.c and binding_life.c. */
+#define METHODS(NONE, ONE, FAST) \
+    FAST(push)                   \
+    FAST(group_send)             \
+    FAST(pop)                    \
+    FAST(drain)                  \
+    ONE(open_inbox)              \
+    ONE(close_inbox)             \
+    FAST(wait)                   \
+    FAST(unwait)                 \
+    FAST(group_add)              \
+    FAST(group_discard)          \
+    ONE(group_targets)           \
+    NONE(open_loop)              \
+    ONE(close_loop)              \
+    FAST(collect)                \
+    ONE(repoll)                  \
+    ONE(doorbell)                \
+    NONE(flush)                  \
+    NONE(join)                   \
+    NONE(leave)                  \
+    NONE(is_deserted)            \
+    NONE(is_needed)              \
+    NONE(lost)                   \
+    FAST(count)                  \
+    NONE(counters)               \
+    NONE(check)                  \
+    NONE(processes)              \
+    NONE(retire)                 \
+    NONE(take_repairs)           \
+    NONE(take_unread)            \
+    FAST(meet_remote_flush)      \
+    NONE(mark_members)           \
+    ONE(continue_epoch)
 
-PyObject *segment_push(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
-PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
-PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
-PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
-
-/* binding_waiting.c */
-
-PyObject *segment_open_inbox(Segment *self, PyObject *argument);
-PyObject *segment_close_inbox(Segment *self, PyObject *argument);
-PyObject *segment_wait(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
-PyObject *segment_unwait(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
-PyObject *segment_group_add(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
-PyObject *segment_group_discard(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
-PyObject *segment_group_targets(Segment *self, PyObject *argument);
-PyObject *segment_open_loop(Segment *self, PyObject *unused);
-PyObject *segment_close_loop(Segment *self, PyObject *argument);
-PyObject *segment_collect(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
-PyObject *segment_repoll(Segment *self, PyObject *argument);
-PyObject *segment_doorbell(Segment *self, PyObject *argument);
+#define DECLARE_ONE(name) PyObject *method_##name(Segment *self, PyObject *argument);
+#define DECLARE_FAST(name) PyObject *method_##name(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
+METHODS(DECLARE_ONE, DECLARE_ONE, DECLARE_FAST)
 
 /* binding_life.c */
-
-PyObject *segment_flush(Segment *self, PyObject *unused);
-PyObject *segment_join_method(Segment *self, PyObject *unused);
-PyObject *segment_leave_method(Segment *self, PyObject *unused);
-PyObject *segment_is_deserted_method(Segment *self, PyObject *unused);
-PyObject *segment_is_needed_method(Segment *self, PyObject *unused);
-PyObject *segment_lost(Segment *self, PyObject *unused);
-PyObject *segment_count(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
-PyObject *segment_counters(Segment *self, PyObject *unused);
-PyObject *segment_check(Segment *self, PyObject *unused);
-PyObject *segment_processes(Segment *self, PyObject *unused);
-PyObject *segment_retire_method(Segment *self, PyObject *unused);
-PyObject *segment_take_repairs(Segment *self, PyObject *unused);
-PyObject *segment_take_unread(Segment *self, PyObject *unused);
-PyObject *segment_meet_remote_flush_method(Segment *self, PyObject *const *args, Py_ssize_t count_of_args);
-PyObject *segment_mark_members(Segment *self, PyObject *unused);
-PyObject *segment_continue_epoch(Segment *self, PyObject *argument);
 extern PyGetSetDef segment_getters[];

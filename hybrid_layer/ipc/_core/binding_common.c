@@ -21,6 +21,8 @@ PyObject *errors[SYSTEM_ERROR];
 PyObject *raise_status(enum status status) {
     if (status == SYSTEM_ERROR)
         return PyErr_SetFromErrno(PyExc_OSError);
+    if (status == NO_SPACE) /* nor is there memory for a larger buffer */
+        return PyErr_NoMemory();
     if (status == NO_MEMORY || status == NO_GROUP_MEMORY || status == NO_SHM)
         PyErr_SetString(errors[NO_MEMORY], status == NO_MEMORY         ? "message_memory"
                                            : status == NO_GROUP_MEMORY ? "group_memory"
@@ -157,9 +159,24 @@ void wake_after_rebuild(Segment *self) {
             (void)doorbell_ring(&self->doorbells, &(struct wakeup){page->slot, page->generation, loop, 0});
 }
 
+PyObject *nothing(Segment *self, enum status status) {
+    wake_after_rebuild(self);
+    return status == OK ? Py_NewRef(Py_None) : raise_status(status);
+}
+
 PyObject *own_loops(Segment *self, enum status status, struct wakeups *wakeups) {
     unsigned long own = deliver_wakeups(self, wakeups);
     return status == OK ? PyLong_FromUnsignedLong(own) : raise_status(status);
+}
+
+bool enlarge(enum status status, struct taken *taken, const char *small, size_t at_least) {
+    if (status != NO_SPACE)
+        return false;
+    if (taken->buffer != small)
+        free(taken->buffer);
+    taken->size = taken->used > at_least ? taken->used : at_least;
+    taken->buffer = malloc(taken->size);
+    return taken->buffer != NULL;
 }
 
 PyObject *names_list(const char *names, size_t size, uint32_t most) {

@@ -11,12 +11,11 @@
 #include "segment.h"
 #include "sweep.h"
 
-PyObject *segment_flush(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_flush(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status = op_flush(&self->handle, TRY);
     if (status == BUSY)
         UNLOCKED(status = op_flush(&self->handle, WAIT));
-    wake_after_rebuild(self);
-    return status == OK ? Py_NewRef(Py_None) : raise_status(status);
+    return nothing(self, status);
 }
 
 /* Another slot, or none: no loop has a place any more. */
@@ -25,27 +24,25 @@ static void forget_loops(Segment *self) {
         atomic_store(&self->openings[loop], 0);
 }
 
-PyObject *segment_join_method(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_join(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status;
     forget_loops(self);
     UNLOCKED(status = segment_join(&self->handle));
-    wake_after_rebuild(self);
-    return status == OK ? Py_NewRef(Py_None) : raise_status(status);
+    return nothing(self, status);
 }
 
-PyObject *segment_leave_method(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_leave(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status;
     forget_loops(self);
     UNLOCKED(status = segment_leave(&self->handle));
-    wake_after_rebuild(self);
-    return status == OK ? Py_NewRef(Py_None) : raise_status(status);
+    return nothing(self, status);
 }
 
-PyObject *segment_is_deserted_method(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_is_deserted(Segment *self, PyObject *Py_UNUSED(unused)) {
     return PyBool_FromLong(liveness_is_alone(self->handle.lock_fd));
 }
 
-PyObject *segment_is_needed_method(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_is_needed(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status;
     bool needed;
     RUN(op_is_needed, &needed);
@@ -54,7 +51,7 @@ PyObject *segment_is_needed_method(Segment *self, PyObject *Py_UNUSED(unused)) {
 }
 
 /* None: all is well. Otherwise why this process has to attach anew. */
-PyObject *segment_lost(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_lost(Segment *self, PyObject *Py_UNUSED(unused)) {
     struct handle *handle = &self->handle;
     bool linked = true;
     if (!private_is_attached(handle->private))
@@ -80,7 +77,7 @@ PyObject *segment_lost(Segment *self, PyObject *Py_UNUSED(unused)) {
     Py_RETURN_NONE;
 }
 
-PyObject *segment_count(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+PyObject *method_count(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     uint32_t counter;
     uint64_t number;
     if (!wants("count", count_of_args, 2) || !u32_of(args[0], &counter) || !u64_of(args[1], &number))
@@ -103,14 +100,14 @@ static PyObject *numbers_list(const uint64_t *numbers, Py_ssize_t length) {
     return list;
 }
 
-PyObject *segment_counters(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_counters(Segment *self, PyObject *Py_UNUSED(unused)) {
     uint64_t counters[COUNTERS];
     for (uint32_t i = 0; i < COUNTERS; i++)
         counters[i] = atomic_load(&self->handle.header->counters[i]);
     return numbers_list(counters, COUNTERS);
 }
 
-PyObject *segment_check(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_check(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status;
     char error[160];
     uint64_t totals[TOTALS];
@@ -123,7 +120,7 @@ PyObject *segment_check(Segment *self, PyObject *Py_UNUSED(unused)) {
 }
 
 /* (slot, generation, pid, alive) of each published slot; pid 0: it is dead, or lives in another pid namespace. */
-PyObject *segment_processes(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_processes(Segment *self, PyObject *Py_UNUSED(unused)) {
     struct handle *handle = &self->handle;
     PyObject *list = PyList_New(0);
     for (uint32_t slot = 0; list != NULL && slot < SLOTS; slot++) {
@@ -142,7 +139,7 @@ PyObject *segment_processes(Segment *self, PyObject *Py_UNUSED(unused)) {
 }
 
 /* How many messages were unread in it; None if another process has retired it, which counts them. */
-PyObject *segment_retire_method(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_retire(Segment *self, PyObject *Py_UNUSED(unused)) {
     uint64_t unread;
     if (!segment_retire(&self->handle))
         Py_RETURN_NONE;
@@ -151,14 +148,14 @@ PyObject *segment_retire_method(Segment *self, PyObject *Py_UNUSED(unused)) {
 }
 
 /* The repairs that this process has made since the last call, and what was lost in them. */
-PyObject *segment_take_repairs(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_take_repairs(Segment *self, PyObject *Py_UNUSED(unused)) {
     return Py_BuildValue("(kK)", (unsigned long)atomic_exchange(&self->handle.repairs, 0),
                          (unsigned long long)atomic_exchange(&self->handle.lost, 0));
 }
 
 /* The name of a normal channel whose messages expired although no process has ever read there, or None. Then forgets
  * it. */
-PyObject *segment_take_unread(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_take_unread(Segment *self, PyObject *Py_UNUSED(unused)) {
     char name[sizeof self->handle.unread];
     if (self->handle.unread[0] == '\0')
         Py_RETURN_NONE;
@@ -168,22 +165,16 @@ PyObject *segment_take_unread(Segment *self, PyObject *Py_UNUSED(unused)) {
     return PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "replace");
 }
 
-PyObject *segment_meet_remote_flush_method(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+PyObject *method_meet_remote_flush(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     uint32_t incarnation, flushes;
     if (!wants("meet_remote_flush", count_of_args, 2) || !u32_of(args[0], &incarnation) || !u32_of(args[1], &flushes))
         return NULL;
     return PyBool_FromLong(segment_meet_remote_flush(&self->handle, incarnation, flushes));
 }
 
-PyObject *segment_mark_members(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_mark_members(Segment *self, PyObject *Py_UNUSED(unused)) {
     atomic_store(&self->handle.header->machine_members, 1);
     Py_RETURN_NONE;
-}
-
-static PyObject *fixed_string(const char *field, size_t size) {
-    char copy[PROJECT_MAX + 1]; /* of the longest one; a process may be writing to the original */
-    memcpy(copy, field, size);
-    return PyUnicode_DecodeUTF8(copy, (Py_ssize_t)strnlen(copy, size), "replace");
 }
 
 static PyObject *get_epoch(Segment *self, void *Py_UNUSED(unused)) {
@@ -192,7 +183,7 @@ static PyObject *get_epoch(Segment *self, void *Py_UNUSED(unused)) {
 
 /* Makes the epoch that this process sees go on from that of its previous segment: messages that it has drained there
  * are older than the next flush, and no older than this moment. */
-PyObject *segment_continue_epoch(Segment *self, PyObject *argument) {
+PyObject *method_continue_epoch(Segment *self, PyObject *argument) {
     uint64_t epoch;
     if (!u64_of(argument, &epoch))
         return NULL;
@@ -214,6 +205,12 @@ static PyObject *get_attached(Segment *self, void *Py_UNUSED(unused)) {
 
 static PyObject *get_slot(Segment *self, void *Py_UNUSED(unused)) {
     return PyLong_FromUnsignedLong(self->handle.private->slot);
+}
+
+static PyObject *fixed_string(const char *field, size_t size) {
+    char copy[PROJECT_MAX + 1]; /* of the longest one; a process may be writing to the original */
+    memcpy(copy, field, size);
+    return PyUnicode_DecodeUTF8(copy, (Py_ssize_t)strnlen(copy, size), "replace");
 }
 
 static PyObject *get_machine(Segment *self, void *Py_UNUSED(unused)) {

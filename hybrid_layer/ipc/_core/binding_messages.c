@@ -54,7 +54,7 @@ static bool payload_of(PyObject *argument, const void **payload, size_t *size) {
     return true;
 }
 
-PyObject *segment_push(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+PyObject *method_push(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     struct push push;
     if (!wants("push", count_of_args, 5) || !channel_of(args[0], &push.channel) ||
         !name_of(args[1], &push.local, NAME_MAX_LENGTH) || !payload_of(args[2], &push.payload, &push.size) ||
@@ -75,7 +75,7 @@ PyObject *segment_push(Segment *self, PyObject *const *args, Py_ssize_t count_of
     return own_loops(self, status, &wakeups);
 }
 
-PyObject *segment_group_send(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+PyObject *method_group_send(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     struct group_send send;
     struct capacity_of *others = NULL;
     Py_ssize_t position = 0, number;
@@ -132,7 +132,7 @@ static void lose_loan(Segment *self, struct taken *taken) {
     taken->loan = NO_LOAN;
 }
 
-PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+PyObject *method_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     struct name name;
     uint32_t loop;
     char small[4096];
@@ -142,19 +142,9 @@ PyObject *segment_pop(Segment *self, PyObject *const *args, Py_ssize_t count_of_
     struct wakeups wakeups;
     enum status status;
     wakeups_open(&wakeups);
-    RUN(op_pop, name, loop, &taken, &wakeups);
-    while (status == NO_SPACE) {
-        size_t size = taken.used;
-        if (taken.buffer != small)
-            free(taken.buffer);
-        taken.buffer = malloc(size);
-        taken.size = size;
-        if (taken.buffer == NULL) {
-            wakeups_close(&wakeups);
-            return PyErr_NoMemory();
-        }
+    do
         RUN(op_pop, name, loop, &taken, &wakeups);
-    }
+    while (enlarge(status, &taken, small, 0));
     PyObject *payload = NULL;
     if (status == OK)
         payload = taken.loan != NO_LOAN ? read_loan(self, taken.loan, taken.loan_size)
@@ -220,7 +210,7 @@ static PyObject *drained_list(Segment *self, struct taken *taken) {
     return list;
 }
 
-PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+PyObject *method_drain(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     struct name name;
     uint32_t loop;
     if (!wants("drain", count_of_args, 2) || !channel_of(args[0], &name) || !loop_or_none_of(self, args[1], &loop))
@@ -228,17 +218,9 @@ PyObject *segment_drain(Segment *self, PyObject *const *args, Py_ssize_t count_o
     char small[8192];
     struct taken taken = {.buffer = small, .size = sizeof small, .loan = NO_LOAN};
     enum status status;
-    RUN(op_drain, name, loop, &taken);
-    while (status == NO_SPACE) {
-        size_t size = taken.used > SMALL_BUFFER ? taken.used : SMALL_BUFFER;
-        if (taken.buffer != small)
-            free(taken.buffer);
-        taken.buffer = malloc(size);
-        taken.size = size;
-        if (taken.buffer == NULL)
-            return PyErr_NoMemory();
+    do
         RUN(op_drain, name, loop, &taken);
-    }
+    while (enlarge(status, &taken, small, SMALL_BUFFER));
     wake_after_rebuild(self);
     PyObject *result = NULL;
     if (status == OK) {

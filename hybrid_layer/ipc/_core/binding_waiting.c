@@ -5,40 +5,29 @@
 
 /* Names, waiting, groups */
 
-#define CHECKED(call)                    \
-    do {                                 \
-        call;                            \
-        wake_after_rebuild(self);        \
-        if (status != OK)                \
-            return raise_status(status); \
-        Py_RETURN_NONE;                  \
-    } while (0)
-
 static PyObject *open_or_close(Segment *self, PyObject *argument, bool open) {
     enum status status;
     struct name name;
     if (!channel_of(argument, &name))
         return NULL;
-    CHECKED(RUN(op_inbox, name, open));
+    RUN(op_inbox, name, open);
+    return nothing(self, status);
 }
 
-PyObject *segment_open_inbox(Segment *self, PyObject *argument) { return open_or_close(self, argument, true); }
-PyObject *segment_close_inbox(Segment *self, PyObject *argument) { return open_or_close(self, argument, false); }
+PyObject *method_open_inbox(Segment *self, PyObject *argument) { return open_or_close(self, argument, true); }
+PyObject *method_close_inbox(Segment *self, PyObject *argument) { return open_or_close(self, argument, false); }
 
-PyObject *segment_wait(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+PyObject *method_wait(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     enum status status;
     struct name name;
     uint32_t loop;
     if (!wants("wait", count_of_args, 2) || !channel_of(args[0], &name) || !loop_of(self, args[1], &loop))
         return NULL;
     RUN(op_wait, name, loop);
-    wake_after_rebuild(self);
-    if (status != EMPTY)
-        return raise_status(status);
-    Py_RETURN_NONE;
+    return nothing(self, status == EMPTY ? OK : status);
 }
 
-PyObject *segment_unwait(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+PyObject *method_unwait(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     enum status status;
     struct name name;
     uint32_t loop;
@@ -50,52 +39,47 @@ PyObject *segment_unwait(Segment *self, PyObject *const *args, Py_ssize_t count_
     return own_loops(self, status, &wakeups);
 }
 
-PyObject *segment_group_add(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+PyObject *method_group_add(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     enum status status;
     struct name group, target, local;
     uint64_t expiry_ns;
     if (!wants("group_add", count_of_args, 4) || !channel_of(args[0], &group) || !channel_of(args[1], &target) ||
         !name_of(args[2], &local, NAME_MAX_LENGTH) || !u64_of(args[3], &expiry_ns))
         return NULL;
-    CHECKED(RUN(op_group_add, group, target, local, expiry_ns));
+    RUN(op_group_add, group, target, local, expiry_ns);
+    return nothing(self, status);
 }
 
-PyObject *segment_group_discard(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+PyObject *method_group_discard(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     enum status status;
     struct name group, target, local;
     if (!wants("group_discard", count_of_args, 3) || !channel_of(args[0], &group) || !channel_of(args[1], &target) ||
         !name_of(args[2], &local, NAME_MAX_LENGTH))
         return NULL;
-    CHECKED(RUN(op_group_discard, group, target, local));
+    RUN(op_group_discard, group, target, local);
+    return nothing(self, status);
 }
 
-PyObject *segment_group_targets(Segment *self, PyObject *argument) {
+PyObject *method_group_targets(Segment *self, PyObject *argument) {
     enum status status;
     struct name group;
-    char small[4096], *names = small;
-    size_t size = sizeof small, used;
+    char small[4096];
+    struct taken names = {.buffer = small, .size = sizeof small};
     if (!channel_of(argument, &group))
         return NULL;
-    RUN(op_group_targets, group, names, size, &used);
-    while (status == NO_SPACE) {
-        size = used;
-        if (names != small)
-            free(names);
-        names = malloc(size);
-        if (names == NULL)
-            return PyErr_NoMemory();
-        RUN(op_group_targets, group, names, size, &used);
-    }
+    do
+        RUN(op_group_targets, group, names.buffer, names.size, &names.used);
+    while (enlarge(status, &names, small, 0));
     wake_after_rebuild(self);
-    PyObject *list = status == OK ? names_list(names, used, UINT32_MAX) : raise_status(status);
-    if (names != small)
-        free(names);
+    PyObject *list = status == OK ? names_list(names.buffer, names.used, UINT32_MAX) : raise_status(status);
+    if (names.buffer != small)
+        free(names.buffer);
     return list;
 }
 
 /* Loops */
 
-PyObject *segment_open_loop(Segment *self, PyObject *Py_UNUSED(unused)) {
+PyObject *method_open_loop(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status;
     uint32_t loop;
     RUN(op_loop_open, &loop);
@@ -103,7 +87,7 @@ PyObject *segment_open_loop(Segment *self, PyObject *Py_UNUSED(unused)) {
     return status == OK ? loop_object(self, loop) : raise_status(status);
 }
 
-PyObject *segment_close_loop(Segment *self, PyObject *argument) {
+PyObject *method_close_loop(Segment *self, PyObject *argument) {
     enum status status;
     uint32_t loop;
     if (!loop_of(self, argument, &loop))
@@ -118,7 +102,7 @@ PyObject *segment_close_loop(Segment *self, PyObject *argument) {
     return status == OK ? PyLong_FromUnsignedLong(own) : raise_status(status);
 }
 
-PyObject *segment_collect(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+PyObject *method_collect(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     enum status status;
     uint32_t loop;
     char names[8192];
@@ -136,15 +120,16 @@ PyObject *segment_collect(Segment *self, PyObject *const *args, Py_ssize_t count
     return status == OK ? names_list(names, used, UINT32_MAX) : raise_status(status);
 }
 
-PyObject *segment_repoll(Segment *self, PyObject *argument) {
+PyObject *method_repoll(Segment *self, PyObject *argument) {
     enum status status;
     uint32_t loop;
     if (!loop_of(self, argument, &loop))
         return NULL;
-    CHECKED(RUN(op_repoll, loop));
+    RUN(op_repoll, loop);
+    return nothing(self, status);
 }
 
-PyObject *segment_doorbell(Segment *self, PyObject *argument) {
+PyObject *method_doorbell(Segment *self, PyObject *argument) {
     uint32_t loop;
     char path[4096];
     struct private_page *page = self->handle.private;
