@@ -7,7 +7,7 @@
 #include "liveness.h"
 #include "memory.h"
 
-#define TAIL_HEADER 5u /* chain and kind; the rest of a further block is data */
+#define TAIL_HEADER offsetof(struct tail, data)
 
 /* Makes sure that memory is behind a part of the segment. An errno value. */
 static int reserve(struct handle *handle, off_t from, off_t size) {
@@ -26,8 +26,8 @@ static int confirm(struct handle *handle, struct area *area, uint32_t known) {
         reserved = area->blocks;
     if (reserved <= known)
         return 0;
-    off_t from = area->file_offset + (off_t)known * (off_t)area->block_size;
-    off_t size = (off_t)(reserved - known) * (off_t)area->block_size;
+    off_t from = area->file_offset + (off_t)known * (off_t)BLOCK;
+    off_t size = (off_t)(reserved - known) * (off_t)BLOCK;
     int error = reserve(handle, from, size);
     if (error == 0)
         atomic_store_explicit(&area->reserved, reserved, memory_order_relaxed);
@@ -48,10 +48,10 @@ enum status area_see(struct handle *handle, struct area *area) {
     return error == 0 || error == ENOSPC || error == EDQUOT ? OK : BUSY;
 }
 
-struct block *block_raw(struct handle *handle, struct area *area, uint32_t reference) {
+void *block_raw(struct handle *handle, struct area *area, uint32_t reference) {
     if (reference == 0 || !is_reserved(handle, area, reference))
         return NULL;
-    return (struct block *)(area->base + (size_t)reference * area->block_size);
+    return area->base + (size_t)reference * BLOCK;
 }
 
 void *block_at(struct handle *handle, struct area *area, uint32_t reference, uint8_t kind) {
@@ -99,7 +99,7 @@ enum status blocks_take(struct handle *handle, struct area *area, uint32_t count
         if (tail == 0)
             head = reference;
         else
-            block_raw(handle, area, tail)->chain = reference;
+            ((struct block *)block_raw(handle, area, tail))->chain = reference;
         tail = reference;
     }
     *first = head;
@@ -136,10 +136,10 @@ bool blocks_give_chain(struct handle *handle, struct area *area, uint32_t first)
     return false;
 }
 
-uint32_t blocks_for(const struct area *area, size_t inline_size, size_t size) {
+uint32_t blocks_for(size_t inline_size, size_t size) {
     if (size <= inline_size)
         return 1;
-    size_t further = area->block_size - TAIL_HEADER;
+    size_t further = BLOCK - TAIL_HEADER;
     return 1u + (uint32_t)((size - inline_size + further - 1) / further);
 }
 
@@ -154,8 +154,8 @@ struct cursor {
 static bool cursor_open(struct cursor *cursor, uint32_t first, size_t data, size_t *offset) {
     cursor->block = block_raw(cursor->handle, cursor->area, first);
     cursor->begin = data;
-    while (cursor->block != NULL && *offset >= cursor->area->block_size - cursor->begin) {
-        *offset -= cursor->area->block_size - cursor->begin;
+    while (cursor->block != NULL && *offset >= BLOCK - cursor->begin) {
+        *offset -= BLOCK - cursor->begin;
         cursor->begin = TAIL_HEADER;
         cursor->block = block_raw(cursor->handle, cursor->area, cursor->block->chain);
         if (cursor->block == NULL && *offset == 0)
@@ -168,7 +168,7 @@ static bool cursor_open(struct cursor *cursor, uint32_t first, size_t data, size
 static unsigned char *cursor_next(struct cursor *cursor, size_t offset, size_t size, size_t *length) {
     if (cursor->block == NULL)
         return NULL;
-    size_t room = cursor->area->block_size - cursor->begin - offset;
+    size_t room = BLOCK - cursor->begin - offset;
     *length = size < room ? size : room;
     unsigned char *piece = (unsigned char *)cursor->block + cursor->begin + offset;
     cursor->begin = TAIL_HEADER;
@@ -229,12 +229,12 @@ bool data_equals(struct handle *handle, struct area *area, uint32_t first, size_
 
 enum status area_grow(struct handle *handle, struct area *area) {
     uint32_t reserved = atomic_load_explicit(&area->books->reserved, memory_order_acquire);
-    uint32_t extent = EXTENT / area->block_size;
+    uint32_t extent = EXTENT / BLOCK;
     if (reserved >= area->blocks)
         return area == &handle->groups ? NO_GROUP_MEMORY : NO_MEMORY;
     uint32_t wanted = area->blocks - reserved < extent ? area->blocks : reserved + extent;
-    off_t from = area->file_offset + (off_t)reserved * (off_t)area->block_size;
-    off_t size = (off_t)(wanted - reserved) * (off_t)area->block_size;
+    off_t from = area->file_offset + (off_t)reserved * (off_t)BLOCK;
+    off_t size = (off_t)(wanted - reserved) * (off_t)BLOCK;
     int error = reserve(handle, from, size);
     if (error == ENOSPC || error == ENOMEM || error == EDQUOT)
         return NO_SHM;

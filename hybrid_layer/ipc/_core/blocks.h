@@ -20,8 +20,9 @@ static inline void commit(uint32_t *field, uint32_t value) {
 /* The block if the reference is in range and of that kind, else NULL. */
 void *block_at(struct handle *handle, struct area *area, uint32_t reference, uint8_t kind);
 
-/* The block whatever its kind, or NULL if the reference is out of range. */
-struct block *block_raw(struct handle *handle, struct area *area, uint32_t reference);
+/* The block whatever its kind, or NULL if the reference is out of range: never NULL for what this operation has found
+ * or made, whatever a stray write may have done to the block's kind since. */
+void *block_raw(struct handle *handle, struct area *area, uint32_t reference);
 
 /* Takes `count` free blocks, chained, in *first and *last; all or none. */
 enum status blocks_take(struct handle *handle, struct area *area, uint32_t count, uint32_t *first, uint32_t *last);
@@ -36,7 +37,7 @@ bool blocks_give(struct handle *handle, struct area *area, uint32_t first, uint3
 bool blocks_give_chain(struct handle *handle, struct area *area, uint32_t first);
 
 /* How many blocks a record takes whose first block holds `inline_size` bytes of data. */
-uint32_t blocks_for(const struct area *area, size_t inline_size, size_t size);
+uint32_t blocks_for(size_t inline_size, size_t size);
 
 /* Writes or reads `size` bytes from `offset` of a record's data, which begins in its first block at `data`. */
 bool data_write(struct handle *handle, struct area *area, uint32_t first, size_t data, size_t offset, const void *from,

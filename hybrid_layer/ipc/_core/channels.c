@@ -12,13 +12,9 @@ struct channel *channel_at(struct handle *handle, uint32_t reference) {
     return block_at(handle, &handle->messages, reference, KIND_CHANNEL);
 }
 
-struct channel *channel_found(struct handle *handle, uint32_t reference) {
-    return (struct channel *)block_raw(handle, &handle->messages, reference);
-}
-
 uint32_t *channel_bucket(struct handle *handle, const char *name, size_t length) {
     uint64_t hash = hash_bytes(handle->seed, name, length);
-    return (uint32_t *)&handle->messages.buckets[hash & handle->messages.bucket_mask];
+    return &handle->messages.buckets[hash & handle->messages.bucket_mask];
 }
 
 enum status channel_find(struct handle *handle, struct name name, uint32_t *reference) {
@@ -42,11 +38,11 @@ enum status channel_find_or_create(struct handle *handle, struct name name, uint
     if (status != EMPTY)
         return status;
     uint32_t first;
-    uint32_t blocks = blocks_for(&handle->messages, sizeof((struct channel *)0)->name, name.length);
+    uint32_t blocks = blocks_for(sizeof((struct channel *)0)->name, name.length);
     status = blocks_take(handle, &handle->messages, blocks, &first, NULL);
     if (status != OK)
         return status;
-    struct channel *channel = (struct channel *)block_raw(handle, &handle->messages, first);
+    struct channel *channel = block_raw(handle, &handle->messages, first);
     uint32_t chain = channel->chain;
     memset(channel, 0, sizeof *channel);
     channel->chain = chain;
@@ -68,7 +64,7 @@ enum status channel_find_target(struct handle *handle, struct name name, uint32_
 size_t channel_name(struct handle *handle, const struct channel *channel, char *buffer) {
     size_t length = read_length(&channel->name_length);
     size_t offset = (size_t)((const unsigned char *)channel - handle->messages.base);
-    uint32_t reference = (uint32_t)(offset / MESSAGE_BLOCK);
+    uint32_t reference = (uint32_t)(offset / BLOCK);
     if (length > NAME_MAX_LENGTH || !data_read(handle, &handle->messages, reference, CHANNEL_NAME, 0, buffer, length))
         return 0;
     return length;

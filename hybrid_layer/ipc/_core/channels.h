@@ -11,10 +11,6 @@
 
 struct channel *channel_at(struct handle *handle, uint32_t reference);
 
-/* The same for a reference that this operation has found or made: never NULL, whatever a stray write may have done to
- * the block's kind since. */
-struct channel *channel_found(struct handle *handle, uint32_t reference);
-
 /* The bucket in which a channel of that name belongs. */
 uint32_t *channel_bucket(struct handle *handle, const char *name, size_t length);
 

@@ -28,65 +28,68 @@ static bool fail(struct walk *walk, const char *what, uint32_t reference) {
     return false;
 }
 
-/* Claims the chain of a record for its owner; *last is its last block. */
-static bool claim_chain(struct walk *walk, struct area *area, unsigned char *marks, uint32_t first, uint32_t blocks,
-                        const char *what, uint32_t *last) {
+/* An invariant. */
+#define REQUIRE(condition, what, reference)     \
+    do {                                        \
+        if (!(condition))                       \
+            return fail(walk, what, reference); \
+    } while (0)
+
+static unsigned char *marks_of(const struct walk *walk, const struct area *area) {
+    return area == &walk->handle->messages ? walk->messages : walk->groups;
+}
+
+/* Claims the chain of a record for its owner; *last, unless NULL, is its last block. */
+static bool claim(struct walk *walk, struct area *area, uint32_t first, uint32_t blocks, const char *what,
+                  uint32_t *last) {
+    unsigned char *marks = marks_of(walk, area);
     uint32_t at = first;
     for (uint32_t count = 0; count < blocks; count++) {
         struct block *block = at < area->books->fresh ? block_raw(walk->handle, area, at) : NULL;
-        if (block == NULL || (count > 0 && block->kind != KIND_TAIL))
-            return fail(walk, what, at);
-        if (marks[at] != 0)
-            return fail(walk, "a block belongs to two records", at);
+        REQUIRE(block != NULL && (count == 0 || block->kind == KIND_TAIL), what, at);
+        REQUIRE(marks[at] == 0, "a block belongs to two records", at);
         marks[at] = 1;
-        *last = at;
+        if (last != NULL)
+            *last = at;
         at = block->chain;
     }
-    return at == 0 || fail(walk, "a chain is longer than its record", first);
-}
-
-static bool claim(struct walk *walk, struct area *area, unsigned char *marks, uint32_t first, uint32_t blocks,
-                  const char *what) {
-    uint32_t last;
-    return claim_chain(walk, area, marks, first, blocks, what, &last);
+    REQUIRE(at == 0, "a chain is longer than its record", first);
+    return true;
 }
 
 static bool claim_message(struct walk *walk, uint32_t reference, const struct message *message) {
-    struct area *area = &walk->handle->messages;
-    size_t size = (size_t)message->local_length + message->size;
-    uint32_t last = 0;
-    return claim_chain(walk, area, walk->messages, reference, blocks_for(area, sizeof message->data, size),
-                       "a message leads nowhere", &last) &&
-           (last == message->tail || fail(walk, "a message's last block is not the one that it names", reference));
+    uint32_t blocks = blocks_for(sizeof message->data, (size_t)message->local_length + message->size), last = 0;
+    if (!claim(walk, &walk->handle->messages, reference, blocks, "a message leads nowhere", &last))
+        return false;
+    REQUIRE(last == message->tail, "a message's last block is not the one that it names", reference);
+    return true;
 }
 
 /* Counts a reference to a payload, and claims it at the first. */
 static bool claim_payload(struct walk *walk, uint32_t reference, const struct payload *payload) {
-    struct area *area = &walk->handle->messages;
-    uint32_t last = 0;
+    uint32_t blocks = blocks_for(sizeof payload->data, payload->size), last = 0;
     if (walk->references[reference]++ != 0)
         return true;
-    return claim_chain(walk, area, walk->messages, reference, blocks_for(area, sizeof payload->data, payload->size),
-                       "a payload leads nowhere", &last) &&
-           (last == payload->tail || fail(walk, "a payload's last block is not the one that it names", reference));
+    if (!claim(walk, &walk->handle->messages, reference, blocks, "a payload leads nowhere", &last))
+        return false;
+    REQUIRE(last == payload->tail, "a payload's last block is not the one that it names", reference);
+    return true;
 }
 
 static bool claim_entry(struct walk *walk, uint32_t reference, const struct entry *entry, const struct channel *channel,
                         uint32_t channel_reference) {
     struct payload *payload = block_at(walk->handle, &walk->handle->messages, entry->payload, KIND_PAYLOAD);
-    if (payload == NULL)
-        return fail(walk, "an entry has no payload", reference);
-    if (entry->sequence > walk->handle->header->sequence)
-        return fail(walk, "an entry is of a group send that is yet to come", reference);
-    if ((entry->pair != 0) != (channel->owner != 0))
-        return fail(walk, "an entry has a pair in a normal channel, or none in an inbox", reference);
+    REQUIRE(payload != NULL, "an entry has no payload", reference);
+    REQUIRE(entry->sequence <= walk->handle->header->sequence, "an entry is of a group send that is yet to come",
+            reference);
+    REQUIRE((entry->pair != 0) == (channel->owner != 0), "an entry has a pair in a normal channel, or none in an inbox",
+            reference);
     if (entry->pair != 0) {
         struct pair *pair = pair_at(walk->handle, entry->pair);
-        if (pair == NULL || pair->target != channel_reference)
-            return fail(walk, "an entry has no pair", reference);
+        REQUIRE(pair != NULL && pair->target == channel_reference, "an entry has no pair", reference);
         walk->pending[entry->pair]++;
     }
-    return claim(walk, &walk->handle->messages, walk->messages, reference, 1, "an entry leads nowhere") &&
+    return claim(walk, &walk->handle->messages, reference, 1, "an entry leads nowhere", NULL) &&
            claim_payload(walk, entry->payload, payload);
 }
 
@@ -95,25 +98,24 @@ static bool walk_queue(struct walk *walk, uint32_t channel_reference, struct cha
     uint32_t at = channel->head, last = 0, number = 0;
     uint64_t deadline = 0;
     for (; at != 0; number++) {
-        struct message *message = (struct message *)block_raw(walk->handle, area, at);
-        if (message == NULL || number > area->blocks)
-            return fail(walk, "a queue leads nowhere", channel_reference);
+        struct message *message = block_raw(walk->handle, area, at);
+        REQUIRE(message != NULL && number <= area->blocks, "a queue leads nowhere", channel_reference);
         bool is_sound = message->kind == KIND_MESSAGE ? claim_message(walk, at, message)
                         : message->kind == KIND_ENTRY
                             ? claim_entry(walk, at, (struct entry *)message, channel, channel_reference)
                             : fail(walk, "a queue holds something else than messages", at);
         if (!is_sound)
             return false;
-        if (message->deadline < deadline && !channel->unordered)
-            return fail(walk, "deadlines of a queue fall, which it does not tell", channel_reference);
+        REQUIRE(message->deadline >= deadline || channel->unordered,
+                "deadlines of a queue fall, which it does not tell", channel_reference);
         deadline = message->deadline;
         walk->totals[TOTAL_MESSAGES]++;
         last = at;
         at = message->next;
     }
-    if (number != channel->count)
-        return fail(walk, "a queue's count is wrong", channel_reference);
-    return last == channel->tail || fail(walk, "a queue's tail is wrong", channel_reference);
+    REQUIRE(number == channel->count, "a queue's count is wrong", channel_reference);
+    REQUIRE(last == channel->tail, "a queue's tail is wrong", channel_reference);
+    return true;
 }
 
 /* The list of a group's or a channel's pairs, whose number is added to *total. */
@@ -174,9 +176,9 @@ static bool walk_slots(struct walk *walk) {
             if (!walk_loop(walk, number, loop))
                 return false;
     }
-    if (walk->inboxes_of_slots != walk->inboxes)
-        return fail(walk, "an inbox is in no slot's list", 0);
-    return walk->waiters == walk->totals[TOTAL_WAITERS] || fail(walk, "a waiter is in no loop's list", 0);
+    REQUIRE(walk->inboxes_of_slots == walk->inboxes, "an inbox is in no slot's list", 0);
+    REQUIRE(walk->waiters == walk->totals[TOTAL_WAITERS], "a waiter is in no loop's list", 0);
+    return true;
 }
 
 static bool walk_waiters(struct walk *walk, uint32_t channel_reference, const struct channel *channel) {
@@ -184,15 +186,16 @@ static bool walk_waiters(struct walk *walk, uint32_t channel_reference, const st
     uint32_t previous = 0;
     for (uint32_t at = channel->waiters; at != 0;) {
         struct waiter *waiter = block_at(walk->handle, area, at, KIND_WAITER);
-        if (waiter == NULL || waiter->channel != channel_reference || waiter->previous != previous)
-            return fail(walk, "a list of waiters is broken", channel_reference);
-        if (!claim(walk, area, walk->messages, at, 1, "a waiter leads nowhere"))
+        REQUIRE(waiter != NULL && waiter->channel == channel_reference && waiter->previous == previous,
+                "a list of waiters is broken", channel_reference);
+        if (!claim(walk, area, at, 1, "a waiter leads nowhere", NULL))
             return false;
         walk->totals[TOTAL_WAITERS]++;
         previous = at;
         at = waiter->next;
     }
-    return previous == channel->waiters_tail || fail(walk, "a list of waiters has the wrong end", channel_reference);
+    REQUIRE(previous == channel->waiters_tail, "a list of waiters has the wrong end", channel_reference);
+    return true;
 }
 
 static bool walk_channel(struct walk *walk, uint32_t reference, struct channel *channel, uint32_t bucket) {
@@ -200,18 +203,17 @@ static bool walk_channel(struct walk *walk, uint32_t reference, struct channel *
     char name[NAME_MAX_LENGTH];
     size_t length = channel_name(walk->handle, channel, name);
     uint32_t found = 0;
-    if (length == 0 || channel_bucket(walk->handle, name, length) != (uint32_t *)&area->buckets[bucket])
-        return fail(walk, "a channel lies in a bucket that is not its own", reference);
-    if (channel_find(walk->handle, (struct name){name, length}, &found) != OK || found != reference)
-        return fail(walk, "two channels have one name", reference);
-    if ((channel->owner != 0) != (name[length - 1] == '!'))
-        return fail(walk, "an inbox has no owner, or a normal channel has one", reference);
-    if (channel->owner == 0 && channel->head == 0 && channel->waiters == 0 && channel->pairs == 0)
-        return fail(walk, "nothing keeps a channel in being", reference);
+    REQUIRE(length != 0 && channel_bucket(walk->handle, name, length) == &area->buckets[bucket],
+            "a channel lies in a bucket that is not its own", reference);
+    REQUIRE(channel_find(walk->handle, (struct name){name, length}, &found) == OK && found == reference,
+            "two channels have one name", reference);
+    REQUIRE((channel->owner != 0) == (name[length - 1] == '!'), "an inbox has no owner, or a normal channel has one",
+            reference);
+    REQUIRE(channel->owner != 0 || channel->head != 0 || channel->waiters != 0 || channel->pairs != 0,
+            "nothing keeps a channel in being", reference);
     walk->totals[TOTAL_CHANNELS]++;
     walk->inboxes += channel->owner != 0;
-    return claim(walk, area, walk->messages, reference, blocks_for(area, sizeof channel->name, length),
-                 "a channel leads nowhere") &&
+    return claim(walk, area, reference, blocks_for(sizeof channel->name, length), "a channel leads nowhere", NULL) &&
            walk_queue(walk, reference, channel) && walk_waiters(walk, reference, channel) &&
            walk_pairs_of(walk, reference, channel->pairs, false, &walk->pairs_of_targets);
 }
@@ -221,8 +223,7 @@ static bool walk_channels(struct walk *walk) {
     for (uint32_t bucket = 0; bucket <= area->bucket_mask; bucket++)
         for (uint32_t at = area->buckets[bucket]; at != 0;) {
             struct channel *channel = channel_at(walk->handle, at);
-            if (channel == NULL)
-                return fail(walk, "a bucket leads nowhere", at);
+            REQUIRE(channel != NULL, "a bucket leads nowhere", at);
             if (!walk_channel(walk, at, channel, bucket))
                 return false;
             at = channel->bucket_next;
@@ -232,12 +233,12 @@ static bool walk_channels(struct walk *walk) {
 
 static bool walk_member(struct walk *walk, uint32_t reference, const struct member *member, const struct pair *pair) {
     uint64_t next = walk->handle->header->sequence + 1;
-    if (member->check == 0 || !member_is_sound(member))
-        return fail(walk, "a member's numbers are not those that were set", reference);
-    if (member->joined > next || member->left > next)
-        return fail(walk, "a member joined or left after a group send that is yet to come", reference);
-    return member->left != 0 || member->deadline <= pair->last_deadline ||
-           fail(walk, "a member lives longer than its pair knows", reference);
+    REQUIRE(member->check != 0 && member_is_sound(member), "a member's numbers are not those that were set", reference);
+    REQUIRE(member->joined <= next && member->left <= next,
+            "a member joined or left after a group send that is yet to come", reference);
+    REQUIRE(member->left != 0 || member->deadline <= pair->last_deadline, "a member lives longer than its pair knows",
+            reference);
+    return true;
 }
 
 static bool walk_pair(struct walk *walk, uint32_t reference, const struct pair *pair) {
@@ -245,8 +246,9 @@ static bool walk_pair(struct walk *walk, uint32_t reference, const struct pair *
     uint32_t live = 0, gone = 0, previous = 0, found = 0;
     for (uint32_t at = pair->members; at != 0;) {
         struct member *member = member_at(walk->handle, at);
-        if (member == NULL || member->pair != reference || member->previous != previous || live + gone > area->blocks)
-            return fail(walk, "a list of members is broken", reference);
+        REQUIRE(member != NULL && member->pair == reference && member->previous == previous &&
+                    live + gone <= area->blocks,
+                "a list of members is broken", reference);
         if (!walk_member(walk, at, member, pair))
             return false;
         member->left == 0 ? live++ : gone++;
@@ -254,14 +256,12 @@ static bool walk_pair(struct walk *walk, uint32_t reference, const struct pair *
         at = member->next;
     }
     walk->members_of_pairs += live + gone;
-    if (pair->pending != walk->pending[reference])
-        return fail(walk, "a pair counts its entries wrongly", reference);
-    if (live != pair->live || gone != pair->gone)
-        return fail(walk, "a pair counts its members wrongly", reference);
-    if (pair->members == 0 && pair->pending == 0)
-        return fail(walk, "nothing keeps a pair in being", reference);
-    return (find_pair(walk->handle, pair->group, pair->target, &found) == OK && found == reference) ||
-           fail(walk, "two pairs are of one group and one channel", reference);
+    REQUIRE(pair->pending == walk->pending[reference], "a pair counts its entries wrongly", reference);
+    REQUIRE(live == pair->live && gone == pair->gone, "a pair counts its members wrongly", reference);
+    REQUIRE(pair->members != 0 || pair->pending != 0, "nothing keeps a pair in being", reference);
+    REQUIRE(find_pair(walk->handle, pair->group, pair->target, &found) == OK && found == reference,
+            "two pairs are of one group and one channel", reference);
+    return true;
 }
 
 /* There must be only one record of that name. The walk over its pair has looked at the list that it is in. */
@@ -285,8 +285,8 @@ static bool is_the_only(struct walk *walk, uint32_t reference, const struct grou
 static bool walk_group_record(struct walk *walk, uint32_t reference, struct group *record) {
     struct area *area = &walk->handle->groups;
     size_t room = record->kind == KIND_GROUP ? sizeof record->name : sizeof((struct member *)0)->name;
-    uint32_t blocks = record->kind == KIND_PAIR ? 1 : blocks_for(area, room, record->name_length);
-    if (!claim(walk, area, walk->groups, reference, blocks, "a group record leads nowhere"))
+    uint32_t blocks = record->kind == KIND_PAIR ? 1 : blocks_for(room, record->name_length);
+    if (!claim(walk, area, reference, blocks, "a group record leads nowhere", NULL))
         return false;
     if (record->kind == KIND_PAIR) {
         walk->totals[TOTAL_PAIRS]++;
@@ -304,17 +304,16 @@ static bool walk_groups(struct walk *walk) {
     for (uint32_t bucket = 0; bucket <= area->bucket_mask; bucket++)
         for (uint32_t at = area->buckets[bucket]; at != 0;) {
             struct group *record = record_at(walk->handle, at);
-            if (record == NULL || record_bucket(walk->handle, at) != &area->buckets[bucket])
-                return fail(walk, "a record of groups lies in a bucket that is not its own", at);
+            REQUIRE(record != NULL && record_bucket(walk->handle, at) == &area->buckets[bucket],
+                    "a record of groups lies in a bucket that is not its own", at);
             if (!walk_group_record(walk, at, record))
                 return false;
             at = record->bucket_next;
         }
-    if (walk->members_of_pairs != walk->totals[TOTAL_MEMBERS])
-        return fail(walk, "a member is in no list", 0);
-    return (walk->pairs_of_targets == walk->totals[TOTAL_PAIRS] &&
-            walk->pairs_of_groups == walk->totals[TOTAL_PAIRS]) ||
-           fail(walk, "a pair is in no list", 0);
+    REQUIRE(walk->members_of_pairs == walk->totals[TOTAL_MEMBERS], "a member is in no list", 0);
+    REQUIRE(walk->pairs_of_targets == walk->totals[TOTAL_PAIRS] && walk->pairs_of_groups == walk->totals[TOTAL_PAIRS],
+            "a pair is in no list", 0);
+    return true;
 }
 
 static bool walk_loans(struct walk *walk) {
@@ -325,8 +324,7 @@ static bool walk_loans(struct walk *walk) {
             struct block *block = at != 0 ? block_raw(walk->handle, &walk->handle->messages, at) : NULL;
             if (at == 0)
                 continue;
-            if (!slot->published)
-                return fail(walk, "a loan is nobody's", at);
+            REQUIRE(slot->published, "a loan is nobody's", at);
             bool is_sound =
                 block != NULL && block->kind == KIND_MESSAGE   ? claim_message(walk, at, (struct message *)block)
                 : block != NULL && block->kind == KIND_PAYLOAD ? claim_payload(walk, at, (struct payload *)block)
@@ -339,38 +337,33 @@ static bool walk_loans(struct walk *walk) {
 
 static bool walk_payloads(struct walk *walk) {
     for (uint32_t at = 1; at < walk->handle->messages.blocks; at++)
-        if (walk->references[at] != 0 &&
-            ((struct payload *)block_raw(walk->handle, &walk->handle->messages, at))->references !=
-                walk->references[at])
-            return fail(walk, "a payload counts its references wrongly", at);
+        REQUIRE(walk->references[at] == 0 ||
+                    ((struct payload *)block_raw(walk->handle, &walk->handle->messages, at))->references ==
+                        walk->references[at],
+                "a payload counts its references wrongly", at);
     return true;
 }
 
 /* Every block that was ever used is either in one record or free. */
-static bool walk_free(struct walk *walk, struct area *area, unsigned char *marks, uint64_t *used,
-                      uint64_t *free_blocks) {
-    uint32_t number = 0;
-    uint32_t reserved = atomic_load(&area->books->reserved);
-    if (area->books->fresh_check != ~area->books->fresh)
-        return fail(walk, "the number of blocks that were ever used contradicts its check", area->books->fresh);
-    if (area->books->fresh == 0 || reserved > area->blocks || area->books->fresh > (reserved != 0 ? reserved : 1))
-        return fail(walk, "more blocks are in use than there is memory for", area->books->fresh);
-    for (uint32_t at = area->books->free_head; at != 0; number++) {
-        struct block *block = at < area->books->fresh ? block_raw(walk->handle, area, at) : NULL;
-        if (block == NULL)
-            return fail(walk, "the free chain leads nowhere", at);
-        if (marks[at] != 0)
-            return fail(walk, marks[at] == 1 ? "a used block is free" : "the free chain runs into itself", at);
+static bool walk_free(struct walk *walk, struct area *area, uint64_t totals[2]) {
+    const struct area_books *books = area->books;
+    unsigned char *marks = marks_of(walk, area);
+    uint32_t number = 0, fresh = books->fresh, reserved = atomic_load(&books->reserved);
+    REQUIRE(books->fresh_check == ~fresh, "the number of blocks that were ever used contradicts its check", fresh);
+    REQUIRE(fresh != 0 && reserved <= area->blocks && fresh <= (reserved != 0 ? reserved : 1),
+            "more blocks are in use than there is memory for", fresh);
+    for (uint32_t at = books->free_head; at != 0; number++) {
+        struct block *block = at < fresh ? block_raw(walk->handle, area, at) : NULL;
+        REQUIRE(block != NULL, "the free chain leads nowhere", at);
+        REQUIRE(marks[at] == 0, marks[at] == 1 ? "a used block is free" : "the free chain runs into itself", at);
         marks[at] = 2;
         at = block->chain;
     }
-    if (number != area->books->free_count)
-        return fail(walk, "the free chain's count is wrong", area->books->free_head);
-    for (uint32_t at = 1; at < area->books->fresh; at++)
-        if (marks[at] == 0)
-            return fail(walk, "a block is neither used nor free", at);
-    *used = area->books->fresh - 1;
-    *free_blocks = number;
+    REQUIRE(number == books->free_count, "the free chain's count is wrong", books->free_head);
+    for (uint32_t at = 1; at < fresh; at++)
+        REQUIRE(marks[at] != 0, "a block is neither used nor free", at);
+    totals[0] = fresh - 1;
+    totals[1] = number;
     return true;
 }
 
@@ -386,11 +379,8 @@ enum status checker_walk(struct handle *handle, char *error, size_t size, uint64
         fail(&walk, "no memory for the check", 0);
     else
         (void)(walk_channels(&walk) && walk_slots(&walk) && walk_loans(&walk) && walk_payloads(&walk) &&
-               walk_groups(&walk) &&
-               walk_free(&walk, &handle->messages, walk.messages, &totals[TOTAL_MESSAGE_BLOCKS],
-                         &totals[TOTAL_MESSAGE_BLOCKS_FREE]) &&
-               walk_free(&walk, &handle->groups, walk.groups, &totals[TOTAL_GROUP_BLOCKS],
-                         &totals[TOTAL_GROUP_BLOCKS_FREE]));
+               walk_groups(&walk) && walk_free(&walk, &handle->messages, &totals[TOTAL_MESSAGE_BLOCKS]) &&
+               walk_free(&walk, &handle->groups, &totals[TOTAL_GROUP_BLOCKS]));
     free(walk.messages);
     free(walk.groups);
     free(walk.references);

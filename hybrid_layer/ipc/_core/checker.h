@@ -10,7 +10,7 @@ enum total {
     TOTAL_GROUPS,
     TOTAL_PAIRS,
     TOTAL_MEMBERS,
-    TOTAL_MESSAGE_BLOCKS, /* used or free */
+    TOTAL_MESSAGE_BLOCKS, /* used or free, and behind each the free ones */
     TOTAL_MESSAGE_BLOCKS_FREE,
     TOTAL_GROUP_BLOCKS,
     TOTAL_GROUP_BLOCKS_FREE,

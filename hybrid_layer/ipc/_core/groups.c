@@ -49,7 +49,7 @@ static enum status find_renewable(struct handle *handle, uint32_t pair_reference
     enum status status = find_member(handle, pair_reference, local, false, reference);
     struct member *member;
     if (status == OK) {
-        member = member_found(handle, *reference);
+        member = block_raw(handle, &handle->groups, *reference);
         if (member->deadline > now_ns())
             return OK;
         /* It has expired: what was sent since then is not for it, what was sent before is still on its way. */
@@ -60,7 +60,7 @@ static enum status find_renewable(struct handle *handle, uint32_t pair_reference
     if (status != OK)
         return status;
     /* A membership that ended since the last group send is as good as one that never ended. */
-    member = member_found(handle, *reference);
+    member = block_raw(handle, &handle->groups, *reference);
     if (member->left <= handle->header->sequence || member->deadline <= now_ns())
         return EMPTY;
     pair->live++;
@@ -77,7 +77,7 @@ static enum status add_member(struct handle *handle, uint32_t pair_reference, st
     if (status == EMPTY)
         status = create_member(handle, pair_reference, local, deadline);
     else if (status == OK) {
-        struct member *member = member_found(handle, reference);
+        struct member *member = block_raw(handle, &handle->groups, reference);
         member_set(member, member->joined, 0, deadline);
         if (deadline > pair->last_deadline || (pair->live == 1 && pair->gone == 0))
             pair->last_deadline = deadline;
@@ -114,7 +114,7 @@ enum status group_discard(struct handle *handle, struct name group_name, struct 
     if (status != OK)
         return status == EMPTY ? OK : status;
     struct pair *pair = pair_at(handle, pair_reference);
-    struct member *member = member_found(handle, member_reference);
+    struct member *member = block_raw(handle, &handle->groups, member_reference);
     if (pair == NULL || end_member(handle, member_reference, member, pair) != OK ||
         free_pair_if_empty(handle, pair_reference) != OK)
         return DAMAGED;
@@ -176,7 +176,7 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
         return status;
     if (status != OK)
         return DAMAGED;
-    struct entry *entry = (struct entry *)block_raw(handle, &handle->messages, reference);
+    struct entry *entry = block_raw(handle, &handle->messages, reference);
     *entry = (struct entry){
         .kind = KIND_ENTRY,
         .payload = payload_reference,
@@ -239,9 +239,8 @@ enum status group_send(struct handle *handle, struct group_send *send, struct wa
         return send->loan == 0 || payload_release(handle, send->loan) ? OK : DAMAGED;
     if (status != OK)
         return status;
-    struct group *group = group_found(handle, reference);
-    size_t payload_blocks =
-        send->loan != 0 ? 0 : blocks_for(&handle->messages, sizeof((struct payload *)0)->data, send->size);
+    struct group *group = block_raw(handle, &handle->groups, reference);
+    size_t payload_blocks = send->loan != 0 ? 0 : blocks_for(sizeof((struct payload *)0)->data, send->size);
     status = make_sure_of_memory(handle, group, payload_blocks);
     if (status != OK)
         return status;
@@ -268,7 +267,7 @@ enum status group_targets(struct handle *handle, struct name group_name, char *n
     enum status status = find_group(handle, group_name, &reference);
     if (status != OK)
         return status == EMPTY ? OK : status;
-    uint32_t at = group_found(handle, reference)->pairs;
+    uint32_t at = ((struct group *)block_raw(handle, &handle->groups, reference))->pairs;
     for (uint32_t steps = 0; at != 0; steps++) {
         struct pair *pair = pair_at(handle, at);
         struct channel *channel = pair != NULL ? channel_at(handle, pair->target) : NULL;

@@ -50,13 +50,12 @@ struct private_page {
 };
 
 struct area {
-    unsigned char *base; /* block 0, which is never used */
-    uint32_t block_size;
+    unsigned char *base;       /* block 0, which is never used */
     uint32_t blocks;           /* including block 0 */
     _Atomic uint32_t reserved; /* blocks that this process knows to be backed by memory; only rises */
     off_t file_offset;
     struct area_books *books;
-    _Atomic uint32_t *buckets;
+    uint32_t *buckets;
     uint32_t bucket_mask;
 };
 

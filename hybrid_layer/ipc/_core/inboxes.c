@@ -22,7 +22,7 @@ enum status inbox_open(struct handle *handle, struct name name) {
     if (status != OK)
         return status;
     struct slot *slot = &handle->slots[handle->private->slot];
-    struct channel *channel = channel_found(handle, reference);
+    struct channel *channel = block_raw(handle, &handle->messages, reference);
     if (inbox_is_own(handle, channel))
         return OK;
     /* The owner may be the process that this one was before it lost its slot. */
@@ -57,7 +57,7 @@ enum status inbox_close(struct handle *handle, struct name name) {
     enum status status = channel_find(handle, name, &reference);
     if (status != OK)
         return status == EMPTY ? OK : status;
-    struct channel *channel = channel_found(handle, reference);
+    struct channel *channel = block_raw(handle, &handle->messages, reference);
     if (!inbox_is_own(handle, channel))
         return OK;
     uint32_t *link = &handle->slots[handle->private->slot].inboxes;

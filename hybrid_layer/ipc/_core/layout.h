@@ -31,8 +31,7 @@
 #define EXTENT (256u * 1024u)
 #define LARGE (64u * 1024u) /* payloads above this many bytes are copied outside the lock */
 
-#define MESSAGE_BLOCK 64u
-#define GROUP_BLOCK 64u
+#define BLOCK 64u /* bytes of a block, in both areas */
 
 /* Neither a small number nor all zeros or ones: one damaged byte must not send all processes away. */
 #define RETIRED_MARK 0x9e3c5a71u
@@ -59,7 +58,7 @@ enum counter {
     COUNTERS
 };
 
-/* The books of one area of equal blocks. */
+/* The books of one area. */
 struct area_books {
     uint32_t free_head;        /* DERIVED: chain of blocks that were used and given back */
     uint32_t free_count;       /* DERIVED */
@@ -181,7 +180,7 @@ struct channel {
     uint32_t owner;            /* AUTHORITY: slot + 1 of an inbox's process, 0 for a normal channel */
     uint32_t owner_generation; /* AUTHORITY */
     uint32_t owned_next;       /* DERIVED */
-    char name[MESSAGE_BLOCK - 48];
+    char name[BLOCK - 48];
 };
 
 /* One message with its payload. For an inbox the data begins with the local part of the channel's name. */
@@ -195,7 +194,7 @@ struct message {
     uint32_t size; /* AUTHORITY: payload bytes, without the local part */
     uint32_t pad2;
     uint64_t deadline; /* AUTHORITY: nanoseconds of CLOCK_MONOTONIC */
-    char data[MESSAGE_BLOCK - 32];
+    char data[BLOCK - 32];
 };
 
 /* One group message in one queue; the payload is shared by all of them. */
@@ -220,7 +219,7 @@ struct payload {
     uint32_t tail;       /* DERIVED */
     uint32_t size;       /* AUTHORITY */
     uint32_t pad2;
-    char data[MESSAGE_BLOCK - 24];
+    char data[BLOCK - 24];
 };
 
 /* One event loop's interest in one channel. All DERIVED: after a rebuild each process registers anew. */
@@ -238,12 +237,6 @@ struct waiter {
     uint32_t ready_next;
 };
 
-struct message_tail {
-    uint32_t chain;
-    uint8_t kind;
-    char data[MESSAGE_BLOCK - 5];
-};
-
 /* Group area. Each record is reached from a bucket: AUTHORITY. The lists of pairs and members are DERIVED from the
  * fields that name their owner. */
 struct group {
@@ -253,7 +246,7 @@ struct group {
     uint16_t pad;
     uint32_t bucket_next; /* AUTHORITY */
     uint32_t pairs;       /* DERIVED */
-    char name[GROUP_BLOCK - 16];
+    char name[BLOCK - 16];
 };
 
 /* One group in one queue: what a group send costs is one entry for each of these. */
@@ -281,32 +274,32 @@ struct member {
     uint8_t name_length; /* AUTHORITY */
     /* DERIVED: of the three numbers below; 0 while they change. Nothing else would tell of damage to them */
     uint16_t check;
-    uint32_t bucket_next;        /* AUTHORITY */
-    uint32_t pair;               /* AUTHORITY */
-    uint32_t next, previous;     /* DERIVED */
-    uint64_t joined;             /* AUTHORITY */
-    uint64_t left;               /* AUTHORITY: 0 it has not left */
-    uint64_t deadline;           /* AUTHORITY: nanoseconds of CLOCK_MONOTONIC */
-    char name[GROUP_BLOCK - 48]; /* AUTHORITY: what follows the "!" */
+    uint32_t bucket_next;    /* AUTHORITY */
+    uint32_t pair;           /* AUTHORITY */
+    uint32_t next, previous; /* DERIVED */
+    uint64_t joined;         /* AUTHORITY */
+    uint64_t left;           /* AUTHORITY: 0 it has not left */
+    uint64_t deadline;       /* AUTHORITY: nanoseconds of CLOCK_MONOTONIC */
+    char name[BLOCK - 48];   /* AUTHORITY: what follows the "!" */
 };
 
-struct group_tail {
+/* A further block of a long record. */
+struct tail {
     uint32_t chain;
     uint8_t kind;
-    char data[GROUP_BLOCK - 5];
+    char data[BLOCK - 5];
 };
 
 _Static_assert(sizeof(struct header) <= PAGE, "the header fits its page");
-_Static_assert(sizeof(struct channel) == MESSAGE_BLOCK, "channel");
-_Static_assert(sizeof(struct message) == MESSAGE_BLOCK, "message");
-_Static_assert(sizeof(struct entry) <= MESSAGE_BLOCK, "entry");
-_Static_assert(sizeof(struct payload) == MESSAGE_BLOCK, "payload");
-_Static_assert(sizeof(struct waiter) <= MESSAGE_BLOCK, "waiter");
-_Static_assert(sizeof(struct message_tail) == MESSAGE_BLOCK, "message tail");
-_Static_assert(sizeof(struct group) == GROUP_BLOCK, "group");
-_Static_assert(sizeof(struct pair) <= GROUP_BLOCK, "pair");
-_Static_assert(sizeof(struct member) == GROUP_BLOCK, "member");
-_Static_assert(sizeof(struct group_tail) == GROUP_BLOCK, "group tail");
+_Static_assert(sizeof(struct channel) == BLOCK, "channel");
+_Static_assert(sizeof(struct message) == BLOCK, "message");
+_Static_assert(sizeof(struct entry) <= BLOCK, "entry");
+_Static_assert(sizeof(struct payload) == BLOCK, "payload");
+_Static_assert(sizeof(struct waiter) <= BLOCK, "waiter");
+_Static_assert(sizeof(struct group) == BLOCK, "group");
+_Static_assert(sizeof(struct pair) <= BLOCK, "pair");
+_Static_assert(sizeof(struct member) == BLOCK, "member");
+_Static_assert(sizeof(struct tail) == BLOCK, "tail");
 
 /* Data runs on from its field to the end of the block, so nothing may follow the field. */
 #define ENDS_WITH(type, field) (offsetof(struct type, field) + sizeof((struct type *)0)->field == sizeof(struct type))

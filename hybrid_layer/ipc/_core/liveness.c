@@ -7,27 +7,24 @@
 #include <unistd.h>
 
 static struct flock byte_of(uint32_t slot, short type) {
-    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = FIRST_BYTE + (off_t)slot, .l_len = 1};
-    return lock;
+    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = FIRST_BYTE + (off_t)slot, .l_len = 1};
+}
+
+int record_lock(int fd, int command, struct flock *lock) {
+    int result;
+    do
+        result = fcntl(fd, command, lock);
+    while (result != 0 && errno == EINTR);
+    return result;
 }
 
 /* Asks which process holds what `lock` describes, and stores the first holder there, or F_UNLCK. False: the kernel gave
  * no answer. */
-static bool ask(int fd, struct flock *lock) {
-    int result;
-    do
-        result = fcntl(fd, F_GETLK, lock);
-    while (result != 0 && errno == EINTR);
-    return result == 0;
-}
+static bool ask(int fd, struct flock *lock) { return record_lock(fd, F_GETLK, lock) == 0; }
 
 enum status liveness_claim(struct handle *handle, uint32_t slot) {
     struct flock lock = byte_of(slot, F_WRLCK);
-    int result;
-    do
-        result = fcntl(handle->lock_fd, F_SETLK, &lock);
-    while (result != 0 && errno == EINTR);
-    if (result == 0)
+    if (record_lock(handle->lock_fd, F_SETLK, &lock) == 0)
         return OK;
     return errno == EACCES || errno == EAGAIN ? EMPTY : SYSTEM_ERROR;
 }

@@ -64,9 +64,15 @@ bool loan_read(struct handle *handle, uint32_t loan, void *to, size_t size) {
     return false;
 }
 
-uint32_t loan_block(struct handle *handle, uint32_t loan) { return own_loan(handle, loan)->block; }
+bool loan_block(struct handle *handle, uint32_t loan, uint32_t *block) {
+    *block = loan != NO_LOAN ? own_loan(handle, loan)->block : 0;
+    return loan == NO_LOAN || *block != 0;
+}
 
-void loan_forget(struct handle *handle, uint32_t loan) { commit(&own_loan(handle, loan)->block, 0); }
+void loan_forget(struct handle *handle, uint32_t loan) {
+    if (loan != NO_LOAN)
+        commit(&own_loan(handle, loan)->block, 0);
+}
 
 bool loan_clear(struct handle *handle, uint32_t slot, uint32_t loan) {
     struct loan *place = &handle->slots[slot].loans[loan];

@@ -27,9 +27,10 @@ bool loan_read(struct handle *handle, uint32_t loan, void *to, size_t size);
  * the lock. */
 void loan_abandon(struct handle *handle, uint32_t loan);
 
-uint32_t loan_block(struct handle *handle, uint32_t loan);
+/* The chain that is lent, or 0 for NO_LOAN. False: a rebuild has dropped it as inconsistent. */
+bool loan_block(struct handle *handle, uint32_t loan, uint32_t *block);
 
-/* Forgets a loan whose chain was linked into a queue. */
+/* Forgets a loan, if it is one, whose chain was linked into a queue. */
 void loan_forget(struct handle *handle, uint32_t loan);
 
 /* Frees what is on loan in any slot. */

@@ -56,7 +56,8 @@ bool marks_add(struct marks *marks, uint32_t first, uint32_t blocks, uint32_t *l
         struct block *block = at < marks->limit ? block_raw(marks->handle, marks->area, at) : NULL;
         if (block == NULL || marks_has(marks, at) || (count > 0 && block->kind != KIND_TAIL))
             return false;
-        *last = at;
+        if (last != NULL)
+            *last = at;
         at = block->chain;
     }
     if (at != 0)

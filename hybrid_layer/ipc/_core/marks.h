@@ -20,7 +20,8 @@ bool marks_has(const struct marks *marks, uint32_t reference);
 /* An unmarked block of that kind, or NULL. */
 struct block *marks_fresh(struct marks *marks, uint32_t reference, uint8_t kind);
 
-/* Marks a record of `blocks` blocks if all of its chain is there and belongs to no other record. */
+/* Marks a record of `blocks` blocks if all of its chain is there and belongs to no other record; *last, unless NULL,
+ * is its last one. */
 bool marks_add(struct marks *marks, uint32_t first, uint32_t blocks, uint32_t *last);
 
 void marks_remove(struct marks *marks, uint32_t first);

@@ -22,28 +22,20 @@ struct member *member_at(struct handle *handle, uint32_t reference) {
     return block_at(handle, &handle->groups, reference, KIND_MEMBER);
 }
 
-struct group *group_found(struct handle *handle, uint32_t reference) {
-    return (struct group *)block_raw(handle, &handle->groups, reference);
-}
-
-struct member *member_found(struct handle *handle, uint32_t reference) {
-    return (struct member *)block_raw(handle, &handle->groups, reference);
-}
-
-static _Atomic uint32_t *bucket_of(struct handle *handle, uint64_t hash) {
+static uint32_t *bucket_of(struct handle *handle, uint64_t hash) {
     return &handle->groups.buckets[hash & handle->groups.bucket_mask];
 }
 
-static _Atomic uint32_t *group_bucket(struct handle *handle, const char *name, size_t length) {
+static uint32_t *group_bucket(struct handle *handle, const char *name, size_t length) {
     return bucket_of(handle, hash_bytes(handle->seed, name, length));
 }
 
-static _Atomic uint32_t *pair_bucket(struct handle *handle, uint32_t group, uint32_t target) {
+static uint32_t *pair_bucket(struct handle *handle, uint32_t group, uint32_t target) {
     uint32_t key[2] = {group, target};
     return bucket_of(handle, hash_bytes(handle->seed, key, sizeof key));
 }
 
-static _Atomic uint32_t *member_bucket(struct handle *handle, uint32_t pair, const char *name, size_t length) {
+static uint32_t *member_bucket(struct handle *handle, uint32_t pair, const char *name, size_t length) {
     char key[sizeof pair + NAME_MAX_LENGTH];
     memcpy(key, &pair, sizeof pair);
     memcpy(key + sizeof pair, name, length);
@@ -60,7 +52,7 @@ struct group *record_at(struct handle *handle, uint32_t reference) {
     return block != NULL && block->kind >= KIND_GROUP && block->kind <= KIND_MEMBER ? (struct group *)block : NULL;
 }
 
-_Atomic uint32_t *record_bucket(struct handle *handle, uint32_t reference) {
+uint32_t *record_bucket(struct handle *handle, uint32_t reference) {
     struct group *record = record_at(handle, reference);
     char name[NAME_MAX_LENGTH];
     if (record == NULL)
@@ -75,13 +67,13 @@ _Atomic uint32_t *record_bucket(struct handle *handle, uint32_t reference) {
                                       : member_bucket(handle, ((struct member *)record)->pair, name, length);
 }
 
-static void publish(_Atomic uint32_t *bucket, uint32_t reference, uint32_t *bucket_next) {
-    *bucket_next = atomic_load_explicit(bucket, memory_order_relaxed);
-    commit((uint32_t *)bucket, reference);
+static void publish(uint32_t *bucket, uint32_t reference, uint32_t *bucket_next) {
+    *bucket_next = *bucket;
+    commit(bucket, reference);
 }
 
-static enum status unpublish(struct handle *handle, _Atomic uint32_t *bucket, uint32_t reference) {
-    uint32_t *link = (uint32_t *)bucket;
+static enum status unpublish(struct handle *handle, uint32_t *bucket, uint32_t reference) {
+    uint32_t *link = bucket;
     struct group *record = record_at(handle, reference);
     for (uint32_t steps = 0; *link != reference; steps++) {
         struct group *other = record_at(handle, *link);
@@ -149,11 +141,11 @@ enum status find_member(struct handle *handle, uint32_t pair, struct name local,
 }
 
 enum status create_group(struct handle *handle, struct name name, uint32_t *reference) {
-    uint32_t blocks = blocks_for(&handle->groups, sizeof((struct group *)0)->name, name.length);
+    uint32_t blocks = blocks_for(sizeof((struct group *)0)->name, name.length);
     enum status status = blocks_take(handle, &handle->groups, blocks, reference, NULL);
     if (status != OK)
         return status;
-    struct group *group = (struct group *)block_raw(handle, &handle->groups, *reference);
+    struct group *group = block_raw(handle, &handle->groups, *reference);
     group->name_length = (uint8_t)name.length;
     group->pairs = 0;
     if (!data_write(handle, &handle->groups, *reference, GROUP_NAME, 0, name.bytes, name.length))
@@ -182,7 +174,7 @@ enum status create_pair(struct handle *handle, uint32_t group, uint32_t target, 
     enum status status = blocks_take(handle, &handle->groups, 1, reference, NULL);
     if (status != OK)
         return status;
-    struct pair *pair = (struct pair *)block_raw(handle, &handle->groups, *reference);
+    struct pair *pair = block_raw(handle, &handle->groups, *reference);
     struct group *group_record = group_at(handle, group);
     struct channel *target_record = channel_at(handle, target);
     if (group_record == NULL || target_record == NULL)
@@ -231,12 +223,12 @@ void member_set(struct member *member, uint64_t joined, uint64_t left, uint64_t 
 bool member_is_sound(const struct member *member) { return member->check == 0 || member->check == check_of(member); }
 
 enum status create_member(struct handle *handle, uint32_t pair_reference, struct name local, uint64_t deadline) {
-    uint32_t blocks = blocks_for(&handle->groups, sizeof((struct member *)0)->name, local.length);
+    uint32_t blocks = blocks_for(sizeof((struct member *)0)->name, local.length);
     uint32_t reference;
     enum status status = blocks_take(handle, &handle->groups, blocks, &reference, NULL);
     if (status != OK)
         return status;
-    struct member *member = (struct member *)block_raw(handle, &handle->groups, reference);
+    struct member *member = block_raw(handle, &handle->groups, reference);
     struct pair *pair = pair_at(handle, pair_reference);
     if (pair == NULL)
         return DAMAGED;

@@ -10,17 +10,13 @@
 /* A record of that kind, or NULL. */
 struct group *group_at(struct handle *handle, uint32_t reference);
 struct pair *pair_at(struct handle *handle, uint32_t reference);
-/* The same for a reference that was found or made in this operation: never NULL. */
-struct group *group_found(struct handle *handle, uint32_t reference);
-struct member *member_found(struct handle *handle, uint32_t reference);
-
 struct member *member_at(struct handle *handle, uint32_t reference);
 
 /* A record of any kind: what links it to the next one of its bucket is at the same place in all. */
 struct group *record_at(struct handle *handle, uint32_t reference);
 
 /* The bucket in which a record belongs by its name or key, or NULL if it is none. */
-_Atomic uint32_t *record_bucket(struct handle *handle, uint32_t reference);
+uint32_t *record_bucket(struct handle *handle, uint32_t reference);
 
 enum status find_group(struct handle *handle, struct name name, uint32_t *reference);
 enum status find_pair(struct handle *handle, uint32_t group, uint32_t target, uint32_t *reference);

@@ -16,11 +16,11 @@ struct message *message_at(struct handle *handle, uint32_t reference) {
 }
 
 enum status message_reserve(struct handle *handle, size_t local_length, size_t size, uint32_t *reference) {
-    uint32_t last, blocks = blocks_for(&handle->messages, sizeof((struct message *)0)->data, local_length + size);
+    uint32_t last, blocks = blocks_for(sizeof((struct message *)0)->data, local_length + size);
     enum status status = blocks_take(handle, &handle->messages, blocks, reference, &last);
     if (status != OK)
         return status;
-    struct message *message = (struct message *)block_raw(handle, &handle->messages, *reference);
+    struct message *message = block_raw(handle, &handle->messages, *reference);
     message->tail = last;
     message->local_length = (uint8_t)local_length;
     message->size = (uint32_t)size;
@@ -40,7 +40,7 @@ enum status message_new(struct handle *handle, const struct push *push, uint64_t
                         push->size))
             return DAMAGED;
     }
-    struct message *message = (struct message *)block_raw(handle, &handle->messages, *reference);
+    struct message *message = block_raw(handle, &handle->messages, *reference);
     if (message == NULL)
         return DAMAGED;
     message->next = 0;
@@ -50,11 +50,11 @@ enum status message_new(struct handle *handle, const struct push *push, uint64_t
 }
 
 enum status payload_reserve(struct handle *handle, size_t size, uint32_t *reference) {
-    uint32_t last, blocks = blocks_for(&handle->messages, sizeof((struct payload *)0)->data, size);
+    uint32_t last, blocks = blocks_for(sizeof((struct payload *)0)->data, size);
     enum status status = blocks_take(handle, &handle->messages, blocks, reference, &last);
     if (status != OK)
         return status;
-    struct payload *payload = (struct payload *)block_raw(handle, &handle->messages, *reference);
+    struct payload *payload = block_raw(handle, &handle->messages, *reference);
     payload->tail = last;
     payload->size = (uint32_t)size;
     payload->references = 1;
@@ -71,7 +71,7 @@ enum status payload_new(struct handle *handle, const void *bytes, size_t size, u
         if (!data_write(handle, &handle->messages, *reference, PAYLOAD_DATA, 0, bytes, size))
             return DAMAGED;
     }
-    struct payload *payload = (struct payload *)block_raw(handle, &handle->messages, *reference);
+    struct payload *payload = block_raw(handle, &handle->messages, *reference);
     if (payload == NULL)
         return DAMAGED;
     payload->references = 1;
@@ -86,7 +86,7 @@ bool payload_release(struct handle *handle, uint32_t reference) {
     if (--payload->references != 0)
         return true;
     return blocks_give(handle, &handle->messages, reference, payload->tail,
-                       blocks_for(&handle->messages, sizeof payload->data, payload->size));
+                       blocks_for(sizeof payload->data, payload->size));
 }
 
 bool message_free(struct handle *handle, uint32_t reference) {
@@ -101,7 +101,6 @@ bool message_free(struct handle *handle, uint32_t reference) {
     if (block->kind != KIND_MESSAGE)
         return false;
     struct message *message = (struct message *)block;
-    uint32_t blocks =
-        blocks_for(&handle->messages, sizeof message->data, (size_t)message->local_length + message->size);
+    uint32_t blocks = blocks_for(sizeof message->data, (size_t)message->local_length + message->size);
     return blocks_give(handle, &handle->messages, reference, message->tail, blocks);
 }

@@ -101,14 +101,10 @@ static enum status push_and_wake(struct handle *handle, struct push *push, struc
 
 static enum status push_loaned(struct handle *handle, const struct push *push, struct wakeups *wakeups) {
     struct push loaned = *push;
-    loaned.loan = 0;
-    if (push->loan != NO_LOAN) {
-        loaned.loan = loan_block(handle, push->loan);
-        if (loaned.loan == 0)
-            return DAMAGED; /* a rebuild has dropped it as inconsistent */
-    }
+    if (!loan_block(handle, push->loan, &loaned.loan))
+        return DAMAGED;
     enum status status = push_and_wake(handle, &loaned, wakeups);
-    if (status == OK && push->loan != NO_LOAN)
+    if (status == OK)
         loan_forget(handle, push->loan);
     return status;
 }
@@ -156,7 +152,7 @@ static enum status unwait(struct handle *handle, struct name name, uint32_t loop
     uint32_t channel, waiter;
     enum status status = channel_find(handle, name, &channel);
     if (status == OK)
-        status = waiter_find(handle, channel_found(handle, channel), loop, &waiter);
+        status = waiter_find(handle, block_raw(handle, &handle->messages, channel), loop, &waiter);
     if (status != OK)
         return status == EMPTY ? OK : status;
     return waiter_drop(handle, waiter) ? waiters_pass_on(handle, channel, wakeups) : DAMAGED;
@@ -178,15 +174,11 @@ enum status op_group_discard(struct handle *handle, enum mode mode, struct name 
 
 static enum status send_loaned(struct handle *handle, struct group_send *send, struct wakeups *wakeups) {
     struct group_send loaned = *send;
-    loaned.loan = 0;
-    if (send->loan != NO_LOAN) {
-        loaned.loan = loan_block(handle, send->loan);
-        if (loaned.loan == 0)
-            return DAMAGED;
-    }
+    if (!loan_block(handle, send->loan, &loaned.loan))
+        return DAMAGED;
     enum status status = group_send(handle, &loaned, wakeups);
     send->dropped = loaned.dropped;
-    if (status == OK && send->loan != NO_LOAN)
+    if (status == OK)
         loan_forget(handle, send->loan);
     return status;
 }

@@ -121,7 +121,7 @@ enum status queue_push(struct handle *handle, const struct push *push, uint32_t 
         return GONE;
     if (status != OK)
         return status;
-    struct channel *channel = channel_found(handle, reference);
+    struct channel *channel = block_raw(handle, &handle->messages, reference);
     status = queue_make_room(handle, channel, push->capacity, now);
     uint32_t message;
     if (status == OK)

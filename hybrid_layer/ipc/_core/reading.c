@@ -49,7 +49,7 @@ static bool find_source(struct handle *handle, uint32_t reference, struct source
 /* A size that the area cannot hold would have the caller ask for that much memory. */
 static bool source_of(struct handle *handle, uint32_t reference, struct source *source) {
     return find_source(handle, reference, source) &&
-           source->offset + source->size <= (size_t)handle->messages.blocks * MESSAGE_BLOCK;
+           source->offset + source->size <= (size_t)handle->messages.blocks * BLOCK;
 }
 
 /* Takes the head off the queue with its payload on loan. The loan is stored first: a death in between leaves the
@@ -91,7 +91,7 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     taken->asleep = false;
     enum status status = channel_find(handle, name, &reference);
     if (status == OK) {
-        struct channel *channel = channel_found(handle, reference);
+        struct channel *channel = block_raw(handle, &handle->messages, reference);
         channel->was_read = 1;
         if (!queue_purge(handle, channel, now_ns()))
             return DAMAGED;
@@ -104,7 +104,7 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     }
     if (status != OK)
         return status;
-    struct channel *channel = channel_found(handle, reference);
+    struct channel *channel = block_raw(handle, &handle->messages, reference);
     if (!source_of(handle, channel->head, &source))
         return DAMAGED;
     status = source.size > LARGE ? take_on_loan(handle, channel, &source, taken) : NO_SLOT;
@@ -188,7 +188,7 @@ enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, 
     enum status status = channel_find(handle, name, &reference);
     if (status != OK)
         return status == EMPTY ? GONE : status;
-    struct channel *channel = channel_found(handle, reference);
+    struct channel *channel = block_raw(handle, &handle->messages, reference);
     if (!inbox_is_own(handle, channel))
         return GONE;
     uint64_t now = now_ns();

@@ -9,11 +9,42 @@
 #include "marks.h"
 #include "memberships.h"
 
+/* What becomes of a record: KEEP it, DROP it alone, or CUT it off with all that follows, as it makes no sense. */
+enum verdict { KEEP, DROP, CUT };
+
 struct rebuild {
     struct handle *handle;
     struct marks messages, groups;
     uint64_t damaged;
+    uint32_t *bucket;   /* the record that is looked at is in this bucket, */
+    uint32_t reference; /* and has this number */
 };
+
+/* The field that links a record to the next one of its bucket is at the same place in those of both areas. */
+_Static_assert(offsetof(struct group, bucket_next) == offsetof(struct channel, bucket_next), "shared field");
+
+/* Shows each record of an area to `look`, which says what becomes of it. */
+static void each_record(struct rebuild *rebuild, struct marks *marks,
+                        enum verdict (*look)(struct rebuild *rebuild, void *record)) {
+    struct area *area = marks->area;
+    for (uint32_t bucket = 0; bucket <= area->bucket_mask; bucket++) {
+        uint32_t *link = rebuild->bucket = &area->buckets[bucket];
+        for (uint32_t steps = 0; *link != 0; steps++) {
+            uint32_t reference = rebuild->reference = *link;
+            struct group *record = reference < marks->limit ? block_raw(rebuild->handle, area, reference) : NULL;
+            enum verdict verdict = record == NULL || steps > marks->limit ? CUT : look(rebuild, record);
+            if (verdict == KEEP) {
+                link = &record->bucket_next;
+            } else if (verdict == DROP) {
+                marks_remove(marks, reference);
+                *link = record->bucket_next;
+            } else {
+                rebuild->damaged++;
+                *link = 0;
+            }
+        }
+    }
+}
 
 /* The slot of an inbox's process, NULL if that has gone. */
 static struct slot *owner_of(struct handle *handle, const struct channel *channel) {
@@ -25,90 +56,66 @@ static struct slot *owner_of(struct handle *handle, const struct channel *channe
 }
 
 /* First pass: which channels there are. */
-static void rebuild_channels(struct rebuild *rebuild) {
+static enum verdict keep_channel(struct rebuild *rebuild, void *record) {
     struct handle *handle = rebuild->handle;
-    struct area *area = &handle->messages;
-    for (uint32_t bucket = 0; bucket <= area->bucket_mask; bucket++) {
-        uint32_t *link = (uint32_t *)&area->buckets[bucket];
-        for (uint32_t steps = 0; *link != 0; steps++) {
-            uint32_t reference = *link, last;
-            char name[NAME_MAX_LENGTH];
-            struct channel *channel = (struct channel *)marks_fresh(&rebuild->messages, reference, KIND_CHANNEL);
-            size_t length = channel != NULL ? channel_name(handle, channel, name) : 0;
-            /* In a bucket where its name does not lead, it could never be removed. */
-            if (length == 0 || channel_bucket(handle, name, length) != (uint32_t *)&area->buckets[bucket] ||
-                steps > rebuild->messages.limit ||
-                !marks_add(&rebuild->messages, reference, blocks_for(area, sizeof channel->name, length), &last)) {
-                rebuild->damaged++;
-                *link = 0;
-                break;
-            }
-            channel->tail = channel->waiters = channel->waiters_tail = channel->pairs = 0;
-            channel->unordered = 0;
-            channel->owned_next = 0;
-            struct slot *slot = owner_of(handle, channel);
-            if (name[length - 1] != '!') {
-                channel->owner = 0;
-            } else if (slot != NULL) {
-                channel->owned_next = slot->inboxes;
-                slot->inboxes = reference;
-            } else { /* the inbox of a process that has gone; nothing else reaches its messages and memberships */
-                marks_remove(&rebuild->messages, reference);
-                *link = channel->bucket_next;
-                continue;
-            }
-            link = &channel->bucket_next;
-        }
+    struct channel *channel = record;
+    char name[NAME_MAX_LENGTH];
+    bool is_new = marks_fresh(&rebuild->messages, rebuild->reference, KIND_CHANNEL) != NULL;
+    size_t length = is_new ? channel_name(handle, channel, name) : 0;
+    /* In a bucket where its name does not lead, it could never be removed. */
+    if (length == 0 || channel_bucket(handle, name, length) != rebuild->bucket ||
+        !marks_add(&rebuild->messages, rebuild->reference, blocks_for(sizeof channel->name, length), NULL))
+        return CUT;
+    channel->tail = channel->waiters = channel->waiters_tail = channel->pairs = 0;
+    channel->unordered = 0;
+    channel->owned_next = 0;
+    if (name[length - 1] != '!') {
+        channel->owner = 0;
+        return KEEP;
     }
+    struct slot *slot = owner_of(handle, channel);
+    if (slot == NULL) /* the inbox of a process that has gone; nothing else reaches its messages and memberships */
+        return DROP;
+    channel->owned_next = slot->inboxes;
+    slot->inboxes = rebuild->reference;
+    return KEEP;
 }
 
 /* Second pass: the records of the group area, which lie in their buckets in any order. */
-static void rebuild_group_records(struct rebuild *rebuild) {
+static enum verdict keep_group_record(struct rebuild *rebuild, void *record) {
     struct handle *handle = rebuild->handle;
-    struct area *area = &handle->groups;
-    for (uint32_t bucket = 0; bucket <= area->bucket_mask; bucket++) {
-        uint32_t *link = (uint32_t *)&area->buckets[bucket];
-        while (*link != 0) {
-            uint32_t reference = *link, last, blocks = 1;
-            struct block *block = reference < rebuild->groups.limit ? block_raw(handle, area, reference) : NULL;
-            struct group *group = (struct group *)block; /* bucket_next is at the same place in all three */
-            bool sound = block != NULL && !marks_has(&rebuild->groups, reference);
-            if (sound && block->kind == KIND_GROUP) {
-                sound = group->name_length > 0 && group->name_length <= NAME_MAX_LENGTH;
-                blocks = blocks_for(area, sizeof group->name, group->name_length);
-                group->pairs = 0;
-            } else if (sound && block->kind == KIND_PAIR) {
-                struct pair *pair = (struct pair *)block;
-                pair->members = pair->live = pair->gone = pair->pending = 0;
-                pair->group_next = pair->group_previous = pair->target_next = pair->target_previous = 0;
-                pair->last_deadline = 0;
-            } else if (sound && block->kind == KIND_MEMBER) {
-                struct member *member = (struct member *)block;
-                sound = member->name_length <= NAME_MAX_LENGTH;
-                blocks = blocks_for(area, sizeof member->name, member->name_length);
-                member->next = member->previous = 0;
-            } else {
-                sound = false;
-            }
-            if (!sound || record_bucket(handle, reference) != &area->buckets[bucket] ||
-                !marks_add(&rebuild->groups, reference, blocks, &last)) {
-                rebuild->damaged++;
-                *link = 0;
-                break;
-            }
-            link = &group->bucket_next;
-        }
+    struct group *group = record;
+    struct pair *pair = record;
+    struct member *member = record;
+    uint32_t blocks = 1;
+    if (marks_has(&rebuild->groups, rebuild->reference) ||
+        record_bucket(handle, rebuild->reference) != rebuild->bucket ||
+        (group->kind == KIND_GROUP && group->name_length == 0))
+        return CUT;
+    if (group->kind == KIND_GROUP) {
+        blocks = blocks_for(sizeof group->name, group->name_length);
+        group->pairs = 0;
+    } else if (group->kind == KIND_PAIR) {
+        pair->members = pair->live = pair->gone = pair->pending = 0;
+        pair->group_next = pair->group_previous = pair->target_next = pair->target_previous = 0;
+        pair->last_deadline = 0;
+    } else {
+        blocks = blocks_for(sizeof member->name, member->name_length);
+        member->next = member->previous = 0;
     }
+    return marks_add(&rebuild->groups, rebuild->reference, blocks, NULL) ? KEEP : CUT;
 }
 
-/* The group and the channel of a pair are there. */
-static bool pair_has_both(struct rebuild *rebuild, uint32_t reference, struct block *record) {
+/* Further passes free what belongs to nothing, or to what nothing belongs. A pair, first: its group and channel are
+ * there. */
+static enum verdict keep_pair_of_both(struct rebuild *rebuild, void *record) {
     struct handle *handle = rebuild->handle;
-    struct pair *pair = (struct pair *)record;
-    (void)reference;
-    return block_at(handle, &handle->groups, pair->group, KIND_GROUP) != NULL &&
-           channel_at(handle, pair->target) != NULL && marks_has(&rebuild->groups, pair->group) &&
-           marks_has(&rebuild->messages, pair->target);
+    struct pair *pair = record;
+    if (pair->kind != KIND_PAIR)
+        return KEEP;
+    bool has_both = group_at(handle, pair->group) != NULL && channel_at(handle, pair->target) != NULL &&
+                    marks_has(&rebuild->groups, pair->group) && marks_has(&rebuild->messages, pair->target);
+    return has_both ? KEEP : DROP;
 }
 
 /* A member that seems to have joined or left at a message of the future would get nothing until then: the number of the
@@ -122,60 +129,40 @@ static void repair_numbers(struct rebuild *rebuild, struct member *member) {
 }
 
 /* A member whose own numbers were damaged is dropped: its process, if that lives, adds it again. */
-static bool link_member(struct rebuild *rebuild, uint32_t reference, struct block *record) {
-    struct member *member = (struct member *)record;
-    struct pair *pair = block_at(rebuild->handle, &rebuild->handle->groups, member->pair, KIND_PAIR);
+static enum verdict link_member(struct rebuild *rebuild, void *record) {
+    struct member *member = record;
+    if (member->kind != KIND_MEMBER)
+        return KEEP;
+    struct pair *pair = pair_at(rebuild->handle, member->pair);
     if (pair == NULL || !marks_has(&rebuild->groups, member->pair))
-        return false;
+        return DROP;
     if (!member_is_sound(member)) {
         rebuild->damaged++;
-        return false;
+        return DROP;
     }
     repair_numbers(rebuild, member);
-    member_link(rebuild->handle, reference, member, pair);
-    return true;
+    member_link(rebuild->handle, rebuild->reference, member, pair);
+    return KEEP;
 }
 
 /* Called once its members and entries are known. A process that died while it made the first member leaves a pair with
  * neither. */
-static bool link_pair(struct rebuild *rebuild, uint32_t reference, struct block *record) {
-    struct handle *handle = rebuild->handle;
-    struct pair *pair = (struct pair *)record;
-    struct group *group = block_at(handle, &handle->groups, pair->group, KIND_GROUP);
-    struct channel *target = channel_at(handle, pair->target);
+static enum verdict link_pair(struct rebuild *rebuild, void *record) {
+    struct pair *pair = record;
+    if (pair->kind != KIND_PAIR)
+        return KEEP;
+    struct group *group = group_at(rebuild->handle, pair->group);
+    struct channel *target = channel_at(rebuild->handle, pair->target);
     if (group == NULL || target == NULL || (pair->members == 0 && pair->pending == 0))
-        return false;
-    pair_link(handle, reference, pair, group, target);
-    return true;
+        return DROP;
+    pair_link(rebuild->handle, rebuild->reference, pair, group, target);
+    return KEEP;
 }
 
-static bool group_has_pairs(struct rebuild *rebuild, uint32_t reference, struct block *record) {
-    (void)rebuild, (void)reference;
-    return ((struct group *)record)->pairs != 0;
-}
-
-/* Frees the records of one kind that are not to be kept: they belong to nothing, or nothing belongs to them. */
-static void rebuild_group_lists(struct rebuild *rebuild, uint8_t kind,
-                                bool (*keep)(struct rebuild *, uint32_t, struct block *)) {
-    struct area *area = &rebuild->handle->groups;
-    for (uint32_t bucket = 0; bucket <= area->bucket_mask; bucket++) {
-        uint32_t *link = (uint32_t *)&area->buckets[bucket];
-        for (uint32_t steps = 0; *link != 0; steps++) {
-            uint32_t reference = *link;
-            struct block *block = block_raw(rebuild->handle, area, reference);
-            /* All was sound a moment ago: some process goes on with stray writes. */
-            if (block == NULL || steps > rebuild->groups.limit) {
-                *link = 0;
-                break;
-            }
-            if (block->kind != kind || keep(rebuild, reference, block)) {
-                link = &((struct group *)block)->bucket_next;
-            } else {
-                marks_remove(&rebuild->groups, reference);
-                *link = ((struct group *)block)->bucket_next;
-            }
-        }
-    }
+static enum verdict keep_group_with_pairs(struct rebuild *rebuild, void *record) {
+    struct group *group = record;
+    (void)rebuild;
+    return group->kind != KIND_GROUP || group->pairs != 0 ? KEEP : DROP;
 }
 
 /* Marks the payload if this is its first entry or loan. */
@@ -189,69 +176,63 @@ static bool keep_payload(struct rebuild *rebuild, uint32_t reference) {
         return true;
     }
     payload->references = 1;
-    return marks_add(&rebuild->messages, reference, blocks_for(area, sizeof payload->data, payload->size),
-                     &payload->tail);
+    return marks_add(&rebuild->messages, reference, blocks_for(sizeof payload->data, payload->size), &payload->tail);
 }
 
 static bool keep_message(struct rebuild *rebuild, uint32_t reference) {
-    struct area *area = &rebuild->handle->messages;
     struct message *message = (struct message *)marks_fresh(&rebuild->messages, reference, KIND_MESSAGE);
     if (message == NULL)
         return false;
     size_t size = (size_t)message->local_length + message->size;
-    return marks_add(&rebuild->messages, reference, blocks_for(area, sizeof message->data, size), &message->tail);
+    return marks_add(&rebuild->messages, reference, blocks_for(sizeof message->data, size), &message->tail);
 }
 
 /* An entry is kept if its pair is there: without members no process gets it. */
-static bool keep_entry(struct rebuild *rebuild, uint32_t reference, struct entry *entry, uint32_t channel,
-                       bool *is_sound) {
+static enum verdict keep_entry(struct rebuild *rebuild, uint32_t reference, struct entry *entry, uint32_t channel) {
     struct handle *handle = rebuild->handle;
-    uint32_t last;
-    *is_sound = entry->chain == 0 && entry->payload != reference;
-    if (!*is_sound)
-        return false;
     struct pair *pair = NULL;
+    if (entry->chain != 0 || entry->payload == reference)
+        return CUT;
     if (entry->pair != 0) {
-        pair = block_at(handle, &handle->groups, entry->pair, KIND_PAIR);
+        pair = pair_at(handle, entry->pair);
         if (pair == NULL || !marks_has(&rebuild->groups, entry->pair) || pair->target != channel)
-            return false;
+            return DROP;
     }
-    *is_sound = marks_add(&rebuild->messages, reference, 1, &last);
-    if (*is_sound && !keep_payload(rebuild, entry->payload)) {
+    if (!marks_add(&rebuild->messages, reference, 1, NULL))
+        return CUT;
+    if (!keep_payload(rebuild, entry->payload)) {
         marks_remove(&rebuild->messages, reference);
-        *is_sound = false;
+        return CUT;
     }
-    if (!*is_sound)
-        return false;
     if (entry->sequence > handle->header->sequence) { /* as in repair_numbers */
         entry->sequence = handle->header->sequence;
         rebuild->damaged++;
     }
     if (pair != NULL)
         pair->pending++;
-    return true;
+    return KEEP;
 }
 
 /* Walks one queue; what follows inconsistent data is cut off. */
-static void rebuild_queue(struct rebuild *rebuild, uint32_t channel_reference, struct channel *channel) {
-    struct handle *handle = rebuild->handle;
+static enum verdict rebuild_queue(struct rebuild *rebuild, void *record) {
+    struct channel *channel = record;
     uint32_t *link = &channel->head, before = channel->count;
     uint64_t deadline = 0;
     channel->count = 0;
     for (uint32_t steps = 0; *link != 0; steps++) {
         uint32_t reference = *link;
         struct entry *entry = (struct entry *)marks_fresh(&rebuild->messages, reference, KIND_ENTRY);
-        bool is_sound = true;
-        bool keep = entry != NULL ? keep_entry(rebuild, reference, entry, channel_reference, &is_sound)
-                                  : (is_sound = keep_message(rebuild, reference));
-        if (!is_sound || steps > rebuild->messages.limit) {
+        enum verdict verdict = entry != NULL ? keep_entry(rebuild, reference, entry, rebuild->reference)
+                               : keep_message(rebuild, reference) ? KEEP
+                                                                  : CUT;
+        if (verdict == CUT || steps > rebuild->messages.limit) {
             uint32_t missing = before - channel->count; /* the count may be what is wrong */
             rebuild->damaged += missing > 0 && missing <= rebuild->messages.limit ? missing : 1;
             *link = 0;
-            return;
+            break;
         }
-        struct message *message = (struct message *)block_raw(handle, &handle->messages, reference);
-        if (!keep) {
+        struct message *message = block_raw(rebuild->handle, &rebuild->handle->messages, reference);
+        if (verdict == DROP) {
             *link = message->next;
             continue;
         }
@@ -262,18 +243,7 @@ static void rebuild_queue(struct rebuild *rebuild, uint32_t channel_reference, s
         channel->count++;
         link = &message->next;
     }
-}
-
-static void rebuild_queues(struct rebuild *rebuild) {
-    struct area *area = &rebuild->handle->messages;
-    for (uint32_t bucket = 0; bucket <= area->bucket_mask; bucket++)
-        for (uint32_t at = area->buckets[bucket], steps = 0; at != 0; steps++) {
-            struct channel *channel = channel_at(rebuild->handle, at);
-            if (channel == NULL || steps > rebuild->messages.limit)
-                break;
-            rebuild_queue(rebuild, at, channel);
-            at = channel->bucket_next;
-        }
+    return KEEP;
 }
 
 static void rebuild_loans(struct rebuild *rebuild) {
@@ -293,31 +263,19 @@ static void rebuild_loans(struct rebuild *rebuild) {
 }
 
 /* Last: channels that nothing keeps in being, then the free chains. */
-static void free_idle_channels(struct rebuild *rebuild) {
-    struct area *area = &rebuild->handle->messages;
-    for (uint32_t bucket = 0; bucket <= area->bucket_mask; bucket++) {
-        uint32_t *link = (uint32_t *)&area->buckets[bucket];
-        for (uint32_t steps = 0; *link != 0; steps++) {
-            struct channel *channel = channel_at(rebuild->handle, *link);
-            if (channel == NULL || steps > rebuild->messages.limit)
-                break;
-            if (channel->head == 0 && channel->pairs == 0 && channel->owner == 0) {
-                marks_remove(&rebuild->messages, *link);
-                *link = channel->bucket_next;
-            } else {
-                link = &channel->bucket_next;
-            }
-        }
-    }
+static enum verdict keep_busy_channel(struct rebuild *rebuild, void *record) {
+    struct channel *channel = record;
+    (void)rebuild;
+    return channel->head == 0 && channel->pairs == 0 && channel->owner == 0 ? DROP : KEEP;
 }
 
-static void rebuild_books(struct rebuild *rebuild, struct area *area, struct marks *marks) {
-    struct area_books *books = area->books;
+static void rebuild_books(const struct marks *marks) {
+    struct area_books *books = marks->area->books;
     books->free_head = books->free_count = 0;
     for (uint32_t reference = marks->highest; reference > 0; reference--) {
         if (marks_has(marks, reference))
             continue;
-        struct block *block = block_raw(rebuild->handle, area, reference);
+        struct block *block = block_raw(marks->handle, marks->area, reference);
         block->kind = KIND_FREE;
         block->chain = books->free_head;
         books->free_head = reference;
@@ -344,17 +302,17 @@ bool recovery_rebuild(struct handle *handle) {
         }
         if (handle->header->sequence > UINT64_MAX / 2) /* no site has sent so many messages */
             handle->header->sequence = 0;
-        rebuild_channels(&rebuild);
-        rebuild_group_records(&rebuild);
-        rebuild_group_lists(&rebuild, KIND_PAIR, pair_has_both);
-        rebuild_group_lists(&rebuild, KIND_MEMBER, link_member);
-        rebuild_queues(&rebuild);
+        each_record(&rebuild, &rebuild.messages, keep_channel);
+        each_record(&rebuild, &rebuild.groups, keep_group_record);
+        each_record(&rebuild, &rebuild.groups, keep_pair_of_both);
+        each_record(&rebuild, &rebuild.groups, link_member);
+        each_record(&rebuild, &rebuild.messages, rebuild_queue);
         rebuild_loans(&rebuild);
-        rebuild_group_lists(&rebuild, KIND_PAIR, link_pair);
-        rebuild_group_lists(&rebuild, KIND_GROUP, group_has_pairs);
-        free_idle_channels(&rebuild);
-        rebuild_books(&rebuild, &handle->messages, &rebuild.messages);
-        rebuild_books(&rebuild, &handle->groups, &rebuild.groups);
+        each_record(&rebuild, &rebuild.groups, link_pair);
+        each_record(&rebuild, &rebuild.groups, keep_group_with_pairs);
+        each_record(&rebuild, &rebuild.messages, keep_busy_channel);
+        rebuild_books(&rebuild.messages);
+        rebuild_books(&rebuild.groups);
         count(handle, COUNT_DAMAGED, rebuild.damaged);
         atomic_fetch_add(&handle->lost, rebuild.damaged);
         if (rebuild.damaged != 0 || was_marked)

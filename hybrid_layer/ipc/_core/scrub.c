@@ -8,7 +8,7 @@
 
 /* A record is found by its name or key. */
 static bool is_in_its_bucket(struct handle *handle, uint32_t reference) {
-    _Atomic uint32_t *bucket = record_bucket(handle, reference);
+    uint32_t *bucket = record_bucket(handle, reference);
     uint32_t at = bucket != NULL ? *bucket : 0;
     for (uint32_t steps = 0; at != 0 && at != reference; steps++) {
         struct group *other = record_at(handle, at);

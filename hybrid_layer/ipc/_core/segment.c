@@ -26,8 +26,8 @@ static uint32_t buckets_for(uint32_t records) {
 }
 
 void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geometry *geometry) {
-    geometry->message_blocks = (uint32_t)(message_bytes / MESSAGE_BLOCK) + 1;
-    geometry->group_blocks = (uint32_t)(group_bytes / GROUP_BLOCK) + 1;
+    geometry->message_blocks = (uint32_t)(message_bytes / BLOCK) + 1;
+    geometry->group_blocks = (uint32_t)(group_bytes / BLOCK) + 1;
     geometry->message_buckets = buckets_for(geometry->message_blocks / 2); /* a channel is there for something */
     geometry->group_buckets = buckets_for(geometry->group_blocks);
     geometry->slots_offset = PAGE;
@@ -36,8 +36,8 @@ void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geome
         geometry->message_buckets_offset + page_up(geometry->message_buckets * sizeof(uint32_t));
     geometry->messages_offset = geometry->group_buckets_offset + page_up(geometry->group_buckets * sizeof(uint32_t));
     geometry->reserved = geometry->messages_offset;
-    geometry->groups_offset = geometry->messages_offset + page_up((size_t)geometry->message_blocks * MESSAGE_BLOCK);
-    size_t end = geometry->groups_offset + (size_t)geometry->group_blocks * GROUP_BLOCK;
+    geometry->groups_offset = geometry->messages_offset + page_up((size_t)geometry->message_blocks * BLOCK);
+    size_t end = geometry->groups_offset + (size_t)geometry->group_blocks * BLOCK;
     geometry->size = (end + LARGEST_PAGE - 1) & ~(size_t)(LARGEST_PAGE - 1);
 }
 
@@ -110,16 +110,15 @@ enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t
     return OK;
 }
 
-static void area_open(struct area *area, struct handle *handle, struct area_books *books, uint32_t block_size,
-                      uint32_t blocks, size_t offset, uint32_t buckets, size_t buckets_offset) {
+static void area_open(struct area *area, struct handle *handle, struct area_books *books, uint32_t blocks,
+                      size_t offset, uint32_t buckets, size_t buckets_offset) {
     unsigned char *base = (unsigned char *)handle->header;
     area->base = base + offset;
-    area->block_size = block_size;
     area->blocks = blocks;
     area->reserved = 0;
     area->file_offset = (off_t)offset;
     area->books = books;
-    area->buckets = (_Atomic uint32_t *)(base + buckets_offset);
+    area->buckets = (uint32_t *)(void *)(base + buckets_offset);
     area->bucket_mask = buckets - 1;
 }
 
@@ -146,8 +145,7 @@ enum status segment_map(int fd, int lock_fd, struct handle *handle, const char *
         *reason = "it has another layout";
     else if (header->seal != seal_of(header))
         *reason = "its header is damaged";
-    else if (message_bytes > (uint64_t)UINT32_MAX * MESSAGE_BLOCK / 2 ||
-             group_bytes > (uint64_t)UINT32_MAX * GROUP_BLOCK / 2)
+    else if (message_bytes > (uint64_t)UINT32_MAX * BLOCK / 2 || group_bytes > (uint64_t)UINT32_MAX * BLOCK / 2)
         *reason = "its sizes are impossible";
     else if (header->lock_inode != locks.st_ino)
         *reason = "its processes hold their locks on another file";
@@ -179,10 +177,10 @@ enum status segment_map(int fd, int lock_fd, struct handle *handle, const char *
     handle->header = base;
     handle->slots = (struct slot *)((unsigned char *)base + geometry.slots_offset);
     handle->private = private;
-    area_open(&handle->messages, handle, &handle->header->messages, MESSAGE_BLOCK, geometry.message_blocks,
-              geometry.messages_offset, geometry.message_buckets, geometry.message_buckets_offset);
-    area_open(&handle->groups, handle, &handle->header->groups, GROUP_BLOCK, geometry.group_blocks,
-              geometry.groups_offset, geometry.group_buckets, geometry.group_buckets_offset);
+    area_open(&handle->messages, handle, &handle->header->messages, geometry.message_blocks, geometry.messages_offset,
+              geometry.message_buckets, geometry.message_buckets_offset);
+    area_open(&handle->groups, handle, &handle->header->groups, geometry.group_blocks, geometry.groups_offset,
+              geometry.group_buckets, geometry.group_buckets_offset);
     return OK;
 }
 

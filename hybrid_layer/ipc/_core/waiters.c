@@ -81,7 +81,7 @@ enum status waiter_add(struct handle *handle, uint32_t channel_reference, uint32
     status = blocks_take(handle, &handle->messages, 1, &reference, NULL);
     if (status != OK)
         return status;
-    struct waiter *waiter = (struct waiter *)block_raw(handle, &handle->messages, reference);
+    struct waiter *waiter = block_raw(handle, &handle->messages, reference);
     *waiter = (struct waiter){
         .kind = KIND_WAITER,
         .channel = channel_reference,

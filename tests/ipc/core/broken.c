@@ -12,9 +12,7 @@ static struct handle *handle;
 static uint32_t a, b, inbox, group, pair, member, left_member, loan;
 
 static struct channel *channel(uint32_t reference) { return channel_at(handle, reference); }
-static struct message *message(uint32_t reference) {
-    return (struct message *)block_raw(handle, &handle->messages, reference);
-}
+static struct message *message(uint32_t reference) { return block_raw(handle, &handle->messages, reference); }
 static struct waiter *waiter(uint32_t reference) { return (struct waiter *)message(reference); }
 static struct slot *slot(void) { return &handle->slots[handle->private->slot]; }
 static struct area_books *books(void) { return handle->messages.books; }
@@ -29,7 +27,7 @@ static void head_is_no_message(void) { channel(a)->head = b; }
 static void count_is_wrong(void) { channel(a)->count = 1; }
 static void tail_is_wrong(void) { channel(a)->tail = channel(a)->head; }
 static void deadline_falls(void) { first()->deadline = UINT64_MAX; }
-static void size_is_wrong(void) { first()->size += MESSAGE_BLOCK; }
+static void size_is_wrong(void) { first()->size += BLOCK; }
 static void size_is_too_small(void) { first()->size = 1; }
 static void last_block_is_wrong(void) { first()->tail = other(first()->tail); }
 static void chain_is_shared(void) { message(first()->next)->chain = first()->chain; }

@@ -51,7 +51,7 @@ static void add_locals(char *word, const char *names, uint32_t number) {
 
 static void add_message(struct handle *handle, const struct channel *channel, uint32_t reference, char *word) {
     char names[ITEMS * (NAME_MAX_LENGTH + 1)], number[20];
-    struct message *message = (struct message *)block_raw(handle, &handle->messages, reference);
+    struct message *message = block_raw(handle, &handle->messages, reference);
     uint32_t id, locals = 1;
     if (message->kind == KIND_MESSAGE) {
         size_t data = offsetof(struct message, data);
@@ -83,7 +83,7 @@ static void add_queues(struct handle *handle, struct words *words, uint64_t now)
             word[channel_name(handle, channel, word)] = '\0';
             add(word, "=");
             for (uint32_t reference = channel->head; reference != 0;) {
-                struct message *message = (struct message *)block_raw(handle, &handle->messages, reference);
+                struct message *message = block_raw(handle, &handle->messages, reference);
                 if (message->deadline > now)
                     add_message(handle, channel, reference, word);
                 reference = message->next;

@@ -13,12 +13,11 @@
 
 static void damage(unsigned char *bytes, const struct handle *handle) {
     /* Most of the segment is buckets; the rest is where it hurts. */
-    size_t used =
-        (size_t)(handle->messages.base - bytes) + (size_t)handle->messages.books->fresh % 4096 * MESSAGE_BLOCK;
+    size_t used = (size_t)(handle->messages.base - bytes) + (size_t)handle->messages.books->fresh % 4096 * BLOCK;
     size_t begins[] = {offsetof(struct header, lock_word), PAGE, 0, (size_t)(handle->messages.base - bytes),
                        (size_t)(handle->groups.base - bytes)};
     size_t ends[] = {sizeof(struct header), PAGE + 4 * sizeof(struct slot), handle->size, used,
-                     (size_t)(handle->groups.base - bytes) + 64 * GROUP_BLOCK};
+                     (size_t)(handle->groups.base - bytes) + 64 * BLOCK};
     uint32_t number = 1 + below(below(4) == 0 ? 200 : 8);
     for (uint32_t i = 0; i < number; i++) {
         uint32_t where = below(8);

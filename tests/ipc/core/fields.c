@@ -81,7 +81,7 @@ static struct handle *fresh(void) {
 static struct channel *channel_named(struct handle *handle, const char *name) {
     uint32_t reference;
     MUST(channel_find(handle, named(name), &reference) == OK);
-    return channel_found(handle, reference);
+    return block_raw(handle, &handle->messages, reference);
 }
 
 static struct pair *only_pair(struct handle *handle) {

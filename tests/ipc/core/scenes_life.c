@@ -76,10 +76,10 @@ static enum status sweep_act(struct handle *v) {
 
 /* The survivor has all of the first extent but one block. */
 static void full_extent(struct handle *s) {
-    uint32_t loan, left = EXTENT / MESSAGE_BLOCK - s->messages.books->fresh - 1;
+    uint32_t loan, left = EXTENT / BLOCK - s->messages.books->fresh - 1;
     MUST(s->messages.books->free_count == 0);
-    MUST(op_loan_reserve(s, WAIT, 0, left * (MESSAGE_BLOCK - 5) - 50, true, &loan) == OK);
-    MUST(s->messages.books->fresh == EXTENT / MESSAGE_BLOCK - 1);
+    MUST(op_loan_reserve(s, WAIT, 0, left * (BLOCK - 5) - 50, true, &loan) == OK);
+    MUST(s->messages.books->fresh == EXTENT / BLOCK - 1);
 }
 
 static enum status push_beyond(struct handle *v) { return act_push(v, "b", "", 9, MEDIUM, 10); }

@@ -17,7 +17,7 @@ static enum status link_first(struct handle *handle) {
     enum status status = lock_take(handle, WAIT);
     MUST(status == OK && channel_find(handle, named("b"), &channel) == OK);
     MUST(blocks_take(handle, &handle->messages, 1, &reference, &last) == OK);
-    struct message *message = (struct message *)block_raw(handle, &handle->messages, reference);
+    struct message *message = block_raw(handle, &handle->messages, reference);
     message->next = 0;
     message->tail = last;
     message->local_length = 0;

@@ -55,7 +55,7 @@ static void scribble(const struct handle *handle) {
     size_t messages = (size_t)(handle->messages.base - bytes), groups = (size_t)(handle->groups.base - bytes);
     size_t begins[] = {offsetof(struct header, lock_word), PAGE, PAGE + SLOTS * sizeof(struct slot), messages, groups};
     size_t ends[] = {sizeof(struct header), PAGE + (WORKERS + 2) * sizeof(struct slot), messages,
-                     messages + 400 * MESSAGE_BLOCK, groups + 100 * GROUP_BLOCK};
+                     messages + 400 * BLOCK, groups + 100 * BLOCK};
     uint32_t where = below(5), what = below(3);
     size_t width = below(2) == 0 ? 4 : 1, run = below(10) == 0 ? 1 + below(PAGE / 4) : 1;
     size_t at = begins[where] + ((size_t)chance() << 16 ^ chance()) % (ends[where] - begins[where]);

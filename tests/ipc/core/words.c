@@ -154,7 +154,7 @@ int main(int argc, char **argv) {
     struct handle *handle = fresh();
     for (uint64_t round = 0; round < steps; round++)
         for (uint32_t reference = 1; reference < handle->groups.books->fresh; reference++)
-            for (size_t word = 0; word < GROUP_BLOCK / 4; word++) {
+            for (size_t word = 0; word < BLOCK / 4; word++) {
                 uint32_t old, used = handle->groups.books->fresh;
                 memcpy(&old, (char *)block_raw(handle, &handle->groups, reference) + 4 * word, sizeof old);
                 uint32_t values[] = {0, chance(), old ^ 1u << below(32), below(used), below(300)};

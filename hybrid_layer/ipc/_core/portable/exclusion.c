@@ -17,11 +17,7 @@
  * waiter need not ask whether the owner lives. */
 static int record(struct handle *handle, short type) {
     struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = EXCLUSION_BYTE, .l_len = 1};
-    int result;
-    do
-        result = fcntl(handle->lock_fd, F_SETLK, &lock);
-    while (result != 0 && errno == EINTR);
-    return result;
+    return record_lock(handle->lock_fd, F_SETLK, &lock);
 }
 
 static enum status take_record(struct handle *handle) {
