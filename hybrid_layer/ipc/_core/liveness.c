@@ -1,21 +1,11 @@
 /* Takes the record lock of a slot, and asks the kernel whether another process has its own. */
 #include "liveness.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 static struct flock byte_of(uint32_t slot, short type) {
     return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = FIRST_BYTE + (off_t)slot, .l_len = 1};
-}
-
-int record_lock(int fd, int command, struct flock *lock) {
-    int result;
-    do
-        result = fcntl(fd, command, lock);
-    while (result != 0 && errno == EINTR);
-    return result;
 }
 
 /* Asks which process holds what `lock` describes, and stores the first holder there, or F_UNLCK. False: the kernel gave

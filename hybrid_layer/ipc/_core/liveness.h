@@ -8,13 +8,20 @@
 
 #include "handle.h"
 
+#include <errno.h>
+#include <fcntl.h>
+
 #define FIRST_BYTE ((off_t)1 << 40)     /* of slot 0; far above all data, where no other code locks */
 #define EXCLUSION_BYTE (FIRST_BYTE - 1) /* held by the process inside, where there is no futex */
 
-struct flock;
-
 /* fcntl, again when a signal has interrupted it. */
-int record_lock(int fd, int command, struct flock *lock);
+static inline int record_lock(int fd, int command, struct flock *lock) {
+    int result;
+    do
+        result = fcntl(fd, command, lock);
+    while (result != 0 && errno == EINTR);
+    return result;
+}
 
 /* Takes the byte of `slot`. EMPTY: another process has it. Also asserts a lock that is ours already. */
 enum status liveness_claim(struct handle *handle, uint32_t slot);

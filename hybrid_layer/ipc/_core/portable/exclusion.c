@@ -1,8 +1,6 @@
 /* Uses a record lock in place of the lock word: the system drops it at any death. */
 #include "exclusion.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <time.h>
 #include <unistd.h>
 
