@@ -10,11 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "doorbells.h"
@@ -37,20 +33,16 @@ static void push(struct handle *sender, const char *channel, struct wakeups *wak
 /* As a wait set does: with nothing there, the loop is the channel's waiter, and asleep if nothing else is ready. */
 static bool pop(const char *channel) {
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
-    struct wakeups wakeups;
     enum status status;
-    wakeups_open(&wakeups);
-    PATIENTLY(status, op_pop(handle, WAIT, named(channel), loop, &taken, &wakeups));
+    PATIENTLY(status, quiet_pop(handle, channel, loop, &taken));
     MUST(status == OK || status == EMPTY);
-    wakeups_close(&wakeups);
     fell_asleep = taken.asleep;
     return status == OK;
 }
 
-static void unwait(const char *channel, struct wakeups *wakeups) {
+static void unwait(const char *channel) {
     enum status status;
-    wakeups_open(wakeups);
-    PATIENTLY(status, op_unwait(handle, WAIT, named(channel), loop, wakeups));
+    PATIENTLY(status, quiet_unwait(handle, channel, loop));
     MUST(status == OK);
 }
 
@@ -91,6 +83,14 @@ static void wakeup(struct wakeups *wakeups) {
     wakeups_close(wakeups);
 }
 
+/* A message for which the sleeper has to be rung. */
+static void push_and_ring(const char *channel) {
+    struct wakeups wakeups;
+    push(handle, channel, &wakeups);
+    MUST(wakeups.count == 1);
+    wakeup(&wakeups);
+}
+
 static uint64_t state_of_loop(void) { return atomic_load(&handle->slots[handle->private->slot].loops[loop].state); }
 
 static void begin_to_wait(void) {
@@ -121,12 +121,9 @@ enum step { STORED, WRITTEN, MARKED };
 
 /* Another process stores a message for "x", and is killed after a step. */
 static void a_sender_dies(enum step last) {
-    int how;
-    pid_t pid = fork();
-    MUST(pid >= 0);
+    pid_t pid = fork_child();
     if (pid == 0) {
         struct wakeups wakeups;
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
         struct handle *sender = join(segment_fd);
         push(sender, "x", &wakeups);
         MUST(wakeups.count == 1); /* it has decided to ring */
@@ -136,18 +133,15 @@ static void a_sender_dies(enum step last) {
             wakeup_succeeded(sender, &wakeups.items[0]);
         raise(SIGKILL);
     }
-    MUST(waitpid(pid, &how, 0) == pid && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
+    must_be_killed(pid);
 }
 
 /* It dies between storing and ringing. The next sender's message rings, and both are there. */
 static void dies_before_it_rings(void) {
-    struct wakeups wakeups;
     begin_to_wait();
     a_sender_dies(STORED);
     MUST(!is_rung() && STATE_OF(state_of_loop()) == LOOP_ASLEEP);
-    push(handle, "x", &wakeups);
-    MUST(wakeups.count == 1);
-    wakeup(&wakeups);
+    push_and_ring("x");
     MUST(is_rung() && collect() == 1 && pop("x") && pop("x") && !pop("x"));
     end_waiting();
 }
@@ -165,17 +159,12 @@ static void dies_as_the_last(void) {
 
 /* It dies between ringing and noting that: the sleeper is rung, and perhaps once more. */
 static void dies_before_it_marks(void) {
-    struct wakeups wakeups;
     begin_to_wait();
     a_sender_dies(WRITTEN);
-    push(handle, "x", &wakeups); /* before the sleeper has got up */
-    MUST(wakeups.count == 1);
-    wakeup(&wakeups);
+    push_and_ring("x"); /* before the sleeper has got up */
     MUST(is_rung() && collect() == 1 && pop("x") && pop("x") && !pop("x"));
     fall_asleep();
-    push(handle, "x", &wakeups);
-    MUST(wakeups.count == 1);
-    wakeup(&wakeups);
+    push_and_ring("x");
     MUST(is_rung() && collect() == 1 && pop("x"));
     end_waiting();
 }
@@ -183,15 +172,11 @@ static void dies_before_it_marks(void) {
 /* It dies after all is done. The sleeper is on its way, so the next sender does not ring; and rings again if it did not
  * come. */
 static void dies_after_it_marked(void) {
-    struct wakeups wakeups;
-    struct timespec pause = {0, 2 * (long)HINT_MS * 1000000};
     begin_to_wait();
     a_sender_dies(MARKED);
     MUST(STATE_OF(state_of_loop()) == LOOP_RUNG);
-    nanosleep(&pause, NULL);
-    push(handle, "x", &wakeups);
-    MUST(wakeups.count == 1);
-    wakeup(&wakeups);
+    pause_for(2 * HINT_MS * 1000);
+    push_and_ring("x");
     MUST(is_rung() && collect() == 1 && pop("x") && pop("x"));
     end_waiting();
 }
@@ -199,36 +184,30 @@ static void dies_after_it_marked(void) {
 /* A loop is rung for a channel that it gives up in this moment. That it counts as rung must not silence the other
  * channel. */
 static void rung_for_nothing(void) {
-    struct wakeups wakeups, others;
     begin_to_wait();
-    push(handle, "x", &wakeups);
-    wakeup(&wakeups);
+    push_and_ring("x");
     MUST(STATE_OF(state_of_loop()) == LOOP_RUNG);
     MUST(is_rung());
-    unwait("x", &others);
+    unwait("x");
     fall_asleep();
-    push(handle, "y", &wakeups);
-    MUST(wakeups.count == 1);
-    wakeup(&wakeups);
+    push_and_ring("y");
     MUST(is_rung() && collect() == 1 && pop("y"));
     end_waiting();
 }
 
 /* The same, with a ringer that notes its ring only after the loop has answered and sleeps again. */
 static void rung_late(void) {
-    struct wakeups late, wakeups, others;
+    struct wakeups late;
     begin_to_wait();
     push(handle, "x", &late);
     MUST(late.count == 1 && doorbell_ring(&doorbells, &late.items[0]));
     MUST(is_rung());
-    unwait("x", &others);
+    unwait("x");
     fall_asleep();
     wakeup_succeeded(handle, &late.items[0]);
     wakeups_close(&late);
     MUST(STATE_OF(state_of_loop()) == LOOP_ASLEEP);
-    push(handle, "y", &wakeups);
-    MUST(wakeups.count == 1);
-    wakeup(&wakeups);
+    push_and_ring("y");
     MUST(is_rung() && collect() == 1 && pop("y"));
     end_waiting();
 }
@@ -237,8 +216,7 @@ static void rung_late(void) {
 static void last_look(void) {
     struct wakeups wakeups;
     begin_to_wait();
-    push(handle, "x", &wakeups);
-    wakeup(&wakeups);
+    push_and_ring("x");
     MUST(is_rung() && collect() == 1 && pop("x"));
     push(handle, "x", &wakeups);
     MUST(wakeups.count == 0); /* it is awake, and will look */
@@ -251,13 +229,10 @@ static void last_look(void) {
 static void sleeps_after_a_pop(void) {
     struct wakeups wakeups;
     begin_to_wait();
-    push(handle, "x", &wakeups);
-    wakeup(&wakeups);
+    push_and_ring("x");
     MUST(is_rung() && collect() == 1 && pop("x") && STATE_OF(state_of_loop()) == LOOP_AWAKE);
     MUST(!pop("x") && fell_asleep && STATE_OF(state_of_loop()) == LOOP_ASLEEP);
-    push(handle, "x", &wakeups);
-    MUST(wakeups.count == 1);
-    wakeup(&wakeups);
+    push_and_ring("x");
     MUST(is_rung() && collect() == 1 && pop("x"));
     push(handle, "y", &wakeups);
     MUST(wakeups.count == 0 && !pop("x") && !fell_asleep && STATE_OF(state_of_loop()) == LOOP_AWAKE);

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,14 +37,11 @@ int main(int argc, char **argv) {
     segment_path = argv[1], lock_path = argv[2];
     MUST(pipe2(joined, O_CLOEXEC) == 0 && pipe2(end, O_CLOEXEC) == 0);
     int number = atoi(argv[3]);
-    pid_t *pids = calloc((size_t)number, sizeof *pids), parent = getpid();
+    pid_t *pids = calloc((size_t)number, sizeof *pids);
     MUST(pids != NULL);
     for (int i = 0; i < number; i++) {
-        pids[i] = fork();
-        MUST(pids[i] >= 0);
+        pids[i] = fork_child();
         if (pids[i] == 0) {
-            if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
-                _exit(1);
             close(end[1]);
             member(joined[1], end[0]);
         }

@@ -3,11 +3,6 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #define WORKERS 5
 
@@ -26,25 +21,14 @@ static _Noreturn void work(uint32_t number) {
 
 static pid_t start(void) {
     uint32_t number = ++started;
-    pid_t parent = getpid(), pid = fork();
-    MUST(pid >= 0);
-    if (pid == 0) {
-        /* The end of the test ends its workers. */
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
-            _exit(1);
+    pid_t pid = fork_child();
+    if (pid == 0)
         work(number);
-    }
     return pid;
-}
-
-static void pause_for(uint32_t microseconds) {
-    struct timespec time = {0, (long)microseconds * 1000};
-    nanosleep(&time, NULL);
 }
 
 int main(int argc, char **argv) {
     pid_t pids[WORKERS];
-    int how;
     begin(argc, argv, "deaths");
     fd = new_segment(1024 * KIB, 256 * KIB);
     ledger = new_ledger();
@@ -57,14 +41,13 @@ int main(int argc, char **argv) {
         if (below(10) == 0) /* stopped inside an operation for a while, then killed there: others wait for its lock */
             kill(pids[victim], SIGSTOP), pause_for(1000 + below(20000));
         kill(pids[victim], SIGKILL);
-        MUST(waitpid(pids[victim], &how, 0) == pids[victim]);
-        MUST(WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL); /* and did not end by itself */
+        must_be_killed(pids[victim]);
         pids[victim] = start();
         check(handle);
     }
     for (uint32_t i = 0; i < WORKERS; i++) {
         kill(pids[i], SIGKILL);
-        MUST(waitpid(pids[i], &how, 0) == pids[i] && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
+        must_be_killed(pids[i]);
     }
     /* Housekeeping reaps what the dead left; then the rest is taken out, and all is free. */
     struct worker last;

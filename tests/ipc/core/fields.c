@@ -3,11 +3,6 @@
 #include "support.h"
 
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "blocks.h"
@@ -19,21 +14,13 @@
 static char bytes[64 * KIB];
 
 static enum status push(struct handle *handle, const char *channel, const char *local, uint32_t capacity) {
-    struct wakeups wakeups;
-    struct push push = push_of(channel, local, bytes, 100, capacity);
-    wakeups_open(&wakeups);
-    enum status status = op_push(handle, WAIT, &push, &wakeups);
-    wakeups_close(&wakeups);
-    return status;
+    return quiet_push(handle, channel, local, bytes, 100, capacity);
 }
 
 static enum status pop(struct handle *handle, const char *channel, uint32_t loop) {
     static char buffer[64 * KIB];
     struct taken taken = {.buffer = buffer, .size = sizeof buffer};
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
-    enum status status = op_pop(handle, WAIT, named(channel), loop, &taken, &wakeups);
-    wakeups_close(&wakeups);
+    enum status status = quiet_pop(handle, channel, loop, &taken);
     MUST(status != NO_SPACE || taken.used <= handle->size); /* the caller asks for so much memory */
     if (status == OK && taken.loan != NO_LOAN) {
         static char large[256 * KIB];
@@ -49,25 +36,11 @@ static enum status pop(struct handle *handle, const char *channel, uint32_t loop
 static uint32_t drain(struct handle *handle, enum status *status) {
     static char buffer[64 * KIB];
     struct taken taken = {.buffer = buffer, .size = sizeof buffer};
-    uint32_t number = 0;
     *status = op_drain(handle, WAIT, named(INBOX), NO_LOOP, &taken);
-    for (size_t at = 0; *status == OK && at < taken.used; number++) {
-        struct drained item;
-        memcpy(&item, taken.buffer + at, sizeof item);
-        at += sizeof item + item.names_size + item.size;
-    }
-    return number;
+    return *status == OK ? number_drained(&taken) : 0;
 }
 
-static enum status group_send_one(struct handle *handle) {
-    struct wakeups wakeups;
-    struct group_send send = {
-        .group = named("g"), .payload = bytes, .size = 100, .capacity = 9, .expiry_ns = LONG, .loan = NO_LOAN};
-    wakeups_open(&wakeups);
-    enum status status = op_group_send(handle, WAIT, &send, &wakeups);
-    wakeups_close(&wakeups);
-    return status;
-}
+static enum status group_send_one(struct handle *handle) { return quiet_group_send(handle, "g", bytes, 100, 9); }
 
 /* A process with an inbox that is a member of "g", and a normal channel "a" with two messages. */
 static struct handle *fresh(void) {
@@ -324,21 +297,18 @@ static void sealed(void) {
 
 /* The lock seems to be held by a process that lives and knows nothing of it. It finds that out in its housekeeping. */
 static void lock_of_another(void) {
-    int fd = new_segment(256 * KIB, 64 * KIB), done[2], how;
+    int fd = new_segment(256 * KIB, 64 * KIB), done[2];
     struct handle *handle = join(fd);
     uint32_t word;
     MUST(pipe(done) == 0);
-    pid_t pid = fork();
-    MUST(pid >= 0);
+    pid_t pid = fork_child();
     if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
         struct handle *own = join(fd);
         uint32_t loop;
         MUST(op_loop_open(own, WAIT, &loop) == OK);
         MUST(write(done[1], &own->word, sizeof own->word) == sizeof own->word);
-        struct timespec look = {0, 250000000};
         for (;;) {
-            nanosleep(&look, NULL);
+            pause_for(250000);
             (void)op_repoll(own, WAIT, loop);
         }
     }
@@ -351,7 +321,7 @@ static void lock_of_another(void) {
     MUST(status == OK && now_ns() - begin_of_wait < 4000000000ull); /* 0.25 s, and a busy machine */
     check(handle);
     kill(pid, SIGKILL);
-    MUST(waitpid(pid, &how, 0) == pid);
+    must_be_killed(pid);
 }
 
 int main(int argc, char **argv) {

@@ -16,17 +16,15 @@ static enum status send_large(struct handle *handle, const char *channel, struct
 static void loops_without_a_place(void) {
     struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
-    struct wakeups wakeups;
     char names[200];
     size_t used;
     bool left;
     uint32_t loop;
-    wakeups_open(&wakeups);
     MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK);
     MUST(op_loop_open(handle, WAIT, &loop) == OK && loop == 0);
     uint32_t others[] = {1, LOOPS - 1, LOOPS, SLOTS * LOOPS, UINT32_MAX - 1};
     for (uint32_t i = 0; i < sizeof others / sizeof *others; i++) {
-        MUST(op_pop(handle, WAIT, named("a"), others[i], &taken, &wakeups) == STALE && !taken.asleep);
+        MUST(quiet_pop(handle, "a", others[i], &taken) == STALE && !taken.asleep);
         MUST(op_wait(handle, WAIT, named("a"), others[i]) == STALE);
         MUST(op_drain(handle, WAIT, named("x.1!"), others[i], &taken) == STALE);
         MUST(op_collect(handle, WAIT, others[i], true, names, sizeof names, &used, &left) == STALE);
@@ -34,7 +32,7 @@ static void loops_without_a_place(void) {
     }
     MUST(check(handle)[TOTAL_CHANNELS] == 1 && !handle->header->damaged); /* the inbox; no channel was left behind */
     MUST(op_wait(handle, WAIT, named("a"), loop) == EMPTY);
-    MUST(op_loop_close(handle, WAIT, loop, &wakeups) == OK);
+    MUST(quiet_loop_close(handle, loop) == OK);
     MUST(op_wait(handle, WAIT, named("a"), loop) == STALE);
     MUST(check(handle)[TOTAL_WAITERS] == 0);
 }

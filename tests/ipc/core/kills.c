@@ -18,8 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define SURVIVOR_WAITS "a"
@@ -99,15 +97,12 @@ static void drop_the_curtain(struct stage *stage) {
 }
 
 static void wait_for_death(pid_t pid) {
-    int how;
-    MUST(waitpid(pid, &how, 0) == pid);
-    MUST(WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL); /* it did not end by itself, or by a failure of its own */
+    must_be_killed(pid);
     kills++;
 }
 
 /* A view of its own; the inherited one would be the same memory at another address. */
 static struct handle *begin_victim(struct stage *stage) {
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     segment_unmap(stage->handle);
     return map(stage->fd);
 }
@@ -116,8 +111,7 @@ static struct handle *begin_victim(struct stage *stage) {
 static void kill_in_act(struct stage *stage, uint32_t changes, bool watch) {
     *report = (struct report){.is_done = false};
     deaths[deaths_count++] = changes;
-    pid_t pid = fork();
-    MUST(pid >= 0);
+    pid_t pid = fork_child();
     if (pid == 0) {
         struct handle *handle = begin_victim(stage);
         if (!scene->attaches)
@@ -142,8 +136,7 @@ static void kill_in_act(struct stage *stage, uint32_t changes, bool watch) {
 static void kill_in_repair(struct stage *stage, uint32_t changes) {
     *report = (struct report){.is_done = false};
     deaths[deaths_count++] = changes;
-    pid_t pid = fork();
-    MUST(pid >= 0);
+    pid_t pid = fork_child();
     if (pid == 0) {
         struct handle *handle = begin_victim(stage);
         faults_arm(changes);
@@ -235,12 +228,8 @@ static void take_all_out(struct stage *stage) {
     struct handle *handle = stage->handle;
     char content[CONTENT];
     struct wakeups wakeups;
-    struct push push = {.channel = named("probe"),
-                        .local = named(""),
-                        .size = MEDIUM,
-                        .capacity = 9,
-                        .expiry_ns = LONG,
-                        .loan = stage->loan};
+    struct push push = push_of("probe", "", NULL, MEDIUM, 9);
+    push.loan = stage->loan;
     wakeups_open(&wakeups);
     MUST(op_push(handle, WAIT, &push, &wakeups) == OK);
     content_read(handle, content);
@@ -338,10 +327,9 @@ static bool is_born(uint32_t changes) {
     uint64_t hash_seed[2] = {1, 2};
     int fd = memfd_create("segment", MFD_CLOEXEC);
     *report = (struct report){.is_done = false};
-    pid_t pid = fork();
-    MUST(fd >= 0 && pid >= 0);
+    MUST(fd >= 0);
+    pid_t pid = fork_child();
     if (pid == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         faults_arm(changes);
         report->status = segment_format(fd, fd, 256 * KIB, 64 * KIB, "prefix", "project", "machine", hash_seed);
         (void)faults_disarm();

@@ -116,12 +116,9 @@ static void take_first(struct queue *model) {
 static void do_pop(uint32_t queue) {
     static char buffer[BIGGEST];
     struct taken taken = {.buffer = buffer, .size = below(3) == 0 ? below(200) : sizeof buffer};
-    struct wakeups wakeups;
     uint32_t loop = loops_open != 0 && below(2) == 0 ? below(loops_open) : NO_LOOP, id;
     struct queue *model = &queues[queue];
-    wakeups_open(&wakeups);
-    enum status status = op_pop(handle, WAIT, named(queue_names[queue]), loop, &taken, &wakeups);
-    wakeups_close(&wakeups);
+    enum status status = quiet_pop(handle, queue_names[queue], loop, &taken);
     if (status == NO_MEMORY)
         return;
     if (status == NO_SPACE) {
@@ -291,20 +288,20 @@ static void do_group_send(uint32_t group) {
     MUST(counter(COUNT_FULL) == full);
 }
 
+static void close_last_loop(void) {
+    MUST(quiet_loop_close(handle, --loops_open) == OK);
+    for (uint32_t queue = 0; queue < QUEUES; queue++)
+        queues[queue].waits[loops_open] = false;
+}
+
 static void do_loop(void) {
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
     if (loops_open < LOOPS && below(3) != 0) {
         uint32_t loop;
         MUST(op_loop_open(handle, WAIT, &loop) == OK && loop == loops_open);
         loops_open++;
     } else if (loops_open > 0) {
-        loops_open--;
-        MUST(op_loop_close(handle, WAIT, loops_open, &wakeups) == OK);
-        for (uint32_t queue = 0; queue < QUEUES; queue++)
-            queues[queue].waits[loops_open] = false;
+        close_last_loop();
     }
-    wakeups_close(&wakeups);
 }
 
 static void do_collect(void) {
@@ -328,13 +325,10 @@ static void do_collect(void) {
 }
 
 static void do_unwait(uint32_t queue) {
-    struct wakeups wakeups;
     if (loops_open == 0)
         return;
     uint32_t loop = below(loops_open);
-    wakeups_open(&wakeups);
-    MUST(op_unwait(handle, WAIT, named(queue_names[queue]), loop, &wakeups) == OK);
-    wakeups_close(&wakeups);
+    MUST(quiet_unwait(handle, queue_names[queue], loop) == OK);
     queues[queue].waits[loop] = false;
 }
 
@@ -385,14 +379,8 @@ static void take_all_out(void) {
             MUST(op_inbox(handle, WAIT, named(queue_names[queue]), false) == OK);
         queues[queue].is_open = false;
     }
-    while (loops_open > 0) {
-        struct wakeups wakeups;
-        wakeups_open(&wakeups);
-        MUST(op_loop_close(handle, WAIT, --loops_open, &wakeups) == OK);
-        wakeups_close(&wakeups);
-        for (uint32_t queue = 0; queue < QUEUES; queue++)
-            queues[queue].waits[loops_open] = false;
-    }
+    while (loops_open > 0)
+        close_last_loop();
     bool needed;
     MUST(op_is_needed(handle, WAIT, &needed) == OK && !needed);
     const uint64_t *totals = check(handle);

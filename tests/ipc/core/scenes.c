@@ -1,30 +1,27 @@
 #include "scenes.h"
 
 #include <signal.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define BUFFER (200 * KIB)
 
 static char bytes[BIG];
 
+static void all_are_rung(struct handle *handle, struct wakeups *wakeups) {
+    for (uint32_t i = 0; i < wakeups->count; i++)
+        wakeup_succeeded(handle, &wakeups->items[i]);
+    wakeups_close(wakeups);
+}
+
 enum status push_for(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size,
                      uint32_t capacity, uint64_t expiry) {
     struct wakeups wakeups;
     fill_payload(bytes, size, id);
-    struct push push = {.channel = named(channel),
-                        .local = named(local),
-                        .payload = bytes,
-                        .size = size,
-                        .capacity = capacity,
-                        .expiry_ns = expiry};
+    struct push push = push_of(channel, local, bytes, size, capacity);
+    push.expiry_ns = expiry;
     wakeups_open(&wakeups);
     enum status status = send(handle, &push, &wakeups);
-    for (uint32_t i = 0; i < wakeups.count; i++)
-        wakeup_succeeded(handle, &wakeups.items[i]);
-    wakeups_close(&wakeups);
+    all_are_rung(handle, &wakeups);
     return status;
 }
 
@@ -36,9 +33,7 @@ enum status group_send_for(struct handle *handle, const char *group, uint32_t id
         .group = named(group), .payload = bytes, .size = size, .capacity = capacity, .expiry_ns = expiry};
     wakeups_open(&wakeups);
     enum status status = send_to_group(handle, &group_send, &wakeups);
-    for (uint32_t i = 0; i < wakeups.count; i++)
-        wakeup_succeeded(handle, &wakeups.items[i]);
-    wakeups_close(&wakeups);
+    all_are_rung(handle, &wakeups);
     return status;
 }
 
@@ -57,9 +52,7 @@ enum status act_pop(struct handle *handle, const char *channel, uint32_t loop) {
     struct wakeups wakeups;
     wakeups_open(&wakeups);
     enum status status = op_pop(handle, WAIT, named(channel), loop, &taken, &wakeups);
-    for (uint32_t i = 0; i < wakeups.count; i++)
-        wakeup_succeeded(handle, &wakeups.items[i]);
-    wakeups_close(&wakeups);
+    all_are_rung(handle, &wakeups);
     if (status == OK && taken.loan != NO_LOAN)
         read_loan(handle, taken.loan, buffer, taken.loan_size);
     return status;
@@ -118,13 +111,10 @@ void use_all_loans(struct handle *handle) {
 void nobody_does_housekeeping(struct handle *handle) { handle->header->next_look = now_ns() + 190000000; }
 
 void somebody_died(struct handle *handle, void (*work)(struct handle *)) {
-    int how;
-    pid_t pid = fork();
-    MUST(pid >= 0);
+    pid_t pid = fork_child();
     if (pid == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         work(join(handle->fd));
         (void)kill(getpid(), SIGKILL);
     }
-    MUST(waitpid(pid, &how, 0) == pid && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
+    must_be_killed(pid);
 }

@@ -46,15 +46,11 @@ static enum status add_or_discard(struct handle *handle) {
 }
 
 static enum status wait_or_not(struct handle *handle, bool is_v) {
-    struct wakeups wakeups;
     if (!is_v)
         return OK; /* the survivor's loop stays as it is: for what it waits is checked later */
     if (pick(2) == 0)
         return op_wait(handle, WAIT, named(queue()), 0);
-    wakeups_open(&wakeups);
-    enum status status = op_unwait(handle, WAIT, named(queue()), 0, &wakeups);
-    wakeups_close(&wakeups);
-    return status;
+    return quiet_unwait(handle, queue(), 0);
 }
 
 static enum status one(struct handle *handle, bool is_v) {

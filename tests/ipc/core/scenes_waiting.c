@@ -35,21 +35,8 @@ static void loop_sleeps_and_is_ready(struct handle *v) {
     put(v, LONG_NAME, "", 3, SMALL, LONG);
 }
 
-static enum status unwait(struct handle *v) {
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
-    enum status status = op_unwait(v, WAIT, named("b"), 0, &wakeups);
-    wakeups_close(&wakeups);
-    return status;
-}
-
-static enum status unwait_a(struct handle *v) {
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
-    enum status status = op_unwait(v, WAIT, named("a"), 0, &wakeups);
-    wakeups_close(&wakeups);
-    return status;
-}
+static enum status unwait(struct handle *v) { return quiet_unwait(v, "b", 0); }
+static enum status unwait_a(struct handle *v) { return quiet_unwait(v, "a", 0); }
 
 static void rung_for_a(struct handle *v) {
     loop_waits(v);
@@ -61,13 +48,7 @@ static enum status loop_open_act(struct handle *v) {
     return op_loop_open(v, WAIT, &loop);
 }
 
-static enum status loop_close_act(struct handle *v) {
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
-    enum status status = op_loop_close(v, WAIT, 0, &wakeups);
-    wakeups_close(&wakeups);
-    return status;
-}
+static enum status loop_close_act(struct handle *v) { return quiet_loop_close(v, 0); }
 
 static enum status wait_act(struct handle *v) { return op_wait(v, WAIT, named("b"), 0); }
 static enum status wait_long(struct handle *v) { return op_wait(v, WAIT, named(LONG_NAME), 0); }
@@ -79,32 +60,26 @@ static enum status wake_up(struct handle *v) {
 }
 static enum status repoll(struct handle *v) { return op_repoll(v, WAIT, 0); }
 
-/* The survivor's doorbell cannot be rung. */
-static enum status ring_in_vain(struct handle *v) {
-    struct wakeup wakeup = {
-        .slot = 0, .generation = v->slots[0].generation, .loop = 0, .sleep = SLEEP_OF(v->slots[0].loops[0].state)};
+/* The doorbell of loop 0 in a slot cannot be rung. */
+static enum status ring(struct handle *v, uint32_t slot) {
+    struct wakeup wakeup = {.slot = slot,
+                            .generation = v->slots[slot].generation,
+                            .loop = 0,
+                            .sleep = SLEEP_OF(v->slots[slot].loops[0].state)};
     struct wakeups wakeups;
     wakeups_open(&wakeups);
     enum status status = op_wakeup_failed(v, WAIT, &wakeup, &wakeups);
     wakeups_close(&wakeups);
     return status;
 }
+
+static enum status ring_the_survivor(struct handle *v) { return ring(v, 0); }
+static enum status ring_the_dead(struct handle *v) { return ring(v, 2); }
 
 static void dead_sleeper(struct handle *v) {
     nobody_does_housekeeping(v);
     somebody_died(v, loop_sleeps);
     put(v, "b", "", 1, SMALL, LONG);
-}
-
-/* The doorbell of a dead process. */
-static enum status ring_the_dead(struct handle *v) {
-    struct wakeup wakeup = {
-        .slot = 2, .generation = v->slots[2].generation, .loop = 0, .sleep = SLEEP_OF(v->slots[2].loops[0].state)};
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
-    enum status status = op_wakeup_failed(v, WAIT, &wakeup, &wakeups);
-    wakeups_close(&wakeups);
-    return status;
 }
 
 /* A loop was rung, has not answered, and its process has died. */
@@ -132,7 +107,7 @@ const struct scene waiting_scenes[] = {
     {"collect before sleep", READY, NULL, .ready = loop_is_ready, .act = go_to_sleep, .at_least = 8},
     {"collect after sleep", READY, NULL, .ready = loop_sleeps_and_is_ready, .act = wake_up, .at_least = 8},
     {"housekeeping", READY, NULL, .ready = loop_sleeps_and_is_ready, .act = repoll, .at_least = 5},
-    {"a doorbell cannot be rung", "b=1 s.1!=", NULL, one_in_b, .act = ring_in_vain, .at_least = 5},
+    {"a doorbell cannot be rung", "b=1 s.1!=", NULL, one_in_b, .act = ring_the_survivor, .at_least = 5},
     {"a doorbell of the dead", "b=1 s.1!= v.1!=", NULL, .ready = dead_sleeper, .act = ring_the_dead, .at_least = 10},
     {"push past a dead waiter", "s.1!= v.1!=", "b=9 s.1!=", .ready = dead_and_silent, .act = push_to_the_dead,
      .at_least = 20, .in_steps = true},

@@ -2,13 +2,10 @@
  * returns in time; once the writing has ended, a repair makes the segment sound. */
 #include "workload.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define WORKERS 3
@@ -17,11 +14,6 @@
 
 static struct ledger *ledger;
 static _Atomic uint32_t *has_ended; /* seen by all processes */
-
-static void pause_for(uint32_t microseconds) {
-    struct timespec time = {0, (long)microseconds * 1000};
-    nanosleep(&time, NULL);
-}
 
 static void work(int fd, uint32_t number) {
     struct worker worker;
@@ -38,11 +30,8 @@ static void work(int fd, uint32_t number) {
 }
 
 static pid_t start(int fd, uint32_t number) {
-    pid_t parent = getpid(), pid = fork();
-    MUST(pid >= 0);
+    pid_t pid = fork_child();
     if (pid == 0) {
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
-            _exit(1);
         work(fd, number);
         _exit(0);
     }

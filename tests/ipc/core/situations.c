@@ -5,11 +5,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "liveness.h"
@@ -19,27 +14,17 @@
 static char bytes[4 * KIB];
 static struct handle *joined_last;
 
-static enum status push(struct handle *handle, const char *channel, const char *local, uint32_t capacity,
-                        struct wakeups *wakeups) {
-    struct push push = push_of(channel, local, bytes, 100, capacity);
-    return op_push(handle, WAIT, &push, wakeups);
+static enum status push(struct handle *handle, const char *channel, const char *local, uint32_t capacity) {
+    return quiet_push(handle, channel, local, bytes, 100, capacity);
 }
 
 static void send_group(struct handle *handle, const char *group, uint32_t capacity) {
-    struct wakeups wakeups;
-    struct group_send group_send = {
-        .group = named(group), .payload = bytes, .size = 100, .capacity = capacity, .expiry_ns = LONG, .loan = NO_LOAN};
-    wakeups_open(&wakeups);
-    MUST(op_group_send(handle, WAIT, &group_send, &wakeups) == OK);
-    wakeups_close(&wakeups);
+    MUST(quiet_group_send(handle, group, bytes, 100, capacity) == OK);
 }
 
 static bool pop(struct handle *handle, const char *channel) {
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
-    enum status status = op_pop(handle, WAIT, named(channel), NO_LOOP, &taken, &wakeups);
-    wakeups_close(&wakeups);
+    enum status status = quiet_pop(handle, channel, NO_LOOP, &taken);
     MUST(status == OK || status == EMPTY);
     return status == OK;
 }
@@ -48,14 +33,8 @@ static bool pop(struct handle *handle, const char *channel) {
 static uint32_t drain(struct handle *handle, const char *inbox) {
     static char buffer[64 * KIB];
     struct taken taken = {.buffer = buffer, .size = sizeof buffer};
-    uint32_t number = 0;
     MUST(op_drain(handle, WAIT, named(inbox), NO_LOOP, &taken) == OK);
-    for (size_t at = 0; at < taken.used; number++) {
-        struct drained item;
-        memcpy(&item, buffer + at, sizeof item);
-        at += sizeof item + item.names_size + item.size;
-    }
-    return number;
+    return number_drained(&taken);
 }
 
 /* Another process that does something and is killed, or stays. */
@@ -68,10 +47,8 @@ static struct other other_process(int fd, void (*work)(struct handle *)) {
     int done[2], go_on[2];
     char byte;
     MUST(pipe(done) == 0 && pipe(go_on) == 0);
-    pid_t pid = fork();
-    MUST(pid >= 0);
+    pid_t pid = fork_child();
     if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
         work(join(fd));
         MUST(write(done[1], "", 1) == 1);
         MUST(read(go_on[0], &byte, 1) >= 0);
@@ -82,19 +59,15 @@ static struct other other_process(int fd, void (*work)(struct handle *)) {
 }
 
 static void end(struct other *other) {
-    int how;
     kill(other->pid, SIGKILL);
-    MUST(waitpid(other->pid, &how, 0) == other->pid && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
+    must_be_killed(other->pid);
 }
 
 static void housekeep_now(struct handle *handle) {
     uint32_t loop;
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
     handle->header->next_look = 0;
     MUST(op_loop_open(handle, WAIT, &loop) == OK && op_repoll(handle, WAIT, loop) == OK);
-    MUST(op_loop_close(handle, WAIT, loop, &wakeups) == OK);
-    wakeups_close(&wakeups);
+    MUST(quiet_loop_close(handle, loop) == OK);
 }
 
 /* A process with two inboxes in a group has died; the group's other members get their message all the same. */
@@ -129,11 +102,9 @@ static void the_dead_in_a_group(void) {
 /* Processes that were rung, have not answered, and have died: each operation passes them over, and reaps one. */
 static void sleep_on_a(struct handle *handle) {
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
-    struct wakeups wakeups;
     uint32_t loop;
-    wakeups_open(&wakeups);
     MUST(op_loop_open(handle, WAIT, &loop) == OK);
-    MUST(op_pop(handle, WAIT, named("a"), loop, &taken, &wakeups) == EMPTY && taken.asleep);
+    MUST(quiet_pop(handle, "a", loop, &taken) == EMPTY && taken.asleep);
 }
 
 static void do_not_answer(struct handle *handle) {
@@ -155,7 +126,8 @@ static void the_dead_among_waiters(void) {
     handle->header->next_look = now_ns() + 100000000;
     for (uint32_t reaped = 1; reaped <= 2; reaped++) {
         wakeups_open(&wakeups);
-        MUST(push(handle, "a", "", 10, &wakeups) == OK);
+        struct push one = push_of("a", "", bytes, 100, 10);
+        MUST(op_push(handle, WAIT, &one, &wakeups) == OK);
         MUST(wakeups.count == 1 && wakeups.items[0].slot == handle->private->slot);
         MUST(handle->header->counters[COUNT_REAPED] == reaped && check(handle)[TOTAL_WAITERS] == 4 - reaped);
     }
@@ -173,9 +145,7 @@ static void inbox_of_the_dead(void) {
     end(&other);
     handle->header->next_look = now_ns() + 100000000;
     MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK);
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
-    MUST(push(handle, "x.1!", "1", 10, &wakeups) == OK);
+    MUST(push(handle, "x.1!", "1", 10) == OK);
     MUST(drain(handle, "x.1!") == 1);
     MUST(handle->header->rebuilds == 0);
     check(handle);
@@ -190,12 +160,11 @@ static void killed_with_the_lock(void) {
     struct wakeups wakeups;
     wakeups_open(&wakeups);
     for (uint32_t i = 0; i < 5; i++)
-        MUST(push(handle, "a", "", 100, &wakeups) == OK);
+        MUST(push(handle, "a", "", 100) == OK);
     struct other other = other_process(fd, take_lock);
-    MUST(push(handle, "a", "", 100, &wakeups) == BUSY); /* it lives, and so keeps it */
+    MUST(push(handle, "a", "", 100) == BUSY); /* it lives, and so keeps it */
     end(&other);
-    struct push at_once = {
-        .channel = named("a"), .payload = bytes, .size = 100, .capacity = 100, .expiry_ns = LONG, .loan = NO_LOAN};
+    struct push at_once = push_of("a", "", bytes, 100, 100);
     MUST(op_push(handle, GLANCE, &at_once, &wakeups) == OK); /* with that, nobody waits */
     MUST(handle->header->rebuilds == 1);
     for (uint32_t i = 0; i < 6; i++)
@@ -213,17 +182,18 @@ static void doorbell_gone(void) {
     uint32_t loop;
     bool left;
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
+    struct push one = push_of("a", "", bytes, 100, 10);
     wakeups_open(&wakeups);
     wakeups_open(&others);
     MUST(op_loop_open(handle, WAIT, &loop) == OK);
-    MUST(op_pop(handle, WAIT, named("a"), loop, &taken, &wakeups) == EMPTY);
+    MUST(quiet_pop(handle, "a", loop, &taken) == EMPTY);
     MUST(op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left) == EMPTY);
-    MUST(push(handle, "a", "", 10, &wakeups) == OK && wakeups.count == 1);
+    MUST(op_push(handle, WAIT, &one, &wakeups) == OK && wakeups.count == 1);
     MUST(op_wakeup_failed(handle, WAIT, &wakeups.items[0], &others) == OK);
     MUST(op_repoll(handle, WAIT, loop) == OK);
     MUST(op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left) == OK && used == 2 && names[1] == 'a');
     MUST(pop(handle, "a"));
-    MUST(push(handle, "a", "", 10, &wakeups) == OK);
+    MUST(push(handle, "a", "", 10) == OK);
     MUST(op_repoll(handle, WAIT, loop) == OK);
     MUST(op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left) == OK && used == 2);
     check(handle);
@@ -270,13 +240,11 @@ static void left_without_messages(void) {
 static void foreign_descriptor(void) {
     int fd = new_segment(1024 * KIB, 64 * KIB);
     struct handle *handle = join(fd);
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
     FILE *file = tmpfile();
     MUST(file != NULL && dup2(fileno(file), fd) == fd);
     enum status status = OK;
     for (uint32_t i = 0; i < 5000 && status == OK; i++)
-        status = push(handle, "a", "", 10000, &wakeups);
+        status = push(handle, "a", "", 10000);
     /* Where the record locks alone keep others out, nothing is even begun. */
     MUST(status == RETIRED);
     MUST(fseek(file, 0, SEEK_END) == 0 && ftell(file) == 0);
@@ -294,10 +262,8 @@ int posix_fallocate(int fd, off_t from, off_t size) {
 }
 
 static void grow(struct handle *handle) {
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
     for (uint32_t i = 0; i < 3000; i++)
-        MUST(push(handle, "a", "", 10000, &wakeups) == OK);
+        MUST(push(handle, "a", "", 10000) == OK);
 }
 
 /* A process that cannot map for a while what others have grown takes nothing of it for damage. */
@@ -305,11 +271,9 @@ static void not_seen(void) {
     int fd = new_segment(1024 * KIB, 64 * KIB);
     struct handle *handle = join(fd);
     struct other other = other_process(fd, grow);
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
     handle->header->damaged = 1;
     refusal = ENOMEM;
-    MUST(push(handle, "a", "", 10000, &wakeups) == BUSY);
+    MUST(push(handle, "a", "", 10000) == BUSY);
     refusal = 0;
     MUST(check(handle)[TOTAL_MESSAGES] == 3000);
     MUST(handle->header->counters[COUNT_DAMAGED] == 0);
@@ -328,16 +292,14 @@ static void hold_the_lock(void) {
 
 /* There is no room to grow into, and whether anything has expired cannot be looked at now: that is not yet "full". */
 static void busy_while_growing(void) {
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
     struct handle *handle = join(crowded = new_segment(1024 * KIB, 64 * KIB));
     refusal = ENOSPC;
-    MUST(push(handle, "a", "", 10, &wakeups) == NO_SHM);
+    MUST(push(handle, "a", "", 10) == NO_SHM);
     meanwhile = hold_the_lock;
-    MUST(push(handle, "a", "", 10, &wakeups) == BUSY);
+    MUST(push(handle, "a", "", 10) == BUSY);
     end(&holder);
     refusal = 0;
-    MUST(push(handle, "a", "", 10, &wakeups) == OK);
+    MUST(push(handle, "a", "", 10) == OK);
 }
 
 /* A mark of damage counts as a repair, also where the rebuild finds nothing to cut off, and is gone with it. */
@@ -353,20 +315,17 @@ static void marked_as_damaged(void) {
 /* A thread waits for its turn while another one leaves the segment: it does not go in under a slot that is no longer
  * ours. */
 static void *push_one(void *argument) {
-    struct wakeups wakeups;
-    wakeups_open(&wakeups);
-    *(enum status *)argument = push(joined_last, "a", "", 10, &wakeups);
+    *(enum status *)argument = push(joined_last, "a", "", 10);
     return NULL;
 }
 
 static void left_by_another_thread(void) {
     struct handle *handle = joined_last = join(new_segment(256 * KIB, 64 * KIB));
-    struct timespec pause = {0, 20000000};
     enum status status = OK;
     pthread_t thread;
     MUST(pthread_mutex_lock(&handle->private->mutex) == 0);
     MUST(pthread_create(&thread, NULL, push_one, &status) == 0);
-    nanosleep(&pause, NULL); /* it has asked whether the process is attached, and waits for its turn */
+    pause_for(20000); /* it has asked whether the process is attached, and waits for its turn */
     handle->private->attached = 0;
     MUST(pthread_mutex_unlock(&handle->private->mutex) == 0 && pthread_join(thread, NULL) == 0);
     MUST(status == DETACHED || status == BUSY); /* busy: this machine was, and the thread's time is over */
@@ -376,12 +335,10 @@ static void left_by_another_thread(void) {
 /* Waiting for an inbox that is not there makes none. */
 static void no_inbox_to_wait_for(void) {
     struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
-    struct wakeups wakeups;
     uint32_t loop;
-    wakeups_open(&wakeups);
     MUST(op_loop_open(handle, WAIT, &loop) == OK);
     MUST(op_wait(handle, WAIT, named("x.1!"), loop) == GONE);
-    MUST(push(handle, "x.1!", "1", 10, &wakeups) == GONE);
+    MUST(push(handle, "x.1!", "1", 10) == GONE);
     MUST(check(handle)[TOTAL_CHANNELS] == 0);
 }
 

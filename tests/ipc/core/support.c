@@ -3,14 +3,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 uint64_t seed, steps;
-extern struct handle *joined[64];
-
-struct handle *joined[64]; /* reachable to the end, so that none counts as leaked */
+static struct handle *joined[64]; /* reachable to the end, so that none counts as leaked */
 static uint32_t number_joined;
 static const char *program;
 static _Thread_local uint64_t random_state;
@@ -37,9 +38,22 @@ uint32_t chance(void) { /* xorshift64* */
     return (uint32_t)((random_state * 0x2545f4914f6cdd1dull) >> 32);
 }
 
-void nap(void) {
-    struct timespec time = {0, 10000000};
+void pause_for(uint32_t microseconds) {
+    struct timespec time = {0, (long)microseconds * 1000};
     nanosleep(&time, NULL);
+}
+
+pid_t fork_child(void) {
+    pid_t parent = getpid(), pid = fork();
+    MUST(pid >= 0);
+    if (pid == 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent))
+        _exit(1);
+    return pid;
+}
+
+void must_be_killed(pid_t pid) {
+    int how;
+    MUST(waitpid(pid, &how, 0) == pid && WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
 }
 
 uint32_t below(uint32_t limit) { return chance() % limit; }
@@ -159,4 +173,63 @@ enum status send_to_group(struct handle *handle, struct group_send *group_send, 
     if (status != OK)
         let_go(handle, loan);
     return status;
+}
+
+enum status quiet_push(struct handle *handle, const char *channel, const char *local, const char *payload, size_t size,
+                       uint32_t capacity) {
+    struct wakeups nobody;
+    struct push push = push_of(channel, local, payload, size, capacity);
+    wakeups_open(&nobody);
+    enum status status = op_push(handle, WAIT, &push, &nobody);
+    wakeups_close(&nobody);
+    return status;
+}
+
+enum status quiet_group_send(struct handle *handle, const char *group, const char *payload, size_t size,
+                             uint32_t capacity) {
+    struct wakeups nobody;
+    struct group_send group_send = {.group = named(group),
+                                    .payload = payload,
+                                    .size = size,
+                                    .capacity = capacity,
+                                    .expiry_ns = LONG,
+                                    .loan = NO_LOAN};
+    wakeups_open(&nobody);
+    enum status status = op_group_send(handle, WAIT, &group_send, &nobody);
+    wakeups_close(&nobody);
+    return status;
+}
+
+enum status quiet_pop(struct handle *handle, const char *channel, uint32_t loop, struct taken *taken) {
+    struct wakeups nobody;
+    wakeups_open(&nobody);
+    enum status status = op_pop(handle, WAIT, named(channel), loop, taken, &nobody);
+    wakeups_close(&nobody);
+    return status;
+}
+
+enum status quiet_unwait(struct handle *handle, const char *channel, uint32_t loop) {
+    struct wakeups nobody;
+    wakeups_open(&nobody);
+    enum status status = op_unwait(handle, WAIT, named(channel), loop, &nobody);
+    wakeups_close(&nobody);
+    return status;
+}
+
+enum status quiet_loop_close(struct handle *handle, uint32_t loop) {
+    struct wakeups nobody;
+    wakeups_open(&nobody);
+    enum status status = op_loop_close(handle, WAIT, loop, &nobody);
+    wakeups_close(&nobody);
+    return status;
+}
+
+uint32_t number_drained(const struct taken *taken) {
+    uint32_t number = 0;
+    for (size_t at = 0; at < taken->used; number++) {
+        struct drained item;
+        memcpy(&item, taken->buffer + at, sizeof item);
+        at += sizeof item + item.names_size + item.size;
+    }
+    return number;
 }

@@ -46,8 +46,13 @@ struct name named(const char *text);
 /* A message that lives for an hour, with its payload beside it. */
 struct push push_of(const char *channel, const char *local, const char *payload, size_t size, uint32_t capacity);
 
-/* Between two tries of an operation that met a busy lock. */
-void nap(void);
+void pause_for(uint32_t microseconds);
+
+/* As fork(), but the child ends with its parent. */
+pid_t fork_child(void);
+
+/* Waits for a child that was killed, and did not end by itself or by a failure of its own. */
+void must_be_killed(pid_t pid);
 
 /* One operation with patience for its lock; BUSY only if that was not had for seconds. */
 #define PATIENTLY(status, call)                             \
@@ -56,7 +61,7 @@ void nap(void);
             (status) = (call);                              \
             if ((status) != BUSY)                           \
                 break;                                      \
-            nap();                                          \
+            pause_for(10000);                               \
         }                                                   \
     } while (0)
 
@@ -73,3 +78,15 @@ void read_loan(struct handle *handle, uint32_t loan, char *to, size_t size);
 /* Pushes as the binding does: large payloads by a loan. */
 enum status send(struct handle *handle, struct push *push, struct wakeups *wakeups);
 enum status send_to_group(struct handle *handle, struct group_send *group_send, struct wakeups *wakeups);
+
+/* Operations that ring nobody. What is sent lives for an hour. */
+enum status quiet_push(struct handle *handle, const char *channel, const char *local, const char *payload, size_t size,
+                       uint32_t capacity);
+enum status quiet_group_send(struct handle *handle, const char *group, const char *payload, size_t size,
+                             uint32_t capacity);
+enum status quiet_pop(struct handle *handle, const char *channel, uint32_t loop, struct taken *taken);
+enum status quiet_unwait(struct handle *handle, const char *channel, uint32_t loop);
+enum status quiet_loop_close(struct handle *handle, uint32_t loop);
+
+/* How many messages were drained, none of which is on loan. */
+uint32_t number_drained(const struct taken *taken);

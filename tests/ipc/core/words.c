@@ -35,17 +35,7 @@ static enum status put(struct handle *handle) {
 }
 
 static enum status send_to(struct handle *handle, const char *group) {
-    struct wakeups wakeups;
-    struct group_send send = {.group = named(group),
-                              .payload = bytes,
-                              .size = sizeof bytes,
-                              .capacity = 100,
-                              .expiry_ns = LONG,
-                              .loan = NO_LOAN};
-    wakeups_open(&wakeups);
-    enum status status = op_group_send(handle, WAIT, &send, &wakeups);
-    wakeups_close(&wakeups);
-    return status;
+    return quiet_group_send(handle, group, bytes, sizeof bytes, 100);
 }
 
 static bool is_member(const char *inbox, const char *local, size_t length) {
@@ -74,12 +64,9 @@ static enum status drain(struct handle *handle, const char *inbox, uint32_t *nam
 static enum status pop(struct handle *handle, uint32_t *number) {
     static char buffer[KIB];
     struct taken taken = {.buffer = buffer, .size = sizeof buffer};
-    struct wakeups wakeups;
     enum status status;
-    wakeups_open(&wakeups);
-    while ((status = op_pop(handle, WAIT, named("a"), NO_LOOP, &taken, &wakeups)) == OK)
+    while ((status = quiet_pop(handle, "a", NO_LOOP, &taken)) == OK)
         ++*number;
-    wakeups_close(&wakeups);
     return status == EMPTY ? OK : status;
 }
 
