@@ -19,24 +19,16 @@ PyObject *method_flush(Segment *self, PyObject *Py_UNUSED(unused)) {
 }
 
 /* Another slot, or none: no loop has a place any more. */
-static void forget_loops(Segment *self) {
+static PyObject *change_slot(Segment *self, enum status (*change)(struct handle *handle)) {
+    enum status status;
     for (uint32_t loop = 0; loop < LOOPS; loop++)
         atomic_store(&self->openings[loop], 0);
-}
-
-PyObject *method_join(Segment *self, PyObject *Py_UNUSED(unused)) {
-    enum status status;
-    forget_loops(self);
-    UNLOCKED(status = segment_join(&self->handle));
+    UNLOCKED(status = change(&self->handle));
     return nothing(self, status);
 }
 
-PyObject *method_leave(Segment *self, PyObject *Py_UNUSED(unused)) {
-    enum status status;
-    forget_loops(self);
-    UNLOCKED(status = segment_leave(&self->handle));
-    return nothing(self, status);
-}
+PyObject *method_join(Segment *self, PyObject *Py_UNUSED(unused)) { return change_slot(self, segment_join); }
+PyObject *method_leave(Segment *self, PyObject *Py_UNUSED(unused)) { return change_slot(self, segment_leave); }
 
 PyObject *method_is_deserted(Segment *self, PyObject *Py_UNUSED(unused)) {
     return PyBool_FromLong(liveness_is_alone(self->handle.lock_fd));

@@ -91,17 +91,6 @@ struct handle {
     _Atomic bool wake_everybody;
 };
 
-/* Sizes and offsets that follow from the two memory options. */
-struct geometry {
-    size_t slots_offset;
-    size_t message_buckets_offset, group_buckets_offset;
-    uint32_t message_buckets, group_buckets; /* powers of two */
-    size_t messages_offset, groups_offset;
-    uint32_t message_blocks, group_blocks;
-    size_t reserved; /* bytes that are reserved at creation */
-    size_t size;
-};
-
 static inline uint32_t slot_word(uint32_t slot, uint32_t generation) {
     return ((slot + 1u) << WORD_SLOT_SHIFT) | (generation << WORD_GENERATION_SHIFT);
 }

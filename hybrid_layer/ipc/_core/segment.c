@@ -25,19 +25,29 @@ static uint32_t buckets_for(uint32_t records) {
     return buckets;
 }
 
-void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geometry *geometry) {
-    geometry->message_blocks = (uint32_t)(message_bytes / BLOCK) + 1;
-    geometry->group_blocks = (uint32_t)(group_bytes / BLOCK) + 1;
-    geometry->message_buckets = buckets_for(geometry->message_blocks / 2); /* a channel is there for something */
-    geometry->group_buckets = buckets_for(geometry->group_blocks);
-    geometry->slots_offset = PAGE;
-    geometry->message_buckets_offset = page_up(geometry->slots_offset + SLOTS * sizeof(struct slot));
-    geometry->group_buckets_offset =
-        geometry->message_buckets_offset + page_up(geometry->message_buckets * sizeof(uint32_t));
-    geometry->messages_offset = geometry->group_buckets_offset + page_up(geometry->group_buckets * sizeof(uint32_t));
-    geometry->reserved = geometry->messages_offset;
-    geometry->groups_offset = geometry->messages_offset + page_up((size_t)geometry->message_blocks * BLOCK);
-    size_t end = geometry->groups_offset + (size_t)geometry->group_blocks * BLOCK;
+/* Where an area lies in the segment, in bytes, and how large it is. */
+struct place {
+    size_t buckets_offset, offset;
+    uint32_t buckets, blocks; /* buckets: a power of two */
+};
+
+/* What follows from the two memory options. All that comes before the blocks is reserved at creation. */
+struct geometry {
+    struct place messages, groups;
+    size_t size;
+};
+
+static void geometry_of(uint64_t message_bytes, uint64_t group_bytes, struct geometry *geometry) {
+    struct place *messages = &geometry->messages, *groups = &geometry->groups;
+    messages->blocks = (uint32_t)(message_bytes / BLOCK) + 1;
+    groups->blocks = (uint32_t)(group_bytes / BLOCK) + 1;
+    messages->buckets = buckets_for(messages->blocks / 2); /* a channel is there for something */
+    groups->buckets = buckets_for(groups->blocks);
+    messages->buckets_offset = page_up(PAGE + SLOTS * sizeof(struct slot));
+    groups->buckets_offset = messages->buckets_offset + page_up(messages->buckets * sizeof(uint32_t));
+    messages->offset = groups->buckets_offset + page_up(groups->buckets * sizeof(uint32_t));
+    groups->offset = messages->offset + page_up((size_t)messages->blocks * BLOCK);
+    size_t end = groups->offset + (size_t)groups->blocks * BLOCK;
     geometry->size = (end + LARGEST_PAGE - 1) & ~(size_t)(LARGEST_PAGE - 1);
 }
 
@@ -72,7 +82,7 @@ enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t
     struct geometry geometry;
     struct stat locks;
     struct rlimit limit;
-    segment_geometry(message_bytes, group_bytes, &geometry);
+    geometry_of(message_bytes, group_bytes, &geometry);
     /* Asked first, as the kernel answers with a signal too, which kills a process whose Python was told not to handle
      * signals. */
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && geometry.size > limit.rlim_cur) {
@@ -81,7 +91,7 @@ enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t
     }
     if (fstat(lock_fd, &locks) != 0 || ftruncate(fd, (off_t)geometry.size) != 0)
         return SYSTEM_ERROR;
-    int error = memory_reserve(fd, 0, (off_t)geometry.reserved);
+    int error = memory_reserve(fd, 0, (off_t)geometry.messages.offset);
     if (error != 0) {
         errno = error;
         return error == ENOSPC || error == ENOMEM || error == EDQUOT ? NO_SHM : SYSTEM_ERROR;
@@ -110,16 +120,15 @@ enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t
     return OK;
 }
 
-static void area_open(struct area *area, struct handle *handle, struct area_books *books, uint32_t blocks,
-                      size_t offset, uint32_t buckets, size_t buckets_offset) {
+static void area_open(struct area *area, struct handle *handle, struct area_books *books, const struct place *place) {
     unsigned char *base = (unsigned char *)handle->header;
-    area->base = base + offset;
-    area->blocks = blocks;
+    area->base = base + place->offset;
+    area->blocks = place->blocks;
     area->reserved = 0;
-    area->file_offset = (off_t)offset;
+    area->file_offset = (off_t)place->offset;
     area->books = books;
-    area->buckets = (uint32_t *)(void *)(base + buckets_offset);
-    area->bucket_mask = buckets - 1;
+    area->buckets = (uint32_t *)(void *)(base + place->buckets_offset);
+    area->bucket_mask = place->buckets - 1;
 }
 
 enum status segment_map(int fd, int lock_fd, struct handle *handle, const char **reason) {
@@ -154,7 +163,7 @@ enum status segment_map(int fd, int lock_fd, struct handle *handle, const char *
     handle->seal = header->seal;
     if (*reason != NULL)
         return DAMAGED;
-    segment_geometry(message_bytes, group_bytes, &geometry);
+    geometry_of(message_bytes, group_bytes, &geometry);
     if ((uint64_t)status.st_size != geometry.size) {
         *reason = "its size is not what its header says";
         return DAMAGED;
@@ -175,12 +184,10 @@ enum status segment_map(int fd, int lock_fd, struct handle *handle, const char *
     handle->inode = locks.st_ino;
     handle->size = geometry.size;
     handle->header = base;
-    handle->slots = (struct slot *)((unsigned char *)base + geometry.slots_offset);
+    handle->slots = (struct slot *)((unsigned char *)base + PAGE);
     handle->private = private;
-    area_open(&handle->messages, handle, &handle->header->messages, geometry.message_blocks, geometry.messages_offset,
-              geometry.message_buckets, geometry.message_buckets_offset);
-    area_open(&handle->groups, handle, &handle->header->groups, geometry.group_blocks, geometry.groups_offset,
-              geometry.group_buckets, geometry.group_buckets_offset);
+    area_open(&handle->messages, handle, &handle->header->messages, &geometry.messages);
+    area_open(&handle->groups, handle, &handle->header->groups, &geometry.groups);
     return OK;
 }
 

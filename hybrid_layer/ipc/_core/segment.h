@@ -4,9 +4,6 @@
 
 #include "handle.h"
 
-/* Where everything lies in a segment with these two options, in bytes. */
-void segment_geometry(uint64_t message_bytes, uint64_t group_bytes, struct geometry *geometry);
-
 /* Makes a segment in the empty object `fd`: size, reserved control part, header. Its processes are to hold their record
  * locks on `lock_fd`, which may be the same. The magic is stored last, so an unfinished segment is never attached.
  * NO_SHM or SYSTEM_ERROR. */
