@@ -24,15 +24,12 @@ static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywo
     return (PyObject *)self;
 }
 
+#define OWNED(each) \
+    each(policy) each(statistics) each(capacity_for) each(count_event) each(epoch) each(channels) each(loops)
+
 static int traverse(Inbox *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE((PyObject *)self));
-    Py_VISIT(self->policy);
-    Py_VISIT(self->statistics);
-    Py_VISIT(self->capacity_for);
-    Py_VISIT(self->count_event);
-    Py_VISIT(self->epoch);
-    Py_VISIT(self->channels);
-    Py_VISIT(self->loops);
+    OWNED(VISIT)
     return 0;
 }
 
@@ -46,15 +43,7 @@ static int clear(Inbox *self) {
     return 0;
 }
 
-static void drop(Inbox *self) {
-    Py_XDECREF(self->policy);
-    Py_XDECREF(self->statistics);
-    Py_XDECREF(self->capacity_for);
-    Py_XDECREF(self->count_event);
-    Py_XDECREF(self->epoch);
-    Py_XDECREF(self->channels);
-    Py_XDECREF(self->loops);
-}
+static void drop(Inbox *self) { OWNED(CLEAR) }
 
 /* Delivering */
 

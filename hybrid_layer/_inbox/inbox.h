@@ -152,6 +152,10 @@ PyObject *receive_new(State *state, Inbox *inbox, PyObject *const *arguments);
 #define METHOD(function) ((PyCFunction)(void (*)(void))(function))
 #define SLOT(function) ((void *)(function))
 
+/* What is done to each object that another one owns: a file lists them in OWNED, so that none is forgotten. */
+#define VISIT(field) Py_VISIT(self->field);
+#define CLEAR(field) Py_CLEAR(self->field);
+
 #define PUBLIC (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE)
 #define PRIVATE (PUBLIC | Py_TPFLAGS_DISALLOW_INSTANTIATION) /* made by functions of this module only */
 

@@ -25,25 +25,18 @@ PyObject *receive_new(State *state, Inbox *inbox, PyObject *const *arguments) {
     return (PyObject *)self;
 }
 
+#define OWNED(each) each(inbox) each(name) each(source) each(loop) each(channel) each(waiter)
+
 static int traverse(Receive *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE((PyObject *)self));
-    Py_VISIT(self->inbox);
-    Py_VISIT(self->source);
-    Py_VISIT(self->loop);
-    Py_VISIT(self->channel);
-    Py_VISIT(self->waiter);
+    OWNED(VISIT)
     return 0;
 }
 
 /* Its place is given up: by finalize(), or as it was left. */
 static int clear(Receive *self) {
     self->stage = DONE;
-    Py_CLEAR(self->inbox);
-    Py_CLEAR(self->name);
-    Py_CLEAR(self->source);
-    Py_CLEAR(self->loop);
-    Py_CLEAR(self->channel);
-    Py_CLEAR(self->waiter);
+    OWNED(CLEAR)
     return 0;
 }
 

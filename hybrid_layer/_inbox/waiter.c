@@ -17,24 +17,16 @@ static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywo
     return (PyObject *)waiter_new(state, loop);
 }
 
+#define OWNED(each) each(loop) each(counts) each(callback) each(context) each(further) each(message)
+
 static int traverse(Waiter *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE((PyObject *)self));
-    Py_VISIT(self->loop);
-    Py_VISIT(self->counts);
-    Py_VISIT(self->callback);
-    Py_VISIT(self->context);
-    Py_VISIT(self->further);
-    Py_VISIT(self->message);
+    OWNED(VISIT)
     return 0;
 }
 
 static int clear(Waiter *self) {
-    Py_CLEAR(self->loop);
-    Py_CLEAR(self->counts);
-    Py_CLEAR(self->callback);
-    Py_CLEAR(self->context);
-    Py_CLEAR(self->further);
-    Py_CLEAR(self->message);
+    OWNED(CLEAR)
     return 0;
 }
 
