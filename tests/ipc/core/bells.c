@@ -23,11 +23,9 @@ static bool fell_asleep; /* in the last pop */
 static char directory[] = "bells.XXXXXX", bytes[200];
 
 static void push(struct handle *sender, const char *channel, struct wakeups *wakeups) {
-    enum status status;
     struct push push = push_of(channel, "", bytes, 100, 10);
     wakeups_open(wakeups);
-    PATIENTLY(status, op_push(sender, WAIT, &push, wakeups));
-    MUST(status == OK);
+    SURELY(op_push(sender, WAIT, &push, wakeups));
 }
 
 /* As a wait set does: with nothing there, the loop is the channel's waiter, and asleep if nothing else is ready. */
@@ -40,28 +38,22 @@ static bool pop(const char *channel) {
     return status == OK;
 }
 
-static void unwait(const char *channel) {
-    enum status status;
-    PATIENTLY(status, quiet_unwait(handle, channel, loop));
-    MUST(status == OK);
-}
+static void unwait(const char *channel) { SURELY(quiet_unwait(handle, channel, loop)); }
 
 /* How many channels are ready; with none the loop is asleep. */
-static uint32_t collect(void) {
-    char names[4 * (NAME_MAX_LENGTH + 1)];
-    size_t used;
-    bool left;
+static uint32_t number_ready(void) {
+    struct ready ready;
     enum status status;
     uint32_t number = 0;
-    PATIENTLY(status, op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left));
+    PATIENTLY(status, collect(handle, loop, true, &ready));
     MUST(status == OK || status == EMPTY);
-    for (size_t at = 0; status == OK && at < used; at += 1 + (size_t)names[at])
+    for (size_t at = 0; status == OK && at < ready.used; at += 1 + (size_t)ready.names[at])
         number++;
     return number;
 }
 
 static void fall_asleep(void) {
-    while (collect() != 0)
+    while (number_ready() != 0)
         ;
 }
 
@@ -95,11 +87,9 @@ static uint64_t state_of_loop(void) { return atomic_load(&handle->slots[handle->
 
 static void begin_to_wait(void) {
     char path[200];
-    enum status status;
     handle = join(segment_fd = new_segment(256 * KIB, 64 * KIB));
     MUST(doorbells_open(&doorbells, directory));
-    PATIENTLY(status, op_loop_open(handle, WAIT, &loop));
-    MUST(status == OK);
+    SURELY(op_loop_open(handle, WAIT, &loop));
     MUST(doorbell_path(&doorbells, handle->private->slot, handle->private->generation, loop, path, sizeof path));
     (void)unlink(path);
     MUST(mkfifo(path, 0600) == 0);
@@ -142,18 +132,17 @@ static void dies_before_it_rings(void) {
     a_sender_dies(STORED);
     MUST(!is_rung() && STATE_OF(state_of_loop()) == LOOP_ASLEEP);
     push_and_ring("x");
-    MUST(is_rung() && collect() == 1 && pop("x") && pop("x") && !pop("x"));
+    MUST(is_rung() && number_ready() == 1 && pop("x") && pop("x") && !pop("x"));
     end_waiting();
 }
 
 /* The same, and no process sends any more: the sleeper's housekeeping finds the message. */
 static void dies_as_the_last(void) {
-    enum status status;
     begin_to_wait();
     a_sender_dies(STORED);
     MUST(!is_rung());
-    PATIENTLY(status, op_repoll(handle, WAIT, loop));
-    MUST(status == OK && collect() == 1 && pop("x"));
+    SURELY(op_repoll(handle, WAIT, loop));
+    MUST(number_ready() == 1 && pop("x"));
     end_waiting();
 }
 
@@ -162,10 +151,10 @@ static void dies_before_it_marks(void) {
     begin_to_wait();
     a_sender_dies(WRITTEN);
     push_and_ring("x"); /* before the sleeper has got up */
-    MUST(is_rung() && collect() == 1 && pop("x") && pop("x") && !pop("x"));
+    MUST(is_rung() && number_ready() == 1 && pop("x") && pop("x") && !pop("x"));
     fall_asleep();
     push_and_ring("x");
-    MUST(is_rung() && collect() == 1 && pop("x"));
+    MUST(is_rung() && number_ready() == 1 && pop("x"));
     end_waiting();
 }
 
@@ -177,7 +166,7 @@ static void dies_after_it_marked(void) {
     MUST(STATE_OF(state_of_loop()) == LOOP_RUNG);
     pause_for(2 * HINT_MS * 1000);
     push_and_ring("x");
-    MUST(is_rung() && collect() == 1 && pop("x") && pop("x"));
+    MUST(is_rung() && number_ready() == 1 && pop("x") && pop("x"));
     end_waiting();
 }
 
@@ -191,7 +180,7 @@ static void rung_for_nothing(void) {
     unwait("x");
     fall_asleep();
     push_and_ring("y");
-    MUST(is_rung() && collect() == 1 && pop("y"));
+    MUST(is_rung() && number_ready() == 1 && pop("y"));
     end_waiting();
 }
 
@@ -208,7 +197,7 @@ static void rung_late(void) {
     wakeups_close(&late);
     MUST(STATE_OF(state_of_loop()) == LOOP_ASLEEP);
     push_and_ring("y");
-    MUST(is_rung() && collect() == 1 && pop("y"));
+    MUST(is_rung() && number_ready() == 1 && pop("y"));
     end_waiting();
 }
 
@@ -217,10 +206,10 @@ static void last_look(void) {
     struct wakeups wakeups;
     begin_to_wait();
     push_and_ring("x");
-    MUST(is_rung() && collect() == 1 && pop("x"));
+    MUST(is_rung() && number_ready() == 1 && pop("x"));
     push(handle, "x", &wakeups);
     MUST(wakeups.count == 0); /* it is awake, and will look */
-    MUST(collect() == 1 && STATE_OF(state_of_loop()) == LOOP_AWAKE && pop("x"));
+    MUST(number_ready() == 1 && STATE_OF(state_of_loop()) == LOOP_AWAKE && pop("x"));
     end_waiting();
 }
 
@@ -230,13 +219,13 @@ static void sleeps_after_a_pop(void) {
     struct wakeups wakeups;
     begin_to_wait();
     push_and_ring("x");
-    MUST(is_rung() && collect() == 1 && pop("x") && STATE_OF(state_of_loop()) == LOOP_AWAKE);
+    MUST(is_rung() && number_ready() == 1 && pop("x") && STATE_OF(state_of_loop()) == LOOP_AWAKE);
     MUST(!pop("x") && fell_asleep && STATE_OF(state_of_loop()) == LOOP_ASLEEP);
     push_and_ring("x");
-    MUST(is_rung() && collect() == 1 && pop("x"));
+    MUST(is_rung() && number_ready() == 1 && pop("x"));
     push(handle, "y", &wakeups);
     MUST(wakeups.count == 0 && !pop("x") && !fell_asleep && STATE_OF(state_of_loop()) == LOOP_AWAKE);
-    MUST(collect() == 1 && pop("y"));
+    MUST(number_ready() == 1 && pop("y"));
     end_waiting();
 }
 
@@ -250,7 +239,7 @@ static void messages_are_left(void) {
     wakeups_open(&wakeups);
     MUST(op_pop(handle, WAIT, named("x"), NO_LOOP, &taken, &wakeups) == OK && wakeups.count == 1);
     wakeup(&wakeups);
-    MUST(is_rung() && collect() == 1 && pop("x"));
+    MUST(is_rung() && number_ready() == 1 && pop("x"));
     end_waiting();
 }
 

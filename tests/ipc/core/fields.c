@@ -152,13 +152,11 @@ static void list_of_members(void) {
 static void waiters(void) {
     for (uint32_t what = 0; what < 5; what++) {
         struct handle *handle = fresh();
-        char names[200];
+        struct ready ready;
         uint32_t loop;
-        size_t used;
-        bool left;
         MUST(op_loop_open(handle, WAIT, &loop) == OK);
         MUST(pop(handle, "b", loop) == EMPTY); /* waits */
-        MUST(op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left) == EMPTY);
+        MUST(collect(handle, loop, true, &ready) == EMPTY);
         struct loop_slot *own = &handle->slots[handle->private->slot].loops[loop];
         struct waiter *waiter = block_at(handle, &handle->messages, own->waiters, KIND_WAITER);
         MUST(waiter != NULL);
@@ -179,7 +177,7 @@ static void waiters(void) {
         for (uint32_t tries = 0; tries < 3 && status != OK; tries++) {
             (void)op_wait(handle, WAIT, named("b"), loop);
             (void)op_repoll(handle, WAIT, loop);
-            status = op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left);
+            status = collect(handle, loop, true, &ready);
             if (status != OK &&
                 handle->header->rebuilds != rebuilds) /* it was forgotten; then the process looks at once */
                 status = pop(handle, "b", loop) == OK ? OK : EMPTY;

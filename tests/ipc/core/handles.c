@@ -16,9 +16,7 @@ static enum status send_large(struct handle *handle, const char *channel, struct
 static void loops_without_a_place(void) {
     struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
-    char names[200];
-    size_t used;
-    bool left;
+    struct ready ready;
     uint32_t loop;
     MUST(op_inbox(handle, WAIT, named("x.1!"), true) == OK);
     MUST(op_loop_open(handle, WAIT, &loop) == OK && loop == 0);
@@ -27,7 +25,7 @@ static void loops_without_a_place(void) {
         MUST(quiet_pop(handle, "a", others[i], &taken) == STALE && !taken.asleep);
         MUST(op_wait(handle, WAIT, named("a"), others[i]) == STALE);
         MUST(op_drain(handle, WAIT, named("x.1!"), others[i], &taken) == STALE);
-        MUST(op_collect(handle, WAIT, others[i], true, names, sizeof names, &used, &left) == STALE);
+        MUST(collect(handle, others[i], true, &ready) == STALE);
         MUST(op_repoll(handle, WAIT, others[i]) == STALE);
     }
     MUST(check(handle)[TOTAL_CHANNELS] == 1 && !handle->header->damaged); /* the inbox; no channel was left behind */

@@ -183,9 +183,9 @@ static bool has_messages(const char *content, const char *queue) {
     return at != NULL && at[strlen(word)] > ' ';
 }
 
-static bool is_named(const char *names, size_t used, const char *queue) {
-    for (size_t at = 0; at < used; at += 1 + (size_t)names[at])
-        if ((size_t)names[at] == strlen(queue) && memcmp(names + at + 1, queue, strlen(queue)) == 0)
+static bool is_named(const struct ready *ready, const char *queue) {
+    for (size_t at = 0; at < ready->used; at += 1 + (size_t)ready->names[at])
+        if ((size_t)ready->names[at] == strlen(queue) && memcmp(ready->names + at + 1, queue, strlen(queue)) == 0)
             return true;
     return false;
 }
@@ -193,18 +193,16 @@ static bool is_named(const char *names, size_t used, const char *queue) {
 /* The survivor, which may not have been rung, looks by itself. */
 static void look(struct stage *stage, const char *content) {
     struct handle *handle = stage->handle;
-    char names[500];
-    size_t used;
-    bool left;
+    struct ready ready;
     if (handle->header->rebuilds != stage->rebuilds) {
         wait_for(handle, SURVIVOR_WAITS);
         wait_for(handle, "s.1!");
     }
     nobody_does_housekeeping(handle);
     MUST(op_repoll(handle, WAIT, 0) == OK);
-    MUST(op_collect(handle, WAIT, 0, false, names, sizeof names, &used, &left) == OK && !left);
-    MUST(!has_messages(content, SURVIVOR_WAITS) || is_named(names, used, SURVIVOR_WAITS));
-    MUST(!has_messages(content, "s.1!") || is_named(names, used, "s.1!"));
+    MUST(collect(handle, 0, false, &ready) == OK && !ready.left);
+    MUST(!has_messages(content, SURVIVOR_WAITS) || is_named(&ready, SURVIVOR_WAITS));
+    MUST(!has_messages(content, "s.1!") || is_named(&ready, "s.1!"));
     check(handle);
 }
 

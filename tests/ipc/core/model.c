@@ -305,20 +305,18 @@ static void do_loop(void) {
 }
 
 static void do_collect(void) {
-    char names[2 * (NAME_MAX_LENGTH + 1)];
-    size_t used;
-    bool left;
+    struct ready ready;
     if (loops_open == 0)
         return;
     uint32_t loop = below(loops_open);
     if (below(2) == 0)
         MUST(op_repoll(handle, WAIT, loop) == OK);
-    enum status status = op_collect(handle, WAIT, loop, below(2) == 0, names, sizeof names, &used, &left);
-    MUST(status == OK || (status == EMPTY && used == 0));
-    for (size_t at = 0; at < used; at += 1 + (size_t)names[at]) {
+    enum status status = collect(handle, loop, below(2) == 0, &ready);
+    MUST(status == OK || (status == EMPTY && ready.used == 0));
+    for (size_t at = 0; at < ready.used; at += 1 + (size_t)ready.names[at]) {
         uint32_t queue = 0;
-        while (strlen(queue_names[queue]) != (size_t)names[at] ||
-               memcmp(queue_names[queue], names + at + 1, (size_t)names[at]) != 0)
+        while (strlen(queue_names[queue]) != (size_t)ready.names[at] ||
+               memcmp(queue_names[queue], ready.names + at + 1, (size_t)ready.names[at]) != 0)
             MUST(++queue < QUEUES);
         MUST(queues[queue].waits[loop]);
     }

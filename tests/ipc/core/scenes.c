@@ -95,10 +95,8 @@ void open_loop(struct handle *handle) {
 void wait_for(struct handle *handle, const char *channel) { MUST(op_wait(handle, WAIT, named(channel), 0) == EMPTY); }
 
 void sleep_now(struct handle *handle) {
-    char names[500];
-    size_t used;
-    bool left;
-    while (op_collect(handle, WAIT, 0, true, names, sizeof names, &used, &left) != EMPTY)
+    struct ready ready;
+    while (collect(handle, 0, true, &ready) != EMPTY)
         ; /* what is ready comes first */
 }
 

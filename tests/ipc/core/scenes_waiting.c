@@ -1,9 +1,7 @@
 /* Waiting, sleeping, ringing. */
 #include "scenes.h"
 
-static char names[500];
-static size_t used;
-static bool left;
+static struct ready ready;
 
 static void one_in_b(struct handle *s) { put(s, "b", "", 1, SMALL, LONG); }
 
@@ -52,12 +50,8 @@ static enum status loop_close_act(struct handle *v) { return quiet_loop_close(v,
 
 static enum status wait_act(struct handle *v) { return op_wait(v, WAIT, named("b"), 0); }
 static enum status wait_long(struct handle *v) { return op_wait(v, WAIT, named(LONG_NAME), 0); }
-static enum status go_to_sleep(struct handle *v) {
-    return op_collect(v, WAIT, 0, true, names, sizeof names, &used, &left);
-}
-static enum status wake_up(struct handle *v) {
-    return op_collect(v, WAIT, 0, false, names, sizeof names, &used, &left);
-}
+static enum status go_to_sleep(struct handle *v) { return collect(v, 0, true, &ready); }
+static enum status wake_up(struct handle *v) { return collect(v, 0, false, &ready); }
 static enum status repoll(struct handle *v) { return op_repoll(v, WAIT, 0); }
 
 /* The doorbell of loop 0 in a slot cannot be rung. */

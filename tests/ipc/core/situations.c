@@ -176,26 +176,24 @@ static void killed_with_the_lock(void) {
 /* A loop whose doorbell cannot be rung although its process lives: it has to find its messages in its housekeeping. */
 static void doorbell_gone(void) {
     struct handle *handle = join(new_segment(256 * KIB, 64 * KIB));
-    char names[200];
+    struct ready ready;
     struct wakeups wakeups, others;
-    size_t used;
     uint32_t loop;
-    bool left;
     struct taken taken = {.buffer = bytes, .size = sizeof bytes};
     struct push one = push_of("a", "", bytes, 100, 10);
     wakeups_open(&wakeups);
     wakeups_open(&others);
     MUST(op_loop_open(handle, WAIT, &loop) == OK);
     MUST(quiet_pop(handle, "a", loop, &taken) == EMPTY);
-    MUST(op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left) == EMPTY);
+    MUST(collect(handle, loop, true, &ready) == EMPTY);
     MUST(op_push(handle, WAIT, &one, &wakeups) == OK && wakeups.count == 1);
     MUST(op_wakeup_failed(handle, WAIT, &wakeups.items[0], &others) == OK);
     MUST(op_repoll(handle, WAIT, loop) == OK);
-    MUST(op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left) == OK && used == 2 && names[1] == 'a');
+    MUST(collect(handle, loop, true, &ready) == OK && ready.used == 2 && ready.names[1] == 'a');
     MUST(pop(handle, "a"));
     MUST(push(handle, "a", "", 10) == OK);
     MUST(op_repoll(handle, WAIT, loop) == OK);
-    MUST(op_collect(handle, WAIT, loop, true, names, sizeof names, &used, &left) == OK && used == 2);
+    MUST(collect(handle, loop, true, &ready) == OK && ready.used == 2);
     check(handle);
 }
 

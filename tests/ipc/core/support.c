@@ -72,9 +72,7 @@ struct handle *join(int fd) {
     const char *reason;
     MUST(handle != NULL);
     MUST(segment_map(fd, fd, handle, &reason) == OK);
-    enum status status;
-    PATIENTLY(status, segment_join(handle));
-    MUST(status == OK);
+    SURELY(segment_join(handle));
     return handle;
 }
 
@@ -125,10 +123,8 @@ bool is_payload(const char *bytes, size_t size, uint32_t *id) {
 }
 
 void read_loan(struct handle *handle, uint32_t loan, char *to, size_t size) {
-    enum status status;
     MUST(loan_read(handle, loan, to, size));
-    PATIENTLY(status, op_loan_release(handle, WAIT, loan));
-    MUST(status == OK);
+    SURELY(op_loan_release(handle, WAIT, loan));
 }
 
 static enum status reserve(struct handle *handle, struct name local, const void *payload, size_t size, bool is_shared,
@@ -173,6 +169,10 @@ enum status send_to_group(struct handle *handle, struct group_send *group_send, 
     if (status != OK)
         let_go(handle, loan);
     return status;
+}
+
+enum status collect(struct handle *handle, uint32_t loop, bool sleep, struct ready *ready) {
+    return op_collect(handle, WAIT, loop, sleep, ready->names, sizeof ready->names, &ready->used, &ready->left);
 }
 
 enum status quiet_push(struct handle *handle, const char *channel, const char *local, const char *payload, size_t size,

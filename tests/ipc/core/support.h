@@ -65,6 +65,14 @@ void must_be_killed(pid_t pid);
         }                                                   \
     } while (0)
 
+/* The same for one that must go well. */
+#define SURELY(call)              \
+    do {                          \
+        enum status status_;      \
+        PATIENTLY(status_, call); \
+        MUST(status_ == OK);      \
+    } while (0)
+
 /* Fails unless every invariant holds; the totals of the walk. */
 const uint64_t *check(struct handle *handle);
 
@@ -78,6 +86,15 @@ void read_loan(struct handle *handle, uint32_t loan, char *to, size_t size);
 /* Pushes as the binding does: large payloads by a loan. */
 enum status send(struct handle *handle, struct push *push, struct wakeups *wakeups);
 enum status send_to_group(struct handle *handle, struct group_send *group_send, struct wakeups *wakeups);
+
+/* What op_collect says. */
+struct ready {
+    char names[2 * (NAME_MAX_LENGTH + 1)];
+    size_t used;
+    bool left;
+};
+
+enum status collect(struct handle *handle, uint32_t loop, bool sleep, struct ready *ready);
 
 /* Operations that ring nobody. What is sent lives for an hour. */
 enum status quiet_push(struct handle *handle, const char *channel, const char *local, const char *payload, size_t size,

@@ -182,9 +182,7 @@ static void work_group(struct worker *worker) {
 }
 
 static void work_wait(struct worker *worker) {
-    char names[500];
-    size_t used;
-    bool left;
+    struct ready ready;
     enum status status;
     struct wakeups wakeups;
     if (worker->loop == NO_LOOP)
@@ -199,9 +197,8 @@ static void work_wait(struct worker *worker) {
         wakeup(worker, &wakeups);
         break;
     default:
-        PATIENTLY(status,
-                  op_collect(worker->handle, WAIT, worker->loop, below(2) == 0, names, sizeof names, &used, &left));
-        MUST(status != OK || used <= sizeof names);
+        PATIENTLY(status, collect(worker->handle, worker->loop, below(2) == 0, &ready));
+        MUST(status != OK || ready.used <= sizeof ready.names);
         break;
     }
     allow(worker, status);
