@@ -26,10 +26,9 @@ from tests.ipc.compiling import HERE, made_once
 from tests.ipc.tools import check, is_clean, layer_of, receive
 from tests.support.loops import run
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import cancelled, turns
 
-Spawn = Callable[..., Process]
 REFUSALS = {
     "shm_open": (errno.EMFILE, errno.EACCES),
     "open": (errno.EMFILE,),
