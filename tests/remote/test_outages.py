@@ -13,7 +13,6 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer
 from hybrid_layer.remote.delivery.shards import shard_for
 from tests.remote.tools import Make, recovered, told
-from tests.support.loops import Run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Spawn
@@ -150,18 +149,13 @@ async def test_a_replica_is_tried_until_it_is_a_primary(make_layer: Make, new_se
     assert await layer.receive("normal") == {"n": 1}
 
 
-def test_eviction_is_warned_of(
-    make_layer: Make, run: Run, new_server: NewServer, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_eviction_is_warned_of(make_layer: Make, new_server: NewServer, caplog: pytest.LogCaptureFixture) -> None:
     server = new_server(maxmemory_policy="allkeys-lru")
     layer = make_layer(hosts=[server.url])
 
-    async def main() -> None:
+    with caplog.at_level(logging.WARNING, "hybrid_layer"):
         await layer.send("normal", {"n": 1})
         await layer.receive("normal")
-
-    with caplog.at_level(logging.WARNING, "hybrid_layer"):
-        run(main())
     (text,) = told(caplog, server)
     assert str(server.port) in text
     assert "noeviction" in text
