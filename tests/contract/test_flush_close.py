@@ -13,14 +13,13 @@ from tests.contract.configurations import LayerMaker
 from tests.contract.tools import (
     assert_silent,
     cancel,
+    kinds,
     new_channel,
     receive,
     receive_numbers,
     send_numbers,
 )
 from tests.support.waiting import any_moment, at_rest, receiving, turns, wait_until
-
-kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 
 
 async def test_flush_leaves_no_message_and_no_group(make_layer: LayerMaker) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from hybrid_layer.exceptions import HybridLayerError
 from tests.contract.configurations import LayerMaker
-from tests.contract.tools import counted, new_channel, receive
+from tests.contract.tools import counted, kinds, new_channel, receive
 from tests.unit.samples import CONVERTED, nested, same
 
 # Checks and encoding come before any transport: one loop and each path are enough.
@@ -24,7 +24,6 @@ CODECS: dict[str, dict[str, Any]] = {
     "json-encrypted": {"serializer_format": "json", "symmetric_encryption_keys": ["a secret", b"an old one"]},
 }
 codecs = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS.keys())
-kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 
 EVERYTHING: dict[str, Any] = {
     "type": "every.type",
