@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from django.utils.module_loading import import_string
 
 CAPACITY = 20_000
 """Messages that a channel may hold, for every layer: senders should meet the layer's speed, not its limit."""
@@ -48,14 +49,10 @@ class Contestant:
         if self.valkey and not server.startswith("valkey"):
             return False
         try:
-            self.backend_class()
-        except (ImportError, AttributeError):
+            import_string(self.backend)
+        except ImportError:
             return False
         return True
-
-    def backend_class(self) -> Any:
-        module, _, name = self.backend.rpartition(".")
-        return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,7 @@ class Recipe:
     config: dict[str, Any]
 
     def build(self) -> Any:
-        module, _, name = self.backend.rpartition(".")
-        return getattr(importlib.import_module(module), name)(**self.config)
+        return import_string(self.backend)(**self.config)
 
 
 def _ours(place: Place) -> dict[str, Any]:

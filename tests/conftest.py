@@ -7,6 +7,7 @@ is any test that skips itself.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import secrets
 from collections.abc import Callable, Generator, Iterator
@@ -64,6 +65,24 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Of a test that runs on asyncio and on uvloop, the second run is marked `thorough`."""
     if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "uvloop" in item.callspec.params.values():
         item.add_marker(pytest.mark.thorough)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A coroutine test runs as `run` would run it. What fixtures gave it as async context managers ends in its loop."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+
+    async def test() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for given in pyfuncitem.funcargs.values():
+                if isinstance(given, contextlib.AbstractAsyncContextManager):
+                    await stack.enter_async_context(given)
+            await pyfuncitem.obj(**arguments)
+
+    loops.run(test(), loop=pyfuncitem.funcargs["loop_kind"])
+    return True
 
 
 @pytest.hookimpl(wrapper=True)
@@ -173,9 +192,9 @@ def prefix() -> str:
     return f"test-{secrets.token_hex(6)}"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def loop_kind() -> loops.LoopKind:
-    """Which event loop `run` uses; to be parametrized with "asyncio" and "uvloop"."""
+    """Which event loop a coroutine test and `run` use; to be parametrized with "asyncio" and "uvloop"."""
     return "asyncio"
 
 

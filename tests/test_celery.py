@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 
 from hybrid_layer import HybridChannelLayer
 from tests.support.child import Child
+from tests.support.loops import Run
 from tests.support.processes import ROOT
 from tests.support.waiting import block_until
 
@@ -53,9 +54,7 @@ def worker(request: pytest.FixtureRequest, config: dict[str, Any], tmp_path: Pat
     assert "Traceback" not in log.read_text()
 
 
-def test_reports_of_two_children(
-    worker: dict[str, str], config: dict[str, Any], run: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_reports_of_two_children(worker: dict[str, str], config: dict[str, Any], run: Run, tmp_path: Path) -> None:
     layer = HybridChannelLayer(**config)
     queue_jobs = (
         f"import sys; from jobs import count\nfor job in ('first', 'second'): count.delay(sys.argv[1], job, {STEPS})"

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support.demo import EXAMPLE, Demo
-from tests.support.servers import HOST, Server
+from tests.support.servers import HOST, NewServer
 from tests.support.waiting import block_any_moment
 
 SECONDS = 30.0
@@ -233,7 +233,7 @@ def test_ends_in_order(number: signal.Signals) -> None:
 
 
 @pytest.mark.thorough
-def test_with_a_remote_the_chat_depends_on_it_and_comes_back(new_server: Callable[..., Server]) -> None:
+def test_with_a_remote_the_chat_depends_on_it_and_comes_back(new_server: NewServer) -> None:
     server = new_server()
     with Demo(hosts=server.url) as demo:
         demo.start()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import secrets
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
+
+from django.utils.module_loading import import_string
 
 IPC = "hybrid_layer.ipc.IPCChannelLayer"
 HYBRID = "hybrid_layer.HybridChannelLayer"
@@ -66,6 +67,11 @@ FAMILIES = {
 }
 
 
+def build(spec: dict[str, Any]) -> Any:
+    """The layer that `LayerMaker.spec` describes."""
+    return import_string(spec["backend"])(**spec["options"])
+
+
 @dataclass
 class LayerMaker:
     """Builds layers of one configuration, and knows how another process would build the same.
@@ -79,9 +85,7 @@ class LayerMaker:
     layers: list[Any] = field(default_factory=list)
 
     def __call__(self, **options: Any) -> Any:
-        spec = self.spec(**options)
-        module, _, name = spec["backend"].rpartition(".")
-        layer = getattr(importlib.import_module(module), name)(**spec["options"])
+        layer = build(self.spec(**options))
         self.layers.append(layer)
         return layer
 

@@ -14,18 +14,15 @@ parameter `bounded_kind` is "normal" or "specific", of which only those kinds ar
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 from collections.abc import Iterator
 
 import pytest
 
 from tests.contract.configurations import CONFIGURATIONS, FAMILIES, IN_MEMORY, PATHS, Configuration, LayerMaker
-from tests.support.loops import LOOPS, run
+from tests.support.loops import LOOPS
 from tests.support.marks import thorough_unless
 
-TIME_LIMIT = 30
-"""Seconds after which a coroutine test fails; no test here waits nearly that long."""
 ON_CLUSTERS = ("test_groups", "test_flush_close")
 """The files that run on clusters too: what is different there is which keys and channels lie together."""
 
@@ -46,10 +43,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     # A test of other configurations alone takes the first.
     usual = [name for name in names if name in (*PATHS, *IN_MEMORY)] or names[:1]
     loops = ["asyncio"]
-    if inspect.iscoroutinefunction(metafunc.function):
-        metafunc.fixturenames.append("loop_kind")
-        if metafunc.definition.get_closest_marker("one_loop") is None:
-            loops = list(LOOPS)
+    if inspect.iscoroutinefunction(metafunc.function) and not metafunc.definition.get_closest_marker("one_loop"):
+        loops = list(LOOPS)
     parameters = [each for each in ("loop_kind", "configuration", "bounded_kind") if each in metafunc.fixturenames]
     cases = {
         tuple({"loop_kind": loop, "configuration": name, "bounded_kind": kind}[each] for each in parameters): name
@@ -61,20 +56,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "configuration" in parameters:
         marked = [pytest.param(*case, marks=thorough_unless(name in usual)) for case, name in cases.items()]
         metafunc.parametrize(parameters, marked, indirect=["configuration"], scope="session")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
-    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-
-    async def test() -> None:
-        async with pyfuncitem.funcargs.get("make_layer", contextlib.nullcontext()):
-            await pyfuncitem.obj(**arguments)
-
-    run(test(), loop=pyfuncitem.callspec.params["loop_kind"], seconds=TIME_LIMIT)
-    return True
 
 
 @pytest.fixture(scope="session")

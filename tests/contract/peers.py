@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import itertools
 import logging
 from functools import partial
 from typing import Any
 
+from tests.contract.configurations import build
 from tests.support.process_main import Parent
 from tests.support.processes import Process
 from tests.support.waiting import at_rest, receiving, succeeds
-
-
-def build(spec: dict[str, Any]) -> Any:
-    """The layer that `LayerMaker.spec` describes."""
-    module, _, name = spec["backend"].rpartition(".")
-    return getattr(importlib.import_module(module), name)(**spec["options"])
 
 
 class OtherProcess:

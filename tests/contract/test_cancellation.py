@@ -13,10 +13,9 @@ import random
 import pytest
 
 from tests.contract.configurations import LayerMaker
-from tests.contract.tools import CancelledAt, as_coroutine, cancel, counted, new_channel, receive
+from tests.contract.tools import CancelledAt, as_coroutine, cancel, counted, kinds, new_channel, receive
 from tests.support.waiting import any_moment, at_rest, turns, wait_until
 
-kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 late_or_not = pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
 
 

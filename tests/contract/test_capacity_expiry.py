@@ -15,8 +15,6 @@ from tests.contract.configurations import LayerMaker
 from tests.contract.tools import assert_silent, cancel, counted, new_channel, receive
 from tests.support.waiting import at_rest, outlive, receiving, until, wait_until
 
-kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
-
 
 async def room(layer: Any, channel: str) -> int:
     """How many messages `channel` accepts."""

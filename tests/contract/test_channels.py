@@ -16,14 +16,13 @@ from tests.contract.tools import (
     assert_silent,
     cancel,
     counted,
+    kinds,
     new_channel,
     receive,
     receive_numbers,
     send_numbers,
 )
 from tests.support.waiting import any_moment, at_rest, turns, wait_until
-
-kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 
 
 @kinds

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,8 @@ from tests.contract import exits
 from tests.contract.configurations import LayerMaker
 from tests.contract.tools import receive
 from tests.support.loops import LoopKind, run
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import cancelled, receiving
-
-Spawn = Callable[..., Process]
 
 pytestmark = pytest.mark.processes
 closing = pytest.mark.parametrize("close", [True, False], ids=["closed", "not closed"])

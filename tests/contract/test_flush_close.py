@@ -13,14 +13,13 @@ from tests.contract.configurations import LayerMaker
 from tests.contract.tools import (
     assert_silent,
     cancel,
+    kinds,
     new_channel,
     receive,
     receive_numbers,
     send_numbers,
 )
 from tests.support.waiting import any_moment, at_rest, receiving, turns, wait_until
-
-kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 
 
 async def test_flush_leaves_no_message_and_no_group(make_layer: LayerMaker) -> None:
@@ -62,6 +61,9 @@ async def test_flush_of_another_layer_of_the_prefix(make_layer: LayerMaker) -> N
     await assert_silent(layer, "normal", 0.05)
     await layer.send(buffered, {"n": 3})
     assert (await receive(layer, buffered))["n"] == 3
+    await layer.group_add("group", buffered)
+    await other.group_send("group", {"n": "a member again"})
+    assert (await receive(layer, buffered))["n"] == "a member again"
 
 
 @kinds
@@ -101,6 +103,7 @@ async def test_prefixes_are_apart(make_layer: LayerMaker) -> None:
     await other.group_add("group", theirs)
     await layer.send("channel", {"n": 1})
     await layer.group_send("group", {"n": 2})
+    await other.send(mine, {"n": "astray"})
     await assert_silent(other, "channel", 0.05)
     await assert_silent(other, theirs, 0.05)
     assert (await receive(layer, "channel"))["n"] == 1

@@ -5,15 +5,12 @@ The forking is done in second processes, by the programs of `forks`, which must 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from tests.contract import forks
 from tests.contract.configurations import LayerMaker
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 
-Spawn = Callable[..., Process]
 pytestmark = [pytest.mark.configurations("each-path"), pytest.mark.processes]
 
 

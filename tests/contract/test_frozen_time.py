@@ -16,7 +16,7 @@ from asgiref.sync import async_to_sync
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.timers import sleep
 from tests.contract.configurations import LayerMaker
-from tests.support.servers import Server
+from tests.support.servers import NewServer, Server
 from tests.support.waiting import cancelled, receiving, turns
 
 Freeze = Callable[[], AbstractContextManager[Any]]
@@ -150,7 +150,7 @@ def test_a_cancelled_receiver_leaves_what_comes(make_layer: LayerMaker, freezer:
 
 
 @pytest.fixture
-def stopped_server(new_server: Callable[..., Server]) -> Server:
+def stopped_server(new_server: NewServer) -> Server:
     """A server that accepts connections and does not answer."""
     return new_server()
 

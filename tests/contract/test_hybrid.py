@@ -17,12 +17,11 @@ from hybrid_layer.remote import RedisChannelLayer
 from tests.contract import exits, peers
 from tests.contract.configurations import LayerMaker
 from tests.contract.tools import assert_silent, counted, receive, receive_numbers, send_numbers
-from tests.support.processes import Process
-from tests.support.servers import Server, free_port
+from tests.support.processes import Spawn
+from tests.support.servers import NewServer, Server, free_port
 from tests.support.waiting import at_rest, outlive, receiving, turns, wait_until
 from tests.support.zygote import FLAGS
 
-Spawn = Callable[..., Process]
 hybrids = pytest.mark.configurations("hybrid")
 one_server = pytest.mark.configurations("hybrid-1")
 
@@ -198,7 +197,7 @@ async def test_remote_frozen(make_layer: LayerMaker) -> None:
 
 
 @one_server
-async def test_remote_goes_and_comes_back(make_layer: LayerMaker, new_server: Callable[..., Server]) -> None:
+async def test_remote_goes_and_comes_back(make_layer: LayerMaker, new_server: NewServer) -> None:
     server = new_server()
     layer = layer_of(make_layer, [server.url], timeout=1)
     channel = await layer.new_channel()
@@ -284,19 +283,17 @@ async def test_normal_channel_in_a_group_reaches_one_reader_once(make_layer: Lay
 
 
 @one_server
-def test_normal_channel_in_a_group_outlives_the_process_that_added_it(make_layer: LayerMaker, spawn: Spawn) -> None:
+@pytest.mark.one_loop
+async def test_normal_channel_in_a_group_outlives_the_process_that_added_it(
+    make_layer: LayerMaker, spawn: Spawn
+) -> None:
     """Any reader of the channel on this machine gets the group's messages; here a process that only reads."""
     spawn(peers.add_member, make_layer.spec(), "group", "jobs").result()
     reader = spawn(peers.read, make_layer.spec(), "jobs")
     reader.ready()
     layer = make_layer()
-
-    async def send() -> None:
-        for n in (1, 2, None):
-            await layer.group_send("group", {"n": n})
-        await layer.close()
-
-    asyncio.run(send())
+    for n in (1, 2, None):
+        await layer.group_send("group", {"n": n})
     assert reader.result(5) == [1, 2]
 
 

@@ -17,6 +17,7 @@ from tests.contract.configurations import LayerMaker
 from tests.contract.tools import (
     assert_silent,
     cancel,
+    kinds,
     new_channel,
     receive,
     receive_numbers,
@@ -25,8 +26,6 @@ from tests.contract.tools import (
 from tests.support.loops import LoopKind, run
 from tests.support.servers import Server
 from tests.support.waiting import any_moment, at_rest, receiving, turns, wait_until
-
-kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 
 
 class LoopInThread:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import re
 from typing import Any
 
 import pytest
@@ -19,27 +18,10 @@ pytestmark = [pytest.mark.configurations("each-path"), pytest.mark.one_loop]
 
 A_CHANNEL = "a.normal.channel"
 GOOD_NAMES = ["a", "Z", "0", "-", "_", ".", "a.b-c_D9", "x" * 99]
-WRONG_ANYWHERE: list[Any] = [
-    "",
-    "x" * 100,
-    "with space",
-    "a\n",
-    "\na",
-    "a/b",
-    "a:b",
-    "a*",
-    "h\u00e9llo",
-    "\u0661\u0662",  # Arabic digits, which \d matches
-    "a\u200b",
-    "a\x00",
-    b"bytes",
-    bytearray(b"b"),
-    None,
-    5,
-    ["a"],
-]
-WRONG_CHANNELS: list[Any] = [*WRONG_ANYWHERE, "a!b!c", "a!!", "!", "!a", "specific.abc!\u0661", "specific.abc!1\n"]
-WRONG_GROUPS: list[Any] = [*WRONG_ANYWHERE, "a!", "a!b"]
+WRONG_ANYWHERE: list[Any] = ["", "x" * 100, "with space", "a\n", b"bytes", None]
+WRONG_CHANNELS: list[Any] = [*WRONG_ANYWHERE, "a!b!c", "!a"]
+WRONG_GROUPS: list[Any] = [*WRONG_ANYWHERE, "a!b"]
+"""One of each kind: `tests/unit/test_names.py` has the others."""
 
 
 def assert_shows_name(error: BaseException, name: Any) -> None:
@@ -95,14 +77,6 @@ async def test_wrong_group_name_is_refused_by_every_call(make_layer: LayerMaker)
             with pytest.raises(InvalidName) as caught:
                 await call
             assert_shows_name(caught.value, name)
-
-
-@pytest.mark.one_loop
-async def test_refusal_says_what_is_wrong(make_layer: LayerMaker) -> None:
-    layer = make_layer()
-    for name, culprit in [("a b", "' '"), ("x" * 120, "120"), (b"bytes", "bytes"), ("", "empty"), ("a!b!c", "!")]:
-        with pytest.raises(InvalidName, match=re.escape(culprit)):
-            await layer.send(name, {"type": "x"})
 
 
 class Named(str, enum.Enum):  # noqa: UP042  # StrEnum would do what this is about

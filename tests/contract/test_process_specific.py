@@ -22,6 +22,7 @@ from tests.contract.tools import (
     receive_numbers,
     send_numbers,
 )
+from tests.support.loops import Run
 from tests.support.waiting import at_rest, turns, wait_until
 
 
@@ -59,7 +60,7 @@ async def test_message_sent_before_the_first_receive(make_layer: LayerMaker) -> 
 
 
 @pytest.mark.parametrize("closing", [False, True], ids=["open", "closed in between"])
-def test_made_and_sent_to_by_sync_code_awaited_later(make_layer: LayerMaker, closing: bool) -> None:
+def test_made_and_sent_to_by_sync_code_awaited_later(make_layer: LayerMaker, run: Run, closing: bool) -> None:
     layer = make_layer()
     channel = async_to_sync(layer.new_channel)()
     if closing:
@@ -69,12 +70,7 @@ def test_made_and_sent_to_by_sync_code_awaited_later(make_layer: LayerMaker, clo
     if closing:
         async_to_sync(layer.close)()
 
-    async def main() -> list[int]:
-        numbers = await receive_numbers(layer, channel, 3)
-        await layer.close()
-        return numbers
-
-    assert asyncio.run(main()) == [0, 1, 2]
+    assert run(receive_numbers(layer, channel, 3)) == [0, 1, 2]
 
 
 async def test_made_in_one_loop_awaited_in_another_thread(make_layer: LayerMaker) -> None:

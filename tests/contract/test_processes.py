@@ -16,10 +16,8 @@ from tests.contract.configurations import LayerMaker
 from tests.contract.peers import OtherProcess
 from tests.contract.tools import assert_silent, cancel, counted, receive, receive_numbers
 from tests.support import processes
-from tests.support.processes import Process
+from tests.support.processes import Process, Spawn
 from tests.support.waiting import any_moment, at_rest, outlive, wait_until
-
-Spawn = Callable[..., Process]
 
 pytestmark = pytest.mark.processes
 Start = Callable[..., Awaitable[OtherProcess]]
@@ -56,17 +54,19 @@ def start(make_layer: LayerMaker, idle: list[Process]) -> Iterator[Start]:
 
 
 @pytest.mark.once
-def test_two_workers_share_a_channel(make_layer: LayerMaker, spawn: Spawn) -> None:
-    share_10_000_messages(make_layer, spawn, 2, "asyncio")
+@pytest.mark.one_loop
+async def test_two_workers_share_a_channel(make_layer: LayerMaker, spawn: Spawn) -> None:
+    await share_10_000_messages(make_layer, spawn, 2, "asyncio")
 
 
 @pytest.mark.configurations("each-path")
 @pytest.mark.thorough
-def test_three_workers_share_a_channel(make_layer: LayerMaker, spawn: Spawn) -> None:
-    share_10_000_messages(make_layer, spawn, 3, "uvloop")
+@pytest.mark.one_loop
+async def test_three_workers_share_a_channel(make_layer: LayerMaker, spawn: Spawn) -> None:
+    await share_10_000_messages(make_layer, spawn, 3, "uvloop")
 
 
-def share_10_000_messages(make_layer: LayerMaker, spawn: Spawn, workers: int, loop: str) -> None:
+async def share_10_000_messages(make_layer: LayerMaker, spawn: Spawn, workers: int, loop: str) -> None:
     """Each arrives exactly once, each worker's in order."""
     count = 10_000
     spec = make_layer.spec(capacity=count + workers)
@@ -74,16 +74,11 @@ def share_10_000_messages(make_layer: LayerMaker, spawn: Spawn, workers: int, lo
     for process in readers:
         process.ready()
     layer = make_layer(capacity=count + workers)
-
-    async def send_all() -> None:
-        # Many at a time, as requests would do; they arrive in the order of sending nevertheless.
-        for start in range(0, count, 50):
-            await asyncio.gather(*(layer.send("jobs", {"n": n}) for n in range(start, start + 50)))
-        for _ in range(workers):
-            await layer.send("jobs", {"n": None})
-        await layer.close()
-
-    asyncio.run(send_all())
+    # Many at a time, as requests would do; they arrive in the order of sending nevertheless.
+    for start in range(0, count, 50):
+        await asyncio.gather(*(layer.send("jobs", {"n": n}) for n in range(start, start + 50)))
+    for _ in range(workers):
+        await layer.send("jobs", {"n": None})
     shares = [process.result(50) for process in readers]  # 10,000 blocking pops take 10 s of a processor
     assert sorted(n for share in shares for n in share) == list(range(count))
     for share in shares:
@@ -133,21 +128,17 @@ async def test_jobs_out_and_progress_back(make_layer: LayerMaker, spawn: Spawn) 
     assert sum([await asyncio.to_thread(worker.result) for worker in workers]) == 50
 
 
-def test_group_of_members_in_several_processes(make_layer: LayerMaker, spawn: Spawn) -> None:
+@pytest.mark.one_loop
+async def test_group_of_members_in_several_processes(make_layer: LayerMaker, spawn: Spawn) -> None:
     several = [spawn(peers.member, make_layer.spec(), "room", 2) for _ in range(3)]
     channels = [channel for process in several for channel in process.ready()]
     assert len(set(channels)) == 6
     layer = make_layer()
-
-    async def talk() -> None:
-        for n in range(50):
-            await layer.group_send("room", {"n": n})
-            if n % 10 == 0:
-                await layer.send(channels[0], {"n": f"direct {n}"})
-        await layer.group_send("room", {"n": None})
-        await layer.close()
-
-    asyncio.run(talk())
+    for n in range(50):
+        await layer.group_send("room", {"n": n})
+        if n % 10 == 0:
+            await layer.send(channels[0], {"n": f"direct {n}"})
+    await layer.group_send("room", {"n": None})
     got = [numbers for process in several for numbers in process.result()]
     assert got[1:] == [list(range(50))] * 5
     with_direct: list[Any] = []
@@ -271,16 +262,10 @@ async def test_flush_by_another_process(make_layer: LayerMaker, start: Start) ->
 
 @pytest.mark.configurations("each-path")
 @pytest.mark.parametrize("close", [True, False], ids=["closed", "not closed"])
-def test_message_outlives_its_sender(make_layer: LayerMaker, spawn: Spawn, close: bool) -> None:
+@pytest.mark.one_loop
+async def test_message_outlives_its_sender(make_layer: LayerMaker, spawn: Spawn, close: bool) -> None:
     spawn(peers.send_and_exit, make_layer.spec(), "jobs", close).result()
-    layer = make_layer()
-
-    async def main() -> Any:
-        message = await receive(layer, "jobs")
-        await layer.close()
-        return message
-
-    assert asyncio.run(main()) == {"n": "left behind"}
+    assert await receive(make_layer(), "jobs") == {"n": "left behind"}
 
 
 @pytest.mark.one_loop

@@ -13,10 +13,9 @@ import pytest
 
 from hybrid_layer.exceptions import HybridLayerError, MessageTooLarge
 from tests.contract.configurations import LayerMaker
-from tests.contract.tools import assert_silent, counted, new_channel, receive
+from tests.contract.tools import assert_silent, counted, kinds, new_channel, receive
 
 MIB = 1024 * 1024
-kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 encryption = pytest.mark.parametrize("keys", [None, ["a secret"]], ids=["plain", "encrypted"])
 
 

@@ -10,6 +10,7 @@ import pytest
 
 T = TypeVar("T")
 
+kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 SOON = 5.0
 """Seconds within which anything that must happen happens, on a loaded machine too."""
 

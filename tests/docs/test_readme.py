@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.statistics import KEYS
 from tests.docs import texts
+from tests.support.loops import Run
 
 README, TESTING, OPTIONS, ERRORS = "README.rst", "docs/testing.rst", "docs/options.rst", "docs/errors.rst"
 CLASSES: dict[str, type[Any]] = {
@@ -97,7 +98,7 @@ def layers(request: pytest.FixtureRequest, hosts: list[str], prefix: str) -> dic
     return {"default": {"BACKEND": request.param["BACKEND"], "CONFIG": config}}
 
 
-def test_messages_travel_through_a_configuration(layers: dict[str, Any], run: Callable[..., Any]) -> None:
+def test_messages_travel_through_a_configuration(layers: dict[str, Any], run: Run) -> None:
     async def travel() -> None:
         layer: Any = get_channel_layer()
         own = await layer.new_channel()

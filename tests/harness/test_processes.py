@@ -18,11 +18,9 @@ import pytest
 from django.conf import settings
 
 from tests.support.process_main import Parent
-from tests.support.processes import Process, ProcessFailed
+from tests.support.processes import ProcessFailed, Spawn
 from tests.support.processes import spawn as spawn_directly
 from tests.support.waiting import block_until
-
-Spawn = Callable[..., Process]
 
 
 def count(parent: Parent, start: int, *, end: str) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import redis
 
-from tests.support.servers import KINDS, Kind, Server, ServerError, free_port, start_server
+from tests.support.servers import KINDS, Kind, NewServer, Server, ServerError, free_port, start_server
 from tests.support.waiting import block_until
 
 
@@ -32,33 +31,33 @@ def test_three_servers_answer_and_are_told_apart(servers: list[Server], hosts: l
         assert psutil.Process(server.pid).name() == ("valkey-server" if server.kind == "valkey" else "redis-server")
 
 
-def test_kinds(kind: Kind, new_server: Callable[..., Server]) -> None:
+def test_kinds(kind: Kind, new_server: NewServer) -> None:
     about = new_server(kind).command("INFO", "server")
     assert ("server_name" in about) is (kind == "valkey")
     assert (str(about["redis_version"]).startswith("6.2.")) is (kind == "redis-6.2")
 
 
-def test_nothing_is_kept_on_disk(new_server: Callable[..., Server]) -> None:
+def test_nothing_is_kept_on_disk(new_server: NewServer) -> None:
     server = new_server()
     server.command("SET", "key", "value")
     server.stop()
     assert {path.name for path in server.directory.iterdir()} == {"config", "log"}
 
 
-def test_unix_socket(new_server: Callable[..., Server]) -> None:
+def test_unix_socket(new_server: NewServer) -> None:
     server = new_server(requirepass="let me in")
     with redis.Redis.from_url(server.unix_url) as client:
         assert client.ping()
 
 
-def test_config_reaches_the_server(new_server: Callable[..., Server]) -> None:
+def test_config_reaches_the_server(new_server: NewServer) -> None:
     first = new_server(maxmemory="10mb", requirepass='a "word"')
     assert str(10 * 2**20) in str(first.command("CONFIG", "GET", "maxmemory"))
     second = new_server(replicaof=[first.host, first.port], masterauth='a "word"')
     assert second.command("INFO", "replication")["role"] == "slave"
 
 
-def test_kill_and_restart_lose_everything_but_the_port(new_server: Callable[..., Server]) -> None:
+def test_kill_and_restart_lose_everything_but_the_port(new_server: NewServer) -> None:
     server = new_server()
     port, pid = server.port, server.pid
     server.command("SET", "key", "value")
@@ -73,7 +72,7 @@ def test_kill_and_restart_lose_everything_but_the_port(new_server: Callable[...,
     assert server.command("GET", "key") is None
 
 
-def test_a_paused_server_is_silent_and_then_goes_on(new_server: Callable[..., Server]) -> None:
+def test_a_paused_server_is_silent_and_then_goes_on(new_server: NewServer) -> None:
     server = new_server()
     server.command("SET", "key", "value")
     server.pause()

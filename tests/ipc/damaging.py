@@ -11,7 +11,7 @@ import random
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from hybrid_layer.exceptions import GroupMemoryFull, SegmentBusy, SegmentDamaged
 from tests.contract.peers import Warnings
 from tests.ipc.tools import layer_of
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Process, Spawn
 from tests.support.waiting import any_moment, block_until, cancelled
 
-Spawn = Callable[..., Process]
 PAGE = 4096
 CELL = 64
 ALLOWED = (ChannelFull, GroupMemoryFull, SegmentBusy, SegmentDamaged)

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 
 from hybrid_layer.ipc.objects import lock_bearer, segment_name
-from tests.ipc.tools import CORE, core_sources
+from tests.ipc.compiling import HERE, compile_all, link
+from tests.ipc.tools import core_sources
 from tests.support.guardian import guardian, kill_group
 from tests.support.probe import posix_name
-
-HERE = Path(__file__).parent / "core"
 
 
 def compile_programs(directory: Path) -> Path:
     """The core without Python and the programs, without the checks of `test_core`, which would slow them down."""
-    compiler = os.environ.get("CC") or shutil.which("gcc") or "cc"
     sources = [*core_sources(), *(HERE / f"{name}.c" for name in ("support", "stopper", "crowd"))]
-    objects = {source.stem: directory / f"{source.stem}.o" for source in sources}
-
-    def compile_one(source: Path) -> None:
-        command = [compiler, "-std=c11", "-pthread", f"-I{CORE}", "-c", source, "-o", objects[source.stem]]
-        subprocess.run(command, check=True, timeout=100)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(compile_one, sources))
-    programs = [objects.pop("stopper"), objects.pop("crowd")]
-    for program in programs:
-        command = [compiler, "-pthread", program, *objects.values(), "-o", program.with_suffix("")]
-        subprocess.run(command, check=True, timeout=100)
+    *parts, stopper, crowd = compile_all(sources, directory)
+    for program in (stopper, crowd):
+        link(program.with_suffix(""), [program, *parts])
     return directory
 
 

@@ -6,14 +6,14 @@ import contextlib
 import ctypes
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Process, Spawn
 
 CLONE_NEWNS = 0x20000
 MS_REC_PRIVATE = 0x4000 | 0x40000
@@ -23,7 +23,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 class SmallShm:
     """Processes are put into it with `spawn`; `path` shows it to the test, which stays outside."""
 
-    def __init__(self, spawn: Callable[..., Process], holder: int) -> None:
+    def __init__(self, spawn: Spawn, holder: int) -> None:
         self._spawn = spawn
         self._holder = holder
         self.path = Path(f"/proc/{holder}/root/dev/shm")  # as the holder sees it: by no other name is it seen from here
@@ -47,7 +47,7 @@ class SmallShm:
 
 
 @contextlib.contextmanager
-def small_shm(spawn: Callable[..., Process], options: str) -> Iterator[SmallShm]:
+def small_shm(spawn: Spawn, options: str) -> Iterator[SmallShm]:
     """`options` are those of a tmpfs: "size=16m"."""
     holder = spawn("tests.ipc.small_shm:hold", options)
     error = holder.ready()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import posix_ipc
@@ -29,10 +28,8 @@ from tests.ipc.tools import (
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import at_rest, outlive
-
-Spawn = Callable[..., Process]
 
 
 @pytest.mark.parametrize("made", ["nothing", "its size", "all but the magic", "all but the lock"])
@@ -58,44 +55,6 @@ def test_maker_killed_half_way(prefix: str, made: str, caplog: pytest.LogCapture
     run(main())
     check(layer)
     assert any("Replacing" in record.getMessage() for record in caplog.records) == (made != "all but the lock")
-
-
-def test_other_sizes_are_refused_while_somebody_lives(prefix: str, spawn: Spawn) -> None:
-    other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
-    _, pid = other.ready()
-    layer = layer_of(prefix, message_memory=2 << 20)
-    descriptors = len(os.listdir("/proc/self/fd"))
-    for _ in range(3):
-        with pytest.raises(ConfigurationError) as refused:
-            async_to_sync(layer.send)("work", {"n": 1, "reply": ""})
-    assert len(os.listdir("/proc/self/fd")) <= descriptors + 1
-    for part in (
-        prefix,
-        "message_memory=1048576",
-        "message_memory=2097152",
-        f"used by process {pid} (python",
-        "Use the same sizes",
-    ):
-        assert part in str(refused.value)
-    same = layer_of(prefix)
-    async_to_sync(same.send)("work", {"n": 1, "reply": ""})
-    assert other.result() == 0
-
-
-def test_other_sizes_replace_a_segment_of_nobody(prefix: str, spawn: Spawn) -> None:
-    """Also one with messages: the configuration was changed."""
-    assert spawn("tests.ipc.test_birth:leave_a_message", prefix).result() is None
-    assert segment_path(prefix).exists()
-    layer = layer_of(prefix, message_memory=2 << 20)
-    async_to_sync(layer.send)("b", {"n": 1})
-    assert probe(layer).core.message_bytes == 2 << 20
-    assert check(layer)["messages"] == 1
-    with flushed(layer):
-        pass
-
-
-async def leave_a_message(parent: Parent, prefix: str) -> None:
-    await layer_of(prefix).send("a", {"n": 1})
 
 
 @pytest.mark.parametrize("leave", ["nothing", "a message", "an expired message", "a membership", "expired membership"])

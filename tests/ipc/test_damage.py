@@ -6,12 +6,10 @@ works: the channels and memberships of the living are what they were.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import secrets
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -29,10 +27,8 @@ from tests.ipc.tools import (
 )
 from tests.support.loops import run
 from tests.support.probe import probe, sends, set_sends
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import block_any_moment, block_until, wait_until
-
-Spawn = Callable[..., Process]
 
 
 @pytest.mark.parametrize("is_busy", [False, True], ids=["idle", "busy"])
@@ -96,21 +92,17 @@ def test_again_and_again(prefix: str, spawn: Spawn) -> None:
     assert any("again and again" in text for text in story["warnings"])
 
 
-def test_marked_as_retired_by_mistake(prefix: str) -> None:
+async def test_marked_as_retired_by_mistake(prefix: str) -> None:
     """No byte of garbage sends anybody away."""
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        await layer.send("a", {"n": 1})
-        core = probe(layer).core
-        assert not core.retired
-        assert core.retire() == 1
-        assert core.retire() is None
-        assert core.retired
-        await layer.send("a", {"n": 2})
-        assert probe(layer).core is not core
-
-    run(main())
+    await layer.send("a", {"n": 1})
+    core = probe(layer).core
+    assert not core.retired
+    assert core.retire() == 1
+    assert core.retire() is None
+    assert core.retired
+    await layer.send("a", {"n": 2})
+    assert probe(layer).core is not core
 
 
 @pytest.mark.parametrize("kind", ["normal", "own"])
@@ -187,19 +179,15 @@ def test_messages_lost_are_counted_once(prefix: str, spawn: Spawn, caplog: pytes
     assert check(layer)["members"] == 1
 
 
-def test_lost_messages_are_told(prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_lost_messages_are_told(prefix: str, caplog: pytest.LogCaptureFixture) -> None:
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        for n in range(5):
-            await layer.send("jobs", {"n": n})
-        remove_segment(prefix)
-        probe(layer).housekeeping_is_due()
-        await layer.send("jobs", {"n": 6})
-        assert (await layer.statistics())["damaged"] == 5
-        assert await receive(layer, "jobs") == 6
-
-    run(main())
+    for n in range(5):
+        await layer.send("jobs", {"n": n})
+    remove_segment(prefix)
+    probe(layer).housekeeping_is_due()
+    await layer.send("jobs", {"n": 6})
+    assert (await layer.statistics())["damaged"] == 5
+    assert await receive(layer, "jobs") == 6
     (text,) = [record.getMessage() for record in caplog.records if "was lost" in record.getMessage()]
     for part in (repr(prefix), "RemoveIPC", "lost: 5, counted as damaged"):
         assert part in text
@@ -208,7 +196,7 @@ def test_lost_messages_are_told(prefix: str, caplog: pytest.LogCaptureFixture) -
 # What the transport does when the core reports damage
 
 
-def test_a_send_that_meets_damage_is_not_repeated(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_send_that_meets_damage_is_not_repeated(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Part of it may have arrived; what is idempotent is tried again."""
     calls = []
 
@@ -226,15 +214,12 @@ def test_a_send_that_meets_damage_is_not_repeated(prefix: str, monkeypatch: pyte
             if calls.count("group_add") == 1:
                 raise _core.Damaged
 
-    async def main() -> None:
-        layer = IPCChannelLayer(prefix=prefix)
-        await layer.send("channel", {})
-        assert (_core.Segment.push, _core.Segment.group_send) == sends()
-        set_sends(monkeypatch, (Damaging.group_send,))
-        with pytest.raises(SegmentDamaged, match="may be lost"):
-            await probe(layer).call(Damaging.group_send)
-        await probe(layer).call(Damaging.group_add)
-        await layer.flush()
-
-    asyncio.run(main())
+    layer = IPCChannelLayer(prefix=prefix)
+    await layer.send("channel", {})
+    assert (_core.Segment.push, _core.Segment.group_send) == sends()
+    set_sends(monkeypatch, (Damaging.group_send,))
+    with pytest.raises(SegmentDamaged, match="may be lost"):
+        await probe(layer).call(Damaging.group_send)
+    await probe(layer).call(Damaging.group_add)
+    await layer.flush()
     assert calls == ["group_send", "group_add", "group_add"]

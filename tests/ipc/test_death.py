@@ -8,49 +8,41 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 
-from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.ipc import IPCChannelLayer, _core
 from tests.ipc.tools import alive, check, doorbells, flushed, is_clean, layer_of, receive
-from tests.support.loops import counted_turns, run
+from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
-from tests.support.waiting import block_any_moment, block_until, cancelled, receiving, turns, until, wait_until
-
-Spawn = Callable[..., Process]
+from tests.support.processes import Process, Spawn
+from tests.support.waiting import block_any_moment, block_until, cancelled, receiving, turns, wait_until
 
 
-def test_inbox_memberships_and_doorbells_of_the_dead(prefix: str, spawn: Spawn) -> None:
+async def test_inbox_memberships_and_doorbells_of_the_dead(prefix: str, spawn: Spawn) -> None:
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        waiting = asyncio.create_task(layer.receive("nothing"))
-        other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
-        name, _ = await asyncio.to_thread(other.ready)
-        await layer.send(name, {"n": 1})
-        before = check(layer)
-        assert before["members"] == 1
-        assert len(doorbells(prefix)) == 2
-        await asyncio.to_thread(other.kill)
-        await wait_until(lambda: check(layer)["members"] == 0, "the dead are no members any more", 2)
-        after = check(layer)
-        assert (after["pairs"], after["groups"]) == (0, 0)
-        await wait_until(lambda: len(doorbells(prefix)) == 1, "the doorbell of the dead is gone", 1)
-        assert alive(layer) == 1
-        # A message to it has no receiver now, and is counted.
-        dead = (await layer.statistics())["dead"]
-        await layer.send(name, {"n": 2})
-        assert (await layer.statistics())["dead"] == dead + 1
-        await cancelled(waiting)
-
-    run(main())
+    waiting = asyncio.create_task(layer.receive("nothing"))
+    other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
+    name, _ = await asyncio.to_thread(other.ready)
+    await layer.send(name, {"n": 1})
+    before = check(layer)
+    assert before["members"] == 1
+    assert len(doorbells(prefix)) == 2
+    await asyncio.to_thread(other.kill)
+    await wait_until(lambda: check(layer)["members"] == 0, "the dead are no members any more", 2)
+    after = check(layer)
+    assert (after["pairs"], after["groups"]) == (0, 0)
+    await wait_until(lambda: len(doorbells(prefix)) == 1, "the doorbell of the dead is gone", 1)
+    assert alive(layer) == 1
+    # A message to it has no receiver now, and is counted.
+    dead = (await layer.statistics())["dead"]
+    await layer.send(name, {"n": 2})
+    assert (await layer.statistics())["dead"] == dead + 1
+    await cancelled(waiting)
 
 
 def test_the_dead_are_found_by_who_only_sends(prefix: str, spawn: Spawn) -> None:
@@ -87,22 +79,18 @@ def be_many(parent: Parent, prefix: str, number: int) -> None:
 
 
 @pytest.mark.thorough
-def test_many_dead_are_gone_within_two_seconds_beside_one_who_seldom_looks(prefix: str, spawn: Spawn) -> None:
+async def test_many_dead_are_gone_within_two_seconds_beside_one_who_seldom_looks(prefix: str, spawn: Spawn) -> None:
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        waiting = asyncio.create_task(layer.receive(await layer.new_channel()))
-        others = spawn("tests.ipc.test_death:be_many", prefix, 400)
-        await asyncio.to_thread(others.ready)
-        await wait_until(lambda: alive(layer) == 401, "all have attached", 20)
-        others.send(None)
-        await asyncio.to_thread(others.ready)
-        # Room for a busy machine: with as many probes as where looks are frequent it would be more than three.
-        await wait_until(lambda: len(probe(layer).core.processes()) == 1, "the dead are gone", 2.9)
-        assert await asyncio.to_thread(others.result) is None
-        await cancelled(waiting)
-
-    run(main())
+    waiting = asyncio.create_task(layer.receive(await layer.new_channel()))
+    others = spawn("tests.ipc.test_death:be_many", prefix, 400)
+    await asyncio.to_thread(others.ready)
+    await wait_until(lambda: alive(layer) == 401, "all have attached", 20)
+    others.send(None)
+    await asyncio.to_thread(others.ready)
+    # Room for a busy machine: with as many probes as where looks are frequent it would be more than three.
+    await wait_until(lambda: len(probe(layer).core.processes()) == 1, "the dead are gone", 2.9)
+    assert await asyncio.to_thread(others.result) is None
+    await cancelled(waiting)
 
 
 @pytest.mark.parametrize("how", ["waits", "waits on its own channel", "sends", "sends to groups", "sends without loop"])
@@ -153,7 +141,7 @@ async def watch(parent: Parent, prefix: str, how: str) -> None:
     await layer.flush()
 
 
-def test_message_of_a_killed_reader_goes_to_the_next(prefix: str, spawn: Spawn) -> None:
+async def test_message_of_a_killed_reader_goes_to_the_next(prefix: str, spawn: Spawn) -> None:
     """The dead one was asleep, and would have been woken for it."""
     layer = layer_of(prefix)
     dead = spawn("tests.ipc.tools:echo", prefix, {}, "work")
@@ -161,16 +149,12 @@ def test_message_of_a_killed_reader_goes_to_the_next(prefix: str, spawn: Spawn) 
     living = spawn("tests.ipc.tools:echo", prefix, {}, "work")
     living.ready()
     dead.kill()
-
-    async def main() -> None:
-        reply = await layer.new_channel()
-        begin = time.monotonic()
-        await layer.send("work", {"n": 1, "reply": reply})
-        assert await receive(layer, reply) == 1
-        assert time.monotonic() - begin < 1
-        await layer.send("work", {"n": 1, "reply": ""})
-
-    run(main())
+    reply = await layer.new_channel()
+    begin = time.monotonic()
+    await layer.send("work", {"n": 1, "reply": reply})
+    assert await receive(layer, reply) == 1
+    assert time.monotonic() - begin < 1
+    await layer.send("work", {"n": 1, "reply": ""})
     assert living.result() == 1
 
 
@@ -288,69 +272,14 @@ def test_killed_lock_holder(prefix: str, holder: Process) -> None:
     check(layer)
 
 
-def test_stopped_lock_holder(prefix: str, holder: Process) -> None:
-    layer = layer_of(prefix, message_memory=200 << 20)
-
-    async def main() -> None:
-        channel = await layer.new_channel()
-        waiting = await receiving(layer, "a", channel)
-        core = probe(layer).core
-        await asyncio.to_thread(stop_in_the_lock, holder, core)
-        begin = time.monotonic()
-        async with counted_turns(0.01) as turns:
-            with pytest.raises(SegmentBusy, match=f"process {holder.pid} .*stopped"):
-                await layer.send("a", {"n": 1})
-        assert 1 < time.monotonic() - begin < 5
-        assert turns.number > 10  # the loop went on meanwhile
-        # Further calls fail at once.
-        for call in (layer.send("a", {"n": 1}), layer.group_send("g", {"n": 1}), layer.group_add("g", "a")):
-            begin = time.monotonic()
-            with pytest.raises(SegmentBusy):
-                await call
-            assert time.monotonic() - begin < 0.5
-        assert not any(task.done() for task in waiting)  # a receiver just sleeps
-        await asyncio.to_thread(holder.resume)
-        await asyncio.to_thread(holder.kill)
-        async with asyncio.timeout(5):
-            # A killed flush may have left its mark; nothing was lost that was sent after it.
-            await layer.send("a", {"n": 2})
-            assert await waiting[0] == {"n": 2}
-            await layer.send(channel, {"n": 3})
-            assert await waiting[1] == {"n": 3}
-
-    run(main())
-    check(layer)
-
-
-def test_lock_holder_that_goes_on(prefix: str, holder: Process) -> None:
-    """Stopped for a second: no caller gets an error."""
-    layer = layer_of(prefix, message_memory=200 << 20)
-
-    async def main() -> None:
-        channel = await layer.new_channel()
-        stop_in_the_lock(holder, probe(layer).core)
-        sending = asyncio.create_task(layer.group_add("g", channel))
-        await until(time.monotonic() + 1)
-        holder.resume()
-        async with asyncio.timeout(5):
-            await sending
-        await asyncio.to_thread(holder.kill)
-
-    run(main())
-
-
-def test_a_new_channel_waits_for_the_lock(prefix: str, holder: Process) -> None:
+async def test_a_new_channel_waits_for_the_lock(prefix: str, holder: Process) -> None:
     """Each time: not once after a wait and once without."""
     layer = layer_of(prefix, message_memory=200 << 20)
     core = probe(layer).core
-
-    async def main() -> None:
-        with probe(layer).after_each_call(partial(asyncio.to_thread, stop_in_the_lock, holder, core)):
-            assert await layer.new_channel()
-        await asyncio.to_thread(holder.resume)
-        await asyncio.to_thread(holder.kill)
-
-    run(main())
+    with probe(layer).after_each_call(partial(asyncio.to_thread, stop_in_the_lock, holder, core)):
+        assert await layer.new_channel()
+    await asyncio.to_thread(holder.resume)
+    await asyncio.to_thread(holder.kill)
 
 
 def is_tidy(layer: IPCChannelLayer, before: dict[str, int]) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,10 +23,8 @@ from tests.ipc.tools import doorbells, layer_of, others_fall_asleep, receive, se
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import cancelled, succeeds, turns, wait_until
-
-Spawn = Callable[..., Process]
 
 
 def test_shm(prefix: str, spawn: Spawn) -> None:
@@ -224,25 +221,22 @@ async def be_cut_off(parent: Parent, prefix: str) -> tuple[int, int, list[str]]:
     return first, await receive(layer, own), warnings.texts
 
 
-def test_a_segment_takes_2_mib_and_what_is_unread(prefix: str) -> None:
+async def test_a_segment_takes_2_mib_and_what_is_unread(prefix: str) -> None:
     """With the default sizes. It grows by 256 KiB at a time."""
     layer = IPCChannelLayer(prefix=prefix)
 
     def size() -> int:
         return segment_path(prefix).stat().st_blocks * 512
 
-    async def main() -> None:
-        await layer.send("a", {"n": 1})
-        first = size()
-        assert first <= 2 << 20
-        for _ in range(20):
-            await layer.send("a", {"body": "x" * 100_000})
-        grown = size() - first
-        assert grown % (256 << 10) == 0
-        assert 20 * 100_000 - (256 << 10) <= grown <= 20 * 110_000 + (256 << 10)
-        await layer.flush()
-
-    run(main())
+    await layer.send("a", {"n": 1})
+    first = size()
+    assert first <= 2 << 20
+    for _ in range(20):
+        await layer.send("a", {"body": "x" * 100_000})
+    grown = size() - first
+    assert grown % (256 << 10) == 0
+    assert 20 * 100_000 - (256 << 10) <= grown <= 20 * 110_000 + (256 << 10)
+    await layer.flush()
 
 
 @needs_root

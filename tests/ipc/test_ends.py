@@ -37,36 +37,24 @@ async def wait(layer: IPCChannelLayer) -> list[asyncio.Task[Any]]:
     return tasks
 
 
-def exit_in_a_coroutine(layer: IPCChannelLayer) -> None:
-    async def main() -> None:
-        tasks = await wait(layer)
-        sys.exit(len(tasks) + 5)
-
-    asyncio.run(main())
+async def exit_in_a_coroutine(layer: IPCChannelLayer) -> None:
+    tasks = await wait(layer)
+    sys.exit(len(tasks) + 5)
 
 
-def error_in_a_coroutine(layer: IPCChannelLayer) -> None:
-    async def main() -> None:
-        tasks = await wait(layer)
-        raise ZeroDivisionError(len(tasks))
-
-    asyncio.run(main())
+async def error_in_a_coroutine(layer: IPCChannelLayer) -> None:
+    tasks = await wait(layer)
+    raise ZeroDivisionError(len(tasks))
 
 
-def exit_at_once(layer: IPCChannelLayer) -> None:
-    async def main() -> None:
-        tasks = await wait(layer)
-        os._exit(len(tasks) + 5)
-
-    asyncio.run(main())
+async def exit_at_once(layer: IPCChannelLayer) -> None:
+    tasks = await wait(layer)
+    os._exit(len(tasks) + 5)
 
 
-def wait_for_a_signal(layer: IPCChannelLayer) -> None:
-    async def main() -> None:
-        tasks = await wait(layer)
-        await asyncio.gather(*tasks)
-
-    asyncio.run(main())
+async def wait_for_a_signal(layer: IPCChannelLayer) -> None:
+    tasks = await wait(layer)
+    await asyncio.gather(*tasks)
 
 
 def wait_for_a_signal_that_is_passed_on(layer: IPCChannelLayer) -> None:
@@ -123,7 +111,9 @@ PROGRAMS = (
 
 if __name__ == "__main__":
     logging.getLogger("asyncio").addFilter(is_about_the_program)
-    {program.__name__: program for program in PROGRAMS}[sys.argv[1]](layer_of(sys.argv[2]))
+    ending = {program.__name__: program for program in PROGRAMS}[sys.argv[1]](layer_of(sys.argv[2]))
+    if ending is not None:
+        asyncio.run(ending)
     sys.exit(0)
 
 
@@ -171,7 +161,7 @@ def start(prefix: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         ("loop_without_an_end", None, 0, "", True),
     ],
 )
-def test_end_in_the_middle_of_a_wait(
+async def test_end_in_the_middle_of_a_wait(
     prefix: str,
     start: Callable[..., subprocess.Popen[str]],
     program: str,
@@ -198,17 +188,13 @@ def test_end_in_the_middle_of_a_wait(
     # The rest stays until the next process of the prefix looks, which is soon; nothing was taken by the dead.
     assert segment_path(prefix).exists()
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        await layer.send("normal", {"n": 1})
-        assert await receive(layer, "normal") == 1
-        waiting = asyncio.create_task(layer.receive("nothing"))
-        await wait_until(lambda: len(doorbells(prefix)) == 1, "one doorbell is left", 2)
-        assert alive(layer) == 1
-        assert check(layer)["members"] == 0
-        await cancelled(waiting)
-
-    run(main())
+    await layer.send("normal", {"n": 1})
+    assert await receive(layer, "normal") == 1
+    waiting = asyncio.create_task(layer.receive("nothing"))
+    await wait_until(lambda: len(doorbells(prefix)) == 1, "one doorbell is left", 2)
+    assert alive(layer) == 1
+    assert check(layer)["members"] == 0
+    await cancelled(waiting)
 
 
 def test_generations_that_end_by_a_signal_leave_one_segment(
@@ -249,7 +235,7 @@ def locked_up(parent: Parent, prefix: str, folder: str, when: str) -> None:
 
 @pytest.mark.parametrize("when", but_thorough(["in the loop", "after the loop"], "in the loop"))
 @pytest.mark.parametrize("places", [(), ("dev/shm",)], ids=["nothing", "another /dev/shm"])
-def test_end_in_a_chroot(prefix: str, spawn: Any, tmp_path: Path, when: str, places: tuple[str, ...]) -> None:
+async def test_end_in_a_chroot(prefix: str, spawn: Any, tmp_path: Path, when: str, places: tuple[str, ...]) -> None:
     """It sees neither the segment's name nor its directory, and ends without a word about that."""
     for place in places:
         (tmp_path / place).mkdir(parents=True)
@@ -257,10 +243,6 @@ def test_end_in_a_chroot(prefix: str, spawn: Any, tmp_path: Path, when: str, pla
     spawn(locked_up, prefix, str(tmp_path), when, under=under).result()
     assert not [path for place in places for path in (tmp_path / place).iterdir()]
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        await layer.send("normal", {"n": 1})
-        assert await receive(layer, "normal") == 1
-        assert alive(layer) == 1
-
-    run(main())
+    await layer.send("normal", {"n": 1})
+    assert await receive(layer, "normal") == 1
+    assert alive(layer) == 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import gc
 import os
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,10 +18,8 @@ from tests.support.forked import fork, wait_for
 from tests.support.loops import LoopKind
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import cancelled, receiving
-
-Spawn = Callable[..., Process]
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -185,34 +183,16 @@ def idle_children(parent: Parent, prefix: str) -> None:
     asyncio.run(layer.send("a", {"n": 1}))
 
     def collect() -> None:
-        import gc
-
         nonlocal layer
         del layer
         gc.collect()
 
-    def exit_in_order() -> None:
-        raise_exit()
-
-    for child in (lambda: None, lambda: os.closerange(3, 1000), collect, exit_in_order):
-        fork_and_wait(child)
+    for child in (lambda: None, lambda: os.closerange(3, 1000), collect, atexit._run_exitfuncs):
+        wait_for(fork(child))
         assert probe(layer).core.lost() is None
         assert alive(layer) == 1
 
-    async def main() -> Any:
-        return await receive(layer, "a")
-
-    assert asyncio.run(main()) == 1
-
-
-def raise_exit() -> None:
-    import atexit
-
-    atexit._run_exitfuncs()
-
-
-def fork_and_wait(child: Callable[[], None]) -> None:
-    wait_for(fork(child))
+    assert asyncio.run(receive(layer, "a")) == 1
 
 
 def test_grandchildren(prefix: str, spawn: Spawn) -> None:

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from hybrid_layer.ipc import IPCChannelLayer
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 
 SENDERS = 3
 MESSAGES = 3000
 SIZE = 1500
 
 
-def fill(parent: Parent, prefix: str, me: int) -> None:
+async def fill(parent: Parent, prefix: str, me: int) -> None:
     layer = IPCChannelLayer(prefix=prefix, capacity=SENDERS * MESSAGES)
-
-    async def send_all() -> None:
-        for n in range(MESSAGES):
-            await layer.send("channel", {"sender": me, "n": n, "body": "x" * SIZE})
-
     parent.ready()
     parent.receive()
-    asyncio.run(send_all())
+    for n in range(MESSAGES):
+        await layer.send("channel", {"sender": me, "n": n, "body": "x" * SIZE})
 
 
-def test_senders_while_the_segment_grows(spawn: Callable[..., Process], prefix: str) -> None:
+def test_senders_while_the_segment_grows(spawn: Spawn, prefix: str) -> None:
     senders = [spawn(fill, prefix, me) for me in range(SENDERS)]
     for sender in senders:
         sender.ready()

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -20,11 +19,9 @@ from tests.support.forked import exit_code, fork
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.stepping import kill_at_stop
 from tests.support.waiting import block_any_moment, turns, wait_until
-
-Spawn = Callable[..., Process]
 
 PROMPT = 5.0
 """Seconds: far more than a process needs, and less than it waits for a lock file that is never released."""

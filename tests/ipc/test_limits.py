@@ -9,7 +9,7 @@ import logging
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,8 @@ from tests.support.loops import run
 from tests.support.marks import but_thorough
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import outlive, receiving, turns
-
-Spawn = Callable[..., Process]
-
 
 # Places for processes
 
@@ -126,63 +123,51 @@ class NoDescriptors:
         resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
 
 
-def run_out_of_descriptors(parent: Parent, prefix: str) -> None:
+async def run_out_of_descriptors(parent: Parent, prefix: str) -> None:
     logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        for _ in range(3):
-            with NoDescriptors(), pytest.raises(ConfigurationError, match=r"Too many open files.*ulimit"):
-                await layer.send("a", {"n": 0})
-        before = len(os.listdir("/proc/self/fd"))
-        await layer.send("a", {"n": 1})
-        assert await receive(layer, "a") == 1
-        assert len(os.listdir("/proc/self/fd")) == before + (2 if _core.PORTABLE else 3)  # lock file, doorbell, segment
-        await layer.close()
-        with NoDescriptors():
-            # It waits without a doorbell, and looks for itself. More often than there are places for loops.
-            for n in range(2 * _core.LOOPS):
-                (waiting,) = await receiving(layer, "a")
-                await layer.send("a", {"n": n})
-                assert (await asyncio.wait_for(waiting, 5))["n"] == n
-                await layer.close()
-        (waiting,) = await receiving(layer, "a")
-        assert probe(layer).wait_set.number >= 0
-        assert len(doorbells(prefix)) == 1
-        await layer.send("a", {"n": "rung"})
-        assert (await waiting)["n"] == "rung"
-
-    run(main())
+    for _ in range(3):
+        with NoDescriptors(), pytest.raises(ConfigurationError, match=r"Too many open files.*ulimit"):
+            await layer.send("a", {"n": 0})
+    before = len(os.listdir("/proc/self/fd"))
+    await layer.send("a", {"n": 1})
+    assert await receive(layer, "a") == 1
+    assert len(os.listdir("/proc/self/fd")) == before + (2 if _core.PORTABLE else 3)  # lock file, doorbell, segment
+    await layer.close()
+    with NoDescriptors():
+        # It waits without a doorbell, and looks for itself. More often than there are places for loops.
+        for n in range(2 * _core.LOOPS):
+            (waiting,) = await receiving(layer, "a")
+            await layer.send("a", {"n": n})
+            assert (await asyncio.wait_for(waiting, 5))["n"] == n
+            await layer.close()
+    (waiting,) = await receiving(layer, "a")
+    assert probe(layer).wait_set.number >= 0
+    assert len(doorbells(prefix)) == 1
+    await layer.send("a", {"n": "rung"})
+    assert (await waiting)["n"] == "rung"
 
 
-def test_no_descriptor_for_ringing(prefix: str, spawn: Spawn) -> None:
+async def test_no_descriptor_for_ringing(prefix: str, spawn: Spawn) -> None:
     """The message is stored; the other one finds it in its housekeeping."""
     layer = layer_of(prefix)
     other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
     other.ready()
     sender = spawn("tests.ipc.test_limits:send_without_descriptors", prefix)
-
-    async def main() -> None:
-        reply = await layer.new_channel()
-        sender.send(reply)
-        assert await receive(layer, reply) == "unrung"
-        await layer.send("work", {"n": 1, "reply": ""})
-
-    run(main())
+    reply = await layer.new_channel()
+    sender.send(reply)
+    assert await receive(layer, reply) == "unrung"
+    await layer.send("work", {"n": 1, "reply": ""})
     assert sender.result() is None
     assert other.result() == 1
 
 
-def send_without_descriptors(parent: Parent, prefix: str) -> None:
+async def send_without_descriptors(parent: Parent, prefix: str) -> None:
     layer = layer_of(prefix)
     reply = parent.receive()
-
-    async def main() -> None:
-        await layer.new_channel()
-        with NoDescriptors():
-            await layer.send("work", {"n": "unrung", "reply": reply})
-
-    run(main())
+    await layer.new_channel()
+    with NoDescriptors():
+        await layer.send("work", {"n": "unrung", "reply": reply})
 
 
 # Memory of a process
@@ -225,10 +210,14 @@ def test_changed_size(prefix: str, spawn: Spawn, option: str, caplog: pytest.Log
     other.ready()
     layer = layer_of(prefix, **{option: 4 << 20})
     sizes = {"message_memory": 1 << 20, "group_memory": 1 << 18}
-    with pytest.raises(ConfigurationError) as refused:
-        run(layer.send("a", {"n": 1}))
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(ConfigurationError) as refused:
+            run(layer.send("a", {"n": 1}))
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 1
     changed = {**sizes, option: 4 << 20}
     for part in (
+        prefix,
         *(f"{name}={size}" for name, size in sizes.items()),
         *(f"{name}={size}" for name, size in changed.items()),
         f"process {other.pid} (python",
@@ -247,6 +236,7 @@ def test_changed_size(prefix: str, spawn: Spawn, option: str, caplog: pytest.Log
     run(layer.send("a", {"n": 1}))
     assert run(receive(layer, "a")) == 1
     assert check(layer)["channels"] == 0
+    assert option != "message_memory" or probe(layer).core.message_bytes == 4 << 20
     (record,) = (record for record in caplog.records if "its unread messages are lost" in record.getMessage())
     assert record.levelno == logging.WARNING
     assert f"{option}={4 << 20}" in record.getMessage()

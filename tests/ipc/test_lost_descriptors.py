@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -17,7 +16,6 @@ from tests.contract.peers import Warnings
 from tests.ipc.tools import (
     alive,
     check,
-    flushed,
     inode_of,
     is_clean,
     layer_of,
@@ -27,10 +25,8 @@ from tests.ipc.tools import (
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import until, wait_until
-
-Spawn = Callable[..., Process]
 
 
 def close_descriptors(parent: Parent, prefix: str, how: str) -> list[str]:
@@ -87,8 +83,7 @@ def test_descriptors_closed_by_others(prefix: str, spawn: Spawn, how: str) -> No
     run(main())
     check(layer)
     assert alive(layer) == 1
-    with flushed(layer):
-        pass
+    run(layer.flush())
 
 
 def send_without_descriptors(parent: Parent, prefix: str) -> None:
@@ -128,8 +123,7 @@ def test_closed_descriptors_cost_others_nothing(prefix: str, spawn: Spawn) -> No
     other.ready()
     run(main())
     check(layer)
-    with flushed(layer):
-        pass
+    run(layer.flush())
 
 
 @pytest.mark.parametrize("how", ["closed", "replaced"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,13 +13,12 @@ from channels.exceptions import ChannelFull
 from hybrid_layer.exceptions import GroupMemoryFull
 from hybrid_layer.ipc import IPCChannelLayer
 from tests.contract.peers import Warnings
-from tests.ipc.tools import check, flushed, layer_of, receive
+from tests.ipc.tools import check, layer_of, receive
 from tests.support.loops import run
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Process, Spawn
 from tests.support.waiting import turns
 
-Spawn = Callable[..., Process]
 PLENTY = 1 << 20
 SIZES = (100, 1000, 60_000, 300_000)
 """Payloads of one block, of several, of very many, and one that is copied outside the lock."""
@@ -167,8 +165,7 @@ def test_group_memory(prefix: str) -> None:
         assert await receive(layer, f"{own}0") == 1
 
     run(main())
-    with flushed(layer):
-        pass
+    run(layer.flush())
 
 
 def test_full_of_others_messages(prefix: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -195,26 +192,22 @@ def test_full_of_others_messages(prefix: str, caplog: pytest.LogCaptureFixture) 
     check(layer)
 
 
-def test_group_send_counts_what_it_drops(prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_group_send_counts_what_it_drops(prefix: str, caplog: pytest.LogCaptureFixture) -> None:
     layer = layer_of(prefix, message_memory=1 << 16, capacity=PLENTY)
-
-    async def main() -> None:
-        own = await layer.new_channel()
-        await layer.group_add("group", own)
-        await send_until_full(layer, 1000)
-        before = await layer.statistics()
-        for _ in range(3):
-            await layer.group_send("group", {"n": "y" * 1000})
-        after = await layer.statistics()
-        assert {key: after[key] - before[key] for key in after if after[key] != before[key]} == {"memory": 3}
-        with pytest.raises(TimeoutError):
-            await receive(layer, own, 0.1)
-        while (await layer.statistics())["received"] < after["sent"]:
-            await receive(layer, "jobs")
-        await layer.group_send("group", {"n": "z"})
-        assert await receive(layer, own) == "z"
-
-    run(main())
+    own = await layer.new_channel()
+    await layer.group_add("group", own)
+    await send_until_full(layer, 1000)
+    before = await layer.statistics()
+    for _ in range(3):
+        await layer.group_send("group", {"n": "y" * 1000})
+    after = await layer.statistics()
+    assert {key: after[key] - before[key] for key in after if after[key] != before[key]} == {"memory": 3}
+    with pytest.raises(TimeoutError):
+        await receive(layer, own, 0.1)
+    while (await layer.statistics())["received"] < after["sent"]:
+        await receive(layer, "jobs")
+    await layer.group_send("group", {"n": "z"})
+    assert await receive(layer, own) == "z"
     texts = [record.getMessage() for record in caplog.records]
     assert len([text for text in texts if "A message to group group was dropped" in text]) == 1
     assert any("all of message_memory=65536 bytes" in text for text in texts)

@@ -5,7 +5,6 @@ After each step everything that must arrive has arrived, and nothing else has.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -16,10 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from hybrid_layer.ipc import IPCChannelLayer
 from tests.ipc.actors import BRIEF, ProcessActor, ThreadActor
 from tests.ipc.tools import check, layer_of
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import block_until
 
-Spawn = Callable[..., Process]
 OPTIONS: dict[str, Any] = {"channel_capacity": {"narrow": 2}}
 NORMAL = ("wide", "narrow")
 GROUPS = ("g", "h")

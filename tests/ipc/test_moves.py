@@ -30,10 +30,8 @@ from tests.ipc.tools import (
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import at_rest, cancelled, outlive, receiving, wait_until
-
-Spawn = Callable[..., Process]
 
 
 async def serve(parent: Parent, prefix: str) -> list[Any]:
@@ -80,62 +78,52 @@ def members(layer: IPCChannelLayer) -> int:
         return -1
 
 
-def all_have_moved(layer: IPCChannelLayer, prefix: str, old: int) -> bool:
-    return inode_of(prefix) not in (0, old) and alive(layer) == 3
-
-
 @pytest.mark.parametrize("what", ["segment", "all", "twice"])
-def test_removed_under_living_processes(prefix: str, spawn: Spawn, what: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_removed_under_living_processes(
+    prefix: str, spawn: Spawn, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        _, waiting = await waiting_member(layer)
-        others = [spawn("tests.ipc.test_moves:serve", prefix) for _ in range(2)]
-        names = [await asyncio.to_thread(other.ready) for other in others]
-        for _ in range(2 if what == "twice" else 1):
-            old = inode_of(prefix)
-            remove_segment(prefix, also=what)
-            await wait_until(
-                lambda old=old: inode_of(prefix) not in (0, old) and alive(layer) == 3, "all three have moved", 3
-            )
-        await wait_until(lambda: members(layer) == 3, "all are members again", 2)
-        await layer.group_send("group", {"n": "to all"})
-        assert (await asyncio.wait_for(waiting, 2))["n"] == "to all"
-        for other, name in zip(others, names, strict=True):
-            assert await asyncio.to_thread(other.receive) == "to all"
-            await layer.send(name, {"n": "to one"})
-            assert await asyncio.to_thread(other.receive) == "to one"
-        assert len(doorbells(prefix)) == 3
-        for name in names:
-            await layer.send("normal", {"n": None})
-            await layer.send(name, {"n": None})
-        for other in others:
-            warnings = await asyncio.to_thread(other.result)
-            assert sum("was lost" in text for text in warnings) == 1
-
-    run(main())
+    _, waiting = await waiting_member(layer)
+    others = [spawn("tests.ipc.test_moves:serve", prefix) for _ in range(2)]
+    names = [await asyncio.to_thread(other.ready) for other in others]
+    for _ in range(2 if what == "twice" else 1):
+        old = inode_of(prefix)
+        remove_segment(prefix, also=what)
+        await wait_until(
+            lambda old=old: inode_of(prefix) not in (0, old) and alive(layer) == 3, "all three have moved", 3
+        )
+    await wait_until(lambda: members(layer) == 3, "all are members again", 2)
+    await layer.group_send("group", {"n": "to all"})
+    assert (await asyncio.wait_for(waiting, 2))["n"] == "to all"
+    for other, name in zip(others, names, strict=True):
+        assert await asyncio.to_thread(other.receive) == "to all"
+        await layer.send(name, {"n": "to one"})
+        assert await asyncio.to_thread(other.receive) == "to one"
+    assert len(doorbells(prefix)) == 3
+    for name in names:
+        await layer.send("normal", {"n": None})
+        await layer.send(name, {"n": None})
+    for other in others:
+        warnings = await asyncio.to_thread(other.result)
+        assert sum("was lost" in text for text in warnings) == 1
     assert sum("was lost" in record.getMessage() for record in caplog.records) == 1
 
 
-def test_messages_are_prompt_after_a_move(prefix: str, spawn: Spawn) -> None:
+async def test_messages_are_prompt_after_a_move(prefix: str, spawn: Spawn) -> None:
     """Doorbells work in the new segment: no reader waits for housekeeping."""
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        reply = await layer.new_channel()
-        other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
-        await asyncio.to_thread(other.ready)
-        old = inode_of(prefix)
-        remove_segment(prefix)
-        waiting = asyncio.create_task(layer.receive(reply))
-        await wait_until(lambda: inode_of(prefix) not in (0, old) and alive(layer) == 2, "both have moved", 3)
-        await cancelled(waiting)
-        await wait_until(lambda: doorbells(prefix), "the other one can be rung")
-        await round_trips(layer, "work", reply)
-        await layer.send("work", {"n": 1, "reply": ""})
-        assert await asyncio.to_thread(other.result) > 0
-
-    run(main())
+    reply = await layer.new_channel()
+    other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
+    await asyncio.to_thread(other.ready)
+    old = inode_of(prefix)
+    remove_segment(prefix)
+    waiting = asyncio.create_task(layer.receive(reply))
+    await wait_until(lambda: inode_of(prefix) not in (0, old) and alive(layer) == 2, "both have moved", 3)
+    await cancelled(waiting)
+    await wait_until(lambda: doorbells(prefix), "the other one can be rung")
+    await round_trips(layer, "work", reply)
+    await layer.send("work", {"n": 1, "reply": ""})
+    assert await asyncio.to_thread(other.result) > 0
 
 
 async def round_trips(layer: Any, channel: str, reply: str) -> None:
@@ -204,31 +192,27 @@ class Meanwhile:
         return getattr(self._core, name)
 
 
-def test_a_system_that_refuses_a_move_is_asked_again(
+async def test_a_system_that_refuses_a_move_is_asked_again(
     prefix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It has no more record locks to give, say. A receiver gets no error, and keeps waiting."""
     layer = layer_of(prefix)
+    failed: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+    own, waiting = await waiting_member(layer)
+    segment = probe(layer).segment
+    core = segment.core
 
-    async def main() -> None:
-        failed: list[object] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
-        own, waiting = await waiting_member(layer)
-        segment = probe(layer).segment
-        core = segment.core
+    def refused() -> _core.Segment:
+        monkeypatch.undo()
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-        def refused() -> _core.Segment:
-            monkeypatch.undo()
-            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-        probe(layer).fail_to_attach(monkeypatch, refused)
-        remove_segment(prefix)
-        await wait_until(lambda: segment.core is not core, "the process has attached anew", 5)
-        await layer.send(own, {"n": 1})
-        assert (await asyncio.wait_for(waiting, 2))["n"] == 1
-        assert not failed
-
-    run(main())
+    probe(layer).fail_to_attach(monkeypatch, refused)
+    remove_segment(prefix)
+    await wait_until(lambda: segment.core is not core, "the process has attached anew", 5)
+    await layer.send(own, {"n": 1})
+    assert (await asyncio.wait_for(waiting, 2))["n"] == 1
+    assert not failed
     assert any("Cannot move" in record.getMessage() for record in caplog.records)
 
 
@@ -263,42 +247,34 @@ def test_membership_changed_while_it_is_restored(prefix: str, how: str) -> None:
         assert run(receive(layer, own)) == 1
 
 
-def test_doorbell_removed(prefix: str, spawn: Spawn) -> None:
+async def test_doorbell_removed(prefix: str, spawn: Spawn) -> None:
     """By a cleaner of old files, say. It is made again."""
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        reply = await layer.new_channel()
-        other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
-        await asyncio.to_thread(other.ready)
-        await layer.send("work", {"n": 0, "reply": reply})
-        assert await receive(layer, reply) == 0
-        for name in doorbells(prefix):
-            (directory_path(prefix) / name).unlink()
-        await layer.send("work", {"n": 1, "reply": reply})
-        assert await receive(layer, reply, 2) == 1
-        await wait_until(lambda: doorbells(prefix), "the doorbell is made anew")
-        await round_trips(layer, "work", reply)
-        await layer.send("work", {"n": 1, "reply": ""})
-        await asyncio.to_thread(other.result)
-
-    run(main())
+    reply = await layer.new_channel()
+    other = spawn("tests.ipc.tools:echo", prefix, {}, "work")
+    await asyncio.to_thread(other.ready)
+    await layer.send("work", {"n": 0, "reply": reply})
+    assert await receive(layer, reply) == 0
+    for name in doorbells(prefix):
+        (directory_path(prefix) / name).unlink()
+    await layer.send("work", {"n": 1, "reply": reply})
+    assert await receive(layer, reply, 2) == 1
+    await wait_until(lambda: doorbells(prefix), "the doorbell is made anew")
+    await round_trips(layer, "work", reply)
+    await layer.send("work", {"n": 1, "reply": ""})
+    await asyncio.to_thread(other.result)
 
 
-def test_inbox_lost_to_damage(prefix: str) -> None:
+async def test_inbox_lost_to_damage(prefix: str) -> None:
     """A repair has cut it off: it is opened again, and its memberships are restored."""
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        own, waiting = await waiting_member(layer)
-        probe(layer).core.close_inbox(own.partition("!")[0] + "!")
-        assert check(layer)["members"] == 0
-        probe(layer).notice_a_repair()
-        await wait_until(lambda: check(layer)["members"] == 1, "it is a member again", 2)
-        await layer.group_send("group", {"n": 1})
-        assert (await asyncio.wait_for(waiting, 2))["n"] == 1
-
-    run(main())
+    own, waiting = await waiting_member(layer)
+    probe(layer).core.close_inbox(own.partition("!")[0] + "!")
+    assert check(layer)["members"] == 0
+    probe(layer).notice_a_repair()
+    await wait_until(lambda: check(layer)["members"] == 1, "it is a member again", 2)
+    await layer.group_send("group", {"n": 1})
+    assert (await asyncio.wait_for(waiting, 2))["n"] == 1
 
 
 def test_nothing_is_left_after_a_move(prefix: str, spawn: Spawn) -> None:
@@ -306,19 +282,15 @@ def test_nothing_is_left_after_a_move(prefix: str, spawn: Spawn) -> None:
     assert is_clean(prefix)
 
 
-def move_and_leave(parent: Parent, prefix: str) -> None:
+async def move_and_leave(parent: Parent, prefix: str) -> None:
     import logging
 
     logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        own = await layer.new_channel()
-        (waiting,) = await receiving(layer, own)
-        old = inode_of(prefix)
-        remove_segment(prefix)
-        await wait_until(lambda: inode_of(prefix) not in (0, old), "there is another segment", 2)
-        await layer.send(own, {"n": 1})
-        assert (await asyncio.wait_for(waiting, 2))["n"] == 1
-
-    asyncio.run(main())
+    own = await layer.new_channel()
+    (waiting,) = await receiving(layer, own)
+    old = inode_of(prefix)
+    remove_segment(prefix)
+    await wait_until(lambda: inode_of(prefix) not in (0, old), "there is another segment", 2)
+    await layer.send(own, {"n": 1})
+    assert (await asyncio.wait_for(waiting, 2))["n"] == 1

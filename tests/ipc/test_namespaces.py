@@ -22,10 +22,8 @@ from tests.ipc.tools import alive, check, layer_of, receive, waiting_member
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Process, Spawn
 from tests.support.waiting import block_any_moment, block_until, cancelled, wait_until
-
-Spawn = Callable[..., Process]
 
 
 async def relay(parent: Parent, prefix: str, channel: str) -> int:

@@ -150,29 +150,25 @@ def test_a_loop_ends_before_it_has_noticed_a_move(prefix: str, start_loop: Calla
     check(layer)
 
 
-def test_what_was_taken_in_before_a_move_is_received_after_it(prefix: str) -> None:
+async def test_what_was_taken_in_before_a_move_is_received_after_it(prefix: str) -> None:
     """The new segment counts its flushes from the beginning."""
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        for _ in range(3):
-            await layer.flush()
-        one, other = await layer.new_channel(), await layer.new_channel()
-        (waits,) = await receiving(layer, one)
-        await layer.send(other, {"n": 1})
-        await layer.send(one, {"n": 2})
-        assert await waits == {"n": 2}
-        move(layer, prefix)
-        async with asyncio.timeout(2):
-            assert await layer.receive(other) == {"n": 1}
-        # And a flush there still counts.
-        (waits,) = await receiving(layer, one)
-        await layer.send(other, {"n": 3})
-        await layer.send(one, {"n": 4})
-        assert await waits == {"n": 4}
+    for _ in range(3):
         await layer.flush()
-        await layer.send(other, {"n": 5})
-        async with asyncio.timeout(2):
-            assert await layer.receive(other) == {"n": 5}
-
-    asyncio.run(main())
+    one, other = await layer.new_channel(), await layer.new_channel()
+    (waits,) = await receiving(layer, one)
+    await layer.send(other, {"n": 1})
+    await layer.send(one, {"n": 2})
+    assert await waits == {"n": 2}
+    move(layer, prefix)
+    async with asyncio.timeout(2):
+        assert await layer.receive(other) == {"n": 1}
+    # And a flush there still counts.
+    (waits,) = await receiving(layer, one)
+    await layer.send(other, {"n": 3})
+    await layer.send(one, {"n": 4})
+    assert await waits == {"n": 4}
+    await layer.flush()
+    await layer.send(other, {"n": 5})
+    async with asyncio.timeout(2):
+        assert await layer.receive(other) == {"n": 5}

@@ -12,7 +12,6 @@ import logging
 import os
 import resource
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,13 @@ from channels.exceptions import ChannelFull
 
 from hybrid_layer.exceptions import HybridLayerError, SegmentUnavailable
 from hybrid_layer.ipc import _core
-from tests.ipc.compiling import HERE, made_once
+from tests.ipc.compiling import HERE, cc, made_once
 from tests.ipc.tools import check, is_clean, layer_of, receive
 from tests.support.loops import run
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import cancelled, turns
 
-Spawn = Callable[..., Process]
 REFUSALS = {
     "shm_open": (errno.EMFILE, errno.EACCES),
     "open": (errno.EMFILE,),
@@ -60,19 +58,8 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which calls can be made to fail."""
 
     def make(directory: Path) -> None:
-        command = [
-            "cc",
-            "-std=gnu11",
-            "-shared",
-            "-fPIC",
-            "-O1",
-            "-fno-builtin",
-            "-U_FORTIFY_SOURCE",
-            "-Wall",
-            "-Werror",
-        ]
-        command += [str(HERE / "refusals.c"), "-o", str(directory / "refusals.so"), "-ldl"]
-        subprocess.run(command, check=True, timeout=100)
+        flags = ("-std=gnu11", "-shared", "-fPIC", "-O1", "-fno-builtin", "-U_FORTIFY_SOURCE")
+        cc(*flags, HERE / "refusals.c", "-o", directory / "refusals.so", "-ldl")
 
     return {"LD_PRELOAD": str(made_once(tmp_path_factory, "refusals", make) / "refusals.so")}
 

@@ -5,17 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from tests.ipc.sleeper import Sleeper
 from tests.ipc.tools import check, layer_of
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.stepping import kill_at_stop
 
-Spawn = Callable[..., Process]
 LONG = 3600 * 10**9
 """Nanoseconds."""
 

@@ -9,7 +9,6 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,10 +16,8 @@ import pytest
 from tests.ipc.tools import check, flushed, layer_of
 from tests.support.loops import LOOPS, LoopKind, run
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import at_rest, cancelled, receiving
-
-Spawn = Callable[..., Process]
 
 LONGEST = 0.3
 SLOW = 2

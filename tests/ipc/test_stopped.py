@@ -19,10 +19,9 @@ from tests.ipc.tools import alive, check, is_clean, layer_of, receive
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import at_rest, cancelled, receiving, until, wait_until
 
-Spawn = Callable[..., Process]
 MakeStopper = Callable[[str], Stopper]
 
 LONGEST = 2.0
@@ -166,22 +165,18 @@ def test_killed_in_the_lock_after_all_have_given_up(prefix: str, stopper: MakeSt
     check(layer)
 
 
-def test_stopped_twice(prefix: str, stopper: MakeStopper) -> None:
+async def test_stopped_twice(prefix: str, stopper: MakeStopper) -> None:
     """The second time is another wait, with a new limit."""
     layer = layer_of(prefix)
-
-    async def main() -> None:
-        await layer.new_channel()
-        holder = stopper(prefix)
-        holder.stop()
-        await refused(layer.send("a", {"n": 1}), holder.pid)
-        holder.go_on()
-        holder.stop()
-        assert await refused(layer.send("a", {"n": 1}), holder.pid) > 1
-        holder.go_on()
-        holder.leave()
-
-    run(main())
+    await layer.new_channel()
+    holder = stopper(prefix)
+    holder.stop()
+    await refused(layer.send("a", {"n": 1}), holder.pid)
+    holder.go_on()
+    holder.stop()
+    assert await refused(layer.send("a", {"n": 1}), holder.pid) > 1
+    holder.go_on()
+    holder.leave()
 
 
 def test_cancelled_while_waiting_for_the_lock(prefix: str, stopper: MakeStopper) -> None:
@@ -309,31 +304,27 @@ async def end_now(parent: Parent, prefix: str) -> None:
     await cancelled(waiting)
 
 
-def test_stopped_while_attaching(prefix: str, spawn: Spawn) -> None:
+async def test_stopped_while_attaching(prefix: str, spawn: Spawn) -> None:
     """The error names the lock file, and the process that holds its lock."""
     layer = layer_of(prefix)
     holder = spawn("tests.ipc.test_stopped:hold_the_lock_file", prefix)
     holder.ready()
     holder.pause()
-
-    async def main() -> None:
-        async with Gaps() as gaps:
-            begin = time.monotonic()
-            with pytest.raises(SegmentBusy, match=rf"The lock file .* process {holder.pid} \(python.*, stopped\)"):
-                await layer.send("a", {"n": 1})
-            assert 1 < time.monotonic() - begin < LONGEST + SLACK
-        assert gaps.longest < 0.5
+    async with Gaps() as gaps:
         begin = time.monotonic()
-        with pytest.raises(SegmentBusy):
+        with pytest.raises(SegmentBusy, match=rf"The lock file .* process {holder.pid} \(python.*, stopped\)"):
             await layer.send("a", {"n": 1})
-        assert time.monotonic() - begin < 0.3
-        holder.resume()
-        holder.send("give it back")
-        await asyncio.to_thread(holder.result)
+        assert 1 < time.monotonic() - begin < LONGEST + SLACK
+    assert gaps.longest < 0.5
+    begin = time.monotonic()
+    with pytest.raises(SegmentBusy):
         await layer.send("a", {"n": 1})
-        assert await receive(layer, "a") == 1
-
-    run(main())
+    assert time.monotonic() - begin < 0.3
+    holder.resume()
+    holder.send("give it back")
+    await asyncio.to_thread(holder.result)
+    await layer.send("a", {"n": 1})
+    assert await receive(layer, "a") == 1
 
 
 def hold_the_lock_file(parent: Parent, prefix: str) -> None:

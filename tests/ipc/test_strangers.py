@@ -25,10 +25,9 @@ from tests.ipc.tools import directory_path, doorbells, layer_of, receive, segmen
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import receiving, wait_until
 
-Spawn = Callable[..., Process]
 NOBODY, SOMEBODY = 65534, 65533
 """Two ordinary users."""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -281,22 +280,18 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("options", [{}, {"serializer_format": "json"}, {"symmetric_encryption_keys": ["secret"]}])
-def test_hostile_payloads(prefix: str, options: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+async def test_hostile_payloads(prefix: str, options: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     """They are counted and dropped; what comes behind them is read."""
     layer = layer_of(prefix, **options)
-
-    async def main() -> None:
-        own = await layer.new_channel()
-        part, _, local = own.partition("!")
-        for payload in HOSTILE:
-            probe(layer).core.push("normal", "", payload, 100, 10**10)
-            probe(layer).core.push(f"{part}!", local, payload, 100, 10**10)
-        for channel in ("normal", own):
-            await layer.send(channel, {"n": "sound"})
-            assert await receive(layer, channel) == "sound"
-        assert (await layer.statistics())["undecodable"] == 2 * len(HOSTILE)
-
-    run(main())
+    own = await layer.new_channel()
+    part, _, local = own.partition("!")
+    for payload in HOSTILE:
+        probe(layer).core.push("normal", "", payload, 100, 10**10)
+        probe(layer).core.push(f"{part}!", local, payload, 100, 10**10)
+    for channel in ("normal", own):
+        await layer.send(channel, {"n": "sound"})
+        assert await receive(layer, channel) == "sound"
+    assert (await layer.statistics())["undecodable"] == 2 * len(HOSTILE)
 
 
 def test_nothing_is_ever_unpickled() -> None:

@@ -21,10 +21,8 @@ from tests.support.guardian import guardian, kill_group
 from tests.support.loops import run
 from tests.support.probe import Sweeper, probe
 from tests.support.process_main import Parent
-from tests.support.processes import ROOT, Process
+from tests.support.processes import ROOT, Spawn
 from tests.support.waiting import block_to_outlive, block_until, receiving
-
-Spawn = Callable[..., Process]
 
 
 @pytest.fixture
@@ -276,14 +274,12 @@ def test_stopped_servers_leave_nothing_for_long(
     assert is_clean(prefix)
 
 
-def test_where_the_open_files_cannot_be_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prefix: str) -> None:
+async def test_where_the_open_files_cannot_be_listed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prefix: str
+) -> None:
     """Without /proc nothing is swept, and the layer works."""
     Sweeper(monkeypatch).without_open_files(tmp_path / "missing")
     monkeypatch.setattr(attachments, "has_swept", False)
-
-    async def main() -> None:
-        layer = layer_of(prefix)
-        await layer.send("jobs", {"n": 1})
-        assert await receive(layer, "jobs") == 1
-
-    run(main())
+    layer = layer_of(prefix)
+    await layer.send("jobs", {"n": 1})
+    assert await receive(layer, "jobs") == 1

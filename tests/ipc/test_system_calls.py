@@ -9,10 +9,9 @@ from tests.ipc.tools import check, layer_of
 from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.stepping import count_calls
 
-Spawn = Callable[..., Process]
 MANY = 60
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,8 +13,6 @@ from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.wait_set import WaitSet
 from tests.ipc.tools import layer_of
 from tests.support.waiting import receiving, until
-
-Run = Callable[..., Any]
 
 PLACES: list[tuple[type, str]] = [
     (WaitSet, "_unwait_stale"),
@@ -31,8 +28,8 @@ PLACES: list[tuple[type, str]] = [
 
 
 @pytest.mark.parametrize(("cls", "name"), PLACES, ids=[name for _, name in PLACES])
-def test_the_next_message_arrives(
-    prefix: str, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cls: type, name: str
+async def test_the_next_message_arrives(
+    prefix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cls: type, name: str
 ) -> None:
     layer = layer_of(prefix)
     real = getattr(cls, name)
@@ -50,30 +47,25 @@ def test_the_next_message_arrives(
         return real(*args)
 
     monkeypatch.setattr(cls, name, faulty)
-
-    async def main() -> None:
-        nonlocal left
-        unhandled: list[Any] = []
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unhandled.append(context))
-        own = await layer.new_channel()
-        met = 0
-        for number in range(3):
-            waiting = await receiving(layer, "normal", own)
-            left = 2
-            await layer.send("normal", {"n": number})
-            await layer.send(own, {"n": number})
-            async with asyncio.timeout(5):
-                assert [await task for task in waiting] == [{"n": number}] * 2
-            waiting = [asyncio.create_task(layer.receive("normal"))]
-            await until(time.monotonic() + 0.3)  # the timer does the housekeeping
-            met += 2 - left
-            left = 0
-            await layer.send("normal", {"n": -1})
-            assert await asyncio.wait_for(waiting[0], 5) == {"n": -1}
-        assert unhandled == []
-        assert (await layer.statistics())["errors"] == met
-        if met:
-            assert "The watch over shared memory met an unexpected error" in caplog.text
-        await layer.close()
-
-    run(main())
+    unhandled: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: unhandled.append(context))
+    own = await layer.new_channel()
+    met = 0
+    for number in range(3):
+        waiting = await receiving(layer, "normal", own)
+        left = 2
+        await layer.send("normal", {"n": number})
+        await layer.send(own, {"n": number})
+        async with asyncio.timeout(5):
+            assert [await task for task in waiting] == [{"n": number}] * 2
+        waiting = [asyncio.create_task(layer.receive("normal"))]
+        await until(time.monotonic() + 0.3)  # the timer does the housekeeping
+        met += 2 - left
+        left = 0
+        await layer.send("normal", {"n": -1})
+        assert await asyncio.wait_for(waiting[0], 5) == {"n": -1}
+    assert unhandled == []
+    assert (await layer.statistics())["errors"] == met
+    if met:
+        assert "The watch over shared memory met an unexpected error" in caplog.text
+    await layer.close()

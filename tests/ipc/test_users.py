@@ -10,7 +10,7 @@ import logging
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
 
 import pytest
@@ -30,11 +30,10 @@ from tests.ipc.tools import (
 from tests.support.forked import WAYS, fork, wait_for
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.waiting import at_rest, wait_until
 
 NOBODY = 65534
-Spawn = Callable[..., Process]
 
 
 @pytest.fixture

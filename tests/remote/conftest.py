@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from tests.remote.tools import Make
 from tests.support.servers import Server
 
 
@@ -17,27 +18,40 @@ def server(servers: list[Server]) -> Server:
     return servers[0]
 
 
-@pytest.fixture
-def make_layer(prefix: str, server: Server, run: Callable[..., Any]) -> Iterator[Callable[..., RedisChannelLayer]]:
-    """`make_layer(**options)`; by default on `server` and with the test's own prefix."""
-    yield from _makers(RedisChannelLayer, prefix, server)
+class Maker:
+    """`make(layer_class, **options)`: by default on `server` and with the test's own prefix.
+
+    At the end of a coroutine test, the layers that it made are closed.
+    """
+
+    def __init__(self, prefix: str, server: Server) -> None:
+        self._defaults = {"hosts": [server.url], "prefix": prefix}
+        self._made: list[Any] = []
+
+    def __call__(self, layer_class: Make, **options: Any) -> Any:
+        self._made.append(layer_class(**{**self._defaults, **options}))
+        return self._made[-1]
+
+    async def __aenter__(self) -> None:
+        """The layers are made as the test asks for them."""
+
+    async def __aexit__(self, *_: object) -> None:
+        for layer in self._made:
+            await layer.close()
 
 
 @pytest.fixture
-def make_pubsub(prefix: str, server: Server, run: Callable[..., Any]) -> Iterator[Callable[..., RedisChannelLayer]]:
-    """As `make_layer`, of the pub/sub class."""
-    yield from _makers(RedisPubSubChannelLayer, prefix, server)
+def make(prefix: str, server: Server) -> Maker:
+    return Maker(prefix, server)
 
 
-def _makers(
-    layer_class: type[RedisChannelLayer], prefix: str, server: Server
-) -> Iterator[Callable[..., RedisChannelLayer]]:
-    layers: list[RedisChannelLayer] = []
+@pytest.fixture
+def make_layer(make: Maker) -> Make:
+    """`make` of the class for queues."""
+    return partial(make, RedisChannelLayer)
 
-    def make(**options: Any) -> RedisChannelLayer:
-        layer = layer_class(**{"hosts": [server.url], "prefix": prefix, **options})
-        layers.append(layer)
-        return layer
 
-    yield make
-    layers.clear()
+@pytest.fixture
+def make_pubsub(make: Maker) -> Make:
+    """`make` of the class for pub/sub."""
+    return partial(make, RedisPubSubChannelLayer)

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
+from tests.remote.tools import Make
+from tests.support.loops import Run
 from tests.support.proxy import Direction, Fault, Proxy
 from tests.support.servers import Server
 from tests.support.waiting import any_moment, succeeds, turns, wait_until
-
-Make = Callable[..., Any]
-Run = Callable[..., Any]
 
 TIMEOUT = 0.25
 

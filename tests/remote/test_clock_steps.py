@@ -11,16 +11,12 @@ from typing import Any
 
 import pytest
 
-from hybrid_layer import HybridChannelLayer
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
-from tests.remote.tools import listens_here
+from tests.remote.tools import WAYS, Make, listens_here
 from tests.support.clocks import Clocks
 from tests.support.marks import but_thorough
 from tests.support.process_main import Parent
 from tests.support.servers import KINDS, Kind, Server, start_server
 from tests.support.waiting import at_rest, outlive, until, wait_until
-
-Run = Callable[..., Any]
 
 STEPS = (-7200.0, 300.0, 2.0, -1.0, 300.0, -300.0)
 PAUSE = 0.005
@@ -99,8 +95,6 @@ class Traffic:
         for task in self._readers:
             task.cancel()
         await asyncio.wait(self._readers)
-        for layer in (self.sender, self.reader):
-            await layer.close()
 
     async def _read(self, channel: str) -> None:
         while True:
@@ -115,151 +109,108 @@ def missing(numbers: list[int], sent: int) -> list[int]:
     return sorted(set(range(sent)) - set(numbers))
 
 
-WAYS = {
-    "queue": (RedisChannelLayer, {}),
-    "pubsub": (RedisPubSubChannelLayer, {}),
-    "hybrid": (HybridChannelLayer, {"routes": {"normal": "remote"}}),
-    "hybrid-pubsub": (HybridChannelLayer, {"routes": {"normal": "remote"}, "remote": "pubsub"}),
-}
-
-
-def traffic(way: str, server: Server, prefix: str, **options: Any) -> Traffic:
-    layer_class, own = WAYS[way]
-    layers = [layer_class(hosts=[server.url], prefix=prefix, **own, **options) for _ in range(2)]
-    return Traffic(*layers)
-
-
 @pytest.mark.parametrize("way", WAYS)
-def test_the_clock_is_set_during_traffic(way: str, server: Server, clocks: Clocks, prefix: str, run: Run) -> None:
-    async def main() -> None:
-        flow = traffic(way, server, prefix, capacity=1000)
-        await flow.start()
-        await flow.run(0.2)
-        for seconds in STEPS:
-            clocks.step(seconds)
-            await flow.run(0.25)
-        await flow.all_arrived()
-        await flow.stop()
-
-    run(main())
+async def test_the_clock_is_set_during_traffic(way: str, clocks: Clocks, make: Make) -> None:
+    flow = Traffic(*(make(WAYS[way], capacity=1000) for _ in range(2)))
+    await flow.start()
+    await flow.run(0.2)
+    for seconds in STEPS:
+        clocks.step(seconds)
+        await flow.run(0.25)
+    await flow.all_arrived()
+    await flow.stop()
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("seconds", but_thorough([-7200.0, 300.0], -7200.0))
-def test_the_clock_is_set_while_all_wait(
-    way: str, seconds: float, server: Server, clocks: Clocks, prefix: str, run: Run
+async def test_the_clock_is_set_while_all_wait(
+    way: str, seconds: float, server: Server, clocks: Clocks, make: Make
 ) -> None:
     """The first message after it, by a process that sends for the first time, reaches the receivers that waited."""
-
-    async def main() -> None:
-        flow = traffic(way, server, prefix, timeout=3, block_time=0.5)
-        await flow.start()
-        clocks.step(seconds)
-        await flow.send()
-        if seconds < 0:
-            await until(time.monotonic() + 3)  # the server ends the pops under way when its clock is back there
-        await flow.send()
-        # A first-time sender cannot know that the clock was set forward, but its message is stored.
-        await flow.all_arrived(("expired", "full", "slow") if seconds > 0 else ("dead", "expired", "full", "slow"))
-        await flow.stop()
-
-    run(main())
+    flow = Traffic(*(make(WAYS[way], timeout=3, block_time=0.5) for _ in range(2)))
+    await flow.start()
+    clocks.step(seconds)
+    await flow.send()
+    if seconds < 0:
+        await until(time.monotonic() + 3)  # the server ends the pops under way when its clock is back there
+    await flow.send()
+    # A first-time sender cannot know that the clock was set forward, but its message is stored.
+    await flow.all_arrived(("expired", "full", "slow") if seconds > 0 else ("dead", "expired", "full", "slow"))
+    await flow.stop()
 
 
 @pytest.mark.parametrize("way", ["pubsub", "hybrid-pubsub"])
-def test_who_begins_after_it_hears_who_knows_the_clock_of_before(
-    way: str, server: Server, clocks: Clocks, prefix: str, run: Run
-) -> None:
+async def test_who_begins_after_it_hears_who_knows_the_clock_of_before(way: str, clocks: Clocks, make: Make) -> None:
     """The sender has just asked for the time, and stamps its messages by that."""
-
-    async def main() -> None:
-        flow = traffic(way, server, prefix)
-        own = await flow.sender.new_channel()
-        await flow.sender.send(own, {"n": 0})
-        assert await flow.sender.receive(own) == {"n": 0}
-        clocks.step(300)
-        name = await flow.reader.new_channel()
-        await flow.sender.send(name, {"n": 1})  # before anything that shows the step to the sender
-        assert await asyncio.wait_for(flow.reader.receive(name), 8) == {"n": 1}
-        await flow.sender.close()
-        await flow.reader.close()
-
-    run(main())
+    flow = Traffic(*(make(WAYS[way]) for _ in range(2)))
+    own = await flow.sender.new_channel()
+    await flow.sender.send(own, {"n": 0})
+    assert await flow.sender.receive(own) == {"n": 0}
+    clocks.step(300)
+    name = await flow.reader.new_channel()
+    await flow.sender.send(name, {"n": 1})  # before anything that shows the step to the sender
+    assert await asyncio.wait_for(flow.reader.receive(name), 8) == {"n": 1}
 
 
 @pytest.mark.parametrize("seconds", [300.0, -7200.0])
-def test_what_is_stored_outlives_the_setting_of_the_clock(
-    seconds: float, server: Server, clocks: Clocks, prefix: str, run: Run
+async def test_what_is_stored_outlives_the_setting_of_the_clock(
+    seconds: float, clocks: Clocks, make_layer: Make
 ) -> None:
     """In a full queue, too, to which a process tries to send."""
+    sender, reader = (make_layer(capacity=5) for _ in range(2))
+    await reader.send("other", {"n": 0})
+    assert await reader.receive("other") == {"n": 0}
+    for n in range(5):
+        await sender.send("normal", {"n": n})
+    clocks.step(seconds)
+    for _ in range(3):
+        with pytest.raises(sender.ChannelFull):
+            await sender.send("normal", {"n": "too much"})
+    assert [(await reader.receive("normal"))["n"] for _ in range(5)] == list(range(5))
 
-    async def main() -> None:
-        sender, reader = (RedisChannelLayer(hosts=[server.url], prefix=prefix, capacity=5) for _ in range(2))
-        await reader.send("other", {"n": 0})
-        assert await reader.receive("other") == {"n": 0}
-        for n in range(5):
-            await sender.send("normal", {"n": n})
+
+async def test_what_has_expired_does_so_whatever_was_set(server: Server, clocks: Clocks, make_layer: Make) -> None:
+    layer = make_layer(expiry=0.5)
+    for seconds in (300.0, -300.0):
+        await layer.send("normal", {"n": "before"})
         clocks.step(seconds)
-        for _ in range(3):
-            with pytest.raises(sender.ChannelFull):
-                await sender.send("normal", {"n": "too much"})
-        assert [(await reader.receive("normal"))["n"] for _ in range(5)] == list(range(5))
-        await sender.close()
-        await reader.close()
-
-    run(main())
-
-
-def test_what_has_expired_does_so_whatever_was_set(server: Server, clocks: Clocks, prefix: str, run: Run) -> None:
-    async def main() -> None:
-        layer = RedisChannelLayer(hosts=[server.url], prefix=prefix, expiry=0.5)
-        for seconds in (300.0, -300.0):
-            await layer.send("normal", {"n": "before"})
-            clocks.step(seconds)
-            for _ in range(2):  # Valkey answers the first question by what it read before
-                server.command("TIME")
-            await layer.send("normal", {"n": "after"})
-            await outlive(0.5)
-            await layer.send("normal", {"n": "new"})
-            received = []
-            while "new" not in received:
-                received.append((await layer.receive("normal"))["n"])
-            # What was sent before the clock was set back may be taken for one that was sent after.
-            assert "after" not in received
-            assert received == ["new"] or seconds < 0
-        await layer.close()
-
-    run(main())
+        for _ in range(2):  # Valkey answers the first question by what it read before
+            server.command("TIME")
+        await layer.send("normal", {"n": "after"})
+        await outlive(0.5)
+        await layer.send("normal", {"n": "new"})
+        received = []
+        while "new" not in received:
+            received.append((await layer.receive("normal"))["n"])
+        # What was sent before the clock was set back may be taken for one that was sent after.
+        assert "after" not in received
+        assert received == ["new"] or seconds < 0
 
 
 @pytest.mark.parametrize("way", ["queue", "hybrid"])
-def test_the_dead_are_found_after_the_clock_was_set(
-    way: str, server: Server, clocks: Clocks, prefix: str, run: Run
+async def test_the_dead_are_found_after_the_clock_was_set(
+    way: str, make: Make, server: Server, prefix: str, clocks: Clocks
 ) -> None:
-    async def main() -> None:
-        flow = traffic(way, server, prefix, expiry=1)
-        await flow.sender.send("normal", {"n": 0})
-        await flow.sender.receive("normal")
-        name = await flow.reader.new_channel()
-        await flow.reader.group_add("g", name)
-        clocks.step(-7200)
-        await flow.reader.close()
-        del flow.reader
+    sender = make(WAYS[way], expiry=1)
+    reader = WAYS[way](hosts=[server.url], prefix=prefix, expiry=1)
+    await sender.send("normal", {"n": 0})
+    await sender.receive("normal")
+    name = await reader.new_channel()
+    await reader.group_add("g", name)
+    clocks.step(-7200)
+    await reader.close()
+    del reader
 
-        async def is_found() -> bool:
-            await flow.sender.group_send("g", {"n": 1})
-            return (await flow.sender.statistics())["dead"] > 0
+    async def is_found() -> bool:
+        await sender.group_send("g", {"n": 1})
+        return (await sender.statistics())["dead"] > 0
 
-        await wait_until(is_found, "the member is found to be dead")
-        await flow.sender.close()
-
-    run(main())
+    await wait_until(is_found, "the member is found to be dead")
 
 
 async def be_suspended(parent: Parent, way: str, url: str, prefix: str) -> dict[str, list[int]]:
     """A machine that is suspended between two messages; what came."""
-    layer_class, own = WAYS[way]
-    layer = layer_class(hosts=[url], prefix=prefix, **own)
+    layer = WAYS[way](hosts=[url], prefix=prefix)
     channels = ["normal", await layer.new_channel(), await layer.new_channel()]
     await layer.group_add("g", channels[2])
 
@@ -298,15 +249,12 @@ def test_a_machine_is_suspended(
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", WAYS)
-def test_the_clock_is_set_often(kind: Kind, way: str, clocks: Clocks, prefix: str, run: Run, tmp_path: Path) -> None:
-    async def main(server: Server, clocks: Clocks) -> None:
-        flow = traffic(way, server, prefix, capacity=1000)
+async def test_the_clock_is_set_often(kind: Kind, way: str, make: Make, tmp_path: Path) -> None:
+    with Clocks(tmp_path) as clocks, start_server(kind, environment=clocks.environment) as server:
+        flow = Traffic(*(make(WAYS[way], hosts=[server.url], capacity=1000) for _ in range(2)))
         await flow.start()
         for seconds in (0.4, -0.4, 1800, -1800, 59, -59, -86400, 3000, *STEPS):
             clocks.step(seconds)
             await flow.run(1)
         await flow.all_arrived()
         await flow.stop()
-
-    with Clocks(tmp_path) as own, start_server(kind, environment=own.environment) as server:
-        run(main(server, own), seconds=100)

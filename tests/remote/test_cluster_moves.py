@@ -13,14 +13,13 @@ import pytest
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.redis.hosts.cluster import hash_tags
-from tests.remote.tools import exchange, recovered, resumes
+from tests.remote.tools import Make, exchange, recovered, resumes
 from tests.remote.traffic import Traffic
 from tests.support.clusters import Cluster, cluster_of, info, slot_of, wait
+from tests.support.loops import Run
 from tests.support.marks import but_thorough
 from tests.support.servers import Server
 from tests.support.waiting import until, wait_until
-
-Run = Callable[..., Any]
 
 (TAG,) = hash_tags(1)
 SLOT = slot_of(TAG)
@@ -66,10 +65,10 @@ async def some_traffic(traffic: Traffic) -> None:
 
 
 @by_both_ways
-def test_a_slot_moves_under_traffic(layer_class: Any, movable: Any, prefix: str, run: Run) -> None:
+async def test_a_slot_moves_under_traffic(layer_class: Any, movable: Any, make: Make) -> None:
     cluster = movable(layer_class)
     hosts = [cluster.host(virtual_shards=1)]
-    layer, other = (layer_class(hosts=hosts, prefix=prefix) for _ in range(2))
+    layer, other = (make(layer_class, hosts=hosts) for _ in range(2))
     traffic = Traffic(layer, other, LABEL)
 
     async def move() -> None:
@@ -83,15 +82,10 @@ def test_a_slot_moves_under_traffic(layer_class: Any, movable: Any, prefix: str,
             cluster.end_move(SLOT, source, target)
         await some_traffic(traffic)
 
-    async def main() -> None:
-        await exchange(layer)
-        moving = asyncio.create_task(move())
-        await traffic.run(moving.done)
-        await moving
-        for each in (layer, other):
-            await each.close()
-
-    run(main())
+    await exchange(layer)
+    moving = asyncio.create_task(move())
+    await traffic.run(moving.done)
+    await moving
     assert not traffic.failures
     lost = set(traffic.sent[:-3]) - set(traffic.received)
     kept = {"normal"} if layer_class is RedisPubSubChannelLayer else {"normal", "direct", "group"}
@@ -102,73 +96,61 @@ def test_a_slot_moves_under_traffic(layer_class: Any, movable: Any, prefix: str,
         assert numbers == sorted(numbers)
 
 
-def test_flush_after_a_slot_has_moved(movable: Any, prefix: str, run: Run) -> None:
+async def test_flush_after_a_slot_has_moved(movable: Any, make_layer: Make) -> None:
     """SCAN names no key, so the node that had the slot answers: it has nothing."""
     cluster = movable(RedisChannelLayer)
-    layer, other = (RedisChannelLayer(hosts=[cluster.host(virtual_shards=1)], prefix=prefix) for _ in range(2))
-
-    async def main() -> None:
-        await layer.group_add("g", "normal")
+    layer, other = (make_layer(hosts=[cluster.host(virtual_shards=1)]) for _ in range(2))
+    await layer.group_add("g", "normal")
+    await layer.send("normal", {"n": "before"})
+    await layer.receive("normal")  # the loop has connections of its own from then on, which have not met the move
+    for _ in range(2):
         await layer.send("normal", {"n": "before"})
-        await layer.receive("normal")  # the loop has connections of its own from then on, which have not met the move
-        for _ in range(2):
-            await layer.send("normal", {"n": "before"})
-        await asyncio.to_thread(cluster.move, SLOT, elsewhere(cluster))
-        await layer.flush()
-        await other.group_send("g", {"n": "to nobody"})
-        await other.send("normal", {"n": "after"})
-        async with asyncio.timeout(10):
-            assert await other.receive("normal") == {"n": "after"}
-        for each in (layer, other):
-            await each.close()
-
-    run(main())
+    await asyncio.to_thread(cluster.move, SLOT, elsewhere(cluster))
+    await layer.flush()
+    await other.group_send("g", {"n": "to nobody"})
+    await other.send("normal", {"n": "after"})
+    async with asyncio.timeout(10):
+        assert await other.receive("normal") == {"n": "after"}
 
 
 @by_both_ways
-def test_a_slot_that_is_on_its_way_for_longer_than_the_timeout(
-    layer_class: Any, movable: Any, prefix: str, run: Run
+async def test_a_slot_that_is_on_its_way_for_longer_than_the_timeout(
+    layer_class: Any, movable: Any, make: Make
 ) -> None:
     cluster = movable(layer_class)
     layer, other = (
-        layer_class(hosts=[cluster.host(virtual_shards=1)], prefix=prefix, timeout=0.5, on_disconnect="disconnected")
+        make(layer_class, hosts=[cluster.host(virtual_shards=1)], timeout=0.5, on_disconnect="disconnected")
         for _ in range(2)
     )
-
-    async def main() -> None:
-        name = await layer.new_channel()
-        await layer.group_add("g", name)
-        for member in ("normal", "leaves"):
-            await other.group_add("g", member)
-        await other.send("normal", {"n": 1})
-        target = elsewhere(cluster)
-        source = cluster.begin_move(SLOT, target)
-        await other.group_discard("g", "leaves")  # that keeps no channel in a group
-        for when in ("before", "after"):
-            for call in (
-                lambda: other.send("empty", {}),
-                lambda: other.send(name, {}),
-                lambda: other.group_send("g", {}),
-            ):
-                began = time.monotonic()
-                with pytest.raises(RemoteUnavailable, match="the slot of its keys is moving to another node"):
-                    await call()
-                assert 0.2 < time.monotonic() - began < 3, when
-            cluster.move_keys(SLOT, source, target)
-        cluster.end_move(SLOT, source, target)
-        assert await layer.receive("normal") == {"n": 1}
-        await recovered(lambda: other.group_send("g", {"n": 2}))
-        # No process took the members for dead, and no member got a message that was refused.
-        assert await layer.receive("normal") == {"n": 2}
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(layer.receive("leaves"), 0.2)
-        if layer_class is RedisChannelLayer:
-            assert await layer.receive(name) == {"n": 2}
-            assert (await other.statistics())["dead"] == 0
-        for each in (layer, other):
-            await each.close()
-
-    run(main())
+    name = await layer.new_channel()
+    await layer.group_add("g", name)
+    for member in ("normal", "leaves"):
+        await other.group_add("g", member)
+    await other.send("normal", {"n": 1})
+    target = elsewhere(cluster)
+    source = cluster.begin_move(SLOT, target)
+    await other.group_discard("g", "leaves")  # that keeps no channel in a group
+    for when in ("before", "after"):
+        for call in (
+            lambda: other.send("empty", {}),
+            lambda: other.send(name, {}),
+            lambda: other.group_send("g", {}),
+        ):
+            began = time.monotonic()
+            with pytest.raises(RemoteUnavailable, match="the slot of its keys is moving to another node"):
+                await call()
+            assert 0.2 < time.monotonic() - began < 3, when
+        cluster.move_keys(SLOT, source, target)
+    cluster.end_move(SLOT, source, target)
+    assert await layer.receive("normal") == {"n": 1}
+    await recovered(lambda: other.group_send("g", {"n": 2}))
+    # No process took the members for dead, and no member got a message that was refused.
+    assert await layer.receive("normal") == {"n": 2}
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(layer.receive("leaves"), 0.2)
+    if layer_class is RedisChannelLayer:
+        assert await layer.receive(name) == {"n": 2}
+        assert (await other.statistics())["dead"] == 0
 
 
 # Primaries
@@ -200,53 +182,41 @@ def is_promoted(replica: Server) -> Callable[[], bool]:
 
 
 @by_both_ways
-def test_a_primary_dies_under_traffic(layer_class: Any, own: Any, prefix: str, run: Run) -> None:
+async def test_a_primary_dies_under_traffic(layer_class: Any, own: Any, make: Make) -> None:
     cluster = own(layer_class)
-    layer, other = (layer_class(hosts=[cluster.host(virtual_shards=1)], prefix=prefix) for _ in range(2))
+    layer, other = (make(layer_class, hosts=[cluster.host(virtual_shards=1)]) for _ in range(2))
     traffic = Traffic(layer, other, LABEL)
     primary = cluster.owner(SLOT)
     replica = replica_of(cluster, primary)
-
-    async def main() -> None:
-        await exchange(layer)
-        await other.send("kept", {"n": 1})
-        wait(lambda: bool(primary.command("WAIT", 1, 1000)))
-        primary.kill()
-        await traffic.run(is_promoted(replica))
-        assert await layer.receive("kept") == {"n": 1}
-        for each in (layer, other):
-            await each.close()
-
-    run(main())
+    await exchange(layer)
+    await other.send("kept", {"n": 1})
+    wait(lambda: bool(primary.command("WAIT", 1, 1000)))
+    primary.kill()
+    await traffic.run(is_promoted(replica))
+    assert await layer.receive("kept") == {"n": 1}
 
 
 @by_both_ways
-def test_a_primary_is_replaced_in_order_under_traffic(layer_class: Any, own: Any, prefix: str, run: Run) -> None:
+async def test_a_primary_is_replaced_in_order_under_traffic(layer_class: Any, own: Any, make: Make) -> None:
     """As before an update of its machine: the replica has everything, and nothing is lost."""
     cluster = own(layer_class)
-    layer, other = (layer_class(hosts=[cluster.host(virtual_shards=1)], prefix=prefix) for _ in range(2))
+    layer, other = (make(layer_class, hosts=[cluster.host(virtual_shards=1)]) for _ in range(2))
     traffic = Traffic(layer, other, LABEL)
     replica = replica_of(cluster, cluster.owner(SLOT))
-
-    async def main() -> None:
-        await exchange(layer)
-        running = asyncio.create_task(traffic.run(is_promoted(replica)))
-        await some_traffic(traffic)
-        replica.command("CLUSTER", "FAILOVER")
-        await running
-        for each in (layer, other):
-            await each.close()
-
-    run(main())
+    await exchange(layer)
+    running = asyncio.create_task(traffic.run(is_promoted(replica)))
+    await some_traffic(traffic)
+    replica.command("CLUSTER", "FAILOVER")
+    await running
     assert not traffic.failures
     lost = {each for each in traffic.sent[:-3] if each not in traffic.received}
     assert not lost or layer_class is RedisPubSubChannelLayer
     assert not any(kind == "normal" for kind, _ in lost)
 
 
-def test_a_primary_that_stops_is_given_up(own: Any, prefix: str, run: Run) -> None:
+def test_a_primary_that_stops_is_given_up(own: Any, make_layer: Make, run: Run) -> None:
     cluster = own(RedisChannelLayer)
-    layer = RedisChannelLayer(hosts=[cluster.host(virtual_shards=1)], prefix=prefix, timeout=1, block_time=0.3)
+    layer = make_layer(hosts=[cluster.host(virtual_shards=1)], timeout=1, block_time=0.3)
     primary = cluster.owner(SLOT)
 
     try:
@@ -255,24 +225,19 @@ def test_a_primary_that_stops_is_given_up(own: Any, prefix: str, run: Run) -> No
         primary.resume()
 
 
-def test_with_a_node_gone_the_others_serve(servers: list[Server], prefix: str, run: Run) -> None:
+async def test_with_a_node_gone_the_others_serve(servers: list[Server], make_layer: Make) -> None:
     with cluster_of(servers[0].kind, 3, cluster_require_full_coverage="no") as cluster:
-        layer = RedisChannelLayer(hosts=[cluster.host()], prefix=prefix, timeout=1)
+        layer = make_layer(hosts=[cluster.host()], timeout=1)
         channels = [f"queue.{n}" for n in range(64)]
-
-        async def main() -> None:
-            for channel in channels:
-                await layer.group_add("g", channel)
-            gone = cluster.primaries[2]
-            gone.kill()
-            wait(lambda: "cluster_slots_fail:0" not in info(cluster.primaries[0]))
-            with pytest.raises(RemoteUnavailable, match=rf":{gone.port} .*on 1[01] other shard\(s\) got the message"):
-                await layer.group_send("g", {"n": 1})
-            results = await asyncio.gather(*(layer.send(channel, {}) for channel in channels), return_exceptions=True)
-            failed = [channel for channel, result in zip(channels, results, strict=True) if result is not None]
-            assert 10 < len(failed) < 40
-            for channel in set(channels) - set(failed):
-                assert await layer.receive(channel) == {"n": 1}
-            await layer.close()
-
-        run(main())
+        for channel in channels:
+            await layer.group_add("g", channel)
+        gone = cluster.primaries[2]
+        gone.kill()
+        wait(lambda: "cluster_slots_fail:0" not in info(cluster.primaries[0]))
+        with pytest.raises(RemoteUnavailable, match=rf":{gone.port} .*on 1[01] other shard\(s\) got the message"):
+            await layer.group_send("g", {"n": 1})
+        results = await asyncio.gather(*(layer.send(channel, {}) for channel in channels), return_exceptions=True)
+        failed = [channel for channel, result in zip(channels, results, strict=True) if result is not None]
+        assert 10 < len(failed) < 40
+        for channel in set(channels) - set(failed):
+            assert await layer.receive(channel) == {"n": 1}

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import socket
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,16 +14,14 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.loops import leave_pending
 from hybrid_layer.remote.runtime import io_thread
-from tests.remote.tools import refused
-from tests.support.servers import Server
+from tests.remote.tools import Make, refused
+from tests.support.loops import Run
+from tests.support.servers import NewServer, Server
 from tests.support.waiting import cancelled, receiving, turns
-
-Make = Callable[..., Any]
-Run = Callable[..., Any]
 
 
 @pytest.fixture
-def own(new_server: Callable[..., Server]) -> Server:
+def own(new_server: NewServer) -> Server:
     """A server for this test alone."""
     return new_server()
 
@@ -101,7 +98,7 @@ def test_a_loop_that_ends_closes_its_connections(own: Server, make_layer: Make, 
         assert connected(own) == 1
 
 
-def test_at_most_two_commands_per_message(own: Server, make_layer: Make, run: Run) -> None:
+async def test_at_most_two_commands_per_message(own: Server, make_layer: Make) -> None:
     layer = make_layer(hosts=[own.url], block_time=10)
 
     async def exchange(sent: list[str], count: int) -> None:
@@ -111,76 +108,56 @@ def test_at_most_two_commands_per_message(own: Server, make_layer: Make, run: Ru
                 await layer.send(channel, {"n": n})
                 assert (await waiting)["n"] == n
 
-    async def main() -> None:
-        channels = ["normal", await layer.new_channel()]
-        await exchange(channels, 3)
-        before = calls(own)
-        await exchange(channels, 100)
-        after = calls(own)
-        inside = ("time", "get", "mget", "llen", "rpush", "pttl", "pexpire", "info", "config", "lindex", "set")
-        clients = {name: after[name] - before.get(name, 0) for name in after if name.partition("|")[0] not in inside}
-        assert clients["evalsha"] <= 202
-        assert sum(clients.values()) <= 2 * 200 + 10, clients
-        await layer.close()
-
-    run(main())
+    channels = ["normal", await layer.new_channel()]
+    await exchange(channels, 3)
+    before = calls(own)
+    await exchange(channels, 100)
+    after = calls(own)
+    inside = ("time", "get", "mget", "llen", "rpush", "pttl", "pexpire", "info", "config", "lindex", "set")
+    clients = {name: after[name] - before.get(name, 0) for name in after if name.partition("|")[0] not in inside}
+    assert clients["evalsha"] <= 202
+    assert sum(clients.values()) <= 2 * 200 + 10, clients
 
 
-def test_sends_of_one_turn_go_out_in_order(make_layer: Make, run: Run) -> None:
+async def test_sends_of_one_turn_go_out_in_order(make_layer: Make) -> None:
     layer = make_layer(capacity=500)
-
-    async def main() -> None:
-        await asyncio.gather(*(layer.send("normal", {"n": n}) for n in range(500)))
-        assert [(await layer.receive("normal"))["n"] for _ in range(500)] == list(range(500))
-
-    run(main())
+    await asyncio.gather(*(layer.send("normal", {"n": n}) for n in range(500)))
+    assert [(await layer.receive("normal"))["n"] for _ in range(500)] == list(range(500))
 
 
-def test_sends_keep_their_order_while_a_loop_turns_out_to_stay(make_layer: Make, run: Run) -> None:
+async def test_sends_keep_their_order_while_a_loop_turns_out_to_stay(make_layer: Make) -> None:
     """From then on it has a connection of its own, which must not overtake commands of the I/O thread."""
     layer = make_layer(capacity=500)
-
-    async def main() -> None:
-        await layer.send("other", {})
-        io_thread.current().call_soon(lambda: time.sleep(0.3))  # is busy while this loop sends over its own connection
-        sends = []
-        for n in range(20):
-            sends.append(asyncio.create_task(layer.send("normal", {"n": n})))
-            if n == 10:
-                await turns()  # so far, on their way
-                await layer.receive("other")  # so it stays
-        await asyncio.gather(*sends)
-        assert [(await layer.receive("normal"))["n"] for _ in range(20)] == list(range(20))
-
-    run(main())
+    await layer.send("other", {})
+    io_thread.current().call_soon(lambda: time.sleep(0.3))  # is busy while this loop sends over its own connection
+    sends = []
+    for n in range(20):
+        sends.append(asyncio.create_task(layer.send("normal", {"n": n})))
+        if n == 10:
+            await turns()  # so far, on their way
+            await layer.receive("other")  # so it stays
+    await asyncio.gather(*sends)
+    assert [(await layer.receive("normal"))["n"] for _ in range(20)] == list(range(20))
 
 
-def test_a_send_that_is_cancelled_before_its_turn_is_not_sent(make_layer: Make, run: Run) -> None:
+async def test_a_send_that_is_cancelled_before_its_turn_is_not_sent(make_layer: Make) -> None:
     layer = make_layer()
-
-    async def main() -> None:
-        (waiting,) = await receiving(layer, "ready")
-        await layer.send("ready", {})
-        await waiting
-        task = asyncio.create_task(layer.send("normal", {"n": 1}))
-        await turns()
-        await cancelled(task)
-        await layer.send("normal", {"n": 2})
-        assert (await layer.receive("normal"))["n"] == 2
-
-    run(main())
+    (waiting,) = await receiving(layer, "ready")
+    await layer.send("ready", {})
+    await waiting
+    task = asyncio.create_task(layer.send("normal", {"n": 1}))
+    await turns()
+    await cancelled(task)
+    await layer.send("normal", {"n": 2})
+    assert (await layer.receive("normal"))["n"] == 2
 
 
-def test_scripts_that_the_server_forgot_are_loaded_again(own: Server, make_layer: Make, run: Run) -> None:
+async def test_scripts_that_the_server_forgot_are_loaded_again(own: Server, make_layer: Make) -> None:
     layer = make_layer(hosts=[own.url])
-
-    async def main() -> None:
-        await layer.send("normal", {"n": 1})
-        own.command("SCRIPT", "FLUSH")
-        await layer.send("normal", {"n": 2})
-        assert [(await layer.receive("normal"))["n"] for _ in range(2)] == [1, 2]
-
-    run(main())
+    await layer.send("normal", {"n": 1})
+    own.command("SCRIPT", "FLUSH")
+    await layer.send("normal", {"n": 2})
+    assert [(await layer.receive("normal"))["n"] for _ in range(2)] == [1, 2]
 
 
 def test_loops_in_threads_use_one_layer_at_once(own: Server, make_layer: Make) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 import redis
 
-from tests.remote.tools import exchange, recovered, refused, told
-from tests.support.servers import Server
+from tests.remote.tools import Make, exchange, recovered, refused, told
+from tests.support.loops import Run
+from tests.support.servers import NewServer, Server
 from tests.support.waiting import receiving
-
-Make = Callable[..., Any]
-Run = Callable[..., Any]
 
 PASSWORD = "a#b/c@d:e? %\u00fc'\"+&"
 LEAST = "on >{password} ~{prefix}|* +@read +@write +@connection +@scripting +@blocking +time -@dangerous"
@@ -23,7 +20,7 @@ LEAST = "on >{password} ~{prefix}|* +@read +@write +@connection +@scripting +@bl
 
 
 @pytest.fixture
-def locked(new_server: Callable[..., Server]) -> Server:
+def locked(new_server: NewServer) -> Server:
     return new_server(requirepass=PASSWORD)
 
 
@@ -42,17 +39,13 @@ def forms(server: Server) -> dict[str, tuple[Any, dict[str, Any]]]:
     }
 
 
-def test_every_form_leads_to_the_same_place(locked: Server, make_layer: Make, run: Run) -> None:
+async def test_every_form_leads_to_the_same_place(locked: Server, make_layer: Make) -> None:
     layers = [make_layer(hosts=[host], connection_kwargs=kwargs) for host, kwargs in forms(locked).values()]
-
-    async def main() -> None:
-        for layer in layers:
-            await exchange(layer)
-        for n, layer in enumerate(layers):
-            await layer.send("normal", {"n": n})
-        assert [(await layer.receive("normal"))["n"] for layer in layers] == list(range(len(layers)))
-
-    run(main())
+    for layer in layers:
+        await exchange(layer)
+    for n, layer in enumerate(layers):
+        await layer.send("normal", {"n": n})
+    assert [(await layer.receive("normal"))["n"] for layer in layers] == list(range(len(layers)))
     for database, is_used in ((0, False), (1, False), (3, True)):
         with redis.Redis(host=locked.host, port=locked.port, password=PASSWORD, db=database) as client:
             assert bool(client.dbsize()) is is_used
@@ -65,26 +58,22 @@ def test_a_wrong_password(locked: Server, make_layer: Make, run: Run) -> None:
         run(refused(make_layer(hosts=[host]), f"{name}.*{cause}"))
 
 
-def test_a_receiver_outlives_a_password_that_is_wrong_for_a_while(locked: Server, make_layer: Make, run: Run) -> None:
+async def test_a_receiver_outlives_a_password_that_is_wrong_for_a_while(locked: Server, make_layer: Make) -> None:
     layer = make_layer(hosts=[{"host": locked.host, "port": locked.port, "password": PASSWORD}])
-
-    async def main() -> None:
-        name = await layer.new_channel()
-        waiting = await receiving(layer, "normal", name)
-        locked.command("CONFIG", "SET", "requirepass", "other")
-        locked.config["requirepass"] = "other"
-        locked.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        await refused(layer, "invalid username-password pair")
-        locked.command("CONFIG", "SET", "requirepass", PASSWORD)
-        await recovered(lambda: layer.send("normal", {"n": 1}))
-        await recovered(lambda: layer.send(name, {"n": 2}))
-        async with asyncio.timeout(10):
-            assert [(await task)["n"] for task in waiting] == [1, 2]
-
-    run(main())
+    name = await layer.new_channel()
+    waiting = await receiving(layer, "normal", name)
+    locked.command("CONFIG", "SET", "requirepass", "other")
+    locked.config["requirepass"] = "other"
+    locked.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await refused(layer, "invalid username-password pair")
+    locked.command("CONFIG", "SET", "requirepass", PASSWORD)
+    await recovered(lambda: layer.send("normal", {"n": 1}))
+    await recovered(lambda: layer.send(name, {"n": 2}))
+    async with asyncio.timeout(10):
+        assert [(await task)["n"] for task in waiting] == [1, 2]
 
 
-def test_a_user_who_may_not_load_scripts(new_server: Callable[..., Server], make_layer: Make, run: Run) -> None:
+def test_a_user_who_may_not_load_scripts(new_server: NewServer, make_layer: Make, run: Run) -> None:
     server = new_server()
     server.command("ACL", "SETUSER", "site", "on", ">secret", "~*", "&*", "+@all", "-script")
     layer = make_layer(hosts=[f"redis://site:secret@{server.host}:{server.port}"])
@@ -94,7 +83,7 @@ def test_a_user_who_may_not_load_scripts(new_server: Callable[..., Server], make
 
 
 def test_a_user_with_the_least_rights(
-    new_server: Callable[..., Server], prefix: str, make_layer: Make, run: Run, caplog: pytest.LogCaptureFixture
+    new_server: NewServer, prefix: str, make_layer: Make, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = new_server()
     server.command("ACL", "SETUSER", "site", *LEAST.format(password="secret", prefix=prefix).split())

@@ -6,7 +6,6 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,11 +13,11 @@ import redis
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
+from tests.remote.tools import Make
+from tests.support.loops import Run
 from tests.support.marks import but_thorough
-from tests.support.servers import HOST, Server, free_port
+from tests.support.servers import HOST, NewServer, free_port
 
-Make = Callable[..., Any]
-Run = Callable[..., Any]
 NUMBER = 60
 
 
@@ -33,7 +32,7 @@ async def fail(layer: Any) -> None:
             await call
 
 
-def failing(kind: str, new_server: Callable[..., Server]) -> tuple[dict[str, Any], float, int]:
+def failing(kind: str, new_server: NewServer) -> tuple[dict[str, Any], float, int]:
     """A host at which calls fail, the layer's timeout, and a number of calls that does not take long."""
     host: dict[str, Any] = {"host": HOST, "port": free_port()}
     if kind == "refused":
@@ -52,9 +51,7 @@ def failing(kind: str, new_server: Callable[..., Server]) -> tuple[dict[str, Any
 
 @pytest.mark.parametrize("how", but_thorough(["in one loop", "in loops of their own"], "in loops of their own"))
 @pytest.mark.parametrize("kind", ["refused", "wrong password", "no name", "no TLS", "stopped"])
-def test_none_leaves_a_descriptor(
-    new_server: Callable[..., Server], make_layer: Make, run: Run, kind: str, how: str
-) -> None:
+def test_none_leaves_a_descriptor(new_server: NewServer, make_layer: Make, run: Run, kind: str, how: str) -> None:
     host, timeout, number = failing(kind, new_server)
     layer = make_layer(hosts=[host], timeout=timeout)
 
@@ -76,7 +73,7 @@ def test_none_leaves_a_descriptor(
     assert open_descriptors() <= before + 2  # of a look-up or a try to connect that is just under way
 
 
-def test_a_server_that_takes_no_more_clients(new_server: Callable[..., Server], make_layer: Make, run: Run) -> None:
+async def test_a_server_that_takes_no_more_clients(new_server: NewServer, make_layer: Make) -> None:
     server = new_server()
     server.command("CONFIG", "SET", "maxclients", "1")
     with redis.Redis(host=server.host, port=server.port, retry=None) as client:
@@ -84,14 +81,10 @@ def test_a_server_that_takes_no_more_clients(new_server: Callable[..., Server], 
             client.ping()
         except redis.ConnectionError:  # what is there already is enough
             pass
-
-        async def main() -> None:
-            layer = make_layer(hosts=[server.url], timeout=1)
-            with pytest.raises(RemoteUnavailable, match="maxclients"):
-                await layer.send("x", {})
-            await layer.close()
-
-        run(main())
+        layer = make_layer(hosts=[server.url], timeout=1)
+        with pytest.raises(RemoteUnavailable, match="maxclients"):
+            await layer.send("x", {})
+        await layer.close()
 
 
 PROGRAM = """
@@ -99,6 +92,8 @@ import asyncio, atexit
 from django.conf import settings
 settings.configure()
 from hybrid_layer.remote import RedisChannelLayer
+from tests.support.loops import Run
+from tests.remote.tools import Make
 layer = RedisChannelLayer(hosts=["redis://localhost:1"], timeout=1)
 
 @atexit.register

@@ -5,189 +5,101 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from hybrid_layer import HybridChannelLayer
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote import RedisChannelLayer
 from hybrid_layer.remote.runtime import io_thread
-from tests.remote.tools import recovered
+from tests.remote.tools import WAYS, Make, recovered
+from tests.support.loops import Run
 from tests.support.probe import io_thread_probe, open_sockets
 from tests.support.process_main import Parent
-from tests.support.processes import Process
-from tests.support.servers import Server
+from tests.support.processes import Spawn
+from tests.support.servers import NewServer, Server
 from tests.support.waiting import block_until, outlive, receiving, wait_until
 
-Make = Callable[..., Any]
-Run = Callable[..., Any]
 
-
-def test_flush_leaves_other_prefixes_alone(make_layer: Make, prefix: str, run: Run) -> None:
-    layers = [make_layer(prefix=prefix), make_layer(prefix=prefix + ":x"), make_layer(prefix=prefix[:-1])]
-
-    async def main() -> None:
-        for layer in layers:
-            await layer.send("normal", {"n": 1})
-            await layer.group_add("g", "other")
-        await layers[0].flush()
-        for layer in layers[1:]:
-            assert await layer.receive("normal") == {"n": 1}
-            await layer.group_send("g", {"n": 2})
-            assert await layer.receive("other") == {"n": 2}
-
-    run(main())
-
-
-def test_flush_leaves_names_and_liveness(make_layer: Make, server: Server, prefix: str, run: Run) -> None:
+async def test_flush_leaves_names_and_liveness(make_layer: Make, server: Server, prefix: str) -> None:
     layer = make_layer()
-
-    async def main() -> None:
-        name = await layer.new_channel()
-        await layer.send(name, {"n": 1})
-        await layer.group_add("g", name)
-        await layer.flush()
-        kinds = {key.split(b"|")[2] for key in server.command("KEYS", f"{prefix}|*")}
-        assert kinds <= {b"alive", b"epoch", b"notes", b"wake"}
-        await layer.send(name, {"n": 2})
-        assert await layer.receive(name) == {"n": 2}
-
-    run(main())
+    name = await layer.new_channel()
+    await layer.send(name, {"n": 1})
+    await layer.group_add("g", name)
+    await layer.flush()
+    kinds = {key.split(b"|")[2] for key in server.command("KEYS", f"{prefix}|*")}
+    assert kinds <= {b"alive", b"epoch", b"notes", b"wake"}
+    await layer.send(name, {"n": 2})
+    assert await layer.receive(name) == {"n": 2}
 
 
-def hold(parent: Parent, options: dict[str, Any]) -> list[int]:
-    """Fetch a message without reading it, and read after the flush."""
-    layer = RedisChannelLayer(**options)
-
-    async def main() -> list[int]:
-        awaited, buffered = await layer.new_channel(), await layer.new_channel()
-        await layer.group_add("g", buffered)
-        (task,) = await receiving(layer, awaited)
-        await layer.send(buffered, {"n": 1})
-        await layer.send(awaited, {"n": 2})
-        await task
-        waiting = asyncio.create_task(layer.receive(awaited))
-        parent.ready((awaited, buffered))
-        await asyncio.to_thread(parent.receive)
-        got = [(await layer.receive(buffered))["n"]]
-        waiting.cancel()
-        return got
-
-    return asyncio.run(main())
-
-
-def test_others_drop_what_they_had_taken_in(
-    make_layer: Make, server: Server, prefix: str, spawn: Callable[..., Process], run: Run
-) -> None:
-    options = {"hosts": [server.url], "prefix": prefix}
-    process = spawn(hold, options)
-    _, buffered = process.ready()
-    layer = make_layer()
-
-    async def main() -> None:
-        await layer.flush()
-        await layer.group_send("g", {"n": 3})
-        await layer.send(buffered, {"n": 4})
-        inbox = f"{prefix}|1|inbox|{buffered.partition('!')[0]}!"
-        await wait_until(lambda: server.command("LLEN", inbox) == 0, "the other process has taken all in")
-
-    run(main())
-    process.send("go on")
-    assert process.result() == [4]
-
-
-WAYS = {
-    "queue": (RedisChannelLayer, {}),
-    "pubsub": (RedisPubSubChannelLayer, {}),
-    "hybrid": (HybridChannelLayer, {"routes": {"normal": "remote"}}),
-}
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_a_server_that_forgot_a_flush(way: str, new_server: Callable[..., Server], prefix: str, run: Run) -> None:
+@pytest.mark.parametrize("way", ["queue", "pubsub", "hybrid"])
+async def test_a_server_that_forgot_a_flush(way: str, make: Make, new_server: NewServer, prefix: str) -> None:
     """A replica may take over that does not know the last flush yet. Messages sent from then on are valid."""
-    layer_class, options = WAYS[way]
     server = new_server()
-    sender, reader = (layer_class(hosts=[server.url], prefix=prefix, **options) for _ in range(2))
+    sender, reader = (make(WAYS[way], hosts=[server.url]) for _ in range(2))
     key = f"{prefix}|1|epoch|"
-
-    async def main() -> None:
-        channels = ["normal", await reader.new_channel(), await reader.new_channel()]
-        await reader.flush()
-        await reader.flush()
-        await reader.group_add("g", channels[2])
-        await sender.send("normal", {"n": 0})
-        assert await reader.receive("normal") == {"n": 0}
-        server.command("SET", key, server.command("GET", key).replace(b":2", b":1"))
-        for kind in ("normal", "pubsub"):
-            server.command("CLIENT", "KILL", "TYPE", kind)
-        await recovered(lambda: reader.group_add("h", channels[2]))  # by pub/sub, once it has subscribed again
-        for channel in channels[:2]:
-            await recovered(lambda channel=channel: sender.send(channel, {"n": 1}))  # type: ignore[misc]
-        await recovered(lambda: sender.group_send("h", {"n": 1}))
-        for channel in channels:
-            assert await asyncio.wait_for(reader.receive(channel), 5) == {"n": 1}
-        for layer in (sender, reader):
-            await layer.close()
-
-    run(main())
+    channels = ["normal", await reader.new_channel(), await reader.new_channel()]
+    await reader.flush()
+    await reader.flush()
+    await reader.group_add("g", channels[2])
+    await sender.send("normal", {"n": 0})
+    assert await reader.receive("normal") == {"n": 0}
+    server.command("SET", key, server.command("GET", key).replace(b":2", b":1"))
+    for kind in ("normal", "pubsub"):
+        server.command("CLIENT", "KILL", "TYPE", kind)
+    await recovered(lambda: reader.group_add("h", channels[2]))  # by pub/sub, once it has subscribed again
+    for channel in channels[:2]:
+        await recovered(lambda channel=channel: sender.send(channel, {"n": 1}))  # type: ignore[misc]
+    await recovered(lambda: sender.group_send("h", {"n": 1}))
+    for channel in channels:
+        assert await asyncio.wait_for(reader.receive(channel), 5) == {"n": 1}
 
 
 @pytest.mark.parametrize("value", ["", "x", ":", "x:1e5", "5-5:" + 30 * "9"])
-def test_an_epoch_that_a_stranger_wrote_is_replaced(
-    make_layer: Make, server: Server, prefix: str, run: Run, value: str
+async def test_an_epoch_that_a_stranger_wrote_is_replaced(
+    make_layer: Make, server: Server, prefix: str, value: str
 ) -> None:
     layer = make_layer(expiry=1)
-
-    async def main() -> None:
-        name = await layer.new_channel()
-        server.command("SET", f"{prefix}|1|epoch|", value)
-        await wait_until(lambda: server.command("GET", f"{prefix}|1|epoch|") != value.encode(), "the epoch is renewed")
-        await layer.send(name, {"n": 1})
-        assert await asyncio.wait_for(layer.receive(name), 5) == {"n": 1}
-        await layer.close()
-
-    run(main())
+    name = await layer.new_channel()
+    server.command("SET", f"{prefix}|1|epoch|", value)
+    await wait_until(lambda: server.command("GET", f"{prefix}|1|epoch|") != value.encode(), "the epoch is renewed")
+    await layer.send(name, {"n": 1})
+    assert await asyncio.wait_for(layer.receive(name), 5) == {"n": 1}
 
 
-def fork_and_use(parent: Parent, options: dict[str, Any]) -> list[Any]:
+async def fork_and_use(parent: Parent, options: dict[str, Any]) -> list[Any]:
     """Fork with connections open in a loop; use the layer in both processes."""
     layer = RedisChannelLayer(**options)
+    name = await layer.new_channel()
+    (waiting,) = await receiving(layer, name)
+    await layer.send("normal", {"n": 0})
+    assert open_sockets()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            assert not open_sockets()
+            asyncio.set_event_loop(None)
+            asyncio._set_running_loop(None)
 
-    async def main() -> list[Any]:
-        name = await layer.new_channel()
-        (waiting,) = await receiving(layer, name)
-        await layer.send("normal", {"n": 0})
-        assert open_sockets()
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                assert not open_sockets()
-                asyncio.set_event_loop(None)
-                asyncio._set_running_loop(None)
+            async def in_child() -> None:
+                own = await layer.new_channel()
+                assert own.split("!")[0] != name.split("!")[0]
+                await layer.send(own, {"n": 1})
+                assert await layer.receive(own) == {"n": 1}
+                await layer.send(name, {"n": "from the child"})
 
-                async def in_child() -> None:
-                    own = await layer.new_channel()
-                    assert own.split("!")[0] != name.split("!")[0]
-                    await layer.send(own, {"n": 1})
-                    assert await layer.receive(own) == {"n": 1}
-                    await layer.send(name, {"n": "from the child"})
-
-                asyncio.run(in_child())
-                code = 0
-            finally:
-                os._exit(code)
-        _, status = await asyncio.to_thread(os.waitpid, child, 0)
-        got = [status, (await waiting)["n"], (await layer.receive("normal"))["n"]]
-        await layer.send(name, {"n": 2})
-        return [*got, (await layer.receive(name))["n"]]
-
-    return asyncio.run(main())
+            asyncio.run(in_child())
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = await asyncio.to_thread(os.waitpid, child, 0)
+    got = [status, (await waiting)["n"], (await layer.receive("normal"))["n"]]
+    await layer.send(name, {"n": 2})
+    return [*got, (await layer.receive(name))["n"]]
 
 
-def test_parent_and_child_after_a_fork(server: Server, prefix: str, spawn: Callable[..., Process]) -> None:
+def test_parent_and_child_after_a_fork(server: Server, prefix: str, spawn: Spawn) -> None:
     process = spawn(fork_and_use, {"hosts": [server.url], "prefix": prefix})
     assert process.result() == [0, "from the child", 0, 2]
 

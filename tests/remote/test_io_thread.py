@@ -17,13 +17,13 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.runtime import io_thread, real_thread
+from tests.remote.tools import WAYS, Make
+from tests.support.loops import Run
 from tests.support.marks import but_thorough
 from tests.support.probe import io_thread_probe, new_io_thread
-from tests.support.servers import Server
+from tests.support.servers import NewServer, Server
 from tests.support.waiting import outlive, turns, wait_until
 
-Make = Callable[..., Any]
-Run = Callable[..., Any]
 ROOT = Path(__file__).parents[2]
 
 
@@ -53,25 +53,14 @@ FAULTS = {
 }
 
 
-@pytest.fixture(params=but_thorough(["make_layer", "make_pubsub"], "make_pubsub"))
-def make(request: pytest.FixtureRequest) -> Make:
-    made: Make = request.getfixturevalue(request.param)
-    return made
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("way", but_thorough(["queue", "pubsub"], "pubsub"))
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_thread_that_ended_is_replaced(
-    make: Make,
-    server: Server,
-    prefix: str,
-    run: Run,
-    fault: str,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    make: Make, way: str, run: Run, fault: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     io_thread_probe().begins_again_after(monkeypatch, 0.02, 0.1)
-    layer = make(expiry=1, timeout=2)
+    layer = make(WAYS[way], expiry=1, timeout=2)
     names: list[str] = []
 
     async def begin() -> None:
@@ -99,43 +88,35 @@ def test_a_thread_that_ended_is_replaced(
         assert "injected" in caplog.text
 
 
-def test_calls_under_way_end_with_the_thread(make_layer: Make, run: Run, new_server: Callable[..., Server]) -> None:
+async def test_calls_under_way_end_with_the_thread(make_layer: Make, new_server: NewServer) -> None:
     server = new_server()
     layer = make_layer(hosts=[server.url], timeout=3)
-
-    async def main() -> None:
-        await layer.send("normal", {})
-        server.pause()
-        calls = [asyncio.create_task(layer.send("normal", {})) for _ in range(3)]
-        await turns()
-        await asyncio.wrap_future(io_thread.current().submit(turns))  # all have started there
-        began = time.monotonic()
-        raise_in_selector(MemoryError)
-        for call in calls:
-            with pytest.raises(RemoteUnavailable):
-                await call
-        assert time.monotonic() - began < 4
-        server.resume()
-        await layer.send("normal", {})
-        await layer.close()
-
-    run(main())
+    await layer.send("normal", {})
+    server.pause()
+    calls = [asyncio.create_task(layer.send("normal", {})) for _ in range(3)]
+    await turns()
+    await asyncio.wrap_future(io_thread.current().submit(turns))  # all have started there
+    began = time.monotonic()
+    raise_in_selector(MemoryError)
+    for call in calls:
+        with pytest.raises(RemoteUnavailable):
+            await call
+    assert time.monotonic() - began < 4
+    server.resume()
+    await layer.send("normal", {})
+    await layer.close()
 
 
-def test_a_thread_that_never_begins_is_an_error(make_layer: Make, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_thread_that_never_begins_is_an_error(make_layer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """For whatever reason: here as if a patch replaced it by something that does not run."""
     new_io_thread(monkeypatch, begins_within=0.2)
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)
     layer = make_layer(timeout=1)
-
-    async def main() -> None:
-        for call in (layer.send("normal", {}), layer.new_channel(), layer.group_send("g", {})):
-            began = time.monotonic()
-            with pytest.raises(RemoteUnavailable, match="I/O thread"):
-                await call
-            assert time.monotonic() - began < 2
-
-    run(main())
+    for call in (layer.send("normal", {}), layer.new_channel(), layer.group_send("g", {})):
+        began = time.monotonic()
+        with pytest.raises(RemoteUnavailable, match="I/O thread"):
+            await call
+        assert time.monotonic() - began < 2
 
 
 def test_a_thread_that_does_not_answer_is_an_error(make_layer: Make) -> None:

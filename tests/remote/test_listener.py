@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,16 +11,14 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from hybrid_layer.remote import RedisPubSubChannelLayer
-from tests.remote.tools import listens_here
+from tests.remote.tools import Make, listens_here
 from tests.support.forked import exit_code, fork
+from tests.support.loops import Run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
-from tests.support.servers import Server
+from tests.support.processes import Spawn
+from tests.support.servers import NewServer, Server
 from tests.support.waiting import block_until, receiving, wait_until
-
-Make = Callable[..., Any]
-Run = Callable[..., Any]
 
 LOST, BACK = "test.lost", "test.back"
 
@@ -30,27 +27,23 @@ def back_in_thread(layer: Any) -> None:
     block_until(lambda: probe(layer).listens_in_thread, "the connection is back in the I/O thread")
 
 
-def write(parent: Parent, options: dict[str, Any], channel: str) -> int:
+async def write(parent: Parent, options: dict[str, Any], channel: str) -> int:
     """Send numbers until asked to stop, some directly, some to the group `g`. Returns how many."""
     layer = RedisPubSubChannelLayer(**options)
     told = threading.Event()
     threading.Thread(target=lambda: (parent.receive(), told.set()), daemon=True).start()
-
-    async def main() -> int:
-        parent.ready()
-        n = 0
-        while not told.is_set():
-            await (layer.send(channel, {"n": n}) if n % 3 else layer.group_send("g", {"n": n}))
-            n += 1
-        await layer.send(channel, {"n": None})
-        return n
-
-    return asyncio.run(main())
+    parent.ready()
+    n = 0
+    while not told.is_set():
+        await (layer.send(channel, {"n": n}) if n % 3 else layer.group_send("g", {"n": n}))
+        n += 1
+    await layer.send(channel, {"n": None})
+    return n
 
 
 @pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 def test_every_message_once_and_in_order_while_it_moves(
-    make_pubsub: Make, server: Server, prefix: str, spawn: Callable[..., Process], run: Run
+    make_pubsub: Make, server: Server, prefix: str, spawn: Spawn, run: Run
 ) -> None:
     """Loops start and end under traffic: some end while subscribed, some close the layer, some are too short."""
     layer = make_pubsub(capacity=100_000, on_disconnect=LOST, on_reconnect=BACK)
@@ -170,32 +163,26 @@ def test_a_loop_closed_without_notice_is_replaced_and_that_is_an_outage(make_pub
     assert run(other()) == [LOST, BACK, "test.one"]
 
 
-def test_a_take_over_that_fails_leaves_the_other_in_place(
-    make_pubsub: Make, new_server: Callable[..., Server], run: Run
-) -> None:
+async def test_a_take_over_that_fails_leaves_the_other_in_place(make_pubsub: Make, new_server: NewServer) -> None:
     server = new_server("valkey")
     layer = make_pubsub(hosts=[server.url], on_disconnect=LOST)
+    name = await layer.new_channel()
+    await layer.group_add("g", name)
+    for _ in range(2):  # the second over a connection of this loop
+        await layer.send(name, {"n": "before"})
+        await layer.receive(name)
+    server.command("CONFIG", "SET", "maxclients", "3")  # those that are there: not one more
+    assert probe(layer).listens_in_thread
 
-    async def main() -> None:
-        name = await layer.new_channel()
-        await layer.group_add("g", name)
-        for _ in range(2):  # the second over a connection of this loop
-            await layer.send(name, {"n": "before"})
-            await layer.receive(name)
-        server.command("CONFIG", "SET", "maxclients", "3")  # those that are there: not one more
-        assert probe(layer).listens_in_thread
-
-        failed = threading.Event()
-        probe(layer).when_take_over_fails(failed.set)
-        for n in range(10):
-            (waiting,) = await receiving(layer, name)
-            if n == 5:
-                await wait_until(failed.is_set, "the loop was refused a connection of its own")
-            await layer.group_send("g", {"n": n})
-            assert await asyncio.wait_for(waiting, 5) == {"n": n}
-        assert probe(layer).listens_in_thread
-
-    run(main())
+    failed = threading.Event()
+    probe(layer).when_take_over_fails(failed.set)
+    for n in range(10):
+        (waiting,) = await receiving(layer, name)
+        if n == 5:
+            await wait_until(failed.is_set, "the loop was refused a connection of its own")
+        await layer.group_send("g", {"n": n})
+        assert await asyncio.wait_for(waiting, 5) == {"n": n}
+    assert probe(layer).listens_in_thread
 
 
 def fork_while_it_listens(parent: Parent, options: dict[str, Any]) -> list[Any]:
@@ -216,7 +203,7 @@ def fork_while_it_listens(parent: Parent, options: dict[str, Any]) -> list[Any]:
     return [*sorted(map(tuple, got)), *map(exit_code, pids)]
 
 
-def test_a_fork_interrupts_no_listening(server: Server, prefix: str, spawn: Callable[..., Process]) -> None:
+def test_a_fork_interrupts_no_listening(server: Server, prefix: str, spawn: Spawn) -> None:
     options = {"hosts": [server.url], "prefix": prefix, "capacity": 1000, "on_disconnect": LOST}
     process = spawn(fork_while_it_listens, options)
     assert process.result() == [*((number, n) for number in range(3) for n in range(10)), *[0] * 3]

@@ -8,21 +8,13 @@ from typing import Any
 
 import pytest
 
-from hybrid_layer import HybridChannelLayer
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
-from tests.remote.tools import recovered
+from hybrid_layer.remote import RedisChannelLayer
+from tests.remote.tools import WAYS, Make, recovered
 from tests.support.probe import trust_in_the_epoch
 from tests.support.servers import Server
 from tests.support.waiting import wait_until
 
-Run = Callable[..., Any]
-
 DAY = 86_400_000
-LAYERS: dict[str, Callable[..., Any]] = {
-    "queue": RedisChannelLayer,
-    "pubsub": RedisPubSubChannelLayer,
-    "hybrid": HybridChannelLayer,
-}
 
 
 def lives(server: Server, prefix: str) -> dict[str, int]:
@@ -31,113 +23,88 @@ def lives(server: Server, prefix: str) -> dict[str, int]:
     return {key.decode().removeprefix(f"{prefix}|1|"): server.command("PTTL", key) for key in keys}
 
 
-@pytest.mark.parametrize("way", LAYERS)
-def test_no_key_stays_for_ever(way: str, prefix: str, server: Server, run: Run) -> None:
-    layer, other = (LAYERS[way](hosts=[server.url], prefix=prefix) for _ in range(2))
-
-    async def main() -> None:
-        own, theirs = await layer.new_channel(), await other.new_channel()
-        for channel in (own, theirs, "jobs"):
-            await layer.send(channel, {"n": 1})
-            await layer.group_add("g", channel)
-        await layer.group_discard("g", theirs)
-        await layer.group_send("g", {"n": 2})
-        for channel in (own, "jobs"):
-            waiting = asyncio.create_task(layer.receive(channel))
-            await waiting
-        assert min(lives(server, prefix).values()) > 0
-        await layer.flush()
-        found = lives(server, prefix)
-        assert min(found.values()) > 0
-        assert "epoch|" in found
-        for each in (layer, other):
-            await each.close()
-
-    run(main())
+@pytest.mark.parametrize("way", ["queue", "pubsub", "hybrid"])
+async def test_no_key_stays_for_ever(way: str, make: Make, prefix: str, server: Server) -> None:
+    layer, other = (make(WAYS[way]) for _ in range(2))
+    own, theirs = await layer.new_channel(), await other.new_channel()
+    for channel in (own, theirs, "jobs"):
+        await layer.send(channel, {"n": 1})
+        await layer.group_add("g", channel)
+    await layer.group_discard("g", theirs)
+    await layer.group_send("g", {"n": 2})
+    for channel in (own, "jobs"):
+        waiting = asyncio.create_task(layer.receive(channel))
+        await waiting
+    assert min(lives(server, prefix).values()) > 0
+    await layer.flush()
+    found = lives(server, prefix)
+    assert min(found.values()) > 0
+    assert "epoch|" in found
 
 
-def test_the_epoch_outlives_what_carries_it(prefix: str, server: Server, run: Run) -> None:
-    soon, late = (RedisChannelLayer(hosts=[server.url], prefix=prefix, expiry=expiry) for expiry in (1, 7 * 86_400))
+async def test_the_epoch_outlives_what_carries_it(make_layer: Make, prefix: str, server: Server) -> None:
+    soon, late = (make_layer(expiry=expiry) for expiry in (1, 7 * 86_400))
     epoch = f"{prefix}|1|epoch|"
-
-    async def main() -> None:
-        await soon.send("jobs", {"n": 1})
-        assert DAY < server.command("PTTL", epoch) <= 2 * DAY + 10_000
-        await late.send("jobs", {"n": 2})
-        assert lives(server, prefix)["epoch|"] > lives(server, prefix)["queue|jobs"]
-        left = server.command("PTTL", epoch)
-        await soon.send("jobs", {"n": 3})
-        await soon.flush()
-        assert server.command("PTTL", epoch) > left - 60_000  # never shortened
-        before = server.command("GET", epoch)
-        uses: list[Callable[[RedisChannelLayer], Any]] = [
-            lambda layer: layer.send("jobs", {"n": 4}),
-            lambda layer: layer.group_add("g", "jobs"),
-            lambda layer: layer.group_send("g", {"n": 5}),
-            lambda layer: layer.flush(),
-        ]
-        for use in uses:
-            for life in ("PERSIST", "PEXPIRE"):  # as earlier releases left it, and about to expire
-                server.command(life, epoch, *([60_000] if life == "PEXPIRE" else []))
-                layer = RedisChannelLayer(hosts=[server.url], prefix=prefix, expiry=1)
-                await use(layer)
-                await layer.close()
-                assert server.command("PTTL", epoch) > DAY
-        assert server.command("GET", epoch).partition(b":")[0] == before.partition(b":")[0]
-        for each in (soon, late):
-            await each.close()
-
-    run(main())
-
-
-def test_who_sends_for_long_looks_after_the_epoch_again(
-    prefix: str, server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    layer, late = (RedisChannelLayer(hosts=[server.url], prefix=prefix, expiry=expiry) for expiry in (1, 7 * 86_400))
-    epoch = f"{prefix}|1|epoch|"
-
-    async def main() -> None:
-        sends: list[Callable[[RedisChannelLayer], Any]] = [
-            lambda layer: layer.send("jobs", {"n": 1}),
-            lambda layer: layer.group_send("g", {"n": 2}),
-        ]
-        await layer.group_add("g", "jobs")
-        await late.send("jobs", {"n": 0})
-        for send in sends:
-            for _ in range(2):
-                await send(layer)
-            server.command("PEXPIRE", epoch, 60_000)
-            await send(layer)
-            assert server.command("PTTL", epoch) <= 60_000  # it has just looked
-            await send(late)
-            assert server.command("PTTL", epoch) > 14 * DAY  # what lives for long does not rely on that
-            server.command("PEXPIRE", epoch, 60_000)
-            with monkeypatch.context() as patch:
-                assert trust_in_the_epoch(patch, 0) == 5 * 3600  # what the scripts rely on is six hours
-                await send(layer)
+    await soon.send("jobs", {"n": 1})
+    assert DAY < server.command("PTTL", epoch) <= 2 * DAY + 10_000
+    await late.send("jobs", {"n": 2})
+    assert lives(server, prefix)["epoch|"] > lives(server, prefix)["queue|jobs"]
+    left = server.command("PTTL", epoch)
+    await soon.send("jobs", {"n": 3})
+    await soon.flush()
+    assert server.command("PTTL", epoch) > left - 60_000  # never shortened
+    before = server.command("GET", epoch)
+    uses: list[Callable[[RedisChannelLayer], Any]] = [
+        lambda layer: layer.send("jobs", {"n": 4}),
+        lambda layer: layer.group_add("g", "jobs"),
+        lambda layer: layer.group_send("g", {"n": 5}),
+        lambda layer: layer.flush(),
+    ]
+    for use in uses:
+        for life in ("PERSIST", "PEXPIRE"):  # as earlier releases left it, and about to expire
+            server.command(life, epoch, *([60_000] if life == "PEXPIRE" else []))
+            await use(make_layer(expiry=1))
             assert server.command("PTTL", epoch) > DAY
-        server.command("PEXPIRE", epoch, 60_000)
-        server.command("CLIENT", "KILL", "TYPE", "normal")
-
-        async def is_renewed() -> bool:
-            await recovered(lambda: layer.send("jobs", {"n": 3}))
-            return bool(server.command("PTTL", epoch) > 60_000)
-
-        await wait_until(is_renewed, "a sender has looked again, as it may be another server")
-        for each in (layer, late):
-            await each.close()
-
-    run(main())
+    assert server.command("GET", epoch).partition(b":")[0] == before.partition(b":")[0]
 
 
-def test_a_living_process_keeps_the_epoch(prefix: str, server: Server, run: Run) -> None:
-    layer = RedisChannelLayer(hosts=[server.url], prefix=prefix, expiry=1)
+async def test_who_sends_for_long_looks_after_the_epoch_again(
+    make_layer: Make, prefix: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, late = (make_layer(expiry=expiry) for expiry in (1, 7 * 86_400))
     epoch = f"{prefix}|1|epoch|"
-
-    async def main() -> None:
-        await layer.new_channel()
+    sends: list[Callable[[RedisChannelLayer], Any]] = [
+        lambda layer: layer.send("jobs", {"n": 1}),
+        lambda layer: layer.group_send("g", {"n": 2}),
+    ]
+    await layer.group_add("g", "jobs")
+    await late.send("jobs", {"n": 0})
+    for send in sends:
+        for _ in range(2):
+            await send(layer)
         server.command("PEXPIRE", epoch, 60_000)
-        await wait_until(lambda: server.command("PTTL", epoch) > 60_000, "it is renewed, each third of a second")
-        await layer.close()
+        await send(layer)
+        assert server.command("PTTL", epoch) <= 60_000  # it has just looked
+        await send(late)
+        assert server.command("PTTL", epoch) > 14 * DAY  # what lives for long does not rely on that
+        server.command("PEXPIRE", epoch, 60_000)
+        with monkeypatch.context() as patch:
+            assert trust_in_the_epoch(patch, 0) == 5 * 3600  # what the scripts rely on is six hours
+            await send(layer)
+        assert server.command("PTTL", epoch) > DAY
+    server.command("PEXPIRE", epoch, 60_000)
+    server.command("CLIENT", "KILL", "TYPE", "normal")
 
-    run(main())
+    async def is_renewed() -> bool:
+        await recovered(lambda: layer.send("jobs", {"n": 3}))
+        return bool(server.command("PTTL", epoch) > 60_000)
+
+    await wait_until(is_renewed, "a sender has looked again, as it may be another server")
+
+
+async def test_a_living_process_keeps_the_epoch(make_layer: Make, prefix: str, server: Server) -> None:
+    layer = make_layer(expiry=1)
+    epoch = f"{prefix}|1|epoch|"
+    await layer.new_channel()
+    server.command("PEXPIRE", epoch, 60_000)
+    await wait_until(lambda: server.command("PTTL", epoch) > 60_000, "it is renewed, each third of a second")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from hybrid_layer.configuration import LayerOptions, ServerOptions
@@ -15,8 +14,6 @@ from hybrid_layer.transport import RemoteHalf, Settings
 from tests.support.probe import probe
 from tests.support.servers import Server
 from tests.support.waiting import outlive, wait_until
-
-Run = Callable[..., Any]
 
 
 class LocalHalf:
@@ -52,61 +49,49 @@ def transport(server: Server, prefix: str, half: LocalHalf | None, **policy: Any
     return remote_transport(settings, options, half)
 
 
-def test_each_machine_gets_a_groups_message_once(server: Server, prefix: str, run: Run, servers: list[Server]) -> None:
+async def test_each_machine_gets_a_groups_message_once(server: Server, prefix: str, servers: list[Server]) -> None:
     halves = [LocalHalf("MACHINEONE"), LocalHalf("MACHINETWO")]
     # Two processes of the first machine, one of the second.
     transports = [transport(server, prefix, halves[n]) for n in (0, 0, 1)]
-
-    async def main() -> None:
-        await transports[0].group_add("g", "jobs")
-        await transports[0].group_add("g", "reports")
-        await transports[2].group_add("g", "jobs")
-        await transports[1].open_inbox("specific.PROCESS!")
-        for n in range(20):
-            await transports[1].group_send("g", b"%d" % n)
-        await wait_until(lambda: len(halves[0].delivered) == 40 and len(halves[1].delivered) == 20, "all have come")
-        assert sorted(halves[1].delivered) == sorted(("jobs", b"%d" % n) for n in range(20))
-        await transports[0].group_discard("g", "jobs")
-        await transports[1].group_send("g", b"last")
-        await wait_until(lambda: len(halves[0].delivered) == 41 and len(halves[1].delivered) == 21, "all have come")
-        assert halves[0].delivered[-1] == ("reports", b"last")
-        for each in transports:
-            await each.close()
-
-    run(main())
+    await transports[0].group_add("g", "jobs")
+    await transports[0].group_add("g", "reports")
+    await transports[2].group_add("g", "jobs")
+    await transports[1].open_inbox("specific.PROCESS!")
+    for n in range(20):
+        await transports[1].group_send("g", b"%d" % n)
+    await wait_until(lambda: len(halves[0].delivered) == 40 and len(halves[1].delivered) == 20, "all have come")
+    assert sorted(halves[1].delivered) == sorted(("jobs", b"%d" % n) for n in range(20))
+    await transports[0].group_discard("g", "jobs")
+    await transports[1].group_send("g", b"last")
+    await wait_until(lambda: len(halves[0].delivered) == 41 and len(halves[1].delivered) == 21, "all have come")
+    assert halves[0].delivered[-1] == ("reports", b"last")
+    for each in transports:
+        await each.close()
 
 
-def test_a_machine_that_is_gone_costs_nothing_after_expiry(server: Server, prefix: str, run: Run) -> None:
+async def test_a_machine_that_is_gone_costs_nothing_after_expiry(server: Server, prefix: str) -> None:
     gone = [transport(server, prefix, LocalHalf("MACHINEGONE"), expiry=1)]
     sender = transport(server, prefix, None, expiry=1)
-
-    async def main() -> None:
-        await gone[0].group_add("g", "jobs")
-        gone.clear()
-        await outlive(1.4)
-        await sender.group_send("g", b"x")
-        statistics = await sender.statistics()
-        assert (statistics["sent"], statistics["dead"]) == (0, 1)
-
-    run(main())
+    await gone[0].group_add("g", "jobs")
+    gone.clear()
+    await outlive(1.4)
+    await sender.group_send("g", b"x")
+    statistics = await sender.statistics()
+    assert (statistics["sent"], statistics["dead"]) == (0, 1)
 
 
-def test_reading_starts_when_another_process_adds_a_member(server: Server, prefix: str, run: Run) -> None:
+async def test_reading_starts_when_another_process_adds_a_member(server: Server, prefix: str) -> None:
     """The machine's mark alone makes a process read, within the interval between its looks."""
     half = LocalHalf("MACHINE")
     reader, sender = transport(server, prefix, half), transport(server, prefix, None)
-
-    async def main() -> None:
-        await reader.open_inbox("specific.PROCESS!")
-        await half.mark_members()
-        adder = transport(server, prefix, half)
-        await adder.group_add("g", "jobs")
-        probe(adder).stop_reading_for_the_machine()
-        await wait_until(lambda: not probe(adder).reads_for_the_machine, "who has added reads no more")
-        await sender.group_send("g", b"x")
-        await wait_until(lambda: half.delivered == [("jobs", b"x")], "all have come")
-
-    run(main())
+    await reader.open_inbox("specific.PROCESS!")
+    await half.mark_members()
+    adder = transport(server, prefix, half)
+    await adder.group_add("g", "jobs")
+    probe(adder).stop_reading_for_the_machine()
+    await wait_until(lambda: not probe(adder).reads_for_the_machine, "who has added reads no more")
+    await sender.group_send("g", b"x")
+    await wait_until(lambda: half.delivered == [("jobs", b"x")], "all have come")
 
 
 class BrokenHalf(LocalHalf):
@@ -125,19 +110,15 @@ class BrokenHalf(LocalHalf):
         return super().has_members()
 
 
-def test_a_process_lives_on_while_its_local_half_does_not_work(server: Server, prefix: str, run: Run) -> None:
+async def test_a_process_lives_on_while_its_local_half_does_not_work(server: Server, prefix: str) -> None:
     half = BrokenHalf("MACHINE")
     own, sender = transport(server, prefix, half, expiry=1), transport(server, prefix, None)
-
-    async def main() -> None:
-        await own.open_inbox("specific.PROCESS!")
-        await outlive(1.4)  # longer than its alive key lives
-        await sender.send("specific.PROCESS!1", b"x")
-        assert await asyncio.wait_for(own.receive("specific.PROCESS!1"), 5) == b"x"
-        half.works = True
-        await own.group_add("g", "jobs")
-        await sender.group_send("g", b"y")
-        await wait_until(lambda: half.delivered == [("jobs", b"y")], "all have come")
-        assert (await sender.statistics())["dead"] == 0
-
-    run(main())
+    await own.open_inbox("specific.PROCESS!")
+    await outlive(1.4)  # longer than its alive key lives
+    await sender.send("specific.PROCESS!1", b"x")
+    assert await asyncio.wait_for(own.receive("specific.PROCESS!1"), 5) == b"x"
+    half.works = True
+    await own.group_add("g", "jobs")
+    await sender.group_send("g", b"y")
+    await wait_until(lambda: half.delivered == [("jobs", b"y")], "all have come")
+    assert (await sender.statistics())["dead"] == 0

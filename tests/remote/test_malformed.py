@@ -4,38 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from hybrid_layer import HybridChannelLayer
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from tests.remote.malformed import entries, epochs, notes
-from tests.remote.tools import listens_here
+from tests.remote.tools import WAYS, Make, listens_here
 from tests.support.servers import Server
 from tests.support.waiting import wait_until
-
-Make = Callable[..., Any]
-Run = Callable[..., Any]
-
-LAYERS: dict[str, Callable[..., Any]] = {
-    "queue": RedisChannelLayer,
-    "pubsub": RedisPubSubChannelLayer,
-    "hybrid-queue": lambda **options: HybridChannelLayer(remote="queue", **options),
-    "hybrid-pubsub": lambda **options: HybridChannelLayer(remote="pubsub", **options),
-}
-
-
-@pytest.fixture(params=LAYERS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def layer(kind: str, server: Server, prefix: str, run: Run) -> Any:
-    routes = {"routes": {"remote": "remote"}} if kind.startswith("hybrid") else {}
-    return LAYERS[kind](hosts=[server.url], prefix=prefix, expiry=10, block_time=0.5, capacity=5000, **routes)
 
 
 class Stranger:
@@ -68,67 +44,54 @@ async def until_undecodable(layer: Any, count: int) -> None:
     await wait_until(are_counted, f"{count} are counted")
 
 
-def test_everywhere(
-    layer: Any, kind: str, server: Server, prefix: str, run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def main() -> None:
-        own = await layer.new_channel()
-        await layer.group_add("g", own)
-        if kind.startswith("hybrid"):
-            await layer.group_add("m", "local")
-        await layer.send("remote", {"n": 0})
-        assert await layer.receive("remote") == {"n": 0}
-        stranger = Stranger(server, prefix)
-        part = own.partition("!")[0] + "!"
-        process = part.rpartition(".")[2][:-1]
-        bad = entries(stranger.epoch, own.encode(), stranger.stamp)
-        bad_own = bad + entries(stranger.epoch, b"specific.OTHER!1", stranger.stamp)[:20]
-        bad_notes = notes(stranger.epoch, own.encode(), stranger.stamp)
-        assert len(bad) > 200
-        expected = (await layer.statistics())["undecodable"]
-        for number in (1, 2):
-            waiting = [asyncio.create_task(layer.receive(name)) for name in ("remote", own)]
-            if number > 1:
-                await listens_here(layer)
-            stranger.push("queue", "remote", bad)
-            expected += len(bad)
-            if "pubsub" in kind:
-                stranger.publish("process", process, [text for text in bad_own if not text.startswith((b"g|", b"n|"))])
-                stranger.publish("process", process, [b"g|g|" + text for text in bad_own])
-                stranger.publish("process", process, [b"n|" + text for text in bad_notes])
-                stranger.publish("group", "g", bad)
-                stranger.publish("epoch", "", epochs(stranger.epoch))
-            else:
-                stranger.push("inbox", part, bad)
-                stranger.push("notes", process, bad_notes)
-            await layer.send("remote", {"n": number})
-            await layer.send(own, {"n": number})
-            if kind.startswith("hybrid"):
-                machine = stranger.machine()
-                stranger.push(
-                    "inbox", f"{machine}!", entries(stranger.epoch, f"{machine}!local".encode(), stranger.stamp)
-                )
-                stranger.push(
-                    "inbox", f"{machine}!", [b"1|%s||%s|x" % (stranger.stamp, name) for name in (b"", b"@!!")]
-                )
-                expected += len(bad) + 2
-                await layer.group_send("m", {"n": number})
-                assert await asyncio.wait_for(layer.receive("local"), 10) == {"n": number}
-            async with asyncio.timeout(10):
-                assert [await task for task in waiting] == [{"n": number}] * 2
-                await layer.group_send("g", {"n": -number})
-                assert await layer.receive(own) == {"n": -number}
-        await until_undecodable(layer, expected)
-        statistics = await layer.statistics()
-        assert {key: statistics[key] for key in ("dead", "errors", "expired", "slow")} == {
-            "dead": 0,
-            "errors": 0,
-            "expired": 0,
-            "slow": 0,
-        }
-        assert server.command("EXISTS", f"{prefix}|1|alive|{process}") or "pubsub" in kind
-        await layer.close()
-
-    run(main(), seconds=60)
+@pytest.mark.parametrize("way", WAYS)
+async def test_everywhere(way: str, make: Make, server: Server, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+    layer = make(WAYS[way], expiry=10, block_time=0.5, capacity=5000)
+    own = await layer.new_channel()
+    await layer.group_add("g", own)
+    if way.startswith("hybrid"):
+        await layer.group_add("m", "local")
+    await layer.send("normal", {"n": 0})
+    assert await layer.receive("normal") == {"n": 0}
+    stranger = Stranger(server, prefix)
+    part = own.partition("!")[0] + "!"
+    process = part.rpartition(".")[2][:-1]
+    bad = entries(stranger.epoch, own.encode(), stranger.stamp)
+    bad_own = bad + entries(stranger.epoch, b"specific.OTHER!1", stranger.stamp)[:20]
+    bad_notes = notes(stranger.epoch, own.encode(), stranger.stamp)
+    assert len(bad) > 200
+    expected = (await layer.statistics())["undecodable"]
+    for number in (1, 2):
+        waiting = [asyncio.create_task(layer.receive(name)) for name in ("normal", own)]
+        if number > 1:
+            await listens_here(layer)
+        stranger.push("queue", "normal", bad)
+        expected += len(bad)
+        if "pubsub" in way:
+            stranger.publish("process", process, [text for text in bad_own if not text.startswith((b"g|", b"n|"))])
+            stranger.publish("process", process, [b"g|g|" + text for text in bad_own])
+            stranger.publish("process", process, [b"n|" + text for text in bad_notes])
+            stranger.publish("group", "g", bad)
+            stranger.publish("epoch", "", epochs(stranger.epoch))
+        else:
+            stranger.push("inbox", part, bad)
+            stranger.push("notes", process, bad_notes)
+        await layer.send("normal", {"n": number})
+        await layer.send(own, {"n": number})
+        if way.startswith("hybrid"):
+            machine = stranger.machine()
+            stranger.push("inbox", f"{machine}!", entries(stranger.epoch, f"{machine}!local".encode(), stranger.stamp))
+            stranger.push("inbox", f"{machine}!", [b"1|%s||%s|x" % (stranger.stamp, name) for name in (b"", b"@!!")])
+            expected += len(bad) + 2
+            await layer.group_send("m", {"n": number})
+            assert await asyncio.wait_for(layer.receive("local"), 10) == {"n": number}
+        async with asyncio.timeout(10):
+            assert [await task for task in waiting] == [{"n": number}] * 2
+            await layer.group_send("g", {"n": -number})
+            assert await layer.receive(own) == {"n": -number}
+    await until_undecodable(layer, expected)
+    statistics = await layer.statistics()
+    assert not {key: statistics[key] for key in ("dead", "errors", "expired", "slow") if statistics[key]}
+    assert server.command("EXISTS", f"{prefix}|1|alive|{process}") or "pubsub" in way
     warnings = [text for text in caplog.messages if "cannot read" in text]
     assert 1 <= len(warnings) <= 4

@@ -11,30 +11,21 @@ from typing import Any
 
 import pytest
 
-from hybrid_layer import HybridChannelLayer
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from hybrid_layer.remote.redis.hosts.named_host import NamedHost, may_move
-from tests.remote.tools import listens_here, recovered
+from tests.remote.tools import WAYS, Make, listens_here, recovered
 from tests.support.moving_names import MovingName
 from tests.support.probe import addresses, probe, watch_named_hosts
 from tests.support.process_main import Parent
-from tests.support.processes import Process
-from tests.support.servers import Server
+from tests.support.processes import Spawn
+from tests.support.servers import NewServer
 from tests.support.waiting import at_rest, until, wait_until
-
-Run = Callable[..., Any]
-NewServer = Callable[..., Server]
 
 TIMEOUT = 3.0
 SLACK = 2.0
 """Seconds beyond the promised ones, for a busy machine."""
 NOTICES = {"on_disconnect": "layer.lost", "on_reconnect": "layer.back"}
-LAYERS: dict[str, Callable[..., Any]] = {
-    "queue": RedisChannelLayer,
-    "pubsub": RedisPubSubChannelLayer,
-    "hybrid": lambda **options: HybridChannelLayer(remote="pubsub", routes={"*": "remote"}, **options),
-}
+LAYERS = {way: WAYS[way] for way in ("queue", "pubsub", "hybrid-pubsub")}
 
 
 @pytest.fixture
@@ -44,11 +35,8 @@ def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MovingName:
     return name
 
 
-def build(name: MovingName, prefix: str, **options: Any) -> dict[str, Any]:
-    return {
-        way: make(hosts=[name.url], prefix=f"{prefix}-{way}", timeout=TIMEOUT, **options)
-        for way, make in LAYERS.items()
-    }
+def options_of(way: str, name: MovingName, prefix: str) -> dict[str, Any]:
+    return {"hosts": [name.url], "prefix": f"{prefix}-{way}", "timeout": TIMEOUT}
 
 
 async def resident(parent: Parent, file: Path, prefix: str) -> None:
@@ -64,17 +52,17 @@ async def resident(parent: Parent, file: Path, prefix: str) -> None:
                 await recovered(lambda: layer.send(message["to"], {"type": "answer"}), 20)
                 await recovered(lambda: layer.group_send("answers", {"type": "group answer"}), 20)
 
-    layers = build(name, prefix, **NOTICES)
+    layers = {way: build(**options_of(way, name, prefix), **NOTICES) for way, build in LAYERS.items()}
     names = {way: await layer.new_channel() for way, layer in layers.items()}
     for way, layer in layers.items():
         await layer.group_add("questions", names[way])
     serving = [
         asyncio.create_task(serve(way, layer, channel))
         for way, layer in layers.items()
-        for channel in ("jobs", names[way])
+        for channel in ("normal", names[way])
     ]
     for way, layer in layers.items():
-        await at_rest(layer, "jobs", names[way])
+        await at_rest(layer, "normal", names[way])
         await listens_here(layer)
     parent.ready(names)
     await asyncio.gather(*serving)
@@ -88,7 +76,7 @@ async def ask_until_all_is_heard(layer: Any, theirs: str) -> None:
     await recovered(lambda: layer.group_add("answers", own))
     question = {"type": "question", "to": own}
     asks: list[Callable[[], Any]] = [
-        lambda: layer.send("jobs", question),
+        lambda: layer.send("normal", question),
         lambda: layer.send(theirs, question),
         lambda: layer.group_send("questions", question),
     ]
@@ -111,8 +99,8 @@ async def ask_until_all_is_heard(layer: Any, theirs: str) -> None:
 
 
 @pytest.mark.parametrize("old", ["replica", "primary"])
-def test_old_and_new_processes_meet_at_the_new_server(
-    old: str, name: MovingName, new_server: NewServer, spawn: Callable[..., Process], prefix: str, run: Run
+async def test_old_and_new_processes_meet_at_the_new_server(
+    old: str, name: MovingName, new_server: NewServer, spawn: Spawn, prefix: str, make: Make
 ) -> None:
     first = new_server()
     second = new_server(
@@ -126,86 +114,69 @@ def test_old_and_new_processes_meet_at_the_new_server(
         first.command("REPLICAOF", second.host, second.port)
     name.leads_to(second)
     began = time.monotonic()
-    layers = build(name, prefix)
-
-    async def main() -> None:
-        await asyncio.gather(*(ask_until_all_is_heard(layer, theirs[way]) for way, layer in layers.items()))
-        assert time.monotonic() - began < TIMEOUT + SLACK
-        told: dict[str, list[str]] = {way: [] for way in LAYERS}
-        while process.has_news():
-            way, notice = process.receive()
-            told[way].append(notice)
-        assert told == {way: ["layer.lost", "layer.back"] for way in LAYERS}
-        for way, layer in layers.items():
-            await layer.send("jobs", {"type": "over"})
-            await layer.send(theirs[way], {"type": "over"})
-        await asyncio.to_thread(process.result)
-        for layer in layers.values():
-            await layer.close()
-
-    run(main(), seconds=60)
+    layers = {way: make(build, **options_of(way, name, prefix)) for way, build in LAYERS.items()}
+    await asyncio.gather(*(ask_until_all_is_heard(layer, theirs[way]) for way, layer in layers.items()))
+    assert time.monotonic() - began < TIMEOUT + SLACK
+    told: dict[str, list[str]] = {way: [] for way in LAYERS}
+    while process.has_news():
+        way, notice = process.receive()
+        told[way].append(notice)
+    assert told == {way: ["layer.lost", "layer.back"] for way in LAYERS}
+    for way, layer in layers.items():
+        await layer.send("normal", {"type": "over"})
+        await layer.send(theirs[way], {"type": "over"})
+    await asyncio.to_thread(process.result)
     clients = first.command("CLIENT", "LIST")
     assert not [each for each in clients if "blpop" in str(each) or "evalsha" in str(each)]
 
 
-def test_who_only_sends_follows(name: MovingName, new_server: NewServer, prefix: str, run: Run) -> None:
+async def test_who_only_sends_follows(name: MovingName, new_server: NewServer, make_layer: Make) -> None:
     first, second = new_server(), new_server()
     name.leads_to(first)
-    layer = RedisChannelLayer(hosts=[name.url], prefix=prefix, timeout=1)
-    reader = RedisChannelLayer(hosts=[second.url], prefix=prefix)
+    layer, reader = make_layer(hosts=[name.url], timeout=1), make_layer(hosts=[second.url])
+    await layer.send("jobs", {"n": "old"})
+    name.leads_to(second)
+    waiting = asyncio.create_task(reader.receive("jobs"))
 
-    async def main() -> None:
-        await layer.send("jobs", {"n": "old"})
-        name.leads_to(second)
-        waiting = asyncio.create_task(reader.receive("jobs"))
+    async def is_there() -> bool:
+        await recovered(lambda: layer.send("jobs", {"n": "new"}))
+        return waiting.done()
 
-        async def is_there() -> bool:
-            await recovered(lambda: layer.send("jobs", {"n": "new"}))
-            return waiting.done()
-
-        await wait_until(is_there, "what is sent comes to the second server", 1 + SLACK)
-        assert await waiting == {"n": "new"}
-        await layer.close()
-        await reader.close()
-
-    run(main())
+    await wait_until(is_there, "what is sent comes to the second server", 1 + SLACK)
+    assert await waiting == {"n": "new"}
 
 
-def test_a_server_is_not_left_before_another_answers(
-    name: MovingName, new_server: NewServer, prefix: str, run: Run
+async def test_a_server_is_not_left_before_another_answers(
+    name: MovingName, new_server: NewServer, make_pubsub: Make
 ) -> None:
     first, gone = new_server(), new_server()
     gone.stop()
     name.leads_to(first)
-    layer = RedisPubSubChannelLayer(hosts=[name.url], prefix=prefix, timeout=1, **NOTICES)
+    layer = make_pubsub(hosts=[name.url], timeout=1, **NOTICES)
 
     async def works() -> None:
         channel = await layer.new_channel()
         await layer.send(channel, {"n": 1})
         assert await layer.receive(channel) == {"n": 1}
 
-    async def main() -> None:
-        waits = await layer.new_channel()
-        waiting = asyncio.create_task(layer.receive(waits))
-        for _ in range(2):  # the loop has its own connection now
-            await works()
-        name.file.write_text("")
-        await looked(name, 3)
-        name.leads_to(gone)
-        await looked(name, 3)
+    waits = await layer.new_channel()
+    waiting = asyncio.create_task(layer.receive(waits))
+    for _ in range(2):  # the loop has its own connection now
         await works()
-        assert not waiting.done()
-        gone.restart()
-        assert (await waiting)["type"] == "layer.lost"
-        assert (await layer.receive(waits))["type"] == "layer.back"
-        await works()
-        await layer.close()
+    name.file.write_text("")
+    await looked(name, 3)
+    name.leads_to(gone)
+    await looked(name, 3)
+    await works()
+    assert not waiting.done()
+    gone.restart()
+    assert (await waiting)["type"] == "layer.lost"
+    assert (await layer.receive(waits))["type"] == "layer.back"
+    await works()
 
-    run(main())
 
-
-def test_a_server_with_several_addresses_is_not_left(
-    name: MovingName, new_server: NewServer, prefix: str, run: Run, monkeypatch: pytest.MonkeyPatch
+async def test_a_server_with_several_addresses_is_not_left(
+    name: MovingName, new_server: NewServer, make_pubsub: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Resolvers may name others of them each time. The layer asks which server answers when that changes, once."""
     looks: list[NamedHost] = []
@@ -214,28 +185,21 @@ def test_a_server_with_several_addresses_is_not_left(
     server = new_server(bind=["127.0.0.1", "127.0.0.2"])
     other = type("Other", (), {"host": "127.0.0.2", "port": server.port})
     name.leads_to(server)
-    layer = RedisPubSubChannelLayer(hosts=[name.url], prefix=prefix, timeout=1, **NOTICES)
-
-    async def main() -> None:
-        channel = await layer.new_channel()
-        waiting = asyncio.create_task(layer.receive(channel))
-        await listens_here(layer)
-        (host,) = probe(layer).hosts  # other tests' layers may still look for the name
-        for place in (server, other, server, other):
-            name.leads_to(place)
-            at = {(place.host, place.port)}
-            await wait_until(
-                lambda at=at: addresses(host) == at, f"it is known that the name leads to {place.host}", 20
-            )
-        assert not waiting.done()
-        before, asked_before = looks.count(host), asked.count(host)
-        await wait_until(lambda: looks.count(host) >= before + 3, "the name is looked up three times more", 20)
-        assert asked.count(host) == asked_before
-        await layer.send(channel, {"n": 1})
-        assert await waiting == {"n": 1}
-        await layer.close()
-
-    run(main())
+    layer = make_pubsub(hosts=[name.url], timeout=1, **NOTICES)
+    channel = await layer.new_channel()
+    waiting = asyncio.create_task(layer.receive(channel))
+    await listens_here(layer)
+    (host,) = probe(layer).hosts  # other tests' layers may still look for the name
+    for place in (server, other, server, other):
+        name.leads_to(place)
+        at = {(place.host, place.port)}
+        await wait_until(lambda at=at: addresses(host) == at, f"it is known that the name leads to {place.host}", 20)
+    assert not waiting.done()
+    before, asked_before = looks.count(host), asked.count(host)
+    await wait_until(lambda: looks.count(host) >= before + 3, "the name is looked up three times more", 20)
+    assert asked.count(host) == asked_before
+    await layer.send(channel, {"n": 1})
+    assert await waiting == {"n": 1}
 
 
 async def looked(name: MovingName, times: int) -> None:

@@ -10,10 +10,9 @@ import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgpack
 import pytest
@@ -23,6 +22,7 @@ from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.wire.entries import parse
 from hybrid_layer.remote.redis.wire.keys import Keys
 from tests.docs import texts
+from tests.remote.tools import Make
 from tests.support.servers import Server
 
 FOLDER = texts.ROOT / "examples" / "other_languages"
@@ -86,19 +86,15 @@ def test_a_script_is_printed_whole(capsysbinary: pytest.CaptureFixture[bytes], m
 # The page
 
 
-def test_the_publishing_of_the_page(make_pubsub: Callable[..., Any], server: Server, run: Callable[..., Any]) -> None:
+async def test_the_publishing_of_the_page(make_pubsub: Make, server: Server) -> None:
     layer = make_pubsub()
-
-    async def main() -> None:
-        channel = await layer.new_channel()
-        seconds, micros = server.command("TIME")
-        stamp = 1000 * seconds + micros // 1000 + 5000
-        process = channel.partition("!")[0].rpartition(".")[2]
-        entry = b"1|%d||%s|%s" % (stamp, channel.encode(), msgpack.packb({"type": "say"}))
-        assert server.command("PUBLISH", f"{layer.prefix}|1|process|{process}", entry) == 1
-        assert await asyncio.wait_for(layer.receive(channel), 5) == {"type": "say"}
-
-    run(main())
+    channel = await layer.new_channel()
+    seconds, micros = server.command("TIME")
+    stamp = 1000 * seconds + micros // 1000 + 5000
+    process = channel.partition("!")[0].rpartition(".")[2]
+    entry = b"1|%d||%s|%s" % (stamp, channel.encode(), msgpack.packb({"type": "say"}))
+    assert server.command("PUBLISH", f"{layer.prefix}|1|process|{process}", entry) == 1
+    assert await asyncio.wait_for(layer.receive(channel), 5) == {"type": "say"}
 
 
 def test_the_keys_of_the_page() -> None:

@@ -5,20 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from hybrid_layer.remote import RedisChannelLayer
+from tests.remote.tools import WAYS, Make
+from tests.support.loops import Run
 from tests.support.probe import probe
-from tests.support.process_main import Parent
-from tests.support.processes import Process
 from tests.support.servers import Server
 from tests.support.waiting import any_moment, at_rest, cancelled, receiving, turns, until, wait_until
-
-Make = Callable[..., Any]
-Run = Callable[..., Any]
 
 
 async def channel_of(layer: Any, kind: str) -> str:
@@ -31,116 +26,97 @@ loops = pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 
 @loops
 @kinds
-def test_cancelled_receives_lose_nothing_and_keep_the_order(make_layer: Make, run: Run, kind: str) -> None:
+async def test_cancelled_receives_lose_nothing_and_keep_the_order(make_layer: Make, kind: str) -> None:
     layer = make_layer(capacity=5000)
     count = 1500
+    channel = await channel_of(layer, kind)
 
-    async def main() -> None:
-        channel = await channel_of(layer, kind)
+    async def write() -> None:
+        for n in range(count):
+            await layer.send(channel, {"n": n})
 
-        async def write() -> None:
-            for n in range(count):
-                await layer.send(channel, {"n": n})
-
-        writing = asyncio.create_task(write())
-        got: list[int] = []
-        pause = 0
-        while len(got) < count:
-            pause = (pause + 1) % 7
-            task = asyncio.create_task(layer.receive(channel))
-            await turns(pause)
-            if pause == 6:
-                await any_moment(0.002)
-            if pause % 2:
-                task.cancel()
-            try:
-                got.append((await task)["n"])
-            except asyncio.CancelledError:
-                continue
-        await writing
-        assert got == list(range(count))
-
-    run(main())
+    writing = asyncio.create_task(write())
+    got: list[int] = []
+    pause = 0
+    while len(got) < count:
+        pause = (pause + 1) % 7
+        task = asyncio.create_task(layer.receive(channel))
+        await turns(pause)
+        if pause == 6:
+            await any_moment(0.002)
+        if pause % 2:
+            task.cancel()
+        try:
+            got.append((await task)["n"])
+        except asyncio.CancelledError:
+            continue
+    await writing
+    assert got == list(range(count))
 
 
 @kinds
-def test_a_cancelled_receive_stops_taking_after_a_moment(make_layer: Make, server: Server, run: Run, kind: str) -> None:
+async def test_a_cancelled_receive_stops_taking_after_a_moment(make_layer: Make, server: Server, kind: str) -> None:
     """The pop that was under way is woken by a push to its wake key; what is sent later stays in its queue."""
     layer = make_layer()
-
-    async def main() -> None:
-        channel = await channel_of(layer, kind)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await layer.receive(channel)
-        await wait_until(lambda: not probe(layer).is_read(channel), "the pop has ended")
-        await layer.send(channel, {"n": 1})
-        key = f"{layer.prefix}|1|{'queue|normal' if kind == 'normal' else 'inbox|' + channel.partition('!')[0] + '!'}"
-        assert server.command("LLEN", key) == 1
-        assert await layer.receive(channel) == {"n": 1}
-
-    run(main())
+    channel = await channel_of(layer, kind)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await layer.receive(channel)
+    await wait_until(lambda: not probe(layer).is_read(channel), "the pop has ended")
+    await layer.send(channel, {"n": 1})
+    key = f"{layer.prefix}|1|{'queue|normal' if kind == 'normal' else 'inbox|' + channel.partition('!')[0] + '!'}"
+    assert server.command("LLEN", key) == 1
+    assert await layer.receive(channel) == {"n": 1}
 
 
-def test_a_message_whose_reader_left_goes_back_to_the_head(make_layer: Make, run: Run) -> None:
+async def test_a_message_whose_reader_left_goes_back_to_the_head(make_layer: Make) -> None:
     layer, other = make_layer(), make_layer()
-
-    async def main() -> None:
-        for _ in range(20):
-            (task,) = await receiving(layer, "normal")
-            task.cancel()  # its pop lasts for a moment
-            await asyncio.gather(task, return_exceptions=True)
-            for n in range(3):
-                await layer.send("normal", {"n": n})
-            got = [(await asyncio.wait_for(other.receive("normal"), 5))["n"] for _ in range(3)]
-            assert sorted(got) == [0, 1, 2]
-
-    run(main())
+    for _ in range(20):
+        (task,) = await receiving(layer, "normal")
+        task.cancel()  # its pop lasts for a moment
+        await asyncio.gather(task, return_exceptions=True)
+        for n in range(3):
+            await layer.send("normal", {"n": n})
+        got = [(await asyncio.wait_for(other.receive("normal"), 5))["n"] for _ in range(3)]
+        assert sorted(got) == [0, 1, 2]
 
 
-def test_messages_of_several_readers_that_left_go_back_in_order(make_layer: Make, run: Run) -> None:
+async def test_messages_of_several_readers_that_left_go_back_in_order(make_layer: Make) -> None:
     layer = make_layer()
 
     async def send(channel: str) -> None:
         for n in range(3):
             await layer.send(channel, {"n": n})
 
-    async def main() -> None:
-        for turn in range(120):
-            channel = f"normal{turn}"
-            readers = [asyncio.create_task(layer.receive(channel)) for _ in range(4)]
-            await at_rest(layer, channel)
-            sending = asyncio.create_task(send(channel))
-            until = time.perf_counter() + 0.0002 * (turn % 15)
-            while time.perf_counter() < until:  # any point between send and receive
-                await turns()
-            for reader in readers:
-                reader.cancel()
-            ended = await asyncio.gather(*readers, return_exceptions=True)
-            await sending
-            got = [result["n"] for result in ended if isinstance(result, dict)]
-            while len(got) < 3:
-                got.append((await asyncio.wait_for(layer.receive(channel), 5))["n"])
-            assert got == [0, 1, 2]
-
-    run(main())
+    for turn in range(120):
+        channel = f"normal{turn}"
+        readers = [asyncio.create_task(layer.receive(channel)) for _ in range(4)]
+        await at_rest(layer, channel)
+        sending = asyncio.create_task(send(channel))
+        until = time.perf_counter() + 0.0002 * (turn % 15)
+        while time.perf_counter() < until:  # any point between send and receive
+            await turns()
+        for reader in readers:
+            reader.cancel()
+        ended = await asyncio.gather(*readers, return_exceptions=True)
+        await sending
+        got = [result["n"] for result in ended if isinstance(result, dict)]
+        while len(got) < 3:
+            got.append((await asyncio.wait_for(layer.receive(channel), 5))["n"])
+        assert got == [0, 1, 2]
 
 
 @kinds
-def test_another_channel_is_read_at_once_while_a_pop_is_under_way(make_layer: Make, run: Run, kind: str) -> None:
+async def test_another_channel_is_read_at_once_while_a_pop_is_under_way(make_layer: Make, kind: str) -> None:
     layer = make_layer(block_time=10)
-
-    async def main() -> None:
-        (first,) = await receiving(layer, await channel_of(layer, kind))
-        second_name = "second" if kind == "normal" else await layer.new_channel("other")
-        second = asyncio.create_task(layer.receive(second_name))
-        await layer.send(second_name, {"n": 2})
-        assert await asyncio.wait_for(second, 2) == {"n": 2}
-        await cancelled(first)
-        async with asyncio.timeout(2):
-            await layer.close()
-
-    run(main())
+    (first,) = await receiving(layer, await channel_of(layer, kind))
+    second_name = "second" if kind == "normal" else await layer.new_channel("other")
+    second = asyncio.create_task(layer.receive(second_name))
+    await layer.send(second_name, {"n": 2})
+    assert await asyncio.wait_for(second, 2) == {"n": 2}
+    await cancelled(first)
+    async with asyncio.timeout(2):
+        await layer.close()
 
 
 def test_reading_moves_to_another_loop(make_layer: Make, run: Run) -> None:
@@ -199,111 +175,51 @@ def test_a_stopped_loop_does_not_keep_the_reading(make_layer: Make, run: Run) ->
         stopped.close()
 
 
-def read_share(parent: Parent, options: dict[str, Any]) -> list[int]:
-    """Read until a message says that there are no more."""
-    layer = RedisChannelLayer(**options)
-
-    async def main() -> list[int]:
-        parent.ready()
-        got: list[int] = []
-        while True:
-            message = await layer.receive("jobs")
-            if message["n"] < 0:
-                return got
-            got.append(message["n"])
-
-    return asyncio.run(main())
-
-
-@pytest.mark.parametrize("number_of_hosts", [pytest.param(1, marks=pytest.mark.thorough), 3])
-def test_workers_share_a_channel_exactly_once(
-    make_layer: Make,
-    hosts: list[str],
-    prefix: str,
-    spawn: Callable[..., Process],
-    run: Run,
-    number_of_hosts: int,
-) -> None:
-    count, workers = 3000, 3
-    options = {"hosts": hosts[:number_of_hosts], "prefix": prefix, "capacity": 10_000}
-    processes = [spawn(read_share, options) for _ in range(workers)]
-    for process in processes:
-        process.ready()
-    layer = make_layer(**options)
-
-    async def main() -> None:
-        for start in range(0, count, 100):
-            await asyncio.gather(*(layer.send("jobs", {"n": n}) for n in range(start, start + 100)))
-        for _ in range(workers):
-            await layer.send("jobs", {"n": -1})
-
-    run(main())
-    shares = [process.result() for process in processes]
-    assert sorted(n for share in shares for n in share) == list(range(count))
-    assert all(share == sorted(share) for share in shares)
-
-
-def test_a_slow_consumer_does_not_lose_what_fits(make_layer: Make, server: Server, run: Run) -> None:
+async def test_a_slow_consumer_does_not_lose_what_fits(make_layer: Make, server: Server) -> None:
     """Two consumers of one process, one of them slow: reading for the other must not overfill its buffer."""
     layer = make_layer(capacity=50)
     taken = 1 if server.kind == "redis-6.2" else 30  # which cannot pop in batches
-
-    async def main() -> None:
-        name = await layer.new_channel()
-        got = []
-        for start in range(0, 500, 25):
-            for n in range(start, start + 25):
-                await layer.send(name, {"n": n})
-            got += [(await layer.receive(name))["n"] for _ in range(25)]
-        for n in range(500, 550):
+    name = await layer.new_channel()
+    got = []
+    for start in range(0, 500, 25):
+        for n in range(start, start + 25):
             await layer.send(name, {"n": n})
-        got.append((await layer.receive(name))["n"])  # a batch is in the buffer now
-        for n in range(550, 550 + taken):
-            await layer.send(name, {"n": n})
-        got += [(await layer.receive(name))["n"] for _ in range(49 + taken)]
-        assert got == list(range(550 + taken))
-        assert (await layer.statistics())["slow"] == 0
+        got += [(await layer.receive(name))["n"] for _ in range(25)]
+    for n in range(500, 550):
+        await layer.send(name, {"n": n})
+    got.append((await layer.receive(name))["n"])  # a batch is in the buffer now
+    for n in range(550, 550 + taken):
+        await layer.send(name, {"n": n})
+    got += [(await layer.receive(name))["n"] for _ in range(49 + taken)]
+    assert got == list(range(550 + taken))
+    assert (await layer.statistics())["slow"] == 0
 
-    run(main())
 
-
-def test_an_idle_receiver_outlives_the_clients_default_timeout(make_layer: Make, run: Run) -> None:
+async def test_an_idle_receiver_outlives_the_clients_default_timeout(make_layer: Make) -> None:
     """redis-py 8 ends a read after 5 s by default."""
     layer = make_layer(block_time=20)
-
-    async def main() -> None:
-        name = await layer.new_channel()
-        waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
-        await until(time.monotonic() + 5.5)
-        tasks = [str(task.get_coro()) for task in asyncio.all_tasks()]
-        assert len([task for task in tasks if "keep_going" in task or "Reader._run" in task]) == 2
-        await layer.send("normal", {"n": 1})
-        await layer.send(name, {"n": 2})
-        assert [await task for task in waiting] == [{"n": 1}, {"n": 2}]
-        await layer.close()
-
-    run(main())
+    name = await layer.new_channel()
+    waiting = [asyncio.create_task(layer.receive(channel)) for channel in ("normal", name)]
+    await until(time.monotonic() + 5.5)
+    tasks = [str(task.get_coro()) for task in asyncio.all_tasks()]
+    assert len([task for task in tasks if "keep_going" in task or "Reader._run" in task]) == 2
+    await layer.send("normal", {"n": 1})
+    await layer.send(name, {"n": 2})
+    assert [await task for task in waiting] == [{"n": 1}, {"n": 2}]
 
 
-@pytest.mark.parametrize("make", ["make_layer", "make_pubsub"])
-def test_readers_that_come_and_go_leave_nothing_in_their_loop(
-    request: pytest.FixtureRequest, make: str, run: Run
-) -> None:
+@pytest.mark.parametrize("way", ["queue", "pubsub"])
+async def test_readers_that_come_and_go_leave_nothing_in_their_loop(make: Make, way: str) -> None:
     """While another receiver keeps the loop's connections open."""
-    layer = request.getfixturevalue(make)()
-
-    async def main() -> None:
-        name = await layer.new_channel()
-        waiting = asyncio.create_task(layer.receive("normal"))
-        for n in range(10):
-            (own,) = await receiving(layer, name)
-            await layer.send(name, {"n": n})
-            assert await own == {"n": n}
-            await layer.close()
-        await turns()
-        assert probe(layer).ends_with_loop <= 1
-        await layer.send("normal", {})
-        await waiting
+    layer = make(WAYS[way])
+    name = await layer.new_channel()
+    waiting = asyncio.create_task(layer.receive("normal"))
+    for n in range(10):
+        (own,) = await receiving(layer, name)
+        await layer.send(name, {"n": n})
+        assert await own == {"n": n}
         await layer.close()
-
-    run(main())
+    await turns()
+    assert probe(layer).ends_with_loop <= 1
+    await layer.send("normal", {})
+    await waiting

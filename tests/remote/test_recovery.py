@@ -18,14 +18,12 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.shards import shard_for
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.wire.keys import Keys
+from tests.remote.tools import Make
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.processes import Process
-from tests.support.servers import Server
+from tests.support.processes import Spawn
+from tests.support.servers import NewServer, Server
 from tests.support.waiting import at_rest, cancelled, until, wait_until
-
-Make = Callable[..., Any]
-Run = Callable[..., Any]
 
 TIMEOUT = 1.0
 SLACK = 4.0
@@ -77,147 +75,125 @@ async def repeated(action: Callable[[], Awaitable[Any]], done: Callable[[], bool
 
 @pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("outage", OUTAGES.values(), ids=OUTAGES)
-def test_outage(make_layer: Make, run: Run, new_server: Callable[..., Server], outage: Outage) -> None:
+async def test_outage(make_layer: Make, new_server: NewServer, outage: Outage) -> None:
     servers = [new_server(), new_server()]
     hosts = [server.url for server in servers]
     layer, other = (make_layer(hosts=hosts, timeout=TIMEOUT) for _ in range(2))
+    own = await layer.new_channel()
+    hurt = shard_for(own, 2)
+    server, healthy = servers[hurt], servers[1 - hurt]
+    normal, elsewhere = name_on(hurt, "here"), name_on(1 - hurt, "there")
+    await layer.group_add("mine", own)
+    await other.group_add("added.by.another", own)
+    got: dict[str, list[Any]] = {own: [], normal: [], elsewhere: []}
 
-    async def main() -> None:
-        own = await layer.new_channel()
-        hurt = shard_for(own, 2)
-        server, healthy = servers[hurt], servers[1 - hurt]
-        normal, elsewhere = name_on(hurt, "here"), name_on(1 - hurt, "there")
-        await layer.group_add("mine", own)
-        await other.group_add("added.by.another", own)
-        got: dict[str, list[Any]] = {own: [], normal: [], elsewhere: []}
+    async def read(channel: str) -> None:
+        while True:
+            got[channel].append((await layer.receive(channel))["id"])
 
-        async def read(channel: str) -> None:
-            while True:
-                got[channel].append((await layer.receive(channel))["id"])
+    def has_come(channel: str, id_: int) -> bool:
+        return id_ in got[channel]
 
-        def has_come(channel: str, id_: int) -> bool:
-            return id_ in got[channel]
+    readers = [asyncio.create_task(read(channel)) for channel in got]
+    await at_rest(layer, *got)
+    outage.begin(server, healthy)
+    began = time.monotonic()
+    calls = await asyncio.gather(
+        other.send(normal, {"id": "doubtful"}),
+        other.send(own, {"id": "doubtful"}),
+        other.group_add("later", own),
+        other.group_send("mine", {"id": "doubtful"}),
+        return_exceptions=True,
+    )
+    assert time.monotonic() - began < TIMEOUT + SLACK
+    for error in calls:
+        assert isinstance(error, RemoteUnavailable), repr(error)
+        assert f"{server.host}:{server.port}" in str(error)
+        assert outage.cause in str(error).lower() or outage.cause in str(error), str(error)
+    await other.send(elsewhere, {"id": 1})
+    await wait_until(lambda: got[elsewhere] == [1], "the healthy server delivers", SLACK)
 
-        readers = [asyncio.create_task(read(channel)) for channel in got]
-        await at_rest(layer, *got)
-        outage.begin(server, healthy)
-        began = time.monotonic()
-        calls = await asyncio.gather(
-            other.send(normal, {"id": "doubtful"}),
-            other.send(own, {"id": "doubtful"}),
-            other.group_add("later", own),
-            other.group_send("mine", {"id": "doubtful"}),
-            return_exceptions=True,
-        )
-        assert time.monotonic() - began < TIMEOUT + SLACK
-        for error in calls:
-            assert isinstance(error, RemoteUnavailable), repr(error)
-            assert f"{server.host}:{server.port}" in str(error)
-            assert outage.cause in str(error).lower() or outage.cause in str(error), str(error)
-        await other.send(elsewhere, {"id": 1})
-        await wait_until(lambda: got[elsewhere] == [1], "the healthy server delivers", SLACK)
-
-        outage.end(server, healthy)
-        limit = 1 + SLACK
-        for channel, id_ in ((normal, 2), (own, 3)):
-            await repeated(partial(other.send, channel, {"id": id_}), partial(has_come, channel, id_), limit)
-        for group, id_ in (("mine", 4), ("added.by.another", 5)):
-            await repeated(partial(other.group_send, group, {"id": id_}), partial(has_come, own, id_), limit)
-        assert all(not reader.done() for reader in readers)
-        for ids in got.values():
-            assert ids.count("doubtful") <= 2, "a send and a group_send"
-        await cancelled(*readers)
-        await layer.close()
-        await other.close()
-
-    run(main())
+    outage.end(server, healthy)
+    limit = 1 + SLACK
+    for channel, id_ in ((normal, 2), (own, 3)):
+        await repeated(partial(other.send, channel, {"id": id_}), partial(has_come, channel, id_), limit)
+    for group, id_ in (("mine", 4), ("added.by.another", 5)):
+        await repeated(partial(other.group_send, group, {"id": id_}), partial(has_come, own, id_), limit)
+    assert all(not reader.done() for reader in readers)
+    for ids in got.values():
+        assert ids.count("doubtful") <= 2, "a send and a group_send"
+    await cancelled(*readers)
 
 
-def join(parent: Parent, options: dict[str, Any], name: str) -> None:
+async def join(parent: Parent, options: dict[str, Any], name: str) -> None:
     """Add another process's channel to a group."""
     from hybrid_layer.remote import RedisChannelLayer
 
     layer = RedisChannelLayer(**options)
-
-    async def main() -> None:
-        await layer.group_add("g", name)
-        await layer.close()
-
-    asyncio.run(main())
+    await layer.group_add("g", name)
+    await layer.close()
 
 
-def test_what_a_process_that_has_ended_added_comes_back(
-    make_layer: Make, run: Run, new_server: Callable[..., Server], prefix: str, spawn: Callable[..., Process]
+async def test_what_a_process_that_has_ended_added_comes_back(
+    make_layer: Make, new_server: NewServer, prefix: str, spawn: Spawn
 ) -> None:
     """The member keeps its memberships, whichever process made them."""
     server = new_server()
     options = {"hosts": [server.url], "prefix": prefix}
     layer = make_layer(**options)
-
-    async def main() -> None:
-        own = await layer.new_channel()
-        waiting = asyncio.create_task(layer.receive(own))
-        await asyncio.to_thread(spawn(join, options, own).result)
-        await wait_until(lambda: not server.command("EXISTS", f"{prefix}|1|notes|{own}"), "the note is read")
-        await until(time.monotonic() + 0.1)  # and noted: now it may be lost
-        server.kill()
-        server.restart()
-        await repeated(lambda: layer.group_send("g", {"id": 1}), waiting.done, 1 + SLACK)
-        assert await waiting == {"id": 1}
-
-    run(main())
+    own = await layer.new_channel()
+    waiting = asyncio.create_task(layer.receive(own))
+    await asyncio.to_thread(spawn(join, options, own).result)
+    await wait_until(lambda: not server.command("EXISTS", f"{prefix}|1|notes|{own}"), "the note is read")
+    await until(time.monotonic() + 0.1)  # and noted: now it may be lost
+    server.kill()
+    server.restart()
+    await repeated(lambda: layer.group_send("g", {"id": 1}), waiting.done, 1 + SLACK)
+    assert await waiting == {"id": 1}
 
 
-def test_a_restored_membership_ends_when_it_would_have(
-    make_layer: Make, run: Run, new_server: Callable[..., Server], prefix: str
+async def test_a_restored_membership_ends_when_it_would_have(
+    make_layer: Make, new_server: NewServer, prefix: str
 ) -> None:
     server = new_server()
     layer = make_layer(hosts=[server.url], group_expiry=1.5)
-
-    async def main() -> None:
-        own = await layer.new_channel()
-        await layer.group_add("g", own)
-        added = time.monotonic()
-        server.kill()
-        server.restart()
-        key = f"{prefix}|1|group|g"
-        await repeated(lambda: layer.send(own, {"id": 0}), lambda: bool(server.command("ZCARD", key)), 1 + SLACK)
-        deadline = float(server.command("ZSCORE", key, own)) / 1000 - time.time()
-        assert abs(time.monotonic() + deadline - (added + 1.5)) < 0.3
-
-    run(main())
+    own = await layer.new_channel()
+    await layer.group_add("g", own)
+    added = time.monotonic()
+    server.kill()
+    server.restart()
+    key = f"{prefix}|1|group|g"
+    await repeated(lambda: layer.send(own, {"id": 0}), lambda: bool(server.command("ZCARD", key)), 1 + SLACK)
+    deadline = float(server.command("ZSCORE", key, own)) / 1000 - time.time()
+    assert abs(time.monotonic() + deadline - (added + 1.5)) < 0.3
 
 
 @pytest.mark.parametrize("begins_anew", [False, True])
-def test_a_membership_that_ends_while_it_is_restored_stays_ended(
-    make_layer: Make, run: Run, server: Server, monkeypatch: pytest.MonkeyPatch, begins_anew: bool
+async def test_a_membership_that_ends_while_it_is_restored_stays_ended(
+    make_layer: Make, server: Server, monkeypatch: pytest.MonkeyPatch, begins_anew: bool
 ) -> None:
     """Consumers leave their groups above all when a server has failed. One that joins again just then is a member."""
     layer = make_layer(hosts=[server.url])
     restored = []
+    own = await layer.new_channel()
+    await layer.group_add("g", own)
 
-    async def main() -> None:
-        own = await layer.new_channel()
-        await layer.group_add("g", own)
+    async def after_a_discard(run_command: Callable[[], Any], command: Any) -> Any:
+        if begins_anew and restored and command[1] == scripts.GROUP_DISCARD.sha:
+            monkeypatch.undo()
+            await layer.group_add("g", own)
+        if "restore" not in command:
+            return await run_command()
+        await layer.group_discard("g", own)
+        restored.append(await run_command())
+        return restored[-1]
 
-        async def after_a_discard(run_command: Callable[[], Any], command: Any) -> Any:
-            if begins_anew and restored and command[1] == scripts.GROUP_DISCARD.sha:
-                monkeypatch.undo()
-                await layer.group_add("g", own)
-            if "restore" not in command:
-                return await run_command()
-            await layer.group_discard("g", own)
-            restored.append(await run_command())
-            return restored[-1]
-
-        probe(layer).around_commands(monkeypatch, after_a_discard)
-        probe(layer).meet_lost_connection()
-        key = Keys(layer.prefix).group("g")
-        await wait_until(lambda: restored and not server.command("ZCARD", key), "the membership has ended again")
-        await until(time.monotonic() + 0.1)  # and stays so
-        assert not server.command("ZCARD", key)
-        probe(layer).look_after_keys()
-        await until(time.monotonic() + 0.1)  # it is renewed, if there is one
-        await wait_until(lambda: server.command("ZCARD", key) == begins_anew, "it is there only if it was begun anew")
-
-    run(main())
+    probe(layer).around_commands(monkeypatch, after_a_discard)
+    probe(layer).meet_lost_connection()
+    key = Keys(layer.prefix).group("g")
+    await wait_until(lambda: restored and not server.command("ZCARD", key), "the membership has ended again")
+    await until(time.monotonic() + 0.1)  # and stays so
+    assert not server.command("ZCARD", key)
+    probe(layer).look_after_keys()
+    await until(time.monotonic() + 0.1)  # it is renewed, if there is one
+    await wait_until(lambda: server.command("ZCARD", key) == begins_anew, "it is there only if it was begun anew")

@@ -6,16 +6,14 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.support.servers import Server
+from tests.remote.tools import Make
+from tests.support.loops import Run
+from tests.support.servers import NewServer, Server
 from tests.support.waiting import cancelled, turns, until
-
-Make = Callable[..., Any]
-Run = Callable[..., Any]
 
 CONSUMERS = int(os.environ.get("CONSUMERS", "2000"))
 """How many consumers start and end; CONSUMERS=100000 takes minutes."""
@@ -28,9 +26,7 @@ def calls_of_scripts(server: Server) -> int:
 
 
 @pytest.mark.thorough
-def test_a_group_costs_its_processes(
-    make_layer: Make, run: Run, new_server: Callable[..., Server], prefix: str
-) -> None:
+def test_a_group_costs_its_processes(make_layer: Make, run: Run, new_server: NewServer, prefix: str) -> None:
     """10,000 members in 100 processes on two servers: 100 entries, and one script per server."""
     servers = [new_server(), new_server()]
     sender, *layers = (make_layer(hosts=[server.url for server in servers]) for _ in range(101))
@@ -63,7 +59,7 @@ def test_a_group_costs_its_processes(
 
 @pytest.mark.thorough
 def test_consumers_that_come_and_go_leave_nothing(
-    make_layer: Make, run: Run, new_server: Callable[..., Server], prefix: str
+    make_layer: Make, run: Run, new_server: NewServer, prefix: str
 ) -> None:
     """Each joins a group, gets a message, leaves another unread, is cancelled while it waits, and ends."""
     server = new_server()

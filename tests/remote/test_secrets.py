@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote import RedisChannelLayer
 from hybrid_layer.remote.redis.wire.keys import Keys
-from tests.support.servers import HOST, Server, free_port
+from tests.remote.tools import Make
+from tests.support.loops import Run
+from tests.support.servers import HOST, NewServer, Server, free_port
 from tests.support.waiting import cancelled
 from tests.unit.test_discretion import SECRET, said
-
-Make = Callable[..., Any]
-Run = Callable[..., Any]
 
 
 async def failing_calls(layer: Any) -> str:
@@ -74,9 +71,7 @@ def test_errors(make_layer: Make, run: Run, caplog: pytest.LogCaptureFixture, fo
     assert way == "nobody" or form == 4 or "unknown command" in text
 
 
-def test_a_wrong_password(
-    new_server: Callable[..., Server], make_layer: Make, run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_wrong_password(new_server: NewServer, make_layer: Make, run: Run, caplog: pytest.LogCaptureFixture) -> None:
     server = new_server(requirepass="other")
     text = run(failing_calls(make_layer(hosts=[f"redis://:{SECRET}@{server.host}:{server.port}"], timeout=1)))
     assert "invalid username-password pair" in text
@@ -84,21 +79,18 @@ def test_a_wrong_password(
     assert SECRET not in caplog.text
 
 
-def test_an_encrypted_message_cannot_be_moved_to_another_channel(prefix: str, server: Server, run: Run) -> None:
+async def test_an_encrypted_message_cannot_be_moved_to_another_channel(
+    make_layer: Make, prefix: str, server: Server
+) -> None:
     """By a program that can write to the server, and has no key."""
-    layer = RedisChannelLayer(hosts=[server.url], prefix=prefix, symmetric_encryption_keys=["secret"])
+    layer = make_layer(symmetric_encryption_keys=["secret"])
     keys = Keys(prefix)
-
-    async def main() -> None:
-        await layer.send("user", {"n": "for users"})
-        entry = server.command("LPOP", keys.queue("user"))
-        server.command("RPUSH", keys.queue("admin"), entry.replace(b"|user|", b"|admin|"))
-        await layer.send("admin", {"n": "for the admin"})
-        assert (await layer.receive("admin"))["n"] == "for the admin"
-        assert (await layer.statistics())["undecodable"] == 1
-        await layer.group_add("g", "admin")
-        await layer.group_send("g", {"n": "for members"})
-        assert (await layer.receive("admin"))["n"] == "for members"
-        await layer.close()
-
-    run(main())
+    await layer.send("user", {"n": "for users"})
+    entry = server.command("LPOP", keys.queue("user"))
+    server.command("RPUSH", keys.queue("admin"), entry.replace(b"|user|", b"|admin|"))
+    await layer.send("admin", {"n": "for the admin"})
+    assert (await layer.receive("admin"))["n"] == "for the admin"
+    assert (await layer.statistics())["undecodable"] == 1
+    await layer.group_add("g", "admin")
+    await layer.group_send("g", {"n": "for members"})
+    assert (await layer.receive("admin"))["n"] == "for members"

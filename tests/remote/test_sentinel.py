@@ -19,17 +19,15 @@ from hybrid_layer.remote.delivery.shards import shard_for
 from hybrid_layer.remote.redis.discovery import DiscoveredTransport
 from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from hybrid_layer.remote.redis.options import RemoteOptions
-from tests.remote.tools import exchange, receiver_is_told, refused, resumes
+from tests.remote.tools import Make, exchange, receiver_is_told, refused, resumes
 from tests.remote.traffic import Traffic
+from tests.support.loops import Run
 from tests.support.probe import listen_to_sentinels_again_after, open_sockets, probe, when_sentinels_are_asked
 from tests.support.process_main import Parent
-from tests.support.processes import Process
+from tests.support.processes import Spawn
 from tests.support.sentinels import Group, sentinel_group
 from tests.support.servers import HOST, Server, free_port
 from tests.support.waiting import until, wait_until
-
-Make = Callable[..., Any]
-Run = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -53,59 +51,45 @@ def address(server: Server) -> tuple[str, int]:
 # Finding the master
 
 
-def test_a_service_beside_another_and_a_plain_server(group: Group, server: Server, make_layer: Make, run: Run) -> None:
+async def test_a_service_beside_another_and_a_plain_server(group: Group, server: Server, make_layer: Make) -> None:
     layer = make_layer(hosts=[group.host(0), server.url, group.host(1, db=2)])
-
-    async def main() -> None:
-        await exchange(layer)
-        for shard, each in enumerate((group.services[0].servers[0], server, group.services[1].servers[0])):
-            name = next(f"queue.{n}" for n in range(100) if shard_for(f"queue.{n}", 3) == shard)
-            await layer.send(name, {"n": shard})
-            database = each.command("INFO", "keyspace")
-            assert "db2" in database if shard == 2 else database
-            assert await layer.receive(name) == {"n": shard}
-
-    run(main())
+    await exchange(layer)
+    for shard, each in enumerate((group.services[0].servers[0], server, group.services[1].servers[0])):
+        name = next(f"queue.{n}" for n in range(100) if shard_for(f"queue.{n}", 3) == shard)
+        await layer.send(name, {"n": shard})
+        database = each.command("INFO", "keyspace")
+        assert "db2" in database if shard == 2 else database
+        assert await layer.receive(name) == {"n": shard}
 
 
-def test_services_of_the_sentinels_in_hosts(group: Group, make_layer: Make, run: Run) -> None:
+async def test_services_of_the_sentinels_in_hosts(group: Group, make_layer: Make) -> None:
     hosts = [address(sentinel) for sentinel in group.sentinels]
     layer = make_layer(hosts=hosts, services=["two", "one"])
     same = make_layer(hosts=[group.host(1), group.host(0)])
-
-    async def main() -> None:
-        await exchange(layer)
-        for n in range(10):
-            await layer.send(f"queue.{n}", {"n": n})
-            assert await same.receive(f"queue.{n}") == {"n": n}
-
-    run(main())
+    await exchange(layer)
+    for n in range(10):
+        await layer.send(f"queue.{n}", {"n": n})
+        assert await same.receive(f"queue.{n}") == {"n": n}
 
 
 @pytest.mark.parametrize("layer_class", [RedisChannelLayer, HybridChannelLayer])
-def test_all_services_that_the_sentinels_know(layer_class: Any, group: Group, prefix: str, run: Run) -> None:
+async def test_all_services_that_the_sentinels_know(layer_class: Any, group: Group, make: Make) -> None:
     hosts = [address(sentinel) for sentinel in group.sentinels]
-    layer, same = (layer_class(hosts=hosts, services=names, prefix=prefix) for names in ("*", ["one", "two"]))
-
-    async def main() -> None:
-        assert (await layer.statistics())["sent"] == 0
-        waiting = asyncio.create_task(layer.receive("normal"))
-        names = await asyncio.gather(*(each.new_channel() for each in (layer, same) for _ in range(5)))
-        for n, name in enumerate(names):
-            await layer.group_add("g", name)
-            await (same if n < 5 else layer).send(name, {"n": n})
-            assert await (layer if n < 5 else same).receive(name) == {"n": n}
-        await same.group_send("g", {"n": "all"})
-        for n, name in enumerate(names):
-            assert await (layer if n < 5 else same).receive(name) == {"n": "all"}
-        await same.send("normal", {"n": 1})
-        assert await waiting == {"n": 1}
-        await layer.group_discard("g", names[0])
-        await layer.flush()
-        for each in (layer, same):
-            await each.close()
-
-    run(main())
+    layer, same = (make(layer_class, hosts=hosts, services=services) for services in ("*", ["one", "two"]))
+    assert (await layer.statistics())["sent"] == 0
+    waiting = asyncio.create_task(layer.receive("normal"))
+    names = await asyncio.gather(*(each.new_channel() for each in (layer, same) for _ in range(5)))
+    for n, name in enumerate(names):
+        await layer.group_add("g", name)
+        await (same if n < 5 else layer).send(name, {"n": n})
+        assert await (layer if n < 5 else same).receive(name) == {"n": n}
+    await same.group_send("g", {"n": "all"})
+    for n, name in enumerate(names):
+        assert await (layer if n < 5 else same).receive(name) == {"n": "all"}
+    await same.send("normal", {"n": 1})
+    assert await waiting == {"n": 1}
+    await layer.group_discard("g", names[0])
+    await layer.flush()
 
 
 def test_all_services_of_sentinels_that_are_away(make_layer: Make, run: Run) -> None:
@@ -141,8 +125,8 @@ def test_sentinels_that_are_gone_or_silent_are_passed_over(group: Group, make_la
         run(exchange(make_layer(hosts=[entry])))
 
 
-def test_an_answer_is_used_again_for_as_long_as_the_option_says(
-    group: Group, run: Run, monkeypatch: pytest.MonkeyPatch
+async def test_an_answer_is_used_again_for_as_long_as_the_option_says(
+    group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
 
@@ -151,21 +135,17 @@ def test_an_answer_is_used_again_for_as_long_as_the_option_says(
         asked += str(group.sentinels[0].port) in label  # layers of other tests may still be about
 
     when_sentinels_are_asked(monkeypatch, count)
-
-    async def main() -> None:
-        found: list[Any] = [parse_hosts([group.host()], {}, 2, None, interval) for interval in (0, 60)]
-        every_time, seldom = (hosts[0] for hosts in found)
-        for _ in range(3):
-            await seldom.connection()
-        assert asked == 1
-        seldom.invalidate()
+    found: list[Any] = [parse_hosts([group.host()], {}, 2, None, interval) for interval in (0, 60)]
+    every_time, seldom = (hosts[0] for hosts in found)
+    for _ in range(3):
         await seldom.connection()
-        assert asked == 2
-        for _ in range(3):
-            await every_time.connection()
-        assert asked == 5
-
-    run(main())
+    assert asked == 1
+    seldom.invalidate()
+    await seldom.connection()
+    assert asked == 2
+    for _ in range(3):
+        await every_time.connection()
+    assert asked == 5
 
 
 def test_passwords_of_sentinels_and_of_servers(server: Server, make_layer: Make, run: Run) -> None:
@@ -208,8 +188,8 @@ def test_sentinels_in_the_place_of_servers(
     run(receiver_is_told(layer, "it is a Sentinel", caplog))
 
 
-def test_a_sentinel_is_listened_to_over_one_connection(
-    group: Group, make_layer: Make, run: Run, monkeypatch: pytest.MonkeyPatch
+async def test_a_sentinel_is_listened_to_over_one_connection(
+    group: Group, make_layer: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not asked again and again, and a forked child touches no descriptor that is closed."""
     listen_to_sentinels_again_after(monkeypatch, 0.1)
@@ -224,16 +204,13 @@ def test_a_sentinel_is_listened_to_over_one_connection(
             if client["sub"] != "0" or client["psub"] != "0"
         }
 
-    async def main() -> None:
-        await layer.send("normal", {})
-        await wait_until(listening, "the Sentinels are listened to")
-        before = listening()
-        await until(time.monotonic() + 1.0)  # ten times as long as until it would be tried again
-        assert not listening() - before  # another test's may end meanwhile
-        for descriptor in open_sockets():
-            os.fstat(descriptor)
-
-    run(main())
+    await layer.send("normal", {})
+    await wait_until(listening, "the Sentinels are listened to")
+    before = listening()
+    await until(time.monotonic() + 1.0)  # ten times as long as until it would be tried again
+    assert not listening() - before  # another test's may end meanwhile
+    for descriptor in open_sockets():
+        os.fstat(descriptor)
 
 
 # Processes
@@ -250,7 +227,7 @@ def use_and_fork(parent: Parent, options: dict[str, Any]) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_the_end_of_loops_and_forks_are_silent(group: Group, prefix: str, spawn: Callable[..., Process]) -> None:
+def test_the_end_of_loops_and_forks_are_silent(group: Group, prefix: str, spawn: Spawn) -> None:
     spawn(use_and_fork, {"hosts": [group.host(0), group.host(1)], "prefix": prefix, "block_time": 0.5}).result()
 
 
@@ -274,31 +251,23 @@ def has_moved(group: Group) -> Callable[[], bool]:
 
 
 @by_both_ways
-def test_failover_when_the_master_dies(layer_class: Any, own: Group, prefix: str, run: Run) -> None:
-    layer, other = (layer_class(hosts=[own.host()], prefix=prefix) for _ in range(2))
-
-    async def main() -> None:
-        await exchange(layer)
-        moved = has_moved(own)
-        own.services[0].of_role(b"master").kill()
-        await Traffic(layer, other, "mymaster").run(moved)
-
-    run(main())
+async def test_failover_when_the_master_dies(layer_class: Any, own: Group, make: Make) -> None:
+    layer, other = (make(layer_class, hosts=[own.host()]) for _ in range(2))
+    await exchange(layer)
+    moved = has_moved(own)
+    own.services[0].of_role(b"master").kill()
+    await Traffic(layer, other, "mymaster").run(moved)
 
 
 @by_both_ways
-def test_failover_while_the_old_master_goes_on(layer_class: Any, own: Group, prefix: str, run: Run) -> None:
+async def test_failover_while_the_old_master_goes_on(layer_class: Any, own: Group, make: Make) -> None:
     """Sentinels leave it a master for about ten seconds. Processes that stayed there would not reach later ones."""
-    layer, other = (layer_class(hosts=[own.host()], prefix=prefix) for _ in range(2))
-
-    async def main() -> None:
-        await exchange(layer)
-        moved = has_moved(own)
-        own.sentinels[0].command("SENTINEL", "FAILOVER", "mymaster")
-        await Traffic(layer, other, "mymaster").run(moved)
-        assert [server.command("ROLE")[0] for server in own.services[0].servers] == [b"master", b"master"]
-
-    run(main())
+    layer, other = (make(layer_class, hosts=[own.host()]) for _ in range(2))
+    await exchange(layer)
+    moved = has_moved(own)
+    own.sentinels[0].command("SENTINEL", "FAILOVER", "mymaster")
+    await Traffic(layer, other, "mymaster").run(moved)
+    assert [server.command("ROLE")[0] for server in own.services[0].servers] == [b"master", b"master"]
 
 
 def test_receivers_leave_a_master_that_stopped(own: Group, make_layer: Make, run: Run) -> None:
@@ -311,15 +280,11 @@ def test_receivers_leave_a_master_that_stopped(own: Group, make_layer: Make, run
         master.resume()
 
 
-def test_a_call_in_the_middle_of_a_failover_waits_for_the_promotion(own: Group, make_layer: Make, run: Run) -> None:
+async def test_a_call_in_the_middle_of_a_failover_waits_for_the_promotion(own: Group, make_layer: Make) -> None:
     layer = make_layer(hosts=[own.host()], timeout=20)
-
-    async def main() -> None:
-        own.services[0].of_role(b"master").kill()
-        await layer.send("normal", {"n": 1})
-        assert await layer.receive("normal") == {"n": 1}
-
-    run(main())
+    own.services[0].of_role(b"master").kill()
+    await layer.send("normal", {"n": 1})
+    assert await layer.receive("normal") == {"n": 1}
 
 
 def test_threads_that_come_first_together_share_one_transport() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,51 +10,41 @@ from tests.support.memory_store import MemoryChannelLayer, MemoryPubSubChannelLa
 from tests.support.probe import probe
 from tests.support.waiting import turns, wait_until
 
-Run = Callable[..., Any]
-
 
 @pytest.mark.parametrize("layer_class", [MemoryChannelLayer, MemoryPubSubChannelLayer])
-def test_each_operation_is_one_verb(layer_class: type[MemoryChannelLayer], prefix: str, run: Run) -> None:
+async def test_each_operation_is_one_verb(layer_class: type[MemoryChannelLayer], prefix: str) -> None:
     layer = layer_class(prefix=prefix)
     publishes = layer_class is MemoryPubSubChannelLayer
+    own = await layer.new_channel()
+    await layer.group_add("g", own)
+    (store,) = layer.stores
 
-    async def main() -> None:
-        own = await layer.new_channel()
-        await layer.group_add("g", own)
-        (store,) = layer.stores
+    async def verbs(operation: Any) -> list[str]:
+        store.calls.clear()
+        await operation
+        return [verb for verb in store.calls if verb != "renew"]  # which the heartbeat calls, too
 
-        async def verbs(operation: Any) -> list[str]:
-            store.calls.clear()
-            await operation
-            return [verb for verb in store.calls if verb != "renew"]  # which the heartbeat calls, too
-
-        assert await verbs(layer.send("jobs", {"n": 1})) == ["send"]
-        assert await verbs(layer.send(own, {"n": 2})) == ["publish" if publishes else "send"]
-        assert await verbs(layer.group_send("g", {"n": 3})) == ["group_send"]
-        assert await verbs(layer.group_add("g", "jobs")) == ["group_add"]
-        assert await verbs(layer.group_discard("g", "jobs")) == ["group_discard"]
-        assert [(await layer.receive(own))["n"] for _ in range(2)] == [2, 3]
-        await layer.close()
-
-    run(main())
+    assert await verbs(layer.send("jobs", {"n": 1})) == ["send"]
+    assert await verbs(layer.send(own, {"n": 2})) == ["publish" if publishes else "send"]
+    assert await verbs(layer.group_send("g", {"n": 3})) == ["group_send"]
+    assert await verbs(layer.group_add("g", "jobs")) == ["group_add"]
+    assert await verbs(layer.group_discard("g", "jobs")) == ["group_discard"]
+    assert [(await layer.receive(own))["n"] for _ in range(2)] == [2, 3]
+    await layer.close()
 
 
-def test_a_renewal_is_one_verb(prefix: str, run: Run) -> None:
+async def test_a_renewal_is_one_verb(prefix: str) -> None:
     """However many memberships the process has."""
     layer = MemoryChannelLayer(prefix=prefix)
-
-    async def main() -> None:
-        own = await layer.new_channel()
-        for n in range(50):
-            await layer.group_add(f"g{n}", own)
-        (store,) = layer.stores
-        for _ in range(3):
-            before = len(store.calls)
-            probe(layer).look_after_keys()
-            await wait_until(lambda before=before: len(store.calls) > before, "the heartbeat has renewed")
-            await turns(5)
-            assert set(store.calls[before:]) == {"renew"}
-            assert len(store.calls) - before <= 2  # it may have been at one just then
-        await layer.close()
-
-    run(main())
+    own = await layer.new_channel()
+    for n in range(50):
+        await layer.group_add(f"g{n}", own)
+    (store,) = layer.stores
+    for _ in range(3):
+        before = len(store.calls)
+        probe(layer).look_after_keys()
+        await wait_until(lambda before=before: len(store.calls) > before, "the heartbeat has renewed")
+        await turns(5)
+        assert set(store.calls[before:]) == {"renew"}
+        assert len(store.calls) - before <= 2  # it may have been at one just then
+    await layer.close()

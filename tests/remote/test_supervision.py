@@ -16,12 +16,11 @@ from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from tests.support.injecting import Injector
+from tests.support.loops import Run
 from tests.support.odd_server import OddServer, usual
 from tests.support.probe import io_thread_probe, new_io_thread
 from tests.support.servers import HOST, Server
 from tests.support.waiting import until, wait_until
-
-Run = Callable[..., Any]
 
 TASKS = {
     "queue": [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,14 @@ import pytest
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.loops import leave_pending
 from hybrid_layer.remote import RedisChannelLayer
-from tests.remote.tools import exchange, refused
+from tests.remote.tools import Make, exchange, refused
 from tests.support.certificates import Authority
 from tests.support.clusters import info, wait
+from tests.support.loops import Run
 from tests.support.process_main import Parent
-from tests.support.processes import Process
-from tests.support.servers import HOST, Server, free_port
+from tests.support.processes import Spawn
+from tests.support.servers import HOST, NewServer, Server, free_port
 from tests.support.waiting import turns
-
-Make = Callable[..., Any]
-Run = Callable[..., Any]
 
 pytestmark = pytest.mark.usefixtures("needs_redis")  # the servers of the packages are built without TLS
 
@@ -34,7 +31,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-def new_tls_server(new_server: Callable[..., Server], authority: Authority) -> Callable[..., Server]:
+def new_tls_server(new_server: NewServer, authority: Authority) -> NewServer:
     """`new_tls_server(name, **config)`: a server with a certificate for `name`."""
 
     def new(name: str = HOST, **config: Any) -> Server:
@@ -59,16 +56,14 @@ def forms(port: int, ca: str) -> list[tuple[Any, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("form", range(7))
-def test_forms(
-    form: int, new_tls_server: Callable[..., Server], authority: Authority, make_layer: Make, run: Run
-) -> None:
+def test_forms(form: int, new_tls_server: NewServer, authority: Authority, make_layer: Make, run: Run) -> None:
     server = new_tls_server()
     host, connection_kwargs = forms(server.tls_port, authority.ca)[form]
     run(exchange(make_layer(hosts=[host], connection_kwargs=connection_kwargs)))
 
 
 def test_a_cluster(
-    new_tls_server: Callable[..., Server], authority: Authority, make_layer: Make, make_pubsub: Make, run: Run
+    new_tls_server: NewServer, authority: Authority, make_layer: Make, make_pubsub: Make, run: Run
 ) -> None:
     """Its nodes name one another by their TLS ports."""
     node = new_tls_server(cluster_enabled="yes", tls_cluster="yes", cluster_port=free_port())
@@ -80,7 +75,7 @@ def test_a_cluster(
 
 
 def test_options_for_tls_do_not_bother_hosts_without(
-    new_tls_server: Callable[..., Server], server: Server, authority: Authority, make_layer: Make, run: Run
+    new_tls_server: NewServer, server: Server, authority: Authority, make_layer: Make, run: Run
 ) -> None:
     hosts = [f"rediss://{HOST}:{new_tls_server().tls_port}", server.url, server.unix_url]
     run(exchange(make_layer(hosts=hosts, connection_kwargs={"ssl_ca_certs": authority.ca, "socket_keepalive": True})))
@@ -88,9 +83,7 @@ def test_options_for_tls_do_not_bother_hosts_without(
         make_layer(hosts=[server.url], connection_kwargs={"ssl_ca_certs": authority.ca})
 
 
-def test_certificates_of_clients(
-    new_tls_server: Callable[..., Server], authority: Authority, make_layer: Make, run: Run
-) -> None:
+def test_certificates_of_clients(new_tls_server: NewServer, authority: Authority, make_layer: Make, run: Run) -> None:
     server = new_tls_server(tls_auth_clients="yes")
     certificate, key = authority.issue("client")
     host = {"address": f"rediss://{HOST}:{server.tls_port}", "ssl_ca_certs": authority.ca}
@@ -98,9 +91,7 @@ def test_certificates_of_clients(
     run(refused(make_layer(hosts=[host]), rf"{HOST}:{server.tls_port} is not available: .*ssl_certfile"))
 
 
-def test_an_unknown_authority(
-    new_tls_server: Callable[..., Server], tmp_path: Path, make_layer: Make, run: Run
-) -> None:
+def test_an_unknown_authority(new_tls_server: NewServer, tmp_path: Path, make_layer: Make, run: Run) -> None:
     address = f"rediss://{HOST}:{new_tls_server().tls_port}"
     pattern = f"{address[9:]} is not available: .*CERTIFICATE_VERIFY_FAILED"
     run(refused(make_layer(hosts=[address]), pattern))
@@ -108,14 +99,14 @@ def test_an_unknown_authority(
 
 
 def test_a_certificate_for_another_name(
-    new_tls_server: Callable[..., Server], authority: Authority, make_layer: Make, run: Run
+    new_tls_server: NewServer, authority: Authority, make_layer: Make, run: Run
 ) -> None:
     host = {"address": f"rediss://{HOST}:{new_tls_server('example.org').tls_port}", "ssl_ca_certs": authority.ca}
     run(refused(make_layer(hosts=[host]), "IP address mismatch"))
     run(exchange(make_layer(hosts=[{**host, "ssl_check_hostname": False}])))
 
 
-def test_one_side_without_tls(new_tls_server: Callable[..., Server], make_layer: Make, run: Run) -> None:
+def test_one_side_without_tls(new_tls_server: NewServer, make_layer: Make, run: Run) -> None:
     server = new_tls_server()
     run(refused(make_layer(hosts=[(HOST, server.tls_port)]), f"{HOST}:{server.tls_port} is not available: .*TLS"))
     layer = make_layer(hosts=[f"rediss://{HOST}:{server.port}"], timeout=0.5)  # the server waits for a line's end
@@ -166,7 +157,7 @@ _waiting: list[asyncio.Task[Any]] = []
 
 
 def test_the_end_of_a_loop_is_silent(
-    new_tls_server: Callable[..., Server], authority: Authority, prefix: str, spawn: Callable[..., Process]
+    new_tls_server: NewServer, authority: Authority, prefix: str, spawn: Spawn
 ) -> None:
     server = new_tls_server()
     host = {"address": f"rediss://{HOST}:{server.tls_port}", "ssl_ca_certs": authority.ca}

@@ -9,10 +9,22 @@ from typing import Any
 
 import pytest
 
+from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from tests.support.probe import probe
 from tests.support.servers import HOST
 from tests.support.waiting import cancelled, receiving, succeeds, wait_until
+
+Make = Callable[..., Any]
+"""The type of the fixtures `make`, `make_layer` and `make_pubsub`."""
+WAYS: dict[str, Make] = {
+    "queue": RedisChannelLayer,
+    "pubsub": RedisPubSubChannelLayer,
+    "hybrid": partial(HybridChannelLayer, routes={"normal": "remote"}),
+    "hybrid-pubsub": partial(HybridChannelLayer, routes={"normal": "remote"}, remote="pubsub"),
+}
+"""All ways of a message over servers; of normal channels, that of the name `normal`."""
 
 
 async def exchange(layer: Any) -> None:

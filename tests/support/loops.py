@@ -20,7 +20,7 @@ LOOPS: dict[LoopKind, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 
 
-def run(coroutine: Coroutine[Any, Any, T], *, loop: LoopKind = "asyncio", seconds: float | None = 30.0) -> T:
+def run(coroutine: Coroutine[Any, Any, T], *, loop: LoopKind = "asyncio", seconds: float | None = 60.0) -> T:
     """Run to the end and return the result; `TimeoutError` after `seconds`."""
 
     async def bounded() -> T:
@@ -29,6 +29,10 @@ def run(coroutine: Coroutine[Any, Any, T], *, loop: LoopKind = "asyncio", second
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         return runner.run(bounded())
+
+
+Run = Callable[..., Any]
+"""The type of the fixture `run`."""
 
 
 class Turns:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from hybrid_layer.remote.redis import scripts
-from tests.support.closing import Closing
-from tests.support.servers import HOST
+from tests.support.local_server import LocalServer
 
 Answer = Callable[[Sequence[bytes]], Any]
 EPOCH = b"1-1:0"
@@ -71,38 +69,12 @@ def script_of(command: Sequence[bytes]) -> str:
     return scripts.BY_SHA[command[1].decode()].name if command[0].upper() == b"EVALSHA" else ""
 
 
-class OddServer(Closing):
+class OddServer(LocalServer):
     """Answers by `answer`, which is called in a thread of the server, and may block only that."""
 
     def __init__(self, answer: Answer = usual) -> None:
         self.answer = answer
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._server: asyncio.Server = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._serve, HOST, 0), self._loop
-        ).result(10)
-        self.port: int = self._server.sockets[0].getsockname()[1]
-
-    @property
-    def url(self) -> str:
-        """As an entry of `hosts`."""
-        return f"redis://{HOST}:{self.port}"
-
-    def close(self) -> None:
-        """Break everything and end."""
-
-        async def end() -> None:
-            self._server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        super().__init__(self._serve)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

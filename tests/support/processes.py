@@ -231,6 +231,10 @@ def spawn(target: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Proces
     return Process(target, args, kwargs, options)
 
 
+Spawn = Callable[..., Process]
+"""The type of the fixture `spawn`."""
+
+
 def refuse_left_running(processes: Sequence[Process]) -> None:
     """Fail if there are any: a test awaits the result of each process, or kills it."""
     if processes:

@@ -6,28 +6,25 @@
         ...
         proxy.heal()
 
-Later connections are served, so the test finds a client that repeats what may have been executed. The proxy runs
-in a thread of its own: it works whatever the test's event loop does.
+Later connections are served, so the test finds a client that repeats what may have been executed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any, Literal
+from collections.abc import AsyncIterator
+from typing import Literal
 
-from tests.support.closing import Closing
+from tests.support.local_server import LocalServer
+from tests.support.servers import HOST
 
 Fault = Literal["cut", "swallow", "stall"]
 """``cut``: all connections break. ``swallow``: later bytes in that direction on this connection are lost. ``stall``:
 it waits for `heal`."""
 Direction = Literal["commands", "replies"]
 
-HOST = "127.0.0.1"
 
-
-class Proxy(Closing):
+class Proxy(LocalServer):
     """Forwards connections to a port of this machine. As a context manager it ends with the block."""
 
     def __init__(self, target: int) -> None:
@@ -35,20 +32,10 @@ class Proxy(Closing):
         self._fault: Fault | None = None
         self._direction: Direction = "replies"
         self._left = 0
-        self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._deaf: set[asyncio.StreamWriter] = set()
-        self._loop = asyncio.new_event_loop()
         self._healed = asyncio.Event()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self._server: asyncio.Server = self._do(asyncio.start_server(self._accept, HOST, 0))
-        self.port: int = self._server.sockets[0].getsockname()[1]
-
-    @property
-    def url(self) -> str:
-        """As an entry of `hosts`."""
-        return f"redis://{HOST}:{self.port}"
+        super().__init__(self._accept)
 
     def fail(self, fault: Fault, direction: Direction, after: int) -> None:
         """Fail once `after` more bytes have passed in that direction, over all connections together."""
@@ -76,22 +63,8 @@ class Proxy(Closing):
         self._do(heal())
 
     def close(self) -> None:
-        """Break everything and end."""
-
-        async def end() -> None:
-            self._server.close()
-            self._break_all()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-        self._do(end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._break_all)
+        super().close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -237,6 +237,10 @@ def start_server(kind: Kind | None = None, *, environment: Mapping[str, str] | N
                 raise
             last = error
     raise last
+
+
+NewServer = Callable[..., Server]
+"""The type of the fixture `new_server`."""
 
 
 def _quoted(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 import array
 import enum
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, defaultdict, namedtuple
 from typing import Any
 
 from django.db.models import TextChoices
@@ -61,6 +61,10 @@ class Array(bytearray):
         return b"something else"
 
 
+class Items(list[Any]):
+    pass
+
+
 Point = namedtuple("Point", "x y")
 
 # What is sent, and what arrives.
@@ -81,6 +85,8 @@ CONVERTED: list[tuple[Any, Any]] = [
     ((1, ("a", ())), [1, ["a", []]]),
     (Point(1, Level.HIGH), [1, 3]),
     (OrderedDict(b=1, a=OrderedDict()), {"b": 1, "a": {}}),
+    (Items([1]), [1]),
+    (defaultdict(list, a=[1]), {"a": [1]}),
     ({Text("key"): 1}, {"key": 1}),
     ({Colour.RED: 1, Text("key"): [mark_safe("x")]}, {"red": 1, "key": ["x"]}),
 ]

@@ -33,53 +33,45 @@ nothing = Nothing()
 
 
 @pytest.mark.parametrize("in_vain", [False, True])
-def test_oldest_waiter_is_served_first(in_vain: bool) -> None:
+async def test_oldest_waiter_is_served_first(in_vain: bool) -> None:
     """Also among waiters that were woken for messages that are gone when they look."""
+    box = inbox()
+    order: list[int] = []
 
-    async def main() -> None:
-        box = inbox()
-        order: list[int] = []
+    async def read(n: int) -> None:
+        await box.receive("p!1", nothing, asyncio.get_running_loop())
+        order.append(n)
 
-        async def read(n: int) -> None:
-            await box.receive("p!1", nothing, asyncio.get_running_loop())
-            order.append(n)
-
-        tasks = [asyncio.create_task(read(n)) for n in range(5)]
-        await turns()
-        if in_vain:
-            for _ in tasks:
-                box.deliver(["p!1"], b"x", later())
-            box.clear()
-            await turns()
+    tasks = [asyncio.create_task(read(n)) for n in range(5)]
+    await turns()
+    if in_vain:
         for _ in tasks:
             box.deliver(["p!1"], b"x", later())
-        await asyncio.gather(*tasks)
-        assert order == [0, 1, 2, 3, 4]
-
-    run(main())
+        box.clear()
+        await turns()
+    for _ in tasks:
+        box.deliver(["p!1"], b"x", later())
+    await asyncio.gather(*tasks)
+    assert order == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_cancelled_waiter_passes_its_message_on(late: bool) -> None:
+async def test_cancelled_waiter_passes_its_message_on(late: bool) -> None:
     """Cancelled before its message comes, or between the wake and its next step."""
-
-    async def main() -> None:
-        box = inbox()
-        first = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
-        second = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
-        await turns()
-        if late:
-            box.deliver(["p!1"], b"x", later())
-            first.cancel()
-        else:
-            first.cancel()
-            box.deliver(["p!1"], b"x", later())
-        relaxed = nothing.relaxed
-        assert await asyncio.wait_for(second, 1) == b"x"
-        assert first.cancelled()
-        assert nothing.relaxed == relaxed + 1, "the source was not told"
-
-    run(main())
+    box = inbox()
+    first = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
+    second = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
+    await turns()
+    if late:
+        box.deliver(["p!1"], b"x", later())
+        first.cancel()
+    else:
+        first.cancel()
+        box.deliver(["p!1"], b"x", later())
+    relaxed = nothing.relaxed
+    assert await asyncio.wait_for(second, 1) == b"x"
+    assert first.cancelled()
+    assert nothing.relaxed == relaxed + 1, "the source was not told"
 
 
 def test_slow_consumer_costs_only_itself() -> None:
@@ -127,17 +119,14 @@ def test_message_stays_if_a_signal_handler_raises_before_it_is_taken(name: str) 
     assert take(box, name) == b"one"
 
 
-def test_busy_channel_gives_the_loop_its_turns() -> None:
-    async def main() -> None:
-        box = inbox(capacity=10_000)
+async def test_busy_channel_gives_the_loop_its_turns() -> None:
+    box = inbox(capacity=10_000)
+    for _ in range(5000):
+        box.deliver(["p!1"], b"x", later())
+    async with counted_turns() as turns:
         for _ in range(5000):
-            box.deliver(["p!1"], b"x", later())
-        async with counted_turns() as turns:
-            for _ in range(5000):
-                await box.receive("p!1", nothing, asyncio.get_running_loop())
-        assert turns.number > 100
-
-    run(main())
+            await box.receive("p!1", nothing, asyncio.get_running_loop())
+    assert turns.number > 100
 
 
 def test_readers_in_several_loops_and_deliveries_from_threads() -> None:
@@ -226,27 +215,23 @@ def test_channel_that_is_only_awaited_in_a_closed_loop_is_forgotten() -> None:
         assert not box.is_awaited(loop)
 
 
-def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:
+async def test_channels_that_nobody_uses_any_more_are_forgotten() -> None:
     """Also where no message comes: the consumer that opens another one does it."""
-
-    async def main() -> None:
-        box = inbox()
-        sweep_inbox_at(box, math.inf)
-        for n in range(1000):
-            reading = asyncio.create_task(box.receive(f"p!{n}", nothing, asyncio.get_running_loop()))
-            await turns()
-            if n % 2:
-                box.deliver([f"p!{n}"], b"x", later())
-                await reading
-            else:
-                await cancelled(reading)
-        sweep_inbox_at(box, 0)
-        reading = asyncio.create_task(box.receive("p!new", nothing, asyncio.get_running_loop()))
+    box = inbox()
+    sweep_inbox_at(box, math.inf)
+    for n in range(1000):
+        reading = asyncio.create_task(box.receive(f"p!{n}", nothing, asyncio.get_running_loop()))
         await turns()
-        assert list(box.contents()) == ["p!new"]
-        reading.cancel()
-
-    run(main())
+        if n % 2:
+            box.deliver([f"p!{n}"], b"x", later())
+            await reading
+        else:
+            await cancelled(reading)
+    sweep_inbox_at(box, 0)
+    reading = asyncio.create_task(box.receive("p!new", nothing, asyncio.get_running_loop()))
+    await turns()
+    assert list(box.contents()) == ["p!new"]
+    reading.cancel()
 
 
 def test_sweep_frees_what_expired_unread() -> None:
@@ -258,34 +243,30 @@ def test_sweep_frees_what_expired_unread() -> None:
     assert statistics.as_dict()["expired"] == 2
 
 
-def test_channel_is_kept_when_the_collector_closes_its_last_reader() -> None:
+async def test_channel_is_kept_when_the_collector_closes_its_last_reader() -> None:
     """An abandoned receive() is closed at any allocation, also at one that another receive() on its channel makes."""
+    box = inbox()
 
-    async def main() -> None:
-        box = inbox()
+    has_collected = False
 
-        has_collected = False
+    class Collecting(asyncio.SelectorEventLoop):
+        def is_closed(self) -> bool:
+            nonlocal has_collected
+            abandoned.close()
+            has_collected = True
+            return super().is_closed()
 
-        class Collecting(asyncio.SelectorEventLoop):
-            def is_closed(self) -> bool:
-                nonlocal has_collected
-                abandoned.close()
-                has_collected = True
-                return super().is_closed()
-
-        other = Collecting()
-        abandoned = box.receive("p!1", nothing, other)
-        abandoned.send(None)
-        reading = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
-        await turns()
-        loop = asyncio.get_running_loop()
-        assert box.unserved_loop(loop) is loop
-        box.deliver(["p!1"], b"x", later())
-        assert await asyncio.wait_for(reading, 1) == b"x"
-        assert has_collected
-        other.close()
-
-    run(main())
+    other = Collecting()
+    abandoned = box.receive("p!1", nothing, other)
+    abandoned.send(None)
+    reading = asyncio.create_task(box.receive("p!1", nothing, asyncio.get_running_loop()))
+    await turns()
+    loop = asyncio.get_running_loop()
+    assert box.unserved_loop(loop) is loop
+    box.deliver(["p!1"], b"x", later())
+    assert await asyncio.wait_for(reading, 1) == b"x"
+    assert has_collected
+    other.close()
 
 
 class Collecting(Statistics):
@@ -301,19 +282,16 @@ class Collecting(Statistics):
         super().count(key, n)
 
 
-def test_readers_that_the_collector_closes_during_a_sweep() -> None:
-    async def main() -> None:
-        abandoned: list[Coroutine[Any, Any, bytes]] = []
-        box = Inbox(Policy(LayerOptions()), Collecting(abandoned))
-        for n in range(10):
-            if n % 2:
-                abandoned.append(box.receive(f"p!{n}", nothing, asyncio.get_running_loop()))
-                abandoned[-1].send(None)
-            else:
-                box.deliver([f"p!{n}"], b"old", time.monotonic() - 1)
-        sweep_inbox_at(box, 0)
-        box.deliver(["p!1", "p!new", "p!9"], b"x", later())
-        assert not abandoned
-        assert [take(box, f"p!{name}") for name in (1, "new", 9)] == [b"x"] * 3
-
-    run(main())
+async def test_readers_that_the_collector_closes_during_a_sweep() -> None:
+    abandoned: list[Coroutine[Any, Any, bytes]] = []
+    box = Inbox(Policy(LayerOptions()), Collecting(abandoned))
+    for n in range(10):
+        if n % 2:
+            abandoned.append(box.receive(f"p!{n}", nothing, asyncio.get_running_loop()))
+            abandoned[-1].send(None)
+        else:
+            box.deliver([f"p!{n}"], b"old", time.monotonic() - 1)
+    sweep_inbox_at(box, 0)
+    box.deliver(["p!1", "p!new", "p!9"], b"x", later())
+    assert not abandoned
+    assert [take(box, f"p!{name}") for name in (1, "new", 9)] == [b"x"] * 3

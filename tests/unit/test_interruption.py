@@ -15,7 +15,6 @@ from hybrid_layer.interruption import is_foreign
 from hybrid_layer.options import shown
 from hybrid_layer.serializers import Codec, register_serializer
 from tests.ipc.tools import layer_of
-from tests.support.loops import run
 from tests.support.probe import own_serializers
 
 
@@ -114,18 +113,14 @@ def test_what_the_serializer_raises_itself_is_its_own(monkeypatch: pytest.Monkey
     assert not is_foreign(ValueError())
 
 
-def test_a_message_that_is_lost_to_it_is_counted(prefix: str) -> None:
+async def test_a_message_that_is_lost_to_it_is_counted(prefix: str) -> None:
     """The exception itself reaches the receiver, and the next message arrives."""
     layer = layer_of(prefix, serializer_format="slow")
-
-    async def main() -> None:
-        with handled_by(signal.SIG_IGN):  # type: ignore[arg-type]
-            await layer.send("a", {"n": 1})
-            await layer.send("a", {"n": 2})
-        with handled_by(interrupt), pytest.raises(SoftLimit):
-            await layer.receive("a")
-        with handled_by(signal.SIG_IGN):  # type: ignore[arg-type]
-            assert await layer.receive("a") == {}
-        assert (await layer.statistics())["undecodable"] == 1
-
-    run(main())
+    with handled_by(signal.SIG_IGN):  # type: ignore[arg-type]
+        await layer.send("a", {"n": 1})
+        await layer.send("a", {"n": 2})
+    with handled_by(interrupt), pytest.raises(SoftLimit):
+        await layer.receive("a")
+    with handled_by(signal.SIG_IGN):  # type: ignore[arg-type]
+        assert await layer.receive("a") == {}
+    assert (await layer.statistics())["undecodable"] == 1

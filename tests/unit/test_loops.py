@@ -144,19 +144,15 @@ def test_loops_of_many_threads() -> None:
     assert len(states.ended) == 80
 
 
-def test_state_that_cannot_be_made() -> None:
+async def test_state_that_cannot_be_made() -> None:
     def fail(loop: asyncio.AbstractEventLoop) -> object:
         raise OSError("no descriptors")
 
     local: LoopLocal[object] = LoopLocal(fail, lambda state: None)
-
-    async def main() -> None:
-        for _ in range(2):
-            with pytest.raises(OSError, match="no descriptors"):
-                local.get()
-        assert local.all() == []
-
-    run(main())
+    for _ in range(2):
+        with pytest.raises(OSError, match="no descriptors"):
+            local.get()
+    assert local.all() == []
 
 
 def test_asks_for_all_without_the_lock() -> None:

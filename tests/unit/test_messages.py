@@ -3,10 +3,12 @@
 import array
 import datetime
 import decimal
+import enum
 import math
 import re
 import uuid
 from collections import Counter, OrderedDict, defaultdict
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -65,6 +67,10 @@ def containers(value: Any) -> set[int]:
     return set()
 
 
+class Plain(enum.Enum):
+    A = "a"
+
+
 WRONG_TYPES = [
     (datetime.datetime(2000, 1, 1), "datetime.datetime"),
     (decimal.Decimal(1), "decimal.Decimal"),
@@ -75,6 +81,9 @@ WRONG_TYPES = [
     (range(3), "range"),
     (object(), "object"),
     (dict, "type"),
+    (Plain.A, "tests.unit.test_messages.Plain"),
+    (MappingProxyType({"a": 1}), "mappingproxy"),
+    ((n for n in range(3)), "generator"),
     (array.array("h"), "array.array"),
 ]
 

@@ -33,6 +33,7 @@ def test_process_specific_names_are_channels_only(name: str) -> None:
     ("name", "wrong"),
     [
         (b"abc", "must be a str, not bytes"),
+        (bytearray(b"abc"), "must be a str, not bytearray"),
         (None, "must be a str, not NoneType"),
         (7, "must be a str, not int"),
         (["a"], "must be a str, not list"),
@@ -88,6 +89,8 @@ def test_the_verdict_does_not_depend_on_earlier_calls() -> None:
 @given(st.text(max_size=120) | st.text(alphabet=ALPHABET + "!", max_size=120))
 @example("a\n")
 @example("x" * 100)
+@example("specific.abc!1\n")
+@example("specific.abc!\u0661")
 def test_agrees_with_the_rule_in_words(name: str) -> None:
     head, mark, tail = name.partition("!")
     right = 0 < len(name) < 100 and bool(head) and all(c in ALPHABET for c in head + tail)

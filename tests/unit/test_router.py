@@ -68,6 +68,7 @@ def test_memory_is_bounded() -> None:
         ({re.compile("a!"): "remote"}, "a!"),
         ({re.compile(b"a"): "remote"}, "b'a'"),
         ({1: "remote"}, "1"),
+        ({b"a": "remote"}, "b'a'"),
         ([("a", "remote")], "dict"),
         ("a", "dict"),
         ({"": "remote"}, "must be a glob"),

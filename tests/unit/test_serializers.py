@@ -275,14 +275,6 @@ def test_members_of_a_group_share_nothing_that_can_be_changed(
         loaded.clear()
 
 
-def test_plain_and_encrypted_layers_do_not_read_each_other() -> None:
-    plain, encrypted = codec(), codec(keys=["secret"])
-    with pytest.raises(Undecodable):
-        plain.decode(encrypted.encode({"a": 1}, "a"), "a")
-    with pytest.raises(Undecodable):
-        encrypted.decode(plain.encode({"a": 1}, "a"), "a")
-
-
 def test_str_and_bytes_keys_are_the_same() -> None:
     assert codec(keys=["\u00fc"]).decode(codec(keys=["\u00fc".encode()]).encode({"a": 1}, "a"), "a") == {"a": 1}
 

@@ -21,115 +21,95 @@ from tests.support.waiting import turns
 __all__ = ["implementation"]
 
 
-def test_wakes_the_oldest_that_was_not_woken() -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        queue = WaitQueue()
-        waiters = [queue.join(loop) for _ in range(3)]
-        assert repr(waiters[0]) == "<Waiter waiting>"
-        assert [queue.wake_next(Waker(running())) for _ in range(4)] == [*waiters, None]
-        assert all(waiter.ready for waiter in waiters)
-        waiters[1].rearm()
-        assert not waiters[1].ready
-        assert queue.wake_next(Waker(running())) is waiters[1]
-        queue.leave(waiters[0])
-        queue.leave(waiters[0])
-        assert len(queue) == 2
-        assert queue.is_first(waiters[1])
-
-    run(main())
+async def test_wakes_the_oldest_that_was_not_woken() -> None:
+    loop = asyncio.get_running_loop()
+    queue = WaitQueue()
+    waiters = [queue.join(loop) for _ in range(3)]
+    assert repr(waiters[0]) == "<Waiter waiting>"
+    assert [queue.wake_next(Waker(running())) for _ in range(4)] == [*waiters, None]
+    assert all(waiter.ready for waiter in waiters)
+    waiters[1].rearm()
+    assert not waiters[1].ready
+    assert queue.wake_next(Waker(running())) is waiters[1]
+    queue.leave(waiters[0])
+    queue.leave(waiters[0])
+    assert len(queue) == 2
+    assert queue.is_first(waiters[1])
 
 
-def test_wakes_from_another_thread() -> None:
-    async def main() -> None:
-        queue = WaitQueue()
-        waiter = queue.join(asyncio.get_running_loop())
-        thread = threading.Thread(target=queue.wake_next, args=(Waker(None),))
-        thread.start()
-        async with asyncio.timeout(2):
-            await waiter
-        thread.join()
-        assert waiter.woken
-
-    run(main())
+async def test_wakes_from_another_thread() -> None:
+    queue = WaitQueue()
+    waiter = queue.join(asyncio.get_running_loop())
+    thread = threading.Thread(target=queue.wake_next, args=(Waker(None),))
+    thread.start()
+    async with asyncio.timeout(2):
+        await waiter
+    thread.join()
+    assert waiter.woken
 
 
-def test_who_was_woken_from_another_thread_comes_before_who_is_woken_before_it_waits() -> None:
+async def test_who_was_woken_from_another_thread_comes_before_who_is_woken_before_it_waits() -> None:
     """That one would continue at once, without a turn of the loop."""
+    loop = asyncio.get_running_loop()
+    queue = WaitQueue()
+    order = []
 
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        queue = WaitQueue()
-        order = []
+    async def wait(number: int, wakes_itself: bool) -> None:
+        waiter = queue.join(loop)
+        if wakes_itself:
+            queue.wake_next(Waker(running()))
+        await waiter
+        queue.leave(waiter)
+        order.append(number)
 
-        async def wait(number: int, wakes_itself: bool) -> None:
-            waiter = queue.join(loop)
-            if wakes_itself:
-                queue.wake_next(Waker(running()))
-            await waiter
-            queue.leave(waiter)
-            order.append(number)
-
-        first = asyncio.create_task(wait(0, False))
-        await turns()
-        thread = threading.Thread(target=queue.wake_next, args=(Waker(None),))
-        thread.start()
-        thread.join()  # the loop does not see that before it has a turn
-        await wait(1, True)
-        await first
-        assert order == [0, 1]
-
-    run(main())
+    first = asyncio.create_task(wait(0, False))
+    await turns()
+    thread = threading.Thread(target=queue.wake_next, args=(Waker(None),))
+    thread.start()
+    thread.join()  # the loop does not see that before it has a turn
+    await wait(1, True)
+    await first
+    assert order == [0, 1]
 
 
-def test_somebody_else_may_want_to_be_called_too() -> None:
+async def test_somebody_else_may_want_to_be_called_too() -> None:
     """A debugger, or a test that wraps what is awaited."""
     name: ContextVar[str] = ContextVar("name")
-
-    async def main() -> None:
-        waiter = Waiter(asyncio.get_running_loop())
-        called = []
-        name.set("mine")
-        waiter.add_done_callback(lambda done: called.append((name.get(), done)))
-        name.set("another")
-        task = asyncio.create_task(wait(waiter))
-        await turns()
-        waiter.add_done_callback(lambda done: called.append((name.get(), done)))
-        Waker(running()).wake(waiter)
-        await task
-        assert called == [("mine", waiter), ("another", waiter)]
 
     async def wait(waiter: Waiter) -> None:
         await waiter
 
-    run(main())
+    waiter = Waiter(asyncio.get_running_loop())
+    called = []
+    name.set("mine")
+    waiter.add_done_callback(lambda done: called.append((name.get(), done)))
+    name.set("another")
+    task = asyncio.create_task(wait(waiter))
+    await turns()
+    waiter.add_done_callback(lambda done: called.append((name.get(), done)))
+    Waker(running()).wake(waiter)
+    await task
+    assert called == [("mine", waiter), ("another", waiter)]
 
 
-def test_wake_of_a_cancelled_waiter_is_harmless() -> None:
-    async def main() -> None:
-        waiter = Waiter(asyncio.get_running_loop())
-        waiter.cancel()
-        assert Waker(running()).wake(waiter)
-        with pytest.raises(asyncio.CancelledError):
-            waiter.result()
-
-    run(main())
+async def test_wake_of_a_cancelled_waiter_is_harmless() -> None:
+    waiter = Waiter(asyncio.get_running_loop())
+    waiter.cancel()
+    assert Waker(running()).wake(waiter)
+    with pytest.raises(asyncio.CancelledError):
+        waiter.result()
 
 
-def test_loop_that_is_gone_is_passed_over() -> None:
+async def test_loop_that_is_gone_is_passed_over() -> None:
     queue = WaitQueue()
     loop = asyncio.new_event_loop()
     gone = queue.join(loop)
     loop.close()
-
-    async def main() -> None:
-        assert not Waker(running()).wake(gone)
-        gone.woken = False
-        waiter = queue.join(asyncio.get_running_loop())
-        assert len(queue) == 1
-        assert queue.wake_next(Waker(running())) is waiter
-
-    run(main())
+    assert not Waker(running()).wake(gone)
+    gone.woken = False
+    waiter = queue.join(asyncio.get_running_loop())
+    assert len(queue) == 1
+    assert queue.wake_next(Waker(running())) is waiter
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
@@ -166,86 +146,75 @@ def test_those_of_one_loop_go_on_in_one_callback() -> None:
         runner.run(main(loop))
 
 
-def test_who_is_woken_before_it_waits_does_not_wait() -> None:
-    async def main() -> None:
-        waiter = Waiter(asyncio.get_running_loop())
-        Waker(running()).wake(waiter)
-        coroutine = waiter.__await__()
-        with pytest.raises(StopIteration):
-            next(coroutine)
-        waiter.rearm()
-        assert next(waiter.__await__()) is waiter
-
-    run(main())
+async def test_who_is_woken_before_it_waits_does_not_wait() -> None:
+    waiter = Waiter(asyncio.get_running_loop())
+    Waker(running()).wake(waiter)
+    coroutine = waiter.__await__()
+    with pytest.raises(StopIteration):
+        next(coroutine)
+    waiter.rearm()
+    assert next(waiter.__await__()) is waiter
 
 
-def test_one_that_waits_again_is_not_resumed_by_an_old_wake() -> None:
-    async def main() -> None:
-        waiter = Waiter(asyncio.get_running_loop())
-        Waker(running()).wake(waiter)
-        await waiter
-        waiter.rearm()
-        task = asyncio.create_task(go_on(waiter))
-        await turns()
-        await turns()
-        assert not task.done()
-        waiter.wake_later()
-        assert waiter.woken
-        assert not waiter.ready
-        await task
-
+async def test_one_that_waits_again_is_not_resumed_by_an_old_wake() -> None:
     async def go_on(waiter: Waiter) -> None:
         await waiter
 
-    run(main())
+    waiter = Waiter(asyncio.get_running_loop())
+    Waker(running()).wake(waiter)
+    await waiter
+    waiter.rearm()
+    task = asyncio.create_task(go_on(waiter))
+    await turns()
+    await turns()
+    assert not task.done()
+    waiter.wake_later()
+    assert waiter.woken
+    assert not waiter.ready
+    await task
 
 
 @pytest.mark.parametrize("task_type", [asyncio.Task, asyncio.tasks._PyTask])  # type: ignore[attr-defined]
 @pytest.mark.parametrize("when", ["waiting", "woken", "woken elsewhere"])
-def test_cancellation_reaches_the_coroutine_with_its_message(task_type: type[asyncio.Task[None]], when: str) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        waiter = Waiter(loop)
-        seen = []
+async def test_cancellation_reaches_the_coroutine_with_its_message(
+    task_type: type[asyncio.Task[None]], when: str
+) -> None:
+    loop = asyncio.get_running_loop()
+    waiter = Waiter(loop)
+    seen = []
 
-        async def wait() -> None:
-            try:
-                await waiter
-            except asyncio.CancelledError as error:
-                seen.append(error.args)
-                raise
-
-        task = task_type(wait(), loop=loop)
-        await turns()
-        if when != "waiting":
-            Waker(loop if when == "woken" else None).wake(waiter)
-        task.cancel("enough")
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert seen == [("enough",)]
-        assert waiter.woken == (when != "waiting")
-
-    asyncio.run(main())
-
-
-def test_coroutine_goes_on_in_its_own_context() -> None:
-    name: ContextVar[str] = ContextVar("name")
-
-    async def main() -> None:
-        waiter = Waiter(asyncio.get_running_loop())
-
-        async def wait() -> str:
-            name.set("mine")
+    async def wait() -> None:
+        try:
             await waiter
-            return name.get()
+        except asyncio.CancelledError as error:
+            seen.append(error.args)
+            raise
 
-        task = asyncio.create_task(wait())
-        await turns()
-        name.set("another")
-        Waker(running()).wake(waiter)
-        assert await task == "mine"
+    task = task_type(wait(), loop=loop)
+    await turns()
+    if when != "waiting":
+        Waker(loop if when == "woken" else None).wake(waiter)
+    task.cancel("enough")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == [("enough",)]
+    assert waiter.woken == (when != "waiting")
 
-    run(main())
+
+async def test_coroutine_goes_on_in_its_own_context() -> None:
+    name: ContextVar[str] = ContextVar("name")
+    waiter = Waiter(asyncio.get_running_loop())
+
+    async def wait() -> str:
+        name.set("mine")
+        await waiter
+        return name.get()
+
+    task = asyncio.create_task(wait())
+    await turns()
+    name.set("another")
+    Waker(running()).wake(waiter)
+    assert await task == "mine"
 
 
 def test_the_others_go_on_after_one_has_stopped_the_loop() -> None:
