@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,12 @@ async def looked(name: MovingName, times: int) -> None:
 def test_what_may_move(host: Any, moves: bool) -> None:
     (found,) = parse_hosts([host], {}, 2)  # type: ignore[misc]
     assert may_move(found) is moves  # type: ignore[arg-type]
+
+
+async def test_a_name_cannot_be_looked_up_while_the_interpreter_ends() -> None:
+    """Python ends its look-ups before the I/O thread: no reason for a traceback."""
+    (server,) = parse_hosts(["redis://cache.example"], {}, 2)  # type: ignore[misc]
+    executor = ThreadPoolExecutor()
+    asyncio.get_running_loop().set_default_executor(executor)
+    executor.shutdown()
+    assert not await NamedHost(server, 1).check()  # type: ignore[arg-type]

@@ -74,6 +74,8 @@ class NamedHost:
             found = await asyncio.get_running_loop().getaddrinfo(*self._server.address, type=socket.SOCK_STREAM)
         except OSError:
             return False  # the resolver fails, which is no reason to leave a server that serves
+        except RuntimeError:
+            return False  # the interpreter is ending and starts no more look-ups
         addresses = {_address(each[4]) for each in found}
         if addresses == self._addresses and not self._strays(addresses):
             return False
