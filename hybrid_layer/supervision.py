@@ -96,7 +96,6 @@ def report(what: str, error: BaseException, count: Count | None) -> None:
             count("errors")
         warn(
             ("unexpected", what, type(error)),
-            "%s met an unexpected error and continues. Please report it with this traceback.",
-            what[:1].upper() + what[1:],
-            error=error,
+            f"{what[:1].upper()}{what[1:]} met an unexpected error and continues. Please report it with this traceback.",
+            error,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Hashable
 from functools import partial
 
 from hybrid_layer.clock import monotonic
@@ -37,10 +36,6 @@ class SegmentCounters:
     def as_dict(self) -> dict[str, int]:
         """All counters, including those at 0."""
         return dict(zip(KEYS, self._segment.core.counters(), strict=False))
-
-    def warn(self, key: Hashable, text: str, *args: object) -> None:
-        """See `hybrid_layer.statistics.warn`."""
-        warn(key, text, *args)
 
 
 class ProcessState:
@@ -131,7 +126,7 @@ class ProcessState:
                 self._restore_membership(core, group, channel)
         except (_core.Detached, _core.NoMemory, *LOCK_REFUSED) as error:
             cause = str(error) or type(error).__name__
-            warn(("restore", self.segment.name), "Memberships are not restored yet: %s", cause)
+            warn(("restore", self.segment.name), f"Memberships are not restored yet: {cause}")
             return False
         self.generation = generation
         return True

@@ -148,7 +148,7 @@ class LocalSegment:
         except Contended:
             return True  # other processes move or leave; the next housekeeping tries again
         except HybridLayerError as error:
-            warn(("move", self.name), "Cannot move to a new segment: %s", error)
+            warn(("move", self.name), f"Cannot move to a new segment: {error}")
         return True
 
     def _recover(self, lost: _core.Segment, reason: str) -> None:
@@ -295,7 +295,7 @@ class LocalSegment:
                 remove_stale_doorbells(self.directory, self.core)
             except OSError as error:
                 self._reaped = -1  # so that it is tried again
-                warn(("tidy", self.name), "Cannot remove doorbells of dead processes: %s", error)
+                warn(("tidy", self.name), f"Cannot remove doorbells of dead processes: {error}")
 
     # Attaching
 
@@ -342,7 +342,7 @@ class LocalSegment:
         except _core.Damaged as reason:
             # We hold the lock, so no process is making it now: its maker was killed, or it is no segment.
             where = label(self.name)
-            warn(("replaced", self.name), "Replacing a segment that cannot be used (%s) at %s.", reason, where)
+            warn(("replaced", self.name), f"Replacing a segment that cannot be used ({reason}) at {where}.")
             return None
         if core.retired:
             return None  # its processes have moved, or are about to
@@ -367,7 +367,7 @@ class LocalSegment:
         try:
             self._join(core)
         except SegmentDamaged as error:
-            warn(("replaced", self.name), "Replacing a segment: %s", error)
+            warn(("replaced", self.name), f"Replacing a segment: {error}")
             return False
         return True
 

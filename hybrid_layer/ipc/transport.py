@@ -145,7 +145,7 @@ class LocalTransport:
             )
         except _core.NoMemory as error:
             process.segment.core.count(_MEMORY, 1)
-            warn(("memory", group), "A message to group %s was dropped: %s", group, self._no_room("it", error))
+            warn(("memory", group), f"A message to group {group} was dropped: {self._no_room('it', error)}")
             return
         if dropped:
             warn_of_full_members(group, dropped)

@@ -88,7 +88,7 @@ class WaitSet:
             self._fd, self._inode = make_doorbell(self._path)
             apart(self.loop.add_reader, self._fd, self._on_ring)
         except OSError as error:
-            warn(("doorbell", self._path), "Cannot make %s: %s. Polling for messages instead.", self._path, error)
+            warn(("doorbell", self._path), f"Cannot make {self._path}: {error}. Polling for messages instead.")
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
