@@ -96,6 +96,7 @@ def report(what: str, error: BaseException, count: Count | None) -> None:
             count("errors")
         warn(
             ("unexpected", what, type(error)),
-            f"{what[:1].upper()}{what[1:]} met an unexpected error and continues. Please report it with this traceback.",
+            f"{what[:1].upper()}{what[1:]} met an unexpected error and continues. Please report it with this "
+            f"traceback.",
             error,
         )

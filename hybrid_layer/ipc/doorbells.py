@@ -7,13 +7,11 @@ import os
 from pathlib import Path
 
 from hybrid_layer.ipc import _core
+from hybrid_layer.ipc.objects import Descriptor
 
 
-def make_doorbell(path: str) -> tuple[int, tuple[int, int]]:
-    """Make a doorbell at `path`, in place of an older file. Return its descriptor, and its file as (device, inode).
-
-    Raises `OSError`.
-    """
+def make_doorbell(path: str) -> Descriptor:
+    """Make a doorbell at `path`, in place of an older file. Raises `OSError`."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     os.mkfifo(path, 0o600)
@@ -22,11 +20,10 @@ def make_doorbell(path: str) -> tuple[int, tuple[int, int]]:
     # it.
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        status = os.fstat(fd)
+        return Descriptor(fd)
     except OSError:
         os.close(fd)
         raise
-    return fd, (status.st_dev, status.st_ino)
 
 
 def remove_stale_doorbells(directory: Path, core: _core.Segment) -> None:

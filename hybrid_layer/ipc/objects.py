@@ -130,24 +130,37 @@ def is_inhabited(name: str) -> bool:
         os.close(fd)
 
 
-def is_file(what: int | str, inode: tuple[int, int]) -> bool:
-    """Whether `what`, a descriptor or a path, leads to the file with these numbers (device, inode)."""
-    try:
-        status = os.fstat(what) if isinstance(what, int) else os.lstat(what)  # stat(-1) reads no descriptor
-    except OSError as error:
-        # If the system does not say, a descriptor counts as ours, or it would never be closed.
-        return isinstance(what, int) and error.errno != errno.EBADF
-    return (status.st_dev, status.st_ino) == inode
+def inode_of(status: os.stat_result) -> tuple[int, int]:
+    """What tells a file from all others: its device and inode."""
+    return status.st_dev, status.st_ino
 
 
-def is_same_file(fd: int, path: Path) -> bool:
-    """Whether `fd` is a descriptor of the file that is now at `path`."""
-    try:
-        there = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    here = os.fstat(fd)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+class Descriptor:
+    """A descriptor of ours. Other code may close it, and perhaps open another file under its number."""
+
+    def __init__(self, fd: int = -1) -> None:
+        self.fd = fd
+        self.inode = inode_of(os.fstat(fd)) if fd >= 0 else (0, 0)
+
+    def is_ours(self) -> bool:
+        """Whether the descriptor still leads to our file."""
+        try:
+            return inode_of(os.fstat(self.fd)) == self.inode
+        except OSError as error:
+            return error.errno != errno.EBADF  # if the system does not say, it is ours, or it would never be closed
+
+    def is_at(self, path: Path | str) -> bool:
+        """Whether our file is open, and is now at `path`."""
+        try:
+            return self.is_ours() and inode_of(os.lstat(path)) == self.inode
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close the descriptor, unless other code did."""
+        if self.is_ours():
+            os.close(self.fd)
+        self.fd = -1
 
 
 def _as_os_error(error: Exception) -> OSError:

@@ -33,11 +33,10 @@ from hybrid_layer.ipc.diagnostics import (
 from hybrid_layer.ipc.doorbells import remove_stale_doorbells
 from hybrid_layer.ipc.lockfile import LockFile
 from hybrid_layer.ipc.objects import (
+    Descriptor,
     Sizes,
     digest,
     directory_of,
-    is_file,
-    is_same_file,
     label,
     lock_bearer,
     object_exists,
@@ -75,9 +74,8 @@ class LocalSegment:
         self._lock = threading.RLock()
         self._is_moving = self._closes_afterwards = False
         self._identity = identity.this_process()
-        self._fd = -1
-        """The descriptor with our record locks: the object's, or in the portable build the lock file's."""
-        self._inode = (0, 0)
+        self._file = Descriptor()
+        """That with our record locks: the object's, or in the portable build the lock file's."""
         self.wakers: dict[int, Callable[[], None]] = {}
         """By number of an event loop of this process: a function that wakes the loop."""
         self._deferred: deque[tuple[_core.Segment, Callable[[_core.Segment], int | None]]] = deque()
@@ -117,7 +115,7 @@ class LocalSegment:
         with self._lock_held():
             # The parent's descriptors stay open, since closing one would drop the locks that we take now. Code that
             # makes daemons may have closed them, and opened other files under their numbers.
-            if self._has_descriptor():
+            if self._file.is_ours() and os.fstat(self._file.fd).st_nlink > 0:
                 self._join(self.core)
             else:
                 self.core = self._attach()
@@ -164,13 +162,12 @@ class LocalSegment:
                     self.close()
 
     def _move(self, lost: _core.Segment, reason: str) -> None:
-        old_fd = self._fd if self._has_inode() else -1
+        old = self._file
         is_retired = self._damage.retire(lost, reason)
         has_members = reason != "truncated" and lost.machine_members
-        if old_fd >= 0 and (_core.PORTABLE or not is_retired):
+        if _core.PORTABLE or not is_retired:
             # The new file may be the same one. Closing it after its locks are acquired would drop them.
-            os.close(old_fd)
-            old_fd = -1
+            old.close()
         with self._lock_held():
             core = self._attach()
         if reason != "truncated":
@@ -178,8 +175,7 @@ class LocalSegment:
         self.core = core
         if has_members:
             self.core.mark_members()
-        if old_fd >= 0:
-            os.close(old_fd)
+        old.close()
         self._has_moved()
 
     def has_changed_user(self) -> bool:
@@ -187,8 +183,7 @@ class LocalSegment:
         return os.geteuid() != self._user
 
     def _follow_user(self, lost: _core.Segment) -> None:
-        user, machine, lock_file = self._user, self.machine, self._lock_file
-        old_fd = self._fd if self._has_inode() and not _core.PORTABLE else -1
+        user, machine, lock_file, old = self._user, self.machine, self._lock_file, self._file
         self._belong_to(os.geteuid())
         self.machine = identity.random_id()  # to the servers, the segment of each user is a machine
         try:
@@ -203,20 +198,13 @@ class LocalSegment:
         self.core = core
         with contextlib.suppress(*LOCK_REFUSED):
             lost.leave()
-        if old_fd >= 0:
-            os.close(old_fd)
+        old.close()
         lock_file.close()
         self._has_moved()
 
     def _has_moved(self) -> None:
         self._damage.attached(self.core)
         self.generation += 1
-
-    def _has_descriptor(self) -> bool:
-        return self._has_inode() and os.fstat(self._fd).st_nlink > 0
-
-    def _has_inode(self) -> bool:
-        return is_file(self._fd, self._inode)
 
     def wake_loops(self, loops: int) -> None:
         """Wake event loops of this process. Bit n of `loops` stands for the loop with number n."""
@@ -268,9 +256,7 @@ class LocalSegment:
 
     def _close_files(self) -> None:
         self._lock_file.close()
-        if not _core.PORTABLE and self._has_inode():
-            os.close(self._fd)
-        self._fd = -1
+        self._file.close()
 
     def _leave_segment(self) -> None:
         needed = True
@@ -278,8 +264,7 @@ class LocalSegment:
             needed = self.core.is_needed()
         with contextlib.suppress(*LOCK_REFUSED):
             self.core.leave()
-        is_current = self._has_inode() and is_same_file(self._fd, lock_bearer(self.name))
-        if not needed and is_current and self.core.is_deserted():
+        if not needed and self._file.is_at(lock_bearer(self.name)) and self.core.is_deserted():
             remove_object(self.name)
         if not object_exists(self.name):  # also if another process has removed it: held() has made a directory
             self._lock_file.remove_directory()
@@ -308,13 +293,13 @@ class LocalSegment:
     def _attach(self) -> _core.Segment:
         """Find or make the segment, and take a slot. Called with the lock file's lock held."""
         for _ in range(3):  # found, replaced, made
-            fd, is_new = self._open_or_create()
+            fd = open_object(self.name)
+            is_new = fd is None
+            if fd is None:
+                fd = create_segment(self.name, self._lock_file, self.prefix, self.sizes, self.machine)
             try:
-                core = self._usable(fd, is_new)
-                status = os.fstat(self._locks_on(fd))
-                if core is not None and not self._can_join(core):
-                    core.retire()
-                    core = None
+                file = Descriptor(self._locks_on(fd))
+                core = self._joined(fd, is_new)
             except BaseException:
                 os.close(fd)
                 if is_new:
@@ -324,10 +309,9 @@ class LocalSegment:
                 remove_object(self.name)
                 os.close(fd)
                 continue
-            self._fd = self._locks_on(fd)
-            if fd != self._fd:
+            self._file = file
+            if fd != file.fd:
                 os.close(fd)  # it is mapped, so the descriptor is not needed
-            self._inode = (status.st_dev, status.st_ino)
             self.machine = core.machine
             if not is_new:
                 warn_of_another_project(self.name, self.prefix, core.project)
@@ -335,8 +319,8 @@ class LocalSegment:
             return core
         raise SegmentDamaged(f"{label(self.name)} cannot be made; something else writes to it.")
 
-    def _usable(self, fd: int, is_new: bool) -> _core.Segment | None:
-        """The segment behind `fd`, or None if it has to be replaced."""
+    def _joined(self, fd: int, is_new: bool) -> _core.Segment | None:
+        """The segment behind `fd`, with a slot in it, or None if it has to be replaced."""
         try:
             core = _core.Segment(fd, self._locks_on(fd), str(self.directory))
         except _core.Damaged as reason:
@@ -351,6 +335,12 @@ class LocalSegment:
                 raise ConfigurationError(other_sizes(core, self.prefix, self.sizes))
             self._warn_of_loss(core)
             return None
+        try:
+            self._join(core)
+        except SegmentDamaged as error:
+            warn(("replaced", self.name), f"Replacing a segment: {error}")
+            core.retire()
+            return None
         return core
 
     def _warn_of_loss(self, core: _core.Segment) -> None:
@@ -362,14 +352,6 @@ class LocalSegment:
 
     def _locks_on(self, fd: int) -> int:
         return self._lock_file.fd if _core.PORTABLE else fd
-
-    def _can_join(self, core: _core.Segment) -> bool:
-        try:
-            self._join(core)
-        except SegmentDamaged as error:
-            warn(("replaced", self.name), f"Replacing a segment: {error}")
-            return False
-        return True
 
     def _join(self, core: _core.Segment) -> None:
         try:
@@ -385,9 +367,3 @@ class LocalSegment:
             raise SegmentDamaged(
                 f"The segment {self.name} cannot be repaired; remove {lock_bearer(self.name)}."
             ) from None
-
-    def _open_or_create(self) -> tuple[int, bool]:
-        fd = open_object(self.name)
-        if fd is not None:
-            return fd, False
-        return create_segment(self.name, self._lock_file, self.prefix, self.sizes, self.machine), True

@@ -21,6 +21,7 @@ from hybrid_layer.ipc.lockfile import LockFile
 from hybrid_layer.ipc.objects import (
     ROOT,
     directory_of,
+    inode_of,
     is_inhabited,
     lock_bearer,
     object_exists,
@@ -114,6 +115,5 @@ def _inodes(places: Iterable[int | Path]) -> set[tuple[int, int]]:
     found = set()
     for place in places:
         with contextlib.suppress(OSError):
-            status = os.stat(place) if isinstance(place, int) else os.lstat(place)
-            found.add((status.st_dev, status.st_ino))
+            found.add(inode_of(os.stat(place) if isinstance(place, int) else os.lstat(place)))
     return found

@@ -261,47 +261,36 @@ class LocalTransport:
     async def _call(self, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
         """Run an operation of the core. Wait for the segment's lock, unless its holder is stalled."""
         process = self._current() or await self._join()
-        try:
-            return operation(process.segment.core, *args)
-        except _core.Detached:
-            # The process has left at its exit, and this thread still runs; or it is just moving.
-            if process.segment.is_own():
-                process.housekeep()
-            else:
-                self._own.clear()
-                process = await self._join()
-        except _core.Retired:
-            process.housekeep()
-        except _core.Damaged:
-            # The next process that acquires the lock repairs the segment. A send may have arrived in part, so it is not
-            # repeated.
-            if operation in _SENDS:
-                raise SegmentDamaged(_MAY_BE_LOST) from None
-        except _core.Busy:
-            if lock_holder(process.segment.core) == self._stuck:
-                raise busy(contended(process.segment.core, self._settings.prefix)) from None
-        except OSError as error:
-            refuse(error, label(process.segment.name))
-        return await self._call_again(process, operation, *args)
-
-    async def _call_again(self, process: ProcessState, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
-        detector = StallDetector()
-        pause = 0.0
+        detector: StallDetector | None = None  # None: the first try
         while True:
-            await sleep(pause)
             core = process.segment.core
             try:
                 return operation(core, *args)
-            except (_core.Damaged, _core.Retired, _core.Detached):
-                raise SegmentDamaged(_MAY_BE_LOST) from None
+            except (_core.Detached, _core.Retired):
+                if detector is not None:
+                    raise SegmentDamaged(_MAY_BE_LOST) from None
+                # The process has left at its exit, and this thread still runs; or it is just moving.
+                if process.segment.is_own():
+                    process.housekeep()
+                else:
+                    self._own.clear()
+                    process = await self._join()
+            except _core.Damaged:
+                # The next process that acquires the lock repairs the segment. A send may have arrived in part, so it is
+                # not repeated.
+                if detector is not None or operation in _SENDS:
+                    raise SegmentDamaged(_MAY_BE_LOST) from None
             except _core.Busy:
-                pause = PAUSE
                 holder = lock_holder(core)
-                if detector.is_stalled(holder):
+                if detector is not None and detector.is_stalled(holder):
                     self._stuck = holder
+                if holder == self._stuck:
                     raise busy(contended(core, self._settings.prefix)) from None
             except OSError as error:
                 refuse(error, label(process.segment.name))
+            pause = 0.0 if detector is None else PAUSE
+            detector = detector or StallDetector()
+            await sleep(pause)
 
     def _channel_full(self, channel: str, queue: str, capacity: int) -> str:
         what = f"The inbox {queue} of {channel}" if queue != channel else f"Channel {channel}"

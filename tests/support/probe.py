@@ -67,7 +67,7 @@ class Probe:
 
     @property
     def segment_descriptor(self) -> int:
-        return self.segment._fd
+        return self.segment._file.fd
 
     @property
     def lock_descriptor(self) -> int:
