@@ -11,10 +11,10 @@ from hybrid_layer.configuration import ServerOptions
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import shown
 from hybrid_layer.remote.delivery.context import DeliveryOptions
-from hybrid_layer.remote.redis.hosts.host import Host
 from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from hybrid_layer.remote.redis.hosts.named_host import NamedHost, may_move
 from hybrid_layer.remote.redis.hosts.sentinel import AllServices
+from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.server import Server
 from hybrid_layer.serializers import to_group
 from hybrid_layer.statistics import warn

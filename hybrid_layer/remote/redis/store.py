@@ -17,8 +17,8 @@ from hybrid_layer.remote.redis.capacities import Capacities
 from hybrid_layer.remote.redis.connections.blocking_reader import BlockingReader
 from hybrid_layer.remote.redis.connections.connections import Connections
 from hybrid_layer.remote.redis.connections.subscription import Subscription
-from hybrid_layer.remote.redis.hosts.host import Host
 from hybrid_layer.remote.redis.scripts import Script
+from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.replies import is_number, is_scan, is_time
 from hybrid_layer.remote.redis.wire.entries import parse_note, published_entry
 from hybrid_layer.remote.redis.wire.keys import Keys

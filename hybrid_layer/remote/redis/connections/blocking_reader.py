@@ -20,11 +20,11 @@ from hybrid_layer.remote.delivery.epoch import Epoch
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Batch
 from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.redis.hosts.host import Host, open_within
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import cause_of
 from hybrid_layer.remote.redis.server.handshake import greet, warn_of_eviction
+from hybrid_layer.remote.redis.server.host import Host, open_within
 from hybrid_layer.remote.redis.server.replies import OddReply, is_text, is_text_or_none, is_time
 from hybrid_layer.remote.redis.wire.entries import parse, parse_note
 from hybrid_layer.remote.redis.wire.keys import Keys

@@ -16,7 +16,6 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.connections.pipelined_connection import PipelinedConnection
-from hybrid_layer.remote.redis.hosts.host import Host, unavailable
 from hybrid_layer.remote.redis.server.commands import Command
 from hybrid_layer.remote.redis.server.errors import (
     FINAL,
@@ -25,6 +24,7 @@ from hybrid_layer.remote.redis.server.errors import (
     is_not_now,
     unwrapped,
 )
+from hybrid_layer.remote.redis.server.host import Host, unavailable
 from hybrid_layer.remote.redis.server.replies import OddReply
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.calls import Calls, LoopState, Shape

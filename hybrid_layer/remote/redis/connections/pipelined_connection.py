@@ -16,11 +16,11 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.redis.hosts.host import Host, open_within, unavailable
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import FINAL, NotConnected
 from hybrid_layer.remote.redis.server.handshake import greet
+from hybrid_layer.remote.redis.server.host import Host, open_within, unavailable
 from hybrid_layer.supervision import Count, Guard, start_task
 from hybrid_layer.timers import Timer, call_later, sleep, time_limit
 

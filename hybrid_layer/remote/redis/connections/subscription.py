@@ -14,11 +14,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.store import Question, Take
-from hybrid_layer.remote.redis.hosts.host import Host, open_within, unavailable
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import packed
 from hybrid_layer.remote.redis.server.errors import cause_of, is_not_now, unwrapped
 from hybrid_layer.remote.redis.server.handshake import greet
+from hybrid_layer.remote.redis.server.host import Host, open_within, unavailable
 from hybrid_layer.remote.redis.server.replies import OddReply, are_texts, is_number, is_text
 from hybrid_layer.remote.redis.wire.published import Published
 from hybrid_layer.remote.runtime.backoff import ReadingLost

@@ -18,8 +18,9 @@ from redis.exceptions import ConnectionError, RedisError
 from hybrid_layer.loops import call_in
 from hybrid_layer.remote.redis.server.errors import FINAL, MovedError, WrongServer, unwrapped
 from hybrid_layer.remote.redis.server.handshake import ask
+from hybrid_layer.remote.redis.server.host import AnyConnection, Host
 from hybrid_layer.remote.redis.server.replies import OddReply
-from hybrid_layer.remote.redis.server.server import SWITCH_AFTER, AnyConnection, Server
+from hybrid_layer.remote.redis.server.server import SWITCH_AFTER, Server
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.timers import time_limit
 
@@ -127,10 +128,10 @@ class Cluster:
         return replace(node, label=f"{node.label} (cluster {self.label})", switch_after=SWITCH_AFTER)
 
 
-class VirtualShard:
-    """A host (`host.Host`): the part of a cluster that one hash tag stands for."""
+class VirtualShard(Host):
+    """A host: the part of a cluster that one hash tag stands for."""
 
-    switch_after: float | None = SWITCH_AFTER
+    switch_after = SWITCH_AFTER
 
     def __init__(self, cluster: Cluster, tag: str, read_timeout: float | None) -> None:
         self.tag = tag
@@ -139,7 +140,7 @@ class VirtualShard:
         self._cluster = cluster
 
     @property
-    def label(self) -> str:
+    def label(self) -> str:  # type: ignore[override]  # the owner's, which changes
         owner = self._cluster.known_owner(self.slot)
         return f"for slot {self.slot} of the cluster {self._cluster.label}" if owner is None else owner.label
 

@@ -14,8 +14,8 @@ from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import positive_int, positive_number
 from hybrid_layer.remote.redis.hosts.addresses import refuse_strange_keys, server_options
 from hybrid_layer.remote.redis.hosts.cluster import Cluster
-from hybrid_layer.remote.redis.hosts.host import Host
 from hybrid_layer.remote.redis.hosts.sentinel import AllServices, Sentinels
+from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.server import Server, refuse_no_number, refuse_unused, server
 
 DEFAULT = "redis://localhost:6379"

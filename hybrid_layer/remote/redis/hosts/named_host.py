@@ -20,7 +20,8 @@ from redis.exceptions import RedisError
 from hybrid_layer.remote.redis.hosts.opened import Opened
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.handshake import greet
-from hybrid_layer.remote.redis.server.server import AnyConnection, Server
+from hybrid_layer.remote.redis.server.host import AnyConnection, Host
+from hybrid_layer.remote.redis.server.server import Server
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
 from hybrid_layer.timers import sleep, time_limit
 
@@ -33,11 +34,8 @@ Address = tuple[Any, ...]
 """Host and port of a socket's other end."""
 
 
-class NamedHost:
-    """A host (`host.Host`) that is found by its name. Its connections are closed when the name leads elsewhere."""
-
-    tag = ""
-    switch_after: float | None = None
+class NamedHost(Host):
+    """A host that is found by its name. Its connections are closed when the name leads elsewhere."""
 
     def __init__(self, server: Server, timeout: float) -> None:
         self.label = server.label
@@ -52,9 +50,6 @@ class NamedHost:
         self._servers: dict[Address, bytes] = {}
         """The ``run_id`` of the server behind each address, as far as known; empty where it does not say."""
 
-    async def endpoint(self) -> NamedHost:
-        return self
-
     async def connection(self) -> AnyConnection:
         self._watch.settle()
         connection = self._server.new_connection()
@@ -62,7 +57,7 @@ class NamedHost:
         return connection
 
     def invalidate(self, cause: object = None) -> None:
-        """See `host.Host`. The caller will resolve the name itself; other connections may have to be closed."""
+        """As `Host.invalidate`. The caller will resolve the name itself; other connections may have to be closed."""
         self._watch.wake()
 
     async def check(self) -> bool:

@@ -18,7 +18,8 @@ from hybrid_layer.remote.redis.hosts.sentinel_answers import QUESTION, Master, m
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.errors import safe_text
 from hybrid_layer.remote.redis.server.handshake import ask, greet
-from hybrid_layer.remote.redis.server.server import SWITCH_AFTER, AnyConnection, Server
+from hybrid_layer.remote.redis.server.host import AnyConnection, Host
+from hybrid_layer.remote.redis.server.server import SWITCH_AFTER, Server
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
 from hybrid_layer.timers import sleep, time_limit
 
@@ -167,11 +168,10 @@ class _Watch(ResidentTask):
             await sockets.close(connection)
 
 
-class Service:
-    """A host (`host.Host`) that is found by asking Sentinels."""
+class Service(Host):
+    """A host that is found by asking Sentinels."""
 
-    tag = ""
-    switch_after: float | None = SWITCH_AFTER
+    switch_after = SWITCH_AFTER
 
     def __init__(self, name: str, sentinels: Sentinels, options: Server, refresh_interval: float) -> None:
         self.label = f"{name} (Sentinels {sentinels.label})"
@@ -193,9 +193,6 @@ class Service:
         connection = known[0].new_connection()
         self._opened.add(connection, known[1])
         return connection
-
-    async def endpoint(self) -> Service:
-        return self
 
     def invalidate(self, cause: object = None) -> None:
         self._known = None

@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from redis.asyncio.connection import Connection, UnixDomainSocketConnection
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.redis.server.errors import cause_of
-from hybrid_layer.remote.redis.server.server import AnyConnection
+
+AnyConnection = Connection | UnixDomainSocketConnection
 
 
-class Host(Protocol):
+class Host:
     """An entry of `hosts`: something that leads to a server."""
 
-    @property
-    def label(self) -> str:
-        """Its name in errors and logs. Contains no password."""
+    __slots__ = ()
 
-    @property
-    def tag(self) -> str:
-        """The hash tag of all its keys if it is part of a cluster; else empty."""
+    label: str
+    """Its name in errors and logs. Contains no password."""
+    tag: str = ""
+    """The hash tag of all its keys if it is part of a cluster; else empty."""
+    read_timeout: float | None
+    """The user's `socket_timeout`, in seconds."""
+    switch_after: float | None = None
+    """Seconds to wait for a connection, since another server may have taken over; None if none can.
 
-    @property
-    def read_timeout(self) -> float | None:
-        """The user's `socket_timeout`, in seconds."""
-
-    @property
-    def switch_after(self) -> float | None:
-        """Seconds to wait for a connection, since another server may have taken over; None if none can.
-
-        A call that was not sent yet is then tried again until its deadline.
-        """
+    A call that was not sent yet is then tried again until its deadline.
+    """
 
     async def endpoint(self) -> Host:
         """Where sending connections lead. Hosts with the same endpoint object share them. Raises as `connection`."""
+        return self
 
     async def connection(self) -> AnyConnection:
         """A new connection to the server, not opened yet. Raises `RedisError` or `OSError` if no server is found."""
+        raise NotImplementedError
 
     def invalidate(self, cause: object = None) -> None:
         """Note that the server behind `endpoint` and `connection` does not serve; `cause` may be its refusal."""
