@@ -50,11 +50,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     """The half that carries groups, set by the subclass."""
 
     def __init__(self, options: LayerOptions) -> None:
-        self._codec = Codec(
-            serializer_format=options.serializer_format,
-            symmetric_encryption_keys=options.symmetric_encryption_keys,
-            max_message_size=options.max_message_size,
-        )
+        self._codec = Codec(options)
         self._settings = Settings(options.prefix, Policy(options))
         self.expiry = options.expiry
         self.group_expiry = options.group_expiry

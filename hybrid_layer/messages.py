@@ -160,18 +160,14 @@ def _plain_bytes(value: bytes | bytearray) -> bytes:
     return value if type(value) is bytes else memoryview(value).tobytes()
 
 
-def _itself(value: Any) -> Any:
-    return value
-
-
 # The methods of the base classes, since a subclass may override them (an enum's str() is not its value). They return
 # values of the exact type as they are. Searched in this order, so bool comes before int.
 _CONVERT: dict[type, Callable[[Any], Any]] = {
     str: str.__str__,
-    bool: _itself,
+    bool: bool,
     int: int.__int__,
     float: float.__float__,
-    type(None): _itself,
+    type(None): lambda none: none,
     dict: _plain_dict,
     list: _plain_list,
     tuple: _plain_list,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer import HybridChannelLayer
+from hybrid_layer.configuration import ServerOptions
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from hybrid_layer.remote.redis.hosts.named_host import NamedHost, may_move
@@ -257,5 +258,5 @@ async def looked(name: MovingName, times: int) -> None:
     ],
 )
 def test_what_may_move(host: Any, moves: bool) -> None:
-    (found,) = parse_hosts([host], {}, 2)  # type: ignore[misc]
+    (found,) = parse_hosts(ServerOptions(hosts=[host]))  # type: ignore[misc]
     assert may_move(found) is moves  # type: ignore[arg-type]

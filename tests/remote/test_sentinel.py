@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer import HybridChannelLayer
+from hybrid_layer.configuration import ServerOptions
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.delivery.shards import shard_for
 from hybrid_layer.remote.redis.discovery import DiscoveredTransport
@@ -153,7 +154,8 @@ def test_an_answer_is_used_again_for_as_long_as_the_option_says(
     when_sentinels_are_asked(monkeypatch, count)
 
     async def main() -> None:
-        found: list[Any] = [parse_hosts([group.host()], {}, 2, None, interval) for interval in (0, 60)]
+        options = [ServerOptions(hosts=[group.host()], sentinel_refresh_interval=interval) for interval in (0, 60)]
+        found: list[Any] = list(map(parse_hosts, options))
         every_time, seldom = (hosts[0] for hosts in found)
         for _ in range(3):
             await seldom.connection()

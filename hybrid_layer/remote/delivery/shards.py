@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from hybrid_layer.clock import ServerClock, boottime
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.names import is_process_specific, process_of
+from hybrid_layer.names import process_of
 from hybrid_layer.remote.delivery.epoch import Epoch
 
 
@@ -48,7 +48,7 @@ def shard_for(name: str, shards: int) -> int:
     """The shard of a name. All channels of one process have the same shard, so that one reader serves them."""
     if shards == 1:
         return 0
-    key = process_of(name) if is_process_specific(name) else name
+    key = process_of(name) if "!" in name else name
     return max(range(shards), key=lambda shard: _score(key, shard))
 
 

@@ -43,10 +43,7 @@ def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str
             "random_prefix_length",
             "random_prefix_length does nothing: names have as many random characters as they need.",
         )
-    timeout, block_time = options.timeout, options.block_time
-    found = parse_hosts(
-        options.hosts, options.connection_kwargs, block_time, options.services, options.sentinel_refresh_interval
-    )
+    found = parse_hosts(options)
 
     def notice(name: str, message_type: object) -> bytes | None:
         if message_type is None:
@@ -59,12 +56,12 @@ def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str
         return encode({"type": message_type}, to_group(name))  # encoded like a group's, it fits any channel
 
     return RemoteOptions(
-        timeout,
-        block_time,
+        options.timeout,
+        options.block_time,
         mode,
         notice("on_disconnect", options.on_disconnect),
         notice("on_reconnect", options.on_reconnect),
-        () if isinstance(found, AllServices) else tuple(_watched(host, timeout) for host in found),
+        () if isinstance(found, AllServices) else tuple(_watched(host, options.timeout) for host in found),
         found if isinstance(found, AllServices) else None,
     )
 

@@ -60,13 +60,11 @@ class BlockingReader:
         self._notes_of = notes_of
         self._run_later = run_later
         self._wake_key = keys.wake(identity.random_id())
-        block_time, timeout = options.block_time, options.timeout
-        self._block_time = block_time
+        self._block_time, self._timeout = options.block_time, options.timeout
         # Above the block time: the client's default would end every idle pop.
-        self._read_timeout = host.read_timeout or block_time + _MARGIN
-        self._late_after = (block_time + self._read_timeout) / 2
-        self._timeout = timeout
-        self._open_within = open_within(host, timeout)
+        self._read_timeout = host.read_timeout or self._block_time + _MARGIN
+        self._late_after = (self._block_time + self._read_timeout) / 2
+        self._open_within = open_within(host, self._timeout)
         self._connection: Any = None
         self._has_blmpop = True
         self._backoff = Backoff(host.label)
@@ -80,8 +78,20 @@ class BlockingReader:
         """Those of the last read, nearly always the same as of the next."""
 
     async def connect(self) -> None:
-        if self._connection is None:
-            await self._open()
+        if self._connection is not None:
+            return
+        try:
+            async with time_limit(self._open_within):
+                self._connection = await self._host.connection()
+                _, memory = await greet(self._connection, [("TIME",), ("INFO", "memory")])
+                warn_of_eviction(self._host.label, memory)
+                await self._measure()
+        except (RedisError, OSError, TimeoutError) as error:
+            await self._lose(error)
+            raise ReadingLost(str(error) or "no connection in time") from None
+        except BaseException:
+            await self.close()
+            raise
 
     async def read(self, sources: Sequence[str], count: int) -> Batch | None:
         await self.connect()
@@ -170,20 +180,6 @@ class BlockingReader:
     async def _lose(self, cause: Exception) -> None:
         self._host.invalidate(cause)
         await self.close()
-
-    async def _open(self) -> None:
-        try:
-            async with time_limit(self._open_within):
-                self._connection = await self._host.connection()
-                _, memory = await greet(self._connection, [("TIME",), ("INFO", "memory")])
-                warn_of_eviction(self._host.label, memory)
-                await self._measure()
-        except (RedisError, OSError, TimeoutError) as error:
-            await self._lose(error)
-            raise ReadingLost(str(error) or "no connection in time") from None
-        except BaseException:
-            await self.close()
-            raise
 
     async def _lists(self, keys: Collection[str]) -> list[str]:
         """Those of `keys` that can be popped from. A foreign value at one key must not stop reading the others."""

@@ -17,13 +17,7 @@ from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.connections.pipelined_connection import PipelinedConnection
 from hybrid_layer.remote.redis.server.commands import Command
-from hybrid_layer.remote.redis.server.errors import (
-    FINAL,
-    NotConnected,
-    is_elsewhere,
-    is_not_now,
-    unwrapped,
-)
+from hybrid_layer.remote.redis.server.errors import FINAL, NotConnected, is_elsewhere, is_not_now, unwrapped
 from hybrid_layer.remote.redis.server.host import Host, unavailable
 from hybrid_layer.remote.redis.server.replies import OddReply
 from hybrid_layer.remote.runtime import io_thread
@@ -112,7 +106,7 @@ class Connections(Calls[Command]):
         for shard in shards:
             del here.connections[shard]
         if connection.was_cancelled:
-            here.ends()
+            here.ending = True
         elif broke:
             for shard in shards:
                 self._shards[shard].on_lost()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
@@ -30,13 +31,11 @@ _GRACE = 0.5
 """Seconds to wait for replies under way when the loop ends."""
 
 
+@dataclass(slots=True, eq=False)
 class _Call:
-    __slots__ = ("command", "deadline", "future")
-
-    def __init__(self, command: Command, deadline: float, future: asyncio.Future[Any]) -> None:
-        self.command = command
-        self.deadline = deadline
-        self.future = future
+    command: Command
+    deadline: float
+    future: asyncio.Future[Any]
 
 
 class PipelinedConnection:

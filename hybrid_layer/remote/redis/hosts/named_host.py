@@ -21,6 +21,7 @@ from hybrid_layer.remote.redis.hosts.opened import Opened
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.handshake import greet
 from hybrid_layer.remote.redis.server.host import AnyConnection, Host
+from hybrid_layer.remote.redis.server.replies import in_info
 from hybrid_layer.remote.redis.server.server import Server
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
 from hybrid_layer.timers import sleep, time_limit
@@ -104,9 +105,7 @@ class NamedHost(Host):
         connection = self._server.new_connection()
         try:
             (reply,) = await greet(connection, [("INFO", "server")])
-            text = reply if isinstance(reply, bytes) else b""  # managed servers may forbid the command
-            run_ids = [line[7:].strip() for line in text.splitlines() if line.startswith(b"run_id:")]
-            return _peer(connection), run_ids[0] if run_ids else b""
+            return _peer(connection), in_info(reply, b"run_id")
         finally:
             await sockets.close(connection)
 

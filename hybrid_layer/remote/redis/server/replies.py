@@ -47,6 +47,12 @@ def are_texts(reply: object) -> TypeGuard[list[bytes]]:
     return isinstance(reply, list) and all(map(is_text, reply))
 
 
+def in_info(reply: object, name: bytes) -> bytes:
+    """The field `name` in a reply to INFO. Empty if it is missing; managed servers may forbid the command."""
+    lines = reply.splitlines() if isinstance(reply, bytes) else []
+    return next((line[len(name) + 1 :].strip() for line in lines if line.startswith(name + b":")), b"")
+
+
 def is_scan(reply: object) -> bool:
     """Whether it can be the answer to SCAN."""
     return isinstance(reply, list) and len(reply) == 2 and is_text(reply[0]) and are_texts(reply[1])
