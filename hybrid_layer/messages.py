@@ -40,7 +40,9 @@ def check(message: dict[str, Any]) -> bool:
             _check_subclass(message, MAX_DEPTH)
             return False
     except _Wrong:
-        raise _explain(message) from None
+        raise _fault(message, "message", MAX_DEPTH) or InvalidMessageValue(
+            "The message was changed by other code while it was being sent; send a copy of it."
+        ) from None
     raise InvalidMessageType(
         f"A message must be a dict, not {_type_name(message)}: {shown(message)}. Send it under a key, such as "
         '{"type": "chat.message", "text": ...}.'
@@ -175,13 +177,6 @@ _CONVERT: dict[type, Callable[[Any], Any]] = {
     bytearray: _plain_bytes,
     memoryview: memoryview.tobytes,
 }
-
-
-def _explain(message: dict[str, Any]) -> HybridLayerError:
-    """The error for a message that failed the check."""
-    return _fault(message, "message", MAX_DEPTH) or InvalidMessageValue(
-        "The message was changed by other code while it was being sent; send a copy of it."
-    )
 
 
 def _fault(value: Any, path: str, depth: int) -> HybridLayerError | None:

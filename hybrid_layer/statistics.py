@@ -33,7 +33,10 @@ class ThrottledLog:
         now = self._clock()
         warned = self._by_key.get(key)
         if warned is None and len(self._by_key) >= MAX_WARN_KEYS:
-            self._forget_old(now)
+            # list() copies in one step. Other threads may warn meanwhile.
+            for old, last in list(self._by_key.items()):
+                if now - last.at >= WARN_INTERVAL_S:
+                    self._by_key.pop(old, None)
             if len(self._by_key) >= MAX_WARN_KEYS:
                 # Too many keys at once: the rest share one line a minute.
                 key = _TOO_MANY_KEYS
@@ -45,12 +48,6 @@ class ThrottledLog:
             text += f" ({warned.held_back} more such warnings were held back since the last one.)"
         self._by_key[key] = _Warned(now)
         logger.warning(text, exc_info=error)
-
-    def _forget_old(self, now: float) -> None:
-        # list() copies in one step. Other threads may warn meanwhile.
-        for key, warned in list(self._by_key.items()):
-            if now - warned.at >= WARN_INTERVAL_S:
-                self._by_key.pop(key, None)
 
 
 @dataclass(slots=True)

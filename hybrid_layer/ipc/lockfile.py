@@ -151,18 +151,11 @@ class LockFile(Descriptor):
             os.fchmod(fd, 0o600)
 
     def _make_directory(self) -> None:
-        try:
-            self.directory.mkdir(mode=0o700)
-        except FileExistsError:
-            pass
-        except OSError as error:
-            refuse(error, self.directory)
-        with (
-            refusals(self.directory),
-            contextlib.suppress(FileNotFoundError),
-        ):  # the last process to leave has just removed it
-            check_ours(os.lstat(self.directory), self.directory, "directory")
-            allow_owner(self.directory, 0o700)
+        with refusals(self.directory):
+            self.directory.mkdir(mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # the last process to leave has just removed it
+                check_ours(os.lstat(self.directory), self.directory, "directory")
+                allow_owner(self.directory, 0o700)
 
 
 def allow_owner(path: Path, mode: int) -> bool:

@@ -75,10 +75,6 @@ class ProcessState:
                     self.memberships.pop(membership, None)
             self._next_purge = 2 * len(self.memberships) + _FEW
 
-    def receive_on(self, inbox: str) -> None:
-        """Receive on the channels of `inbox`, which is open in the segment."""
-        self.inboxes[inbox] = InboxSource(self, inbox)
-
     def take_in(self, name: str, wait_set: WaitSet) -> None:
         """Move messages of the inbox `name` into its channels' buffers, while a consumer of this loop is unserved."""
         has_restored = False

@@ -19,7 +19,7 @@ from hybrid_layer.ipc.attachments import acquire, release
 from hybrid_layer.ipc.diagnostics import busy, contended, lock_holder, shm_room
 from hybrid_layer.ipc.objects import Sizes, label
 from hybrid_layer.ipc.ownership import refuse
-from hybrid_layer.ipc.process import ProcessState
+from hybrid_layer.ipc.process import InboxSource, ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.stall_detector import PAUSE, Contended, StallDetector
 from hybrid_layer.names import local, non_local
@@ -59,7 +59,8 @@ class LocalTransport:
                 await self._call(_core.Segment.open_inbox, inbox)
             except _core.NoMemory as error:
                 raise ChannelFull(self._no_room(f"the inbox {inbox}", error)) from None
-            self.process().receive_on(inbox)
+            process = self.process()
+            process.inboxes[inbox] = InboxSource(process, inbox)
 
     async def send(self, channel: str, payload: bytes) -> None:
         """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`: then nothing was stored.
@@ -77,7 +78,11 @@ class LocalTransport:
             except (_core.Busy, _core.Detached, _core.Retired):  # nothing was stored, so this cannot deliver twice
                 loops = await self._call(_core.Segment.push, queue, name, payload, capacity, self._expiry_ns)
         except _core.Full:
-            raise ChannelFull(self._channel_full(channel, queue, capacity)) from None
+            what = f"The inbox {queue} of {channel}" if queue != channel else f"Channel {channel}"
+            raise ChannelFull(
+                f"{what} is at its capacity of {capacity} unread messages. Read faster, or raise capacity or "
+                f"channel_capacity."
+            ) from None
         except _core.NoMemory as error:
             process.segment.core.count(_MEMORY, 1)
             raise ChannelFull(self._no_room(f"a message to {channel}", error)) from None
@@ -291,13 +296,6 @@ class LocalTransport:
             pause = 0.0 if detector is None else PAUSE
             detector = detector or StallDetector()
             await sleep(pause)
-
-    def _channel_full(self, channel: str, queue: str, capacity: int) -> str:
-        what = f"The inbox {queue} of {channel}" if queue != channel else f"Channel {channel}"
-        return (
-            f"{what} is at its capacity of {capacity} unread messages. Read faster, or raise capacity or "
-            f"channel_capacity."
-        )
 
     def _no_room(self, what: str, error: _core.NoMemory) -> str:
         message_memory, group_memory = self._sizes

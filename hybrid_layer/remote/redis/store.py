@@ -118,14 +118,12 @@ class RedisStore:
         return receivers
 
     def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> Subscription:
-        context = self._context
-        published = Published(self._keys[shard.number], context.name)
-        host, count = self._hosts[shard.number], context.statistics.count
-        return Subscription(host, published, context.options, take, on_idle, count)
+        published = Published(self._keys[shard.number], self._context.name)
+        return Subscription(self._context, self._hosts[shard.number], published, take, on_idle)
 
     async def mark(self, shard: Shard, mark: bytes) -> None:
         published = Published(self._keys[shard.number], self._context.name)
-        command = (published.verbs.publish, published.own_names()[0], b"m|" + mark)
+        command = (published.publish, published.own_names[0], b"m|" + mark)
         await self.connections.run(shard.number, command)
 
     async def group_add(

@@ -272,14 +272,6 @@ def is_here() -> bool:
     return getattr(_here, "is_io_thread", False)
 
 
-def _before_fork() -> None:
-    current().before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    _current.after_fork_in_parent()
-
-
 def _renew() -> None:
     global _current
     _here.is_io_thread = False
@@ -288,6 +280,6 @@ def _renew() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
+    os.register_at_fork(before=lambda: current().before_fork(), after_in_parent=lambda: _current.after_fork_in_parent())
 identity.in_child(_renew)
 atexit.register(lambda: current().close())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import ClassVar
 
 from hybrid_layer.remote.runtime import io_thread
@@ -70,9 +71,7 @@ class ResidentTask:
 
     async def _wait(self, seconds: float) -> None:
         """Wait at most `seconds`, or until `wake`. Returns at once if `wake` was called since the last wait."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with time_limit(seconds):
                 await self._news.wait()
-        except TimeoutError:
-            pass
         self._news.clear()

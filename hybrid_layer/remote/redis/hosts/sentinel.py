@@ -7,6 +7,7 @@ seconds later. Sentinels may lag behind one another, so an answer counts by its 
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Sequence
 
@@ -157,12 +158,10 @@ class _Watch(ResidentTask):
                 if sentinels is not None:
                     sentinels.note_masters(masters(known))
                 del sentinels
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with time_limit(pause):
                         await connection.read_response(disable_decoding=True, disconnect_on_error=False)
                         return True
-                except TimeoutError:
-                    pass
             return False
         finally:
             await sockets.close(connection)
