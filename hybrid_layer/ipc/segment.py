@@ -19,31 +19,11 @@ from collections.abc import Callable, Iterator
 
 from hybrid_layer import identity
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, SegmentDamaged, TooManyProcesses
-from hybrid_layer.ipc import _core
+from hybrid_layer.ipc import _core, diagnostics, objects
 from hybrid_layer.ipc.creation import create_segment, remove_segment
 from hybrid_layer.ipc.damage import Damage
-from hybrid_layer.ipc.diagnostics import (
-    contended,
-    other_sizes,
-    warn_of_another_project,
-    warn_of_loss,
-    warn_of_neighbours,
-    warn_of_unread,
-)
 from hybrid_layer.ipc.doorbells import remove_stale_doorbells
 from hybrid_layer.ipc.lockfile import LockFile
-from hybrid_layer.ipc.objects import (
-    Descriptor,
-    Sizes,
-    digest,
-    directory_of,
-    label,
-    lock_bearer,
-    object_exists,
-    open_object,
-    remove_object,
-    segment_name,
-)
 from hybrid_layer.ipc.ownership import refusals
 from hybrid_layer.ipc.stall_detector import LOCK_REFUSED, Contended
 from hybrid_layer.ipc.wait_set import WaitSet
@@ -58,7 +38,7 @@ class LocalSegment:
     compare `core` or `generation`, and register again.
     """
 
-    def __init__(self, prefix: str, sizes: Sizes) -> None:
+    def __init__(self, prefix: str, sizes: objects.Sizes) -> None:
         self.prefix = prefix
         self.sizes = sizes
         self._belong_to(os.geteuid())
@@ -74,7 +54,7 @@ class LocalSegment:
         self._lock = threading.RLock()
         self._is_moving = self._closes_afterwards = False
         self._identity = identity.this_process()
-        self._file = Descriptor()
+        self._file = objects.Descriptor()
         """That with our record locks: the object's, or in the portable build the lock file's."""
         self.wakers: dict[int, Callable[[], None]] = {}
         """By number of an event loop of this process: a function that wakes the loop."""
@@ -91,8 +71,8 @@ class LocalSegment:
 
     def _belong_to(self, user: int) -> None:
         self._user = user
-        self.name = segment_name(self.prefix, user)
-        self.directory = directory_of(self.name)
+        self.name = objects.segment_name(self.prefix, user)
+        self.directory = objects.directory_of(self.name)
         self._lock_file = LockFile(self.directory)
 
     def is_own(self) -> bool:
@@ -264,15 +244,15 @@ class LocalSegment:
             needed = self.core.is_needed()
         with contextlib.suppress(*LOCK_REFUSED):
             self.core.leave()
-        if not needed and self._file.is_at(lock_bearer(self.name)) and self.core.is_deserted():
-            remove_object(self.name)
-        if not object_exists(self.name):  # also if another process has removed it: held() has made a directory
+        if not needed and self._file.is_at(objects.lock_bearer(self.name)) and self.core.is_deserted():
+            objects.remove_object(self.name)
+        if not objects.object_exists(self.name):  # also if another process has removed it: held() has made a directory
             self._lock_file.remove_directory()
 
     def tidy_up(self) -> None:
         """Remove doorbells of killed processes. Warn of messages that expired on a channel that no process has read."""
         if (channel := self.core.take_unread()) is not None:
-            warn_of_unread(channel)
+            diagnostics.warn_of_unread(channel)
         reaped = self.core.counters()[-1]
         if reaped != self._reaped:
             self._reaped = reaped
@@ -287,18 +267,18 @@ class LocalSegment:
     @contextlib.contextmanager
     def _lock_held(self) -> Iterator[None]:
         """Hold the lock file's lock, and turn errors of the system into ours."""
-        with refusals(label(self.name)), self._lock_file.held():
+        with refusals(objects.label(self.name)), self._lock_file.held():
             yield
 
     def _attach(self) -> _core.Segment:
         """Find or make the segment, and take a slot. Called with the lock file's lock held."""
         for _ in range(3):  # found, replaced, made
-            fd = open_object(self.name)
+            fd = objects.open_object(self.name)
             is_new = fd is None
             if fd is None:
                 fd = create_segment(self.name, self._lock_file, self.prefix, self.sizes, self.machine)
             try:
-                file = Descriptor(self._locks_on(fd))
+                file = objects.Descriptor(self._locks_on(fd))
                 core = self._joined(fd, is_new)
             except BaseException:
                 os.close(fd)
@@ -306,7 +286,7 @@ class LocalSegment:
                     remove_segment(self.name, self._lock_file)
                 raise
             if core is None:
-                remove_object(self.name)
+                objects.remove_object(self.name)
                 os.close(fd)
                 continue
             self._file = file
@@ -314,10 +294,10 @@ class LocalSegment:
                 os.close(fd)  # it is mapped, so the descriptor is not needed
             self.machine = core.machine
             if not is_new:
-                warn_of_another_project(self.name, self.prefix, core.project)
-            warn_of_neighbours(self.name, self.prefix, digest(self.prefix))
+                diagnostics.warn_of_another_project(self.name, self.prefix, core.project)
+            diagnostics.warn_of_neighbours(self.name, self.prefix, objects.digest(self.prefix))
             return core
-        raise SegmentDamaged(f"{label(self.name)} cannot be made; something else writes to it.")
+        raise SegmentDamaged(f"{objects.label(self.name)} cannot be made; something else writes to it.")
 
     def _joined(self, fd: int, is_new: bool) -> _core.Segment | None:
         """The segment behind `fd`, with a slot in it, or None if it has to be replaced."""
@@ -325,14 +305,14 @@ class LocalSegment:
             core = _core.Segment(fd, self._locks_on(fd), str(self.directory))
         except _core.Damaged as reason:
             # We hold the lock, so no process is making it now: its maker was killed, or it is no segment.
-            where = label(self.name)
+            where = objects.label(self.name)
             warn(("replaced", self.name), f"Replacing a segment that cannot be used ({reason}) at {where}.")
             return None
         if core.retired:
             return None  # its processes have moved, or are about to
         if not is_new and (core.message_bytes, core.group_bytes) != self.sizes:
             if not core.is_deserted():
-                raise ConfigurationError(other_sizes(core, self.prefix, self.sizes))
+                raise ConfigurationError(diagnostics.other_sizes(core, self.prefix, self.sizes))
             self._warn_of_loss(core)
             return None
         try:
@@ -347,7 +327,7 @@ class LocalSegment:
         with contextlib.suppress(HybridLayerError, Contended, *LOCK_REFUSED):
             self._join(core)
             if core.is_needed():
-                warn_of_loss(core, self.name, self.prefix, self.sizes)
+                diagnostics.warn_of_loss(core, self.name, self.prefix, self.sizes)
             core.leave()
 
     def _locks_on(self, fd: int) -> int:
@@ -362,8 +342,8 @@ class LocalSegment:
                 f"Give some of them another prefix."
             ) from None
         except _core.Busy:
-            raise contended(core, self.prefix) from None
+            raise diagnostics.contended(core, self.prefix) from None
         except _core.Damaged:
             raise SegmentDamaged(
-                f"The segment {self.name} cannot be repaired; remove {lock_bearer(self.name)}."
+                f"The segment {self.name} cannot be repaired; remove {objects.lock_bearer(self.name)}."
             ) from None
