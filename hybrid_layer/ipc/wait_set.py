@@ -111,10 +111,9 @@ class WaitSet:
         number, self.number = self.number, -1
         if number < 0:
             return
-        if (
-            self._segment.wakers.get(number % _core.LOOPS) == self.wake
-        ):  # not that of another loop with this number, after a move
-            del self._segment.wakers[number % _core.LOOPS]
+        place = number % _core.LOOPS
+        if self._segment.wakers.get(place) == self.wake:  # not that of another loop with this number, after a move
+            del self._segment.wakers[place]
         if self._segment.is_own():
             self._segment.defer(lambda core: core.close_loop(number))
 
@@ -191,10 +190,8 @@ class WaitSet:
         if payload is None:
             self._note_registered(channel)
             self._asleep = asleep
-            if (
-                not asleep or self._rebuilds != self._segment.core.rebuilds
-            ):  # a repair has removed this loop as a waiter
-                self.settle_soon()
+            if not asleep or self._rebuilds != self._segment.core.rebuilds:
+                self.settle_soon()  # a repair may have removed this loop as a waiter
         if loops:
             self._segment.wake_loops(loops)  # this loop, too, so only after its sleep is noted
         return payload

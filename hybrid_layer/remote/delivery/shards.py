@@ -22,13 +22,13 @@ class Shard:
 
     __slots__ = ("clock", "doubted", "epoch", "label", "number", "on_lost")
 
-    def __init__(self, number: int, label: str, clock: ServerClock, epoch: Epoch) -> None:
+    def __init__(self, number: int, label: str, expiry: float, on_flush: Callable[[int, int], None] | None) -> None:
         self.number = number
         """Its place in `hosts`."""
         self.label = label
         """Its name in errors and logs. Contains no password."""
-        self.clock = clock
-        self.epoch = epoch
+        self.clock = ServerClock(expiry)
+        self.epoch = Epoch(on_flush)
         self.on_lost: Callable[[], None] = lambda: None
         """Called when a connection broke or the server was replaced: the server may have lost data."""
         self.doubted = -math.inf

@@ -95,7 +95,7 @@ class RedisStore:
 
     def reader(self, shard: Shard, notes_of: str = "") -> BlockingReader:
         host, keys = self._hosts[shard.number], self._keys[shard.number]
-        return BlockingReader(host, keys, shard, self._context.options, notes_of, self.connections.run_later)
+        return BlockingReader(host, keys, shard, self._context.options, notes_of, self.connections)
 
     async def publish(self, shard: Shard, channel: str, payload: bytes) -> int:
         keys, expiry_ms = self._keys[shard.number], self._context.expiry_ms

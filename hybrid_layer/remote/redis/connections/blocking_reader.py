@@ -7,7 +7,7 @@ pushes to the wake key, which the pop waits on as well, and waits for the answer
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ from hybrid_layer.remote.redis.server.replies import OddReply, is_text, is_text_
 from hybrid_layer.remote.redis.wire.entries import parse, parse_note
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
-from hybrid_layer.remote.runtime.calls import Shape
+from hybrid_layer.remote.runtime.calls import Calls, Shape
 from hybrid_layer.statistics import warn
 from hybrid_layer.timers import Timer, call_later, time_limit
 
@@ -43,22 +43,16 @@ _WAKE_PATIENCE = 1.0
 
 
 class BlockingReader:
-    """Implements `hybrid_layer.remote.delivery.store.Reader`. `run_later` has the I/O thread run a command."""
+    """Implements `hybrid_layer.remote.delivery.store.Reader`. The I/O thread interrupts it, by one of `calls`."""
 
     def __init__(
-        self,
-        host: Host,
-        keys: Keys,
-        shard: Shard,
-        options: DeliveryOptions,
-        notes_of: str,
-        run_later: Callable[[int, Command], None],
+        self, host: Host, keys: Keys, shard: Shard, options: DeliveryOptions, notes_of: str, calls: Calls[Command]
     ) -> None:
         self._host = host
         self._keys = keys
         self._shard = shard
         self._notes_of = notes_of
-        self._run_later = run_later
+        self._calls = calls
         self._wake_key = keys.wake(identity.random_id())
         self._block_time, self._timeout = options.block_time, options.timeout
         # Above the block time: the client's default would end every idle pop.
@@ -159,7 +153,7 @@ class BlockingReader:
 
     def interrupt(self) -> None:
         # By the I/O thread, so that it also works while this loop ends and closes its own connections.
-        self._run_later(self._shard.number, scripts.WAKE.command([self._wake_key], _WAKE_LIFE_MS))
+        self._calls.run_later(self._shard.number, scripts.WAKE.command([self._wake_key], _WAKE_LIFE_MS))
 
     def abort(self, task: asyncio.Task[Any]) -> None:
         if not task.get_loop().is_closed():

@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import ConnectionError, RedisError
+from redis.exceptions import ConnectionError, MovedError, RedisError
 
 from hybrid_layer.loops import call_in
-from hybrid_layer.remote.redis.server.errors import FINAL, MovedError, WrongServer, unwrapped
+from hybrid_layer.remote.redis.server.errors import FINAL, WrongServer, unwrapped
 from hybrid_layer.remote.redis.server.handshake import ask
 from hybrid_layer.remote.redis.server.host import AnyConnection, Host
 from hybrid_layer.remote.redis.server.replies import OddReply
