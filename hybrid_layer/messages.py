@@ -157,11 +157,6 @@ def _plain_list(value: list[Any] | tuple[Any, ...]) -> list[Any]:
     return [_plain(item) for item in value]
 
 
-def _plain_bytes(value: bytes | bytearray) -> bytes:
-    # Through the buffer, since bytes() would call a subclass's __bytes__.
-    return value if type(value) is bytes else memoryview(value).tobytes()
-
-
 # The methods of the base classes, since a subclass may override them (an enum's str() is not its value). They return
 # values of the exact type as they are. Searched in this order, so bool comes before int.
 _CONVERT: dict[type, Callable[[Any], Any]] = {
@@ -173,8 +168,8 @@ _CONVERT: dict[type, Callable[[Any], Any]] = {
     dict: _plain_dict,
     list: _plain_list,
     tuple: _plain_list,
-    bytes: _plain_bytes,
-    bytearray: _plain_bytes,
+    bytes: bytes.__bytes__,
+    bytearray: lambda value: memoryview(value).tobytes(),  # bytes() would call a subclass's __bytes__
     memoryview: memoryview.tobytes,
 }
 

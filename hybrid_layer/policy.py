@@ -36,13 +36,10 @@ class Policy:
             (compiled_pattern("channel_capacity", pattern), positive_int(f"channel_capacity[{shown(pattern)}]", limit))
             for pattern, limit in channel_capacity.items()
         ]
+        self.uniform = not self._patterns
+        """All channels have the same capacity."""
         # Bounded, since names of process-specific channels do not come again.
         self._cached_capacity_for = lru_cache(maxsize=4096)(self._first_match)
-
-    @property
-    def uniform(self) -> bool:
-        """Whether all channels have the same capacity."""
-        return not self._patterns
 
     def capacity_for(self, channel: str) -> int:
         """The capacity of `channel`, in messages."""

@@ -246,22 +246,16 @@ class LocalTransport:
         return self._own.get(self._begin)
 
     def _begin(self) -> ProcessState:
-        parents = self._own.last
-        segment = self._attach(parents)
-        self._stuck = None
-        self._contended = None
+        prefix, parents = self._settings.prefix, self._own.last
+        is_inherited = parents is not None and parents.segment.prefix == prefix
+        segment = parents.segment if parents is not None and is_inherited else acquire(prefix, self._sizes)
+        if not segment.is_own():
+            segment.join()  # by one thread at a time, since `PerProcess.get` holds a lock of the process
+        self._stuck = self._contended = None
         own = ProcessState(self._settings, segment)
-        if parents is None or segment is not parents.segment:
+        if not is_inherited:
             weakref.finalize(self, _close, segment, own.inboxes).atexit = False
         return own
-
-    def _attach(self, inherited: ProcessState | None) -> LocalSegment:
-        prefix = self._settings.prefix
-        if inherited is None or inherited.segment.prefix != prefix:
-            return acquire(prefix, self._sizes)
-        if not inherited.segment.is_own():
-            inherited.segment.join()  # by one thread at a time, since `PerProcess.get` holds a lock of the process
-        return inherited.segment
 
     async def _call(self, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
         """Run an operation of the core. Wait for the segment's lock, unless its holder is stalled."""

@@ -414,7 +414,7 @@ class IOThreadProbe:
 
     @property
     def selector(self) -> Any:
-        return self._thread._selector
+        return self._thread._loop and self._thread._loop._selector
 
     @property
     def lock(self) -> Any:

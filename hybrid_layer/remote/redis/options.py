@@ -55,16 +55,15 @@ def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str
             )
         return encode({"type": message_type}, to_group(name))  # encoded like a group's, it fits any channel
 
+    def watched(host: Host) -> Host:
+        return NamedHost(host, options.timeout) if isinstance(host, Server) and may_move(host) else host
+
     return RemoteOptions(
         options.timeout,
         options.block_time,
         mode,
         notice("on_disconnect", options.on_disconnect),
         notice("on_reconnect", options.on_reconnect),
-        () if isinstance(found, AllServices) else tuple(_watched(host, options.timeout) for host in found),
+        () if isinstance(found, AllServices) else tuple(map(watched, found)),
         found if isinstance(found, AllServices) else None,
     )
-
-
-def _watched(host: Host, timeout: float) -> Host:
-    return NamedHost(host, timeout) if isinstance(host, Server) and may_move(host) else host

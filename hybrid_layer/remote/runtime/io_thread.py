@@ -15,7 +15,6 @@ import atexit
 import concurrent.futures
 import ctypes
 import os
-import selectors
 import threading
 import time
 import weakref
@@ -60,7 +59,6 @@ class IOThread:
         self._lock = threading.RLock()
         self._thread: Thread | None = None
         self._loop: IOLoop | None = None
-        self._selector: selectors.DefaultSelector | None = None
         self._pauses = False
         self._ends = False
         self._calls: set[asyncio.Task[Any]] = set()
@@ -145,18 +143,14 @@ class IOThread:
 
     def detach(self) -> None:
         """In a child, close what was inherited. The parent's loop, which continues, is not harmed."""
-        loop, selector = self._loop, self._selector
-        if loop is None or selector is None:
+        loop = self._loop
+        if loop is None:
             return
         for task in asyncio.all_tasks(loop):
             leave_pending(task)
         # It runs if the fork was made in the thread or by code that runs no hooks. Then it cannot be closed here.
         if not loop.is_running():
-            # The child shares the selector with the parent, which would stop listening for what the child closes in it.
-            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            os.dup2(null, selector.fileno(), inheritable=False)
-            os.close(null)
-            loop.close()
+            loop.close_in_child()
         # Its coroutines must not be closed, even when the interpreter ends: their clean-up belongs to the parent.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
@@ -169,8 +163,7 @@ class IOThread:
             apart(self._ensure_thread().call_soon_threadsafe, callback)
 
     def _open(self) -> IOLoop:
-        self._selector = selectors.DefaultSelector()
-        loop = self._loop = apart(IOLoop, self._selector)
+        loop = self._loop = apart(IOLoop)
         self._calls = set()
         for resident in list(self._residents):
             apart(loop.call_soon_threadsafe, resident.start)

@@ -29,7 +29,6 @@ class ResidentTask:
         self.thread: io_thread.IOThread | None = None
         """The thread in which it was settled; after a fork, the parent's."""
         self._task: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
 
     async def _run(self) -> None:
@@ -59,10 +58,10 @@ class ResidentTask:
         """Begin in the I/O thread's loop. See `io_thread.Resident`."""
         loop, task = asyncio.get_running_loop(), self._task
         if task is not None and not task.done():
-            if self._loop is loop:
+            if task.get_loop() is loop:
                 return
             _inherited.append(task)
-        self._loop, self._news = loop, asyncio.Event()
+        self._news = asyncio.Event()
         self._task = start_task(loop, keep_going(self._what, self._run, self._count, self._last_pause))
 
     def _cancel(self) -> None:

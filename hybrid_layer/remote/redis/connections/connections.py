@@ -78,7 +78,14 @@ class Connections(Calls[Command]):
 
     async def _find(self, here: LoopState, shard: int, deadline: float) -> PipelinedConnection:
         """The connection to the server of `shard`, opened unless another shard has it. Raises `RemoteUnavailable`."""
-        endpoint = await self._endpoint(shard, deadline)
+        host = self.hosts[shard]
+        try:
+            async with time_limit(deadline - monotonic()):
+                endpoint = await host.endpoint()
+        except FINAL as error:
+            raise unavailable(host, error) from None
+        except (RedisError, OSError, TimeoutError) as error:
+            raise NotConnected(str(unavailable(host, str(error) or "no answer in time"))) from None
         connections: dict[int, PipelinedConnection] = here.connections
         found = connections.get(shard)
         if found is not None and found.usable:  # another call was faster, perhaps with another answer
@@ -90,16 +97,6 @@ class Connections(Calls[Command]):
             known = PipelinedConnection(endpoint, self.timeout, partial(self._ended, here), self._count)
         connections[shard] = known
         return known
-
-    async def _endpoint(self, shard: int, deadline: float) -> Host:
-        host = self.hosts[shard]
-        try:
-            async with time_limit(deadline - monotonic()):
-                return await host.endpoint()
-        except FINAL as error:
-            raise unavailable(host, error) from None
-        except (RedisError, OSError, TimeoutError) as error:
-            raise NotConnected(str(unavailable(host, str(error) or "no answer in time"))) from None
 
     def _ended(self, here: LoopState, connection: PipelinedConnection, broke: bool) -> None:
         shards = [shard for shard, each in here.connections.items() if each is connection]

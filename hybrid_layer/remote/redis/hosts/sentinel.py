@@ -42,7 +42,8 @@ class Sentinels:
     def __init__(self, servers: Sequence[Server], fewest_others: int = 0) -> None:
         self.label = ", ".join(server.label for server in servers)
         self._fewest_others = fewest_others
-        self._order = tuple(servers)
+        self.order = tuple(servers)
+        """In which they are asked."""
         self._services: dict[str, Service] = {}
         self._epochs: dict[str, int] = {}
         self._watch = _Watch(self)
@@ -57,7 +58,7 @@ class Sentinels:
         self._watch.settle()
         complaints: list[str] = []
         behind = []
-        for sentinel in self._order:
+        for sentinel in self.order:
             known = await self._known_to(sentinel, complaints)
             if known is not None:
                 complaint = self._complaint(known, service)
@@ -75,7 +76,7 @@ class Sentinels:
     async def names(self) -> list[str]:
         """The names of all services, sorted. Raises `RedisError` if no Sentinel answers or knows any."""
         complaints: list[str] = []
-        for sentinel in self._order:
+        for sentinel in self.order:
             known = await self._known_to(sentinel, complaints)
             if known:
                 return sorted(known)
@@ -84,14 +85,9 @@ class Sentinels:
             self.put_last(sentinel)
         raise ConnectionError("; ".join(complaints))
 
-    @property
-    def first(self) -> Server:
-        """The Sentinel that is asked first."""
-        return self._order[0]
-
     def put_last(self, sentinel: Server) -> None:
         """Ask the others first, since `sentinel` did not help."""
-        self._order = (*(each for each in self._order if each is not sentinel), sentinel)
+        self.order = (*(each for each in self.order if each is not sentinel), sentinel)
 
     def note_masters(self, known: dict[str, Master]) -> None:
         """Take in what the watched Sentinel knows, and close the connections to replaced masters."""
@@ -136,7 +132,7 @@ class _Watch(ResidentTask):
 
     async def _run(self) -> None:
         while (sentinels := self._sentinels()) is not None:
-            sentinel = sentinels.first
+            sentinel = sentinels.order[0]
             del sentinels
             try:
                 if await self._listen(sentinel):
@@ -195,7 +191,7 @@ class Service(Host):
 
     def invalidate(self, cause: object = None) -> None:
         self._known = None
-        self._sentinels.put_last(self._sentinels.first)
+        self._sentinels.put_last(self._sentinels.order[0])
 
     def is_at(self, master: Master) -> None:
         """Close the connections of earlier epochs.

@@ -18,7 +18,7 @@ _BY_CODE: dict[str, type[exceptions.ResponseError]] = {
     "MOVED": exceptions.MovedError,
     "ASK": exceptions.AskError,
 }
-_OF_CLUSTERS = (exceptions.AskError, exceptions.ClusterCrossSlotError)  # a MovedError is an exceptions.AskError
+_OF_CLUSTERS = (exceptions.AskError, exceptions.ClusterCrossSlotError)  # a MovedError is an AskError, too
 _NO_SHARDED_PUBSUB = re.compile(
     r"unknown command.*\bS(?:SUBSCRIBE|PUBLISH)\b|Unknown Redis command called from", re.IGNORECASE
 )
