@@ -5,6 +5,7 @@ Only these use psutil.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Hashable
@@ -123,19 +124,14 @@ def warn_of_neighbours(name: str, prefix: str, digest: str) -> None:
                 f"processes of different users do not see each other's messages. Run them as one user, or set hosts "
                 f'and routes={{"<channel>": "remote"}}.',
             )
-        elif int(version) != _core.LAYOUT_VERSION and _is_in_use(each[0].removesuffix(".d")):
-            warn(
-                ("version", name),
-                f"Another release of hybrid_layer runs with the same prefix {prefix!r}: normal channels do not "
-                f"connect the two. Restart the older processes.",
-            )
-
-
-def _is_in_use(name: str) -> bool:
-    try:
-        return is_inhabited(name)
-    except OSError:  # a look at the next one may succeed
-        return False
+        elif int(version) != _core.LAYOUT_VERSION:
+            with contextlib.suppress(OSError):  # a look at the next one may succeed
+                if is_inhabited(each[0].removesuffix(".d")):
+                    warn(
+                        ("version", name),
+                        f"Another release of hybrid_layer runs with the same prefix {prefix!r}: normal channels do not "
+                        f"connect the two. Restart the older processes.",
+                    )
 
 
 def warn_of_unread(channel: str) -> None:

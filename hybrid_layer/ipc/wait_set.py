@@ -261,41 +261,38 @@ class WaitSet:
 
     def _settle(self) -> None:
         with self._guard:
-            self._settle_now()
-
-    def _settle_now(self) -> None:
-        self._settling = False
-        core = self._segment.core
-        if self._asleep and not self._stale and self._rebuilds == core.rebuilds and self._core is core:
-            return  # later messages ring
-        if not self._segment.is_own():
-            return
-        if self._core is not core:
-            self._reopen()
+            self._settling = False
             core = self._segment.core
-        try:
-            self._unwait_stale()
-            ready = None
-            if self.number >= 0 and not self._asleep:
-                ready = core.collect(self.number, True)
-                self._asleep = ready is None
-            if self._rebuilds != core.rebuilds:
-                self._rebuilds = core.rebuilds
-                self._register_again()
+            if self._asleep and not self._stale and self._rebuilds == core.rebuilds and self._core is core:
+                return  # later messages ring
+            if not self._segment.is_own():
                 return
-        except (_core.Busy, _core.Damaged, _core.NoMemory, OSError):
-            self._settling = True
-            self.retry_soon("settle", self._settle)
-            return
-        except _core.Stale:
-            self.lose_place()
-            return
-        except (_core.Detached, _core.Retired):
-            return  # the next housekeeping moves
-        if ready is not None:
-            for name in ready:
-                self._notify(name)
-            self.settle_soon()
+            if self._core is not core:
+                self._reopen()
+                core = self._segment.core
+            try:
+                self._unwait_stale()
+                ready = None
+                if self.number >= 0 and not self._asleep:
+                    ready = core.collect(self.number, True)
+                    self._asleep = ready is None
+                if self._rebuilds != core.rebuilds:
+                    self._rebuilds = core.rebuilds
+                    self._register_again()
+                    return
+            except (_core.Busy, _core.Damaged, _core.NoMemory, OSError):
+                self._settling = True
+                self.retry_soon("settle", self._settle)
+                return
+            except _core.Stale:
+                self.lose_place()
+                return
+            except (_core.Detached, _core.Retired):
+                return  # the next housekeeping moves
+            if ready is not None:
+                for name in ready:
+                    self._notify(name)
+                self.settle_soon()
 
     def _notify(self, name: str) -> None:
         attended = self._inboxes.get(name)

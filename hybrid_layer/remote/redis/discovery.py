@@ -76,9 +76,7 @@ class DiscoveredTransport:
         search = self._search.peek()
         if search is not None and search.done():
             self._search.clear()
-            search = None
-        if search is None:
-            self._search.get(self._begin_search)
+        self._search.get(self._begin_search)
 
     def _begin_search(self) -> Future[None]:
         serve = partial(_serve_machine, weakref.ref(self))

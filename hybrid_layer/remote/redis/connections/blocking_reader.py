@@ -25,7 +25,7 @@ from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import cause_of
 from hybrid_layer.remote.redis.server.handshake import greet, warn_of_eviction
 from hybrid_layer.remote.redis.server.host import Host, open_within
-from hybrid_layer.remote.redis.server.replies import OddReply, is_text, is_text_or_none, is_time
+from hybrid_layer.remote.redis.server.replies import OddReply, checked, is_text, is_text_or_none, is_time
 from hybrid_layer.remote.redis.wire.entries import parse, parse_note
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
@@ -139,10 +139,7 @@ class BlockingReader:
         if self._connection is None:
             return None
         try:
-            reply = await self._answer(command)
-            if not shape(reply):
-                raise OddReply(command[0], reply)
-            return reply
+            return checked(command[0], await self._answer(command), shape)
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose(error)
         except asyncio.CancelledError:
@@ -179,9 +176,7 @@ class BlockingReader:
         """Those of `keys` that can be popped from. A foreign value at one key must not stop reading the others."""
         found = []
         for key in keys:
-            kind = await self._ask("TYPE", key)
-            if not is_text(kind):
-                raise OddReply("TYPE", kind)
+            kind = checked("TYPE", await self._ask("TYPE", key), is_text)
             if kind in (b"list", b"none"):
                 found.append(key)
             else:
@@ -282,7 +277,5 @@ class BlockingReader:
 
     async def _measure(self) -> None:
         asked = boottime()
-        reply = await self._ask("TIME")
-        if not is_time(reply):
-            raise OddReply("TIME", reply)
+        reply = checked("TIME", await self._ask("TIME"), is_time)
         self._shard.clock.measured(seconds(reply), asked)

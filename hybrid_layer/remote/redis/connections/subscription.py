@@ -180,30 +180,20 @@ class Subscription:
                     return self._hang_up(str(error))
 
     def _check_silence(self) -> None:
+        """Send a PING to a silent server, and hang up if it does not answer."""
         with self._guard:
-            pause = self._ask_if_silent()
-            if pause is not None:
-                self._timer = call_later(self._loop, pause, self._check_silence)
-
-    def _ask_if_silent(self) -> float | None:
-        """Send a PING to a silent server, and hang up if it does not answer.
-
-        Returns the seconds until the next check; None if the connection is lost.
-        """
-        self._on_idle()
-        if self._heard:
-            self._heard, self._chances = False, 2
-            return self._silence
-        if self._chances == 2:
-            self._write(("PING", "silence"), [None])
-            self._chances = 1
-            return self._margin
-        if self._chances == 1:
-            # If the loop was busy all the time, the answer may have arrived and not been read yet.
-            self._chances = 0
-            return _LAST_CHANCE
-        self._hang_up(f"no answer within {self._silence + self._margin} s")
-        return None
+            self._on_idle()
+            if self._heard:
+                self._heard, self._chances, pause = False, 2, self._silence
+            elif self._chances == 2:
+                self._write(("PING", "silence"), [None])
+                self._chances, pause = 1, self._margin
+            elif self._chances == 1:
+                # If the loop was busy all the time, the answer may have arrived and not been read yet.
+                self._chances, pause = 0, _LAST_CHANCE
+            else:
+                return self._hang_up(f"no answer within {self._silence + self._margin} s")
+            self._timer = call_later(self._loop, pause, self._check_silence)
 
     def _hang_up(self, cause: str) -> None:
         self._cause = cause

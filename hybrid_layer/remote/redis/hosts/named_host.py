@@ -32,7 +32,7 @@ _LEAST_PAUSE = 0.5
 """Least seconds between two checks. Also used after a change, when connections to the old server may still open."""
 
 Address = tuple[Any, ...]
-"""Host and port of a socket's other end."""
+"""Host and port of a socket's other end. IPv6 adds more, which may differ."""
 
 
 class NamedHost(Host):
@@ -70,7 +70,7 @@ class NamedHost(Host):
             found = await asyncio.get_running_loop().getaddrinfo(*self._server.address, type=socket.SOCK_STREAM)
         except OSError:
             return False  # the resolver fails, which is no reason to leave a server that serves
-        addresses = {_address(each[4]) for each in found}
+        addresses = {each[4][:2] for each in found}
         if addresses == self._addresses and not self._strays(addresses):
             return False
         try:
@@ -148,12 +148,8 @@ def may_move(server: Server) -> bool:
     return False
 
 
-def _address(end: tuple[Any, ...]) -> Address:
-    return end[:2]  # IPv6 adds more, which may differ
-
-
 def _peer(connection: AnyConnection) -> Address:
     """The address of the other end; empty while `connection` is not open."""
     writer = connection._writer
     peer = None if writer is None else writer.get_extra_info("peername")
-    return _address(peer) if peer else ()
+    return peer[:2] if peer else ()
