@@ -6,6 +6,7 @@ A subclass chooses the transport that carries a channel.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import Any, ClassVar
 
 import channels.exceptions
@@ -169,11 +170,10 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
     async def statistics(self) -> dict[str, int]:
         """Numbers of messages sent, received, and dropped, by reason: the keys of `hybrid_layer.statistics.KEYS`."""
-        total: dict[str, int] = {}
+        total: Counter[str] = Counter()
         for transport in self._transports:
-            for key, value in (await transport.statistics()).items():
-                total[key] = total.get(key, 0) + value
-        return total
+            total.update(await transport.statistics())
+        return dict(total)
 
     def get_capacity(self, channel: str) -> int:
         """The capacity of `channel`, in messages."""

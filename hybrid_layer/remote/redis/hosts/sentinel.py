@@ -10,20 +10,22 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from redis.exceptions import ConnectionError, RedisError
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.remote.redis.hosts.opened import Opened
-from hybrid_layer.remote.redis.hosts.sentinel_answers import QUESTION, Master, masters
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.errors import safe_text
 from hybrid_layer.remote.redis.server.handshake import ask, greet
 from hybrid_layer.remote.redis.server.host import AnyConnection, Host
+from hybrid_layer.remote.redis.server.replies import OddReply
 from hybrid_layer.remote.redis.server.server import SWITCH_AFTER, Server
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
 from hybrid_layer.timers import sleep, time_limit
 
+QUESTION = ("SENTINEL", "MASTERS")
 _ANSWER = 0.5
 """Seconds that a Sentinel has to answer, unless its own `socket_timeout` says otherwise."""
 _WATCH_ANSWER = 2.0
@@ -34,6 +36,38 @@ _WATCH_PAUSE = 0.5
 """Seconds before the watch tries another Sentinel after a failure."""
 _AGAIN = 1.0
 """Seconds between a failover and another check, for connections that were being opened to the old master."""
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """What one Sentinel knows of one service."""
+
+    host: str
+    port: int
+    epoch: int
+    is_down: bool
+    other_sentinels: int
+
+
+def masters(reply: object) -> dict[str, Master]:
+    """The answer to `QUESTION`, by service. Raises `RedisError` if the server is no Sentinel."""
+    if not isinstance(reply, list):
+        raise ConnectionError(f"it is no Sentinel: {reply}")
+    found = {}
+    for fields in reply:
+        try:
+            texts = [field.decode("utf-8", "replace") for field in fields]
+            master = dict(zip(texts[::2], texts[1::2], strict=False))
+            found[master["name"]] = Master(
+                master["ip"],
+                int(master["port"]),
+                int(master.get("config-epoch", 0)),
+                "down" in master["flags"],  # s_down: in its own view; o_down: others agree
+                int(master.get("num-other-sentinels", 0)),
+            )
+        except (TypeError, AttributeError, KeyError, ValueError):
+            raise OddReply("SENTINEL MASTERS", fields) from None
+    return found
 
 
 class Sentinels:
