@@ -46,8 +46,6 @@ class LocalSegment:
         self.generation = 0
         """The generation of this process's registrations. A move, or a repair with losses, begins the next one."""
         self._damage = Damage(prefix)
-        self.machine = identity.random_id()
-        """The machine's id, which is stored in the segment. A new segment that this process makes takes it over."""
         self._is_closed = False
         self._reaped = 0
         # Reentrant: the garbage collector may release the last layer object while this thread holds it.
@@ -74,6 +72,9 @@ class LocalSegment:
         self.name = objects.segment_name(self.prefix, user)
         self.directory = objects.directory_of(self.name)
         self._lock_file = LockFile(self.directory)
+        self.machine = identity.random_id()
+        """The machine's id, which is stored in the segment. A new segment that this process makes takes it over. To the
+        servers, the segment of each user is a machine."""
 
     def is_own(self) -> bool:
         """Whether this process is attached: this one, not a parent of it."""
@@ -91,7 +92,6 @@ class LocalSegment:
         if self.has_changed_user():
             self._close_files()
             self._belong_to(os.geteuid())
-            self.machine = identity.random_id()
         with self._lock_held():
             # The parent's descriptors stay open, since closing one would drop the locks that we take now. Code that
             # makes daemons may have closed them, and opened other files under their numbers.
@@ -165,7 +165,6 @@ class LocalSegment:
     def _follow_user(self, lost: _core.Segment) -> None:
         user, machine, lock_file, old = self._user, self.machine, self._lock_file, self._file
         self._belong_to(os.geteuid())
-        self.machine = identity.random_id()  # to the servers, the segment of each user is a machine
         try:
             with self._lock_held():
                 core = self._attach()

@@ -19,7 +19,6 @@ from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.delivery.shards import shard_for
 from hybrid_layer.remote.redis.discovery import DiscoveredTransport
 from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
-from hybrid_layer.remote.redis.options import RemoteOptions
 from tests.remote.tools import exchange, receiver_is_told, refused, resumes
 from tests.remote.traffic import Traffic
 from tests.support.probe import listen_to_sentinels_again_after, open_sockets, probe, when_sentinels_are_asked
@@ -336,14 +335,14 @@ def test_threads_that_come_first_together_share_one_transport() -> None:
         async def flush(self) -> None:
             used.append(self)
 
-    def build(options: RemoteOptions) -> Any:
+    def build(hosts: Any) -> Any:
         built.append(Transport())
         time.sleep(0.01)  # the other threads come meanwhile
         return built[-1]
 
     used: list[Any] = []
     services: Any = Services()
-    transport = DiscoveredTransport(RemoteOptions(timeout=1, block_time=1, all_services=services), build)
+    transport = DiscoveredTransport(services, 1, build)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: asyncio.run(transport.flush()), range(4)))
     assert len(built) == 1

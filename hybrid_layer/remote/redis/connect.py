@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from hybrid_layer.remote.process import Process
 from hybrid_layer.remote.redis.discovery import DiscoveredTransport
+from hybrid_layer.remote.redis.hosts.sentinel import AllServices
 from hybrid_layer.remote.redis.options import RemoteOptions
+from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.store import RedisStore
 from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.transport import Machine, RemoteHalf, Settings
@@ -15,8 +18,9 @@ from hybrid_layer.transport import Machine, RemoteHalf, Settings
 def remote_transport(settings: Settings, options: RemoteOptions, machine: Machine | None = None) -> RemoteHalf:
     """The transport for `options`."""
 
-    def build(options: RemoteOptions) -> RemoteTransport:
-        labels, open_store = [host.label for host in options.hosts], partial(RedisStore, hosts=options.hosts)
+    def build(hosts: Sequence[Host]) -> RemoteTransport:
+        labels, open_store = [host.label for host in hosts], partial(RedisStore, hosts=hosts)
         return RemoteTransport(partial(Process, settings, options, labels, open_store, machine))
 
-    return build(options) if options.all_services is None else DiscoveredTransport(options, build)
+    hosts = options.hosts
+    return DiscoveredTransport(hosts, options.timeout, build) if isinstance(hosts, AllServices) else build(hosts)

@@ -27,9 +27,8 @@ _MESSAGE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 class RemoteOptions(DeliveryOptions):
     """The options from which the remote half over Redis is built."""
 
-    hosts: tuple[Host, ...] = ()
-    all_services: AllServices | None = None
-    """Finds the hosts if they are unknown before the first call; else None."""
+    hosts: tuple[Host, ...] | AllServices = ()
+    """The hosts, or what finds them at the first call."""
 
 
 def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str, Any], str], bytes]) -> RemoteOptions:
@@ -64,6 +63,5 @@ def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str
         mode,
         notice("on_disconnect", options.on_disconnect),
         notice("on_reconnect", options.on_reconnect),
-        () if isinstance(found, AllServices) else tuple(map(watched, found)),
-        found if isinstance(found, AllServices) else None,
+        found if isinstance(found, AllServices) else tuple(map(watched, found)),
     )
