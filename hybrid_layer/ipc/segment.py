@@ -22,7 +22,6 @@ from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, Segmen
 from hybrid_layer.ipc import _core, diagnostics, objects
 from hybrid_layer.ipc.creation import create_segment, remove_segment
 from hybrid_layer.ipc.damage import Damage
-from hybrid_layer.ipc.doorbells import remove_stale_doorbells
 from hybrid_layer.ipc.lockfile import LockFile
 from hybrid_layer.ipc.ownership import refusals
 from hybrid_layer.ipc.stall_detector import LOCK_REFUSED, Contended
@@ -256,7 +255,7 @@ class LocalSegment:
         if reaped != self._reaped:
             self._reaped = reaped
             try:
-                remove_stale_doorbells(self.directory, self.core)
+                objects.remove_stale_doorbells(self.directory, self.core)
             except OSError as error:
                 self._reaped = -1  # so that it is tried again
                 warn(("tidy", self.name), f"Cannot remove doorbells of dead processes: {error}")

@@ -18,8 +18,7 @@ from collections.abc import Callable
 from hybrid_layer.inbox import WaitQueue, Waker
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.attachment import Attachment
-from hybrid_layer.ipc.doorbells import make_doorbell
-from hybrid_layer.ipc.objects import Descriptor
+from hybrid_layer.ipc.objects import Descriptor, make_doorbell
 from hybrid_layer.ipc.stall_detector import LOCK_REFUSED, PAUSE
 from hybrid_layer.loops import running
 from hybrid_layer.statistics import KEYS, warn

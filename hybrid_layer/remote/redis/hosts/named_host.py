@@ -17,10 +17,9 @@ from typing import Any
 from redis.asyncio.connection import UnixDomainSocketConnection
 from redis.exceptions import RedisError
 
-from hybrid_layer.remote.redis.hosts.opened import Opened
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.handshake import greet
-from hybrid_layer.remote.redis.server.host import AnyConnection, Host
+from hybrid_layer.remote.redis.server.host import AnyConnection, Host, Opened
 from hybrid_layer.remote.redis.server.replies import in_info
 from hybrid_layer.remote.redis.server.server import Server
 from hybrid_layer.remote.runtime.resident_task import ResidentTask

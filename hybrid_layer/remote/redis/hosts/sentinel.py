@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from redis.exceptions import ConnectionError, RedisError
 
 from hybrid_layer.clock import monotonic
-from hybrid_layer.remote.redis.hosts.opened import Opened
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.errors import safe_text
 from hybrid_layer.remote.redis.server.handshake import ask, greet
-from hybrid_layer.remote.redis.server.host import AnyConnection, Host
+from hybrid_layer.remote.redis.server.host import AnyConnection, Host, Opened
 from hybrid_layer.remote.redis.server.replies import OddReply
 from hybrid_layer.remote.redis.server.server import SWITCH_AFTER, Server
 from hybrid_layer.remote.runtime.resident_task import ResidentTask

@@ -1,11 +1,18 @@
-"""What an entry of `hosts` leads to, and the error if that fails."""
+"""What an entry of `hosts` leads to, the error if that fails, and the connections that it handed out."""
 
 from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import Generic, TypeVar
 
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection
 
 from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.identity import PerProcess
 from hybrid_layer.remote.redis.server.errors import cause_of
+
+T = TypeVar("T")
 
 AnyConnection = Connection | UnixDomainSocketConnection
 
@@ -47,3 +54,24 @@ def open_within(host: Host, timeout: float) -> float:
 def unavailable(host: Host, cause: object) -> RemoteUnavailable:
     """The error for a server that failed, with its name and the cause."""
     return RemoteUnavailable(f"The server {host.label} is not available: {cause_of(cause, bool(host.tag))}")
+
+
+class Opened(Generic[T]):
+    """The connections of one host that still exist, each with its loop and a note. Any loop and thread may use it."""
+
+    def __init__(self) -> None:
+        self._connections: PerProcess[weakref.WeakKeyDictionary[AnyConnection, tuple[asyncio.AbstractEventLoop, T]]] = (
+            PerProcess()
+        )
+
+    def add(self, connection: AnyConnection, note: T) -> None:
+        """Remember `connection`, which the running loop is going to use, as long as it is referenced elsewhere."""
+        self._connections.get(weakref.WeakKeyDictionary)[connection] = (asyncio.get_running_loop(), note)
+
+    def all(self) -> list[tuple[AnyConnection, asyncio.AbstractEventLoop, T]]:
+        """The connections of this process."""
+        own = self._connections.peek()
+        if own is None:
+            return []
+        # The keys are copied in one step: other threads may add some.
+        return [(connection, *own[connection]) for key in own.keyrefs() if (connection := key()) is not None]
