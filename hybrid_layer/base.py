@@ -19,7 +19,7 @@ from hybrid_layer.names import check_channel, check_group, process_of
 from hybrid_layer.policy import Policy
 from hybrid_layer.serializers import Codec, to_group
 from hybrid_layer.statistics import warn
-from hybrid_layer.transport import Settings, Transport
+from hybrid_layer.transport import Transport
 
 _MOST_READABLE = 8192
 
@@ -52,7 +52,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
     def __init__(self, options: LayerOptions) -> None:
         self._codec = Codec(options)
-        self._settings = Settings(options.prefix, Policy(options))
+        self._policy = Policy(options)
         self.expiry = options.expiry
         self.group_expiry = options.group_expiry
         self.capacity = options.capacity
@@ -63,7 +63,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     @property
     def prefix(self) -> str:
         """The prefix of names, a str, as the calling process has it."""
-        return self._settings.prefix
+        return self._policy.prefix
 
     def _transport_for(self, channel: str) -> Transport:
         """The half that carries `channel`: the only one, unless a subclass has a router."""
@@ -177,4 +177,4 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
     def get_capacity(self, channel: str) -> int:
         """The capacity of `channel`, in messages."""
-        return self._settings.policy.capacity_for(channel)
+        return self._policy.capacity_for(channel)

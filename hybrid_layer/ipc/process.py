@@ -13,8 +13,8 @@ from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.stall_detector import LOCK_REFUSED
 from hybrid_layer.ipc.wait_set import WaitSet
 from hybrid_layer.names import local, non_local
+from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import KEYS, warn
-from hybrid_layer.transport import Settings
 
 _NUMBERS = {key: number for number, key in enumerate(KEYS)}
 _HOUSEKEEPING = 1.0
@@ -41,11 +41,11 @@ class SegmentCounters:
 class ProcessState:
     """State of one layer object in one process. A forked child makes its own, and uses no lock of this one."""
 
-    def __init__(self, settings: Settings, segment: LocalSegment) -> None:
+    def __init__(self, policy: Policy, segment: LocalSegment) -> None:
         self.segment = segment
         self.generation = segment.generation
         self.counters = SegmentCounters(segment)
-        self.inbox = Inbox(settings.policy, self.counters, epoch=lambda: segment.core.epoch)
+        self.inbox = Inbox(policy, self.counters, epoch=lambda: segment.core.epoch)
         self.inboxes: dict[str, InboxSource] = {}
         """The inboxes that are open in the segment, by name."""
         self.memberships: dict[tuple[str, str], float] = {}

@@ -23,9 +23,9 @@ from hybrid_layer.ipc.process import InboxSource, ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.stall_detector import PAUSE, Contended, StallDetector
 from hybrid_layer.names import local, non_local
+from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import KEYS, warn, warn_of_full_members
 from hybrid_layer.timers import sleep
-from hybrid_layer.transport import Settings
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -37,11 +37,11 @@ _MEMORY = KEYS.index("memory")
 class LocalTransport:
     """Implements `hybrid_layer.transport.Transport` for one layer object. It attaches to the segment at first use."""
 
-    def __init__(self, settings: Settings, message_memory: int, group_memory: int) -> None:
-        self._settings = settings
+    def __init__(self, policy: Policy, message_memory: int, group_memory: int) -> None:
+        self._policy = policy
         self._sizes = Sizes(message_memory, group_memory)
-        self._expiry_ns = int(settings.policy.expiry * 1e9)
-        self._group_expiry_ns = int(settings.policy.group_expiry * 1e9)
+        self._expiry_ns = int(policy.expiry * 1e9)
+        self._group_expiry_ns = int(policy.group_expiry * 1e9)
         self._own: PerProcess[ProcessState] = PerProcess()
         self._contended: Contended | None = None
         """The error of the last tries to attach, for callers that wait."""
@@ -71,7 +71,7 @@ class LocalTransport:
         if monotonic() >= process.next_housekeeping:
             process.housekeep()
         queue, name = (non_local(channel), local(channel)) if "!" in channel else (channel, "")
-        capacity = self._settings.policy.capacity_for(channel)
+        capacity = self._policy.capacity_for(channel)
         try:
             try:
                 loops = process.segment.core.push(queue, name, payload, capacity, self._expiry_ns)
@@ -124,7 +124,7 @@ class LocalTransport:
         except _core.NoMemory as error:
             raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
         if inbox in process.inboxes or "!" not in channel:
-            process.remember(group, channel, monotonic() + self._settings.policy.group_expiry)
+            process.remember(group, channel, monotonic() + self._policy.group_expiry)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """End the membership, if there is one."""
@@ -137,7 +137,7 @@ class LocalTransport:
         process = self._current() or await self._join()
         if monotonic() >= process.next_housekeeping:
             process.housekeep()
-        policy = self._settings.policy
+        policy = self._policy
         capacities: dict[str, int] = {}
         if not policy.uniform:
             for target in await self._call(_core.Segment.group_targets, group):
@@ -246,13 +246,13 @@ class LocalTransport:
         return self._own.get(self._begin)
 
     def _begin(self) -> ProcessState:
-        prefix, parents = self._settings.prefix, self._own.last
+        prefix, parents = self._policy.prefix, self._own.last
         is_inherited = parents is not None and parents.segment.prefix == prefix
         segment = parents.segment if parents is not None and is_inherited else acquire(prefix, self._sizes)
         if not segment.is_own():
             segment.join()  # by one thread at a time, since `PerProcess.get` holds a lock of the process
         self._stuck = self._contended = None
-        own = ProcessState(self._settings, segment)
+        own = ProcessState(self._policy, segment)
         if not is_inherited:
             weakref.finalize(self, _close, segment, own.inboxes).atexit = False
         return own
@@ -284,7 +284,7 @@ class LocalTransport:
                 if detector is not None and detector.is_stalled(holder):
                     self._stuck = holder
                 if holder == self._stuck:
-                    raise busy(contended(core, self._settings.prefix)) from None
+                    raise busy(contended(core, self._policy.prefix)) from None
             except OSError as error:
                 refuse(error, label(process.segment.name))
             pause = 0.0 if detector is None else PAUSE

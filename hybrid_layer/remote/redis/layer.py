@@ -23,7 +23,7 @@ class RedisChannelLayer(BaseLayer):
     def __init__(self, options: ServerOptions) -> None:
         super().__init__(options)
         self._transport = self._group_transport = remote_transport(
-            self._settings, remote_options(options, self._mode, self._codec.encode)
+            self._policy, remote_options(options, self._mode, self._codec.encode)
         )
         self._transports = (self._transport,)
 
