@@ -69,5 +69,5 @@ class IPCChannelLayer(BaseLayer):
     @takes(MemoryOptions)
     def __init__(self, options: MemoryOptions) -> None:
         super().__init__(options)
-        self._transport = self._group_transport = local_transport(self._policy, options)
-        self._transports = (self._transport,)
+        self._group_transport = local_transport(self._policy, options)
+        self._transports = (self._group_transport,)

@@ -135,7 +135,7 @@ class Subscriber:
     def abort(self) -> None:
         """End everything, from any thread."""
         self._terms.ended = True
-        io_thread.current().leave(self)
+        io_thread.current().residents.discard(self)
         for term in (self._terms.next, self._terms.current):
             if term is not None:
                 term.abort()
@@ -209,7 +209,7 @@ class Subscriber:
         subscription = term.subscription = self._store.subscription(self._context.home, self._take, on_idle)
         try:
             await self._join(term, subscription)
-            backoff.succeeded()
+            backoff.failures = 0
             await self._serve(term, subscription)
         except ReadingLost as error:
             return error

@@ -65,7 +65,8 @@ class IOThread:
         self._pause = _PAUSES[0]
         self._cause = ""
         """Why making a loop failed."""
-        self._residents: weakref.WeakSet[Resident] = weakref.WeakSet()
+        self.residents: weakref.WeakSet[Resident] = weakref.WeakSet()
+        """What is started in each new loop."""
 
     def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
         """Run `work()` in the thread. Cancelling the future cancels it. If no thread runs, the future has an error."""
@@ -99,12 +100,8 @@ class IOThread:
     def settle(self, resident: Resident) -> None:
         """Start `resident` in the thread, now and after every restart, until it is garbage."""
         with self._lock:
-            self._residents.add(resident)
+            self.residents.add(resident)
             self._post(resident.start)
-
-    def leave(self, resident: Resident) -> None:
-        """No longer start `resident`."""
-        self._residents.discard(resident)
 
     def close(self) -> None:
         """End the thread and its loop, after the calls under way."""
@@ -137,7 +134,7 @@ class IOThread:
         """Resume after the fork."""
         self._pauses = False
         with Guard(_WHAT, None):
-            if self._loop is not None or len(self._residents):
+            if self._loop is not None or len(self.residents):
                 self._ensure_thread()
         self._lock.release()
 
@@ -165,7 +162,7 @@ class IOThread:
     def _open(self) -> IOLoop:
         loop = self._loop = apart(IOLoop)
         self._calls = set()
-        for resident in list(self._residents):
+        for resident in list(self.residents):
             apart(loop.call_soon_threadsafe, resident.start)
         return loop
 

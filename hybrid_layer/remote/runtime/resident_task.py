@@ -51,7 +51,7 @@ class ResidentTask:
         """End it, from any thread. A child leaves its parent's task alone."""
         thread = self.thread
         if thread is not None and thread is io_thread.current():
-            thread.leave(self)
+            thread.residents.discard(self)
             thread.call_soon(self._cancel)  # not at once: the thread may be about to start it
 
     def start(self) -> None:

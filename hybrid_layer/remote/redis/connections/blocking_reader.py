@@ -103,8 +103,7 @@ class BlockingReader:
             await self._lose(error)
             raise ReadingLost(cause_of(error, bool(self._host.tag))) from None
         # Only now: a server that accepts connections may still refuse pops.
-        if self._backoff.failures:
-            self._backoff.succeeded()
+        self._backoff.failures = 0
         if answer is None or answer[0] == self._wake_key:
             return None
         key, elements = answer
