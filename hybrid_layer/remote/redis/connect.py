@@ -8,7 +8,7 @@ from functools import partial
 from hybrid_layer.policy import Policy
 from hybrid_layer.remote.process import Process
 from hybrid_layer.remote.redis.discovery import DiscoveredTransport
-from hybrid_layer.remote.redis.hosts.sentinel import AllServices
+from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
 from hybrid_layer.remote.redis.options import RemoteOptions
 from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.store import RedisStore
@@ -24,4 +24,4 @@ def remote_transport(policy: Policy, options: RemoteOptions, machine: Machine | 
         return RemoteTransport(partial(Process, policy, options, labels, open_store, machine))
 
     hosts = options.hosts
-    return DiscoveredTransport(hosts, options.timeout, build) if isinstance(hosts, AllServices) else build(hosts)
+    return DiscoveredTransport(hosts, options.timeout, build) if isinstance(hosts, Sentinels) else build(hosts)

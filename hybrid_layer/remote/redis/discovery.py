@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.identity import PerProcess, this_process
-from hybrid_layer.remote.redis.hosts.sentinel import AllServices
+from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
 from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.statistics import Statistics, warn
@@ -30,7 +30,7 @@ _PAUSE = 0.2
 class DiscoveredTransport:
     """A transport that finds its hosts at the first call, and passes all calls to a transport over them."""
 
-    def __init__(self, services: AllServices, timeout: float, build: Callable[[Sequence[Host]], RemoteHalf]) -> None:
+    def __init__(self, services: Sentinels, timeout: float, build: Callable[[Sequence[Host]], RemoteHalf]) -> None:
         self._services = services
         self._timeout = timeout
         self._build = build

@@ -13,7 +13,7 @@ from hybrid_layer.options import shown
 from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from hybrid_layer.remote.redis.hosts.named_host import NamedHost, may_move
-from hybrid_layer.remote.redis.hosts.sentinel import AllServices
+from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
 from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.server import Server
 from hybrid_layer.serializers import to_group
@@ -27,7 +27,7 @@ _MESSAGE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 class RemoteOptions(DeliveryOptions):
     """The options from which the remote half over Redis is built."""
 
-    hosts: tuple[Host, ...] | AllServices = ()
+    hosts: tuple[Host, ...] | Sentinels = ()
     """The hosts, or what finds them at the first call."""
 
 
@@ -63,5 +63,5 @@ def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str
         mode,
         notice("on_disconnect", options.on_disconnect),
         notice("on_reconnect", options.on_reconnect),
-        found if isinstance(found, AllServices) else tuple(map(watched, found)),
+        found if isinstance(found, Sentinels) else tuple(map(watched, found)),
     )

@@ -15,7 +15,7 @@ from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import positive_int
 from hybrid_layer.remote.redis.hosts.addresses import refuse_strange_keys, server_options
 from hybrid_layer.remote.redis.hosts.cluster import Cluster
-from hybrid_layer.remote.redis.hosts.sentinel import AllServices, Sentinels
+from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
 from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.server import Server, refuse_no_number, refuse_unused, server
 
@@ -26,7 +26,7 @@ ALL = "*"
 """The value of `services` for all of them."""
 
 
-def parse_hosts(options: ServerOptions) -> tuple[Host, ...] | AllServices:
+def parse_hosts(options: ServerOptions) -> tuple[Host, ...] | Sentinels:
     """The hosts that these options describe, or what will find them. Raises `ConfigurationError`."""
     parser = _Parser(options)
     entries = _entries([DEFAULT] if options.hosts is None else options.hosts)
@@ -99,14 +99,12 @@ class _Parser:
                 return (self._service(dict(entry), where),)
         return (self._server(server_options(entry, where), where),)
 
-    def services(self, sentinels: Sequence[object], names: list[str] | None) -> tuple[Host, ...] | AllServices:
+    def services(self, sentinels: Sequence[object], names: list[str] | None) -> tuple[Host, ...] | Sentinels:
         """The services called `names`, or all if it is None, of the Sentinels in `hosts`."""
         places = [(entry, f"hosts[{index}]") for index, entry in enumerate(sentinels)]
-        together = Sentinels([server(server_options(entry, at), {}, at, 0) for entry, at in places])
-        options = self._server({"host": "any"}, "connection_kwargs")
-        if names is None:
-            return AllServices(together, options, self._refresh_interval)
-        return tuple(together.service(name, options, self._refresh_interval) for name in names)
+        servers = [server(server_options(entry, at), {}, at, 0) for entry, at in places]
+        together = Sentinels(servers, self._server({"host": "any"}, "connection_kwargs"), self._refresh_interval)
+        return together if names is None else tuple(map(together.service, names))
 
     def _cluster(self, options: dict[str, Any], where: str) -> tuple[Host, ...]:
         nodes = options.pop("cluster")
@@ -150,8 +148,9 @@ class _Parser:
                 f"{where} has sentinel_kwargs={described(own)}; give a dict of options of redis-py."
             )
         places = [(entry, f"{where}['sentinels'][{n}]") for n, entry in enumerate(sentinels)]
-        together = Sentinels([server(server_options(entry, at), own, at, 0) for entry, at in places], fewest_others)
-        return together.service(name, self._server({**options, "host": name}, where), self._refresh_interval)
+        servers = [server(server_options(entry, at), own, at, 0) for entry, at in places]
+        shared = self._server({**options, "host": name}, where)
+        return Sentinels(servers, shared, self._refresh_interval, fewest_others).service(name)
 
     def _server(self, options: Mapping[str, Any], where: str) -> Server:
         self.servers.append(server(options, self.defaults, where, self._block_time))

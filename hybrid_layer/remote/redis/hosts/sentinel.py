@@ -72,8 +72,13 @@ def masters(reply: object) -> dict[str, Master]:
 class Sentinels:
     """Sentinels that monitor the same services. Any loop and thread may use them."""
 
-    def __init__(self, servers: Sequence[Server], fewest_others: int = 0) -> None:
+    def __init__(
+        self, servers: Sequence[Server], options: Server, refresh_interval: float, fewest_others: int = 0
+    ) -> None:
         self.label = ", ".join(server.label for server in servers)
+        self.options = options
+        """Those of connections to the masters."""
+        self.refresh_interval = refresh_interval
         self._fewest_others = fewest_others
         self.order = tuple(servers)
         """In which they are asked."""
@@ -81,9 +86,9 @@ class Sentinels:
         self._epochs: dict[str, int] = {}
         self._watch = _Watch(self)
 
-    def service(self, name: str, options: Server, refresh_interval: float) -> Service:
-        """The host for the service `name`; `options` are those of connections to its master."""
-        self._services[name] = Service(name, self, options, refresh_interval)
+    def service(self, name: str) -> Service:
+        """The host for the service `name`."""
+        self._services[name] = Service(name, self)
         return self._services[name]
 
     async def master(self, service: str) -> Master:
@@ -106,13 +111,13 @@ class Sentinels:
             return self._noted(service, max(behind, key=lambda master: master.epoch))
         raise ConnectionError(f"no Sentinel names a master. {'; '.join(complaints)}")
 
-    async def names(self) -> list[str]:
-        """The names of all services, sorted. Raises `RedisError` if no Sentinel answers or knows any."""
+    async def hosts(self) -> tuple[Service, ...]:
+        """A host for each service, by name. Raises `RedisError` if no Sentinel answers or knows any."""
         complaints: list[str] = []
         for sentinel in self.order:
             known = await self._known_to(sentinel, complaints)
             if known:
-                return sorted(known)
+                return tuple(map(self.service, sorted(known)))
             if known is not None:
                 complaints.append(f"{sentinel.label} knows none")
             self.put_last(sentinel)
@@ -201,13 +206,11 @@ class Service(Host):
 
     switch_after = SWITCH_AFTER
 
-    def __init__(self, name: str, sentinels: Sentinels, options: Server, refresh_interval: float) -> None:
+    def __init__(self, name: str, sentinels: Sentinels) -> None:
         self.label = f"{name} (Sentinels {sentinels.label})"
-        self.read_timeout = options.read_timeout
+        self.read_timeout = sentinels.options.read_timeout
         self._name = name
         self._sentinels = sentinels
-        self._options = options
-        self._refresh_interval = refresh_interval
         self._known: tuple[Server, int, float] | None = None
         """The master, the epoch of the answer that named it, and the time of the answer."""
         self._opened: Opened[int] = Opened()
@@ -215,9 +218,9 @@ class Service(Host):
 
     async def connection(self) -> AnyConnection:
         known = self._known
-        if known is None or monotonic() - known[2] >= self._refresh_interval:
+        if known is None or monotonic() - known[2] >= self._sentinels.refresh_interval:
             master = await self._sentinels.master(self._name)
-            known = self._known = (self._options.at(master.host, master.port), master.epoch, monotonic())
+            known = self._known = (self._sentinels.options.at(master.host, master.port), master.epoch, monotonic())
         connection = known[0].new_connection()
         self._opened.add(connection, known[1])
         return connection
@@ -237,17 +240,3 @@ class Service(Host):
         for connection, loop, epoch in self._opened.all():
             if epoch < master.epoch:
                 sockets.abort(connection, loop)
-
-
-class AllServices:
-    """All services that some Sentinels know, as hosts."""
-
-    def __init__(self, sentinels: Sentinels, options: Server, refresh_interval: float) -> None:
-        self._sentinels = sentinels
-        self._options = options
-        self._refresh_interval = refresh_interval
-
-    async def hosts(self) -> tuple[Service, ...]:
-        """A host for each service, by name. Raises `RedisError` if no Sentinel answers or knows any."""
-        names = await self._sentinels.names()
-        return tuple(self._sentinels.service(name, self._options, self._refresh_interval) for name in names)
