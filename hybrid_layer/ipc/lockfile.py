@@ -151,11 +151,14 @@ class LockFile(Descriptor):
             os.fchmod(fd, 0o600)
 
     def _make_directory(self) -> None:
-        with refusals(self.directory):
+        try:
             self.directory.mkdir(mode=0o700, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # the last process to leave has just removed it
-                check_ours(os.lstat(self.directory), self.directory, "directory")
-                allow_owner(self.directory, 0o700)
+        except OSError as error:
+            refuse(error, self.directory)
+        # If it is gone again, the last process to leave has just removed it.
+        with refusals(self.directory), contextlib.suppress(FileNotFoundError):
+            check_ours(os.lstat(self.directory), self.directory, "directory")
+            allow_owner(self.directory, 0o700)
 
 
 def allow_owner(path: Path, mode: int) -> bool:

@@ -146,7 +146,7 @@ class Descriptor:
     def is_ours(self) -> bool:
         """Whether the descriptor still leads to our file."""
         try:
-            return inode_of(os.fstat(self.fd)) == self.inode
+            return self.fd >= 0 and inode_of(os.fstat(self.fd)) == self.inode
         except OSError as error:
             return error.errno != errno.EBADF  # if the system does not say, it is ours, or it would never be closed
 
