@@ -152,7 +152,9 @@ class LockFile(Descriptor):
 
     def _make_directory(self) -> None:
         try:
-            self.directory.mkdir(mode=0o700, exist_ok=True)
+            self.directory.mkdir(mode=0o700)
+        except FileExistsError:  # no exist_ok: that looks a second time, and the directory may be gone by then
+            pass
         except OSError as error:
             refuse(error, self.directory)
         # If it is gone again, the last process to leave has just removed it.
