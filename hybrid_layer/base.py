@@ -6,6 +6,7 @@ A subclass chooses the transport that carries a channel.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import Any, ClassVar
 
 import channels.exceptions
@@ -18,7 +19,7 @@ from hybrid_layer.names import check_channel, check_group, process_of
 from hybrid_layer.policy import Policy
 from hybrid_layer.serializers import Codec, to_group
 from hybrid_layer.statistics import warn
-from hybrid_layer.transport import Settings, Transport
+from hybrid_layer.transport import Transport
 
 _MOST_READABLE = 8192
 
@@ -50,12 +51,8 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     """The half that carries groups, set by the subclass."""
 
     def __init__(self, options: LayerOptions) -> None:
-        self._codec = Codec(
-            serializer_format=options.serializer_format,
-            symmetric_encryption_keys=options.symmetric_encryption_keys,
-            max_message_size=options.max_message_size,
-        )
-        self._settings = Settings(options.prefix, Policy(options))
+        self._codec = Codec(options)
+        self._policy = Policy(options)
         self.expiry = options.expiry
         self.group_expiry = options.group_expiry
         self.capacity = options.capacity
@@ -66,7 +63,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     @property
     def prefix(self) -> str:
         """The prefix of names, a str, as the calling process has it."""
-        return self._settings.prefix
+        return self._policy.prefix
 
     def _transport_for(self, channel: str) -> Transport:
         """The half that carries `channel`: the only one, unless a subclass has a router."""
@@ -173,12 +170,11 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
     async def statistics(self) -> dict[str, int]:
         """Numbers of messages sent, received, and dropped, by reason: the keys of `hybrid_layer.statistics.KEYS`."""
-        total: dict[str, int] = {}
+        total: Counter[str] = Counter()
         for transport in self._transports:
-            for key, value in (await transport.statistics()).items():
-                total[key] = total.get(key, 0) + value
-        return total
+            total.update(await transport.statistics())
+        return dict(total)
 
     def get_capacity(self, channel: str) -> int:
         """The capacity of `channel`, in messages."""
-        return self._settings.policy.capacity_for(channel)
+        return self._policy.capacity_for(channel)

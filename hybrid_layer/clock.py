@@ -98,9 +98,6 @@ class ServerClock:
         ahead = stamp_ms / 1000 - boottime()
         if not self._old:
             return ahead - self._distance
-        return self._left_by_any(ahead)
-
-    def _left_by_any(self, ahead: float) -> float:
         with self._lock:
             self._old = self._still(boottime())
             lefts = [ahead - self._distance, *(ahead - distance for distance, _ in self._old)]

@@ -38,6 +38,11 @@ def _checked_prefix(name: str, prefix: str | Callable[[], str]) -> str | Callabl
     return prefix
 
 
+def _checked_interval(name: str, value: object) -> float:
+    is_zero = value == 0 and not isinstance(value, bool)
+    return 0 if is_zero else positive_number(name, value)
+
+
 # No slots, since `HybridOptions` inherits from two classes with fields. No repr, since it would show passwords.
 @dataclass(frozen=True, kw_only=True, repr=False)
 class LayerOptions:
@@ -70,7 +75,7 @@ class ServerOptions(LayerOptions):
     on_disconnect: str | None = None
     on_reconnect: str | None = None
     services: Sequence[str] | str | None = None
-    sentinel_refresh_interval: float = 0
+    sentinel_refresh_interval: float = option(0, _checked_interval)
     random_prefix_length: object = None
 
 

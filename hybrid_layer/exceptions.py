@@ -78,7 +78,3 @@ class TooManyProcesses(HybridLayerError):
 
 class Undecodable(HybridLayerError):
     """A payload cannot be decrypted or decoded. Internal: readers count it, drop it and go on."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason

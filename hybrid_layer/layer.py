@@ -40,7 +40,7 @@ class HybridChannelLayer(BaseLayer):
     @takes(HybridOptions)
     def __init__(self, options: HybridOptions) -> None:
         super().__init__(options)
-        self._local = self._group_transport = local_transport(self._settings, options)
+        self._local = self._group_transport = local_transport(self._policy, options)
         self._transports = (self._local,)
         self._remote: RemoteHalf | None = None
         self._router = Router(options.routes)
@@ -72,7 +72,7 @@ class HybridChannelLayer(BaseLayer):
 
         router = self._router  # not by way of self, which the remote half must not keep alive
         machine = LocalMachine(self._local, lambda channel: router.route(channel) is Route.LOCAL)
-        return remote_transport(self._settings, remote_options(options, options.remote, self._codec.encode), machine)
+        return remote_transport(self._policy, remote_options(options, options.remote, self._codec.encode), machine)
 
     def _transport_for(self, channel: str) -> Transport:
         if self._remote is None or self._router.route(channel) is Route.LOCAL:

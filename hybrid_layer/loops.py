@@ -9,6 +9,7 @@ made.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Generic, TypeVar
@@ -75,7 +76,8 @@ class LoopLocal(Generic[T]):
         with self._lock:
             entry = self._states.get(loop)
         if entry is not None:
-            self._finish(entry[1])
+            with contextlib.suppress(StopIteration):
+                entry[1].aclose().send(None)  # its clean-up awaits nothing, so this runs all of it
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> T:
         for other in list(self._states):
@@ -86,18 +88,9 @@ class LoopLocal(Generic[T]):
         with self._lock:
             # Kept, since the garbage collector would close the generator, and the state with it.
             self._states[loop] = (state, sentinel)
-        try:
+        with contextlib.suppress(StopIteration):
             sentinel.__anext__().send(None)  # runs up to its yield without suspending, and registers with the loop
-        except StopIteration:
-            pass
         return state
-
-    @staticmethod
-    def _finish(sentinel: AsyncGenerator[None, None]) -> None:
-        try:
-            sentinel.aclose().send(None)  # its clean-up awaits nothing, so this runs all of it
-        except StopIteration:
-            pass
 
     async def _until_end(self, loop: asyncio.AbstractEventLoop, state: T) -> AsyncGenerator[None, None]:
         try:

@@ -40,7 +40,9 @@ def check(message: dict[str, Any]) -> bool:
             _check_subclass(message, MAX_DEPTH)
             return False
     except _Wrong:
-        raise _explain(message) from None
+        raise _fault(message, "message", MAX_DEPTH) or InvalidMessageValue(
+            "The message was changed by other code while it was being sent; send a copy of it."
+        ) from None
     raise InvalidMessageType(
         f"A message must be a dict, not {_type_name(message)}: {shown(message)}. Send it under a key, such as "
         '{"type": "chat.message", "text": ...}.'
@@ -155,37 +157,21 @@ def _plain_list(value: list[Any] | tuple[Any, ...]) -> list[Any]:
     return [_plain(item) for item in value]
 
 
-def _plain_bytes(value: bytes | bytearray) -> bytes:
-    # Through the buffer, since bytes() would call a subclass's __bytes__.
-    return value if type(value) is bytes else memoryview(value).tobytes()
-
-
-def _itself(value: Any) -> Any:
-    return value
-
-
 # The methods of the base classes, since a subclass may override them (an enum's str() is not its value). They return
 # values of the exact type as they are. Searched in this order, so bool comes before int.
 _CONVERT: dict[type, Callable[[Any], Any]] = {
     str: str.__str__,
-    bool: _itself,
+    bool: bool,
     int: int.__int__,
     float: float.__float__,
-    type(None): _itself,
+    type(None): lambda none: none,
     dict: _plain_dict,
     list: _plain_list,
     tuple: _plain_list,
-    bytes: _plain_bytes,
-    bytearray: _plain_bytes,
+    bytes: bytes.__bytes__,
+    bytearray: lambda value: memoryview(value).tobytes(),  # bytes() would call a subclass's __bytes__
     memoryview: memoryview.tobytes,
 }
-
-
-def _explain(message: dict[str, Any]) -> HybridLayerError:
-    """The error for a message that failed the check."""
-    return _fault(message, "message", MAX_DEPTH) or InvalidMessageValue(
-        "The message was changed by other code while it was being sent; send a copy of it."
-    )
 
 
 def _fault(value: Any, path: str, depth: int) -> HybridLayerError | None:

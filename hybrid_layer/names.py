@@ -32,11 +32,6 @@ def check_group(name: str) -> str:
     return name if type(name) is str else str.__str__(name)
 
 
-def is_process_specific(name: str) -> bool:
-    """Whether `name` is that of a process-specific channel."""
-    return "!" in name
-
-
 @lru_cache(maxsize=8192)
 def non_local(name: str) -> str:
     """The part up to and including ``!``; the whole name of a normal channel."""

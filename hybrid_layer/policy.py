@@ -1,4 +1,4 @@
-"""How long messages and memberships live, and how many unread messages a channel holds.
+"""The prefix, how long messages and memberships live, and how many unread messages a channel holds.
 
 Both halves of a layer share one policy, so that a channel's capacity does not depend on how it travels.
 """
@@ -9,7 +9,7 @@ from functools import lru_cache
 from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.names import non_local
-from hybrid_layer.options import compiled_pattern, positive_int, shown
+from hybrid_layer.options import check_prefix, compiled_pattern, positive_int, shown
 
 
 class Policy:
@@ -21,6 +21,7 @@ class Policy:
     """
 
     def __init__(self, options: LayerOptions) -> None:
+        self._prefix = options.prefix
         self.expiry = options.expiry
         self.group_expiry = options.group_expiry
         self.capacity = options.capacity
@@ -36,13 +37,18 @@ class Policy:
             (compiled_pattern("channel_capacity", pattern), positive_int(f"channel_capacity[{shown(pattern)}]", limit))
             for pattern, limit in channel_capacity.items()
         ]
+        self.uniform = not self._patterns
+        """All channels have the same capacity."""
         # Bounded, since names of process-specific channels do not come again.
         self._cached_capacity_for = lru_cache(maxsize=4096)(self._first_match)
 
     @property
-    def uniform(self) -> bool:
-        """Whether all channels have the same capacity."""
-        return not self._patterns
+    def prefix(self) -> str:
+        """The prefix of names in the calling process: a function may return another one in a forked child.
+
+        Raises `ConfigurationError` if the function returns an illegal prefix.
+        """
+        return self._prefix if isinstance(self._prefix, str) else check_prefix(self._prefix())
 
     def capacity_for(self, channel: str) -> int:
         """The capacity of `channel`, in messages."""

@@ -37,7 +37,11 @@ class Router:
     def __init__(self, routes: Mapping[str | Pattern[str], str] | None) -> None:
         if routes is not None and not isinstance(routes, Mapping):
             raise ConfigurationError(f"routes must be a dict of pattern -> 'local' or 'remote', not {shown(routes)}.")
-        self._routes = [(_normal_only(pattern), _route(pattern, value)) for pattern, value in (routes or {}).items()]
+        halves = tuple(half.value for half in Route)
+        self._routes = [
+            (_normal_only(pattern), Route(one_of(f"routes[{shown(pattern)}]", value, halves)))
+            for pattern, value in (routes or {}).items()
+        ]
         self._normal_route = lru_cache(maxsize=4096)(self._first_match)
 
     def route(self, channel: str) -> Route:
@@ -61,7 +65,3 @@ def _normal_only(pattern: str | Pattern[str]) -> Pattern[str]:
             f"routes is for normal channels."
         )
     return compiled
-
-
-def _route(pattern: object, value: object) -> Route:
-    return Route(one_of(f"routes[{shown(pattern)}]", value, tuple(route.value for route in Route)))

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgpack
 
 from hybrid_layer import messages
+from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.envelope import enclosed, opened
 from hybrid_layer.exceptions import ConfigurationError, InvalidMessageValue, MessageTooLarge, Undecodable
 from hybrid_layer.interruption import is_foreign
@@ -140,13 +141,8 @@ class Codec:
     Raises `ConfigurationError` for an unknown format, wrong keys, or a missing package.
     """
 
-    def __init__(
-        self,
-        *,
-        serializer_format: str,
-        symmetric_encryption_keys: Sequence[str | bytes] | None,
-        max_message_size: int,
-    ) -> None:
+    def __init__(self, options: LayerOptions) -> None:
+        serializer_format, keys = options.serializer_format, options.symmetric_encryption_keys
         if not isinstance(serializer_format, str) or serializer_format not in _serializers:
             raise ConfigurationError(
                 f"serializer_format={shown(serializer_format)} is not known."
@@ -155,8 +151,8 @@ class Codec:
             )
         self._format = serializer_format
         self._serializer = _serializers[serializer_format]
-        self._max_message_size = max_message_size
-        self._cipher = None if not symmetric_encryption_keys else _cipher(symmetric_encryption_keys)
+        self._max_message_size = options.max_message_size
+        self._cipher = _cipher(keys) if keys else None
         # The members of a group in one process get the same bytes object, one after the other. The caches are tuples,
         # so that threads see both parts change together.
         self._decrypted: tuple[bytes | None, bytes, bytes] = None, b"", b""

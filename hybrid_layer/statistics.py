@@ -6,6 +6,7 @@ the remedy.
 
 import logging
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from threading import get_ident
 from typing import Protocol
 
@@ -27,12 +28,15 @@ class ThrottledLog:
         self._clock = clock
         self._by_key: dict[Hashable, _Warned] = {}
 
-    def warn(self, key: Hashable, text: str, *args: object, error: BaseException | None = None) -> None:
-        """Log ``text % args`` and the traceback of `error`, unless `key` had a warning within the last minute."""
+    def warn(self, key: Hashable, text: str, error: BaseException | None = None) -> None:
+        """Log `text` and the traceback of `error`, unless `key` had a warning within the last minute."""
         now = self._clock()
         warned = self._by_key.get(key)
         if warned is None and len(self._by_key) >= MAX_WARN_KEYS:
-            self._forget_old(now)
+            # list() copies in one step. Other threads may warn meanwhile.
+            for old, last in list(self._by_key.items()):
+                if now - last.at >= WARN_INTERVAL_S:
+                    self._by_key.pop(old, None)
             if len(self._by_key) >= MAX_WARN_KEYS:
                 # Too many keys at once: the rest share one line a minute.
                 key = _TOO_MANY_KEYS
@@ -43,23 +47,15 @@ class ThrottledLog:
         if warned is not None and warned.held_back:
             text += f" ({warned.held_back} more such warnings were held back since the last one.)"
         self._by_key[key] = _Warned(now)
-        logger.warning(text, *args, exc_info=error)
-
-    def _forget_old(self, now: float) -> None:
-        # list() copies in one step. Other threads may warn meanwhile.
-        for key, warned in list(self._by_key.items()):
-            if now - warned.at >= WARN_INTERVAL_S:
-                self._by_key.pop(key, None)
+        logger.warning(text, exc_info=error)
 
 
+@dataclass(slots=True)
 class _Warned:
     """When a warning was logged last, and how many like it were held back since."""
 
-    __slots__ = ("at", "held_back")
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self.held_back = 0
+    at: float
+    held_back: int = 0
 
 
 _TOO_MANY_KEYS = object()
@@ -71,14 +67,11 @@ class Counters(Protocol):
     def count(self, key: str, n: int = 1) -> None:
         """Add ``n`` to the counter ``key``, one of KEYS."""
 
-    def warn(self, key: Hashable, text: str, *args: object) -> None:
-        """Warn of a drop, at most once a minute for each key."""
-
 
 def tell_slow(counters: Counters, policy: Policy, name: str) -> None:
     """Count and log that the inbox of the channel `name` dropped its oldest message."""
     counters.count("slow")
-    counters.warn(
+    warn(
         ("slow", name),
         f"The consumer of {name} reads more slowly than messages arrive: its oldest unread message was dropped. "
         f"Its capacity is {policy.capacity_for(name)}; raise it with channel_capacity, or send less.",
@@ -86,14 +79,13 @@ def tell_slow(counters: Counters, policy: Policy, name: str) -> None:
 
 
 class Statistics:
-    """Counters and throttled warnings of one layer object in one process. Any thread may call any method."""
+    """Counters of one layer object in one process. Any thread may call any method."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self) -> None:
         # Counts by thread, each written by its own thread only. A lock would stay locked for ever after a fork while
         # another thread holds it, or when a finalizer counts while we hold it. Thread ids are used again, so there are
         # no more entries than threads that lived at one time.
         self._by_thread: dict[int, dict[str, int]] = {}
-        self._log = ThrottledLog(clock)
 
     def count(self, key: str, n: int = 1) -> None:
         """Add ``n`` to the counter ``key``, one of KEYS."""
@@ -109,25 +101,19 @@ class Statistics:
         threads = list(self._by_thread.values())
         return {key: sum(counts[key] for counts in threads) for key in KEYS}
 
-    def warn(self, key: Hashable, text: str, *args: object) -> None:
-        """See `ThrottledLog.warn`."""
-        self._log.warn(key, text, *args)
-
 
 _process_log = ThrottledLog()
 
 
-def warn(key: Hashable, text: str, *args: object, error: BaseException | None = None) -> None:
-    """See `ThrottledLog.warn`: once a minute for the whole process, for what concerns more than one layer object."""
-    _process_log.warn(key, text, *args, error=error)
+def warn(key: Hashable, text: str, error: BaseException | None = None) -> None:
+    """See `ThrottledLog.warn`: once a minute for the whole process."""
+    _process_log.warn(key, text, error)
 
 
 def warn_of_full_members(group: str, dropped: int) -> None:
     """Log that a group's message was dropped for `dropped` inboxes or channels, which are at capacity."""
     warn(
         ("full", group),
-        "A message to group %s was dropped for %s inboxes or channels that are at capacity: their processes read more "
-        "slowly than messages are sent. Raise capacity or channel_capacity, or send less.",
-        group,
-        dropped,
+        f"A message to group {group} was dropped for {dropped} inboxes or channels that are at capacity: their "
+        f"processes read more slowly than messages are sent. Raise capacity or channel_capacity, or send less.",
     )

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import contextvars
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from hybrid_layer.clock import monotonic
@@ -67,15 +68,13 @@ async def keep_going(
         pause = min(2 * pause, LAST_PAUSE)
 
 
+@dataclass(slots=True, eq=False)
 class Guard:
     """``with guard:`` reports an unexpected exception of the block, calls `on_error` with it, and suppresses it."""
 
-    __slots__ = ("_count", "_on_error", "_what")
-
-    def __init__(self, what: str, count: Count | None, on_error: Callable[[Exception], object] | None = None) -> None:
-        self._what = what
-        self._count = count
-        self._on_error = on_error
+    what: str
+    count: Count | None
+    on_error: Callable[[Exception], object] | None = None
 
     def __enter__(self) -> None:
         pass
@@ -83,9 +82,9 @@ class Guard:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> bool:
         if not isinstance(error, Exception):
             return False
-        report(self._what, error, self._count)
-        if self._on_error is not None:
-            self._on_error(error)
+        report(self.what, error, self.count)
+        if self.on_error is not None:
+            self.on_error(error)
         return True
 
 
@@ -96,7 +95,7 @@ def report(what: str, error: BaseException, count: Count | None) -> None:
             count("errors")
         warn(
             ("unexpected", what, type(error)),
-            "%s met an unexpected error and continues. Please report it with this traceback.",
-            what[:1].upper() + what[1:],
-            error=error,
+            f"{what[:1].upper()}{what[1:]} met an unexpected error and continues. Please report it with this "
+            f"traceback.",
+            error,
         )

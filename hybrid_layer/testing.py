@@ -25,13 +25,9 @@ def prefix_for_tests() -> Callable[[], str]:
 
 
 def _prefix(run: str) -> str:
-    worker = _worker()
-    return f"{run}-{worker}" if worker else run
-
-
-def _worker() -> str:
     # Django has no public way to tell its workers apart. It counts from 1; a forked one inherits everything but this.
     number = getattr(sys.modules.get("django.test.runner"), "_worker_id", 0)
     if number:
         os.environ[_WORKER] = str(number)
-    return os.environ.get("PYTEST_XDIST_WORKER") or os.environ.get(_WORKER, "")
+    worker = os.environ.get("PYTEST_XDIST_WORKER") or os.environ.get(_WORKER)
+    return f"{run}-{worker}" if worker else run

@@ -16,6 +16,7 @@ from functools import partial
 from types import TracebackType
 
 from hybrid_layer.clock import monotonic
+from hybrid_layer.loops import call_in
 
 _of_loops: Callable[[], float] = partial(time.monotonic)
 """The clock that event loops have by default."""
@@ -50,15 +51,9 @@ class Timer:
         if abs(self._loop.time() - _of_loops()) < _ASTRAY:
             self._handle = contextvars.Context().run(self._loop.call_later, left, self._ring)
         else:
-            self._handle = threading.Timer(left, self._ring_from_thread)
+            self._handle = threading.Timer(left, call_in, [self._loop, self._ring])
             self._handle.daemon = True
             self._handle.start()
-
-    def _ring_from_thread(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._ring)
-        except RuntimeError:  # the loop was closed
-            pass
 
     def _ring(self) -> None:
         callback = self._callback

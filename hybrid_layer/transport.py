@@ -5,29 +5,7 @@ A transport moves bytes. `base` checks names, and encodes and decodes messages.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
-
-from hybrid_layer.options import check_prefix
-from hybrid_layer.policy import Policy
-
-
-class Settings:
-    """The settings that both halves of a layer share."""
-
-    __slots__ = ("_prefix", "policy")
-
-    def __init__(self, prefix: str | Callable[[], str], policy: Policy) -> None:
-        self._prefix = prefix
-        self.policy = policy
-
-    @property
-    def prefix(self) -> str:
-        """The prefix in the calling process: a function may return another one in a forked child.
-
-        Raises `ConfigurationError` if the function returns an illegal prefix.
-        """
-        return self._prefix if isinstance(self._prefix, str) else check_prefix(self._prefix())
 
 
 class Transport(Protocol):

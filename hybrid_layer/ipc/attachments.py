@@ -24,11 +24,14 @@ def acquire(prefix: str, sizes: Sizes) -> LocalSegment:
     Raises `ConfigurationError` (other sizes than a segment in use has, files of another user, no room),
     `TooManyProcesses`, `SegmentDamaged`, or `Contended`: the caller tries again.
     """
+    global has_swept
     with _registry.get(threading.RLock):
         segment = _segments.get(prefix)
         if segment is None:
             segment = _segments[prefix] = LocalSegment(prefix, sizes)
-            _sweep_once()
+            if not has_swept:
+                has_swept = True
+                sweep()  # with the lock held, so that no thread attaches
         elif segment.sizes != sizes:
             raise ConfigurationError(
                 f"Two layers of this process use prefix {prefix!r} with different sizes: one has {segment.sizes}, the "
@@ -45,14 +48,6 @@ def acquire(prefix: str, sizes: Sizes) -> LocalSegment:
             segment.users -= 1
             raise
         return segment
-
-
-def _sweep_once() -> None:
-    """Remove what processes of any prefix left behind. Called with `_registry` held, so that no thread attaches."""
-    global has_swept
-    if not has_swept:
-        has_swept = True
-        sweep()
 
 
 def release(segment: LocalSegment) -> None:

@@ -56,11 +56,9 @@ class Damage:
             return None
         warn(
             ("repaired", self._prefix),
-            "The shared segment of prefix %r held inconsistent data and was repaired. Messages, memberships or "
-            "channels that could not be saved: %s, counted as damaged. If no process was just killed, "
-            "something else writes to it.",
-            self._prefix,
-            lost,
+            f"The shared segment of prefix {self._prefix!r} held inconsistent data and was repaired. Messages, "
+            f"memberships or channels that could not be saved: {lost}, counted as damaged. If no process was just "
+            f"killed, something else writes to it.",
         )
         now = monotonic()
         self._met.extend([now] * min(repairs, _MOST))
@@ -75,5 +73,5 @@ class Damage:
             self._uncounted += unread or 0
             text = f"{_WHY[reason]}. Moving to a new one; unread messages are lost"
             text += f": {unread}, counted as damaged." if unread is not None else "."
-        warn(("lost", self._prefix), "The shared segment of prefix %r was lost (%s): %s", self._prefix, reason, text)
+        warn(("lost", self._prefix), f"The shared segment of prefix {self._prefix!r} was lost ({reason}): {text}")
         return reason in _WHY

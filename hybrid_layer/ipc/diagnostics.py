@@ -5,6 +5,7 @@ Only these use psutil.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Hashable
@@ -89,11 +90,9 @@ def warn_of_loss(core: _core.Segment, name: str, prefix: str, wanted: Sizes) -> 
     """Warn that a segment with unread messages is replaced by one of other sizes."""
     warn(
         ("sizes", name),
-        "The segment of prefix %r, which no process uses any more, was made with %s. It is replaced by one with %s; "
-        "its unread messages are lost.",
-        prefix,
-        Sizes(core.message_bytes, core.group_bytes),
-        wanted,
+        f"The segment of prefix {prefix!r}, which no process uses any more, was made with "
+        f"{Sizes(core.message_bytes, core.group_bytes)}. It is replaced by one with {wanted}; its unread messages are "
+        f"lost.",
     )
 
 
@@ -103,11 +102,8 @@ def warn_of_another_project(name: str, prefix: str, theirs: str) -> None:
     if mine and theirs and mine != theirs:
         warn(
             ("project", name),
-            "Two projects share the channel layer prefix %r: %s made its segment, and this is %s. They see each "
-            "other's messages. Give one of them another prefix; tests need a random one.",
-            prefix,
-            theirs,
-            mine,
+            f"Two projects share the channel layer prefix {prefix!r}: {theirs} made its segment, and this is {mine}. "
+            f"They see each other's messages. Give one of them another prefix; tests need a random one.",
         )
 
 
@@ -124,35 +120,24 @@ def warn_of_neighbours(name: str, prefix: str, digest: str) -> None:
         if int(uid) != os.geteuid():
             warn(
                 ("user", name),
-                "User %s has a segment of the same prefix %r, and this process is user %s: processes of different "
-                "users do not see each other's messages. Run them as one user, or set hosts and "
-                'routes={"<channel>": "remote"}.',
-                uid,
-                prefix,
-                os.geteuid(),
+                f"User {uid} has a segment of the same prefix {prefix!r}, and this process is user {os.geteuid()}: "
+                f"processes of different users do not see each other's messages. Run them as one user, or set hosts "
+                f'and routes={{"<channel>": "remote"}}.',
             )
-        elif int(version) != _core.LAYOUT_VERSION and _is_in_use(each[0].removesuffix(".d")):
-            warn(
-                ("version", name),
-                "Another release of hybrid_layer runs with the same prefix %r: normal channels do not "
-                "connect the two. Restart the older processes.",
-                prefix,
-            )
-
-
-def _is_in_use(name: str) -> bool:
-    try:
-        return is_inhabited(name)
-    except OSError:  # a look at the next one may succeed
-        return False
+        elif int(version) != _core.LAYOUT_VERSION:
+            with contextlib.suppress(OSError):  # a look at the next one may succeed
+                if is_inhabited(each[0].removesuffix(".d")):
+                    warn(
+                        ("version", name),
+                        f"Another release of hybrid_layer runs with the same prefix {prefix!r}: normal channels do not "
+                        f"connect the two. Restart the older processes.",
+                    )
 
 
 def warn_of_unread(channel: str) -> None:
     """Warn that messages expired on a normal channel that no process has ever read."""
     warn(
         ("unread", channel),
-        "Messages on %s expired: no process of this user on this machine reads it. If its worker runs elsewhere, set "
-        'hosts and routes={"%s": "remote"}.',
-        channel,
-        channel,
+        f"Messages on {channel} expired: no process of this user on this machine reads it. If its worker runs "
+        f'elsewhere, set hosts and routes={{"{channel}": "remote"}}.',
     )

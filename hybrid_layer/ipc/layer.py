@@ -11,7 +11,7 @@ from hybrid_layer.base import BaseLayer
 from hybrid_layer.configuration import MIB, LayerOptions, option, takes
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import positive_int
-from hybrid_layer.transport import Settings
+from hybrid_layer.policy import Policy
 
 if TYPE_CHECKING:
     from hybrid_layer.ipc.transport import LocalTransport
@@ -28,7 +28,7 @@ class MemoryOptions(LayerOptions):
     group_memory: int = option(20 * MIB, _memory)
 
 
-def local_transport(settings: Settings, options: MemoryOptions) -> LocalTransport:
+def local_transport(policy: Policy, options: MemoryOptions) -> LocalTransport:
     """The local half. Imported here, so that the remote classes work where it does not exist.
 
     Raises `ConfigurationError` if it does not exist here.
@@ -51,7 +51,7 @@ def local_transport(settings: Settings, options: MemoryOptions) -> LocalTranspor
             f"The machine-local layer is not available here ({error}). It needs Linux or macOS, and its compiled core: "
             f"`pip install hybrid_layer` brings or builds it. Elsewhere use hybrid_layer.remote.RedisChannelLayer."
         ) from error
-    return LocalTransport(settings, options.message_memory, options.group_memory)
+    return LocalTransport(policy, options.message_memory, options.group_memory)
 
 
 class IPCChannelLayer(BaseLayer):
@@ -69,5 +69,5 @@ class IPCChannelLayer(BaseLayer):
     @takes(MemoryOptions)
     def __init__(self, options: MemoryOptions) -> None:
         super().__init__(options)
-        self._transport = self._group_transport = local_transport(self._settings, options)
-        self._transports = (self._transport,)
+        self._group_transport = local_transport(self._policy, options)
+        self._transports = (self._group_transport,)

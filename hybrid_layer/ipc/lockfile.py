@@ -14,7 +14,7 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.diagnostics import busy
-from hybrid_layer.ipc.objects import is_file, is_same_file
+from hybrid_layer.ipc.objects import Descriptor, inode_of
 from hybrid_layer.ipc.ownership import check_ours, refusals, refuse
 from hybrid_layer.ipc.stall_detector import PAUSE, Contended, StallDetector
 
@@ -22,17 +22,16 @@ _NAP = 0.005
 """Seconds between two tries. Attaching takes one or two milliseconds."""
 
 
-class LockFile:
+class LockFile(Descriptor):
     """The file ``lock`` in a segment's directory. A process that attaches or leaves holds a record lock on it.
 
     Each process opens it once, since closing any descriptor of a file drops the process's record locks on it.
     """
 
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         self.directory = directory
         self._path = directory / "lock"
-        self.fd = -1
-        self._inode = (0, 0)
 
     @contextlib.contextmanager
     def held(self, *, while_progressing: bool = False) -> Iterator[None]:
@@ -64,26 +63,19 @@ class LockFile:
                 refuse(error, self._path)
             self.close()  # which drops its locks
 
-    def close(self) -> None:
-        """Close the descriptor, unless other code has closed it, and perhaps opened another file under its number."""
-        if self.fd >= 0 and self._has_descriptor():
-            os.close(self.fd)
-        self.fd = -1
-
     def replace(self) -> None:
         """Put a new file in its place, with its lock held. Processes that use the old one see that it is gone."""
         path = self._path.with_name("lock.new")
         path.unlink(missing_ok=True)  # left by a process that was killed here
-        fd = self._open(path)
+        new = self._open(path)
         try:
-            inode = self._made_ours(fd)
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+            fcntl.lockf(new.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
             path.rename(self._path)
         except BaseException:
-            os.close(fd)
+            new.close()
             raise
         self.close()
-        self.fd, self._inode = fd, inode
+        self.fd, self.inode = new.fd, new.inode
 
     def remove_directory(self) -> None:
         """Remove the directory with its content. Called with the lock held. It excludes no process afterwards."""
@@ -99,10 +91,11 @@ class LockFile:
         return Contended(f"The lock file {self._path}", (self._path, pid), pid, is_queue=True)
 
     def _try(self) -> bool:
-        if self.fd < 0 or not self._has_descriptor():
+        if not self.is_ours():
             self._make_directory()
             try:
-                self._keep(self._open(self._path))
+                new = self._open(self._path)
+                self.fd, self.inode = new.fd, new.inode
             except FileNotFoundError:  # the last process to leave has just removed the directory
                 return False
             except OSError as error:
@@ -121,33 +114,33 @@ class LockFile:
             raise
         # The last process to leave removes the file. A lock on a removed file excludes no process.
         try:
-            if is_same_file(self.fd, self._path):
+            if inode_of(os.lstat(self._path)) == self.inode:
                 return True
+        except FileNotFoundError:
+            pass
         except OSError:
             self._unlock()
             raise
         self.close()
         return False
 
-    def _open(self, path: Path) -> int:
+    def _open(self, path: Path) -> Descriptor:
+        """Open a file, or make it. Checks that it is ours, and makes it readable and writable."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            return os.open(path, flags, 0o600)
+            fd = os.open(path, flags, 0o600)
         except PermissionError:
             if not allow_owner(path, 0o600):
                 raise
-            return os.open(path, flags, 0o600)
-
-    def _keep(self, fd: int) -> None:
+            fd = os.open(path, flags, 0o600)
         try:
-            self._inode = self._made_ours(fd)
+            self._make_ours(fd)
+            return Descriptor(fd)
         except BaseException:
             os.close(fd)
             raise
-        self.fd = fd
 
-    def _made_ours(self, fd: int) -> tuple[int, int]:
-        """Check that the file is ours, make it readable and writable, and return its device and inode."""
+    def _make_ours(self, fd: int) -> None:
         status = os.fstat(fd)
         check_ours(status, self._path)
         if status.st_nlink > 1:  # locks taken under its other name would be ours, too
@@ -156,22 +149,16 @@ class LockFile:
             )
         if status.st_mode & 0o600 != 0o600:  # due to a umask
             os.fchmod(fd, 0o600)
-        return status.st_dev, status.st_ino
-
-    def _has_descriptor(self) -> bool:
-        return is_file(self.fd, self._inode)
 
     def _make_directory(self) -> None:
         try:
             self.directory.mkdir(mode=0o700)
-        except FileExistsError:
+        except FileExistsError:  # no exist_ok: that looks a second time, and the directory may be gone by then
             pass
         except OSError as error:
             refuse(error, self.directory)
-        with (
-            refusals(self.directory),
-            contextlib.suppress(FileNotFoundError),
-        ):  # the last process to leave has just removed it
+        # If it is gone again, the last process to leave has just removed it.
+        with refusals(self.directory), contextlib.suppress(FileNotFoundError):
             check_ours(os.lstat(self.directory), self.directory, "directory")
             allow_owner(self.directory, 0o700)
 

@@ -28,7 +28,7 @@ class LocalMachine:
         try:
             await self._transport.send(channel, payload)
         except ChannelFull as error:
-            warn(("full", channel), "A group's message to %s was dropped: %s", channel, error)
+            warn(("full", channel), f"A group's message to {channel} was dropped: {error}")
 
     def has_members(self) -> bool:
         """Whether a process of this machine has added a normal channel to a group on the servers."""
@@ -43,7 +43,7 @@ class LocalMachine:
         try:
             process = self._transport.process()
         except HybridLayerError as error:  # the servers' side goes on without this machine's
-            warn("meet flush", "A flush of the servers was not repeated in shared memory: %s", error)
+            warn("meet flush", f"A flush of the servers was not repeated in shared memory: {error}")
             return
         if process.segment.core.meet_remote_flush(incarnation, flushes):
             process.segment.defer(_core.Segment.flush)

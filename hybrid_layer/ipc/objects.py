@@ -1,4 +1,4 @@
-"""The shared-memory object of a segment, by its name, and the directory of the files beside it.
+"""The shared-memory object of a segment, by its name, and the directory of the files beside it: FIFOs, a lock file.
 
 On Linux both are in /dev/shm. Other systems have no directory of objects, so the portable build finds them by name
 alone, and keeps its files in /tmp. It does not use $TMPDIR, which may differ between processes.
@@ -6,6 +6,7 @@ alone, and keeps its files in /tmp. It does not use $TMPDIR, which may differ be
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -130,24 +131,66 @@ def is_inhabited(name: str) -> bool:
         os.close(fd)
 
 
-def is_file(what: int | str, inode: tuple[int, int]) -> bool:
-    """Whether `what`, a descriptor or a path, leads to the file with these numbers (device, inode)."""
-    try:
-        status = os.fstat(what) if isinstance(what, int) else os.lstat(what)  # stat(-1) reads no descriptor
-    except OSError as error:
-        # If the system does not say, a descriptor counts as ours, or it would never be closed.
-        return isinstance(what, int) and error.errno != errno.EBADF
-    return (status.st_dev, status.st_ino) == inode
+def inode_of(status: os.stat_result) -> tuple[int, int]:
+    """What tells a file from all others: its device and inode."""
+    return status.st_dev, status.st_ino
 
 
-def is_same_file(fd: int, path: Path) -> bool:
-    """Whether `fd` is a descriptor of the file that is now at `path`."""
+class Descriptor:
+    """A descriptor of ours. Other code may close it, and perhaps open another file under its number."""
+
+    def __init__(self, fd: int = -1) -> None:
+        self.fd = fd
+        self.inode = inode_of(os.fstat(fd)) if fd >= 0 else (0, 0)
+
+    def is_ours(self) -> bool:
+        """Whether the descriptor still leads to our file."""
+        try:
+            return self.fd >= 0 and inode_of(os.fstat(self.fd)) == self.inode
+        except OSError as error:
+            return error.errno != errno.EBADF  # if the system does not say, it is ours, or it would never be closed
+
+    def is_at(self, path: Path | str) -> bool:
+        """Whether our file is open, and is now at `path`."""
+        try:
+            return self.is_ours() and inode_of(os.lstat(path)) == self.inode
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close the descriptor, unless other code did."""
+        if self.is_ours():
+            os.close(self.fd)
+        self.fd = -1
+
+
+def make_doorbell(path: str) -> Descriptor:
+    """Make a doorbell at `path`, in place of an older file. Raises `OSError`."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    os.mkfifo(path, 0o600)
+    os.chmod(path, 0o600)  # despite a umask
+    # Opened for writing, too. Otherwise it would be at its end, and readable for ever, once the last writer has closed
+    # it.
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        there = os.stat(path, follow_symlinks=False)
+        return Descriptor(fd)
+    except OSError:
+        os.close(fd)
+        raise
+
+
+def remove_stale_doorbells(directory: Path, core: _core.Segment) -> None:
+    """Remove the doorbells of killed processes. Raises `OSError`."""
+    try:
+        # Listed first: a process publishes its slot before it makes a doorbell, so it is seen below.
+        paths = [path for path in directory.iterdir() if path.name[:1].isdigit()]
     except FileNotFoundError:
-        return False
-    here = os.fstat(fd)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+        return
+    alive = {f"{slot}.{generation}" for slot, generation, _, is_alive in core.processes() if is_alive}
+    for path in paths:
+        if path.name.rpartition(".")[0] not in alive:
+            path.unlink(missing_ok=True)
 
 
 def _as_os_error(error: Exception) -> OSError:

@@ -9,24 +9,19 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from hybrid_layer.exceptions import ConfigurationError, SegmentUnavailable
 
-_KINDS: tuple[tuple[str, Callable[[int], bool]], ...] = (
-    ("file", stat.S_ISREG),
-    ("directory", stat.S_ISDIR),
-    ("symbolic link", stat.S_ISLNK),
-    ("FIFO", stat.S_ISFIFO),
-    ("socket", stat.S_ISSOCK),
-)
+_KINDS = {"-": "file", "d": "directory", "l": "symbolic link", "p": "FIFO", "s": "socket"}
+"""By their letter in a list of files (`stat.filemode`)."""
 
 
 def check_ours(status: os.stat_result, path: Path | str, wanted: str = "file") -> None:
     """Raise `ConfigurationError` unless it is a `wanted`, owned by this user, and closed to others."""
-    kind = next((name for name, is_it in _KINDS if is_it(status.st_mode)), "device")
+    kind = _KINDS.get(stat.filemode(status.st_mode)[0], "device")
     mode = stat.S_IMODE(status.st_mode)
     if status.st_uid == os.geteuid() and not mode & 0o077 and kind == wanted:
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Hashable
 from functools import partial
 
 from hybrid_layer.clock import monotonic
@@ -14,8 +13,8 @@ from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.stall_detector import LOCK_REFUSED
 from hybrid_layer.ipc.wait_set import WaitSet
 from hybrid_layer.names import local, non_local
+from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import KEYS, warn
-from hybrid_layer.transport import Settings
 
 _NUMBERS = {key: number for number, key in enumerate(KEYS)}
 _HOUSEKEEPING = 1.0
@@ -38,19 +37,15 @@ class SegmentCounters:
         """All counters, including those at 0."""
         return dict(zip(KEYS, self._segment.core.counters(), strict=False))
 
-    def warn(self, key: Hashable, text: str, *args: object) -> None:
-        """See `hybrid_layer.statistics.warn`."""
-        warn(key, text, *args)
-
 
 class ProcessState:
     """State of one layer object in one process. A forked child makes its own, and uses no lock of this one."""
 
-    def __init__(self, settings: Settings, segment: LocalSegment) -> None:
+    def __init__(self, policy: Policy, segment: LocalSegment) -> None:
         self.segment = segment
         self.generation = segment.generation
         self.counters = SegmentCounters(segment)
-        self.inbox = Inbox(settings.policy, self.counters, epoch=lambda: segment.core.epoch)
+        self.inbox = Inbox(policy, self.counters, epoch=lambda: segment.core.epoch)
         self.inboxes: dict[str, InboxSource] = {}
         """The inboxes that are open in the segment, by name."""
         self.memberships: dict[tuple[str, str], float] = {}
@@ -79,10 +74,6 @@ class ProcessState:
                 if ends <= now:
                     self.memberships.pop(membership, None)
             self._next_purge = 2 * len(self.memberships) + _FEW
-
-    def receive_on(self, inbox: str) -> None:
-        """Receive on the channels of `inbox`, which is open in the segment."""
-        self.inboxes[inbox] = InboxSource(self, inbox)
 
     def take_in(self, name: str, wait_set: WaitSet) -> None:
         """Move messages of the inbox `name` into its channels' buffers, while a consumer of this loop is unserved."""
@@ -131,7 +122,7 @@ class ProcessState:
                 self._restore_membership(core, group, channel)
         except (_core.Detached, _core.NoMemory, *LOCK_REFUSED) as error:
             cause = str(error) or type(error).__name__
-            warn(("restore", self.segment.name), "Memberships are not restored yet: %s", cause)
+            warn(("restore", self.segment.name), f"Memberships are not restored yet: {cause}")
             return False
         self.generation = generation
         return True

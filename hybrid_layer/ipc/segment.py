@@ -19,32 +19,10 @@ from collections.abc import Callable, Iterator
 
 from hybrid_layer import identity
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, SegmentDamaged, TooManyProcesses
-from hybrid_layer.ipc import _core
+from hybrid_layer.ipc import _core, diagnostics, objects
 from hybrid_layer.ipc.creation import create_segment, remove_segment
 from hybrid_layer.ipc.damage import Damage
-from hybrid_layer.ipc.diagnostics import (
-    contended,
-    other_sizes,
-    warn_of_another_project,
-    warn_of_loss,
-    warn_of_neighbours,
-    warn_of_unread,
-)
-from hybrid_layer.ipc.doorbells import remove_stale_doorbells
 from hybrid_layer.ipc.lockfile import LockFile
-from hybrid_layer.ipc.objects import (
-    Sizes,
-    digest,
-    directory_of,
-    is_file,
-    is_same_file,
-    label,
-    lock_bearer,
-    object_exists,
-    open_object,
-    remove_object,
-    segment_name,
-)
 from hybrid_layer.ipc.ownership import refusals
 from hybrid_layer.ipc.stall_detector import LOCK_REFUSED, Contended
 from hybrid_layer.ipc.wait_set import WaitSet
@@ -59,7 +37,7 @@ class LocalSegment:
     compare `core` or `generation`, and register again.
     """
 
-    def __init__(self, prefix: str, sizes: Sizes) -> None:
+    def __init__(self, prefix: str, sizes: objects.Sizes) -> None:
         self.prefix = prefix
         self.sizes = sizes
         self._belong_to(os.geteuid())
@@ -67,17 +45,14 @@ class LocalSegment:
         self.generation = 0
         """The generation of this process's registrations. A move, or a repair with losses, begins the next one."""
         self._damage = Damage(prefix)
-        self.machine = identity.random_id()
-        """The machine's id, which is stored in the segment. A new segment that this process makes takes it over."""
         self._is_closed = False
         self._reaped = 0
         # Reentrant: the garbage collector may release the last layer object while this thread holds it.
         self._lock = threading.RLock()
         self._is_moving = self._closes_afterwards = False
         self._identity = identity.this_process()
-        self._fd = -1
-        """The descriptor with our record locks: the object's, or in the portable build the lock file's."""
-        self._inode = (0, 0)
+        self._file = objects.Descriptor()
+        """That with our record locks: the object's, or in the portable build the lock file's."""
         self.wakers: dict[int, Callable[[], None]] = {}
         """By number of an event loop of this process: a function that wakes the loop."""
         self._deferred: deque[tuple[_core.Segment, Callable[[_core.Segment], int | None]]] = deque()
@@ -93,9 +68,12 @@ class LocalSegment:
 
     def _belong_to(self, user: int) -> None:
         self._user = user
-        self.name = segment_name(self.prefix, user)
-        self.directory = directory_of(self.name)
+        self.name = objects.segment_name(self.prefix, user)
+        self.directory = objects.directory_of(self.name)
         self._lock_file = LockFile(self.directory)
+        self.machine = identity.random_id()
+        """The machine's id, which is stored in the segment. A new segment that this process makes takes it over. To the
+        servers, the segment of each user is a machine."""
 
     def is_own(self) -> bool:
         """Whether this process is attached: this one, not a parent of it."""
@@ -113,11 +91,10 @@ class LocalSegment:
         if self.has_changed_user():
             self._close_files()
             self._belong_to(os.geteuid())
-            self.machine = identity.random_id()
         with self._lock_held():
             # The parent's descriptors stay open, since closing one would drop the locks that we take now. Code that
             # makes daemons may have closed them, and opened other files under their numbers.
-            if self._has_descriptor():
+            if self._file.is_ours() and os.fstat(self._file.fd).st_nlink > 0:
                 self._join(self.core)
             else:
                 self.core = self._attach()
@@ -148,7 +125,7 @@ class LocalSegment:
         except Contended:
             return True  # other processes move or leave; the next housekeeping tries again
         except HybridLayerError as error:
-            warn(("move", self.name), "Cannot move to a new segment: %s", error)
+            warn(("move", self.name), f"Cannot move to a new segment: {error}")
         return True
 
     def _recover(self, lost: _core.Segment, reason: str) -> None:
@@ -164,13 +141,12 @@ class LocalSegment:
                     self.close()
 
     def _move(self, lost: _core.Segment, reason: str) -> None:
-        old_fd = self._fd if self._has_inode() else -1
+        old = self._file
         is_retired = self._damage.retire(lost, reason)
         has_members = reason != "truncated" and lost.machine_members
-        if old_fd >= 0 and (_core.PORTABLE or not is_retired):
+        if _core.PORTABLE or not is_retired:
             # The new file may be the same one. Closing it after its locks are acquired would drop them.
-            os.close(old_fd)
-            old_fd = -1
+            old.close()
         with self._lock_held():
             core = self._attach()
         if reason != "truncated":
@@ -178,8 +154,7 @@ class LocalSegment:
         self.core = core
         if has_members:
             self.core.mark_members()
-        if old_fd >= 0:
-            os.close(old_fd)
+        old.close()
         self._has_moved()
 
     def has_changed_user(self) -> bool:
@@ -187,10 +162,8 @@ class LocalSegment:
         return os.geteuid() != self._user
 
     def _follow_user(self, lost: _core.Segment) -> None:
-        user, machine, lock_file = self._user, self.machine, self._lock_file
-        old_fd = self._fd if self._has_inode() and not _core.PORTABLE else -1
+        user, machine, lock_file, old = self._user, self.machine, self._lock_file, self._file
         self._belong_to(os.geteuid())
-        self.machine = identity.random_id()  # to the servers, the segment of each user is a machine
         try:
             with self._lock_held():
                 core = self._attach()
@@ -203,20 +176,13 @@ class LocalSegment:
         self.core = core
         with contextlib.suppress(*LOCK_REFUSED):
             lost.leave()
-        if old_fd >= 0:
-            os.close(old_fd)
+        old.close()
         lock_file.close()
         self._has_moved()
 
     def _has_moved(self) -> None:
         self._damage.attached(self.core)
         self.generation += 1
-
-    def _has_descriptor(self) -> bool:
-        return self._has_inode() and os.fstat(self._fd).st_nlink > 0
-
-    def _has_inode(self) -> bool:
-        return is_file(self._fd, self._inode)
 
     def wake_loops(self, loops: int) -> None:
         """Wake event loops of this process. Bit n of `loops` stands for the loop with number n."""
@@ -268,9 +234,7 @@ class LocalSegment:
 
     def _close_files(self) -> None:
         self._lock_file.close()
-        if not _core.PORTABLE and self._has_inode():
-            os.close(self._fd)
-        self._fd = -1
+        self._file.close()
 
     def _leave_segment(self) -> None:
         needed = True
@@ -278,78 +242,82 @@ class LocalSegment:
             needed = self.core.is_needed()
         with contextlib.suppress(*LOCK_REFUSED):
             self.core.leave()
-        is_current = self._has_inode() and is_same_file(self._fd, lock_bearer(self.name))
-        if not needed and is_current and self.core.is_deserted():
-            remove_object(self.name)
-        if not object_exists(self.name):  # also if another process has removed it: held() has made a directory
+        if not needed and self._file.is_at(objects.lock_bearer(self.name)) and self.core.is_deserted():
+            objects.remove_object(self.name)
+        if not objects.object_exists(self.name):  # also if another process has removed it: held() has made a directory
             self._lock_file.remove_directory()
 
     def tidy_up(self) -> None:
         """Remove doorbells of killed processes. Warn of messages that expired on a channel that no process has read."""
         if (channel := self.core.take_unread()) is not None:
-            warn_of_unread(channel)
+            diagnostics.warn_of_unread(channel)
         reaped = self.core.counters()[-1]
         if reaped != self._reaped:
             self._reaped = reaped
             try:
-                remove_stale_doorbells(self.directory, self.core)
+                objects.remove_stale_doorbells(self.directory, self.core)
             except OSError as error:
                 self._reaped = -1  # so that it is tried again
-                warn(("tidy", self.name), "Cannot remove doorbells of dead processes: %s", error)
+                warn(("tidy", self.name), f"Cannot remove doorbells of dead processes: {error}")
 
     # Attaching
 
     @contextlib.contextmanager
     def _lock_held(self) -> Iterator[None]:
         """Hold the lock file's lock, and turn errors of the system into ours."""
-        with refusals(label(self.name)), self._lock_file.held():
+        with refusals(objects.label(self.name)), self._lock_file.held():
             yield
 
     def _attach(self) -> _core.Segment:
         """Find or make the segment, and take a slot. Called with the lock file's lock held."""
         for _ in range(3):  # found, replaced, made
-            fd, is_new = self._open_or_create()
+            fd = objects.open_object(self.name)
+            is_new = fd is None
+            if fd is None:
+                fd = create_segment(self.name, self._lock_file, self.prefix, self.sizes, self.machine)
             try:
-                core = self._usable(fd, is_new)
-                status = os.fstat(self._locks_on(fd))
-                if core is not None and not self._can_join(core):
-                    core.retire()
-                    core = None
+                file = objects.Descriptor(self._locks_on(fd))
+                core = self._joined(fd, is_new)
             except BaseException:
                 os.close(fd)
                 if is_new:
                     remove_segment(self.name, self._lock_file)
                 raise
             if core is None:
-                remove_object(self.name)
+                objects.remove_object(self.name)
                 os.close(fd)
                 continue
-            self._fd = self._locks_on(fd)
-            if fd != self._fd:
+            self._file = file
+            if fd != file.fd:
                 os.close(fd)  # it is mapped, so the descriptor is not needed
-            self._inode = (status.st_dev, status.st_ino)
             self.machine = core.machine
             if not is_new:
-                warn_of_another_project(self.name, self.prefix, core.project)
-            warn_of_neighbours(self.name, self.prefix, digest(self.prefix))
+                diagnostics.warn_of_another_project(self.name, self.prefix, core.project)
+            diagnostics.warn_of_neighbours(self.name, self.prefix, objects.digest(self.prefix))
             return core
-        raise SegmentDamaged(f"{label(self.name)} cannot be made; something else writes to it.")
+        raise SegmentDamaged(f"{objects.label(self.name)} cannot be made; something else writes to it.")
 
-    def _usable(self, fd: int, is_new: bool) -> _core.Segment | None:
-        """The segment behind `fd`, or None if it has to be replaced."""
+    def _joined(self, fd: int, is_new: bool) -> _core.Segment | None:
+        """The segment behind `fd`, with a slot in it, or None if it has to be replaced."""
         try:
             core = _core.Segment(fd, self._locks_on(fd), str(self.directory))
         except _core.Damaged as reason:
             # We hold the lock, so no process is making it now: its maker was killed, or it is no segment.
-            where = label(self.name)
-            warn(("replaced", self.name), "Replacing a segment that cannot be used (%s) at %s.", reason, where)
+            where = objects.label(self.name)
+            warn(("replaced", self.name), f"Replacing a segment that cannot be used ({reason}) at {where}.")
             return None
         if core.retired:
             return None  # its processes have moved, or are about to
         if not is_new and (core.message_bytes, core.group_bytes) != self.sizes:
             if not core.is_deserted():
-                raise ConfigurationError(other_sizes(core, self.prefix, self.sizes))
+                raise ConfigurationError(diagnostics.other_sizes(core, self.prefix, self.sizes))
             self._warn_of_loss(core)
+            return None
+        try:
+            self._join(core)
+        except SegmentDamaged as error:
+            warn(("replaced", self.name), f"Replacing a segment: {error}")
+            core.retire()
             return None
         return core
 
@@ -357,19 +325,11 @@ class LocalSegment:
         with contextlib.suppress(HybridLayerError, Contended, *LOCK_REFUSED):
             self._join(core)
             if core.is_needed():
-                warn_of_loss(core, self.name, self.prefix, self.sizes)
+                diagnostics.warn_of_loss(core, self.name, self.prefix, self.sizes)
             core.leave()
 
     def _locks_on(self, fd: int) -> int:
         return self._lock_file.fd if _core.PORTABLE else fd
-
-    def _can_join(self, core: _core.Segment) -> bool:
-        try:
-            self._join(core)
-        except SegmentDamaged as error:
-            warn(("replaced", self.name), "Replacing a segment: %s", error)
-            return False
-        return True
 
     def _join(self, core: _core.Segment) -> None:
         try:
@@ -380,14 +340,8 @@ class LocalSegment:
                 f"Give some of them another prefix."
             ) from None
         except _core.Busy:
-            raise contended(core, self.prefix) from None
+            raise diagnostics.contended(core, self.prefix) from None
         except _core.Damaged:
             raise SegmentDamaged(
-                f"The segment {self.name} cannot be repaired; remove {lock_bearer(self.name)}."
+                f"The segment {self.name} cannot be repaired; remove {objects.lock_bearer(self.name)}."
             ) from None
-
-    def _open_or_create(self) -> tuple[int, bool]:
-        fd = open_object(self.name)
-        if fd is not None:
-            return fd, False
-        return create_segment(self.name, self._lock_file, self.prefix, self.sizes, self.machine), True

@@ -16,17 +16,8 @@ from pathlib import Path
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError
-from hybrid_layer.ipc import _core
+from hybrid_layer.ipc import _core, objects
 from hybrid_layer.ipc.lockfile import LockFile
-from hybrid_layer.ipc.objects import (
-    ROOT,
-    directory_of,
-    is_inhabited,
-    lock_bearer,
-    object_exists,
-    open_object,
-    remove_object,
-)
 from hybrid_layer.ipc.stall_detector import LOCK_REFUSED, Contended
 
 MOST = 64
@@ -50,7 +41,7 @@ def sweep() -> None:
         if number >= _FIRST and monotonic() > until:
             return
         # Closing a descriptor of a file drops the record locks that the process has on it.
-        if own.isdisjoint(_inodes([lock_bearer(name), directory_of(name) / "lock"])):
+        if own.isdisjoint(_inodes([objects.lock_bearer(name), objects.directory_of(name) / "lock"])):
             with contextlib.suppress(Contended, HybridLayerError, _core.NoSlot, *LOCK_REFUSED):
                 _remove_if_left(name)
 
@@ -58,7 +49,7 @@ def sweep() -> None:
 def _some_of(names: list[str]) -> list[str]:
     # The end of a loop removes its doorbell, which changes the directory's time. The latest come first: many older ones
     # may be kept for their content, and each takes a millisecond.
-    latest_first = sorted(names, key=lambda name: _time_of(directory_of(name)), reverse=True)
+    latest_first = sorted(names, key=lambda name: _time_of(objects.directory_of(name)), reverse=True)
     latest, others = latest_first[:_FIRST], latest_first[_FIRST:]
     return [*latest, *random.sample(others, min(MOST - _FIRST, len(others)))]
 
@@ -72,24 +63,24 @@ def _time_of(path: Path) -> float:
 
 def _names() -> list[str]:
     start, end = f"hybrid_layer.{os.geteuid()}.", f".{_core.LAYOUT_VERSION}"
-    found = {entry.removesuffix(".d") for entry in os.listdir(ROOT) if entry.startswith(start)}
+    found = {entry.removesuffix(".d") for entry in os.listdir(objects.ROOT) if entry.startswith(start)}
     return [name for name in found if name.endswith(end)]
 
 
 def _remove_if_left(name: str) -> None:
-    if is_inhabited(name):
+    if objects.is_inhabited(name):
         return
-    lock_file = LockFile(directory_of(name))
+    lock_file = LockFile(objects.directory_of(name))
     try:
         with lock_file.held():  # so no process attaches to it
-            fd = open_object(name)
+            fd = objects.open_object(name)
             if fd is not None:
                 try:
                     if _is_left(fd, lock_file):
-                        remove_object(name)
+                        objects.remove_object(name)
                 finally:
                     os.close(fd)
-            if not object_exists(name):
+            if not objects.object_exists(name):
                 lock_file.remove_directory()
     finally:
         lock_file.close()
@@ -114,6 +105,5 @@ def _inodes(places: Iterable[int | Path]) -> set[tuple[int, int]]:
     found = set()
     for place in places:
         with contextlib.suppress(OSError):
-            status = os.stat(place) if isinstance(place, int) else os.lstat(place)
-            found.add((status.st_dev, status.st_ino))
+            found.add(objects.inode_of(os.stat(place) if isinstance(place, int) else os.lstat(place)))
     return found

@@ -19,13 +19,13 @@ from hybrid_layer.ipc.attachments import acquire, release
 from hybrid_layer.ipc.diagnostics import busy, contended, lock_holder, shm_room
 from hybrid_layer.ipc.objects import Sizes, label
 from hybrid_layer.ipc.ownership import refuse
-from hybrid_layer.ipc.process import ProcessState
+from hybrid_layer.ipc.process import InboxSource, ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.stall_detector import PAUSE, Contended, StallDetector
 from hybrid_layer.names import local, non_local
+from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import KEYS, warn, warn_of_full_members
 from hybrid_layer.timers import sleep
-from hybrid_layer.transport import Settings
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -37,11 +37,11 @@ _MEMORY = KEYS.index("memory")
 class LocalTransport:
     """Implements `hybrid_layer.transport.Transport` for one layer object. It attaches to the segment at first use."""
 
-    def __init__(self, settings: Settings, message_memory: int, group_memory: int) -> None:
-        self._settings = settings
+    def __init__(self, policy: Policy, message_memory: int, group_memory: int) -> None:
+        self._policy = policy
         self._sizes = Sizes(message_memory, group_memory)
-        self._expiry_ns = int(settings.policy.expiry * 1e9)
-        self._group_expiry_ns = int(settings.policy.group_expiry * 1e9)
+        self._expiry_ns = int(policy.expiry * 1e9)
+        self._group_expiry_ns = int(policy.group_expiry * 1e9)
         self._own: PerProcess[ProcessState] = PerProcess()
         self._contended: Contended | None = None
         """The error of the last tries to attach, for callers that wait."""
@@ -59,7 +59,8 @@ class LocalTransport:
                 await self._call(_core.Segment.open_inbox, inbox)
             except _core.NoMemory as error:
                 raise ChannelFull(self._no_room(f"the inbox {inbox}", error)) from None
-            self.process().receive_on(inbox)
+            process = self.process()
+            process.inboxes[inbox] = InboxSource(process, inbox)
 
     async def send(self, channel: str, payload: bytes) -> None:
         """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`: then nothing was stored.
@@ -70,14 +71,18 @@ class LocalTransport:
         if monotonic() >= process.next_housekeeping:
             process.housekeep()
         queue, name = (non_local(channel), local(channel)) if "!" in channel else (channel, "")
-        capacity = self._settings.policy.capacity_for(channel)
+        capacity = self._policy.capacity_for(channel)
         try:
             try:
                 loops = process.segment.core.push(queue, name, payload, capacity, self._expiry_ns)
             except (_core.Busy, _core.Detached, _core.Retired):  # nothing was stored, so this cannot deliver twice
                 loops = await self._call(_core.Segment.push, queue, name, payload, capacity, self._expiry_ns)
         except _core.Full:
-            raise ChannelFull(self._channel_full(channel, queue, capacity)) from None
+            what = f"The inbox {queue} of {channel}" if queue != channel else f"Channel {channel}"
+            raise ChannelFull(
+                f"{what} is at its capacity of {capacity} unread messages. Read faster, or raise capacity or "
+                f"channel_capacity."
+            ) from None
         except _core.NoMemory as error:
             process.segment.core.count(_MEMORY, 1)
             raise ChannelFull(self._no_room(f"a message to {channel}", error)) from None
@@ -119,7 +124,7 @@ class LocalTransport:
         except _core.NoMemory as error:
             raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
         if inbox in process.inboxes or "!" not in channel:
-            process.remember(group, channel, monotonic() + self._settings.policy.group_expiry)
+            process.remember(group, channel, monotonic() + self._policy.group_expiry)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """End the membership, if there is one."""
@@ -132,7 +137,7 @@ class LocalTransport:
         process = self._current() or await self._join()
         if monotonic() >= process.next_housekeeping:
             process.housekeep()
-        policy = self._settings.policy
+        policy = self._policy
         capacities: dict[str, int] = {}
         if not policy.uniform:
             for target in await self._call(_core.Segment.group_targets, group):
@@ -145,7 +150,7 @@ class LocalTransport:
             )
         except _core.NoMemory as error:
             process.segment.core.count(_MEMORY, 1)
-            warn(("memory", group), "A message to group %s was dropped: %s", group, self._no_room("it", error))
+            warn(("memory", group), f"A message to group {group} was dropped: {self._no_room('it', error)}")
             return
         if dropped:
             warn_of_full_members(group, dropped)
@@ -241,74 +246,50 @@ class LocalTransport:
         return self._own.get(self._begin)
 
     def _begin(self) -> ProcessState:
-        parents = self._own.last
-        segment = self._attach(parents)
-        self._stuck = None
-        self._contended = None
-        own = ProcessState(self._settings, segment)
-        if parents is None or segment is not parents.segment:
+        prefix, parents = self._policy.prefix, self._own.last
+        is_inherited = parents is not None and parents.segment.prefix == prefix
+        segment = parents.segment if parents is not None and is_inherited else acquire(prefix, self._sizes)
+        if not segment.is_own():
+            segment.join()  # by one thread at a time, since `PerProcess.get` holds a lock of the process
+        self._stuck = self._contended = None
+        own = ProcessState(self._policy, segment)
+        if not is_inherited:
             weakref.finalize(self, _close, segment, own.inboxes).atexit = False
         return own
-
-    def _attach(self, inherited: ProcessState | None) -> LocalSegment:
-        prefix = self._settings.prefix
-        if inherited is None or inherited.segment.prefix != prefix:
-            return acquire(prefix, self._sizes)
-        if not inherited.segment.is_own():
-            inherited.segment.join()  # by one thread at a time, since `PerProcess.get` holds a lock of the process
-        return inherited.segment
 
     async def _call(self, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
         """Run an operation of the core. Wait for the segment's lock, unless its holder is stalled."""
         process = self._current() or await self._join()
-        try:
-            return operation(process.segment.core, *args)
-        except _core.Detached:
-            # The process has left at its exit, and this thread still runs; or it is just moving.
-            if process.segment.is_own():
-                process.housekeep()
-            else:
-                self._own.clear()
-                process = await self._join()
-        except _core.Retired:
-            process.housekeep()
-        except _core.Damaged:
-            # The next process that acquires the lock repairs the segment. A send may have arrived in part, so it is not
-            # repeated.
-            if operation in _SENDS:
-                raise SegmentDamaged(_MAY_BE_LOST) from None
-        except _core.Busy:
-            if lock_holder(process.segment.core) == self._stuck:
-                raise busy(contended(process.segment.core, self._settings.prefix)) from None
-        except OSError as error:
-            refuse(error, label(process.segment.name))
-        return await self._call_again(process, operation, *args)
-
-    async def _call_again(self, process: ProcessState, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
-        detector = StallDetector()
-        pause = 0.0
+        detector: StallDetector | None = None  # None: the first try
         while True:
-            await sleep(pause)
             core = process.segment.core
             try:
                 return operation(core, *args)
-            except (_core.Damaged, _core.Retired, _core.Detached):
-                raise SegmentDamaged(_MAY_BE_LOST) from None
+            except (_core.Detached, _core.Retired):
+                if detector is not None:
+                    raise SegmentDamaged(_MAY_BE_LOST) from None
+                # The process has left at its exit, and this thread still runs; or it is just moving.
+                if process.segment.is_own():
+                    process.housekeep()
+                else:
+                    self._own.clear()
+                    process = await self._join()
+            except _core.Damaged:
+                # The next process that acquires the lock repairs the segment. A send may have arrived in part, so it is
+                # not repeated.
+                if detector is not None or operation in _SENDS:
+                    raise SegmentDamaged(_MAY_BE_LOST) from None
             except _core.Busy:
-                pause = PAUSE
                 holder = lock_holder(core)
-                if detector.is_stalled(holder):
+                if detector is not None and detector.is_stalled(holder):
                     self._stuck = holder
-                    raise busy(contended(core, self._settings.prefix)) from None
+                if holder == self._stuck:
+                    raise busy(contended(core, self._policy.prefix)) from None
             except OSError as error:
                 refuse(error, label(process.segment.name))
-
-    def _channel_full(self, channel: str, queue: str, capacity: int) -> str:
-        what = f"The inbox {queue} of {channel}" if queue != channel else f"Channel {channel}"
-        return (
-            f"{what} is at its capacity of {capacity} unread messages. Read faster, or raise capacity or "
-            f"channel_capacity."
-        )
+            pause = 0.0 if detector is None else PAUSE
+            detector = detector or StallDetector()
+            await sleep(pause)
 
     def _no_room(self, what: str, error: _core.NoMemory) -> str:
         message_memory, group_memory = self._sizes

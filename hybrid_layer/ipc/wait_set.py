@@ -18,10 +18,8 @@ from collections.abc import Callable
 from hybrid_layer.inbox import WaitQueue, Waker
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.attachment import Attachment
-from hybrid_layer.ipc.doorbells import make_doorbell
-from hybrid_layer.ipc.objects import is_file
-from hybrid_layer.ipc.retries import Retries
-from hybrid_layer.ipc.stall_detector import LOCK_REFUSED
+from hybrid_layer.ipc.objects import Descriptor, make_doorbell
+from hybrid_layer.ipc.stall_detector import LOCK_REFUSED, PAUSE
 from hybrid_layer.loops import running
 from hybrid_layer.statistics import KEYS, warn
 from hybrid_layer.supervision import Count, Guard, apart
@@ -62,7 +60,8 @@ class WaitSet:
         """The timer is too slow for a coroutine that waits for a normal channel."""
         count: Count = lambda key: segment.core.count(KEYS.index(key), 1)  # noqa: E731
         self._guard = Guard("the watch over shared memory", count, self._look_again)
-        self.retry_soon = Retries(loop, self._guard).soon
+        self._retries: dict[str, Callable[[], None]] = {}
+        """What to try again, since another process held the segment's lock."""
         self._open()
 
     def _open(self) -> None:
@@ -74,8 +73,7 @@ class WaitSet:
         """The segment in which our place is. None: the place is lost."""
         self._rebuilds = core.rebuilds
         self._asleep = False
-        self._fd = -1
-        self._inode = (0, 0)
+        self._bell = Descriptor()
         self._path = ""
         try:
             self.number = core.open_loop()
@@ -85,13 +83,11 @@ class WaitSet:
             self.number = -1
             return
         try:
-            self._fd, self._inode = make_doorbell(self._path)
-            apart(self.loop.add_reader, self._fd, self._on_ring)
+            self._bell = make_doorbell(self._path)
+            apart(self.loop.add_reader, self._bell.fd, self._on_ring)
         except OSError as error:
-            warn(("doorbell", self._path), "Cannot make %s: %s. Polling for messages instead.", self._path, error)
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+            warn(("doorbell", self._path), f"Cannot make {self._path}: {error}. Polling for messages instead.")
+            self._bell.close()
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
             self._close_place()
@@ -103,36 +99,28 @@ class WaitSet:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._fd >= 0:
-            if self._segment.is_own():
-                if not self.loop.is_closed():
-                    self.loop.remove_reader(self._fd)
-                self.remove_doorbell()
-            if is_file(self._fd, self._inode):  # unless other code has closed it, and perhaps opened a file of its own
-                os.close(self._fd)
-            self._fd = -1
+        if self._bell.fd >= 0 and self._segment.is_own():
+            if not self.loop.is_closed():
+                self.loop.remove_reader(self._bell.fd)
+            self.remove_doorbell()
+        self._bell.close()
         self._close_place()
 
     def _close_place(self) -> None:
         number, self.number = self.number, -1
         if number < 0:
             return
-        if (
-            self._segment.wakers.get(number % _core.LOOPS) == self.wake
-        ):  # not that of another loop with this number, after a move
-            del self._segment.wakers[number % _core.LOOPS]
+        place = number % _core.LOOPS
+        if self._segment.wakers.get(place) == self.wake:  # not that of another loop with this number, after a move
+            del self._segment.wakers[place]
         if self._segment.is_own():
             self._segment.defer(lambda core: core.close_loop(number))
 
     def remove_doorbell(self) -> None:
         """Remove the doorbell's file, unless another process has put its own there, in another segment."""
         with contextlib.suppress(OSError):
-            if self._has_doorbell():
+            if self._bell.is_at(self._path):
                 os.unlink(self._path)
-
-    def _has_doorbell(self) -> bool:
-        """Whether our FIFO is still at its path."""
-        return is_file(self._fd, self._inode) and is_file(self._path, self._inode)
 
     def is_in_use(self) -> bool:
         """Whether a coroutine of this loop waits."""
@@ -201,10 +189,8 @@ class WaitSet:
         if payload is None:
             self._note_registered(channel)
             self._asleep = asleep
-            if (
-                not asleep or self._rebuilds != self._segment.core.rebuilds
-            ):  # a repair has removed this loop as a waiter
-                self.settle_soon()
+            if not asleep or self._rebuilds != self._segment.core.rebuilds:
+                self.settle_soon()  # a repair may have removed this loop as a waiter
         if loops:
             self._segment.wake_loops(loops)  # this loop, too, so only after its sleep is noted
         return payload
@@ -240,6 +226,18 @@ class WaitSet:
             self._settling = True
             self.loop.call_soon(self._settle)
 
+    def retry_soon(self, key: str, callback: Callable[[], None]) -> None:
+        """Call `callback` after a pause, once for each `key`, however often it was requested."""
+        if not self._retries:
+            call_later(self.loop, PAUSE, self._retry)
+        self._retries[key] = callback
+
+    def _retry(self) -> None:
+        retries, self._retries = self._retries, {}
+        for callback in retries.values():
+            with self._guard:
+                callback()
+
     def _look_again(self, error: Exception) -> None:
         """Announcements may be lost, so everything is looked at again, at the latest by the timer."""
         self._settling = self._asleep = False
@@ -249,7 +247,7 @@ class WaitSet:
 
     def _on_ring(self) -> None:
         try:
-            os.read(self._fd, 4096)
+            os.read(self._bell.fd, 4096)
         except BlockingIOError:
             pass  # emptied by other code
         self._asleep = False
@@ -262,41 +260,38 @@ class WaitSet:
 
     def _settle(self) -> None:
         with self._guard:
-            self._settle_now()
-
-    def _settle_now(self) -> None:
-        self._settling = False
-        core = self._segment.core
-        if self._asleep and not self._stale and self._rebuilds == core.rebuilds and self._core is core:
-            return  # later messages ring
-        if not self._segment.is_own():
-            return
-        if self._core is not core:
-            self._reopen()
+            self._settling = False
             core = self._segment.core
-        try:
-            self._unwait_stale()
-            ready = None
-            if self.number >= 0 and not self._asleep:
-                ready = core.collect(self.number, True)
-                self._asleep = ready is None
-            if self._rebuilds != core.rebuilds:
-                self._rebuilds = core.rebuilds
-                self._register_again()
+            if self._asleep and not self._stale and self._rebuilds == core.rebuilds and self._core is core:
+                return  # later messages ring
+            if not self._segment.is_own():
                 return
-        except (_core.Busy, _core.Damaged, _core.NoMemory, OSError):
-            self._settling = True
-            self.retry_soon("settle", self._settle)
-            return
-        except _core.Stale:
-            self.lose_place()
-            return
-        except (_core.Detached, _core.Retired):
-            return  # the next housekeeping moves
-        if ready is not None:
-            for name in ready:
-                self._notify(name)
-            self.settle_soon()
+            if self._core is not core:
+                self._reopen()
+                core = self._segment.core
+            try:
+                self._unwait_stale()
+                ready = None
+                if self.number >= 0 and not self._asleep:
+                    ready = core.collect(self.number, True)
+                    self._asleep = ready is None
+                if self._rebuilds != core.rebuilds:
+                    self._rebuilds = core.rebuilds
+                    self._register_again()
+                    return
+            except (_core.Busy, _core.Damaged, _core.NoMemory, OSError):
+                self._settling = True
+                self.retry_soon("settle", self._settle)
+                return
+            except _core.Stale:
+                self.lose_place()
+                return
+            except (_core.Detached, _core.Retired):
+                return  # the next housekeeping moves
+            if ready is not None:
+                for name in ready:
+                    self._notify(name)
+                self.settle_soon()
 
     def _notify(self, name: str) -> None:
         attended = self._inboxes.get(name)
@@ -375,7 +370,7 @@ class WaitSet:
         try:
             if self._segment.recover_if_lost():
                 pass  # the next settling registers in the new one
-            elif self.number < 0 or not self._has_doorbell():
+            elif self.number < 0 or not self._bell.is_at(self._path):
                 self._reopen()  # a place may be free by now, or the doorbell was removed
             else:
                 self._look_by_name(core)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from hybrid_layer.policy import Policy
 from hybrid_layer.remote.delivery.addressee import Addressee, MachineAddressee, ProcessAddressee
 from hybrid_layer.remote.delivery.context import Context, DeliveryOptions
 from hybrid_layer.remote.delivery.delivery import Delivery
@@ -15,7 +16,7 @@ from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.pubsub_delivery import PubSubDelivery
 from hybrid_layer.remote.delivery.queue_delivery import QueueDelivery
 from hybrid_layer.remote.delivery.store import Store
-from hybrid_layer.transport import Machine, Settings
+from hybrid_layer.transport import Machine
 
 OpenStore = Callable[[Context], Store]
 
@@ -25,13 +26,13 @@ class Process:
 
     def __init__(
         self,
-        settings: Settings,
+        policy: Policy,
         options: DeliveryOptions,
         labels: Sequence[str],
         open_store: OpenStore,
         machine: Machine | None = None,
     ) -> None:
-        context = self.context = Context(settings, options, labels, machine)
+        context = self.context = Context(policy, options, labels, machine)
         store = self.store = open_store(context)
         known = None if machine is None else MachineAddressee(context, machine)
         addressees: list[Addressee] = [ProcessAddressee(context), *([] if known is None else [known])]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hybrid_layer.ipc.objects import Descriptor
 from hybrid_layer.ipc.process import ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.wait_set import WaitSet
@@ -19,7 +20,7 @@ PLACES: list[tuple[type, str]] = [
     (WaitSet, "_notify"),
     (WaitSet, "_register_again"),
     (WaitSet, "_look_by_name"),
-    (WaitSet, "_has_doorbell"),
+    (Descriptor, "is_at"),
     (ProcessState, "take_in"),
     (LocalSegment, "run_deferred"),
     (LocalSegment, "recover_if_lost"),

@@ -10,6 +10,7 @@ import pytest
 from redis.exceptions import MovedError, ResponseError
 
 from hybrid_layer import HybridChannelLayer
+from hybrid_layer.configuration import ServerOptions
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.redis.hosts.cluster import hash_tags
@@ -198,7 +199,7 @@ async def test_pubsub_on_servers_that_lack_it_in_clusters(make_pubsub: Make) -> 
 
 
 async def test_what_a_moved_answer_says_is_believed(cluster: Cluster) -> None:
-    found: Any = parse_hosts([cluster.host()], {}, 2)
+    found: Any = parse_hosts(ServerOptions(hosts=[cluster.host()]))
     shard = found[0]
     owner = await shard.endpoint()
     assert owner.address[1] == cluster.owner(shard.slot).port

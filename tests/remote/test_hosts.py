@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.crc import key_slot
 
+from hybrid_layer.configuration import ServerOptions
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.remote import RedisChannelLayer
 from hybrid_layer.remote.redis.hosts.cluster import hash_tags
@@ -17,7 +18,7 @@ from tests.support.probe import node_of_cluster
 
 
 def parse(host: Any, **connection_kwargs: Any) -> Any:
-    found: Any = parse_hosts([host], connection_kwargs, 2)
+    found: Any = parse_hosts(ServerOptions(hosts=[host], connection_kwargs=connection_kwargs))
     return found[0]
 
 
@@ -59,7 +60,7 @@ def test_kind_of_connection(host: Any, expected: type) -> None:
 
 
 def test_default_is_one_server_on_this_machine() -> None:
-    assert [host.label for host in parse_hosts(None, None, 2)] == ["localhost:6379"]
+    assert [host.label for host in parse_hosts(ServerOptions())] == ["localhost:6379"]
 
 
 def test_connections_speak_resp2_and_repeat_nothing() -> None:
@@ -70,13 +71,15 @@ def test_connections_speak_resp2_and_repeat_nothing() -> None:
 
 
 def test_connection_kwargs_are_for_every_host_and_the_hosts_own_options_win() -> None:
-    hosts: Any = parse_hosts(["redis://a", {"host": "b", "db": 3}], {"db": 1, "username": "u"}, 2)
+    hosts: Any = parse_hosts(
+        ServerOptions(hosts=["redis://a", {"host": "b", "db": 3}], connection_kwargs={"db": 1, "username": "u"})
+    )
     assert [(host.kwargs["db"], host.kwargs["username"]) for host in hosts] == [(1, "u"), (3, "u")]
 
 
 def test_options_of_a_cluster_are_for_all_its_nodes() -> None:
     entry = {"cluster": ["rediss://b:7000", {"host": "c"}], "ssl": True, "username": "u", "virtual_shards": 3}
-    hosts: Any = parse_hosts([entry, "redis://a"], {"password": "p"}, 2)
+    hosts: Any = parse_hosts(ServerOptions(hosts=[entry, "redis://a"], connection_kwargs={"password": "p"}))
     assert [host.tag for host in hosts] == [*hash_tags(3), ""]
     known = node_of_cluster(hosts[0], "elsewhere", 7001)
     assert known.label == "elsewhere:7001 (cluster b:7000, c:6379)"

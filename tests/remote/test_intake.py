@@ -17,7 +17,6 @@ from hybrid_layer.remote.delivery.intake import Intake
 from hybrid_layer.remote.delivery.store import Entry
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.wire.entries import parse_note
-from hybrid_layer.transport import Settings
 
 
 class Reader:
@@ -37,8 +36,8 @@ class Reader:
 
 @pytest.fixture
 def context() -> Context:
-    settings = Settings(prefix="test", policy=Policy(LayerOptions()))
-    context = Context(settings, DeliveryOptions(timeout=1, block_time=1), ["server"], None)
+    policy = Policy(LayerOptions(prefix="test"))
+    context = Context(policy, DeliveryOptions(timeout=1, block_time=1), ["server"], None)
     context.home.clock.measured(boottime(), boottime())
     context.home.epoch.meet(b"a:3")
     return context

@@ -10,7 +10,7 @@ from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.policy import Policy
 from hybrid_layer.remote.redis.connect import remote_transport
 from hybrid_layer.remote.redis.options import remote_options
-from hybrid_layer.transport import RemoteHalf, Settings
+from hybrid_layer.transport import RemoteHalf
 from tests.support.probe import probe
 from tests.support.servers import Server
 from tests.support.waiting import outlive, wait_until
@@ -44,7 +44,7 @@ class LocalHalf:
 
 
 def transport(server: Server, prefix: str, half: LocalHalf | None, **policy: Any) -> RemoteHalf:
-    settings = Settings(prefix=prefix, policy=Policy(LayerOptions(**policy)))
+    settings = Policy(LayerOptions(prefix=prefix, **policy))
     options = remote_options(ServerOptions(hosts=[server.url]), "queue", lambda message, where: b"")
     return remote_transport(settings, options, half)
 

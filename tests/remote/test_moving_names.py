@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hybrid_layer.configuration import ServerOptions
 from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from hybrid_layer.remote.redis.hosts.named_host import NamedHost, may_move
 from tests.remote.tools import WAYS, Make, listens_here, recovered
@@ -222,13 +223,13 @@ async def looked(name: MovingName, times: int) -> None:
     ],
 )
 def test_what_may_move(host: Any, moves: bool) -> None:
-    (found,) = parse_hosts([host], {}, 2)  # type: ignore[misc]
+    (found,) = parse_hosts(ServerOptions(hosts=[host]))  # type: ignore[misc]
     assert may_move(found) is moves  # type: ignore[arg-type]
 
 
 async def test_a_name_cannot_be_looked_up_while_the_interpreter_ends() -> None:
     """Python ends its look-ups before the I/O thread: no reason for a traceback."""
-    (server,) = parse_hosts(["redis://cache.example"], {}, 2)  # type: ignore[misc]
+    (server,) = parse_hosts(ServerOptions(hosts=["redis://cache.example"]))  # type: ignore[misc]
     executor = ThreadPoolExecutor()
     asyncio.get_running_loop().set_default_executor(executor)
     executor.shutdown()

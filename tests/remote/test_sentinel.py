@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from hybrid_layer import HybridChannelLayer
+from hybrid_layer.configuration import ServerOptions
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.delivery.shards import shard_for
 from hybrid_layer.remote.redis.discovery import DiscoveredTransport
 from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
-from hybrid_layer.remote.redis.options import RemoteOptions
 from tests.remote.tools import Make, exchange, receiver_is_told, refused, resumes
 from tests.remote.traffic import Traffic
 from tests.support.loops import Run
@@ -135,7 +135,8 @@ async def test_an_answer_is_used_again_for_as_long_as_the_option_says(
         asked += str(group.sentinels[0].port) in label  # layers of other tests may still be about
 
     when_sentinels_are_asked(monkeypatch, count)
-    found: list[Any] = [parse_hosts([group.host()], {}, 2, None, interval) for interval in (0, 60)]
+    options = [ServerOptions(hosts=[group.host()], sentinel_refresh_interval=interval) for interval in (0, 60)]
+    found: list[Any] = list(map(parse_hosts, options))
     every_time, seldom = (hosts[0] for hosts in found)
     for _ in range(3):
         await seldom.connection()
@@ -299,14 +300,14 @@ def test_threads_that_come_first_together_share_one_transport() -> None:
         async def flush(self) -> None:
             used.append(self)
 
-    def build(options: RemoteOptions) -> Any:
+    def build(hosts: Any) -> Any:
         built.append(Transport())
         time.sleep(0.01)  # the other threads come meanwhile
         return built[-1]
 
     used: list[Any] = []
     services: Any = Services()
-    transport = DiscoveredTransport(RemoteOptions(timeout=1, block_time=1, all_services=services), build)
+    transport = DiscoveredTransport(services, 1, build)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: asyncio.run(transport.flush()), range(4)))
     assert len(built) == 1

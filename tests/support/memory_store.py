@@ -388,7 +388,7 @@ class MemoryChannelLayer(BaseLayer):
             return self.stores[-1]
 
         delivery = DeliveryOptions(timeout=5, block_time=2, mode=self.mode)
-        self._group_transport = RemoteTransport(partial(Process, self._settings, delivery, ["memory"], open_store))
+        self._group_transport = RemoteTransport(partial(Process, self._policy, delivery, ["memory"], open_store))
         self._transports = (self._group_transport,)
 
 

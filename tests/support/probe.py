@@ -67,7 +67,7 @@ class Probe:
 
     @property
     def segment_descriptor(self) -> int:
-        return self.segment._fd
+        return self.segment._file.fd
 
     @property
     def lock_descriptor(self) -> int:
@@ -414,7 +414,7 @@ class IOThreadProbe:
 
     @property
     def selector(self) -> Any:
-        return self._thread._selector
+        return self._thread._loop and self._thread._loop._selector
 
     @property
     def lock(self) -> Any:

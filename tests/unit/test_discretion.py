@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import hybrid_layer
 from hybrid_layer import HybridChannelLayer
+from hybrid_layer.configuration import ServerOptions
 from hybrid_layer.discretion import described
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError
 from hybrid_layer.ipc import IPCChannelLayer
@@ -126,7 +127,7 @@ def build(**options: Any) -> str:
             return said(error)
         assert SECRET not in repr(layer)
     try:
-        hosts: Any = parse_hosts(options.get("hosts"), options.get("connection_kwargs"), 2, options.get("services"))
+        hosts: Any = parse_hosts(ServerOptions(**options))
     except ConfigurationError as error:
         return str(error)
     return repr(hosts) + "".join(host.label for host in hosts if isinstance(hosts, tuple))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.envelope import enclosed, opened
 from hybrid_layer.exceptions import Undecodable
 from hybrid_layer.serializers import Codec, MsgpackSerializer, register_serializer
@@ -36,7 +37,7 @@ def with_marked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def codec(serializer_format: str, keys: list[str] | None) -> Codec:
-    return Codec(serializer_format=serializer_format, symmetric_encryption_keys=keys, max_message_size=1000)
+    return Codec(LayerOptions(serializer_format=serializer_format, symmetric_encryption_keys=keys))
 
 
 @given(st.binary())

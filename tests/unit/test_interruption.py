@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.exceptions import InvalidMessageValue, Undecodable
 from hybrid_layer.interruption import is_foreign
 from hybrid_layer.options import shown
@@ -73,7 +74,7 @@ def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def codec() -> Codec:
-    return Codec(serializer_format="slow", symmetric_encryption_keys=None, max_message_size=1000)
+    return Codec(LayerOptions(serializer_format="slow"))
 
 
 @pytest.mark.parametrize("handler", HANDLERS, ids=["function", "method", "object", "partial"])

@@ -107,20 +107,19 @@ def accepts(check: Any, name: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("name", "non_local", "local", "process", "specific"),
+    ("name", "non_local", "local", "process"),
     [
-        ("chat", "chat", "", "chat", False),
-        ("specific.abc!12", "specific.abc!", "12", "abc", True),
-        ("specific.abc!", "specific.abc!", "", "abc", True),
-        ("a.b.abc!1.2", "a.b.abc!", "1.2", "abc", True),
-        ("abc!1", "abc!", "1", "abc", True),
+        ("chat", "chat", "", "chat"),
+        ("specific.abc!12", "specific.abc!", "12", "abc"),
+        ("specific.abc!", "specific.abc!", "", "abc"),
+        ("a.b.abc!1.2", "a.b.abc!", "1.2", "abc"),
+        ("abc!1", "abc!", "1", "abc"),
     ],
 )
-def test_parts(name: str, non_local: str, local: str, process: str, specific: bool) -> None:
+def test_parts(name: str, non_local: str, local: str, process: str) -> None:
     assert names.non_local(name) == non_local
     assert names.local(name) == local
     assert names.process_of(name) == process
-    assert names.is_process_specific(name) is specific
 
 
 def test_names_that_may_be_read_are_remembered_in_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:

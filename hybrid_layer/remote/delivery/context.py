@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from hybrid_layer import identity
-from hybrid_layer.clock import ServerClock
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.names import process_of
-from hybrid_layer.remote.delivery.epoch import Epoch
+from hybrid_layer.policy import Policy
 from hybrid_layer.remote.delivery.shards import Shard, shard_for
 from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.statistics import Statistics, warn
-from hybrid_layer.transport import Machine, Settings
+from hybrid_layer.transport import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +37,17 @@ class Context:
     """The data of one layer in one process."""
 
     def __init__(
-        self, settings: Settings, options: DeliveryOptions, labels: Sequence[str], machine: Machine | None
+        self, policy: Policy, options: DeliveryOptions, labels: Sequence[str], machine: Machine | None
     ) -> None:
         self.identity = identity.this_process()
-        self.prefix = settings.prefix
-        self.policy = settings.policy
+        self.prefix = policy.prefix
+        self.policy = policy
         self.options = options
-        self.expiry_ms = max(1, int(settings.policy.expiry * 1000))
+        self.expiry_ms = max(1, int(policy.expiry * 1000))
+        on_flush = None if machine is None else machine.meet_flush
         # A flush empties every shard, so the machine needs the news from the first shard alone.
         self.shards = [
-            Shard(
-                number,
-                label,
-                ServerClock(settings.policy.expiry),
-                Epoch(machine.meet_flush if machine is not None and number == 0 else None),
-            )
+            Shard(number, label, self.policy.expiry, None if number else on_flush)
             for number, label in enumerate(labels)
         ]
         self.loops = LoopLocal(LoopState, LoopState.abort)

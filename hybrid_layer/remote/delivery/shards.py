@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from hybrid_layer.clock import ServerClock, boottime
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.names import is_process_specific, process_of
+from hybrid_layer.names import process_of
 from hybrid_layer.remote.delivery.epoch import Epoch
 
 
@@ -22,13 +22,13 @@ class Shard:
 
     __slots__ = ("clock", "doubted", "epoch", "label", "number", "on_lost")
 
-    def __init__(self, number: int, label: str, clock: ServerClock, epoch: Epoch) -> None:
+    def __init__(self, number: int, label: str, expiry: float, on_flush: Callable[[int, int], None] | None) -> None:
         self.number = number
         """Its place in `hosts`."""
         self.label = label
         """Its name in errors and logs. Contains no password."""
-        self.clock = clock
-        self.epoch = epoch
+        self.clock = ServerClock(expiry)
+        self.epoch = Epoch(on_flush)
         self.on_lost: Callable[[], None] = lambda: None
         """Called when a connection broke or the server was replaced: the server may have lost data."""
         self.doubted = -math.inf
@@ -48,7 +48,7 @@ def shard_for(name: str, shards: int) -> int:
     """The shard of a name. All channels of one process have the same shard, so that one reader serves them."""
     if shards == 1:
         return 0
-    key = process_of(name) if is_process_specific(name) else name
+    key = process_of(name) if "!" in name else name
     return max(range(shards), key=lambda shard: _score(key, shard))
 
 

@@ -63,7 +63,6 @@ class Subscriber:
         self._take = take
         self._on_begin = on_begin
         self._terms = Terms(context, outages, lambda: io_thread.current().settle(self))
-        self._questions = self._terms.questions
         self._watches: dict[asyncio.AbstractEventLoop, Timer] = {}
 
     # What the layer calls, in any loop and thread
@@ -96,13 +95,13 @@ class Subscriber:
         except TimeoutError:
             raise self._context.home.unavailable(self._terms.cause or f"no answer within {timeout} s") from None
         finally:
-            self._questions.cancel(question)
+            self._terms.cancel(question)
         if refusal is not None:
             raise refusal
 
     def submit(self, question: Question) -> None:
         """Ask without waiting for the answer."""
-        self._questions.submit(question)
+        self._terms.submit(question)
 
     def marked(self, mark: bytes) -> None:
         """End the current term: `mark` arrived over its connection."""
@@ -136,7 +135,7 @@ class Subscriber:
     def abort(self) -> None:
         """End everything, from any thread."""
         self._terms.ended = True
-        io_thread.current().leave(self)
+        io_thread.current().residents.discard(self)
         for term in (self._terms.next, self._terms.current):
             if term is not None:
                 term.abort()
@@ -210,7 +209,7 @@ class Subscriber:
         subscription = term.subscription = self._store.subscription(self._context.home, self._take, on_idle)
         try:
             await self._join(term, subscription)
-            backoff.succeeded()
+            backoff.failures = 0
             await self._serve(term, subscription)
         except ReadingLost as error:
             return error
@@ -248,7 +247,7 @@ class Subscriber:
         self._terms.delivers(term)
         subscription.take = self._take
         self._on_begin(since)
-        self._questions.ask_all(term)
+        self._terms.ask_all(term)
         self._outages.back()
 
     async def _take_over(self, subscription: Subscription) -> None:

@@ -52,22 +52,33 @@ class Term:
             self.subscription.abort(task)
 
 
-class Questions:
-    """The questions over the subscription of a process. They wait while there is none. The terms share `lock`.
+class Terms:
+    """The terms of one subscriber, and the questions over its subscription, which wait while there is none.
 
-    `find_term` returns the term to ask, or None to ask later.
+    `on_vacancy` is called when there is no term left.
     """
 
-    def __init__(self, lock: threading.RLock, find_term: Callable[[], Term | None]) -> None:
-        self._lock = lock
-        self._find_term = find_term
+    def __init__(self, context: Context, outages: Outages, on_vacancy: Callable[[], None]) -> None:
+        self._context = context
+        self._outages = outages
+        self._on_vacancy = on_vacancy
+        self.lock = threading.RLock()
+        self.current: Term | None = None
+        self.next: Term | None = None
+        """Takes over from `current`."""
         self._unasked: dict[Question, None] = {}
         """Questions to ask once there is a connection, in order."""
+        self.cause = ""
+        """Why the last connection was lost."""
+        self.ended = False
+        """The layer is garbage: no further term begins."""
+
+    # Questions
 
     def submit(self, question: Question) -> None:
         """Ask without waiting for the answer."""
-        with self._lock:
-            term = self._find_term()
+        with self.lock:
+            term = self._open_term()
             if term is None:
                 self._unasked[question] = None
                 return
@@ -83,43 +94,25 @@ class Questions:
 
     def ask_all(self, term: Term) -> None:
         """Ask `term` all waiting questions. Must be called in its loop."""
-        with self._lock:
+        with self.lock:
             questions, self._unasked = list(self._unasked), {}
         for question in questions:
             self._ask_now(term, question)
 
-    def take_back(self, term: Term) -> None:
-        """Keep the unanswered questions of `term` for the next one."""
-        if term.subscription is not None:
-            self._unasked = {**dict.fromkeys(term.subscription.unanswered()), **self._unasked}
-
     def _ask_now(self, term: Term, question: Question) -> None:
-        with self._lock:
-            is_here = self._find_term() is term
-        if not is_here:  # it was lost, or is being handed over
+        if self._open_term() is not term:  # it was lost, or is being handed over
             self.submit(question)
         elif term.subscription is not None and not question.cancelled:
             term.subscription.ask(question)
 
+    def _take_back(self, term: Term) -> None:
+        """Keep the unanswered questions of `term` for the next one."""
+        if term.subscription is not None:
+            self._unasked = {**dict.fromkeys(term.subscription.unanswered()), **self._unasked}
 
-class Terms:
-    """The terms of one subscriber. `on_vacancy` is called when there is none left."""
+    # Who takes over from whom
 
-    def __init__(self, context: Context, outages: Outages, on_vacancy: Callable[[], None]) -> None:
-        self._context = context
-        self._outages = outages
-        self._on_vacancy = on_vacancy
-        self.lock = threading.RLock()
-        self.current: Term | None = None
-        self.next: Term | None = None
-        """Takes over from `current`."""
-        self.questions = Questions(self.lock, self.open_term)
-        self.cause = ""
-        """Why the last connection was lost."""
-        self.ended = False
-        """The layer is garbage: no further term begins."""
-
-    def open_term(self) -> Term | None:
+    def _open_term(self) -> Term | None:
         """The term that may be asked. Gives up a term whose loop does not run."""
         with self.lock:
             term = self.current
@@ -165,7 +158,7 @@ class Terms:
             if self.next is term:
                 return False  # the current term stays
             term.live = False
-            self.questions.take_back(term)
+            self._take_back(term)
         self._outages.lost()
         self._context.home.on_lost()
         with self.lock:
@@ -197,7 +190,7 @@ class Terms:
 
     def _retire(self, term: Term) -> None:
         term.live = False
-        self.questions.take_back(term)
+        self._take_back(term)
         if not term.gone.done():
             term.gone.set_result(None)
 
@@ -207,4 +200,4 @@ class Terms:
             self.current = None
             return
         term.mark = b""
-        call_in(term.loop, lambda: self.questions.ask_all(term))
+        call_in(term.loop, lambda: self.ask_all(term))

@@ -6,9 +6,8 @@ The sorted names give the order of the shards. A process asks once: it uses a la
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 
 from redis.exceptions import RedisError
@@ -16,7 +15,8 @@ from redis.exceptions import RedisError
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.identity import PerProcess, this_process
-from hybrid_layer.remote.redis.options import RemoteOptions
+from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
+from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.statistics import Statistics, warn
 from hybrid_layer.supervision import keep_going
@@ -30,8 +30,9 @@ _PAUSE = 0.2
 class DiscoveredTransport:
     """A transport that finds its hosts at the first call, and passes all calls to a transport over them."""
 
-    def __init__(self, options: RemoteOptions, build: Callable[[RemoteOptions], RemoteHalf]) -> None:
-        self._options = options
+    def __init__(self, services: Sentinels, timeout: float, build: Callable[[Sequence[Host]], RemoteHalf]) -> None:
+        self._services = services
+        self._timeout = timeout
         self._build = build
         self._found: RemoteHalf | None = None
         self._search: PerProcess[Future[None]] = PerProcess()
@@ -76,9 +77,7 @@ class DiscoveredTransport:
         search = self._search.peek()
         if search is not None and search.done():
             self._search.clear()
-            search = None
-        if search is None:
-            self._search.get(self._begin_search)
+        self._search.get(self._begin_search)
 
     def _begin_search(self) -> Future[None]:
         serve = partial(_serve_machine, weakref.ref(self))
@@ -88,14 +87,12 @@ class DiscoveredTransport:
         """The transport over the hosts. Raises `RemoteUnavailable` within the timeout, unless `waits`."""
         if self._found is not None:
             return self._found
-        services = self._options.all_services
-        assert services is not None
-        deadline = monotonic() + self._options.timeout
+        deadline = monotonic() + self._timeout
         cause = "no answer in time"
         while True:
             try:
                 async with time_limit(None if waits else deadline - monotonic()):
-                    hosts = await services.hosts()
+                    hosts = await self._services.hosts()
                 break
             except (RedisError, OSError, TimeoutError) as error:
                 cause = str(error) or cause
@@ -105,7 +102,7 @@ class DiscoveredTransport:
             await sleep(_PAUSE)
         with this_process().lock:
             if self._found is None:  # else another loop or thread was faster
-                self._found = self._build(replace(self._options, hosts=hosts, all_services=None))
+                self._found = self._build(hosts)
             return self._found
 
 

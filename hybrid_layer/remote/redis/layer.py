@@ -22,10 +22,9 @@ class RedisChannelLayer(BaseLayer):
     @takes(ServerOptions)
     def __init__(self, options: ServerOptions) -> None:
         super().__init__(options)
-        self._transport = self._group_transport = remote_transport(
-            self._settings, remote_options(options, self._mode, self._codec.encode)
-        )
-        self._transports = (self._transport,)
+        own = remote_options(options, self._mode, self._codec.encode)
+        self._group_transport = remote_transport(self._policy, own)
+        self._transports = (self._group_transport,)
 
 
 class RedisPubSubChannelLayer(RedisChannelLayer):

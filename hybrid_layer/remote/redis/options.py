@@ -11,10 +11,10 @@ from hybrid_layer.configuration import ServerOptions
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import shown
 from hybrid_layer.remote.delivery.context import DeliveryOptions
-from hybrid_layer.remote.redis.hosts.host import Host
 from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from hybrid_layer.remote.redis.hosts.named_host import NamedHost, may_move
-from hybrid_layer.remote.redis.hosts.sentinel import AllServices
+from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
+from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.server import Server
 from hybrid_layer.serializers import to_group
 from hybrid_layer.statistics import warn
@@ -27,9 +27,8 @@ _MESSAGE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 class RemoteOptions(DeliveryOptions):
     """The options from which the remote half over Redis is built."""
 
-    hosts: tuple[Host, ...] = ()
-    all_services: AllServices | None = None
-    """Finds the hosts if they are unknown before the first call; else None."""
+    hosts: tuple[Host, ...] | Sentinels = ()
+    """The hosts, or what finds them at the first call."""
 
 
 def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str, Any], str], bytes]) -> RemoteOptions:
@@ -43,10 +42,7 @@ def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str
             "random_prefix_length",
             "random_prefix_length does nothing: names have as many random characters as they need.",
         )
-    timeout, block_time = options.timeout, options.block_time
-    found = parse_hosts(
-        options.hosts, options.connection_kwargs, block_time, options.services, options.sentinel_refresh_interval
-    )
+    found = parse_hosts(options)
 
     def notice(name: str, message_type: object) -> bytes | None:
         if message_type is None:
@@ -58,16 +54,14 @@ def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str
             )
         return encode({"type": message_type}, to_group(name))  # encoded like a group's, it fits any channel
 
+    def watched(host: Host) -> Host:
+        return NamedHost(host, options.timeout) if isinstance(host, Server) and may_move(host) else host
+
     return RemoteOptions(
-        timeout,
-        block_time,
+        options.timeout,
+        options.block_time,
         mode,
         notice("on_disconnect", options.on_disconnect),
         notice("on_reconnect", options.on_reconnect),
-        () if isinstance(found, AllServices) else tuple(_watched(host, timeout) for host in found),
-        found if isinstance(found, AllServices) else None,
+        found if isinstance(found, Sentinels) else tuple(map(watched, found)),
     )
-
-
-def _watched(host: Host, timeout: float) -> Host:
-    return NamedHost(host, timeout) if isinstance(host, Server) and may_move(host) else host

@@ -17,8 +17,8 @@ from hybrid_layer.remote.redis.capacities import Capacities
 from hybrid_layer.remote.redis.connections.blocking_reader import BlockingReader
 from hybrid_layer.remote.redis.connections.connections import Connections
 from hybrid_layer.remote.redis.connections.subscription import Subscription
-from hybrid_layer.remote.redis.hosts.host import Host
 from hybrid_layer.remote.redis.scripts import Script
+from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.replies import is_number, is_scan, is_time
 from hybrid_layer.remote.redis.wire.entries import parse_note, published_entry
 from hybrid_layer.remote.redis.wire.keys import Keys
@@ -95,7 +95,7 @@ class RedisStore:
 
     def reader(self, shard: Shard, notes_of: str = "") -> BlockingReader:
         host, keys = self._hosts[shard.number], self._keys[shard.number]
-        return BlockingReader(host, keys, shard, self._context.options, notes_of, self.connections.run_later)
+        return BlockingReader(host, keys, shard, self._context.options, notes_of, self.connections)
 
     async def publish(self, shard: Shard, channel: str, payload: bytes) -> int:
         keys, expiry_ms = self._keys[shard.number], self._context.expiry_ms
@@ -118,14 +118,12 @@ class RedisStore:
         return receivers
 
     def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> Subscription:
-        context = self._context
-        published = Published(self._keys[shard.number], context.name)
-        host, count = self._hosts[shard.number], context.statistics.count
-        return Subscription(host, published, context.options, take, on_idle, count)
+        published = Published(self._keys[shard.number], self._context.name)
+        return Subscription(self._context, self._hosts[shard.number], published, take, on_idle)
 
     async def mark(self, shard: Shard, mark: bytes) -> None:
         published = Published(self._keys[shard.number], self._context.name)
-        command = (published.verbs.publish, published.own_names()[0], b"m|" + mark)
+        command = (published.publish, published.own_names[0], b"m|" + mark)
         await self.connections.run(shard.number, command)
 
     async def group_add(

@@ -22,6 +22,7 @@ class Backoff:
     def __init__(self, label: str) -> None:
         self._label = label
         self.failures = 0
+        """Since a try last succeeded."""
 
     async def pause(self, cause: ReadingLost) -> None:
         """Wait before the next try, longer each time."""
@@ -33,7 +34,3 @@ class Backoff:
             )
         await sleep(min(last, first * 2 ** min(self.failures, 10)))
         self.failures += 1
-
-    def succeeded(self) -> None:
-        """Reset the pauses: a try succeeded."""
-        self.failures = 0

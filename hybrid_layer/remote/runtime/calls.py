@@ -68,23 +68,20 @@ class LoopState:
         self.is_thread = io_thread.is_here()
         self.lasts = self.is_thread
         """It waits in `receive()`, or has done enough to be taken for one that stays."""
-        self._ends = False
+        self.ending = False
+        """The loop's tasks are being cancelled."""
 
     def stays(self) -> bool:
         """Whether the loop is worth connections of its own."""
-        if self._ends:
+        if self.ending:
             return False
         if not self.lasts:
             self.lasts = self.forwarded >= _STAYS_AFTER_CALLS or monotonic() - self._born > _STAYS_AFTER
         return self.lasts
 
-    def ends(self) -> None:
-        """Note that the loop's tasks are being cancelled."""
-        self._ends = True
-
     def abort(self) -> None:
         """Close everything at once, since the loop is ending."""
-        self.ends()
+        self.ending = True
         for reader in self.readers.values():
             reader.abort()
         for end in list(self.on_loop_end):

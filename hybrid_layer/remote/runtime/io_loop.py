@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,10 @@ class IOLoop(asyncio.SelectorEventLoop):
     Another thread can run it again after a stop, and a forked child can reach its selector.
     """
 
-    def __init__(self, selector: selectors.BaseSelector) -> None:
-        super().__init__(selector)
+    _selector: selectors.DefaultSelector
+
+    def __init__(self) -> None:
+        super().__init__(selectors.DefaultSelector())
         self._have_lookups()
 
     def time(self) -> float:
@@ -30,7 +33,15 @@ class IOLoop(asyncio.SelectorEventLoop):
     def end_waiting(self) -> None:
         """Stop waiting for sockets: that met an error, and would again while the tasks end."""
         self._selector.close()
-        self._selector: selectors.BaseSelector = selectors.DefaultSelector()
+        self._selector = selectors.DefaultSelector()
+
+    def close_in_child(self) -> None:
+        """Close the loop in a forked child, which shares the selector with its parent."""
+        # Else the parent would stop listening for what the child closes in it.
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, self._selector.fileno(), inheritable=False)
+        os.close(null)
+        self.close()
 
     def end_lookups(self) -> None:
         """Join the threads that resolve host names, except one that hangs, and use new ones from now on."""

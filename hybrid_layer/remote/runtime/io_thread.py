@@ -15,7 +15,6 @@ import atexit
 import concurrent.futures
 import ctypes
 import os
-import selectors
 import threading
 import time
 import weakref
@@ -60,14 +59,14 @@ class IOThread:
         self._lock = threading.RLock()
         self._thread: Thread | None = None
         self._loop: IOLoop | None = None
-        self._selector: selectors.DefaultSelector | None = None
         self._pauses = False
         self._ends = False
         self._calls: set[asyncio.Task[Any]] = set()
         self._pause = _PAUSES[0]
         self._cause = ""
         """Why making a loop failed."""
-        self._residents: weakref.WeakSet[Resident] = weakref.WeakSet()
+        self.residents: weakref.WeakSet[Resident] = weakref.WeakSet()
+        """What is started in each new loop."""
 
     def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
         """Run `work()` in the thread. Cancelling the future cancels it. If no thread runs, the future has an error."""
@@ -101,12 +100,8 @@ class IOThread:
     def settle(self, resident: Resident) -> None:
         """Start `resident` in the thread, now and after every restart, until it is garbage."""
         with self._lock:
-            self._residents.add(resident)
+            self.residents.add(resident)
             self._post(resident.start)
-
-    def leave(self, resident: Resident) -> None:
-        """No longer start `resident`."""
-        self._residents.discard(resident)
 
     def close(self) -> None:
         """End the thread and its loop, after the calls under way."""
@@ -139,24 +134,20 @@ class IOThread:
         """Resume after the fork."""
         self._pauses = False
         with Guard(_WHAT, None):
-            if self._loop is not None or len(self._residents):
+            if self._loop is not None or len(self.residents):
                 self._ensure_thread()
         self._lock.release()
 
     def detach(self) -> None:
         """In a child, close what was inherited. The parent's loop, which continues, is not harmed."""
-        loop, selector = self._loop, self._selector
-        if loop is None or selector is None:
+        loop = self._loop
+        if loop is None:
             return
         for task in asyncio.all_tasks(loop):
             leave_pending(task)
         # It runs if the fork was made in the thread or by code that runs no hooks. Then it cannot be closed here.
         if not loop.is_running():
-            # The child shares the selector with the parent, which would stop listening for what the child closes in it.
-            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            os.dup2(null, selector.fileno(), inheritable=False)
-            os.close(null)
-            loop.close()
+            loop.close_in_child()
         # Its coroutines must not be closed, even when the interpreter ends: their clean-up belongs to the parent.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
@@ -169,10 +160,9 @@ class IOThread:
             apart(self._ensure_thread().call_soon_threadsafe, callback)
 
     def _open(self) -> IOLoop:
-        self._selector = selectors.DefaultSelector()
-        loop = self._loop = apart(IOLoop, self._selector)
+        loop = self._loop = apart(IOLoop)
         self._calls = set()
-        for resident in list(self._residents):
+        for resident in list(self.residents):
             apart(loop.call_soon_threadsafe, resident.start)
         return loop
 
@@ -272,14 +262,6 @@ def is_here() -> bool:
     return getattr(_here, "is_io_thread", False)
 
 
-def _before_fork() -> None:
-    current().before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    _current.after_fork_in_parent()
-
-
 def _renew() -> None:
     global _current
     _here.is_io_thread = False
@@ -288,6 +270,6 @@ def _renew() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
+    os.register_at_fork(before=lambda: current().before_fork(), after_in_parent=lambda: _current.after_fork_in_parent())
 identity.in_child(_renew)
 atexit.register(lambda: current().close())

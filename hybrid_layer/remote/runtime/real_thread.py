@@ -10,17 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
-
-
-class Thread(Protocol):
-    """A started thread."""
-
-    def is_alive(self) -> bool:
-        """Whether it runs."""
-
-    def join(self, timeout: float) -> None:
-        """Wait for its end, at most `timeout` seconds."""
+from typing import Any
 
 
 def is_gevent() -> bool:
@@ -35,7 +25,7 @@ def start_thread(target: Callable[[Callable[[], None]], None], name: str, patien
     begun.acquire()
     thread: Thread
     if is_gevent():
-        thread = _RealThread(partial(target, begun.release))
+        thread = RealThread(partial(target, begun.release))
     else:
         thread = threading.Thread(target=target, args=[begun.release], name=name, daemon=True)
         thread.start()
@@ -48,7 +38,9 @@ def _original(name: str) -> Any:
     return sys.modules["gevent.monkey"].get_original("_thread", name) if is_gevent() else getattr(_thread, name)
 
 
-class _RealThread:
+class RealThread:
+    """A started thread that is no greenlet."""
+
     def __init__(self, target: Callable[[], None]) -> None:
         self._target = target
         self._runs = _original("allocate_lock")()
@@ -56,9 +48,11 @@ class _RealThread:
         _original("start_new_thread")(self._run, ())
 
     def is_alive(self) -> bool:
+        """Whether it runs."""
         return bool(self._runs.locked())
 
     def join(self, timeout: float) -> None:
+        """Wait for its end, at most `timeout` seconds."""
         if self._runs.acquire(timeout=timeout):
             self._runs.release()
 
@@ -67,3 +61,6 @@ class _RealThread:
             self._target()
         finally:
             self._runs.release()
+
+
+Thread = threading.Thread | RealThread

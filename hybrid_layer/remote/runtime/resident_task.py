@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import ClassVar
 
 from hybrid_layer.remote.runtime import io_thread
@@ -28,7 +29,6 @@ class ResidentTask:
         self.thread: io_thread.IOThread | None = None
         """The thread in which it was settled; after a fork, the parent's."""
         self._task: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
 
     async def _run(self) -> None:
@@ -51,17 +51,17 @@ class ResidentTask:
         """End it, from any thread. A child leaves its parent's task alone."""
         thread = self.thread
         if thread is not None and thread is io_thread.current():
-            thread.leave(self)
+            thread.residents.discard(self)
             thread.call_soon(self._cancel)  # not at once: the thread may be about to start it
 
     def start(self) -> None:
         """Begin in the I/O thread's loop. See `io_thread.Resident`."""
         loop, task = asyncio.get_running_loop(), self._task
         if task is not None and not task.done():
-            if self._loop is loop:
+            if task.get_loop() is loop:
                 return
             _inherited.append(task)
-        self._loop, self._news = loop, asyncio.Event()
+        self._news = asyncio.Event()
         self._task = start_task(loop, keep_going(self._what, self._run, self._count, self._last_pause))
 
     def _cancel(self) -> None:
@@ -70,9 +70,7 @@ class ResidentTask:
 
     async def _wait(self, seconds: float) -> None:
         """Wait at most `seconds`, or until `wake`. Returns at once if `wake` was called since the last wait."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with time_limit(seconds):
                 await self._news.wait()
-        except TimeoutError:
-            pass
         self._news.clear()

@@ -7,7 +7,7 @@ pushes to the wake key, which the pop waits on as well, and waits for the answer
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,16 +20,16 @@ from hybrid_layer.remote.delivery.epoch import Epoch
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Batch
 from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.redis.hosts.host import Host, open_within
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import cause_of
 from hybrid_layer.remote.redis.server.handshake import greet, warn_of_eviction
-from hybrid_layer.remote.redis.server.replies import OddReply, is_text, is_text_or_none, is_time
+from hybrid_layer.remote.redis.server.host import Host, open_within
+from hybrid_layer.remote.redis.server.replies import OddReply, checked, is_text, is_text_or_none, is_time
 from hybrid_layer.remote.redis.wire.entries import parse, parse_note
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
-from hybrid_layer.remote.runtime.calls import Shape
+from hybrid_layer.remote.runtime.calls import Calls, Shape
 from hybrid_layer.statistics import warn
 from hybrid_layer.timers import Timer, call_later, time_limit
 
@@ -43,30 +43,22 @@ _WAKE_PATIENCE = 1.0
 
 
 class BlockingReader:
-    """Implements `hybrid_layer.remote.delivery.store.Reader`. `run_later` has the I/O thread run a command."""
+    """Implements `hybrid_layer.remote.delivery.store.Reader`. The I/O thread interrupts it, by one of `calls`."""
 
     def __init__(
-        self,
-        host: Host,
-        keys: Keys,
-        shard: Shard,
-        options: DeliveryOptions,
-        notes_of: str,
-        run_later: Callable[[int, Command], None],
+        self, host: Host, keys: Keys, shard: Shard, options: DeliveryOptions, notes_of: str, calls: Calls[Command]
     ) -> None:
         self._host = host
         self._keys = keys
         self._shard = shard
         self._notes_of = notes_of
-        self._run_later = run_later
+        self._calls = calls
         self._wake_key = keys.wake(identity.random_id())
-        block_time, timeout = options.block_time, options.timeout
-        self._block_time = block_time
+        self._block_time, self._timeout = options.block_time, options.timeout
         # Above the block time: the client's default would end every idle pop.
-        self._read_timeout = host.read_timeout or block_time + _MARGIN
-        self._late_after = (block_time + self._read_timeout) / 2
-        self._timeout = timeout
-        self._open_within = open_within(host, timeout)
+        self._read_timeout = host.read_timeout or self._block_time + _MARGIN
+        self._late_after = (self._block_time + self._read_timeout) / 2
+        self._open_within = open_within(host, self._timeout)
         self._connection: Any = None
         self._has_blmpop = True
         self._backoff = Backoff(host.label)
@@ -80,8 +72,20 @@ class BlockingReader:
         """Those of the last read, nearly always the same as of the next."""
 
     async def connect(self) -> None:
-        if self._connection is None:
-            await self._open()
+        if self._connection is not None:
+            return
+        try:
+            async with time_limit(self._open_within):
+                self._connection = await self._host.connection()
+                _, memory = await greet(self._connection, [("TIME",), ("INFO", "memory")])
+                warn_of_eviction(self._host.label, memory)
+                await self._measure()
+        except (RedisError, OSError, TimeoutError) as error:
+            await self._lose(error)
+            raise ReadingLost(str(error) or "no connection in time") from None
+        except BaseException:
+            await self.close()
+            raise
 
     async def read(self, sources: Sequence[str], count: int) -> Batch | None:
         await self.connect()
@@ -99,8 +103,7 @@ class BlockingReader:
             await self._lose(error)
             raise ReadingLost(cause_of(error, bool(self._host.tag))) from None
         # Only now: a server that accepts connections may still refuse pops.
-        if self._backoff.failures:
-            self._backoff.succeeded()
+        self._backoff.failures = 0
         if answer is None or answer[0] == self._wake_key:
             return None
         key, elements = answer
@@ -135,10 +138,7 @@ class BlockingReader:
         if self._connection is None:
             return None
         try:
-            reply = await self._answer(command)
-            if not shape(reply):
-                raise OddReply(command[0], reply)
-            return reply
+            return checked(command[0], await self._answer(command), shape)
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose(error)
         except asyncio.CancelledError:
@@ -149,7 +149,7 @@ class BlockingReader:
 
     def interrupt(self) -> None:
         # By the I/O thread, so that it also works while this loop ends and closes its own connections.
-        self._run_later(self._shard.number, scripts.WAKE.command([self._wake_key], _WAKE_LIFE_MS))
+        self._calls.run_later(self._shard.number, scripts.WAKE.command([self._wake_key], _WAKE_LIFE_MS))
 
     def abort(self, task: asyncio.Task[Any]) -> None:
         if not task.get_loop().is_closed():
@@ -171,27 +171,11 @@ class BlockingReader:
         self._host.invalidate(cause)
         await self.close()
 
-    async def _open(self) -> None:
-        try:
-            async with time_limit(self._open_within):
-                self._connection = await self._host.connection()
-                _, memory = await greet(self._connection, [("TIME",), ("INFO", "memory")])
-                warn_of_eviction(self._host.label, memory)
-                await self._measure()
-        except (RedisError, OSError, TimeoutError) as error:
-            await self._lose(error)
-            raise ReadingLost(str(error) or "no connection in time") from None
-        except BaseException:
-            await self.close()
-            raise
-
     async def _lists(self, keys: Collection[str]) -> list[str]:
         """Those of `keys` that can be popped from. A foreign value at one key must not stop reading the others."""
         found = []
         for key in keys:
-            kind = await self._ask("TYPE", key)
-            if not is_text(kind):
-                raise OddReply("TYPE", kind)
+            kind = checked("TYPE", await self._ask("TYPE", key), is_text)
             if kind in (b"list", b"none"):
                 found.append(key)
             else:
@@ -292,7 +276,5 @@ class BlockingReader:
 
     async def _measure(self) -> None:
         asked = boottime()
-        reply = await self._ask("TIME")
-        if not is_time(reply):
-            raise OddReply("TIME", reply)
+        reply = checked("TIME", await self._ask("TIME"), is_time)
         self._shard.clock.measured(seconds(reply), asked)

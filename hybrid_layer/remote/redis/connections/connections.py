@@ -16,15 +16,9 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.connections.pipelined_connection import PipelinedConnection
-from hybrid_layer.remote.redis.hosts.host import Host, unavailable
 from hybrid_layer.remote.redis.server.commands import Command
-from hybrid_layer.remote.redis.server.errors import (
-    FINAL,
-    NotConnected,
-    is_elsewhere,
-    is_not_now,
-    unwrapped,
-)
+from hybrid_layer.remote.redis.server.errors import FINAL, NotConnected, is_elsewhere, is_not_now, unwrapped
+from hybrid_layer.remote.redis.server.host import Host, unavailable
 from hybrid_layer.remote.redis.server.replies import OddReply
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.calls import Calls, LoopState, Shape
@@ -84,7 +78,14 @@ class Connections(Calls[Command]):
 
     async def _find(self, here: LoopState, shard: int, deadline: float) -> PipelinedConnection:
         """The connection to the server of `shard`, opened unless another shard has it. Raises `RemoteUnavailable`."""
-        endpoint = await self._endpoint(shard, deadline)
+        host = self.hosts[shard]
+        try:
+            async with time_limit(deadline - monotonic()):
+                endpoint = await host.endpoint()
+        except FINAL as error:
+            raise unavailable(host, error) from None
+        except (RedisError, OSError, TimeoutError) as error:
+            raise NotConnected(str(unavailable(host, str(error) or "no answer in time"))) from None
         connections: dict[int, PipelinedConnection] = here.connections
         found = connections.get(shard)
         if found is not None and found.usable:  # another call was faster, perhaps with another answer
@@ -97,22 +98,12 @@ class Connections(Calls[Command]):
         connections[shard] = known
         return known
 
-    async def _endpoint(self, shard: int, deadline: float) -> Host:
-        host = self.hosts[shard]
-        try:
-            async with time_limit(deadline - monotonic()):
-                return await host.endpoint()
-        except FINAL as error:
-            raise unavailable(host, error) from None
-        except (RedisError, OSError, TimeoutError) as error:
-            raise NotConnected(str(unavailable(host, str(error) or "no answer in time"))) from None
-
     def _ended(self, here: LoopState, connection: PipelinedConnection, broke: bool) -> None:
         shards = [shard for shard, each in here.connections.items() if each is connection]
         for shard in shards:
             del here.connections[shard]
         if connection.was_cancelled:
-            here.ends()
+            here.ending = True
         elif broke:
             for shard in shards:
                 self._shards[shard].on_lost()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
@@ -16,11 +17,11 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.redis.hosts.host import Host, open_within, unavailable
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import FINAL, NotConnected
 from hybrid_layer.remote.redis.server.handshake import greet
+from hybrid_layer.remote.redis.server.host import Host, open_within, unavailable
 from hybrid_layer.supervision import Count, Guard, start_task
 from hybrid_layer.timers import Timer, call_later, sleep, time_limit
 
@@ -30,13 +31,11 @@ _GRACE = 0.5
 """Seconds to wait for replies under way when the loop ends."""
 
 
+@dataclass(slots=True, eq=False)
 class _Call:
-    __slots__ = ("command", "deadline", "future")
-
-    def __init__(self, command: Command, deadline: float, future: asyncio.Future[Any]) -> None:
-        self.command = command
-        self.deadline = deadline
-        self.future = future
+    command: Command
+    deadline: float
+    future: asyncio.Future[Any]
 
 
 class PipelinedConnection:

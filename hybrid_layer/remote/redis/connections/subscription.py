@@ -12,17 +12,17 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from hybrid_layer.remote.delivery.context import DeliveryOptions
+from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.store import Question, Take
-from hybrid_layer.remote.redis.hosts.host import Host, open_within, unavailable
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import packed
 from hybrid_layer.remote.redis.server.errors import cause_of, is_not_now, unwrapped
 from hybrid_layer.remote.redis.server.handshake import greet
+from hybrid_layer.remote.redis.server.host import Host, open_within, unavailable
 from hybrid_layer.remote.redis.server.replies import OddReply, are_texts, is_number, is_text
 from hybrid_layer.remote.redis.wire.published import Published
 from hybrid_layer.remote.runtime.backoff import ReadingLost
-from hybrid_layer.supervision import Count, Guard, start_task
+from hybrid_layer.supervision import Guard, start_task
 from hybrid_layer.timers import Timer, call_later, time_limit
 
 _AT_ONCE = 500
@@ -39,19 +39,12 @@ class Subscription:
     """Implements `hybrid_layer.remote.delivery.store.Subscription`."""
 
     def __init__(
-        self,
-        host: Host,
-        published: Published,
-        options: DeliveryOptions,
-        take: Take,
-        on_idle: Callable[[], None],
-        count: Count,
+        self, context: Context, host: Host, published: Published, take: Take, on_idle: Callable[[], None]
     ) -> None:
         self._host = host
         self._published = published
-        self._verbs = published.verbs
-        self._open_within = open_within(host, options.timeout)
-        self._silence = options.block_time
+        self._open_within = open_within(host, context.options.timeout)
+        self._silence = context.options.block_time
         self._margin = _MARGIN if host.read_timeout is None else host.read_timeout - self._silence
         self.take = take
         self._on_idle = on_idle
@@ -69,7 +62,7 @@ class Subscription:
         self._chances = 2
         self._turn = _TURN
         self._cause = ""
-        self._guard = Guard(_WHAT, count, lambda error: self._hang_up(repr(error)))
+        self._guard = Guard(_WHAT, context.statistics.count, lambda error: self._hang_up(repr(error)))
 
     async def open(self) -> None:
         try:
@@ -83,10 +76,10 @@ class Subscription:
 
     async def subscribe(self, groups: Sequence[str]) -> None:
         self.groups.update(groups)
-        names = [*self._published.own_names(), *map(self._published.name_of, groups)]
+        names = [*self._published.own_names, *map(self._published.name_of, groups)]
         for start in range(0, len(names), _AT_ONCE):
             batch = names[start : start + _AT_ONCE]
-            self._write((self._verbs.subscribe, *batch), [None] * len(batch))
+            self._write((self._published.subscribe, *batch), [None] * len(batch))
             while self._awaited:
                 await self.read()
 
@@ -96,7 +89,7 @@ class Subscription:
             self._write(("PING", "question"), [question])
         else:
             self.groups.add(group)
-            self._write((self._verbs.subscribe, self._published.name_of(group)), [question])
+            self._write((self._published.subscribe, self._published.name_of(group)), [question])
 
     def unsubscribe(self, groups: Sequence[str]) -> None:
         self.groups.difference_update(groups)
@@ -104,7 +97,7 @@ class Subscription:
         for start in range(0, len(names), _AT_ONCE):
             batch = names[start : start + _AT_ONCE]
             self._left.extend(batch)
-            self._write((self._verbs.unsubscribe, *batch), [None] * len(batch))
+            self._write((self._published.unsubscribe, *batch), [None] * len(batch))
 
     def unanswered(self) -> list[Question]:
         questions = [question for question in self._awaited if question is not None]
@@ -125,7 +118,7 @@ class Subscription:
             self._host.invalidate(error)
             raise ReadingLost(self._cause or cause_of(error)) from None
         self._heard = True
-        if isinstance(reply, list) and reply[:1] == [self._verbs.message] and are_texts(reply) and len(reply) == 3:
+        if isinstance(reply, list) and reply[:1] == [self._published.message] and are_texts(reply) and len(reply) == 3:
             self.take(*self._published.read(reply[1], reply[2]))
             return
         refused = reply if isinstance(reply, ResponseError) else None
@@ -139,15 +132,15 @@ class Subscription:
 
     def _is_answer(self, reply: object) -> bool:
         """Whether `reply` can answer a SUBSCRIBE, an UNSUBSCRIBE or a PING."""
-        kinds = (self._verbs.subscribe.lower().encode(), self._verbs.unsubscribed)
-        if isinstance(reply, list) and len(reply) == 3 and reply[0] in kinds:
+        kinds = (self._published.subscribe, self._published.unsubscribe)
+        if isinstance(reply, list) and len(reply) == 3 and reply[0] in [kind.lower().encode() for kind in kinds]:
             return is_text(reply[1]) and is_number(reply[2])
         return is_text(reply) or (are_texts(reply) and reply[:1] == [b"pong"])
 
     def _refuse_to_stay(self, reply: Any, refused: ResponseError | None) -> None:
         """Raise `ReadingLost` if `reply` says that the process must subscribe elsewhere, or cannot at all."""
         in_cluster = bool(self._host.tag)
-        if isinstance(reply, list) and reply[0] == self._verbs.unsubscribed:
+        if isinstance(reply, list) and reply[0] == self._published.unsubscribe.lower().encode():
             if self._left and self._left[0].encode() == reply[1]:
                 self._left.popleft()
                 return
@@ -187,30 +180,20 @@ class Subscription:
                     return self._hang_up(str(error))
 
     def _check_silence(self) -> None:
+        """Send a PING to a silent server, and hang up if it does not answer."""
         with self._guard:
-            pause = self._ask_if_silent()
-            if pause is not None:
-                self._timer = call_later(self._loop, pause, self._check_silence)
-
-    def _ask_if_silent(self) -> float | None:
-        """Send a PING to a silent server, and hang up if it does not answer.
-
-        Returns the seconds until the next check; None if the connection is lost.
-        """
-        self._on_idle()
-        if self._heard:
-            self._heard, self._chances = False, 2
-            return self._silence
-        if self._chances == 2:
-            self._write(("PING", "silence"), [None])
-            self._chances = 1
-            return self._margin
-        if self._chances == 1:
-            # If the loop was busy all the time, the answer may have arrived and not been read yet.
-            self._chances = 0
-            return _LAST_CHANCE
-        self._hang_up(f"no answer within {self._silence + self._margin} s")
-        return None
+            self._on_idle()
+            if self._heard:
+                self._heard, self._chances, pause = False, 2, self._silence
+            elif self._chances == 2:
+                self._write(("PING", "silence"), [None])
+                self._chances, pause = 1, self._margin
+            elif self._chances == 1:
+                # If the loop was busy all the time, the answer may have arrived and not been read yet.
+                self._chances, pause = 0, _LAST_CHANCE
+            else:
+                return self._hang_up(f"no answer within {self._silence + self._margin} s")
+            self._timer = call_later(self._loop, pause, self._check_silence)
 
     def _hang_up(self, cause: str) -> None:
         self._cause = cause

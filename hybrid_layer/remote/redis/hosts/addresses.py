@@ -13,13 +13,7 @@ from hybrid_layer.discretion import described
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import did_you_mean
 
-_SCHEMES = {
-    "redis": "redis",
-    "rediss": "rediss",
-    "unix": "unix",
-    "valkey": "redis",
-    "valkeys": "rediss",
-}
+_SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
 
 
 def refuse_strange_keys(entry: Mapping[Any, Any], where: str) -> None:
@@ -81,7 +75,7 @@ def _parse_uri(uri: str, where: str) -> dict[str, Any]:
             f"{where} contains a '#', which ends a URI. In a password write it as %23, or give a dict with host, port "
             f"and password."
         )
-    plain = f"{_SCHEMES[scheme.lower()]}://{rest}"
+    plain = f"{scheme.lower().replace('valkey', 'redis')}://{rest}"
     try:
         port = urlsplit(plain).port
     except ValueError:

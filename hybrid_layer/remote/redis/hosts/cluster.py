@@ -13,13 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import ConnectionError, RedisError
+from redis.exceptions import ConnectionError, MovedError, RedisError
 
 from hybrid_layer.loops import call_in
-from hybrid_layer.remote.redis.server.errors import FINAL, MovedError, WrongServer, unwrapped
+from hybrid_layer.remote.redis.server.errors import FINAL, WrongServer, unwrapped
 from hybrid_layer.remote.redis.server.handshake import ask
+from hybrid_layer.remote.redis.server.host import AnyConnection, Host
 from hybrid_layer.remote.redis.server.replies import OddReply
-from hybrid_layer.remote.redis.server.server import SWITCH_AFTER, AnyConnection, Server
+from hybrid_layer.remote.redis.server.server import SWITCH_AFTER, Server
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.timers import time_limit
 
@@ -36,7 +37,7 @@ class Cluster:
         self._options = seeds[0]
         self._seeds = tuple(self._node(*seed.address) for seed in seeds)
         self._slots: tuple[int, ...] = ()
-        self._owners: dict[int, Server] = {}
+        self.owners: dict[int, Server] = {}
         """The primaries of the slots, as far as known. One object per node, so that connections are shared."""
         self._order = self._seeds
         """The nodes, in the order in which they are asked."""
@@ -49,18 +50,14 @@ class Cluster:
         self._slots = tuple(shard.slot for shard in found)
         return found
 
-    def known_owner(self, slot: int) -> Server | None:
-        """The last known owner of `slot`; None if there is none."""
-        return self._owners.get(slot)
-
     async def owner(self, slot: int) -> Server:
         """The node that owns `slot`. Raises `RedisError` if no node answers that."""
-        if slot not in self._owners:
+        if slot not in self.owners:
             loop, answered, question = asyncio.get_running_loop(), asyncio.Event(), self._asked()
             question.add_done_callback(lambda done: call_in(loop, answered.set))
             await answered.wait()
             question.result()
-        owner = self._owners.get(slot)
+        owner = self.owners.get(slot)
         if owner is None:
             raise ConnectionError(f"no node owns slot {slot}")
         return owner
@@ -68,9 +65,9 @@ class Cluster:
     def invalidate(self, slot: int, cause: object) -> None:
         """Note that the owner of `slot` does not serve it."""
         refusal = unwrapped(cause) if isinstance(cause, Exception) else None
-        owner = self._owners.pop(slot, None)
+        owner = self.owners.pop(slot, None)
         if isinstance(refusal, MovedError) and owner is not None:
-            self._owners[slot] = self._at(refusal.host or owner.address[0], refusal.port)
+            self.owners[slot] = self._at(refusal.host or owner.address[0], refusal.port)
 
     def _asked(self) -> Future[None]:
         """One question for all callers, of any loop. The I/O thread asks it, whose loop outlives theirs."""
@@ -110,7 +107,7 @@ class Cluster:
             nodes = [self._at((place[0] or b"").decode() or asked.address[0], int(place[1])) for place in places]
             owners.update({slot: nodes[0] for slot in self._slots if first <= slot <= last})
             known.update({node.address: node for node in nodes})
-        self._owners = owners
+        self.owners = owners
         rest = (*known.values(), *(seed for seed in self._seeds if seed.address not in known))
         self._order = (*(node for node in rest if node.address != asked.address), self._at(*asked.address))
 
@@ -127,10 +124,10 @@ class Cluster:
         return replace(node, label=f"{node.label} (cluster {self.label})", switch_after=SWITCH_AFTER)
 
 
-class VirtualShard:
-    """A host (`host.Host`): the part of a cluster that one hash tag stands for."""
+class VirtualShard(Host):
+    """A host: the part of a cluster that one hash tag stands for."""
 
-    switch_after: float | None = SWITCH_AFTER
+    switch_after = SWITCH_AFTER
 
     def __init__(self, cluster: Cluster, tag: str, read_timeout: float | None) -> None:
         self.tag = tag
@@ -139,8 +136,8 @@ class VirtualShard:
         self._cluster = cluster
 
     @property
-    def label(self) -> str:
-        owner = self._cluster.known_owner(self.slot)
+    def label(self) -> str:  # type: ignore[override]  # the owner's, which changes
+        owner = self._cluster.owners.get(self.slot)
         return f"for slot {self.slot} of the cluster {self._cluster.label}" if owner is None else owner.label
 
     async def endpoint(self) -> Server:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
+from hybrid_layer.configuration import ServerOptions
 from hybrid_layer.discretion import described, described_names
 from hybrid_layer.exceptions import ConfigurationError
-from hybrid_layer.options import positive_int, positive_number
+from hybrid_layer.options import positive_int
 from hybrid_layer.remote.redis.hosts.addresses import refuse_strange_keys, server_options
 from hybrid_layer.remote.redis.hosts.cluster import Cluster
-from hybrid_layer.remote.redis.hosts.host import Host
-from hybrid_layer.remote.redis.hosts.sentinel import AllServices, Sentinels
+from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
+from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.server import Server, refuse_no_number, refuse_unused, server
 
 DEFAULT = "redis://localhost:6379"
@@ -25,33 +26,16 @@ ALL = "*"
 """The value of `services` for all of them."""
 
 
-def parse_hosts(
-    hosts: object,
-    connection_kwargs: object,
-    block_time: float,
-    services: object = None,
-    sentinel_refresh_interval: object = 0,
-) -> tuple[Host, ...] | AllServices:
-    """The hosts that these options describe, or what will find them. Raises `ConfigurationError`.
-
-    `block_time` and `sentinel_refresh_interval` are in seconds.
-    """
-    if connection_kwargs is None:
-        connection_kwargs = {}
-    if not isinstance(connection_kwargs, Mapping) or not all(isinstance(key, str) for key in connection_kwargs):
-        raise ConfigurationError(
-            f"connection_kwargs must be a dict of options of redis-py, not {described(connection_kwargs)}."
-        )
-    if sentinel_refresh_interval != 0 or isinstance(sentinel_refresh_interval, bool):
-        positive_number("sentinel_refresh_interval", sentinel_refresh_interval)
-    entries = _entries([DEFAULT] if hosts is None else hosts)
-    parser = _Parser(connection_kwargs, block_time, cast(float, sentinel_refresh_interval))
-    if services is not None:
-        if hosts is None:
+def parse_hosts(options: ServerOptions) -> tuple[Host, ...] | Sentinels:
+    """The hosts that these options describe, or what will find them. Raises `ConfigurationError`."""
+    parser = _Parser(options)
+    entries = _entries([DEFAULT] if options.hosts is None else options.hosts)
+    if (services := options.services) is not None:
+        if options.hosts is None:
             raise ConfigurationError(f"services={described_names(services)} needs hosts: the Sentinels that know them.")
         return parser.services(entries, _checked_services(services))
     found = tuple(host for index, entry in enumerate(entries) for host in parser.hosts(entry, f"hosts[{index}]"))
-    refuse_unused(connection_kwargs, parser.servers)
+    refuse_unused(parser.defaults, parser.servers)
     return found
 
 
@@ -92,12 +76,16 @@ def _checked_services(services: object) -> list[str] | None:
 
 
 class _Parser:
-    """Makes hosts from entries. Its attributes apply to all of them."""
+    """Makes hosts from entries. `options` apply to all of them."""
 
-    def __init__(self, defaults: Mapping[str, Any], block_time: float, refresh_interval: float) -> None:
-        self._defaults = defaults
-        self._block_time = block_time
-        self._refresh_interval = refresh_interval
+    def __init__(self, options: ServerOptions) -> None:
+        defaults = self.defaults = {} if options.connection_kwargs is None else options.connection_kwargs
+        if not isinstance(defaults, Mapping) or not all(isinstance(key, str) for key in defaults):
+            raise ConfigurationError(
+                f"connection_kwargs must be a dict of options of redis-py, not {described(defaults)}."
+            )
+        self._block_time = options.block_time
+        self._refresh_interval = options.sentinel_refresh_interval
         self.servers: list[Server] = []
         """The servers that use `defaults`."""
 
@@ -111,14 +99,12 @@ class _Parser:
                 return (self._service(dict(entry), where),)
         return (self._server(server_options(entry, where), where),)
 
-    def services(self, sentinels: Sequence[object], names: list[str] | None) -> tuple[Host, ...] | AllServices:
+    def services(self, sentinels: Sequence[object], names: list[str] | None) -> tuple[Host, ...] | Sentinels:
         """The services called `names`, or all if it is None, of the Sentinels in `hosts`."""
         places = [(entry, f"hosts[{index}]") for index, entry in enumerate(sentinels)]
-        together = Sentinels([server(server_options(entry, at), {}, at, 0) for entry, at in places])
-        options = self._server({"host": "any"}, "connection_kwargs")
-        if names is None:
-            return AllServices(together, options, self._refresh_interval)
-        return tuple(together.service(name, options, self._refresh_interval) for name in names)
+        servers = [server(server_options(entry, at), {}, at, 0) for entry, at in places]
+        together = Sentinels(servers, self._server({"host": "any"}, "connection_kwargs"), self._refresh_interval)
+        return together if names is None else tuple(map(together.service, names))
 
     def _cluster(self, options: dict[str, Any], where: str) -> tuple[Host, ...]:
         nodes = options.pop("cluster")
@@ -162,11 +148,12 @@ class _Parser:
                 f"{where} has sentinel_kwargs={described(own)}; give a dict of options of redis-py."
             )
         places = [(entry, f"{where}['sentinels'][{n}]") for n, entry in enumerate(sentinels)]
-        together = Sentinels([server(server_options(entry, at), own, at, 0) for entry, at in places], fewest_others)
-        return together.service(name, self._server({**options, "host": name}, where), self._refresh_interval)
+        servers = [server(server_options(entry, at), own, at, 0) for entry, at in places]
+        shared = self._server({**options, "host": name}, where)
+        return Sentinels(servers, shared, self._refresh_interval, fewest_others).service(name)
 
     def _server(self, options: Mapping[str, Any], where: str) -> Server:
-        self.servers.append(server(options, self._defaults, where, self._block_time))
+        self.servers.append(server(options, self.defaults, where, self._block_time))
         return self.servers[-1]
 
 

@@ -17,10 +17,11 @@ from typing import Any
 from redis.asyncio.connection import UnixDomainSocketConnection
 from redis.exceptions import RedisError
 
-from hybrid_layer.remote.redis.hosts.opened import Opened
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.handshake import greet
-from hybrid_layer.remote.redis.server.server import AnyConnection, Server
+from hybrid_layer.remote.redis.server.host import AnyConnection, Host, Opened
+from hybrid_layer.remote.redis.server.replies import in_info
+from hybrid_layer.remote.redis.server.server import Server
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
 from hybrid_layer.timers import sleep, time_limit
 
@@ -30,14 +31,11 @@ _LEAST_PAUSE = 0.5
 """Least seconds between two checks. Also used after a change, when connections to the old server may still open."""
 
 Address = tuple[Any, ...]
-"""Host and port of a socket's other end."""
+"""Host and port of a socket's other end. IPv6 adds more, which may differ."""
 
 
-class NamedHost:
-    """A host (`host.Host`) that is found by its name. Its connections are closed when the name leads elsewhere."""
-
-    tag = ""
-    switch_after: float | None = None
+class NamedHost(Host):
+    """A host that is found by its name. Its connections are closed when the name leads elsewhere."""
 
     def __init__(self, server: Server, timeout: float) -> None:
         self.label = server.label
@@ -52,9 +50,6 @@ class NamedHost:
         self._servers: dict[Address, bytes] = {}
         """The ``run_id`` of the server behind each address, as far as known; empty where it does not say."""
 
-    async def endpoint(self) -> NamedHost:
-        return self
-
     async def connection(self) -> AnyConnection:
         self._watch.settle()
         connection = self._server.new_connection()
@@ -62,7 +57,7 @@ class NamedHost:
         return connection
 
     def invalidate(self, cause: object = None) -> None:
-        """See `host.Host`. The caller will resolve the name itself; other connections may have to be closed."""
+        """As `Host.invalidate`. The caller will resolve the name itself; other connections may have to be closed."""
         self._watch.wake()
 
     async def check(self) -> bool:
@@ -76,7 +71,7 @@ class NamedHost:
             return False  # the resolver fails, which is no reason to leave a server that serves
         except RuntimeError:
             return False  # the interpreter is ending and starts no more look-ups
-        addresses = {_address(each[4]) for each in found}
+        addresses = {each[4][:2] for each in found}
         if addresses == self._addresses and not self._strays(addresses):
             return False
         try:
@@ -111,9 +106,7 @@ class NamedHost:
         connection = self._server.new_connection()
         try:
             (reply,) = await greet(connection, [("INFO", "server")])
-            text = reply if isinstance(reply, bytes) else b""  # managed servers may forbid the command
-            run_ids = [line[7:].strip() for line in text.splitlines() if line.startswith(b"run_id:")]
-            return _peer(connection), run_ids[0] if run_ids else b""
+            return _peer(connection), in_info(reply, b"run_id")
         finally:
             await sockets.close(connection)
 
@@ -156,12 +149,8 @@ def may_move(server: Server) -> bool:
     return False
 
 
-def _address(end: tuple[Any, ...]) -> Address:
-    return end[:2]  # IPv6 adds more, which may differ
-
-
 def _peer(connection: AnyConnection) -> Address:
     """The address of the other end; empty while `connection` is not open."""
     writer = connection._writer
     peer = None if writer is None else writer.get_extra_info("peername")
-    return _address(peer) if peer else ()
+    return peer[:2] if peer else ()

@@ -7,21 +7,24 @@ seconds later. Sentinels may lag behind one another, so an answer counts by its 
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from redis.exceptions import ConnectionError, RedisError
 
 from hybrid_layer.clock import monotonic
-from hybrid_layer.remote.redis.hosts.opened import Opened
-from hybrid_layer.remote.redis.hosts.sentinel_answers import QUESTION, Master, masters
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.errors import safe_text
 from hybrid_layer.remote.redis.server.handshake import ask, greet
-from hybrid_layer.remote.redis.server.server import SWITCH_AFTER, AnyConnection, Server
+from hybrid_layer.remote.redis.server.host import AnyConnection, Host, Opened
+from hybrid_layer.remote.redis.server.replies import OddReply
+from hybrid_layer.remote.redis.server.server import SWITCH_AFTER, Server
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
 from hybrid_layer.timers import sleep, time_limit
 
+QUESTION = ("SENTINEL", "MASTERS")
 _ANSWER = 0.5
 """Seconds that a Sentinel has to answer, unless its own `socket_timeout` says otherwise."""
 _WATCH_ANSWER = 2.0
@@ -34,20 +37,58 @@ _AGAIN = 1.0
 """Seconds between a failover and another check, for connections that were being opened to the old master."""
 
 
+@dataclass(frozen=True, slots=True)
+class Master:
+    """What one Sentinel knows of one service."""
+
+    host: str
+    port: int
+    epoch: int
+    is_down: bool
+    other_sentinels: int
+
+
+def masters(reply: object) -> dict[str, Master]:
+    """The answer to `QUESTION`, by service. Raises `RedisError` if the server is no Sentinel."""
+    if not isinstance(reply, list):
+        raise ConnectionError(f"it is no Sentinel: {reply}")
+    found = {}
+    for fields in reply:
+        try:
+            texts = [field.decode("utf-8", "replace") for field in fields]
+            master = dict(zip(texts[::2], texts[1::2], strict=False))
+            found[master["name"]] = Master(
+                master["ip"],
+                int(master["port"]),
+                int(master.get("config-epoch", 0)),
+                "down" in master["flags"],  # s_down: in its own view; o_down: others agree
+                int(master.get("num-other-sentinels", 0)),
+            )
+        except (TypeError, AttributeError, KeyError, ValueError):
+            raise OddReply("SENTINEL MASTERS", fields) from None
+    return found
+
+
 class Sentinels:
     """Sentinels that monitor the same services. Any loop and thread may use them."""
 
-    def __init__(self, servers: Sequence[Server], fewest_others: int = 0) -> None:
+    def __init__(
+        self, servers: Sequence[Server], options: Server, refresh_interval: float, fewest_others: int = 0
+    ) -> None:
         self.label = ", ".join(server.label for server in servers)
+        self.options = options
+        """Those of connections to the masters."""
+        self.refresh_interval = refresh_interval
         self._fewest_others = fewest_others
-        self._order = tuple(servers)
+        self.order = tuple(servers)
+        """In which they are asked."""
         self._services: dict[str, Service] = {}
         self._epochs: dict[str, int] = {}
         self._watch = _Watch(self)
 
-    def service(self, name: str, options: Server, refresh_interval: float) -> Service:
-        """The host for the service `name`; `options` are those of connections to its master."""
-        self._services[name] = Service(name, self, options, refresh_interval)
+    def service(self, name: str) -> Service:
+        """The host for the service `name`."""
+        self._services[name] = Service(name, self)
         return self._services[name]
 
     async def master(self, service: str) -> Master:
@@ -55,7 +96,7 @@ class Sentinels:
         self._watch.settle()
         complaints: list[str] = []
         behind = []
-        for sentinel in self._order:
+        for sentinel in self.order:
             known = await self._known_to(sentinel, complaints)
             if known is not None:
                 complaint = self._complaint(known, service)
@@ -70,26 +111,21 @@ class Sentinels:
             return self._noted(service, max(behind, key=lambda master: master.epoch))
         raise ConnectionError(f"no Sentinel names a master. {'; '.join(complaints)}")
 
-    async def names(self) -> list[str]:
-        """The names of all services, sorted. Raises `RedisError` if no Sentinel answers or knows any."""
+    async def hosts(self) -> tuple[Service, ...]:
+        """A host for each service, by name. Raises `RedisError` if no Sentinel answers or knows any."""
         complaints: list[str] = []
-        for sentinel in self._order:
+        for sentinel in self.order:
             known = await self._known_to(sentinel, complaints)
             if known:
-                return sorted(known)
+                return tuple(map(self.service, sorted(known)))
             if known is not None:
                 complaints.append(f"{sentinel.label} knows none")
             self.put_last(sentinel)
         raise ConnectionError("; ".join(complaints))
 
-    @property
-    def first(self) -> Server:
-        """The Sentinel that is asked first."""
-        return self._order[0]
-
     def put_last(self, sentinel: Server) -> None:
         """Ask the others first, since `sentinel` did not help."""
-        self._order = (*(each for each in self._order if each is not sentinel), sentinel)
+        self.order = (*(each for each in self.order if each is not sentinel), sentinel)
 
     def note_masters(self, known: dict[str, Master]) -> None:
         """Take in what the watched Sentinel knows, and close the connections to replaced masters."""
@@ -134,7 +170,7 @@ class _Watch(ResidentTask):
 
     async def _run(self) -> None:
         while (sentinels := self._sentinels()) is not None:
-            sentinel = sentinels.first
+            sentinel = sentinels.order[0]
             del sentinels
             try:
                 if await self._listen(sentinel):
@@ -156,30 +192,25 @@ class _Watch(ResidentTask):
                 if sentinels is not None:
                     sentinels.note_masters(masters(known))
                 del sentinels
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with time_limit(pause):
                         await connection.read_response(disable_decoding=True, disconnect_on_error=False)
                         return True
-                except TimeoutError:
-                    pass
             return False
         finally:
             await sockets.close(connection)
 
 
-class Service:
-    """A host (`host.Host`) that is found by asking Sentinels."""
+class Service(Host):
+    """A host that is found by asking Sentinels."""
 
-    tag = ""
-    switch_after: float | None = SWITCH_AFTER
+    switch_after = SWITCH_AFTER
 
-    def __init__(self, name: str, sentinels: Sentinels, options: Server, refresh_interval: float) -> None:
+    def __init__(self, name: str, sentinels: Sentinels) -> None:
         self.label = f"{name} (Sentinels {sentinels.label})"
-        self.read_timeout = options.read_timeout
+        self.read_timeout = sentinels.options.read_timeout
         self._name = name
         self._sentinels = sentinels
-        self._options = options
-        self._refresh_interval = refresh_interval
         self._known: tuple[Server, int, float] | None = None
         """The master, the epoch of the answer that named it, and the time of the answer."""
         self._opened: Opened[int] = Opened()
@@ -187,19 +218,16 @@ class Service:
 
     async def connection(self) -> AnyConnection:
         known = self._known
-        if known is None or monotonic() - known[2] >= self._refresh_interval:
+        if known is None or monotonic() - known[2] >= self._sentinels.refresh_interval:
             master = await self._sentinels.master(self._name)
-            known = self._known = (self._options.at(master.host, master.port), master.epoch, monotonic())
+            known = self._known = (self._sentinels.options.at(master.host, master.port), master.epoch, monotonic())
         connection = known[0].new_connection()
         self._opened.add(connection, known[1])
         return connection
 
-    async def endpoint(self) -> Service:
-        return self
-
     def invalidate(self, cause: object = None) -> None:
         self._known = None
-        self._sentinels.put_last(self._sentinels.first)
+        self._sentinels.put_last(self._sentinels.order[0])
 
     def is_at(self, master: Master) -> None:
         """Close the connections of earlier epochs.
@@ -212,17 +240,3 @@ class Service:
         for connection, loop, epoch in self._opened.all():
             if epoch < master.epoch:
                 sockets.abort(connection, loop)
-
-
-class AllServices:
-    """All services that some Sentinels know, as hosts."""
-
-    def __init__(self, sentinels: Sentinels, options: Server, refresh_interval: float) -> None:
-        self._sentinels = sentinels
-        self._options = options
-        self._refresh_interval = refresh_interval
-
-    async def hosts(self) -> tuple[Service, ...]:
-        """A host for each service, by name. Raises `RedisError` if no Sentinel answers or knows any."""
-        names = await self._sentinels.names()
-        return tuple(self._sentinels.service(name, self._options, self._refresh_interval) for name in names)

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import re
 
-from redis.exceptions import (
-    AskError,
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ClusterCrossSlotError,
-    ClusterDownError,
-    MasterDownError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
-from redis.exceptions import MovedError as MovedError
+from redis import exceptions
 
 from hybrid_layer.exceptions import RemoteUnavailable
 
 _REFUSAL = re.compile(r"(?:Error running script.*? -)?([A-Z]+) (.*)", re.DOTALL)
-_BY_CODE: dict[str, type[ResponseError]] = {
-    "READONLY": ReadOnlyError,
-    "MASTERDOWN": MasterDownError,
-    "CLUSTERDOWN": ClusterDownError,
-    "CROSSSLOT": ClusterCrossSlotError,
-    "TRYAGAIN": TryAgainError,
-    "MOVED": MovedError,
-    "ASK": AskError,
+_BY_CODE: dict[str, type[exceptions.ResponseError]] = {
+    "READONLY": exceptions.ReadOnlyError,
+    "MASTERDOWN": exceptions.MasterDownError,
+    "CLUSTERDOWN": exceptions.ClusterDownError,
+    "CROSSSLOT": exceptions.ClusterCrossSlotError,
+    "TRYAGAIN": exceptions.TryAgainError,
+    "MOVED": exceptions.MovedError,
+    "ASK": exceptions.AskError,
 }
-_OF_CLUSTERS = (AskError, ClusterCrossSlotError)  # a MovedError is an AskError
+_OF_CLUSTERS = (exceptions.AskError, exceptions.ClusterCrossSlotError)  # a MovedError is an AskError, too
 _NO_SHARDED_PUBSUB = re.compile(
     r"unknown command.*\bS(?:SUBSCRIBE|PUBLISH)\b|Unknown Redis command called from", re.IGNORECASE
 )
@@ -46,23 +33,23 @@ def safe_text(error: object) -> str:
     return _ARGUMENTS.sub("", str(error))
 
 
-class WrongServer(RedisError):
+class WrongServer(exceptions.RedisError):
     """The server is not of a kind that this layer can use."""
 
 
-FINAL = (AuthenticationError, AuthorizationError, WrongServer)
+FINAL = (exceptions.AuthenticationError, exceptions.AuthorizationError, WrongServer)
 """Failures to connect that another try would meet as well."""
 
 
 def unwrapped(error: Exception) -> Exception:
     """The refusal behind `error`: Redis before 7 wraps those within scripts, and redis-py 5 lacks classes for some."""
     found = _REFUSAL.match(str(error))
-    if found is None or type(error) is not ResponseError:
+    if found is None or type(error) is not exceptions.ResponseError:
         return error
-    kind = _BY_CODE.get(found[1], ResponseError)
+    kind = _BY_CODE.get(found[1], exceptions.ResponseError)
     # redis-py's classes keep the code in their text, but these two read an address from what follows it.
     try:
-        return kind(found[2] if issubclass(kind, AskError) else f"{found[1]} {found[2]}")
+        return kind(found[2] if issubclass(kind, exceptions.AskError) else f"{found[1]} {found[2]}")
     except (ValueError, IndexError):  # there is no address
         return error
 
@@ -72,16 +59,16 @@ def is_not_now(error: Exception, in_cluster: bool) -> bool:
     # ASK is not followed either, but waited out. On the node that a slot moves to, a script would miss the keys that
     # are still on the other node. Without alive keys, it would remove memberships of live processes.
     return (
-        isinstance(error, BusyLoadingError | ClusterDownError)
+        isinstance(error, exceptions.BusyLoadingError | exceptions.ClusterDownError)
         or is_elsewhere(error, in_cluster)
-        or (in_cluster and isinstance(error, AskError | TryAgainError))
+        or (in_cluster and isinstance(error, exceptions.AskError | exceptions.TryAgainError))
     )
 
 
 def is_elsewhere(error: Exception, in_cluster: bool) -> bool:
     """Whether another server may serve what this one refused with `error`, unwrapped. Nothing was executed."""
-    return isinstance(error, ReadOnlyError | MasterDownError) or (
-        in_cluster and isinstance(error, MovedError | ClusterDownError)
+    return isinstance(error, exceptions.ReadOnlyError | exceptions.MasterDownError) or (
+        in_cluster and isinstance(error, exceptions.MovedError | exceptions.ClusterDownError)
     )
 
 
@@ -92,7 +79,7 @@ def cause_of(error: object, in_cluster: bool = False) -> str:
     plain, text = unwrapped(error), safe_text(error) or type(error).__name__
     if isinstance(plain, _OF_CLUSTERS) and not in_cluster:
         return f"it is part of a Redis Cluster. Configure it as one: hosts=[{{'cluster': ['redis://...']}}] ({text})"
-    if isinstance(plain, AskError | TryAgainError):
+    if isinstance(plain, exceptions.AskError | exceptions.TryAgainError):
         return f"the slot of its keys is moving to another node ({type(plain).__name__}: {text})"
     if in_cluster and _NO_SHARDED_PUBSUB.search(text):
         return f"pub/sub in a cluster needs Redis 7 or Valkey; with this server, choose remote='queue' ({text})"

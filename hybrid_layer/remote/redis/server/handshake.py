@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError, InvalidResponse, RedisError, Respo
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import WrongServer, safe_text
+from hybrid_layer.remote.redis.server.replies import in_info
 from hybrid_layer.remote.redis.server.server import Server
 from hybrid_layer.statistics import warn
 
@@ -96,13 +97,8 @@ async def _refuse_sentinel(connection: Any) -> None:
 
 def warn_of_eviction(label: str, memory: object) -> None:
     """Warn if the server `label` may remove queues. `memory` is its reply to ``INFO memory``."""
-    if not isinstance(memory, bytes):
-        return  # managed servers may forbid the command
-    text = memory.decode("utf-8", "replace")
-    policy = next(
-        (line[17:].strip() for line in text.splitlines() if line.startswith("maxmemory_policy:")), "noeviction"
-    )
-    if policy != "noeviction":
+    policy = in_info(memory, b"maxmemory_policy").decode("utf-8", "replace")
+    if policy not in ("", "noeviction"):
         warn(
             ("eviction", label),
             f"The server {label} has maxmemory-policy {policy}: when its memory is full, it removes "

@@ -5,7 +5,8 @@ A broken server, a proxy, or another program at the address may answer anything.
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from collections.abc import Callable
+from typing import Any, TypeGuard
 
 from redis.exceptions import RedisError
 
@@ -20,6 +21,13 @@ class OddReply(RedisError):
             f"its answer to {command} is not one that Redis or Valkey gives: {repr(reply)[:100]}. Is another program "
             f"at this address, or a proxy in between?"
         )
+
+
+def checked(command: object, reply: Any, shape: Callable[[object], bool]) -> Any:
+    """`reply` if it has the `shape` of an answer to `command`. Raises `OddReply`."""
+    if not shape(reply):
+        raise OddReply(command, reply)
+    return reply
 
 
 def is_number(reply: object) -> bool:
@@ -45,6 +53,12 @@ def is_time(reply: object) -> bool:
 def are_texts(reply: object) -> TypeGuard[list[bytes]]:
     """Whether it is a list of strings, of any length."""
     return isinstance(reply, list) and all(map(is_text, reply))
+
+
+def in_info(reply: object, name: bytes) -> bytes:
+    """The field `name` in a reply to INFO. Empty if it is missing; managed servers may forbid the command."""
+    lines = reply.splitlines() if isinstance(reply, bytes) else []
+    return next((line[len(name) + 1 :].strip() for line in lines if line.startswith(name + b":")), b"")
 
 
 def is_scan(reply: object) -> bool:

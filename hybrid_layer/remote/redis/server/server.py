@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from hybrid_layer.discretion import described
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import did_you_mean, positive_number, shown
+from hybrid_layer.remote.redis.server.host import AnyConnection, Host
 from hybrid_layer.statistics import warn
 
 _RETRY_OPTIONS = frozenset({"retry", "retry_on_error", "retry_on_timeout"})
@@ -34,43 +35,28 @@ _FILE_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 SWITCH_AFTER = 1.0
 """Seconds until a server that does not answer is given up, if another one may have replaced it."""
 
-AnyConnection = Connection | UnixDomainSocketConnection
-
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """An address and the options of connections to it. As a host (`host.Host`), it stays at that address."""
+class Server(Host):
+    """An address and the options of connections to it. As a host, it stays at that address."""
 
     label: str
-    """Its name in errors and logs. Contains no password."""
     connection_class: type[AnyConnection]
     kwargs: Mapping[str, Any] = field(repr=False)
     """Options of redis-py's connections, with passwords."""
     read_timeout: float | None
-    """The user's `socket_timeout`, in seconds."""
     tls: Any = field(default=None, repr=False)
     """redis-py's object for the TLS context, shared by all connections: reading the certificates takes long."""
 
     switch_after: float | None = None
-    """See `host.Host`."""
-
-    @property
-    def tag(self) -> str:
-        return ""
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port. A server with a path has none."""
         return self.kwargs["host"], self.kwargs["port"]
 
-    async def endpoint(self) -> Server:
-        return self
-
     async def connection(self) -> AnyConnection:
         return self.new_connection()
-
-    def invalidate(self, cause: object = None) -> None:
-        """See `host.Host`."""
 
     def at(self, host: str, port: int) -> Server:
         """A server with the same options at another address."""

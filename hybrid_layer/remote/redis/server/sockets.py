@@ -8,6 +8,7 @@ parent that still refer to the descriptor then close /dev/null.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import weakref
 from collections.abc import Coroutine
@@ -42,10 +43,8 @@ async def close(connection: AbstractConnection | None) -> None:
     if connection._writer is not None and _below_tls(connection._writer.transport) is not connection._writer.transport:
         # TLS closes in several steps, for which an ending loop does not stay.
         connection._writer.transport.abort()
-    try:
+    with contextlib.suppress(RedisError, OSError):
         await connection.disconnect(nowait=True)
-    except (RedisError, OSError, TimeoutError):
-        pass
 
 
 def abort(connection: AbstractConnection, loop: asyncio.AbstractEventLoop) -> None:
@@ -72,10 +71,8 @@ def abort_orphan(connection: AbstractConnection | None, *tasks: asyncio.Task[Any
 def _take_apart(connection: Any) -> None:
     _open.pop(connection, None)
     transport = connection._writer.transport
-    try:
+    with contextlib.suppress(RuntimeError):  # the loop is closed; but now the transport considers itself closed, too
         transport.abort()
-    except RuntimeError:  # the loop is closed; but now the transport considers itself closed, too
-        pass
     connection._reader = connection._writer = None
     transport = _below_tls(transport)
     sock = getattr(transport, "_sock", None)

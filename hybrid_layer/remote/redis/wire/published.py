@@ -6,27 +6,13 @@ a group; ``n|NOTE``, a change by another process to a membership (``scripts/incl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from hybrid_layer.remote.delivery.store import Kind
 from hybrid_layer.remote.redis.wire.entries import parse, parse_note
 from hybrid_layer.remote.redis.wire.keys import Keys
 
-
-@dataclass(frozen=True, slots=True)
-class Verbs:
-    """The names of pub/sub commands and of their replies."""
-
-    subscribe: str
-    unsubscribe: str
-    publish: str
-    message: bytes
-    unsubscribed: bytes
-
-
-_PLAIN = Verbs("SUBSCRIBE", "UNSUBSCRIBE", "PUBLISH", b"message", b"unsubscribe")
-_SHARDED = Verbs("SSUBSCRIBE", "SUNSUBSCRIBE", "SPUBLISH", b"smessage", b"sunsubscribe")
+_VERBS = ("SUBSCRIBE", "UNSUBSCRIBE", "PUBLISH")
 
 
 class Published:
@@ -34,19 +20,16 @@ class Published:
 
     def __init__(self, keys: Keys, name: str) -> None:
         # In a cluster, a plain PUBLISH would reach all nodes.
-        self.verbs = _SHARDED if keys.tag else _PLAIN
-        self._keys = keys
-        self._own = keys.process(name)
+        sharded = "S" if keys.tag else ""
+        self.subscribe, self.unsubscribe, self.publish = (f"{sharded}{verb}" for verb in _VERBS)
+        self.message = f"{sharded}message".lower().encode()
+        """The first word of what is published."""
+        self.own_names = [keys.process(name), keys.epoch]
+        """The channels to subscribe to regardless of groups."""
+        self.name_of = keys.group
+        """Returns the channel to subscribe to for a group."""
         self._groups = keys.group("").encode()
         self._epoch = keys.epoch.encode()
-
-    def own_names(self) -> list[str]:
-        """The channels to subscribe to regardless of groups."""
-        return [self._own, self._keys.epoch]
-
-    def name_of(self, group: str) -> str:
-        """The channel to subscribe to for `group`."""
-        return self._keys.group(group)
 
     def read(self, channel: bytes, text: bytes) -> tuple[Kind, str, Any]:
         """The arguments for `hybrid_layer.remote.delivery.store.Take`."""
