@@ -68,8 +68,8 @@ class Machine(Protocol):
     async def mark_members(self) -> None:
         """Make `has_members` true for all processes of the machine."""
 
-    def meet_flush(self, incarnation: int, flushes: int) -> None:
-        """Note a flush of the servers: the incarnation of their data (32 bits), and the number of its flushes."""
+    def meet_flush(self, shard: int, incarnation: int, flushes: int) -> None:
+        """Note a flush of a server: its number, the incarnation of its data (32 bits), how many flushes it had."""
 
     def keeps(self, channel: str, /) -> bool:
         """Whether a normal channel's queue is on the machine. Otherwise, as a member, it has a queue on the servers."""

@@ -4,7 +4,7 @@
 
 #define FIRST_ROOM 4
 
-struct message *message_new(unsigned long long arrival, double deadline, PyObject *epoch, PyObject *payload) {
+struct message *message_new(unsigned long long arrival, double deadline, PyObject *generation, PyObject *payload) {
     struct message *message = PyMem_Malloc(sizeof(*message));
     if (message == NULL) {
         PyErr_NoMemory();
@@ -13,7 +13,7 @@ struct message *message_new(unsigned long long arrival, double deadline, PyObjec
     message->references = 1;
     message->arrival = arrival;
     message->deadline = deadline;
-    message->epoch = Py_NewRef(epoch);
+    message->generation = Py_NewRef(generation);
     message->payload = Py_NewRef(payload);
     return message;
 }
@@ -22,7 +22,7 @@ struct message *message_new(unsigned long long arrival, double deadline, PyObjec
 void message_release(struct message *message) {
     if (--message->references > 0)
         return;
-    Py_DECREF(message->epoch);
+    Py_DECREF(message->generation);
     Py_DECREF(message->payload);
     PyMem_Free(message);
 }

@@ -2,17 +2,18 @@
 #include "inbox.h"
 
 static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
-    static char *names[] = {"policy", "statistics", "epoch", NULL};
-    PyObject *policy, *statistics, *epoch = NULL;
+    static char *names[] = {"policy", "statistics", "generations", NULL};
+    PyObject *policy, *statistics, *generations = NULL;
     State *state = state_of(type);
-    if (state == NULL || !PyArg_ParseTupleAndKeywords(arguments, keywords, "OO|O", names, &policy, &statistics, &epoch))
+    if (state == NULL ||
+        !PyArg_ParseTupleAndKeywords(arguments, keywords, "OO|O", names, &policy, &statistics, &generations))
         return NULL;
     Inbox *self = (Inbox *)PyType_GenericAlloc(type, 0);
     if (self == NULL)
         return NULL;
     self->policy = Py_NewRef(policy);
     self->statistics = Py_NewRef(statistics);
-    self->epoch = Py_XNewRef(epoch);
+    self->generations = Py_XNewRef(generations);
     self->most = FEW_CHANNELS;
     self->turns = TURNS;
     self->capacity_for = PyObject_GetAttr(policy, state->capacity_for);
@@ -25,7 +26,7 @@ static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywo
 }
 
 #define OWNED(each) \
-    each(policy) each(statistics) each(capacity_for) each(count_event) each(epoch) each(channels) each(loops)
+    each(policy) each(statistics) each(capacity_for) each(count_event) each(generations) each(channels) each(loops)
 
 static int traverse(Inbox *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE((PyObject *)self));
@@ -119,7 +120,7 @@ static PyObject *deliver(Inbox *self, PyObject *const *arguments, Py_ssize_t giv
         return NULL;
     if (given < 3 || given > 4 || !PyBytes_CheckExact(arguments[1]) ||
         (given == 4 && !PyLong_CheckExact(arguments[3]))) {
-        PyErr_SetString(PyExc_TypeError, "deliver takes names, bytes, a deadline and perhaps the number of an epoch");
+        PyErr_SetString(PyExc_TypeError, "deliver takes names, bytes, a deadline and perhaps a generation");
         return NULL;
     }
     double deadline = PyFloat_AsDouble(arguments[2]);
@@ -128,13 +129,13 @@ static PyObject *deliver(Inbox *self, PyObject *const *arguments, Py_ssize_t giv
     if (sweep_if_due(state, self) < 0)
         return NULL;
     PyObject *names = PySequence_Fast(arguments[0], "the names of channels are not iterable");
-    PyObject *epoch = given == 4 ? Py_NewRef(arguments[3]) : PyLong_FromLong(0);
+    PyObject *generation = given == 4 ? Py_NewRef(arguments[3]) : PyLong_FromLong(0);
     struct message *message =
-        names != NULL && epoch != NULL ? message_new(++self->arrivals, deadline, epoch, arguments[1]) : NULL;
+        names != NULL && generation != NULL ? message_new(++self->arrivals, deadline, generation, arguments[1]) : NULL;
     int status = message != NULL ? deliver_to_all(state, self, names, message) : -1;
     if (message != NULL)
         message_release(message);
-    Py_XDECREF(epoch);
+    Py_XDECREF(generation);
     Py_XDECREF(names);
     return status == 0 ? Py_NewRef(Py_None) : NULL;
 }

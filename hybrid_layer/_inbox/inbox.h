@@ -69,7 +69,7 @@ struct message {
     Py_ssize_t references;
     unsigned long long arrival;
     double deadline;
-    PyObject *epoch, *payload;
+    PyObject *generation, *payload;
 };
 
 /* Buffer and waiters of one full name. */
@@ -88,7 +88,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *policy, *statistics;
     PyObject *capacity_for, *count_event; /* their methods */
-    PyObject *epoch;                      /* NULL: it is always 0 */
+    PyObject *generations;                /* NULL: messages are never flushed */
     PyObject *channels;                   /* dict: name -> Channel */
     PyObject *loops;                      /* dict: event loop -> Loop */
     unsigned long long arrivals;
@@ -126,7 +126,7 @@ PyObject *loops_unserved(State *state, Inbox *inbox, PyObject *preferred);
 
 /* channel.c */
 extern PyType_Spec channel_spec;
-struct message *message_new(unsigned long long arrival, double deadline, PyObject *epoch, PyObject *payload);
+struct message *message_new(unsigned long long arrival, double deadline, PyObject *generation, PyObject *payload);
 void message_release(struct message *message);
 Channel *channel_find(Inbox *inbox, PyObject *name);
 Channel *channel_find_or_add(State *state, Inbox *inbox, PyObject *name);

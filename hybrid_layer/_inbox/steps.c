@@ -83,8 +83,8 @@ int leave(State *state, Inbox *inbox, PyObject *name, Channel *channel, Waiter *
 
 /* 1: it may be handed out. 0: it was flushed or has expired, which is counted. -1: an exception. Runs Python code if it
  * has expired. */
-static int is_good(State *state, Inbox *inbox, struct message *message, PyObject *epoch) {
-    int good = PyObject_RichCompareBool(message->epoch, epoch, Py_EQ);
+static int is_good(State *state, Inbox *inbox, struct message *message, PyObject *generations) {
+    int good = generations == NULL ? 1 : PySequence_Contains(generations, message->generation);
     if (good <= 0)
         return good;
     double now = monotonic(state);
@@ -103,17 +103,17 @@ PyObject *take(State *state, Inbox *inbox, PyObject *name, Channel *channel) {
         if (from == NULL || from->count == 0)
             return NULL;
         /* Before the message is taken: a signal handler may raise, and then it has to stay. */
-        PyObject *epoch = inbox->epoch != NULL ? PyObject_CallNoArgs(inbox->epoch) : PyLong_FromLong(0);
-        if (epoch == NULL)
+        PyObject *generations = inbox->generations != NULL ? PyObject_CallNoArgs(inbox->generations) : NULL;
+        if (generations == NULL && inbox->generations != NULL)
             return NULL;
         from = channel->is_whole ? channel_oldest(inbox, name) : channel;
         struct message *message = from != NULL ? channel_take(from) : NULL;
         if (message == NULL) { /* another coroutine has taken it meanwhile */
-            Py_DECREF(epoch);
+            Py_XDECREF(generations);
             continue;
         }
-        int good = is_good(state, inbox, message, epoch);
-        Py_DECREF(epoch);
+        int good = is_good(state, inbox, message, generations);
+        Py_XDECREF(generations);
         PyObject *payload = good > 0 ? Py_NewRef(message->payload) : NULL;
         message_release(message);
         if (good != 0)

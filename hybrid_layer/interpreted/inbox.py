@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.interpreted.waiters import Waiter, WaitQueue, Waker
@@ -36,12 +36,12 @@ _BUDGET = 16
 class _Message:
     """What was delivered at one moment, to any number of channels."""
 
-    __slots__ = ("arrival", "deadline", "epoch", "payload")
+    __slots__ = ("arrival", "deadline", "generation", "payload")
 
-    def __init__(self, arrival: int, deadline: float, epoch: int, payload: bytes) -> None:
+    def __init__(self, arrival: int, deadline: float, generation: int, payload: bytes) -> None:
         self.arrival = arrival
         self.deadline = deadline
-        self.epoch = epoch
+        self.generation = generation
         self.payload = payload
 
 
@@ -73,13 +73,16 @@ class _Loop:
 class Inbox:
     """Buffers by channel name, and who waits for them.
 
-    `epoch` returns the number that a flush moves; what was delivered under an older one is discarded at hand-out.
+    `generations` returns the numbers that no flush has ended yet, one for each server. A message of another one is
+    dropped when it would be taken. None: no message is ever flushed that way.
     """
 
-    def __init__(self, policy: Policy, statistics: Counters, epoch: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self, policy: Policy, statistics: Counters, generations: Callable[[], Collection[int]] | None = None
+    ) -> None:
         self._policy = policy
         self._statistics = statistics
-        self._epoch = epoch
+        self._generations = generations
         # Reentrant: the garbage collector may close a coroutine that was abandoned in a receive() at any allocation,
         # also at one made under this lock, and its clean-up takes the lock again.
         self._lock = threading.RLock()
@@ -93,11 +96,11 @@ class Inbox:
 
     # The source's side
 
-    def deliver(self, channels: Iterable[str], payload: bytes, deadline: float, epoch: int = 0) -> None:
+    def deliver(self, channels: Iterable[str], payload: bytes, deadline: float, generation: int = 0) -> None:
         """Buffer one payload for each of `channels`. `deadline` is on the clock of `hybrid_layer.clock`, in seconds."""
         with self._lock:
             self._arrivals += 1
-            message = _Message(self._arrivals, deadline, epoch, payload)
+            message = _Message(self._arrivals, deadline, generation, payload)
             known = self._channels
             waker = Waker(running())
             slow = []
@@ -229,9 +232,10 @@ class Inbox:
     def _take_from(self, channel: _Channel) -> bytes | None:
         messages = channel.messages
         while messages:
-            epoch = self._epoch()  # before the message is taken: a signal handler may raise, and then it has to stay
+            # Before the message is taken: a signal handler may raise, and then it has to stay.
+            generations = None if self._generations is None else self._generations()
             message = messages.popleft()
-            if message.epoch != epoch:
+            if generations is not None and message.generation not in generations:
                 continue
             if message.deadline > monotonic():
                 return message.payload

@@ -38,13 +38,13 @@ class LocalMachine:
         """Make `has_members` true for all processes of this machine."""
         (await self._transport.joined()).segment.core.mark_members()
 
-    def meet_flush(self, incarnation: int, flushes: int) -> None:
+    def meet_flush(self, shard: int, incarnation: int, flushes: int) -> None:
         """Forget this machine's messages, once, if the servers were flushed since it last met them. From any thread."""
         try:
             process = self._transport.process()
         except HybridLayerError as error:  # the servers' side goes on without this machine's
             warn("meet flush", f"A flush of the servers was not repeated in shared memory: {error}")
             return
-        if process.segment.core.meet_remote_flush(incarnation, flushes):
+        if process.segment.core.meet_remote_flush(shard, incarnation, flushes):
             process.segment.defer(_core.Segment.flush)
             process.inbox.clear()

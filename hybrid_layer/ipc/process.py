@@ -45,7 +45,7 @@ class ProcessState:
         self.segment = segment
         self.generation = segment.generation
         self.counters = SegmentCounters(segment)
-        self.inbox = Inbox(policy, self.counters, epoch=lambda: segment.core.epoch)
+        self.inbox = Inbox(policy, self.counters, lambda: (segment.core.epoch,))
         self.inboxes: dict[str, InboxSource] = {}
         """The inboxes that are open in the segment, by name."""
         self.memberships: dict[tuple[str, str], float] = {}

@@ -10,7 +10,6 @@ from hybrid_layer.remote.delivery.context import Context, DeliveryOptions
 from hybrid_layer.remote.delivery.delivery import Delivery
 from hybrid_layer.remote.delivery.groups import Groups
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
-from hybrid_layer.remote.delivery.inbox_reader import InboxReader
 from hybrid_layer.remote.delivery.machine_reader import MachineReader
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.pubsub_delivery import PubSubDelivery
@@ -38,20 +37,21 @@ class Process:
         addressees: list[Addressee] = [ProcessAddressee(context), *([] if known is None else [known])]
         heartbeat = self.heartbeat = Heartbeat(context, store, addressees)
         self.outages = Outages(context)
-        self.machine_reader = None if known is None else MachineReader(context, store, known)
-        groups = self.groups = Groups(context, store, heartbeat, known, self.machine_reader)
+        self.machine_readers = (
+            [] if known is None else [MachineReader(context, store, s, known) for s in context.shards]
+        )
+        groups = self.groups = Groups(context, store, heartbeat, known, self.machine_readers)
         self.delivery: Delivery
         if options.mode == "pubsub":
             self.delivery = PubSubDelivery(context, store, heartbeat, groups, self.outages)
         else:
-            reader = InboxReader(context, store, heartbeat, self.outages)
-            self.delivery = QueueDelivery(context, store, heartbeat, groups, reader)
+            self.delivery = QueueDelivery(context, store, heartbeat, groups, self.outages)
 
     def abort(self) -> None:
         """End everything, from any thread, for a layer that is garbage."""
         if self.context.identity.is_current():
             self.heartbeat.abort()
             self.delivery.abort()
-            if self.machine_reader is not None:
-                self.machine_reader.abort()
+            for reader in self.machine_readers:
+                reader.abort()
             self.store.abort()

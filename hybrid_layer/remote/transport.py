@@ -34,8 +34,8 @@ class RemoteTransport:
             process.delivery.inbox_added()
         if not process.delivery.is_open:
             await process.delivery.open()
-            if process.machine_reader is not None:
-                process.machine_reader.settle()
+            for reader in process.machine_readers:
+                reader.settle()
 
     async def send(self, channel: str, payload: bytes) -> None:
         process = self._process()
@@ -84,8 +84,10 @@ class RemoteTransport:
     def serve_machine(self) -> None:
         """Read the machine's inbox from now on, whenever the machine has members."""
         process = self._process()
-        if process.machine_reader is not None and process.machine_reader.thread is None:
-            process.machine_reader.settle()
+        readers = process.machine_readers
+        if readers and readers[0].thread is None:
+            for reader in readers:
+                reader.settle()
             process.heartbeat.settle()
 
     # The rest

@@ -30,6 +30,11 @@ class Configuration:
     on_cluster: bool = False
     """Whether the one host is a Redis Cluster."""
 
+    @property
+    def is_one_queue(self) -> bool:
+        """Whether all messages for one process are in one order: several servers have an inbox for it each."""
+        return self.hosts <= 1 and not self.on_cluster
+
     def is_bounded(self, kind: str) -> bool:
         """Whether channels of a kind, ``normal`` or ``specific``, can be full. Published messages are not stored."""
         return kind == "normal" or self.remote == "queue"

@@ -133,17 +133,17 @@ async def test_group_of_members_in_several_processes(make_layer: LayerMaker, spa
     several = [spawn(peers.member, make_layer.spec(), "room", 2) for _ in range(3)]
     channels = [channel for process in several for channel in process.ready()]
     assert len(set(channels)) == 6
-    layer = make_layer()
+    layer, is_one_queue = make_layer(), make_layer.configuration.is_one_queue
     for n in range(50):
         await layer.group_send("room", {"n": n})
-        if n % 10 == 0:
+        if n % 10 == 0 and is_one_queue:  # else a direct message may come later than the last one to the group
             await layer.send(channels[0], {"n": f"direct {n}"})
     await layer.group_send("room", {"n": None})
     got = [numbers for process in several for numbers in process.result()]
     assert got[1:] == [list(range(50))] * 5
     with_direct: list[Any] = []
     for n in range(50):
-        with_direct += [n, f"direct {n}"] if n % 10 == 0 else [n]
+        with_direct += [n, f"direct {n}"] if n % 10 == 0 and is_one_queue else [n]
     assert got[0] == with_direct
 
 
@@ -162,7 +162,7 @@ async def test_group_membership_managed_by_another_process(make_layer: LayerMake
     await other.group_send("room", {"n": 3})
     await layer.send(theirs, {"n": 4})
     await layer.send(mine, {"n": 4})
-    assert await receive_numbers(layer, mine, 2) == [2, 4]
+    assert sorted(await receive_numbers(layer, mine, 2)) == [2, 4]
     assert (await other.receive(theirs))["n"] == 4
     await other.end()
 

@@ -11,7 +11,23 @@ from tests.models.explorer import explore
 from tests.models.scenarios import PROTOCOLS
 from tests.support.marks import thorough_unless
 
-USUAL = ("slot reuse", "threads", "two consumers", "two messages", "two looks")
+USUAL = (
+    *("slot reuse", "threads"),
+    *("two consumers", "two messages", "two looks"),
+    *(
+        "a stream",
+        "a reader dies",
+        "no room",
+        "a flush",
+        "a lost flush",
+        "a lost key",
+        "all data lost",
+        "a failover",
+        "a move",
+    ),
+    *("joins", "joins of two processes", "late answers", "sweeps", "processes die", "deadlines"),
+    *("lost data", "lost twice", "a new segment"),
+)
 """Scenarios that take little time."""
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote.delivery.shards import shard_for
 from hybrid_layer.remote.redis.hosts.cluster import hash_tags
 from tests.remote.tools import Make, exchange, recovered, resumes
 from tests.remote.traffic import Traffic
@@ -229,13 +230,16 @@ async def test_with_a_node_gone_the_others_serve(servers: list[Server], make_lay
     with cluster_of(servers[0].kind, 3, cluster_require_full_coverage="no") as cluster:
         layer = make_layer(hosts=[cluster.host()], timeout=1)
         channels = [f"queue.{n}" for n in range(64)]
-        for channel in channels:
-            await layer.group_add("g", channel)
         gone = cluster.primaries[2]
+        tags = hash_tags(16)
+        owners = {f"g.{n}": cluster.owner(slot_of(tags[shard_for(f"g.{n}", 16)])) for n in range(20)}
+        group = next(name for name, owner in owners.items() if owner is not gone)
+        for channel in channels:
+            await layer.group_add(group, channel)
         gone.kill()
         wait(lambda: "cluster_slots_fail:0" not in info(cluster.primaries[0]))
-        with pytest.raises(RemoteUnavailable, match=rf":{gone.port} .*on 1[01] other shard\(s\) got the message"):
-            await layer.group_send("g", {"n": 1})
+        with pytest.raises(RemoteUnavailable, match=rf":{gone.port} .*The other members of {group} got"):
+            await layer.group_send(group, {"n": 1})
         results = await asyncio.gather(*(layer.send(channel, {}) for channel in channels), return_exceptions=True)
         failed = [channel for channel, result in zip(channels, results, strict=True) if result is not None]
         assert 10 < len(failed) < 40

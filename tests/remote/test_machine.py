@@ -36,7 +36,7 @@ class LocalHalf:
     async def mark_members(self) -> None:
         self._has_members = True
 
-    def meet_flush(self, incarnation: int, flushes: int) -> None:
+    def meet_flush(self, shard: int, incarnation: int, flushes: int) -> None:
         pass
 
     def keeps(self, channel: str) -> bool:

@@ -43,7 +43,7 @@ def odd() -> Iterator[OddServer]:
 def test_lines_of_any_shape_are_read_or_refused(line: bytes) -> None:
     entry = parse(line)
     if entry is not None:
-        clock, epoch = ServerClock(60), Epoch(lambda incarnation, flushes: None)
+        clock, epoch = ServerClock(60), Epoch(set(), lambda incarnation, flushes: None)
         clock.measured(1_700_000_000, boottime())
         assert isinstance(clock.left(entry.stamp_ms), float)
         epoch.admits(entry.epoch)
@@ -54,7 +54,7 @@ def test_lines_of_any_shape_are_read_or_refused(line: bytes) -> None:
         assert note.member.isascii()
     known = read_epoch(line)
     assert known is None or known[1] < 10**15
-    for learn in (Epoch().announced, Epoch().admits, Epoch().meet, Epoch().flushed):
+    for learn in (Epoch(set()).announced, Epoch(set()).admits, Epoch(set()).meet, Epoch(set()).flushed):
         learn(line)
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.remote.tools import WAYS, Make
 from tests.support.loops import Run
 from tests.support.probe import probe
-from tests.support.servers import Server
+from tests.support.servers import NewServer, Server
 from tests.support.waiting import any_moment, at_rest, cancelled, receiving, turns, until, wait_until
 
 
@@ -223,3 +223,18 @@ async def test_readers_that_come_and_go_leave_nothing_in_their_loop(make: Make, 
     assert probe(layer).ends_with_loop <= 1
     await layer.send("normal", {})
     await waiting
+
+
+async def test_an_idle_inbox_costs_one_command_per_block_time(make_layer: Make, new_server: NewServer) -> None:
+    server = new_server()
+    layer = make_layer(hosts=[server.url], block_time=0.2)
+    (waiting,) = await receiving(layer, await layer.new_channel())
+
+    def calls(*commands: str) -> int:
+        counts = server.command("INFO", "commandstats")
+        return sum(int(counts.get(f"cmdstat_{command}", {"calls": 0})["calls"]) for command in commands)
+
+    pops, times = calls("blmpop", "blpop"), calls("time")
+    await wait_until(lambda: calls("blmpop", "blpop") >= pops + 5, "some pops have ended")
+    assert calls("time") == times
+    await cancelled(waiting)

@@ -50,7 +50,7 @@ def discard(run_script: Eval, keys: Keys, member: str) -> int:
 
 def group_send(run_script: Eval, keys: Keys, capacity: int, *capacities: str | int) -> Any:
     names = [keys.group("g"), keys.epoch]
-    return run_script(scripts.GROUP_SEND, names, "p", 5000, capacity, keys.base, *capacities)
+    return run_script(scripts.GROUP_SEND, names, "p", 5000, capacity, keys.base, 0, *capacities)
 
 
 def test_send_stores_up_to_the_capacity(server: Server, keys: Keys, run_script: Eval) -> None:
@@ -252,7 +252,7 @@ def test_a_group_of_a_great_many_members(server: Server, keys: Keys, run_script:
 def test_renew_tells_what_is_missing_and_hands_over_notes(server: Server, keys: Keys, run_script: Eval) -> None:
     names = [keys.alive("B"), keys.notes("B"), keys.epoch]
     assert run_script(scripts.RENEW, names, 5000, 0)[0] == 1
-    group = [keys.group("g"), keys.epoch, keys.parts("g"), keys.notes("B")]
+    group = [keys.group("g"), keys.epoch, keys.parts("g"), keys.alive("B"), keys.notes("B")]
     run_script(scripts.GROUP_ADD, group, "a.B!1", 5000, "add", "g")
     run_script(scripts.GROUP_DISCARD, [keys.group("g"), keys.notes("B")], "a.B!1", "g", keys.parts("g"))
     gone, _, _, _, added, discarded = run_script(scripts.RENEW, names, 5000, 0)

@@ -291,13 +291,16 @@ class MemoryStore:
 
     async def group_add(
         self, shard: Shard, group: str, member: str, life: float, tell: str = "", how: str = "add"
-    ) -> None:
+    ) -> bool:
         with self._server.lock:
+            if tell and self._server.is_gone(tell):
+                return False
             until = self._called("group_add", shard) + life
             members = self._server.groups[group]
             if how == "add" or member not in members or (how == "raise" and members[member] < until):
                 members[member] = until
             self._tell(tell, Note("+", group, member, int(until * 1000), self._server.epoch))
+            return True
 
     async def group_discard(self, shard: Shard, group: str, member: str, tell: str = "") -> None:
         with self._server.lock:

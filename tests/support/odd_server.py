@@ -77,20 +77,13 @@ class OddServer(LocalServer):
         super().__init__(self._serve)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                while line := await reader.readline():
-                    command = []
-                    for _ in range(int(line[1:])):
-                        length = int((await reader.readline())[1:])
-                        command.append((await reader.readexactly(length + 2))[:-2])
-                    reply = self.answer(command)
-                    if asyncio.iscoroutine(reply):
-                        reply = await reply
-                    writer.write(encoded(reply))
-        finally:
-            self._tasks.discard(task)
-            writer.close()
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while line := await reader.readline():
+                command = []
+                for _ in range(int(line[1:])):
+                    length = int((await reader.readline())[1:])
+                    command.append((await reader.readexactly(length + 2))[:-2])
+                reply = self.answer(command)
+                if asyncio.iscoroutine(reply):
+                    reply = await reply
+                writer.write(encoded(reply))

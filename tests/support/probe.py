@@ -219,6 +219,10 @@ class Probe:
         """Have them renewed now."""
         self.remote._process().heartbeat.wake()
 
+    def would_restore(self, group: str, channel: str) -> bool:
+        """Whether the process would restore this membership if the server lost it."""
+        return (group, channel) in self.remote._process().heartbeat._memberships
+
     def note_waiting(self, channel: str) -> None:
         """Note that somebody waits on `channel`, who is to be told of outages."""
         self.remote._process().outages.seen(channel)
@@ -230,11 +234,9 @@ class Probe:
 
     @property
     def listens_in(self) -> Any:
-        """The loop in which what is sent to the process is read: None while there is no connection for it."""
-        delivery = self.remote._process().delivery
-        if hasattr(delivery, "_subscriber"):
-            return self.term.loop if self.term is not None and self.term.is_open() else None
-        return delivery._reader._reading.loop if _reads_inbox(delivery._reader) else None
+        """The loop in which what is sent to the process is read. None unless all shards are read there."""
+        loops = {_loop_of(each) for each in _each_shard(self.remote._process())}
+        return loops.pop() if len(loops) == 1 else None
 
     def is_read(self, channel: str) -> bool:
         """Whether the running loop takes from the channel, or its inbox, on the server what comes."""
@@ -242,18 +244,18 @@ class Probe:
 
     @property
     def listens_in_thread(self) -> bool:
-        """Whether the subscribed connection is open in the I/O thread."""
-        term = self.term
-        return term is not None and term.is_open() and term.in_thread
+        """Whether the subscribed connections are open in the I/O thread."""
+        terms = [subscriber._terms.current for subscriber in _each_shard(self.remote._process())]
+        return all(term is not None and term.is_open() and term.in_thread for term in terms)
 
     @property
     def term(self) -> Any:
-        """The present term of the subscribed connection in one loop, which tells it from the next."""
-        return self.remote._process().delivery._subscriber._terms.current
+        """The present term of the connection subscribed on the home shard, which tells it from the next."""
+        return _each_shard(self.remote._process())[self.home.number]._terms.current
 
     def when_take_over_fails(self, action: Callable[[], None]) -> None:
-        """Have `action` done whenever a loop has tried in vain to take the subscribed connection over."""
-        terms = self.remote._process().delivery._subscriber._terms
+        """Have `action` done whenever a loop has tried in vain to take over what is subscribed on the home shard."""
+        terms = _each_shard(self.remote._process())[self.home.number]._terms
         keep = terms._keep
 
         def act_and_keep(term: Any) -> None:
@@ -269,12 +271,13 @@ class Probe:
 
     def stop_reading_for_the_machine(self) -> None:
         """No longer read the inbox of this machine's normal channels in groups."""
-        self.remote._process().machine_reader.abort()
+        for reader in self.remote._process().machine_readers:
+            reader.abort()
 
     @property
     def reads_for_the_machine(self) -> bool:
-        task = self.remote._process().machine_reader._task
-        return task is not None and not task.done()
+        tasks = [reader._task for reader in self.remote._process().machine_readers]
+        return all(task is not None and not task.done() for task in tasks)
 
     # Both
 
@@ -316,9 +319,7 @@ def _waits_at_server(process: Any, channel: str) -> bool:
     if "!" in channel:
         if not process.context.inbox.is_waited_on(channel):
             return False
-        if hasattr(process.delivery, "_subscriber"):
-            term = process.delivery._subscriber._terms.current
-            return term is not None and term.is_open()
+        return all(_loop_of(each) is not None for each in _each_shard(process))
     return _reads(process, channel)
 
 
@@ -328,12 +329,22 @@ def _reads(process: Any, channel: str) -> bool:
         here = process.context.loops.peek(asyncio.get_running_loop())
         reader = here and here.readers.get(shard.number)
         return bool(reader and channel in reader._reading and reader._reader._asked is not None)
-    return _reads_inbox(process.delivery._reader)
+    return all(_loop_of(each) is not None for each in _each_shard(process))
 
 
-def _reads_inbox(reader: Any) -> bool:
+def _each_shard(process: Any) -> list[Any]:
+    """What reads for a process, by shard: readers of inboxes, or subscribers."""
+    delivery = process.delivery
+    return delivery._readers if hasattr(delivery, "_readers") else [each.subscriber for each in delivery._shards]
+
+
+def _loop_of(reader: Any) -> Any:
+    """The loop in which a reader of inboxes or a subscriber waits for messages, or None."""
+    if hasattr(reader, "_terms"):
+        term = reader._terms.current
+        return term.loop if term is not None and term.is_open() else None
     reading = reader._reading
-    return reading is not None and reading.reads and reading.reader._asked is not None
+    return reading.loop if reading is not None and reading.reads and reading.reader._asked is not None else None
 
 
 # Shared memory
@@ -516,16 +527,16 @@ def listen_to_sentinels_again_after(monkeypatch: Any, seconds: float) -> None:
 
 
 def before_keeping(monkeypatch: Any, action: Callable[[], Awaitable[None]]) -> None:
-    """Have `action` done before a process's keys are renewed on its home shard."""
+    """Have `action` done before a reader or subscriber has a process's keys renewed on its shard."""
     from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 
-    renew_home = Heartbeat.renew_home
+    renew_process = Heartbeat.renew_process
 
-    async def act_and_renew(heartbeat: Heartbeat) -> None:
+    async def act_and_renew(heartbeat: Heartbeat, shard: Any) -> None:
         await action()
-        await renew_home(heartbeat)
+        await renew_process(heartbeat, shard)
 
-    monkeypatch.setattr(Heartbeat, "renew_home", act_and_renew)
+    monkeypatch.setattr(Heartbeat, "renew_process", act_and_renew)
 
 
 def packs_with_hiredis() -> bool:

@@ -67,28 +67,24 @@ class Proxy(LocalServer):
         super().close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         try:
             their_reader, their_writer = await asyncio.open_connection(HOST, self._target)
-            self._writers.add(their_writer)
-            pumps = [
-                asyncio.ensure_future(self._pump(reader, their_writer, "commands")),
-                asyncio.ensure_future(self._pump(their_reader, writer, "replies")),
-            ]
-            self._tasks.update(pumps)
+        except OSError:
+            return  # the server is away: so is the proxy
+        writers = {writer, their_writer}
+        self._writers |= writers
+        pumps = [
+            asyncio.ensure_future(self._pump(reader, their_writer, "commands")),
+            asyncio.ensure_future(self._pump(their_reader, writer, "replies")),
+        ]
+        try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            self._tasks.difference_update(pumps)
+        finally:
             for pump in pumps:
                 pump.cancel()
             their_writer.close()
-            self._writers.discard(their_writer)
-            self._deaf.discard(their_writer)
-        except OSError:
-            pass  # the server is away: so is the proxy
-        finally:
-            writer.close()
-            self._writers.discard(writer)
-            self._deaf.discard(writer)
+            self._writers -= writers
+            self._deaf -= writers
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
         try:

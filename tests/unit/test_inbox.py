@@ -93,25 +93,29 @@ def test_whole_part_takes_the_oldest() -> None:
     assert take(box, "q!1") == b"q!1"
 
 
-def test_older_epochs_are_discarded() -> None:
-    epoch = 1
-    box = Inbox(Policy(LayerOptions()), Statistics(), epoch=lambda: epoch)
-    box.deliver(["p!1"], b"before", later(), 1)
-    epoch = 2
-    box.deliver(["p!1"], b"after", later(), 2)
-    assert take(box, "p!1") == b"after"
+@pytest.mark.parametrize("name", ["p!1", "p!"])
+def test_only_messages_of_the_current_generations_are_received(name: str) -> None:
+    """There is one generation for each server."""
+    generations = {1, 2}
+    box = Inbox(Policy(LayerOptions()), Statistics(), lambda: generations)
+    for generation in (1, 2, 1):
+        box.deliver(["p!1"], b"before %d" % generation, later(), generation)
+    generations.remove(1)
+    generations.add(3)
+    box.deliver(["p!1"], b"after", later(), 3)
+    assert [take(box, name) for _ in range(3)] == [b"before 2", b"after", None]
 
 
 @pytest.mark.parametrize("name", ["p!1", "p!"])
 def test_message_stays_if_a_signal_handler_raises_before_it_is_taken(name: str) -> None:
     is_interrupted = True
 
-    def epoch() -> int:
+    def generations() -> tuple[int]:
         if is_interrupted:
             raise TimeoutError("a soft time limit")
-        return 0
+        return (0,)
 
-    box = Inbox(Policy(LayerOptions()), Statistics(), epoch=epoch)
+    box = Inbox(Policy(LayerOptions()), Statistics(), generations)
     box.deliver(["p!1"], b"one", later())
     with pytest.raises(TimeoutError):
         take(box, name)

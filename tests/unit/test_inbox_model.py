@@ -64,7 +64,7 @@ class InboxMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.statistics = Statistics()
         self.inbox = self.implementation.Inbox(
-            Policy(LayerOptions(capacity=CAPACITY)), self.statistics, epoch=lambda: self.source.epoch
+            Policy(LayerOptions(capacity=CAPACITY)), self.statistics, lambda: (self.source.epoch,)
         )
         self.source = Source(self.inbox)
         self.tasks: list[tuple[str, asyncio.Task[None]]] = []

@@ -158,10 +158,11 @@ PyObject *method_take_unread(Segment *self, PyObject *Py_UNUSED(unused)) {
 }
 
 PyObject *method_meet_remote_flush(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    uint32_t incarnation, flushes;
-    if (!wants("meet_remote_flush", count_of_args, 2) || !u32_of(args[0], &incarnation) || !u32_of(args[1], &flushes))
+    uint32_t shard, incarnation, flushes;
+    if (!wants("meet_remote_flush", count_of_args, 3) || !u32_of(args[0], &shard) || !u32_of(args[1], &incarnation) ||
+        !u32_of(args[2], &flushes))
         return NULL;
-    return PyBool_FromLong(segment_meet_remote_flush(&self->handle, incarnation, flushes));
+    return PyBool_FromLong(segment_meet_remote_flush(&self->handle, shard, incarnation, flushes));
 }
 
 PyObject *method_mark_members(Segment *self, PyObject *Py_UNUSED(unused)) {

@@ -17,7 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LAYOUT_VERSION 4u
+#define LAYOUT_VERSION 5u
+#define REMOTE_SHARDS 64u /* servers, or parts of a cluster, whose flushes a machine follows */
 #define LAYOUT_MAGIC "hybrid\x01\n"
 
 #define PAGE 4096u
@@ -92,7 +93,9 @@ struct header {
     _Atomic uint32_t rebuilds; /* waiters are forgotten by a rebuild; processes that see this move register anew */
 
     _Alignas(64) _Atomic uint64_t epoch; /* AUTHORITY: moved by every flush. Read without the lock */
-    _Atomic uint64_t remote_flush;       /* AUTHORITY: last flush of the servers that this machine has met; no lock */
+    /* AUTHORITY: for each server, what this machine has met of its flushes: see segment_meet_remote_flush. No lock */
+    _Atomic uint64_t remote_flushes[REMOTE_SHARDS];
+    _Atomic uint32_t remote_followed; /* AUTHORITY: number of the servers' flushes that this machine has followed */
     uint64_t sequence;                   /* AUTHORITY: number of the last group send */
     /* AUTHORITY: a normal channel joined a remote group here. Read without the lock */
     _Atomic uint32_t machine_members;

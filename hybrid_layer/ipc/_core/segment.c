@@ -200,17 +200,36 @@ void segment_unmap(struct handle *handle) {
     handle->private = NULL;
 }
 
-bool segment_meet_remote_flush(struct handle *handle, uint32_t incarnation, uint32_t flushes) {
-    uint64_t met = (uint64_t)incarnation << 32 | flushes;
-    uint64_t seen = atomic_load(&handle->header->remote_flush);
-    for (;;) {
-        /* First contact, or servers that lost their data: that is no flush. */
-        bool is_other = seen == 0 || (uint32_t)(seen >> 32) != incarnation;
-        if (seen == met || (!is_other && (uint32_t)seen >= flushes))
+/* What is met of a server is one word: its incarnation (24 bits), how many flushes of all servers that makes (20), its
+ * own number of flushes (20). The numbers start again at 0, so they are compared by their distance. */
+enum { FLUSH_BITS = 20, FLUSH_MASK = (1 << FLUSH_BITS) - 1 };
+
+static bool is_ahead(uint32_t number, uint32_t other) {
+    uint32_t distance = (number - other) & FLUSH_MASK;
+    return distance != 0 && distance <= FLUSH_MASK / 2;
+}
+
+bool segment_meet_remote_flush(struct handle *handle, uint32_t shard, uint32_t incarnation, uint32_t flushes) {
+    struct header *header = handle->header;
+    if (shard >= REMOTE_SHARDS)
+        return false;
+    uint64_t met, seen = atomic_load(&header->remote_flushes[shard]);
+    uint32_t count, followed = atomic_load(&header->remote_followed);
+    bool is_other;
+    do {
+        /* First contact, or a server that lost its data: that is no flush. */
+        is_other = seen == 0 || seen >> 2 * FLUSH_BITS != (incarnation & 0xffffffu);
+        if (!is_other && !is_ahead(flushes, (uint32_t)seen))
             return false;
-        if (atomic_compare_exchange_weak(&handle->header->remote_flush, &seen, met))
-            return !is_other;
-    }
+        count = is_other ? followed : (uint32_t)(seen >> FLUSH_BITS) + flushes - (uint32_t)seen;
+        met = (uint64_t)(incarnation & 0xffffffu) << 2 * FLUSH_BITS | (uint64_t)(count & FLUSH_MASK) << FLUSH_BITS |
+              (flushes & FLUSH_MASK);
+    } while (!atomic_compare_exchange_weak(&header->remote_flushes[shard], &seen, met));
+    do {
+        if (!is_ahead(count, followed)) /* another server's news were first */
+            return false;
+    } while (!atomic_compare_exchange_weak(&header->remote_followed, &followed, count & FLUSH_MASK));
+    return true;
 }
 
 static uint32_t next_generation(struct handle *handle, uint32_t slot) {

@@ -25,9 +25,10 @@ bool segment_retire(struct handle *handle);
 /* Unmaps the segment. For when no thread can be inside any more. */
 void segment_unmap(struct handle *handle);
 
-/* Notes that the servers have been flushed for the `flushes`-th time in this incarnation of their data. True, for one
- * caller on the machine: that was news, so the local messages have to be flushed, too. Without the lock. */
-bool segment_meet_remote_flush(struct handle *handle, uint32_t incarnation, uint32_t flushes);
+/* Notes that the server number `shard` has been flushed for the `flushes`-th time in this incarnation of its data. A
+ * flush empties all servers, one after the other. True, for one caller on the machine and for the first server of which
+ * it hears: that was news, so the local messages have to be flushed, too. Without the lock. */
+bool segment_meet_remote_flush(struct handle *handle, uint32_t shard, uint32_t incarnation, uint32_t flushes);
 
 /* Takes a slot and publishes it. NO_SLOT, BUSY, DAMAGED, SYSTEM_ERROR. */
 enum status segment_join(struct handle *handle);

@@ -44,10 +44,9 @@ class Context:
         self.policy = policy
         self.options = options
         self.expiry_ms = max(1, int(policy.expiry * 1000))
-        on_flush = None if machine is None else machine.meet_flush
-        # A flush empties every shard, so the machine needs the news from the first shard alone.
+        generations: set[int] = set()
         self.shards = [
-            Shard(number, label, self.policy.expiry, None if number else on_flush)
+            Shard(number, label, policy.expiry, generations, None if machine is None else machine.meet_flush)
             for number, label in enumerate(labels)
         ]
         self.loops = LoopLocal(LoopState, LoopState.abort)
@@ -62,7 +61,7 @@ class Context:
         """The shard of this process's inboxes."""
         self.inboxes: list[str] = []
         """The names of its inboxes, which Channels calls non-local names."""
-        self.inbox = Inbox(self.policy, self.statistics, lambda: self.home.epoch.snapshot[1])
+        self.inbox = Inbox(self.policy, self.statistics, lambda: generations)
         """The messages taken in for this process's channels, and the waiting coroutines."""
 
     def adopt(self, inbox: str) -> bool:

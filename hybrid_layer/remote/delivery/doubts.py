@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from hybrid_layer.clock import STAMPS_FOR, boottime, monotonic
 from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Entry, Store
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.supervision import Guard
@@ -29,11 +30,12 @@ class _Doubted:
 
 
 class Doubts:
-    """Delivers to the channels of one process. Any thread may call."""
+    """Delivers what one shard published to the channels of one process. Any thread may call."""
 
-    def __init__(self, context: Context, store: Store, guard: Guard) -> None:
+    def __init__(self, context: Context, store: Store, shard: Shard, guard: Guard) -> None:
         self._context = context
         self._store = store
+        self._shard = shard
         self._guard = guard
         self._lock = threading.Lock()
         self._doubted: deque[_Doubted] = deque()
@@ -42,7 +44,7 @@ class Doubts:
 
     def deliver(self, entry: Entry, channels: Sequence[str], generation: int) -> None:
         """Give `entry` to `channels`, now or once it turns out not to have expired."""
-        left = self._context.home.clock.left(entry.stamp_ms)
+        left = self._shard.clock.left(entry.stamp_ms)
         if left <= 0 or self._doubted:
             self._doubt(_Doubted(entry, channels, generation, self._fresh_until(entry)))
         else:
@@ -64,7 +66,7 @@ class Doubts:
             self._doubted.append(doubted)
             if len(self._doubted) > 1:
                 return
-        answer = io_thread.current().submit(lambda: self._store.measure(self._context.home))
+        answer = io_thread.current().submit(lambda: self._store.measure(self._shard))
         answer.add_done_callback(self._settle_all)
 
     def _settle_all(self, answer: concurrent.futures.Future[None]) -> None:
@@ -78,7 +80,7 @@ class Doubts:
 
     def _settle(self, doubted: _Doubted) -> None:
         context, entry = self._context, doubted.entry
-        left = context.home.clock.left(entry.stamp_ms)
+        left = self._shard.clock.left(entry.stamp_ms)
         if left <= 0:
             left = doubted.fresh_until - boottime()
         if left <= 0:

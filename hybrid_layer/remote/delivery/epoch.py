@@ -5,6 +5,7 @@ Another incarnation means that the server lost its data. That is not a flush.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import zlib
 from collections.abc import Callable
@@ -20,6 +21,9 @@ _MOST_LEFT = 16
 """Past incarnations to remember. No message is under way for as long as so many last."""
 _MOST_DIGITS = 15
 """Most digits of a number in a text. No time and no count has more, and Python refuses thousands of digits."""
+
+
+_new_generation = itertools.count(1).__next__
 
 
 def number_in(text: object) -> int | None:
@@ -42,9 +46,12 @@ class Epoch:
 
     With pub/sub, a flush is announced among the messages. A process may learn of it from an answer first. Until the
     announcement arrives, messages without an epoch were sent before the flush.
+
+    `current` holds the generations of all shards, so that a message's generation alone tells whether it was flushed.
     """
 
-    def __init__(self, on_news: Callable[[int, int], None] | None = None) -> None:
+    def __init__(self, current: set[int], on_news: Callable[[int, int], None] | None = None) -> None:
+        self._current = current
         self._on_news = on_news
         self._lock = threading.Lock()
         self._incarnation = b""
@@ -53,14 +60,23 @@ class Epoch:
         """The last announcement."""
         self._awaited_until = float("-inf")
         self._left: dict[bytes, int] = {}
-        """Past incarnations, each with the generation in which this process noticed that."""
-        self.snapshot = b"", 0
+        """Past incarnations, each with `flushes_met` at the time when this process noticed that."""
+        self.flushes_met = 0
+        """The number of flushes that this process has learnt of. Each ended the memberships that it knew."""
+        self.snapshot = b"", _new_generation()
         """The epoch that is known, as servers write it, and its `generation`: one object, so that they always match."""
+        current.add(self.generation)
 
     @property
     def generation(self) -> int:
-        """Grows with every flush that this process learns of."""
+        """The generation of messages that arrive now: another number after each flush, different on each shard."""
         return self.snapshot[1]
+
+    def _begin_generation(self) -> int:
+        generation = _new_generation()
+        self._current.add(generation)
+        self._current.discard(self.generation)
+        return generation
 
     def announced(self, epoch: bytes) -> bool:
         """Learn of an announced epoch. False: it belongs to another database of the server, or is unreadable."""
@@ -74,6 +90,9 @@ class Epoch:
             if flushes >= self._flushes:
                 self.await_no_more()
         self.meet(epoch)
+        with self._lock:
+            # Even if the flush was known: messages that have arrived since may be older.
+            self.snapshot = self.snapshot[0], self._begin_generation()
         return True
 
     def flushed(self, epoch: bytes) -> None:
@@ -86,7 +105,8 @@ class Epoch:
         self.meet(epoch)
         if is_new:
             with self._lock:
-                self.snapshot = self.snapshot[0], self.generation + 1
+                self.flushes_met += 1
+                self.snapshot = self.snapshot[0], self._begin_generation()
 
     def is_absurd(self, epoch: bytes) -> bool:
         """Whether `epoch` has more flushes than can have been missed. Believing it would drop all later messages."""
@@ -100,7 +120,7 @@ class Epoch:
         if self._left:  # rarely
             left = self._left.get(epoch.rpartition(b":")[0])
             if left is not None:  # a message must not make a past incarnation the current one again
-                return left == self.generation
+                return left == self.flushes_met
         return self.meet(epoch)
 
     @property
@@ -155,13 +175,14 @@ class Epoch:
                 if self._incarnation:
                     if len(self._left) >= _MOST_LEFT:
                         self._left.clear()
-                    self._left[self._incarnation] = generation
+                    self._left[self._incarnation] = self.flushes_met
                 self._left.pop(incarnation, None)  # the server was restored from an older copy
                 self._incarnation, self._flushes = incarnation, count
             elif count > self._flushes:
                 self._flushes = count
-                self._await(incarnation, count)  # before the generation grows, which other threads read first
-                generation += 1
+                self._await(incarnation, count)  # before the generation changes, which other threads read first
+                self.flushes_met += 1
+                generation = self._begin_generation()
             if count == self._flushes:
                 self.snapshot = epoch, generation
             return count >= self._flushes

@@ -1,11 +1,13 @@
 """Groups on the servers: memberships, and messages to the members.
 
-A membership is stored on the shard of the member's inbox, so a message to a group is one call to every shard.
+A group is on one shard. So a message to it is one call, however many shards there are; only normal channels whose
+queues are on the servers need another call each.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.names import process_of
@@ -13,8 +15,7 @@ from hybrid_layer.remote.delivery.addressee import MachineAddressee
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.machine_reader import MachineReader
-from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import Store
+from hybrid_layer.remote.delivery.store import Outcome, Store
 from hybrid_layer.statistics import warn_of_full_members
 
 
@@ -27,34 +28,39 @@ class Groups:
         store: Store,
         heartbeat: Heartbeat,
         machine: MachineAddressee | None,
-        machine_reader: MachineReader | None,
+        machine_readers: Sequence[MachineReader],
     ) -> None:
         self._context = context
         self._store = store
         self._heartbeat = heartbeat
         self._machine = machine
-        self._machine_reader = machine_reader
+        self._machine_readers = machine_readers
 
     async def add(self, group: str, channel: str) -> None:
         """Make `channel` a member, and notify its process if that is another one."""
-        machine = self._machine
+        context, machine = self._context, self._machine
+        shard = context.shard_of(group)
+        # The server must know an addressee before it has a member, or a send would treat the member as dead.
         if machine is not None and machine.keeps(channel):
             member = await machine.member(channel)
             await machine.mark_members()
-            # The server must know the machine before it has a member, or a send would treat the member as dead.
-            await self._heartbeat.make_known(self._context.shard_of(member), process_of(member))
-            await self._add(group, member, "")
-            if self._machine_reader is not None:
-                self._machine_reader.settle()
-                self._machine_reader.wake()
+            await self._heartbeat.make_known(shard, process_of(member))
+            await self._add(group, member)
+            for reader in self._machine_readers:
+                reader.settle()
+                reader.wake()
+        elif self._other_process(channel):
+            if not await self._store.group_add(shard, group, channel, context.policy.group_expiry, process_of(channel)):
+                context.statistics.count("dead")
         else:
-            await self._add(group, channel, self._other_process(channel))
+            if "!" in channel:
+                await self._heartbeat.make_known(shard, context.name)
+            await self._add(group, channel)
 
-    async def _add(self, group: str, member: str, tell: str) -> None:
-        shard = self._context.shard_of(member)
-        await self._store.group_add(shard, group, member, self._context.policy.group_expiry, tell)
-        if not tell:
-            self._heartbeat.remember(group, member, shard.number)
+    async def _add(self, group: str, member: str) -> None:
+        shard = self._context.shard_of(group)
+        await self._store.group_add(shard, group, member, self._context.policy.group_expiry)
+        self._heartbeat.remember(group, member, shard.number)
 
     async def discard(self, group: str, channel: str) -> None:
         """End the membership, and notify its process if that is another one."""
@@ -63,33 +69,47 @@ class Groups:
         tell = self._other_process(member)
         if not tell:
             self._heartbeat.forget(group, member)
-        await self._store.group_discard(self._context.shard_of(member), group, member, tell)
+        await self._store.group_discard(self._context.shard_of(group), group, member, tell)
 
     async def send(self, group: str, payload: bytes) -> None:
-        """Send `payload` to the members on every shard. If some fail, raises `RemoteUnavailable` after the others."""
+        """Send `payload` to the members. Raises `RemoteUnavailable`, which says who got the message nevertheless."""
         context = self._context
-        if len(context.shards) == 1:
-            await self._send(context.shards[0], group, payload)
-            return
-        results = await asyncio.gather(
-            *(self._send(shard, group, payload) for shard in context.shards), return_exceptions=True
-        )
-        failures = [result for result in results if isinstance(result, BaseException)]
-        for failure in failures:
-            if not isinstance(failure, RemoteUnavailable):
-                raise failure
-        if failures:
-            reached = len(results) - len(failures)
-            causes = " ".join(dict.fromkeys(map(str, failures)))  # several shards may be at one node
-            raise RemoteUnavailable(f"{causes} Members of {group} on {reached} other shard(s) got the message.")
-
-    async def _send(self, shard: Shard, group: str, payload: bytes) -> None:
-        sent = await self._store.group_send(shard, group, payload)
-        for key, number in zip(("sent", "full", "dead", "expired"), sent, strict=True):
+        sent = await self._store.group_send(context.shard_of(group), group, payload)
+        full = sent.full
+        for key, number in (("sent", sent.reached), ("full", full), ("dead", sent.dead), ("expired", sent.expired)):
             if number:
-                self._context.statistics.count(key, number)
-        if sent.full:
-            warn_of_full_members(group, sent.full)
+                context.statistics.count(key, number)
+        if sent.elsewhere:
+            full += await self._send_elsewhere(group, sent.elsewhere, payload)
+        if full:
+            warn_of_full_members(group, full)
+
+    async def _send_elsewhere(self, group: str, channels: Sequence[str], payload: bytes) -> int:
+        """Send to normal channels, whose queues may be on any shard. Returns how many were full."""
+        context, count = self._context, self._context.statistics.count
+        results = await asyncio.gather(
+            *(
+                self._store.send(context.shard_of(channel), channel, payload, context.policy.capacity_for(channel))
+                for channel in channels
+            ),
+            return_exceptions=True,
+        )
+        failures, full = [], 0
+        for result in results:
+            if isinstance(result, RemoteUnavailable):
+                failures.append(result)
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                is_full = result.outcome is Outcome.FULL
+                full += is_full
+                count("full" if is_full else "sent")
+                if result.expired:
+                    count("expired", result.expired)
+        if failures:
+            causes = " ".join(dict.fromkeys(map(str, failures)))  # several queues may be on one server
+            raise RemoteUnavailable(f"{causes} The other members of {group} got the message.")
+        return full
 
     def _other_process(self, member: str) -> str:
         """The process that owns the channel `member`, if it is another one; else ""."""

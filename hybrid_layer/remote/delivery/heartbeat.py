@@ -39,7 +39,8 @@ _AT_ONCE = 200
 class _Membership:
     shard: int
     deadline: float
-    generation: int
+    flushes: int
+    """`Epoch.flushes_met` when it began: a later flush has ended it."""
 
 
 class Heartbeat(ResidentTask):
@@ -60,33 +61,34 @@ class Heartbeat(ResidentTask):
         """Shards that may have lost data of this process."""
         self._set_clocks: set[int] = set()
         """Shards whose clock was set since the memberships there were corrected."""
-        self._known: set[int] = set()
-        """Shards on which a renewal has succeeded."""
+        self._known: set[tuple[int, str]] = set()
+        """Shards and addressees that were renewed there."""
         for shard in context.shards:
             shard.clock.on_set = partial(self._clock_set, shard.number)
             shard.on_lost = partial(self._connection_lost, shard)
 
     # What the layer calls, in any loop and thread
 
-    async def open(self) -> None:
-        """Make the process known on the shard of its inboxes, and keep it known."""
-        await self.make_known(self._context.home, self._context.name)
-
     async def make_known(self, shard: Shard, addressee: str) -> None:
-        """Make an addressee known on `shard`, and keep it known."""
+        """Make an addressee known on `shard`, and then, in the background, on every shard. Keep it known."""
+        if (shard.number, addressee) in self._known:
+            return
         await io_thread.current().run(lambda: self._renew(shard, addressee), self._context.options.timeout)
-        self.settle()
+        if self.thread is io_thread.current():
+            self.wake()
+        else:
+            self.settle()
 
-    async def renew_home(self) -> None:
-        """Renew the alive key on the shard of its inboxes, and learn its clock and epoch."""
-        await self._renew(self._context.home, self._context.name)
+    async def renew_process(self, shard: Shard) -> None:
+        """Renew the process's alive key on `shard`, and learn its clock and epoch."""
+        await self._renew(shard, self._context.name)
 
     def remember(self, group: str, member: str, shard: int) -> None:
         """Record that `member` is a member of `group`, to restore that if the server loses it."""
-        generation = self._context.shards[shard].epoch.generation
+        flushes = self._context.shards[shard].epoch.flushes_met
         deadline = monotonic() + self._context.policy.group_expiry
         with self._lock:
-            self._memberships[group, member] = _Membership(shard, deadline, generation)
+            self._memberships[group, member] = _Membership(shard, deadline, flushes)
         self.settle()
 
     def forget(self, group: str, member: str) -> None:
@@ -125,48 +127,61 @@ class Heartbeat(ResidentTask):
         if note.kind == "+":
             deadline = monotonic() + min(shard.clock.left(note.stamp_ms), _LONGEST)
             with self._lock:
-                self._memberships[note.group, note.member] = _Membership(shard.number, deadline, shard.epoch.generation)
+                self._memberships[note.group, note.member] = _Membership(
+                    shard.number, deadline, shard.epoch.flushes_met
+                )
         elif note.kind == "-":
             self.forget(note.group, note.member)
 
     # What runs in the I/O thread
 
     async def _run(self) -> None:
+        due = monotonic()
         failures = 0
         while True:
-            if await self._renew_all():
-                failures = 0
-                await self._wait(self._life / 3)
+            self._drop_old()
+            kept = await self._kept()
+            if monotonic() >= due or not self._lost:
+                due = monotonic() + self._life / 3
+                await self._renew_each(kept)
             else:
+                await self._renew_each({each for each in kept if each[0] in self._lost or each not in self._known})
+            if self._lost:
                 first, last = _BACKOFF
                 await sleep(min(last, self._life / 3, first * 2 ** min(failures, 10)))
                 failures += 1
+            else:
+                failures = 0
+                await self._wait(due - monotonic())
 
-    async def _renew_all(self) -> bool:
+    async def _kept(self) -> set[tuple[int, str]]:
+        """The shards and the addressees that are to be known there."""
         context = self._context
-        self._drop_old()
         with self._lock:
             shards = {membership.shard for membership in self._memberships.values()}
         kept = {(shard, context.name or self._own_name) for shard in shards}
         for addressee in self._addressees:
             name = await addressee.known_as()
             if name is not None:
-                kept.add((context.shard_of(f"{name}!").number, name))
+                kept.update((shard.number, name) for shard in context.shards)
+        return kept
+
+    async def _renew_each(self, kept: set[tuple[int, str]]) -> None:
         results = await asyncio.gather(
-            *(self._renew(context.shards[shard], name) for shard, name in kept), return_exceptions=True
+            *(self._renew(self._context.shards[shard], name) for shard, name in kept), return_exceptions=True
         )
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, RemoteUnavailable):
                 raise result
-        return not any(isinstance(result, BaseException) for result in results)
 
     async def _renew(self, shard: Shard, name: str) -> None:
         known_epoch = shard.epoch.known
         lost = shard.number in self._lost
         self._lost.discard(shard.number)
         try:
-            renewal = await self._store.renew(shard, name, self._life, shard.number in self._known)
-            self._known.add(shard.number)
+            was_known = any(known == shard.number for known, _ in self._known)
+            renewal = await self._store.renew(shard, name, self._life, was_known)
+            self._known.add((shard.number, name))
             shard.epoch.answered(renewal.epoch, known_epoch)
             self.take_notes(shard, renewal.notes)
             if renewal.was_lost or lost:
@@ -190,7 +205,7 @@ class Heartbeat(ResidentTask):
                 (group, member, membership.deadline - now)
                 for group, member in known
                 if (membership := self._memberships.get((group, member))) is not None
-                and membership.generation == shard.epoch.generation
+                and membership.flushes == shard.epoch.flushes_met
             ]
         await asyncio.gather(
             *(
@@ -213,6 +228,6 @@ class Heartbeat(ResidentTask):
             for key, membership in list(self._memberships.items()):
                 if (
                     membership.deadline <= now
-                    or membership.generation != self._context.shards[membership.shard].epoch.generation
+                    or membership.flushes != self._context.shards[membership.shard].epoch.flushes_met
                 ):
                     del self._memberships[key]

@@ -1,4 +1,4 @@
-"""The one reader of a process's inboxes. Two would break the order.
+"""The one reader of a process's inboxes on a shard. Two would break the order.
 
 It runs in the first event loop that waits for a process-specific channel, and reads only while a coroutine waits
 unserved. If there is none in its loop but one in another, the reading moves there. It also moves when its loop ends,
@@ -18,6 +18,7 @@ from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.intake import Intake
 from hybrid_layer.remote.delivery.outages import Outages
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Batch, Reader, Store
 from hybrid_layer.remote.runtime.backoff import LINGER, ReadingLost
 from hybrid_layer.supervision import Guard, apart, keep_going, start_task
@@ -49,18 +50,21 @@ class _Reading:
 class InboxReader:
     """Moves between loops. At most one `_Reading` is not retired."""
 
-    def __init__(self, context: Context, store: Store, heartbeat: Heartbeat, outages: Outages) -> None:
+    def __init__(self, context: Context, store: Store, shard: Shard, heartbeat: Heartbeat, outages: Outages) -> None:
         self._context = context
         self._store = store
+        self._shard = shard
         self._heartbeat = heartbeat
         self._outages = outages
         self._process = ProcessAddressee(context)
         self._lock = threading.RLock()
         self._reading: _Reading | None = None
         self._watches: dict[asyncio.AbstractEventLoop, Timer] = {}
-        # A batch must fit into the buffer of the channel with the least capacity, or messages would be dropped.
+        # What all shards return at once must fit into the buffer of the channel with the least capacity, or messages
+        # would be dropped.
         policy = context.policy
-        self._batch = min(BATCH, policy.capacity, *policy.channel_capacity.values())
+        least = min([policy.capacity, *policy.channel_capacity.values()])
+        self._batch = min(BATCH, max(1, least // len(context.shards)))
         self._turn = 0
 
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -111,9 +115,9 @@ class InboxReader:
         await asyncio.wait([reading.task])
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        context, home = self._context, self._context.home
-        intake = Intake(context, home, _WHAT, context.is_own)
-        reading = self._reading = _Reading(loop, self._store.reader(home, context.name), intake)
+        context, shard = self._context, self._shard
+        intake = Intake(context, shard, _WHAT, context.is_own)
+        reading = self._reading = _Reading(loop, self._store.reader(shard, context.name), intake)
         on_loop_end, end = self._context.loops.get().on_loop_end, lambda: self._abort(reading)
         on_loop_end.append(end)
         reading.task = start_task(loop, self._run(reading))
@@ -140,19 +144,19 @@ class InboxReader:
                 inboxes = self._inboxes()
                 try:
                     await reading.reader.connect()
-                    if self._outages.is_out:
+                    if self._outages.has_lost(self._shard):
                         # Only an answered read ends an outage, so this one must not wait for a message.
                         reading.reader.interrupt()
                     batch = await reading.reader.read(inboxes, self._batch)
                 except ReadingLost as error:
-                    self._outages.lost()
+                    self._outages.lost(self._shard)
                     await reading.reader.pause(error)
                     continue
                 if batch is not None:
                     await self._hand_over(reading, batch)
                 if reading.reader.cancelled:
                     break
-                if self._outages.is_out:
+                if self._outages.has_lost(self._shard):
                     await self._end_outage()
         except Exception:
             await reading.reader.close()  # nobody would get what its answer brings
@@ -161,10 +165,10 @@ class InboxReader:
     async def _end_outage(self) -> None:
         """Restore what the server may have lost, then report the end of the outage to consumers."""
         try:
-            await self._heartbeat.renew_home()
+            await self._heartbeat.renew_process(self._shard)
         except RemoteUnavailable:
             return  # the next read tries again
-        self._outages.back()
+        self._outages.back(self._shard)
 
     def _goes_on(self, reading: _Reading) -> bool:
         with self._lock:
@@ -187,7 +191,7 @@ class InboxReader:
 
     async def _hand_over(self, reading: _Reading, batch: Batch) -> None:
         if batch.notes:
-            self._heartbeat.take_notes(self._context.home, batch.notes)
+            self._heartbeat.take_notes(self._shard, batch.notes)
         else:
             await reading.intake.take(reading.reader, batch.entries, self._process.hand_over)
 

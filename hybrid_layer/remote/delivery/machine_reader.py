@@ -1,4 +1,4 @@
-"""Reads the machine's inbox: messages to groups for the normal channels of this machine, which are in its memory.
+"""Reads the machine's inbox on a shard: messages to groups for the machine's normal channels, which are in its memory.
 
 Runs in the I/O thread. Every process of the machine that uses its remote half has one, and they share the inbox.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from hybrid_layer.remote.delivery.addressee import MachineAddressee, Taken
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.intake import Intake
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
@@ -19,14 +20,15 @@ _BATCH = 16
 
 
 class MachineReader(ResidentTask):
-    """One per process and layer."""
+    """One per shard, process and layer."""
 
     _what = "the reader of the machine's inbox"
 
-    def __init__(self, context: Context, store: Store, machine: MachineAddressee) -> None:
+    def __init__(self, context: Context, store: Store, shard: Shard, machine: MachineAddressee) -> None:
         super().__init__(context.statistics.count)
         self._context = context
         self._store = store
+        self._shard = shard
         self._machine = machine
         self._guard = Guard(self._what, context.statistics.count)
 
@@ -44,7 +46,7 @@ class MachineReader(ResidentTask):
     async def _read(self, name: str) -> bool:
         """Read the inbox of `name`. False if the user changed (setuid), and with it the name of the machine."""
         inbox = f"{name}!"
-        shard = self._context.shard_of(inbox)
+        shard = self._shard
         reader = self._store.reader(shard)
         intake = Intake(self._context, shard, self._what)
         try:

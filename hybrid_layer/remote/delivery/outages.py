@@ -1,4 +1,4 @@
-"""Reports to consumers that their process cannot receive from its server, and that it can again: each once per outage.
+"""Reports to consumers that their process cannot receive from a server, and that it can again: each once per outage.
 
 The options `on_disconnect` and `on_reconnect` give the message. It is for every process-specific channel on which a
 coroutine waits, or did within `expiry`. A busy consumer will wait again; after `expiry`, the message would have
@@ -11,20 +11,21 @@ import threading
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.delivery.shards import Shard
 
 _SWEEP_AT = 1000
 """Number of recorded channels at which past ones are first removed."""
 
 
 class Outages:
-    """The outages of the server of a process's inboxes."""
+    """The outages of a process: one begins when a shard cannot be read, and ends when all can."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._has_reports = context.options.on_disconnect is not None or context.options.on_reconnect is not None
         self._lock = threading.Lock()
-        self.is_out = False
-        """Whether the process cannot receive from the server."""
+        self._lost: set[int] = set()
+        """The shards from which the process cannot receive."""
         self._seen: dict[str, float] = {}
         """When a coroutine last began to wait on each channel, on `hybrid_layer.clock`; oldest first."""
         self._sweep_at = _SWEEP_AT
@@ -39,23 +40,34 @@ class Outages:
                     self._forget_gone()
                     self._sweep_at = max(_SWEEP_AT, 2 * len(self._seen))
 
-    def lost(self) -> None:
-        """Report an outage: messages cannot be read from now on."""
-        self._turn(True, self._context.options.on_disconnect)
+    def has_lost(self, shard: Shard) -> bool:
+        """Whether the process cannot receive from `shard`."""
+        return shard.number in self._lost
 
-    def back(self) -> None:
-        """Report the end of an outage, if there is one."""
-        if self.is_out:
-            self._turn(False, self._context.options.on_reconnect)
-
-    def _turn(self, is_out: bool, payload: bytes | None) -> None:
-        context = self._context
+    def lost(self, shard: Shard) -> None:
+        """Note that messages cannot be read from `shard` from now on. Reports the outage, if it is a new one."""
         with self._lock:
-            if self.is_out is is_out:
-                return
-            self.is_out = is_out
-            if payload is None:
-                return
+            is_news = not self._lost
+            self._lost.add(shard.number)
+        if is_news:
+            self._report(self._context.options.on_disconnect)
+
+    def back(self, shard: Shard) -> None:
+        """Note that messages can be read from `shard`. Reports the end of the outage, if it was the last such shard."""
+        if shard.number not in self._lost:
+            return
+        with self._lock:
+            was_lost = shard.number in self._lost
+            self._lost.discard(shard.number)
+            is_news = was_lost and not self._lost
+        if is_news:
+            self._report(self._context.options.on_reconnect)
+
+    def _report(self, payload: bytes | None) -> None:
+        context = self._context
+        if payload is None:
+            return
+        with self._lock:
             self._forget_gone()
             channels = list(self._seen)
         deadline = monotonic() + context.policy.expiry

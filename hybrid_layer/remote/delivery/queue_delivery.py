@@ -1,4 +1,7 @@
-"""Delivery by queues: each message waits in an inbox on a server until the process reads it."""
+"""Delivery by queues: each message waits in an inbox on a server until the process reads it.
+
+A process has an inbox on every shard: direct messages are on the shard of the process, a group's on that of the group.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.groups import Groups
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.inbox_reader import InboxReader
+from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.queues import send_to_queue
 from hybrid_layer.remote.delivery.store import Store
 
@@ -15,28 +19,29 @@ from hybrid_layer.remote.delivery.store import Store
 class QueueDelivery:
     """Implements `hybrid_layer.remote.delivery.delivery.Delivery`."""
 
-    def __init__(
-        self, context: Context, store: Store, heartbeat: Heartbeat, groups: Groups, reader: InboxReader
-    ) -> None:
+    def __init__(self, context: Context, store: Store, heartbeat: Heartbeat, groups: Groups, outages: Outages) -> None:
         self._context = context
         self._store = store
         self._heartbeat = heartbeat
         self._groups = groups
-        self._reader = reader
+        self._readers = [InboxReader(context, store, shard, heartbeat, outages) for shard in context.shards]
         self.is_open = False
 
     async def open(self) -> None:
-        await self._heartbeat.open()
+        await self._heartbeat.make_known(self._context.home, self._context.name)
         self.is_open = True
 
     def inbox_added(self) -> None:
-        self._reader.inboxes_changed()
+        for reader in self._readers:
+            reader.inboxes_changed()
 
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._reader.poll(loop)
+        for reader in self._readers:
+            reader.poll(loop)
 
     def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._reader.on_cancel(loop)
+        for reader in self._readers:
+            reader.on_cancel(loop)
 
     async def send(self, channel: str, payload: bytes) -> None:
         await send_to_queue(self._context, self._store, channel, payload)
@@ -48,7 +53,7 @@ class QueueDelivery:
         await self._groups.discard(group, channel)
 
     async def close(self) -> None:
-        await self._reader.close()
+        await asyncio.gather(*(reader.close() for reader in self._readers))
 
     def abort(self) -> None:
         """Do nothing: the reading belongs to loops, which end it."""

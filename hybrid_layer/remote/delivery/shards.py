@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from functools import partial
 
 from hybrid_layer.clock import ServerClock, boottime
 from hybrid_layer.exceptions import RemoteUnavailable
@@ -22,13 +23,20 @@ class Shard:
 
     __slots__ = ("clock", "doubted", "epoch", "label", "number", "on_lost")
 
-    def __init__(self, number: int, label: str, expiry: float, on_flush: Callable[[int, int], None] | None) -> None:
+    def __init__(
+        self,
+        number: int,
+        label: str,
+        expiry: float,
+        generations: set[int],
+        on_flush: Callable[[int, int, int], None] | None,
+    ) -> None:
         self.number = number
         """Its place in `hosts`."""
         self.label = label
         """Its name in errors and logs. Contains no password."""
         self.clock = ServerClock(expiry)
-        self.epoch = Epoch(on_flush)
+        self.epoch = Epoch(generations, None if on_flush is None else partial(on_flush, number))
         self.on_lost: Callable[[], None] = lambda: None
         """Called when a connection broke or the server was replaced: the server may have lost data."""
         self.doubted = -math.inf

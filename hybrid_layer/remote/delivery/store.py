@@ -66,6 +66,8 @@ class GroupSent(NamedTuple):
     dead: int
     expired: int
     """Expired entries that were dropped to make room."""
+    elsewhere: Sequence[str] = ()
+    """Members that have not got it: normal channels whose queues are perhaps on other shards."""
 
 
 class Renewal(NamedTuple):
@@ -219,9 +221,10 @@ class Store(Protocol):
 
     async def group_add(
         self, shard: Shard, group: str, member: str, life: float, tell: str = "", how: str = "add"
-    ) -> None:
+    ) -> bool:
         """Make `member` a member of `group` for `life` seconds, and notify the process `tell`, which owns the channel.
 
+        False: that process is dead, and nothing was done.
         `how` is ``add``; ``restore``: only if it is missing; or ``raise``: only if it is missing or ends earlier.
         """
 
@@ -229,7 +232,7 @@ class Store(Protocol):
         """End the membership, if there is one, and notify the process `tell`."""
 
     async def group_send(self, shard: Shard, group: str, payload: bytes) -> GroupSent:
-        """Give a message to the members of `group` on `shard`."""
+        """Give a message to the members of `group`, which is on `shard`."""
 
     async def renew(self, shard: Shard, addressee: str, life: float, was_known: bool) -> Renewal:
         """Let an addressee count as alive for `life` seconds. `was_known`: it was renewed on this server before."""

@@ -1,4 +1,4 @@
-"""The subscription of a process: one connection, subscribed to the process's own messages and to its groups.
+"""The subscription of a process to a shard: one connection, for the process's own messages and its groups there.
 
 It belongs to the I/O thread at first, then to the first event loop that stays in `receive()`, and again to the thread
 when that loop ends. A connection cannot change its loop, so the next term subscribes and publishes a *mark* to the
@@ -21,6 +21,7 @@ from hybrid_layer.loops import call_in
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.outages import Outages
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Question, Store, Subscription, Take
 from hybrid_layer.remote.delivery.subscribed_groups import SubscribedGroups
 from hybrid_layer.remote.delivery.terms import Term, Terms
@@ -40,7 +41,7 @@ _WHAT = "the subscriber"
 
 
 class Subscriber:
-    """One per process and layer. Subscribes to `groups` and gives to `take` what is published.
+    """One per shard. Subscribes to `groups` and gives to `take` what is published.
 
     `on_begin` is called with each new connection: its messages were published after the given time, on `boottime`.
     """
@@ -49,6 +50,7 @@ class Subscriber:
         self,
         context: Context,
         store: Store,
+        shard: Shard,
         heartbeat: Heartbeat,
         outages: Outages,
         groups: SubscribedGroups,
@@ -57,19 +59,23 @@ class Subscriber:
     ) -> None:
         self._context = context
         self._store = store
+        self._shard = shard
         self._heartbeat = heartbeat
         self._outages = outages
         self._groups = groups
         self._take = take
         self._on_begin = on_begin
-        self._terms = Terms(context, outages, lambda: io_thread.current().settle(self))
+        self._terms = Terms(shard, outages, lambda: io_thread.current().settle(self))
         self._watches: dict[asyncio.AbstractEventLoop, Timer] = {}
 
     # What the layer calls, in any loop and thread
 
-    async def open(self) -> None:
-        """Subscribe. Returns when the server has confirmed it. Raises `RemoteUnavailable` within the timeout."""
+    def settle(self) -> None:
+        """Subscribe in the background, and stay subscribed."""
         io_thread.current().settle(self)
+
+    async def confirm(self) -> None:
+        """Wait until the server has confirmed the subscription. Raises `RemoteUnavailable` within the timeout."""
         await self.ask(None, lambda: None)
 
     async def ask(self, group: str | None, on_answer: Callable[[], None]) -> None:
@@ -93,7 +99,7 @@ class Subscriber:
             async with time_limit(timeout):
                 refusal = await future
         except TimeoutError:
-            raise self._context.home.unavailable(self._terms.cause or f"no answer within {timeout} s") from None
+            raise self._shard.unavailable(self._terms.cause or f"no answer within {timeout} s") from None
         finally:
             self._terms.cancel(question)
         if refusal is not None:
@@ -191,7 +197,7 @@ class Subscriber:
 
     async def _listen_on(self, term: Term) -> None:
         """Listen over one connection after the other, until another term takes over."""
-        backoff = Backoff(self._context.home.label)
+        backoff = Backoff(self._shard.label)
         while True:
             try:
                 lost = await self._listen(term, backoff)
@@ -206,7 +212,7 @@ class Subscriber:
     async def _listen(self, term: Term, backoff: Backoff) -> ReadingLost | None:
         """Listen over one connection. Returns how it was lost, or None after a hand-over."""
         on_idle = partial(self._tidy, term)
-        subscription = term.subscription = self._store.subscription(self._context.home, self._take, on_idle)
+        subscription = term.subscription = self._store.subscription(self._shard, self._take, on_idle)
         try:
             await self._join(term, subscription)
             backoff.failures = 0
@@ -238,7 +244,7 @@ class Subscriber:
         await subscription.subscribe(self._groups.all())
         try:
             # A flush that was missed meanwhile must be learnt before anything is delivered.
-            await self._heartbeat.renew_home()
+            await self._heartbeat.renew_process(self._shard)
             if takes_over:
                 async with time_limit(self._context.options.timeout):
                     await self._take_over(subscription)
@@ -248,7 +254,7 @@ class Subscriber:
         subscription.take = self._take
         self._on_begin(since)
         self._terms.ask_all(term)
-        self._outages.back()
+        self._outages.back(self._shard)
 
     async def _take_over(self, subscription: Subscription) -> None:
         mark = identity.random_id().encode()
@@ -260,7 +266,7 @@ class Subscriber:
         await subscription.subscribe([group for group in self._groups.all() if group not in subscription.groups])
         if previous is None or not is_live:
             return
-        await self._store.mark(self._context.home, mark)
+        await self._store.mark(self._shard, mark)
         while not found.is_set():
             await subscription.read()
         try:

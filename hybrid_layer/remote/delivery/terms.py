@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 
 from hybrid_layer.loops import call_in, running
-from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.outages import Outages
+from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Question, Subscription
 from hybrid_layer.remote.runtime import io_thread
 
@@ -58,8 +58,8 @@ class Terms:
     `on_vacancy` is called when there is no term left.
     """
 
-    def __init__(self, context: Context, outages: Outages, on_vacancy: Callable[[], None]) -> None:
-        self._context = context
+    def __init__(self, shard: Shard, outages: Outages, on_vacancy: Callable[[], None]) -> None:
+        self._shard = shard
         self._outages = outages
         self._on_vacancy = on_vacancy
         self.lock = threading.RLock()
@@ -159,8 +159,8 @@ class Terms:
                 return False  # the current term stays
             term.live = False
             self._take_back(term)
-        self._outages.lost()
-        self._context.home.on_lost()
+        self._outages.lost(self._shard)
+        self._shard.on_lost()
         with self.lock:
             return self.next is None and not term.leaving and not term.gone.done()
 
@@ -175,7 +175,7 @@ class Terms:
                 self.current = None
             is_vacant = self.current is None and self.next is None and not self.ended
         if is_vacant:
-            self._outages.lost()
+            self._outages.lost(self._shard)
             if not term.in_thread:  # else the thread is ending, and starts its residents when it starts again
                 self._on_vacancy()
 
@@ -185,7 +185,7 @@ class Terms:
             self._retire(term)
             if self.current is term:
                 self.current = None
-        self._outages.lost()
+        self._outages.lost(self._shard)
         term.abort()
 
     def _retire(self, term: Term) -> None:

@@ -65,6 +65,8 @@ class RedisStore:
         self._known = [_Known(shard) for shard in context.shards]
         self._publishes = context.options.mode == "pubsub"
         """Processes are subscribed to their own messages and to those of their groups."""
+        self._is_spread = "1" if len(hosts) > 1 else "0"
+        """Whether a group and the queue of a member may be on different shards, for the scripts."""
         self._capacities = Capacities(context.policy)
         self.connections = Connections(context, hosts)
 
@@ -128,11 +130,15 @@ class RedisStore:
 
     async def group_add(
         self, shard: Shard, group: str, member: str, life: float, tell: str = "", how: str = "add"
-    ) -> None:
+    ) -> bool:
         keys = self._keys[shard.number]
         notes, names = self._notifying(keys, tell)
-        places, life_ms = [keys.group(group), keys.epoch, keys.parts(group), *notes], max(1, int(life * 1000))
-        shard.epoch.meet(await self._run(shard, scripts.GROUP_ADD, places, member, life_ms, how, group, *names))
+        alive = [keys.alive(tell)] if tell else []
+        places = [keys.group(group), keys.epoch, keys.parts(group), *alive, *notes]
+        life_ms = max(1, int(life * 1000))
+        added, epoch = await self._run(shard, scripts.GROUP_ADD, places, member, life_ms, how, group, *names)
+        shard.epoch.meet(epoch)
+        return bool(added)
 
     async def group_discard(self, shard: Shard, group: str, member: str, tell: str = "") -> None:
         keys = self._keys[shard.number]
@@ -149,7 +155,7 @@ class RedisStore:
     async def group_send(self, shard: Shard, group: str, payload: bytes) -> GroupSent:
         keys, knowledge = self._keys[shard.number], self._known[shard.number]
         script = scripts.GROUP_PUBLISH if self._publishes else scripts.GROUP_SEND
-        names = [group] if self._publishes else []
+        names = [group, self._is_spread] if self._publishes else [self._is_spread]
         places, (capacity, capacities) = [keys.group(group), keys.epoch], self._capacities.of(group)
         while True:
             asked, known = boottime(), knowledge.for_scripts()
@@ -162,7 +168,9 @@ class RedisStore:
             shard.epoch.meet(reply[4])
         shard.clock.measured(reply[5] / 1000, asked)
         knowledge.ran(known, asked)
-        return GroupSent(*reply[:4])
+        reached, full, dead, expired = reply[:4]
+        elsewhere = [name.decode("ascii", "replace") for name in reply[6]] if len(reply) > 6 else ()
+        return GroupSent(reached, full, dead, expired, elsewhere)
 
     async def renew(self, shard: Shard, addressee: str, life: float, was_known: bool) -> Renewal:
         keys = self._keys[shard.number]

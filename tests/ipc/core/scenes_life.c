@@ -104,7 +104,8 @@ static enum status loan_act(struct handle *v) {
 }
 
 static enum status servers_were_flushed(struct handle *v) {
-    return segment_meet_remote_flush(v, 7, 1) || !segment_meet_remote_flush(v, 7, 2) ? DAMAGED : OK;
+    bool first = segment_meet_remote_flush(v, 0, 7, 1), second = segment_meet_remote_flush(v, 0, 7, 2);
+    return first || !second ? DAMAGED : OK;
 }
 
 #define EVERYTHING LONG_GROUP ":v.1!x b=3 g:s.1!y g:v.1!" LONG_LOCAL " s.1!=1>y v.1!=1>" LONG_LOCAL "+x,2>x"

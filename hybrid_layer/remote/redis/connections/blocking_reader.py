@@ -203,7 +203,7 @@ class BlockingReader:
             if isinstance(reply, list) and reply:
                 reply = [reply[0], reply[1:]]
         if reply is None:
-            if not self.cancelled:
+            if not (self.cancelled or self._notes_of):  # an addressee's renewals measure the clock
                 await self._measure()
             return None
         if (

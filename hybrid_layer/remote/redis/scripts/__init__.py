@@ -62,12 +62,18 @@ def _is_renewal(reply: object) -> bool:
 def _is_group_sent(reply: object) -> bool:
     if isinstance(reply, list) and reply[:1] == [-1]:
         return are_texts(reply[1:])
-    return _is_record(reply, int, int, int, int, bytes, int)
+    return _is_record(reply, int, int, int, int, bytes, int) or (
+        _is_record(reply, int, int, int, int, bytes, int, list) and are_texts(reply[6])
+    )
+
+
+def _is_added(reply: object) -> bool:
+    return _is_record(reply, int, bytes)
 
 
 SEND = _load("send", _is_sent)
 PUT_BACK = _load("put_back")
-GROUP_ADD = _load("group_add", is_text)
+GROUP_ADD = _load("group_add", _is_added)
 GROUP_DISCARD = _load("group_discard")
 GROUP_SEND = _load("group_send", _is_group_sent)
 PUBLISH = _load("publish", _is_published)

@@ -1,15 +1,23 @@
--- Makes a channel a member of a group until now + ARGV[2], on the shard of the member.
+-- Makes a channel a member of a group until now + ARGV[2], on the shard of the group.
 --
 -- KEYS  1 group  2 epoch  3 the members by part (members.lua)
---       4 the notes of the member's process; absent if the caller records the membership
+--       4 the alive key of the member's process; absent if the caller records the membership
+--       5 its notes; absent if it is notified by pub/sub
 -- ARGV  1 member  2 life in ms  4 group name
 --       3 "add" | "restore" (only if it is missing) | "raise" (only if it is missing or ends earlier)
 --       5 the pub/sub channel of the member's process; absent if it is not notified that way
--- Returns the epoch
--- include: clock epoch notes publish
+-- Returns {1 added | 0 the process is gone, epoch}
+-- include: clock epoch alive notes publish
 
-local epoch, life = current_epoch(KEYS[2]), tonumber(ARGV[2])
-local deadline = string.format('%.0f', server_ms() + life)
+local epoch, now, life = current_epoch(KEYS[2]), server_ms(), tonumber(ARGV[2])
+if KEYS[4] then
+  local value = redis.call('MGET', KEYS[4])[1] -- not GET, which refuses a foreign value
+  local base = string.match(KEYS[4], '^(.*)alive|')
+  if not lives(value, now, life) and doubts().is_gone(value, KEYS[4], base, epoch, now) == true then
+    return {0, epoch}
+  end
+end
+local deadline = string.format('%.0f', now + life)
 local added
 if ARGV[3] == 'restore' then
   added = redis.call('ZADD', KEYS[1], 'NX', deadline, ARGV[1])
@@ -26,11 +34,11 @@ if redis.call('PTTL', KEYS[1]) < life + SLACK_MS then
   redis.call('PEXPIRE', KEYS[1], life + SLACK_MS)
 end
 local note = '+|' .. ARGV[4] .. '|' .. ARGV[1] .. '|' .. deadline .. '|' .. epoch
-if KEYS[4] then
-  leave_note(KEYS[4], note)
+if KEYS[5] then
+  leave_note(KEYS[5], note)
 end
 if ARGV[5] then
   publish(ARGV[5], 'n|' .. note)
 end
 prolong_epoch(KEYS[2], 0)
-return epoch
+return {1, epoch}

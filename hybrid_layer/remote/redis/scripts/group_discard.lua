@@ -1,4 +1,4 @@
--- Ends a membership, on the shard of the member.
+-- Ends a membership, on the shard of the group.
 --
 -- KEYS  1 group  2 the notes of the member's process; absent if the caller records the membership
 -- ARGV  1 member  2 group name  3 key of the members by part (members.lua)

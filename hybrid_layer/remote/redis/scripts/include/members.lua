@@ -1,4 +1,4 @@
--- The members of a group on this server, by part. A part is an inbox, or a normal channel that is a member itself.
+-- The members of a group, by part. A part is an inbox, or a normal channel that is a member itself.
 -- Needs: clock epoch alive queue
 
 local MACHINE_FACTOR = 100 -- a machine's inbox serves many channels; their own capacities are checked on the machine
@@ -129,14 +129,16 @@ local function capacities(parts, capacity, known, first)
 end
 
 -- Returns the live parts, the parts whose process is gone, and how many members the latter have. Parts whose process
--- only seems to be gone are among the live ones, and marked in `members.doubtful`.
-local function living_and_gone(members, base, epoch, now, life, known)
+-- only seems to be gone are among the live ones, and marked in `members.doubtful`. Normal channels are among the live
+-- ones, or in `elsewhere`, if that is a table.
+local function living_and_gone(members, base, epoch, now, life, known, elsewhere)
   local living, gone, dead, parts, keys = {}, {}, 0, {}, {}
   for i, part in ipairs(members.parts) do
     if of_process(part) then
       parts[#parts + 1], keys[#keys + 1] = part, base .. 'alive|' .. process_of(part)
     else
-      living[#living + 1] = part
+      local queued = elsewhere or living
+      queued[#queued + 1] = part
     end
     if #keys == 1000 or (i == #members.parts and #keys > 0) then -- in batches: a command costs more than a key
       for n, value in ipairs(redis.call('MGET', unpack(keys))) do
