@@ -96,7 +96,7 @@ struct header {
     /* AUTHORITY: for each server, what this machine has met of its flushes: see segment_meet_remote_flush. No lock */
     _Atomic uint64_t remote_flushes[REMOTE_SHARDS];
     _Atomic uint32_t remote_followed; /* AUTHORITY: number of the servers' flushes that this machine has followed */
-    uint64_t sequence;                   /* AUTHORITY: number of the last group send */
+    uint64_t sequence;                /* AUTHORITY: number of the last group send */
     /* AUTHORITY: a normal channel joined a remote group here. Read without the lock */
     _Atomic uint32_t machine_members;
     uint32_t sweep_cursor; /* DERIVED: next message bucket to look for expired messages in */
