@@ -223,6 +223,12 @@ class Probe:
         """Whether the process would restore this membership if the server lost it."""
         return (group, channel) in self.remote._process().heartbeat._memberships
 
+    def is_lost(self, shard: int) -> bool:
+        """Whether the process knows that it cannot receive from this shard."""
+        process = self.remote._process()
+        lost: bool = process.outages.has_lost(process.context.shards[shard])
+        return lost
+
     def note_waiting(self, channel: str) -> None:
         """Note that somebody waits on `channel`, who is to be told of outages."""
         self.remote._process().outages.seen(channel)
