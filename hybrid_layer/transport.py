@@ -59,8 +59,11 @@ class Machine(Protocol):
     async def id(self) -> str:
         """The random id that all processes of this machine share."""
 
-    async def deliver(self, channel: str, payload: bytes) -> None:
-        """Put `payload` into the local queue of a normal channel. A full queue drops it, which is counted."""
+    async def deliver(self, channel: str, payload: bytes, life: float) -> None:
+        """Put `payload` into the local queue of a normal channel, for `life` seconds. A full queue drops it.
+
+        A drop is counted. Otherwise nothing is: the sender has counted the message as sent.
+        """
 
     def has_members(self) -> bool:
         """Whether a process of this machine has added a normal channel to a group, so that the inbox must be read."""

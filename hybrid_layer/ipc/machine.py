@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from channels.exceptions import ChannelFull
-
 from hybrid_layer.exceptions import HybridLayerError
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.transport import LocalTransport
@@ -23,12 +21,9 @@ class LocalMachine:
         """The random id that all processes of this machine read in the segment."""
         return (await self._transport.joined()).segment.machine
 
-    async def deliver(self, channel: str, payload: bytes) -> None:
-        """Put a group's message into a normal channel's queue. A full queue drops it, which is counted there."""
-        try:
-            await self._transport.send(channel, payload)
-        except ChannelFull as error:
-            warn(("full", channel), f"A group's message to {channel} was dropped: {error}")
+    async def deliver(self, channel: str, payload: bytes, life: float) -> None:
+        """Put a group's message into a normal channel's queue, for `life` seconds. A full queue drops it."""
+        await self._transport.forward(channel, payload, life)
 
     def has_members(self) -> bool:
         """Whether a process of this machine has added a normal channel to a group on the servers."""

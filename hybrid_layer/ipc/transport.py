@@ -30,7 +30,7 @@ from hybrid_layer.timers import sleep
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_SENDS: tuple[object, ...] = (_core.Segment.push, _core.Segment.group_send)
+_SENDS: tuple[object, ...] = (_core.Segment.push, _core.Segment.forward, _core.Segment.group_send)
 _MEMORY = KEYS.index("memory")
 
 
@@ -91,6 +91,23 @@ class LocalTransport:
         except OSError as error:
             refuse(error, label(process.segment.name))
         if loops:
+            process.segment.wake_loops(loops)
+
+    async def forward(self, channel: str, payload: bytes, life: float) -> None:
+        """Store a message to a normal channel that came over a server, for `life` seconds. Its sender has counted it.
+
+        If there is no room, it is dropped, counted and warned of. Raises as `send` otherwise.
+        """
+        process, life_ns = await self.joined(), int(life * 1e9)
+        capacity = self._policy.capacity_for(channel)
+        try:
+            loops = await self._call(_core.Segment.forward, channel, "", payload, capacity, life_ns)
+        except _core.Full:
+            warn(("full", channel), f"A group's message to {channel} was dropped: it is at its capacity of {capacity}.")
+        except _core.NoMemory as error:
+            process.counters.count("memory")
+            warn(("memory", channel), f"A group's message was dropped. {self._no_room(f'it in {channel}', error)}")
+        else:
             process.segment.wake_loops(loops)
 
     def receive(self, channel: str) -> Coroutine[Any, Any, bytes]:

@@ -293,7 +293,20 @@ async def test_normal_channel_in_a_group_reaches_one_reader_once(make_layer: Lay
     assert (await waiting)["n"] == 0
     assert await receive_numbers(layer, "jobs", 9) == list(range(1, 10))
     await assert_silent(layer, "jobs", 0.05)
-    assert await counted(layer, "full") == 0
+    statistics = await layer.statistics()
+    assert (statistics["sent"], statistics["received"], statistics["full"]) == (10, 10, 0)
+
+
+@hybrids
+async def test_a_full_normal_channel_in_a_group_is_counted_once(make_layer: LayerMaker) -> None:
+    layer = make_layer(capacity=2)
+    await layer.group_add("group", "jobs")
+    for n in range(3):
+        await layer.group_send("group", {"n": n})
+    await wait_until(lambda: counted(layer, "full"), "the drop is counted")
+    assert await receive_numbers(layer, "jobs", 2) == [0, 1]
+    statistics = await layer.statistics()
+    assert (statistics["sent"], statistics["received"], statistics["full"]) == (3, 2, 1)
 
 
 @one_server

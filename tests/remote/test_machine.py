@@ -23,12 +23,14 @@ class LocalHalf:
         self._name = name
         self._has_members = False
         self.delivered: list[tuple[str, bytes]] = []
+        self.lives: list[float] = []
 
     async def id(self) -> str:
         return self._name
 
-    async def deliver(self, channel: str, payload: bytes) -> None:
+    async def deliver(self, channel: str, payload: bytes, life: float) -> None:
         self.delivered.append((channel, payload))
+        self.lives.append(life)
 
     def has_members(self) -> bool:
         return self._has_members
@@ -65,6 +67,7 @@ async def test_each_machine_gets_a_groups_message_once(server: Server, prefix: s
     await transports[1].group_send("g", b"last")
     await wait_until(lambda: len(halves[0].delivered) == 41 and len(halves[1].delivered) == 21, "all have come")
     assert halves[0].delivered[-1] == ("reports", b"last")
+    assert all(50 < life < 61 for life in halves[0].lives), "what is left of their 60 seconds"
     for each in transports:
         await each.close()
 

@@ -84,6 +84,7 @@ PyObject *names_list(const char *names, size_t size, uint32_t most);
  * binding_waiting.c and binding_life.c. */
 #define METHODS(NONE, ONE, FAST) \
     FAST(push)                   \
+    FAST(forward)                \
     FAST(group_send)             \
     FAST(pop)                    \
     FAST(drain)                  \

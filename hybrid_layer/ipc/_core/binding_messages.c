@@ -54,9 +54,10 @@ static bool payload_of(PyObject *argument, const void **payload, size_t *size) {
     return true;
 }
 
-PyObject *method_push(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct push push;
-    if (!wants("push", count_of_args, 5) || !channel_of(args[0], &push.channel) ||
+static PyObject *push_from(Segment *self, const char *name, PyObject *const *args, Py_ssize_t count_of_args,
+                           bool is_forwarded) {
+    struct push push = {.is_forwarded = is_forwarded};
+    if (!wants(name, count_of_args, 5) || !channel_of(args[0], &push.channel) ||
         !name_of(args[1], &push.local, NAME_MAX_LENGTH) || !payload_of(args[2], &push.payload, &push.size) ||
         !u32_of(args[3], &push.capacity) || !u64_of(args[4], &push.expiry_ns))
         return NULL;
@@ -73,6 +74,14 @@ PyObject *method_push(Segment *self, PyObject *const *args, Py_ssize_t count_of_
     if (status == GONE) /* counted; the sender cannot know */
         status = OK;
     return own_loops(self, status, &wakeups);
+}
+
+PyObject *method_push(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+    return push_from(self, "push", args, count_of_args, false);
+}
+
+PyObject *method_forward(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+    return push_from(self, "forward", args, count_of_args, true);
 }
 
 PyObject *method_group_send(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {

@@ -88,7 +88,7 @@ static enum status push_and_wake(struct handle *handle, struct push *push, struc
     uint32_t channel;
     enum status status = queue_push(handle, push, &channel);
     if (status == OK) {
-        count(handle, COUNT_SENT, 1);
+        count(handle, COUNT_SENT, push->is_forwarded ? 0 : 1);
         status = waiters_wake(handle, channel, wakeups);
     } else if (status == GONE) {
         count(handle, COUNT_SENT, 1);

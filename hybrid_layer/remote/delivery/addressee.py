@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError, InvalidName
 from hybrid_layer.names import check_channel, local
 from hybrid_layer.remote.delivery.context import Context
@@ -90,6 +91,10 @@ class MachineAddressee:
 
     async def hand_over(self, shard: Shard, taken: Taken) -> None:
         """Give an entry from `shard` to its channels."""
+        life = taken.deadline - monotonic()
+        if life <= 0:
+            self._context.statistics.count("expired", len(taken.entry.names))
+            return
         for name in taken.entry.names:
             try:
                 channel = check_channel(local(name))
@@ -97,7 +102,7 @@ class MachineAddressee:
                 self._context.undecodable(shard, "an entry")
                 continue
             try:
-                await self._machine.deliver(channel, taken.entry.payload)
+                await self._machine.deliver(channel, taken.entry.payload, life)
             except HybridLayerError as error:
                 self._context.statistics.count("memory")
                 warn(("machine", channel), f"A message to a group could not be delivered to {channel}: {error}")
