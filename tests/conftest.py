@@ -22,6 +22,7 @@ import hybrid_layer
 from tests.support import django_settings, loops, processes
 from tests.support.clusters import Cluster, cluster_of
 from tests.support.guardian import guardian
+from tests.support.machines import Network, why_not
 from tests.support.probe import forget_warnings
 from tests.support.servers import KINDS, Kind, Server, default_kind, find_program, start_server
 
@@ -99,12 +100,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if find_program("redis") is None:
+    for left_out in filter(None, [find_program("redis") is None and LEFT_OUT, _no_machines()]):
         terminalreporter.section("left out")
-        terminalreporter.line(LEFT_OUT, yellow=True)
+        terminalreporter.line(left_out, yellow=True)
     if IN_CI and _skipped(config):
         terminalreporter.section("failed")
         terminalreporter.line(f"{_skipped(config)} skipped, and in CI nothing may be: they are named above", red=True)
+
+
+def _no_machines() -> str | None:
+    lacking = why_not()
+    return lacking and f"no machines can be made here, so tests with several of them were skipped: {lacking}"
 
 
 def _skipped(config: pytest.Config) -> int:
@@ -156,6 +162,15 @@ def new_server(pytestconfig: pytest.Config) -> Iterator[Callable[..., Server]]:
     """`new_server(kind, **config)` starts a server for this test alone, to pause, kill and restart."""
     with contextlib.ExitStack() as stack:
         yield lambda kind=None, **config: stack.enter_context(start_server(kind or _kinds(pytestconfig)[0], **config))
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """Connects machines and servers of this test alone: `tests/support/machines.py`."""
+    if (left_out := _no_machines()) is not None:
+        pytest.skip(left_out)
+    with Network() as network:
+        yield network
 
 
 @pytest.fixture

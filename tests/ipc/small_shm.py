@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import os
 from collections.abc import Iterator
@@ -12,12 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.support import namespaces
 from tests.support.process_main import Parent
 from tests.support.processes import Process, Spawn
-
-CLONE_NEWNS = 0x20000
-MS_REC_PRIVATE = 0x4000 | 0x40000
-libc = ctypes.CDLL(None, use_errno=True)
 
 
 class SmallShm:
@@ -62,9 +58,8 @@ def small_shm(spawn: Spawn, options: str) -> Iterator[SmallShm]:
 def hold(parent: Parent, options: str) -> None:
     """Keeps the namespace in being."""
     try:
-        _must(libc.unshare(CLONE_NEWNS))
-        _must(libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None))
-        _must(libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, options.encode()))
+        namespaces.unshare(namespaces.MOUNTS)
+        namespaces.mount("tmpfs", "/dev/shm", options)
     except OSError as error:
         parent.ready(str(error))
         return
@@ -73,14 +68,7 @@ def hold(parent: Parent, options: str) -> None:
 
 
 def enter(parent: Parent, holder: int, target: str, *args: Any) -> Any:
-    fd = os.open(f"/proc/{holder}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    _must(libc.setns(fd, CLONE_NEWNS))
-    os.close(fd)
+    namespaces.enter(holder, namespaces.MOUNTS)
     os.chdir("/")
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)(parent, *args)
-
-
-def _must(result: int) -> None:
-    if result != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

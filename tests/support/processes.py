@@ -44,7 +44,7 @@ from tests.support.zygote import FLAGS, Zygote
 ROOT = Path(__file__).parents[2]
 SECONDS = 60.0
 """The longest wait for something that should happen at once."""
-_OPTIONS = ("loop", "flags", "environment", "under")
+_OPTIONS = ("loop", "flags", "environment", "under", "inside")
 
 
 class ProcessFailed(AssertionError):
@@ -60,6 +60,7 @@ class Process:
         flags: tuple[str, ...] = options.pop("flags", FLAGS)
         environment: dict[str, str] = options.pop("environment", {})
         under: tuple[str, ...] = options.pop("under", ())
+        inside: int | None = options.pop("inside", None)
         assert not options, f"spawn() knows no {', '.join(options)}"
         self.target = target
         self._directory = Path(tempfile.mkdtemp(prefix="hybrid-layer-process-"))
@@ -71,6 +72,7 @@ class Process:
         try:
             self._child: Started
             if command:
+                assert inside is None, "only a forked process is made inside of others' namespaces"
                 self._child = Child(
                     [
                         *under,
@@ -87,7 +89,7 @@ class Process:
                     descriptors=[theirs.fileno()],
                 )
             else:
-                self._child = _zygote().fork(target, loop, os.environ, self._output, theirs.fileno())
+                self._child = _zygote().fork(target, loop, os.environ, self._output, theirs.fileno(), inside)
         finally:
             theirs.close()
         self.send((args, kwargs))
@@ -222,8 +224,9 @@ def _zygote() -> Zygote:
 def spawn(target: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Process:
     """Run `target`, a function at the top of a module or its "module:name", as `target(parent, *args, **kwargs)`.
 
-    Four names are options of the process and do not reach the function: `loop` ("asyncio" or "uvloop", for a coroutine
-    function), `flags` (the interpreter's), `environment` (added to this one's) and `under` (a command that runs it).
+    Five names are options of the process and do not reach the function: `loop` ("asyncio" or "uvloop", for a coroutine
+    function), `flags` (the interpreter's), `environment` (added to this one's), `under` (a command that runs it) and
+    `inside` (a process whose namespaces it is forked in; not with the three before).
     """
     if not isinstance(target, str):
         target = f"{target.__module__}:{target.__qualname__}"

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import redis
 from redis.backoff import NoBackoff
@@ -69,23 +69,37 @@ def free_port() -> int:
         return port
 
 
+class Place(NamedTuple):
+    """Where a server runs. By default on this machine, for its own processes."""
+
+    host: str = HOST
+    """The address that it listens on."""
+    under: tuple[str, ...] = ()
+    """The command that runs it where this test is not: its port cannot be reached from here then, its socket can."""
+
+
+HERE = Place()
+
+
 class Server(Closing):
     """One running server. As a context manager it ends with the block."""
 
     arguments: Sequence[str] = ()
     """Of the program, beside its configuration."""
 
-    def __init__(self, kind: Kind, config: dict[str, Any], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, kind: Kind, config: dict[str, Any], environment: Mapping[str, str] | None = None, place: Place = HERE
+    ) -> None:
         program = find_program(kind)
         if program is None:
             raise ServerError(f"this machine has no {kind} server")
         self.kind = kind
-        self.host = HOST
+        self.host = place.host
         self.port = int(config.get("port") or free_port())
         self.directory = Path(tempfile.mkdtemp(prefix=f"hybrid-layer-{kind}-"))
         guardian.watch("directory", self.directory)
         self.config = {
-            "bind": HOST,
+            "bind": self.host,
             "port": self.port,
             "dir": self.directory,
             "unixsocket": self.directory / "socket",
@@ -96,6 +110,7 @@ class Server(Closing):
         if "tls-cert-file" in self.config:
             self.config["tls-port"] = free_port()
         self._program = program
+        self._under = place.under
         self._environment = environment
         self._child: Child | None = None
         try:
@@ -139,6 +154,7 @@ class Server(Closing):
         client = redis.Redis(
             host=self.host,
             port=self.port,
+            unix_socket_path=str(self.config["unixsocket"]) if self._under else None,
             password=self.config.get("requirepass"),
             socket_timeout=START_SECONDS,
             retry=Retry(NoBackoff(), 0),
@@ -187,7 +203,9 @@ class Server(Closing):
         path = self.directory / "config"
         path.write_text("".join(f"{name} {_quoted(value)}\n" for name, value in self.config.items()))
         self._child = Child(
-            [self._program, path, *self.arguments], output=self.directory / "log", environment=self._environment
+            [*self._under, self._program, path, *self.arguments],
+            output=self.directory / "log",
+            environment=self._environment,
         )
         try:
             block_until(lambda: self._answers() or not self.running, "it answers", START_SECONDS)
@@ -223,14 +241,16 @@ class Server(Closing):
         return f"<{self.kind} server {self.host}:{self.port}{'' if self.running else ', stopped'}>"
 
 
-def start_server(kind: Kind | None = None, *, environment: Mapping[str, str] | None = None, **config: Any) -> Server:
+def start_server(
+    kind: Kind | None = None, *, environment: Mapping[str, str] | None = None, place: Place = HERE, **config: Any
+) -> Server:
     """Start a server and wait until it answers. `config` is written as in its configuration file, `-` as `_`.
 
     A value with several words, as for `replicaof`, is a list. `environment` is the program's, by default this one's.
     """
     for _ in range(3):
         try:
-            return Server(kind or default_kind(), config, environment)
+            return Server(kind or default_kind(), config, environment, place)
         except ServerError as error:
             # Another program may have taken the free port in between.
             if "in use" not in str(error) or "port" in config:

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support import namespaces
 from tests.support.child import Started
 from tests.support.guardian import guardian
 
@@ -104,10 +105,16 @@ class Zygote:
             )
         guardian.watch("group", self._popen.pid)
 
-    def fork(self, target: str, loop: str, environment: Mapping[str, str], output: Path, connection: int) -> Forked:
-        """A process that runs `target` with its end of `connection`, and prints into `output`."""
+    def fork(
+        self, target: str, loop: str, environment: Mapping[str, str], output: Path, connection: int, inside: int | None
+    ) -> Forked:
+        """A process that runs `target` with its end of `connection`, and prints into `output`.
+
+        It is forked in the namespaces of the process `inside`, if there is one.
+        """
         reading, writing = os.pipe()
         request = {"target": target, "loop": loop, "environment": dict(environment), "cwd": str(Path.cwd())}
+        request["inside"] = inside
         with output.open("ab") as file, self._lock:
             socket.send_fds(self._socket, [json.dumps(request).encode()], [connection, file.fileno(), writing])
         os.close(writing)
@@ -147,15 +154,21 @@ def _serve(requests: socket.socket) -> tuple[dict[str, Any], int]:
 def _keep(request: dict[str, Any], descriptors: Sequence[int]) -> int:
     """Fork the process, and wait for its end. Returns, in the process, the descriptor of its connection."""
     connection, output, status = descriptors
+    if request["inside"] is not None:
+        namespaces.enter(request["inside"], *namespaces.NAMES)
+    leads, is_leader = os.pipe()
     pid = os.fork()
     if pid:
         os.close(connection)
+        os.close(is_leader)
+        os.read(leads, 1)  # it has a group of its own
+        os.write(status, b"%d\n" % pid)  # as it is called out here
         _, ended = os.waitpid(pid, 0)
         os.write(status, b"%d\n" % os.waitstatus_to_exitcode(ended))
         os._exit(0)
     os.setsid()
-    os.write(status, b"%d\n" % os.getpid())
-    os.close(status)
+    for each in (leads, is_leader, status):
+        os.close(each)
     for standard in (1, 2):
         os.dup2(output, standard)
     os.close(output)
