@@ -165,10 +165,15 @@ def new_server(pytestconfig: pytest.Config) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def network() -> Iterator[Network]:
-    """Connects machines and servers of this test alone: `tests/support/machines.py`."""
+def needs_machines() -> None:
+    """For tests that make machines, which this one may not allow."""
     if (left_out := _no_machines()) is not None:
         pytest.skip(left_out)
+
+
+@pytest.fixture
+def network(needs_machines: None) -> Iterator[Network]:
+    """Connects machines and servers of this test alone: `tests/support/machines.py`."""
     with Network() as network:
         yield network
 

@@ -75,7 +75,7 @@ def test_a_machine_ends_with_all_that_runs_on_it(network: Network) -> None:
     block_until(lambda: not any(each.is_running() for each in there), "all have ended")
 
 
-@pytest.mark.usefixtures("network")  # where there can be none, this is skipped
+@pytest.mark.usefixtures("needs_machines")
 def test_machines_end_with_a_run_that_is_killed() -> None:
     code = (
         "from tests.harness.test_machines import *\n"
