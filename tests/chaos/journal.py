@@ -44,6 +44,8 @@ class State(enum.IntEnum):
     """A full channel: nothing was sent."""
     CANCELLED = 4
     """Stopped waiting in a receive."""
+    UNCERTAIN = 5
+    """An error that says nothing of whether it was sent: a server that did not answer, or went away."""
 
 
 class Record(NamedTuple):

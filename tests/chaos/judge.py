@@ -27,23 +27,25 @@ def judge(directory: Path, lives: list[Life], ledger: Ledger, report: Report) ->
     report.in_flight += sum(sent.state == State.BEGUN for sent in testimony.sends.values())
     report.received += len(testimony.receipts)
     judgements = (
-        _complaints(directory),
+        complaints(directory),
         _wrong_receipts(testimony),
-        _lost_jobs(testimony, report),
+        lost_jobs(testimony, report),
         _lost_direct(testimony, report),
         _groups(testimony, report),
         _pauses(testimony, report),
         _ground(lives, ledger, report),
     )
-    return [text for judgement in judgements for text in _first(judgement)]
+    return [text for judgement in judgements for text in first(judgement)]
 
 
-def _first(found: Iterator[str]) -> list[str]:
+def first(found: Iterator[str]) -> list[str]:
+    """The first few of a kind."""
     texts = list(found)
     return [*texts[:_SHOWN], f"... and {len(texts) - _SHOWN} more like it"] if len(texts) > _SHOWN else texts
 
 
-def _complaints(directory: Path) -> Iterator[str]:
+def complaints(directory: Path) -> Iterator[str]:
+    """What workers have reported themselves."""
     for path in sorted(directory.glob("*.complaint")):
         yield f"worker {path.stem}: {path.read_text()}"
 
@@ -93,7 +95,7 @@ def _is_fleeting(sent: Sent) -> bool:
 # Losses
 
 
-def _lost_jobs(testimony: Testimony, report: Report) -> Iterator[str]:
+def lost_jobs(testimony: Testimony, report: Report) -> Iterator[str]:
     """Each message that no process got must have been held by a process that was killed then; each held one."""
     lost: dict[int, list[tuple[Sent, float]]] = defaultdict(list)
     read = {(receipt.sender, receipt.number): receipt.end for receipt in testimony.receipts}
@@ -175,7 +177,7 @@ def _groups(testimony: Testimony, report: Report) -> Iterator[str]:
     own = _Own(testimony)
     for place, memberships in testimony.groups.items():
         sends = [sent for sent in testimony.sends.values() if sent.op == Op.GROUP and sent.place == place]
-        for sent, member in _members_of(sends, memberships):
+        for sent, member in members_of(sends, memberships):
             if own.has(member.reader, member.own, sent):
                 continue
             report.lost["in the inbox of a killed process"] += 1
@@ -183,7 +185,8 @@ def _groups(testimony: Testimony, report: Report) -> Iterator[str]:
                 yield f"{sent} is lost for {member}, who lived, or has got later ones"
 
 
-def _members_of(sends: list[Sent], memberships: list[Membership]) -> Iterator[tuple[Sent, Membership]]:
+def members_of(sends: list[Sent], memberships: list[Membership]) -> Iterator[tuple[Sent, Membership]]:
+    """Each send with each of those who were members all the time while it took effect."""
     coming = sorted(memberships, key=lambda member: member.joined, reverse=True)
     here: list[Membership] = []
     for sent in sorted(sends, key=lambda sent: sent.begin):

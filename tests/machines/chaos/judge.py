@@ -1,0 +1,185 @@
+"""Compares what all workers of a run have written down, and names each broken promise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.chaos.journal import Op, State
+from tests.chaos.judge import complaints, first, lost_jobs, members_of
+from tests.chaos.report import Report as LocalReport
+from tests.chaos.testimony import Receipt, Sent, Testimony
+from tests.machines.chaos.workers import MACHINES, SHARED, Seat, work_place
+from tests.support.processes import Process
+
+UNREAD = 1.5
+"""Seconds that a message lies on a server at most until its reader, which may be stopped, has read it."""
+BACK = 2.0
+"""Seconds after a server's return until everything works, on a busy machine."""
+HEALED = 6.0
+"""The same after a machine was cut off. Its last connections may be read from until they are given up."""
+HELD = 17
+"""Messages that a process which is killed may hold of a group's to a normal channel: a batch, and one that it took."""
+
+
+@dataclass(eq=False)
+class Life:
+    """One worker's life."""
+
+    seat: Seat
+    process: Process
+    killed: tuple[float, float] | None = None
+    """When it still lived, and when it was dead; None: it ended in order."""
+
+    def __str__(self) -> str:
+        return f"worker {self.seat.incarnation} of machine {self.seat.machine}"
+
+
+@dataclass
+class Report:
+    """What was found, and figures."""
+
+    found: list[str] = field(default_factory=list)
+    figures: Counter[str] = field(default_factory=Counter)
+
+
+class Outage(NamedTuple):
+    """When a server was killed and when it answered again, or when a machine was cut off and connected again."""
+
+    begin: float
+    end: float
+    machine: int | None = None
+    """None: a server, which concerns all machines."""
+
+
+Outages = list[Outage]
+
+
+def judge(directory: Path, lives: list[Life], outages: Outages) -> Report:
+    """What is wrong, each with its culprit; the first few of a kind."""
+    testimony = Testimony(directory, lives)  # type: ignore[arg-type]  # a life has what it asks for
+    report = Report()
+    for sent in testimony.sends.values():
+        report.figures[f"sent: {sent.op.name.lower()}, {sent.state.name.lower()}"] += 1
+    report.figures["received"] = len(testimony.receipts)
+    jobs = LocalReport()
+    judgements = (
+        complaints(directory),
+        _wrong_receipts(testimony),
+        lost_jobs(testimony, jobs),
+        _lost_own(testimony, outages, report),
+        _lost_work(testimony, outages, report),
+    )
+    report.found = [text for judgement in judgements for text in first(judgement)]
+    report.figures += jobs.lost
+    return report
+
+
+def _wrong_receipts(testimony: Testimony) -> Iterator[str]:
+    """Messages that were never sent, or came twice, to another receiver, or out of order."""
+    taken: set[tuple[int, ...]] = set()
+    last: dict[tuple[int, ...], int] = {}
+    for receipt in testimony.receipts:
+        sent = testimony.sends.get((receipt.sender, receipt.number))
+        if sent is None or sent.state == State.REFUSED:
+            yield f"{receipt}: nobody has sent that; {sent}"
+            continue
+        if not _is_addressee(testimony, sent, receipt):
+            yield f"{receipt}: it was for somebody else: {sent}"
+        reader = receipt.reader if receipt.op == Op.OWN else 0  # one of any that read a normal channel
+        message = (reader, receipt.place, sent.sender, sent.number)
+        if message in taken:
+            yield f"{receipt}: a duplicate of {sent}"
+        taken.add(message)
+        if sent.op == Op.GROUP and receipt.op == Op.RECEIVE:
+            continue  # which several processes of the machine have fetched, each some
+        strand = (receipt.reader, receipt.op, receipt.place, *_way(sent))
+        if last.get(strand, 0) >= sent.number:
+            yield f"{receipt}: came after {last[strand]} of the same sender"
+        last[strand] = sent.number
+
+
+def _way(sent: Sent) -> tuple[int, int, int]:
+    """Sender and way: directly, or by a group, which may be on another server."""
+    return sent.sender, sent.op, sent.place if sent.op == Op.GROUP else 0
+
+
+def _is_addressee(testimony: Testimony, sent: Sent, receipt: Receipt) -> bool:
+    if sent.op == Op.GROUP and receipt.op == Op.RECEIVE:
+        return sent.place == SHARED and receipt.place in map(work_place, range(MACHINES))
+    if sent.op == Op.SEND:
+        return receipt.op == Op.RECEIVE and receipt.place == sent.place
+    if sent.op == Op.DIRECT:
+        return (Op.OWN, receipt.reader, receipt.place) == (receipt.op, sent.who, sent.place)
+    return any(
+        (Op.OWN, member.reader, member.own) == (receipt.op, receipt.reader, receipt.place)
+        and member.joining <= sent.end
+        and sent.begin <= member.left
+        for member in testimony.groups[sent.place]
+    )
+
+
+# Losses
+
+
+def _is_excused(sent: Sent, machine: int, outages: Outages) -> bool:
+    """Whether a server or the machine was away then, or soon afterwards, or has just come back."""
+    return any(
+        each.machine in (None, machine)
+        and each.begin - UNREAD <= sent.end
+        and sent.begin <= each.end + (BACK if each.machine is None else HEALED)
+        for each in outages
+    )
+
+
+def _lost_own(testimony: Testimony, outages: Outages, report: Report) -> Iterator[str]:
+    """What was sent to a process, or to a group of which it was a member."""
+    got: set[tuple[int, ...]] = set()
+    last: dict[tuple[int, ...], int] = {}
+    for receipt in testimony.receipts:
+        if receipt.op == Op.OWN and (sent := testimony.sends.get((receipt.sender, receipt.number))):
+            got.add((receipt.reader, receipt.place, sent.sender, sent.number))
+            last[receipt.reader, receipt.place, *_way(sent)] = sent.number
+    for sent, reader, own in _to_own(testimony):
+        life = testimony.lives[reader]
+        report.figures["due to a process"] += 1
+        report.figures["due to a process, without an outage then"] += not _is_excused(sent, life.seat.machine, outages)
+        if (reader, own, sent.sender, sent.number) in got:
+            continue
+        if life.killed is not None and last.get((reader, own, *_way(sent)), 0) < sent.number:
+            report.figures["lost with a killed process"] += 1
+        elif _is_excused(sent, life.seat.machine, outages):
+            report.figures["lost with a server, or in a cut"] += 1
+        else:
+            yield f"{sent} is lost for {life}, which lived, or has got later ones"
+
+
+def _to_own(testimony: Testimony) -> Iterator[tuple[Sent, int, int]]:
+    """Each message with each process and own channel that should get it."""
+    for sent in testimony.sends.values():
+        if sent.op == Op.DIRECT and sent.state == State.DONE:
+            yield sent, sent.who, sent.place
+    for place, memberships in testimony.groups.items():
+        sends = [sent for sent in testimony.sends.values() if sent.op == Op.GROUP and sent.place == place]
+        for sent, member in members_of(sends, memberships):
+            yield sent, member.reader, member.own
+
+
+def _lost_work(testimony: Testimony, outages: Outages, report: Report) -> Iterator[str]:
+    """What was sent to the group of which a normal channel of each machine is a member."""
+    got = {(each.place, each.sender, each.number) for each in testimony.receipts if each.op == Op.RECEIVE}
+    wanted = (Op.GROUP, SHARED, State.DONE)
+    sends = [sent for sent in testimony.sends.values() if (sent.op, sent.place, sent.state) == wanted]
+    for machine in range(MACHINES):
+        lost = [sent for sent in sends if (work_place(machine), sent.sender, sent.number) not in got]
+        lost = [sent for sent in lost if not _is_excused(sent, machine, outages)]
+        kills = [life.killed for life in testimony.lives.values() if life.killed and life.seat.machine == machine]
+        report.figures["lost for a machine, with a killed process"] += len(lost)
+        if len(lost) > HELD * len(kills):
+            yield f"{len(lost)} messages are lost for machine {machine}, and {len(kills)} processes were killed there"
+        for sent in lost:
+            if not any(sent.begin <= dead and alive <= sent.end + UNREAD for alive, dead in kills):
+                yield f"{sent} is lost for machine {machine}, and no process was killed there then"

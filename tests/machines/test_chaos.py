@@ -1,0 +1,25 @@
+"""Chaos across machines: `python -m tests.machines.chaos` runs it for as long as one likes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.test_chaos import run_program
+
+pytestmark = [pytest.mark.usefixtures("needs_machines"), pytest.mark.timeout(300)]
+PROGRAM = "tests.machines.chaos"
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("remote", ["queue", "pubsub"])
+@pytest.mark.parametrize("servers", ["1", "3"])
+def test_chaos(servers: str, remote: str) -> None:
+    run_program(PROGRAM, "--seconds", "20", "--servers", servers, "--remote", remote)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("remote", ["queue", "pubsub"])
+@pytest.mark.parametrize("servers", ["1", "3"])
+def test_chaos_for_minutes(servers: str, remote: str) -> None:
+    run_program(PROGRAM, "--seconds", "180", "--servers", servers, "--remote", remote)
