@@ -6,8 +6,9 @@ killed, and machines cut off.
 It is `tests/chaos` for what travels between machines, and uses its arena, journals and testimony. Every worker sends to
 and reads all kinds of channels. What may happen is what `docs/reliability.rst` allows:
 
-- Nothing comes twice, to anybody it was not for, or out of order from one sender by one way, whatever happens. Only
-  a group's messages to a normal channel may change places, since several processes fetch them.
+- Nothing comes twice, to anybody it was not for, or out of order from one sender, whatever happens. (With several
+  servers, directly and by each group. A group's messages to a normal channel, though, are fetched by several processes
+  of the machine, and may change places.)
 - A process that lives gets everything that is sent to it or to its groups, except while a server is away or its
   machine is cut off, and shortly before and after.
 - A normal channel loses at most the message that a killed reader has just taken.

@@ -7,6 +7,7 @@ import secrets
 import sys
 import time
 
+from tests.machines.chaos.judge import Outages
 from tests.machines.chaos.rounds import Run
 from tests.support import django_settings
 from tests.support.machines import why_not
@@ -30,16 +31,20 @@ def main() -> int:
     until = time.monotonic() + options.seconds
     number = 0
     found: list[str] = []
+    outages: Outages = []
     while not found and (left := until - time.monotonic()) > 1:
         seed, prefix = options.seed + number, f"chaos-{secrets.token_hex(4)}"
         with Run(seed, prefix, options.servers, options.remote, options.interval / 1000) as run:
             report = run.run(min(ROUND, left))
+            outages = run.outages
         number += 1
         found = report.found
         print(f"round {number}")
         print(*(f"  {name}: {count}" for name, count in sorted(report.figures.items())), sep="\n", flush=True)
     for text in found:
         print(f"VIOLATION (seed {options.seed}, round {number}): {text}")
+    if found:
+        print(*outages, sep="\n")
     print(f"{len(found)} violations" if found else "no violation", flush=True)
     return 1 if found else 0
 

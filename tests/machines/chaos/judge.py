@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from tests.machines.chaos.workers import MACHINES, SHARED, Seat, work_place
 from tests.support.processes import Process
 
 UNREAD = 1.5
-"""Seconds that a message lies on a server at most until its reader, which may be stopped, has read it."""
+"""Seconds that a message lies on a server at most until its reader, which is not stopped, has read it."""
 BACK = 2.0
 """Seconds after a server's return until everything works, on a busy machine."""
 HEALED = 6.0
@@ -33,6 +33,8 @@ class Life:
     process: Process
     killed: tuple[float, float] | None = None
     """When it still lived, and when it was dead; None: it ended in order."""
+    stops: list[list[float]] = field(default_factory=list)
+    """Begin and end of each time in which it was stopped."""
 
     def __str__(self) -> str:
         return f"worker {self.seat.incarnation} of machine {self.seat.machine}"
@@ -58,8 +60,9 @@ class Outage(NamedTuple):
 Outages = list[Outage]
 
 
-def judge(directory: Path, lives: list[Life], outages: Outages) -> Report:
+def judge(directory: Path, lives: list[Life], outages: Outages, servers: int) -> Report:
     """What is wrong, each with its culprit; the first few of a kind."""
+    way = _by_one_server if servers == 1 else _way
     testimony = Testimony(directory, lives)  # type: ignore[arg-type]  # a life has what it asks for
     report = Report()
     for sent in testimony.sends.values():
@@ -68,9 +71,9 @@ def judge(directory: Path, lives: list[Life], outages: Outages) -> Report:
     jobs = LocalReport()
     judgements = (
         complaints(directory),
-        _wrong_receipts(testimony),
+        _wrong_receipts(testimony, way),
         lost_jobs(testimony, jobs),
-        _lost_own(testimony, outages, report),
+        _lost_own(testimony, way, outages, report),
         _lost_work(testimony, outages, report),
     )
     report.found = [text for judgement in judgements for text in first(judgement)]
@@ -78,7 +81,7 @@ def judge(directory: Path, lives: list[Life], outages: Outages) -> Report:
     return report
 
 
-def _wrong_receipts(testimony: Testimony) -> Iterator[str]:
+def _wrong_receipts(testimony: Testimony, way: Way) -> Iterator[str]:
     """Messages that were never sent, or came twice, to another receiver, or out of order."""
     taken: set[tuple[int, ...]] = set()
     last: dict[tuple[int, ...], int] = {}
@@ -96,15 +99,23 @@ def _wrong_receipts(testimony: Testimony) -> Iterator[str]:
         taken.add(message)
         if sent.op == Op.GROUP and receipt.op == Op.RECEIVE:
             continue  # which several processes of the machine have fetched, each some
-        strand = (receipt.reader, receipt.op, receipt.place, *_way(sent))
+        strand = (receipt.reader, receipt.op, receipt.place, *way(sent))
         if last.get(strand, 0) >= sent.number:
             yield f"{receipt}: came after {last[strand]} of the same sender"
         last[strand] = sent.number
 
 
-def _way(sent: Sent) -> tuple[int, int, int]:
-    """Sender and way: directly, or by a group, which may be on another server."""
+Way = Callable[[Sent], tuple[int, ...]]
+"""What of a message stays in order on its way to one channel."""
+
+
+def _way(sent: Sent) -> tuple[int, ...]:
+    """With several servers, what is sent directly, or by a group, which may be on another one."""
     return sent.sender, sent.op, sent.place if sent.op == Op.GROUP else 0
+
+
+def _by_one_server(sent: Sent) -> tuple[int, ...]:
+    return (sent.sender,)
 
 
 def _is_addressee(testimony: Testimony, sent: Sent, receipt: Receipt) -> bool:
@@ -125,33 +136,37 @@ def _is_addressee(testimony: Testimony, sent: Sent, receipt: Receipt) -> bool:
 # Losses
 
 
-def _is_excused(sent: Sent, machine: int, outages: Outages) -> bool:
-    """Whether a server or the machine was away then, or soon afterwards, or has just come back."""
-    return any(
-        each.machine in (None, machine)
-        and each.begin - UNREAD <= sent.end
-        and sent.begin <= each.end + (BACK if each.machine is None else HEALED)
-        for each in outages
-    )
+def _is_excused(sent: Sent, life: Life, outages: Outages) -> bool:
+    """Whether a server or its machine was away then, or soon afterwards, or has just come back.
+
+    What came to a stopped process was unread still when that happened.
+    """
+    for each in outages:
+        if each.machine in (None, life.seat.machine):
+            stops = [begin for begin, end in life.stops if begin <= each.begin <= end + UNREAD]
+            until = each.end + (BACK if each.machine is None else HEALED)
+            if min([each.begin, *stops]) - UNREAD <= sent.end and sent.begin <= until:
+                return True
+    return False
 
 
-def _lost_own(testimony: Testimony, outages: Outages, report: Report) -> Iterator[str]:
+def _lost_own(testimony: Testimony, way: Way, outages: Outages, report: Report) -> Iterator[str]:
     """What was sent to a process, or to a group of which it was a member."""
     got: set[tuple[int, ...]] = set()
     last: dict[tuple[int, ...], int] = {}
     for receipt in testimony.receipts:
         if receipt.op == Op.OWN and (sent := testimony.sends.get((receipt.sender, receipt.number))):
             got.add((receipt.reader, receipt.place, sent.sender, sent.number))
-            last[receipt.reader, receipt.place, *_way(sent)] = sent.number
+            last[receipt.reader, receipt.place, *way(sent)] = sent.number
     for sent, reader, own in _to_own(testimony):
         life = testimony.lives[reader]
         report.figures["due to a process"] += 1
-        report.figures["due to a process, without an outage then"] += not _is_excused(sent, life.seat.machine, outages)
+        report.figures["due to a process, without an outage then"] += not _is_excused(sent, life, outages)
         if (reader, own, sent.sender, sent.number) in got:
             continue
-        if life.killed is not None and last.get((reader, own, *_way(sent)), 0) < sent.number:
+        if life.killed is not None and last.get((reader, own, *way(sent)), 0) < sent.number:
             report.figures["lost with a killed process"] += 1
-        elif _is_excused(sent, life.seat.machine, outages):
+        elif _is_excused(sent, life, outages):
             report.figures["lost with a server, or in a cut"] += 1
         else:
             yield f"{sent} is lost for {life}, which lived, or has got later ones"
@@ -175,8 +190,9 @@ def _lost_work(testimony: Testimony, outages: Outages, report: Report) -> Iterat
     sends = [sent for sent in testimony.sends.values() if (sent.op, sent.place, sent.state) == wanted]
     for machine in range(MACHINES):
         lost = [sent for sent in sends if (work_place(machine), sent.sender, sent.number) not in got]
-        lost = [sent for sent in lost if not _is_excused(sent, machine, outages)]
-        kills = [life.killed for life in testimony.lives.values() if life.killed and life.seat.machine == machine]
+        there = [life for life in testimony.lives.values() if life.seat.machine == machine]
+        lost = [sent for sent in lost if not any(_is_excused(sent, life, outages) for life in there)]
+        kills = [life.killed for life in there if life.killed]
         report.figures["lost for a machine, with a killed process"] += len(lost)
         if len(lost) > HELD * len(kills):
             yield f"{len(lost)} messages are lost for machine {machine}, and {len(kills)} processes were killed there"

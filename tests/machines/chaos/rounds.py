@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import shutil
 import tempfile
@@ -89,7 +90,7 @@ class Run(Closing):
         guardian.forget("directory", self._directory)
 
     def _judge(self) -> Report:
-        return judge(self._directory, self.lives, self.outages)
+        return judge(self._directory, self.lives, self.outages, len(self._servers))
 
     def _start(self, number: int) -> Life:
         seat = Seat(number, next(self._incarnations), self.random.getrandbits(32), self._directory)
@@ -126,6 +127,7 @@ class Run(Closing):
 
     def _stop(self, life: Life) -> None:
         if life not in self.stopped:
+            life.stops.append([time.monotonic(), math.inf])
             life.process.pause()
             self.stopped[life] = time.monotonic() + self.random.uniform(0, LONGEST_STOP)
             self.faults["stops"] += 1
@@ -136,6 +138,7 @@ class Run(Closing):
             if everything or now > until:
                 del self.stopped[life]
                 life.process.resume()
+                life.stops[-1][1] = time.monotonic()
         for machine, (since, until) in list(self.cut.items()):
             if everything or now > until:
                 del self.cut[machine]
