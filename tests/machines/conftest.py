@@ -13,8 +13,9 @@ from tests.support.machines import Network
 @pytest.fixture
 def site(request: pytest.FixtureRequest, network: Network, prefix: str) -> Iterator[Site]:
     """Three machines and, by the test's parameter, the number of servers and the layer's `remote`."""
-    number, remote = getattr(request, "param", (1, "queue"))
-    kinds = request.config.getoption("--server"), "valkey", "redis-6.2"
+    number, remote = request.param
+    only = request.config.getoption("--server")
+    kinds = [only] * 3 if only else [None, "valkey", "redis-6.2"]
     servers = [network.server(kind) for kind in kinds[:number]]
     with Site([network.machine() for _ in range(3)], servers, {"prefix": prefix, "remote": remote}) as site:
         yield site

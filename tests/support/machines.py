@@ -64,7 +64,7 @@ class _Held(Closing):
 
     @property
     def under(self) -> tuple[str, ...]:
-        """The command that runs a program in this network, with this machine's files and process numbers."""
+        """The command that runs a program in this network; it sees the test's files and process numbers."""
         return ("nsenter", f"--net=/proc/{self.pid}/ns/net")
 
     def close(self) -> None:
@@ -94,10 +94,6 @@ class Machine(_Held):
     def heal(self) -> None:
         """Connect it again after `cut`."""
         self._network.run("ip", "link", "set", self._port, "up")
-
-    def living(self) -> list[Process]:
-        """Its processes that live; paused ones do."""
-        return [process for process in self._processes if process.running]
 
     def close(self) -> None:
         for process in self._processes:

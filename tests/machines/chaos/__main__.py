@@ -7,6 +7,7 @@ import secrets
 import sys
 import time
 
+from tests.chaos.zygote import die_with_parent
 from tests.machines.chaos.judge import Outages
 from tests.machines.chaos.rounds import Run
 from tests.support import django_settings
@@ -26,6 +27,7 @@ def main() -> int:
     if (reason := why_not()) is not None:
         print(f"no machines can be made here: {reason}", file=sys.stderr)
         return 2
+    die_with_parent()
     django_settings.configure()
     print(f"seed {options.seed}", flush=True)
     until = time.monotonic() + options.seconds
