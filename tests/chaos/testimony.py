@@ -23,7 +23,7 @@ class Sent(NamedTuple):
     place: int
     who: int
     state: State
-    """BEGUN: its process was killed before it was done. UNCERTAIN: perhaps a server does it still, at any time."""
+    """BEGUN: its process was killed before it was done."""
     begin: float
     end: float
 
@@ -95,7 +95,7 @@ class Testimony:
                 continue
             first = begun.pop(key)
             if op in _SENDS:
-                self._add_sent(me, first, state, NEVER if state == State.UNCERTAIN else record.end)
+                self._add_sent(me, first, state, record.end)
             elif op in (Op.RECEIVE, Op.OWN) and state == State.DONE and record.who:
                 self.receipts.append(Receipt(me, op, *record[2:5], first.begin, record.end, record.delay / 1e6))
             elif op == Op.JOIN:

@@ -125,6 +125,17 @@ def test_for_somebody_else(story: Story) -> None:
     assert "it was for somebody else" in found
 
 
+@pytest.mark.parametrize("state", [State.DONE, State.UNCERTAIN])
+def test_for_who_joined_later(story: Story, state: State) -> None:
+    """A message that was done when its receiver joined cannot reach it; one that is still under way can."""
+    story.step(1, Op.GROUP, SHARED, 0, 1, state)
+    story.step(3, Op.JOIN, SHARED, 0)
+    story.got(3, 1)
+    for worker, machine in ((2, 0), (3, 1), (1, 2)):
+        story.step(worker, Op.RECEIVE, work_place(machine), 1, 1)
+    assert any("it was for somebody else" in text for text in story.verdict()) is (state == State.DONE)
+
+
 @pytest.mark.parametrize("state", [State.REFUSED, None])
 def test_never_sent(story: Story, state: State | None) -> None:
     if state is not None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tests.chaos.journal import Op, State
 from tests.chaos.judge import complaints, first, lost_jobs, members_of
 from tests.chaos.report import Report as LocalReport
-from tests.chaos.testimony import Receipt, Sent, Testimony
+from tests.chaos.testimony import NEVER, Receipt, Sent, Testimony
 from tests.machines.chaos.workers import MACHINES, SHARED, Seat, work_place
 from tests.support.processes import Process
 
@@ -125,9 +125,11 @@ def _is_addressee(testimony: Testimony, sent: Sent, receipt: Receipt) -> bool:
         return receipt.op == Op.RECEIVE and receipt.place == sent.place
     if sent.op == Op.DIRECT:
         return (Op.OWN, receipt.reader, receipt.place) == (receipt.op, sent.who, sent.place)
+    # What was cut off on its way to the server may get there later, even when its sender is dead.
+    end = sent.end if sent.state == State.DONE else NEVER
     return any(
         (Op.OWN, member.reader, member.own) == (receipt.op, receipt.reader, receipt.place)
-        and member.joining <= sent.end
+        and member.joining <= end
         and sent.begin <= member.left
         for member in testimony.groups[sent.place]
     )
