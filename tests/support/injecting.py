@@ -11,7 +11,7 @@ PLAIN = (
     "Subscriber._run",
     "PipelinedConnection._run",
     "PipelinedConnection._read_all",
-    "Subscription._write_out",
+    "SubscribedConnection._write_out",
 )
 """Tasks named by their coroutine. Others are named by the work that they keep going."""
 

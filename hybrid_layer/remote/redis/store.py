@@ -16,7 +16,7 @@ from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.capacities import Capacities
 from hybrid_layer.remote.redis.connections.blocking_reader import BlockingReader
 from hybrid_layer.remote.redis.connections.connections import Connections
-from hybrid_layer.remote.redis.connections.subscription import Subscription
+from hybrid_layer.remote.redis.connections.subscription import Subscription, Subscriptions
 from hybrid_layer.remote.redis.scripts import Script
 from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.replies import is_number, is_scan, is_time
@@ -69,6 +69,7 @@ class RedisStore:
         """Whether a group and the queue of a member may be on different shards, for the scripts."""
         self._capacities = Capacities(context.policy)
         self.connections = Connections(context, hosts)
+        self._subscriptions = Subscriptions(context)
 
     def _run(self, shard: Shard, script: Script, keys: list[str], *args: str | bytes | int) -> Coroutine[Any, Any, Any]:
         return self.connections.run(shard.number, script.command(keys, *args), script.shape)
@@ -121,11 +122,11 @@ class RedisStore:
 
     def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> Subscription:
         published = Published(self._keys[shard.number], self._context.name)
-        return Subscription(self._context, self._hosts[shard.number], published, take, on_idle)
+        return self._subscriptions.new(self._hosts[shard.number], published, take, on_idle)
 
     async def mark(self, shard: Shard, mark: bytes) -> None:
         published = Published(self._keys[shard.number], self._context.name)
-        command = (published.publish, published.own_names[0], b"m|" + mark)
+        command = (published.verbs.publish, published.own_names[0], b"m|" + mark)
         await self.connections.run(shard.number, command)
 
     async def group_add(

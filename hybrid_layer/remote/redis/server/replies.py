@@ -55,6 +55,11 @@ def are_texts(reply: object) -> TypeGuard[list[bytes]]:
     return isinstance(reply, list) and all(map(is_text, reply))
 
 
+def is_pong(reply: object) -> bool:
+    """Whether it can be the answer to a PING with a text, over a connection that may be subscribed."""
+    return is_text(reply) or (are_texts(reply) and reply[:1] == [b"pong"])
+
+
 def in_info(reply: object, name: bytes) -> bytes:
     """The field `name` in a reply to INFO. Empty if it is missing; managed servers may forbid the command."""
     lines = reply.splitlines() if isinstance(reply, bytes) else []

@@ -6,24 +6,37 @@ a group; ``n|NOTE``, a change by another process to a membership (``scripts/incl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hybrid_layer.remote.delivery.store import Kind
 from hybrid_layer.remote.redis.wire.entries import parse, parse_note
 from hybrid_layer.remote.redis.wire.keys import Keys
 
-_VERBS = ("SUBSCRIBE", "UNSUBSCRIBE", "PUBLISH")
+
+def _tag_in(channel: bytes) -> bytes:
+    return channel[channel.find(b"{") : channel.find(b"}") + 1]
+
+
+class Verbs:
+    """The commands of pub/sub, and the first words of what arrives. Sharded ones are for clusters."""
+
+    def __init__(self, are_sharded: bool) -> None:
+        # In a cluster, a plain PUBLISH would reach all nodes.
+        start = "S" if are_sharded else ""
+        self.are_sharded = are_sharded
+        self.subscribe, self.unsubscribe, self.publish = f"{start}SUBSCRIBE", f"{start}UNSUBSCRIBE", f"{start}PUBLISH"
+        self.subscribed, self.unsubscribed = self.subscribe.lower().encode(), self.unsubscribe.lower().encode()
+        self.message = f"{start}message".lower().encode()
+        self.tag_in: Callable[[bytes], bytes] = _tag_in if are_sharded else lambda channel: b""
+        """Returns the hash tag in the name of a pub/sub channel, with its braces; empty if names have none."""
 
 
 class Published:
     """The pub/sub channels of the process `name`, and how to read what is published there."""
 
     def __init__(self, keys: Keys, name: str) -> None:
-        # In a cluster, a plain PUBLISH would reach all nodes.
-        sharded = "S" if keys.tag else ""
-        self.subscribe, self.unsubscribe, self.publish = (f"{sharded}{verb}" for verb in _VERBS)
-        self.message = f"{sharded}message".lower().encode()
-        """The first word of what is published."""
+        self.verbs = Verbs(bool(keys.tag))
         self.own_names = [keys.process(name), keys.epoch]
         """The channels to subscribe to regardless of groups."""
         self.name_of = keys.group
