@@ -167,7 +167,10 @@ class Question:
 
 
 class Subscription(Protocol):
-    """One connection that receives what is published for this process. It belongs to one task of one loop."""
+    """Receives what is published on one shard for this process. It belongs to one task of one loop.
+
+    Subscriptions may share a connection. Each takes its messages and answers in the server's order.
+    """
 
     groups: set[str]
     """The groups that it is or is about to be subscribed to."""
@@ -192,10 +195,10 @@ class Subscription(Protocol):
         """Read one item and pass it on. A cancellation loses nothing. Raises `ReadingLost`."""
 
     def abort(self, task: asyncio.Task[Any]) -> None:
-        """Close the connection that `task` reads. Its loop was closed without notice."""
+        """End `task`, which reads, and close the connection. Their loop was closed without notice."""
 
     async def close(self) -> None:
-        """Close the connection."""
+        """End the subscription, and close the connection if nobody shares it."""
 
 
 class Store(Protocol):
