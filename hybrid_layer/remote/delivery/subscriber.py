@@ -1,7 +1,7 @@
-"""The subscription of a process to a shard: one connection, for the process's own messages and its groups there.
+"""The subscription of a process to a shard, for the process's own messages and its groups there.
 
 It belongs to the I/O thread at first, then to the first event loop that stays in `receive()`, and again to the thread
-when that loop ends. A connection cannot change its loop, so the next term subscribes and publishes a *mark* to the
+when that loop ends. A subscription cannot change its loop, so the next term subscribes and publishes a *mark* to the
 process. Both terms find the mark at the same place among all messages. The old term delivers the messages before it,
 the new term those behind it. Nothing is lost, repeated or reordered.
 
