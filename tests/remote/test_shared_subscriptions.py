@@ -393,6 +393,7 @@ async def test_a_node_dies_and_those_at_others_miss_nothing(servers: list[Server
         await cancelled(reading)
 
 
+@pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 def test_every_message_once_and_in_order_while_they_move_between_loops(
     movable: Cluster, make_pubsub: Make, run: Run
 ) -> None:

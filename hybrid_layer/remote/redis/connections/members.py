@@ -28,6 +28,7 @@ class Member(ABC):
     def __init__(self, on_idle: Callable[[], None]) -> None:
         self.on_idle = on_idle
         self.items: deque[Item] = deque()
+        """Grows while the others go on and this one does not read: while it takes over, for some seconds at most."""
         self.waiter: asyncio.Future[None] | None = None
         """Waits until there is an item, or nobody reads."""
         self.was_confirmed = False
