@@ -10,6 +10,7 @@ import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.ipc import IPCChannelLayer
+from hybrid_layer.names import process_of
 from hybrid_layer.remote.delivery.shards import shard_for
 from hybrid_layer.remote.redis.wire.keys import Keys
 from tests.remote.tools import WAYS, Make, recovered
@@ -89,6 +90,52 @@ async def test_a_process_begins_while_another_server_is_away(way: str, make: Mak
     waiting = asyncio.create_task(layer.receive(channel))
     await recovered(lambda: layer.group_send(name_on(1, "g"), {"n": 3}), 10)
     assert await asyncio.wait_for(waiting, 10) == {"n": 3}
+
+
+@pytest.mark.parametrize("way", ["queue", "pubsub"])
+async def test_a_new_channel_may_be_added_at_once_by_another_process(way: str, make: Make, three: list[Server]) -> None:
+    other = make(WAYS[way], hosts=[server.url for server in three])
+    for shard in range(3):  # it is connected, and so fast
+        await other.group_add(name_on(shard, "g"), "normal")
+    for n in range(5):
+        layer = make(WAYS[way], hosts=[server.url for server in three])
+        channel = await layer.new_channel()
+        for shard in range(3):
+            await other.group_add(name_on(shard, f"g{n}"), channel)
+    assert (await other.statistics())["dead"] == 0
+
+
+@pytest.mark.parametrize("way", ["queue", "pubsub"])
+async def test_another_process_adds_a_channel_where_a_server_just_lost_its_data(
+    way: str, make: Make, three: list[Server]
+) -> None:
+    layer, channel = await first_is_home(make, way, three)
+    other, group = make(WAYS[way], hosts=[server.url for server in three]), name_on(1, "g")
+    await other.group_add(group, "normal")
+    three[1].command("FLUSHALL")
+    await other.group_add(group, channel)
+    assert (await other.statistics())["dead"] == 0
+    three[1].command("CLIENT", "KILL", "TYPE", "normal")  # then the member's process renews
+    keys = Keys(layer.prefix)
+    await wait_until(lambda: three[1].command("EXISTS", keys.alive(process_of(channel))), "it is known again")
+    waiting = asyncio.create_task(layer.receive(channel))
+    await recovered(lambda: other.group_send(group, {"n": 1}), 10)
+    assert await asyncio.wait_for(waiting, 10) == {"n": 1}
+
+
+@pytest.mark.parametrize("way", ["queue", "pubsub"])
+async def test_a_silent_server_does_not_end_memberships_on_others(way: str, make: Make, three: list[Server]) -> None:
+    hosts = [server.url for server in three]
+    layer = make(WAYS[way], hosts=hosts, expiry=1, timeout=5)
+    channel = await layer.new_channel()
+    home = shard_for(channel, 3)
+    await layer.group_add(name_on(home, "g"), channel)
+    three[home - 1].pause()
+    for n in range(15):
+        await asyncio.sleep(0.2)
+        await layer.group_send(name_on(home, "g"), {"n": n})
+        assert (await layer.statistics())["dead"] == 0
+    three[home - 1].resume()
 
 
 @pytest.mark.parametrize("way", ["queue", "pubsub"])

@@ -54,6 +54,8 @@ class Epoch:
         self._current = current
         self._on_news = on_news
         self._lock = threading.Lock()
+        self.first = b""
+        """The incarnation that this process met first. With another one, the server has lost data since."""
         self._incarnation = b""
         self._flushes = 0
         self._announced = b"", 0
@@ -176,6 +178,7 @@ class Epoch:
                     if len(self._left) >= _MOST_LEFT:
                         self._left.clear()
                     self._left[self._incarnation] = self.flushes_met
+                self.first = self.first or incarnation
                 self._left.pop(incarnation, None)  # the server was restored from an older copy
                 self._incarnation, self._flushes = incarnation, count
             elif count > self._flushes:

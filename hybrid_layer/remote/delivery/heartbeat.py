@@ -23,6 +23,7 @@ from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Note, Store
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
+from hybrid_layer.supervision import start_task
 from hybrid_layer.timers import sleep
 
 _LEAST_LIFE = 1.0
@@ -31,6 +32,10 @@ _BACKOFF = (0.05, 0.5)
 """First and longest pause between two tries with a server that does not answer, in seconds."""
 _LONGEST = 1e9
 """Longest life of a membership by a note, in seconds. Servers refuse to keep a key much longer."""
+OPENING = 0.5
+"""Seconds that a process waits, when it begins, until the servers that are not its own know it."""
+_SLOW = 0.2
+"""Seconds after which a renewal no longer delays those on other servers."""
 _AT_ONCE = 200
 """Memberships to restore in one pipeline."""
 
@@ -63,6 +68,8 @@ class Heartbeat(ResidentTask):
         """Shards whose clock was set since the memberships there were corrected."""
         self._known: set[tuple[int, str]] = set()
         """Shards and addressees that were renewed there."""
+        self._renewing: dict[tuple[int, str], asyncio.Task[None]] = {}
+        """The renewals under way."""
         for shard in context.shards:
             shard.clock.on_set = partial(self._clock_set, shard.number)
             shard.on_lost = partial(self._connection_lost, shard)
@@ -78,6 +85,25 @@ class Heartbeat(ResidentTask):
             self.wake()
         else:
             self.settle()
+
+    async def open(self) -> None:
+        """Make the process known on its own shard. Wait for the others for a moment, too.
+
+        Another process may add a channel to a group there as soon as it hears of the channel.
+        """
+        context = self._context
+        await self.make_known(context.home, context.name)
+        others = [shard for shard in context.shards if shard is not context.home]
+        if others:
+            await io_thread.current().run(lambda: self._try(others), OPENING)
+
+    async def _try(self, shards: Sequence[Shard]) -> None:
+        loop = asyncio.get_running_loop()
+        tasks = [start_task(loop, self._renew(shard, self._context.name)) for shard in shards]
+        _, slow = await asyncio.wait(tasks, timeout=OPENING)
+        for task in slow:  # the heartbeat goes on with these
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def renew_process(self, shard: Shard) -> None:
         """Renew the process's alive key on `shard`, and learn its clock and epoch."""
@@ -136,6 +162,14 @@ class Heartbeat(ResidentTask):
     # What runs in the I/O thread
 
     async def _run(self) -> None:
+        renewing = self._renewing = {}
+        try:
+            await self._keep_known()
+        finally:
+            for task in renewing.values():
+                task.cancel()
+
+    async def _keep_known(self) -> None:
         due = monotonic()
         failures = 0
         while True:
@@ -167,19 +201,31 @@ class Heartbeat(ResidentTask):
         return kept
 
     async def _renew_each(self, kept: set[tuple[int, str]]) -> None:
-        results = await asyncio.gather(
-            *(self._renew(self._context.shards[shard], name) for shard, name in kept), return_exceptions=True
-        )
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, RemoteUnavailable):
-                raise result
+        """Renew each of `kept`. A server that is silent delays the renewals on others for a moment only."""
+        renewing = self._renewing
+        for shard, name in kept - renewing.keys():
+            work = self._renew(self._context.shards[shard], name)
+            renewing[shard, name] = start_task(asyncio.get_running_loop(), work)
+        if not renewing:
+            return
+        done, slow = await asyncio.wait(renewing.values(), timeout=_SLOW)
+        for task in slow:
+            task.remove_done_callback(self._renewed)
+            task.add_done_callback(self._renewed)
+        errors = [renewing.pop(each).exception() for each, task in list(renewing.items()) if task in done]
+        for error in errors:
+            if error is not None and not isinstance(error, RemoteUnavailable):
+                raise error
+
+    def _renewed(self, _: asyncio.Task[None]) -> None:
+        self._news.set()
 
     async def _renew(self, shard: Shard, name: str) -> None:
         known_epoch = shard.epoch.known
         lost = shard.number in self._lost
         self._lost.discard(shard.number)
         try:
-            was_known = any(known == shard.number for known, _ in self._known)
+            was_known = any(known == shard.number for known, _ in list(self._known))
             renewal = await self._store.renew(shard, name, self._life, was_known)
             self._known.add((shard.number, name))
             shard.epoch.answered(renewal.epoch, known_epoch)

@@ -7,13 +7,15 @@ process, a group's on the shard of the group.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.groups import Groups
-from hybrid_layer.remote.delivery.heartbeat import Heartbeat
+from hybrid_layer.remote.delivery.heartbeat import OPENING, Heartbeat
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.pubsub_shard import PubSubShard
 from hybrid_layer.remote.delivery.store import Store
+from hybrid_layer.timers import time_limit
 
 
 class PubSubDelivery:
@@ -30,7 +32,13 @@ class PubSubDelivery:
     async def open(self) -> None:
         for shard in self._shards:
             shard.subscriber.settle()
-        await self._shards[self._context.home.number].subscriber.confirm()
+        home = self._shards[self._context.home.number]
+        await home.subscriber.confirm()
+        others = [shard for shard in self._shards if shard is not home]
+        if others:  # another process may add a channel to a group there as soon as it hears of the channel
+            with contextlib.suppress(TimeoutError):
+                async with time_limit(OPENING):
+                    await asyncio.gather(*(shard.subscriber.confirm() for shard in others), return_exceptions=True)
         self._heartbeat.settle()
         self.is_open = True
 

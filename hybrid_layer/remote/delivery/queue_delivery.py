@@ -28,7 +28,7 @@ class QueueDelivery:
         self.is_open = False
 
     async def open(self) -> None:
-        await self._heartbeat.make_known(self._context.home, self._context.name)
+        await self._heartbeat.open()
         self.is_open = True
 
     def inbox_added(self) -> None:

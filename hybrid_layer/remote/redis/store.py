@@ -134,10 +134,10 @@ class RedisStore:
     ) -> bool:
         keys = self._keys[shard.number]
         notes, names = self._notifying(keys, tell)
-        alive = [keys.alive(tell)] if tell else []
+        alive, first = ([keys.alive(tell)], [shard.epoch.first]) if tell else ([], [])
         places = [keys.group(group), keys.epoch, keys.parts(group), *alive, *notes]
         life_ms = max(1, int(life * 1000))
-        added, epoch = await self._run(shard, scripts.GROUP_ADD, places, member, life_ms, how, group, *names)
+        added, epoch = await self._run(shard, scripts.GROUP_ADD, places, member, life_ms, how, group, *first, *names)
         shard.epoch.meet(epoch)
         return bool(added)
 

@@ -5,15 +5,25 @@
 --       5 its notes; absent if it is notified by pub/sub
 -- ARGV  1 member  2 life in ms  4 group name
 --       3 "add" | "restore" (only if it is missing) | "raise" (only if it is missing or ends earlier)
---       5 the pub/sub channel of the member's process; absent if it is not notified that way
+--       5 the incarnation of data that the caller met first here; absent like KEYS[4]
+--       6 the pub/sub channel of the member's process; absent if it is not notified that way
 -- Returns {1 added | 0 the process is gone, epoch}
 -- include: clock epoch alive notes publish
+
+local GRACE_MS = 10000
+
+-- Whether the server lost its data so recently, as the caller knows, that a process may not have renewed its alive key.
+local function was_lost_lately(epoch, first, now)
+  local incarnation, since = string.match(epoch, '^(L?(%d+)%-.*):')
+  return first ~= '' and incarnation ~= nil and incarnation ~= first and now - since * 1000 < GRACE_MS
+end
 
 local epoch, now, life = current_epoch(KEYS[2]), server_ms(), tonumber(ARGV[2])
 if KEYS[4] then
   local value = redis.call('MGET', KEYS[4])[1] -- not GET, which refuses a foreign value
   local base = string.match(KEYS[4], '^(.*)alive|')
-  if not lives(value, now, life) and doubts().is_gone(value, KEYS[4], base, epoch, now) == true then
+  local may_live = lives(value, now, life) or was_lost_lately(epoch, ARGV[5], now)
+  if not may_live and doubts().is_gone(value, KEYS[4], base, epoch, now) == true then
     return {0, epoch}
   end
 end
@@ -37,8 +47,8 @@ local note = '+|' .. ARGV[4] .. '|' .. ARGV[1] .. '|' .. deadline .. '|' .. epoc
 if KEYS[5] then
   leave_note(KEYS[5], note)
 end
-if ARGV[5] then
-  publish(ARGV[5], 'n|' .. note)
+if ARGV[6] then
+  publish(ARGV[6], 'n|' .. note)
 end
 prolong_epoch(KEYS[2], 0)
 return {1, epoch}
