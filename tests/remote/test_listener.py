@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -73,6 +75,54 @@ def test_every_message_once_and_in_order_while_it_moves(
     writer.send("stop")
     run(read_rest())
     assert got == [*range(writer.result()), None]
+
+
+def test_a_loop_that_ends_while_it_takes_over_delivers_first(
+    make_pubsub: Make, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before it has ended at the mark, so nobody else would read what comes next."""
+    layer, other = (make_pubsub(capacity=100_000, on_disconnect=LOST, on_reconnect=BACK) for _ in range(2))
+    own = async_to_sync(layer.new_channel)()
+    async_to_sync(layer.group_add)("g", own)
+    got: list[Any] = []
+    ended = 0
+
+    async def end_at_the_mark(run_command: Callable[[], Any], command: Any) -> Any:
+        nonlocal ended
+        reply = await run_command()
+        if command[0] == "PUBLISH" and bytes(command[2]).startswith(b"m|") and probe(layer).cancel_take_over():
+            ended += 1
+        return reply
+
+    async def receive_some() -> None:
+        until_then = ended + 1
+        while ended < until_then or not probe(layer).listens_in_thread:
+            got.append((await asyncio.wait_for(layer.receive(own), 10)).get("n", "a notice"))
+
+    stopped = threading.Event()
+
+    async def send() -> int:
+        n = 0
+        while not stopped.is_set():
+            await other.group_send("g", {"n": n})
+            n += 1
+        await other.close()
+        return n
+
+    probe(layer).around_commands(monkeypatch, end_at_the_mark)
+    with ThreadPoolExecutor() as executor:
+        sending = executor.submit(asyncio.run, send())
+        for _ in range(3):
+            asyncio.run(receive_some())
+        stopped.set()
+        sent = sending.result()
+
+    async def receive_rest() -> None:
+        while len(got) < sent:
+            got.append((await asyncio.wait_for(layer.receive(own), 10)).get("n", "a notice"))
+
+    asyncio.run(receive_rest())
+    assert got == list(range(sent))
 
 
 def test_another_loop_takes_over_when_the_first_ends(make_pubsub: Make, run: Run) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from hybrid_layer import base, serializers, statistics
+from hybrid_layer.loops import call_in
 from hybrid_layer.names import non_local
 
 with contextlib.suppress(ImportError):  # the package without its local half
@@ -258,6 +259,11 @@ class Probe:
     def term(self) -> Any:
         """The present term of the connection subscribed on the home shard, which tells it from the next."""
         return _each_shard(self.remote._process())[self.home.number]._terms.current
+
+    def cancel_take_over(self) -> bool:
+        """Cancel the loop's term that takes over the connection to the home shard just now. False: there is none."""
+        term = _each_shard(self.remote._process())[self.home.number]._terms.next
+        return term is not None and not term.in_thread and call_in(term.loop, term.task.cancel)
 
     def when_take_over_fails(self, action: Callable[[], None]) -> None:
         """Have `action` done whenever a loop has tried in vain to take over what is subscribed on the home shard."""

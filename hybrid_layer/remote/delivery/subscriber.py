@@ -24,7 +24,7 @@ from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Question, Store, Subscription, Take
 from hybrid_layer.remote.delivery.subscribed_groups import SubscribedGroups
-from hybrid_layer.remote.delivery.terms import Term, Terms
+from hybrid_layer.remote.delivery.terms import PATIENCE, Term, Terms
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
 from hybrid_layer.supervision import Guard, keep_going, report, start_task
@@ -34,9 +34,6 @@ _SETTLE = 0.1
 """Seconds after which a loop that waits in `receive()` again, or still, counts as one that stays."""
 _WATCH = 1.0
 """Seconds between two checks by a waiting loop that the loop of the subscription still runs."""
-_PATIENCE = 1.0
-"""Seconds that the two terms of a hand-over wait for each other."""
-
 _WHAT = "the subscriber"
 
 
@@ -246,17 +243,18 @@ class Subscriber:
             # A flush that was missed meanwhile must be learnt before anything is delivered.
             await self._heartbeat.renew_process(self._shard)
             if takes_over:
-                async with time_limit(self._context.options.timeout):
-                    await self._take_over(subscription)
-        except (RemoteUnavailable, TimeoutError) as error:
-            raise ReadingLost(str(error) or "the hand-over took too long") from None
+                await self._take_over(term, subscription)
+        except RemoteUnavailable as error:
+            raise ReadingLost(str(error)) from None
         self._terms.delivers(term)
         subscription.take = self._take
         self._on_begin(since)
         self._terms.ask_all(term)
         self._outages.back(self._shard)
+        if term.leaving:  # it was cancelled while it took over
+            self.settle()
 
-    async def _take_over(self, subscription: Subscription) -> None:
+    async def _take_over(self, term: Term, subscription: Subscription) -> None:
         mark = identity.random_id().encode()
         previous, is_live = self._terms.end_at(mark)
         found = asyncio.Event()
@@ -266,25 +264,26 @@ class Subscriber:
         await subscription.subscribe([group for group in self._groups.all() if group not in subscription.groups])
         if previous is None or not is_live:
             return
-        await self._store.mark(self._shard, mark)
-        while not found.is_set():
-            await subscription.read()
+        # From now on, the previous term may end at any moment. So a cancellation has to wait until this one delivers.
+        # Otherwise nobody would read what comes behind the mark.
+        limit = call_later(term.loop, self._context.options.timeout, term.abort)
         try:
-            async with time_limit(_PATIENCE):
-                await asyncio.wrap_future(previous.gone)
-        except TimeoutError:
-            self._terms.abandon(previous)
+            await term.outlast(io_thread.current().submit(lambda: self._store.mark(self._shard, mark)))
+            while not found.is_set():
+                await term.read(subscription)
+            patience = call_later(term.loop, PATIENCE, lambda: self._terms.abandon(previous))
+            try:
+                await term.outlast(previous.gone)
+            finally:
+                patience.cancel()
+        finally:
+            limit.cancel()
 
     async def _serve(self, term: Term, subscription: Subscription) -> None:
         while not term.gone.done():
-            try:
-                await subscription.read()
-            except asyncio.CancelledError:
-                if term.given_up or term.leaving or term.in_thread:
-                    raise
-                term.leaving = True
-                call_later(term.loop, _PATIENCE, term.abort)
-                io_thread.current().settle(self)
+            await term.read(subscription)
+            if term.leaving:
+                self.settle()
 
     def _abort(self, term: Term) -> None:
         """End `term`: its loop is about to be closed or was closed without notice."""

@@ -9,12 +9,19 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 from hybrid_layer.loops import call_in, running
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Question, Subscription
 from hybrid_layer.remote.runtime import io_thread
+from hybrid_layer.timers import call_later
+
+T = TypeVar("T")
+
+PATIENCE = 1.0
+"""Seconds that the two terms of a hand-over wait for each other."""
 
 
 class Term:
@@ -43,6 +50,33 @@ class Term:
     def is_stuck(self) -> bool:
         """Whether its loop does not run. The I/O thread's loop runs, or will after a fork."""
         return not self.in_thread and not self.loop.is_running()
+
+    def _goes_on(self) -> bool:
+        """Whether it outlasts a cancellation: the first one, for `PATIENCE` seconds. Then another term takes over."""
+        if self.given_up or self.leaving or self.in_thread:
+            return False
+        self.leaving = True
+        call_later(self.loop, PATIENCE, self.abort)
+        return True
+
+    async def read(self, subscription: Subscription) -> None:
+        """Read an item, or none in a cancellation that the term outlasts."""
+        try:
+            await subscription.read()
+        except asyncio.CancelledError:
+            if not self._goes_on():
+                raise
+
+    async def outlast(self, future: concurrent.futures.Future[T]) -> T:
+        """The result of `future`, also after a cancellation that the term outlasts."""
+        waiting = asyncio.wrap_future(future)
+        while not waiting.done():
+            try:
+                await asyncio.wait([waiting])
+            except asyncio.CancelledError:
+                if not self._goes_on():
+                    raise
+        return waiting.result()
 
     def abort(self) -> None:
         """End it at once, from any thread."""
