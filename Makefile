@@ -64,7 +64,7 @@ browser: build/core ## test the example site in headless Chromium
 	$(BIN)/python -m pytest tests/browser
 
 .PHONY: bench
-bench: build/core ## compare the layers with others, side by side: about 12 minutes
+bench: build/core ## compare the layers with others, side by side: about 13 minutes
 	$(BIN)/python -m benchmarks
 
 .PHONY: bench-quick

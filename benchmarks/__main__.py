@@ -12,11 +12,11 @@ from pathlib import Path
 
 from benchmarks import machine, report, targets
 from benchmarks.arena import Arena, RunFailed
+from benchmarks.backends import Backends
 from benchmarks.contestants import BY_NAME, CAPACITY, CONTESTANTS
 from benchmarks.questions import QUESTIONS, QUICK, Means, Question, Scale
 from benchmarks.results import Series
-from benchmarks.server import Observer
-from tests.support.servers import KINDS, start_server
+from tests.support.servers import KINDS
 
 WHOLE = Scale(rounds=2, seconds=0.3, many=5_000, messages=300)
 SHORT = Scale(rounds=1, seconds=0.2, many=2_000, messages=200)
@@ -92,8 +92,9 @@ def main() -> None:
     scale = SHORT if options.quick else WHOLE
     scale = replace(scale, rounds=options.rounds or scale.rounds, many=options.many or scale.many)
     started = time.monotonic()
-    with start_server(options.server) as server:
-        observer = Observer(server.url)
+    with Backends(options.server) as backends:
+        backend = backends.hosts(1)
+        [observer] = backend.observers
         facts = {"machine": machine.machine(), "versions": machine.versions(observer.version)}
         print(", ".join(f"{key}: {value}" for key, value in facts["machine"].items()))
         print(", ".join(f"{key} {value}" for key, value in facts["versions"].items()))
@@ -107,13 +108,13 @@ def main() -> None:
         pinned = f"processes pinned {options.pin}" if options.pin else "processes not pinned"
         print(f"{scale.rounds} rounds; many is {scale.many:,}; {pinned}. Load before: {machine.load()}.")
         print(report.HOW_TO_READ)
-        means = Means(Arena(server.url, options.pin, max(CAPACITY, scale.many + 1000)), observer, scale)
+        arena = Arena(backend.hosts, options.pin, max(CAPACITY, scale.many + 1000))
+        means = Means(arena, observer, backends, scale)
         answers = {}
         for question in questions:
             names = [name for name in question.contestants if name in here]
             answers[question.key] = ask(question, means, names)
             print(f"\n{report.table(question, answers[question.key])}", flush=True)
-        observer.close()
     print(f"\n{targets.table(answers)}")
     print(f"\nIt took {time.monotonic() - started:.0f} s. Load after: {machine.load()}.")
     if options.json:

@@ -88,10 +88,10 @@ class Party:
 
 
 class Arena:
-    """Places for runs, on one server."""
+    """Places for runs, on one server unless a run has others."""
 
-    def __init__(self, url: str, pin: Pin, capacity: int) -> None:
-        self.url = url
+    def __init__(self, hosts: Sequence[Any], pin: Pin, capacity: int) -> None:
+        self._hosts = hosts
         self._capacity = capacity
         self._pin = pin
         self._runs = 0
@@ -104,14 +104,17 @@ class Arena:
         at_meeting: Callable[[Meeting], None] = lambda meeting: None,
         pin: Pin = None,
         timeout: float = 60,
+        hosts: Sequence[Any] | None = None,
     ) -> list[Any]:
         """Run `roles`, each in a process of its own if the contestant can; what each returned.
 
-        `at_meeting` is called at each meeting, before the roles go on. Raises `RunFailed`.
+        `at_meeting` is called at each meeting, before the roles go on. `hosts` are other servers than the arena's.
+        Raises `RunFailed`.
         """
         self._runs += 1
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
-            place = Place(self.url, f"benchmarks-{os.getpid()}-{self._runs}", directory, self._capacity)
+            prefix = f"benchmarks-{os.getpid()}-{self._runs}"
+            place = Place(hosts or self._hosts, prefix, directory, self._capacity)
             recipe = Recipe(contestant.backend, contestant.config(place))
             run = _Run(recipe, [roles] if contestant.one_process else [[role] for role in roles], pin or self._pin)
             try:
@@ -221,7 +224,7 @@ def _play(recipe: Recipe, cast: Sequence[Role[Any]], connections: Sequence[Conne
             connection.send(("returned", role(layer, Party(connection))))
             asyncio.run(_clean_up(layer, flush=connection.recv()))
     except Exception as error:  # noqa: BLE001  # whatever it is, the report names it
-        if isinstance(error, ExceptionGroup):
+        while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
         text = "".join(traceback.format_exception_only(error)).strip()
         where = traceback.extract_tb(error.__traceback__)[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,19 @@ CAPACITY = 20_000
 class Place:
     """What one run may use: names of its own, so that no two runs meet."""
 
-    url: str
-    """The server's, as redis://..."""
+    hosts: Sequence[Any]
+    """The servers', as redis://..., or a cluster as our layers take it."""
     prefix: str
     directory: str
     """Empty, for FIFOs."""
     capacity: int
     """Of every layer's channels."""
+
+    @property
+    def url(self) -> str:
+        """The only server's."""
+        [url] = self.hosts
+        return str(url)
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Contestant:
     config: Callable[[Place], dict[str, Any]]
     remote: bool = False
     """Does it talk to the server?"""
+    clusters: bool = False
+    """Can it talk to a cluster?"""
     one_process: bool = False
     """Can it not leave its process? Then all roles of a run are tasks of one event loop."""
     valkey: bool = False
@@ -71,18 +79,18 @@ def _ours(place: Place) -> dict[str, Any]:
 
 
 def _ours_with_hosts(place: Place) -> dict[str, Any]:
-    return {"hosts": [place.url], **_ours(place)}
+    return {"hosts": list(place.hosts), **_ours(place)}
 
 
 def _channels_redis(place: Place) -> dict[str, Any]:
     # channels_redis 4.3 leaves the socket timeout to redis-py, whose version 8 made it 5 s: as long as the blocking pop
     # of an idle receive(), which then dies of a TimeoutError. Without a timeout it does what was meant.
-    hosts = [{"address": place.url, "socket_timeout": None}]
+    hosts = [{"address": url, "socket_timeout": None} for url in place.hosts]
     return {"hosts": hosts, "prefix": place.prefix, "capacity": place.capacity}
 
 
 def _channels_valkey(place: Place) -> dict[str, Any]:
-    hosts = [{"address": place.url.replace("redis://", "valkey://")}]
+    hosts = [{"address": url.replace("redis://", "valkey://")} for url in place.hosts]
     return {"hosts": hosts, "prefix": place.prefix, "capacity": place.capacity}
 
 
@@ -90,7 +98,7 @@ CONTESTANTS = (
     Contestant("bare pipe", "benchmarks.bare.Pipes", lambda place: {"directory": place.directory}, bare=True),
     Contestant("IPC", "hybrid_layer.ipc.IPCChannelLayer", _ours),
     Contestant("hybrid, no hosts", "hybrid_layer.HybridChannelLayer", _ours, twin=True),
-    Contestant("hybrid, hosts", "hybrid_layer.HybridChannelLayer", _ours_with_hosts, remote=True),
+    Contestant("hybrid, hosts", "hybrid_layer.HybridChannelLayer", _ours_with_hosts, remote=True, clusters=True),
     Contestant(
         "bare EVALSHA/BLPOP",
         "benchmarks.bare.RedisLists",
@@ -98,8 +106,10 @@ CONTESTANTS = (
         remote=True,
         bare=True,
     ),
-    Contestant("queued", "hybrid_layer.remote.RedisChannelLayer", _ours_with_hosts, remote=True),
-    Contestant("published", "hybrid_layer.remote.RedisPubSubChannelLayer", _ours_with_hosts, remote=True),
+    Contestant("queued", "hybrid_layer.remote.RedisChannelLayer", _ours_with_hosts, remote=True, clusters=True),
+    Contestant(
+        "published", "hybrid_layer.remote.RedisPubSubChannelLayer", _ours_with_hosts, remote=True, clusters=True
+    ),
     Contestant("channels_redis core", "channels_redis.core.RedisChannelLayer", _channels_redis, remote=True),
     Contestant("channels_redis pubsub", "channels_redis.pubsub.RedisPubSubChannelLayer", _channels_redis, remote=True),
     *(

@@ -42,9 +42,13 @@ class Observer:
         info = self._client.info()
         return Reading(
             connections=info["total_connections_received"],
-            server_cpu=info["used_cpu_user"] + info["used_cpu_sys"],
+            server_cpu=_cpu(info),
             clients_cpu=meeting.cpu_seconds,
         )
+
+    def cpu(self) -> float:
+        """Seconds that the server has used."""
+        return _cpu(self._client.info("cpu"))
 
     def memory(self) -> int:
         """Bytes that the server has allocated."""
@@ -62,6 +66,10 @@ class Observer:
 
     def close(self) -> None:
         self._client.close()
+
+
+def _cpu(info: dict[str, Any]) -> float:
+    return float(info["used_cpu_user"] + info["used_cpu_sys"])
 
 
 class CommandCount:

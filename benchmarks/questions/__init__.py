@@ -12,6 +12,7 @@ from benchmarks.questions.memory import Memory
 from benchmarks.questions.neighbour import Neighbour
 from benchmarks.questions.one_way import OneWay
 from benchmarks.questions.round_trip import RoundTrip
+from benchmarks.questions.scale_out import Busiest, ScaleOut
 from benchmarks.questions.sizes import Sizes
 from benchmarks.questions.start_up import StartUp
 from benchmarks.questions.sync_send import SyncSend
@@ -43,6 +44,10 @@ QUESTIONS: tuple[Question, ...] = (
     Memory(),
     Waiting(),
     StartUp(),
+    # The last, as the servers that they start stay until the end.
+    ScaleOut(10, homes=2),
+    ScaleOut(40, homes=8),
+    Busiest(),
 )
 QUICK = ("round_trip_normal", "round_trip_specific", "one_way_1", "sync_send_1", "fan_out_100", "fan_out_1000")
 """What `--quick` asks."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from benchmarks.arena import Arena
+from benchmarks.backends import Backends
 from benchmarks.contestants import Contestant
 from benchmarks.results import Column, Sample
 from benchmarks.server import Observer
@@ -31,6 +32,9 @@ class Means:
 
     arena: Arena
     observer: Observer
+    """Of the server of most questions."""
+    backends: Backends
+    """For questions about several servers."""
     scale: Scale
 
 

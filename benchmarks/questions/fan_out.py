@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.arena import Party, Role
 from benchmarks.contestants import LAYERS, SHARED_LAYERS, Contestant
+from benchmarks.members import join_groups
 from benchmarks.message import message
 from benchmarks.questions.base import Means
 from benchmarks.results import Column, Sample, quantile
@@ -19,8 +20,6 @@ _LEAST = 10
 """Messages that are measured even if that takes longer than a stretch should."""
 _MOST_IN_MEMORY = 1000
 """Members up to which InMemory takes part: it needs 200 ms for a thousand, and seconds for ten times as many."""
-_SETTLED = 0.4
-"""Seconds until all members wait and connections lie where they stay."""
 _PATIENCE = 3
 """Seconds after which a message that has not reached everybody is given up, and the run with it."""
 
@@ -119,19 +118,8 @@ async def live_in_group(layer: Any, party: Party, members: int) -> Home:
                 del missing[number]
                 await layer.send(back, message(number))
 
-    tasks = []
-    for _ in range(members):
-        channel = await layer.new_channel()
-        await layer.group_add("fan.out", channel)
-        tasks.append(asyncio.create_task(live(channel)))
-    await asyncio.sleep(_SETTLED)
-    await party.meet()
-    ended = asyncio.create_task(party.meet())
-    await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    if not ended.done():
-        raise next(task for task in tasks if task.done()).exception() or RuntimeError("a member ended")
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
+    async with join_groups(layer, [["fan.out"]] * members, live):
+        await party.meet()
+        await party.meet()
     await party.meet()
     return home
