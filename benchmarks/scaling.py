@@ -8,8 +8,9 @@ one. The model is small enough to doubt each line of it:
 - A message on a process-specific channel, and a job on a normal one, costs what a round trip's messages cost the
   server. In the hybrid, jobs that stay on their machine cost it nothing.
 - Consumers are in random groups: m members in T processes are in T * (1 - (1 - 1/T)^m) of them.
-- Costs add up. A server is full when it uses one processor for 60 % of the time. Several servers share everything but
-  the script, which a group send runs on each of them; channels_redis's pub/sub publishes on one only.
+- Costs add up. A server is full when it uses one processor for 60 % of the time. Several servers share all messages:
+  a group is on one of them, and so is a process-specific channel and a queue.
+- They do not share what each process costs each server while it only waits.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ _MOST_SHARDS = 1000
 _MOST_MACHINES = 100_000
 _SERVERS = (1, 10, 100)
 """For which it is told how many machines they serve."""
+_WAITING = {"channels_redis core": 0.15, "channels_redis pubsub": 0.0, "queued": 1.0, "published": 1.0}
+"""A process that only waits costs each server this part of a direct message each second: pops or pings that end after
+`block_time`, alive keys. No question asks this; it was measured apart, with twelve processes."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,8 @@ class Costs:
     job: float
     is_local: bool
     """Do jobs that stay on their machine cost nothing?"""
-    is_published_once: bool
-    """Does a group send concern one server only?"""
+    waiting: float
+    """Of each process to each server, per second."""
     connections: float
     """Of each process."""
     member_bytes: float
@@ -108,14 +112,15 @@ class Costs:
 
         member = max(0.0, (fan_out("1000") - fan_out("10")) / 990)
         home = max(0.0, (fan_out("8_in_8") - fan_out("2") - 6 * member) / 6)
+        direct = figure("round_trip_specific", "server_cpu_us") / 1e6
         return cls(
             script=max(0.0, fan_out("2") - 2 * home - 2 * member),
             home=home,
             member=member,
-            direct=figure("round_trip_specific", "server_cpu_us") / 1e6,
+            direct=direct,
             job=figure("round_trip_normal", "server_cpu_us") / 1e6,
             is_local=is_local,
-            is_published_once=contestant == "channels_redis pubsub",
+            waiting=_WAITING[contestant] * direct,
             connections=figure("memory", "connections"),
             member_bytes=max(0.0, figure("memory", "member")),
         )
@@ -124,10 +129,9 @@ class Costs:
         """How busy each of so many servers is; 1 is one processor."""
         groups = site.groups * site.group_rate
         jobs = site.all_processes * site.jobs * (1 - site.jobs_at_home if self.is_local else 1)
-        shared = groups * (site.homes * self.home + site.members * self.member)
+        shared = groups * (self.script + site.homes * self.home + site.members * self.member)
         shared += site.all_consumers * site.direct_rate * self.direct + jobs * self.job
-        script = groups * self.script
-        return (script / shards if self.is_published_once else script) + shared / shards
+        return shared / shards + site.all_processes * self.waiting
 
     def reach(self, site: Site, shards: int) -> int:
         """The most machines, each like those of `site`, for which so many servers are enough."""
@@ -184,6 +188,23 @@ def reaches(site: Site, costs: dict[str, Costs]) -> str:
     return "\n".join(lines)
 
 
+def report(everything: dict[str, Any]) -> str:
+    """All tables, from what a benchmark wrote."""
+    costs = {
+        name: Costs.measured(everything["questions"], contestant, is_local)
+        for name, (contestant, is_local) in LAYERS.items()
+    }
+    lines = [
+        "Microseconds of a server: a group send's script, each process, each member; a direct message; a job;",
+        "and each second of a process that waits",
+    ]
+    for name, cost in costs.items():
+        figures = (cost.script, cost.home, cost.member, cost.direct, cost.job, cost.waiting)
+        lines.append(f"  {name:24}" + "".join(f"{figure * 1e6:>9.1f}" for figure in figures))
+    tables = [table(site, costs) for site in SITES] + [reaches(site, costs) for site in SITES[1:3]]
+    return "\n\n".join(["\n".join(lines), *tables])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scaling",
@@ -191,19 +212,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("results", type=Path, help="what `python -m benchmarks --json` wrote")
-    everything = json.loads(parser.parse_args().results.read_text())
-    costs = {
-        name: Costs.measured(everything["questions"], contestant, is_local)
-        for name, (contestant, is_local) in LAYERS.items()
-    }
-    print("Microseconds of the server: a group send's script, each process, each member; a direct message; a job")
-    for name, cost in costs.items():
-        figures = (cost.script, cost.home, cost.member, cost.direct, cost.job)
-        print(f"  {name:24}" + "".join(f"{figure * 1e6:>9.1f}" for figure in figures))
-    for site in SITES:
-        print(f"\n{table(site, costs)}")
-    for site in SITES[1:3]:
-        print(f"\n{reaches(site, costs)}")
+    print(report(json.loads(parser.parse_args().results.read_text())))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import report
+from benchmarks import report, scaling
+from benchmarks.backends import Backend, Backends, Used
 from benchmarks.questions import QUESTIONS, QUICK
 from benchmarks.results import Sample, Series, Tally, quantile
 from benchmarks.targets import TARGETS
@@ -72,6 +74,49 @@ def test_the_kept_run_is_whole_and_is_what_its_tables_are_made_of() -> None:
             again = json.loads(json.dumps(report.as_json(question, results)))
             assert again["contestants"] == kept["contestants"]
             assert report.table(question, results).startswith(question.text[:40])
+
+
+def test_the_kept_model_is_of_the_kept_run() -> None:
+    kept = json.loads((KEPT / "results.json").read_text())
+    assert scaling.report(kept) + "\n" == (KEPT / "scaling.txt").read_text()
+
+
+def test_servers_share_messages_but_not_processes_that_wait() -> None:
+    costs = scaling.Costs(
+        script=1e-4,
+        home=1e-5,
+        member=1e-6,
+        direct=1e-5,
+        job=1e-5,
+        is_local=False,
+        waiting=0,
+        connections=3,
+        member_bytes=100,
+    )
+    site = scaling.SITES[-1]
+    assert costs.load(site, 6) == pytest.approx(costs.load(site, 3) / 2)
+    waits = replace(costs, waiting=1e-5)
+    assert waits.load(site, 6) - costs.load(site, 6) == pytest.approx(1e-5 * site.all_processes)
+    assert waits.reach(site, 6) < costs.reach(site, 6)
+
+
+def test_what_servers_do_by_the_clock_is_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backend, "idle", [0.01, 0.0])
+    backend = Backend(hosts=[], observers=[])
+    worked = backend.worked(Used(10.0, [1.0, 5.0]), Used(12.0, [1.5, 5.0]))
+    assert worked == pytest.approx([0.48, 0.0])
+
+
+def test_several_servers_and_a_cluster_are_what_they_say() -> None:
+    with Backends(None) as backends:
+        three = backends.hosts(3)
+        assert backends.hosts(3) is three
+        assert len(set(three.hosts)) == len(three.observers) == 3
+        assert backends.hosts(1).hosts == three.hosts[:1]
+        cluster = backends.cluster(3)
+        assert len(cluster.hosts) == 1
+        assert len(cluster.observers) == 3
+        assert backends.cluster(3) is cluster
 
 
 def test_of_runs_only_what_the_pages_show_is_kept() -> None:
