@@ -60,7 +60,7 @@ class ScaleOut:
         if contestant.clusters:
             backends["cluster"] = means.backends.cluster(3)
         # More processes are more work for each message, and take longer for each turn.
-        messages = means.scale.messages // max(1, self._crowd.homes // 4)
+        messages = means.scale.messages * 2 // self._crowd.homes
         costs = {key: self._crowd.measure(means, contestant, each, messages) for key, each in backends.items()}
         figures = {f"{key}_us": sum(cost.seconds) * 1e6 for key, cost in costs.items()}
         for key, reference in (("three", "one"), ("six", "three"), ("cluster", "one")):
