@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hybrid_layer.remote.redis.wire.keys import Keys
 from tests.remote.tools import WAYS, Make, recovered
 from tests.support.probe import probe
 from tests.support.servers import NewServer, Server
-from tests.support.waiting import at_rest, cancelled, wait_until
+from tests.support.waiting import at_rest, cancelled, until, wait_until
 
 LOST, BACK = {"type": "layer.lost"}, {"type": "layer.back"}
 
@@ -132,7 +133,7 @@ async def test_a_silent_server_does_not_end_memberships_on_others(way: str, make
     await layer.group_add(name_on(home, "g"), channel)
     three[home - 1].pause()
     for n in range(15):
-        await asyncio.sleep(0.2)
+        await until(time.monotonic() + 0.2)
         await layer.group_send(name_on(home, "g"), {"n": n})
         assert (await layer.statistics())["dead"] == 0
     three[home - 1].resume()
