@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 
+from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote import RedisPubSubChannelLayer
 from tests.remote.tools import Make, listens_here
 from tests.support.forked import exit_code, fork
@@ -20,7 +21,7 @@ from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Spawn
 from tests.support.servers import NewServer, Server
-from tests.support.waiting import block_until, receiving, wait_until
+from tests.support.waiting import block_until, cancelled, receiving, wait_until
 
 LOST, BACK = "test.lost", "test.back"
 
@@ -123,6 +124,38 @@ def test_a_loop_that_ends_while_it_takes_over_delivers_first(
 
     asyncio.run(receive_rest())
     assert got == list(range(sent))
+
+
+def test_a_take_over_that_fails_when_the_other_has_ended_begins_anew(
+    make_pubsub: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the I/O thread, with no loop that would notice: the mark arrives, but the answer to it is lost."""
+    layer = make_pubsub()
+    own = async_to_sync(layer.new_channel)()
+    has_failed = False
+
+    async def lose_the_answer(run_command: Callable[[], Any], command: Any) -> Any:
+        nonlocal has_failed
+        reply = await run_command()
+        if command[0] == "PUBLISH" and bytes(command[2]).startswith(b"m|") and not probe(layer).term.in_thread:
+            await wait_until(probe(layer).term.gone.done, "the other one has ended at the mark")
+            if not has_failed:
+                has_failed = True
+                raise RemoteUnavailable("The answer was lost.")
+        return reply
+
+    async def take_it_over() -> None:
+        waiting = await receiving(layer, own)
+        await listens_here(layer)
+        probe(layer).around_commands(monkeypatch, lose_the_answer)
+        await cancelled(*waiting)
+        await layer.close()
+
+    asyncio.run(take_it_over())
+    block_until(lambda: has_failed, "the take-over has failed")
+    back_in_thread(layer)
+    async_to_sync(layer.send)(own, {"n": 1})
+    assert async_to_sync(layer.receive)(own) == {"n": 1}
 
 
 def test_another_loop_takes_over_when_the_first_ends(make_pubsub: Make, run: Run) -> None:

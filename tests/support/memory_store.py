@@ -345,7 +345,7 @@ class MemoryStore:
                 reached += server.publish(lambda each: group in each.groups, "group", group, entry)
             return GroupSent(reached, full, dead, expired)
 
-    async def renew(self, shard: Shard, addressee: str, life: float, was_known: bool) -> Renewal:
+    async def renew(self, shard: Shard, addressee: str, life: float) -> Renewal:
         with self._server.lock:
             now = self._called("renew", shard)
             was_lost = self._server.alive.get(addressee, 0.0) <= now

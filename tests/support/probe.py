@@ -218,7 +218,9 @@ class Probe:
 
     def look_after_keys(self) -> None:
         """Have them renewed now."""
-        self.remote._process().heartbeat.wake()
+        heartbeat = self.remote._process().heartbeat
+        heartbeat._due = 0.0
+        heartbeat.wake()
 
     def would_restore(self, group: str, channel: str) -> bool:
         """Whether the process would restore this membership if the server lost it."""

@@ -89,12 +89,14 @@ class Epoch:
             incarnation, flushes = self._announced = read
             if incarnation != self._incarnation:
                 return False
-            if flushes >= self._flushes:
+            is_last = flushes >= self._flushes
+            if is_last:
                 self.await_no_more()
         self.meet(epoch)
-        with self._lock:
-            # Even if the flush was known: messages that have arrived since may be older.
-            self.snapshot = self.snapshot[0], self._begin_generation()
+        if is_last:
+            with self._lock:
+                # Even if the flush was known: messages that have arrived since may be older.
+                self.snapshot = self.snapshot[0], self._begin_generation()
         return True
 
     def flushed(self, epoch: bytes) -> None:

@@ -70,6 +70,8 @@ class Heartbeat(ResidentTask):
         """Shards and addressees that were renewed there."""
         self._renewing: dict[tuple[int, str], asyncio.Task[None]] = {}
         """The renewals under way."""
+        self._due = monotonic() + self._life / 3
+        """When all are renewed next, on `hybrid_layer.clock`."""
         for shard in context.shards:
             shard.clock.on_set = partial(self._clock_set, shard.number)
             shard.on_lost = partial(self._connection_lost, shard)
@@ -81,21 +83,24 @@ class Heartbeat(ResidentTask):
         if (shard.number, addressee) in self._known:
             return
         await io_thread.current().run(lambda: self._renew(shard, addressee), self._context.options.timeout)
-        if self.thread is io_thread.current():
-            self.wake()
-        else:
-            self.settle()
+        self._begin()
 
     async def open(self) -> None:
         """Make the process known on its own shard. Wait for the others for a moment, too.
 
         Another process may add a channel to a group there as soon as it hears of the channel.
         """
-        context = self._context
-        await self.make_known(context.home, context.name)
+        context, thread = self._context, io_thread.current()
+        await thread.run(lambda: self._renew(context.home, context.name), context.options.timeout)
         others = [shard for shard in context.shards if shard is not context.home]
         if others:
-            await io_thread.current().run(lambda: self._try(others), OPENING)
+            await thread.run(lambda: self._try(others), OPENING)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Renew in the background from now on, first where the addressees are not known yet."""
+        self.settle()
+        self.wake()
 
     async def _try(self, shards: Sequence[Shard]) -> None:
         loop = asyncio.get_running_loop()
@@ -170,23 +175,22 @@ class Heartbeat(ResidentTask):
                 task.cancel()
 
     async def _keep_known(self) -> None:
-        due = monotonic()
         failures = 0
         while True:
             self._drop_old()
             kept = await self._kept()
-            if monotonic() >= due or not self._lost:
-                due = monotonic() + self._life / 3
-                await self._renew_each(kept)
+            if monotonic() >= self._due:
+                self._due = monotonic() + self._life / 3
             else:
-                await self._renew_each({each for each in kept if each[0] in self._lost or each not in self._known})
+                kept = {each for each in kept if each[0] in self._lost or each not in self._known}
+            await self._renew_each(kept)
             if self._lost:
                 first, last = _BACKOFF
                 await sleep(min(last, self._life / 3, first * 2 ** min(failures, 10)))
                 failures += 1
             else:
                 failures = 0
-                await self._wait(due - monotonic())
+                await self._wait(self._due - monotonic())
 
     async def _kept(self) -> set[tuple[int, str]]:
         """The shards and the addressees that are to be known there."""
@@ -225,8 +229,7 @@ class Heartbeat(ResidentTask):
         lost = shard.number in self._lost
         self._lost.discard(shard.number)
         try:
-            was_known = any(known == shard.number for known, _ in list(self._known))
-            renewal = await self._store.renew(shard, name, self._life, was_known)
+            renewal = await self._store.renew(shard, name, self._life)
             self._known.add((shard.number, name))
             shard.epoch.answered(renewal.epoch, known_epoch)
             self.take_notes(shard, renewal.notes)

@@ -237,8 +237,8 @@ class Store(Protocol):
     async def group_send(self, shard: Shard, group: str, payload: bytes) -> GroupSent:
         """Give a message to the members of `group`, which is on `shard`."""
 
-    async def renew(self, shard: Shard, addressee: str, life: float, was_known: bool) -> Renewal:
-        """Let an addressee count as alive for `life` seconds. `was_known`: it was renewed on this server before."""
+    async def renew(self, shard: Shard, addressee: str, life: float) -> Renewal:
+        """Let an addressee count as alive for `life` seconds."""
 
     async def measure(self, shard: Shard) -> None:
         """Measure the server's clock."""

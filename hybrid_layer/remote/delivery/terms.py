@@ -78,6 +78,10 @@ class Term:
                     raise
         return waiting.result()
 
+    def ends_with_thread(self) -> bool:
+        """Whether it ends because the I/O thread does, where it runs."""
+        return self.in_thread and not self.given_up and self.task is not None and self.task.cancelling() > 0
+
     def abort(self) -> None:
         """End it at once, from any thread."""
         self.given_up = True
@@ -210,7 +214,7 @@ class Terms:
             is_vacant = self.current is None and self.next is None and not self.ended
         if is_vacant:
             self._outages.lost(self._shard)
-            if not term.in_thread:  # else the thread is ending, and starts its residents when it starts again
+            if not term.ends_with_thread():  # which starts its residents when it starts again
                 self._on_vacancy()
 
     def abandon(self, term: Term) -> None:

@@ -173,11 +173,11 @@ class RedisStore:
         elsewhere = [name.decode("ascii", "replace") for name in reply[6]] if len(reply) > 6 else ()
         return GroupSent(reached, full, dead, expired, elsewhere)
 
-    async def renew(self, shard: Shard, addressee: str, life: float, was_known: bool) -> Renewal:
+    async def renew(self, shard: Shard, addressee: str, life: float) -> Renewal:
         keys = self._keys[shard.number]
         names = [keys.alive(addressee), keys.notes(addressee), keys.epoch, keys.alive("")]
         known = self._known[shard.number].of_clock()
-        asked, args = boottime(), (int(life * 1000), "1" if was_known else "0", known)
+        asked, args = boottime(), (int(life * 1000), "1" if shard.epoch.first else "0", known)
         gone, epoch, *rest = await self._run(shard, scripts.RENEW, names, *args)
         shard.clock.measured(seconds(rest[:2]), asked)
         return Renewal(bool(gone), epoch, [parse_note(note) for note in rest[2:]])

@@ -1,7 +1,7 @@
 -- Renews the alive key of a process and returns the notes that others left for it.
 --
 -- KEYS  1 alive  2 notes  3 epoch  4 the alive key of nobody (alive.lua)
--- ARGV  1 life in ms  2 "1" if the process was renewed here before, else "0"  3 its knowledge of the clock (clock.lua)
+-- ARGV  1 life in ms  2 "1" if the process has met this server before, else "0"  3 its knowledge of the clock (clock.lua)
 -- Returns {1 if it may have counted as dead | 0, epoch, seconds and microseconds of the server's clock, note...}
 -- include: clock epoch alive
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection
@@ -17,7 +18,7 @@ T = TypeVar("T")
 AnyConnection = Connection | UnixDomainSocketConnection
 
 
-class Host:
+class Host(ABC):
     """An entry of `hosts`: something that leads to a server."""
 
     __slots__ = ()
@@ -38,11 +39,11 @@ class Host:
         """Where sending connections lead. Hosts with the same endpoint object share them. Raises as `connection`."""
         return self
 
+    @abstractmethod
     async def connection(self) -> AnyConnection:
         """A new connection to the server, not opened yet. Raises `RedisError` or `OSError` if no server is found."""
-        raise NotImplementedError
 
-    def invalidate(self, cause: object = None) -> None:
+    def invalidate(self, cause: object = None) -> None:  # noqa: B027  # nothing leads elsewhere but to a plain server
         """Note that the server behind `endpoint` and `connection` does not serve; `cause` may be its refusal."""
 
 
