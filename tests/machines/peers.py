@@ -7,6 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hybrid_layer import HybridChannelLayer
@@ -67,6 +68,11 @@ class Peer:
         """Send one message to a group for each of the numbers."""
         for n in numbers:
             self.call("group_send", group, {"n": n})
+
+    def unsent(self) -> list[str]:
+        """The connections of its machine to which the system still has something to send, as the kernel lists them."""
+        lines = Path(f"/proc/{self.process.pid}/net/tcp").read_text().splitlines()[1:]
+        return [line for line in lines if not line.split()[4].startswith("00000000:")]
 
     def expect(self, channel: str, numbers: Sequence[Any]) -> None:
         """Wait until so many messages have come. They must be these, in this order."""

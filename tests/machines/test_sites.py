@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from hybrid_layer.exceptions import RemoteUnavailable
@@ -178,3 +180,23 @@ def test_a_flush_on_one_machine_empties_the_others(site: Site) -> None:
     for other, channel in zip(others, own, strict=True):
         flusher.send(channel, "last")
         other.expect(channel, ["after", "last"])
+
+
+def test_what_failed_in_a_cut_does_not_come_later(site: Site) -> None:
+    """The system would send it when the link is back, behind newer messages; a pop would take a message for nobody."""
+    sender, receiver = site.peer(0), site.peer(1)
+    channel, _ = receiver.open(), sender.open()
+    sender.send(channel, "before")
+    site.machines[0].cut()
+    with pytest.raises(RemoteUnavailable):
+        sender.send(channel, "in the cut")
+    block_until(lambda: not sender.unsent(), "the system has nothing left to send", 20)
+    site.machines[0].heal()
+
+    def is_sent() -> bool:
+        with contextlib.suppress(RemoteUnavailable):
+            sender.send(channel, "after")
+        return len(receiver.got(channel)) > 1
+
+    block_until(is_sent, "the machine is back", 20)
+    assert set(receiver.got(channel)) == {"before", "after"}

@@ -99,8 +99,6 @@ def _wrong_receipts(testimony: Testimony, way: Way) -> Iterator[str]:
         taken.add(message)
         if sent.op == Op.GROUP and receipt.op == Op.RECEIVE:
             continue  # which several processes of the machine have fetched, each some
-        if sent.state == State.UNCERTAIN:
-            continue  # cut off on its way, it may arrive behind newer ones
         strand = (receipt.reader, receipt.op, receipt.place, *way(sent))
         if last.get(strand, 0) >= sent.number:
             yield f"{receipt}: came after {last[strand]} of the same sender"

@@ -169,6 +169,7 @@ class BlockingReader:
 
     async def _lose(self, cause: Exception) -> None:
         self._host.invalidate(cause)
+        sockets.discard(self._connection)
         await self.close()
 
     async def _lists(self, keys: Collection[str]) -> list[str]:

@@ -184,6 +184,8 @@ class PipelinedConnection:
         self._fail(self._failure or RemoteUnavailable("The connection was closed."))
         if self._timer is not None:
             self._timer.cancel()
+        if broke:
+            sockets.discard(self._connection)
         await sockets.close(self._connection)
         self._on_end(self, broke and self._reader is not None)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
+import struct
 import weakref
 from collections.abc import Coroutine
 from typing import Any
@@ -50,11 +52,27 @@ async def close(connection: AbstractConnection | None) -> None:
 def abort(connection: AbstractConnection, loop: asyncio.AbstractEventLoop) -> None:
     """Have `loop`, in which `connection` is used, close it. Its user sees it break."""
 
-    def close() -> None:
-        if connection._writer is not None:
-            connection._writer.transport.abort()
+    call_in(loop, lambda: discard(connection))
 
-    call_in(loop, close)
+
+def discard(connection: AbstractConnection | None) -> None:
+    """Close a connection that has failed, in its loop. What was not sent yet never arrives.
+
+    Otherwise the system would go on sending it. When a link that is down now works again, a message would arrive behind
+    newer ones, and a pop would take a message for nobody.
+    """
+    if connection is not None and connection._writer is not None:
+        _drop_unsent(connection._writer)
+        connection._writer.transport.abort()
+
+
+def _drop_unsent(writer: asyncio.StreamWriter) -> None:
+    sock = writer.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0:
+        own = socket.socket(fileno=sock.fileno())  # uvloop's stand-in takes no options
+        with contextlib.suppress(OSError):
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        own.detach()
 
 
 def abort_orphan(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None) -> None:
@@ -71,6 +89,7 @@ def abort_orphan(connection: AbstractConnection | None, *tasks: asyncio.Task[Any
 def _take_apart(connection: Any) -> None:
     _open.pop(connection, None)
     transport = connection._writer.transport
+    _drop_unsent(connection._writer)
     with contextlib.suppress(RuntimeError):  # the loop is closed; but now the transport considers itself closed, too
         transport.abort()
     connection._reader = connection._writer = None
