@@ -9,10 +9,11 @@ something good ought to be reachable (a waiting process gets the lock), by certa
 
 from __future__ import annotations
 
+import copy
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 State = Any
 """A NamedTuple of hashable values."""
@@ -41,7 +42,8 @@ class Hope:
 class Model(Protocol):
     """What `explore` needs."""
 
-    hopes: tuple[Hope, ...]
+    @property
+    def hopes(self) -> tuple[Hope, ...]: ...
 
     def initial(self) -> State: ...
 
@@ -49,6 +51,27 @@ class Model(Protocol):
 
     def wrong(self, state: State) -> str | None:
         """What is wrong with a state, in words."""
+
+
+class Rules:
+    """A model of which each rule can be taken away. The search has to find what goes wrong without it."""
+
+    mutants: ClassVar[Mapping[str, str]]
+    """What the protocol does without one of its rules."""
+    without = ""
+    """The one that is taken away, of `mutants`."""
+
+    def mutant(self, without: str) -> Self:
+        """The same without one rule."""
+        assert without in self.mutants
+        mutant = copy.copy(self)
+        mutant.without = without
+        return mutant
+
+
+def put(items: tuple[Any, ...], index: int, item: object) -> tuple[Any, ...]:
+    """`items` with another one at `index`."""
+    return (*items[:index], item, *items[index + 1 :])
 
 
 @dataclass(frozen=True)
@@ -69,6 +92,7 @@ class Report:
 
 def explore(model: Model, most: int = 400_000) -> Report:
     """Visit every state; stop at the first that is wrong. More than `most` states are a mistake in the model."""
+    hopes = model.hopes
     first = model.initial()
     numbers = {first: 0}
     states = [first]
@@ -93,10 +117,10 @@ def explore(model: Model, most: int = 400_000) -> Report:
                 waiting.append(target)
             edges.append((target, kind))
         onward.append(edges)
-        for hope in model.hopes:  # the plain case, found at once: nothing more happens by itself
+        for hope in hopes:  # the plain case, found at once: nothing more happens by itself
             if all(kind in hope.without for _, kind in edges) and _is_in_vain(hope, states[number]):
                 return Report(len(states), steps, f"{hope.name}, after this:", _way_to(number, parents))
-    for hope in model.hopes:
+    for hope in hopes:
         lost = _where_lost(hope, states, onward)
         if lost is not None:
             return Report(len(states), steps, f"{hope.name}, after this:", _way_to(lost, parents))

@@ -14,11 +14,10 @@ mark `dirty`; either would do, so neither alone is a rule that can be taken away
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tests.models.explorer import Hope, Step
+from tests.models.explorer import Hope, Rules, Step, put
 
 Word = tuple[int, int, bool]
 """Slot + 1 of the owner, its generation, and whether a thread may sleep on the word."""
@@ -93,12 +92,10 @@ Next = tuple[str, str, State]
 """The outcome of a step, its kind, and the state that it leads to."""
 
 
-def put(items: tuple[Any, ...], index: int, item: object) -> tuple[Any, ...]:
-    return (*items[:index], item, *items[index + 1 :])
-
-
-class Lock:
+class Lock(Rules):
     """Some processes: for each the operations of its threads. `newcomers` have no slot yet, and there are `slots`."""
+
+    mutants = MUTANTS
 
     def __init__(
         self,
@@ -108,16 +105,15 @@ class Lock:
         deaths: int = 0,
         robberies: int = 0,
     ) -> None:
-        self.without = ""
         self.deaths = deaths
         self.robberies = robberies
         self.old = len(processes) - newcomers
         self.slots = slots or len(processes)
         self.programs = processes
         self.threaded = any(len(threads) > 1 for threads in processes)
-        self.hopes = self._hopes()
 
-    def _hopes(self) -> tuple[Hope, ...]:
+    @property
+    def hopes(self) -> tuple[Hope, ...]:
         return (
             Hope(
                 "nobody died, and only a time-out helps",
@@ -145,14 +141,6 @@ class Lock:
             bytes=tuple(n if n < old else NOBODY for n in range(slots)),
             generations=(0,) * slots,
         )
-
-    def mutant(self, without: str) -> Lock:
-        """The same without one rule."""
-        assert without in MUTANTS
-        mutant = copy.copy(self)
-        mutant.without = without
-        mutant.hopes = mutant._hopes()
-        return mutant
 
     # What every state must hold
 

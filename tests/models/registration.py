@@ -43,11 +43,10 @@ damaged, which count as invalid.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tests.models.explorer import Hope, Step
+from tests.models.explorer import Hope, Rules, Step, put
 
 NOBODY = -1
 _MOST_FORGETS = 2
@@ -148,12 +147,10 @@ class State(NamedTuple):
 Next = tuple[str, str, State]
 
 
-def put(items: tuple[Any, ...], index: int, item: object) -> tuple[Any, ...]:
-    return (*items[:index], item, *items[index + 1 :])
-
-
-class Registration:
+class Registration(Rules):
     """`processes`: of each the callers, of each what it does: "join", "leave". The rest is what may happen."""
+
+    mutants = MUTANTS
 
     def __init__(
         self,
@@ -170,7 +167,6 @@ class Registration:
         most_r: int = 3,
         settled: bool = False,
     ) -> None:
-        self.without = ""
         self.processes = processes
         self.renewers = renewers
         self.deaths = deaths
@@ -184,22 +180,14 @@ class Registration:
         self.expiry = 2 if ticks else 0
         self.most_r = most_r
         self.settled = settled
-        self.hopes = self._hopes()
 
-    def _hopes(self) -> tuple[Hope, ...]:
+    @property
+    def hopes(self) -> tuple[Hope, ...]:
         happens = frozenset({"death", "loss", "failure", "time"})
         ends = Hope("the group stays registered without a member", _is_over, _is_unknown, happens)
         noticed = Hope("a lost registration is never noticed", self._may_renew, self.is_known, happens)
         ended = Hope("a group_add does not end", lambda s: True, _nobody_waits, happens)
         return (ended,) + (ends,) * (self.entries > 0) + (noticed,) * (self.renewers > 0)
-
-    def mutant(self, without: str) -> Registration:
-        """The same without one rule."""
-        assert without in MUTANTS
-        mutant = copy.copy(self)
-        mutant.without = without
-        mutant.hopes = mutant._hopes()
-        return mutant
 
     def initial(self) -> State:
         callers = tuple(Caller(n, todo) for n, callers in enumerate(self.processes) for todo in callers)

@@ -14,11 +14,10 @@ which only helps). And no doorbell is ever lost, which is what the marks of rung
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tests.models.explorer import Hope, Step
+from tests.models.explorer import Hope, Rules, Step, put
 
 AWAKE, ASLEEP, RUNG = "AWAKE", "ASLEEP", "RUNG"
 
@@ -82,15 +81,13 @@ class State(NamedTuple):
     fault: str = ""
 
 
-def put(items: tuple[Any, ...], index: int, item: object) -> tuple[Any, ...]:
-    return (*items[:index], item, *items[index + 1 :])
-
-
-class Ringing:
+class Ringing(Rules):
     """`readers`: for each its consumers as (channel, messages); `writers`: for each what it does.
 
     Without the `clock` no time-out ever helps. With `mortal` only that reader may die, and not under the lock.
     """
+
+    mutants = MUTANTS
 
     def __init__(
         self,
@@ -101,7 +98,6 @@ class Ringing:
         clock: bool = True,
         mortal: int | None = None,
     ) -> None:
-        self.without = ""
         self.readers = readers
         self.writers = writers
         self.deaths = deaths
@@ -109,10 +105,13 @@ class Ringing:
         self.clock = clock
         self.cancels = cancels
         self.channels = sorted({channel for consumers in readers for channel, _ in consumers})
+
+    @property
+    def hopes(self) -> tuple[Hope, ...]:
         alone, helped = frozenset({"time", "death", "cancel", "push"}), frozenset({"death", "cancel", "push"})
-        self.hopes = (
+        return (
             Hope("nobody died, and a message lies there while its reader sleeps", _nobody_died, is_served, alone),
-            Hope("a message lies there for longer than 250 ms", lambda s: clock, is_served, helped),
+            Hope("a message lies there for longer than 250 ms", lambda s: self.clock, is_served, helped),
             Hope(
                 "a writer died, and the next one's message does not wake the reader",
                 self._more_will_come,
@@ -127,13 +126,6 @@ class Ringing:
             ),
             Hope("a rebuild is not noticed by all at once", _rebuild_is_told, is_registered, alone),
         )
-
-    def mutant(self, without: str) -> Ringing:
-        """The same without one rule."""
-        assert without in MUTANTS
-        mutant = copy.copy(self)
-        mutant.without = without
-        return mutant
 
     def initial(self) -> State:
         readers = tuple(

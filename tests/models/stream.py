@@ -39,11 +39,10 @@ pause after a move, in which the other processes open their inboxes.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tests.models.explorer import Hope, Step
+from tests.models.explorer import Hope, Rules, Step, put
 
 Epoch = tuple[int, int]
 """Incarnation of the server's data, and number of flushes."""
@@ -146,12 +145,10 @@ class State(NamedTuple):
 Next = tuple[str, str, State]
 
 
-def put(items: tuple[Any, ...], index: int, item: object) -> tuple[Any, ...]:
-    return (*items[:index], item, *items[index + 1 :])
-
-
-class Stream:
+class Stream(Rules):
     """`messages` in all, read `batch` at a time by `readers`. The rest is what may happen, and how often."""
+
+    mutants = MUTANTS
 
     def __init__(
         self,
@@ -168,7 +165,6 @@ class Stream:
         moves: int = 0,
         trims: bool = False,
     ) -> None:
-        self.without = ""
         self.messages = messages
         self.readers = readers
         self.batch = batch
@@ -180,19 +176,11 @@ class Stream:
         self.full = full
         self.moves = moves
         self.trimming = trims
-        self.hopes = self._hopes()
 
-    def _hopes(self) -> tuple[Hope, ...]:
+    @property
+    def hopes(self) -> tuple[Hope, ...]:
         happens = frozenset({"death", "failover", "flush", "full", "time"})
         return (Hope("reading does not go on", _somebody_lives, self.is_read, happens),)
-
-    def mutant(self, without: str) -> Stream:
-        """The same without one rule."""
-        assert without in MUTANTS
-        mutant = copy.copy(self)
-        mutant.without = without
-        mutant.hopes = mutant._hopes()
-        return mutant
 
     def initial(self) -> State:
         return State((Reader(),) * self.readers)
