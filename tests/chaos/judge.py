@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.chaos.arena import CHUNK, Ledger
@@ -28,7 +28,8 @@ def judge(directory: Path, lives: list[Life], ledger: Ledger, report: Report) ->
     report.received += len(testimony.receipts)
     judgements = (
         complaints(directory),
-        _wrong_receipts(testimony),
+        wrong_receipts(testimony, _is_addressee, _queue, _strand),
+        _late(testimony),
         lost_jobs(testimony, report),
         _lost_direct(testimony, report),
         _groups(testimony, report),
@@ -50,8 +51,16 @@ def complaints(directory: Path) -> Iterator[str]:
         yield f"worker {path.stem}: {path.read_text()}"
 
 
-def _wrong_receipts(testimony: Testimony) -> Iterator[str]:
-    """Messages that were never sent, or came twice, to another receiver, too late, or out of order."""
+def wrong_receipts(
+    testimony: Testimony,
+    is_addressee: Callable[[Testimony, Sent, Receipt], bool],
+    queue: Callable[[Sent, Receipt], tuple[int, ...]],
+    strand: Callable[[Sent, Receipt], tuple[int, ...] | None],
+) -> Iterator[str]:
+    """Messages that were never sent, or came twice, to another receiver, or out of order.
+
+    From one `queue` a message comes once. What has the same `strand`, unless it is None, comes in order.
+    """
     taken: set[tuple[int, ...]] = set()
     last: dict[tuple[int, ...], int] = {}
     for receipt in testimony.receipts:
@@ -59,17 +68,31 @@ def _wrong_receipts(testimony: Testimony) -> Iterator[str]:
         if sent is None or sent.state == State.REFUSED:
             yield f"{receipt}: nobody has sent that; {sent}"
             continue
-        if not _is_addressee(testimony, sent, receipt):
+        if not is_addressee(testimony, sent, receipt):
             yield f"{receipt}: it was for somebody else: {sent}"
-        who = (0, 0) if sent.op == Op.SEND else (receipt.reader, receipt.place)
-        if (*who, sent.sender, sent.number) in taken:
+        message = (*queue(sent, receipt), sent.sender, sent.number)
+        if message in taken:
             yield f"{receipt}: a duplicate of {sent}"
-        taken.add((*who, sent.sender, sent.number))
-        strand = (receipt.reader, receipt.op, receipt.place, sent.sender)
-        if last.get(strand, 0) >= sent.number:
-            yield f"{receipt}: came after {last[strand]} of the same sender"
-        last[strand] = sent.number
-        if _is_fleeting(sent) and receipt.begin > sent.end + BRIEF:
+        taken.add(message)
+        if (one := strand(sent, receipt)) is not None:
+            if last.get(one, 0) >= sent.number:
+                yield f"{receipt}: came after {last[one]} of the same sender"
+            last[one] = sent.number
+
+
+def _queue(sent: Sent, receipt: Receipt) -> tuple[int, ...]:
+    return (0, 0) if sent.op == Op.SEND else (receipt.reader, receipt.place)
+
+
+def _strand(sent: Sent, receipt: Receipt) -> tuple[int, ...]:
+    return receipt.reader, receipt.op, receipt.place, sent.sender
+
+
+def _late(testimony: Testimony) -> Iterator[str]:
+    """Messages that had expired."""
+    for receipt in testimony.receipts:
+        sent = testimony.sends.get((receipt.sender, receipt.number))
+        if sent is not None and _is_fleeting(sent) and receipt.begin > sent.end + BRIEF:
             yield f"{receipt}: had expired: {sent}"
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
-import random
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -17,9 +15,10 @@ from asgiref.sync import async_to_sync
 
 from hybrid_layer.exceptions import ChannelFull
 from hybrid_layer.ipc import IPCChannelLayer
-from tests.chaos.arena import OWN_CHANNELS, SEATS, Arena, Doing, Ledger, Phase
+from tests.chaos.actor import Actor
+from tests.chaos.arena import OWN_CHANNELS, SEATS, Arena, Doing, Ledger
 from tests.chaos.grinder import grind
-from tests.chaos.journal import Journal, Op, State
+from tests.chaos.journal import Op, State
 from tests.support.probe import leave_all
 from tests.support.waiting import any_moment, block_any_moment
 
@@ -59,23 +58,15 @@ class Seat(NamedTuple):
     directory: Path
 
 
-class Worker:
+class Worker(Actor):
     def __init__(self, seat: Seat, arena: Arena, layers: Layers) -> None:
+        super().__init__(seat, arena)
         self.seat = seat
-        self.arena = arena
         self.layers = layers
-        self.random = random.Random(seat.seed)
-        self.journal = Journal(seat.directory, seat.incarnation)
-        self.numbers = itertools.count(1)
-        self.own: list[str] = []
         self.old_names: list[tuple[int, int, str]] = []
 
     def doing(self, doing: Doing) -> None:
         self.arena.set_doing(self.seat.number, doing)
-
-    @property
-    def is_working(self) -> bool:
-        return self.arena.phase == Phase.WORK
 
     # Sending
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.chaos.journal import Op, State
-from tests.chaos.judge import complaints, first, lost_jobs, members_of
+from tests.chaos.judge import complaints, first, lost_jobs, members_of, wrong_receipts
 from tests.chaos.report import Report as LocalReport
 from tests.chaos.testimony import NEVER, Receipt, Sent, Testimony
 from tests.machines.chaos.workers import MACHINES, SHARED, Seat, work_place
@@ -71,7 +72,7 @@ def judge(directory: Path, lives: list[Life], outages: Outages, servers: int) ->
     jobs = LocalReport()
     judgements = (
         complaints(directory),
-        _wrong_receipts(testimony, way),
+        wrong_receipts(testimony, _is_addressee, _queue, partial(_strand, way)),
         lost_jobs(testimony, jobs),
         _lost_own(testimony, way, outages, report),
         _lost_work(testimony, outages, report),
@@ -81,28 +82,15 @@ def judge(directory: Path, lives: list[Life], outages: Outages, servers: int) ->
     return report
 
 
-def _wrong_receipts(testimony: Testimony, way: Way) -> Iterator[str]:
-    """Messages that were never sent, or came twice, to another receiver, or out of order."""
-    taken: set[tuple[int, ...]] = set()
-    last: dict[tuple[int, ...], int] = {}
-    for receipt in testimony.receipts:
-        sent = testimony.sends.get((receipt.sender, receipt.number))
-        if sent is None or sent.state == State.REFUSED:
-            yield f"{receipt}: nobody has sent that; {sent}"
-            continue
-        if not _is_addressee(testimony, sent, receipt):
-            yield f"{receipt}: it was for somebody else: {sent}"
-        reader = receipt.reader if receipt.op == Op.OWN else 0  # one of any that read a normal channel
-        message = (reader, receipt.place, sent.sender, sent.number)
-        if message in taken:
-            yield f"{receipt}: a duplicate of {sent}"
-        taken.add(message)
-        if sent.op == Op.GROUP and receipt.op == Op.RECEIVE:
-            continue  # which several processes of the machine have fetched, each some
-        strand = (receipt.reader, receipt.op, receipt.place, *way(sent))
-        if last.get(strand, 0) >= sent.number:
-            yield f"{receipt}: came after {last[strand]} of the same sender"
-        last[strand] = sent.number
+def _queue(sent: Sent, receipt: Receipt) -> tuple[int, ...]:
+    reader = receipt.reader if receipt.op == Op.OWN else 0  # one of any that read a normal channel
+    return reader, receipt.place
+
+
+def _strand(way: Way, sent: Sent, receipt: Receipt) -> tuple[int, ...] | None:
+    if sent.op == Op.GROUP and receipt.op == Op.RECEIVE:
+        return None  # which several processes of the machine have fetched, each some
+    return receipt.reader, receipt.op, receipt.place, *way(sent)
 
 
 Way = Callable[[Sent], tuple[int, ...]]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -13,8 +11,9 @@ from typing import Any, NamedTuple
 
 from hybrid_layer import HybridChannelLayer
 from hybrid_layer.exceptions import ChannelFull, RemoteUnavailable
-from tests.chaos.arena import OWN_CHANNELS, Arena, Phase
-from tests.chaos.journal import Journal, Op, State
+from tests.chaos.actor import Actor
+from tests.chaos.arena import OWN_CHANNELS, Arena
+from tests.chaos.journal import Op, State
 from tests.chaos.workers import complain
 from tests.support.process_main import Parent
 from tests.support.waiting import any_moment, cancelled, succeeds, wait_until
@@ -59,19 +58,11 @@ def work_place(machine: int) -> int:
     return 100 * (machine + 1) + JOBS
 
 
-class Worker:
+class Worker(Actor):
     def __init__(self, seat: Seat, arena: Arena, layer: HybridChannelLayer) -> None:
+        super().__init__(seat, arena)
         self.seat = seat
-        self.arena = arena
         self.layer = layer
-        self.random = random.Random(seat.seed)
-        self.journal = Journal(seat.directory, seat.incarnation)
-        self.numbers = itertools.count(1)
-        self.own: list[str] = []
-
-    @property
-    def is_working(self) -> bool:
-        return self.arena.phase == Phase.WORK
 
     async def run(self, parent: Parent) -> None:
         for place in range(OWN_CHANNELS):
