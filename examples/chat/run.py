@@ -14,26 +14,19 @@ Environment: PORT (8000); HYBRID_LAYER_HOSTS, comma separated, for a remote; HYB
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from pathlib import Path
-from types import FrameType
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 import psutil
+from programs import HOST, Programs, Stop, answers, end, how, say, start
 
-HERE = Path(__file__).resolve().parent
-HOST = "127.0.0.1"  # no login, hence nobody but this machine
 WEB_PROCESSES = 2
 START_SECONDS = 30
-END_SECONDS = 10
 QUICK_SECONDS = 3  # a worker that ends by itself sooner than this after its start would only do so again
 
 # Frames beyond 16 KiB are no chat; a socket that is still busy after two seconds does not hold up the end.
@@ -43,48 +36,23 @@ UVICORN = (
 ).split()
 WORKER = ["manage.py", "runworker", "jobs"]
 
-LIBC = ctypes.CDLL(None)  # loaded here, because nothing should be between fork and exec
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
-
-class Stop(Exception):
-    """Ends the demo; the text, if any, is what went wrong."""
-
-
-class Demo:
+class Demo(Programs):
     def __init__(self, port: int) -> None:
+        super().__init__()
         self.port = port
         self.url = f"http://{HOST}:{port}"
-        self.asked_to_stop = False
         self.web: subprocess.Popen[bytes] | None = None
         self.worker: subprocess.Popen[bytes] | None = None
         self.worker_since = 0.0
         self.web_pids: set[int] = set()
 
-    def run(self) -> int:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self.on_signal)
-        try:
-            self.start()
-            self.watch()
-        except Stop as stop:
-            if stop.args:
-                say(stop.args[0], sys.stderr)
-                return 1
-            return 0
-        finally:
-            self.end()
-
-    def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Only noted here, and acted on between two steps, so that nothing is left half-started."""
-        self.asked_to_stop = True
-
     def start(self) -> None:
         self.check_port()
-        self.web = start([*UVICORN, "--port", str(self.port)])
+        self.web = run_python([*UVICORN, "--port", str(self.port)])
         self.start_worker()
         deadline = time.monotonic() + START_SECONDS
-        while not (self.answers() and len(self.web_pids) == WEB_PROCESSES):
+        while not (answers(self.url) and len(self.web_pids) == WEB_PROCESSES):
             self.pause(0.1)
             if time.monotonic() > deadline:
                 raise Stop(f"The web processes did not answer within {START_SECONDS} seconds.")
@@ -95,7 +63,7 @@ class Demo:
         say(f"  web processes {web}, worker {self.worker.pid}; Ctrl-C ends them all\n")
 
     def start_worker(self) -> None:
-        self.worker = start(WORKER)
+        self.worker = run_python(WORKER)
         self.worker_since = time.monotonic()
 
     def watch(self) -> NoReturn:
@@ -109,12 +77,7 @@ class Demo:
                 say(f"  web process {pid} started")
             self.web_pids = pids
 
-    def pause(self, seconds: float) -> None:
-        """Sleep, then look after the children."""
-        if not self.asked_to_stop:
-            time.sleep(seconds)
-        if self.asked_to_stop:
-            raise Stop
+    def look_after(self) -> None:
         assert self.web is not None
         assert self.worker is not None
         if (code := self.web.poll()) is not None:
@@ -134,13 +97,6 @@ class Demo:
                 probe.bind((HOST, self.port))
             except OSError as error:
                 raise Stop(f"Port {self.port} cannot be used ({error.strerror}). Try another one: PORT=8001") from error
-
-    def answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(self.url, timeout=1):
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
 
     def web_children(self) -> set[int]:
         """The processes that serve: uvicorn's children but for the one that multiprocessing keeps for itself."""
@@ -163,59 +119,8 @@ class Demo:
                 end(child)
 
 
-def start(arguments: list[str]) -> subprocess.Popen[bytes]:
-    """In a process group of its own: Ctrl-C reaches this process only, which then ends the others in order."""
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=HERE,
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "chat.settings", "PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
-        process_group=0,
-        preexec_fn=end_with_parent if sys.platform == "linux" else None,
-    )
-
-
-def end_with_parent() -> None:
-    """In the child: should this process be killed before it can end its children, the kernel sends them SIGTERM."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def end(child: subprocess.Popen[bytes]) -> None:
-    """Ask it, then wait for everything that it started, then use force on what is left."""
-    if child.poll() is None:
-        child.send_signal(signal.SIGINT)  # and not SIGTERM, which runworker does not know
-    else:
-        signal_group(child, signal.SIGTERM)  # what it left behind has nobody else to tell it
-    deadline = time.monotonic() + END_SECONDS
-    while alive(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    if alive(child):
-        say(f"  process {child.pid} or a child of it did not end in {END_SECONDS} seconds; killed", sys.stderr)
-        signal_group(child, signal.SIGKILL)
-    child.wait()
-
-
-def signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, number)
-
-
-def alive(child: subprocess.Popen[bytes]) -> bool:
-    """Whether the child, or anything that it started, still runs. A zombie that nobody waits for does not count."""
-    child.poll()
-    for process in psutil.process_iter():
-        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
-            if os.getpgid(process.pid) == child.pid and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
-
-
-def how(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-def say(text: str, stream: TextIO | None = None) -> None:
-    print(text, file=stream or sys.stdout, flush=True)
+def run_python(arguments: list[str]) -> subprocess.Popen[bytes]:
+    return start([sys.executable, *arguments], {"DJANGO_SETTINGS_MODULE": "chat.settings", "PYTHONUNBUFFERED": "1"})
 
 
 def main() -> int:

@@ -9,21 +9,16 @@ Linux only, and as root: no other user may mount. `--help` prints the options.
 """
 
 import argparse
-import ctypes
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import FrameType
+from collections.abc import Sequence
 
-HERE = Path(__file__).resolve().parent
-HOST = "127.0.0.1"  # no login, hence nobody but this box
+from programs import HERE, HOST, Programs, Stop, answers, end, how, say, start
+
 SERVERS = ("redis-server", "valkey-server")
 START_SECONDS = 60
 END_SECONDS = 30
@@ -31,40 +26,14 @@ END_SECONDS = 30
 # The mount ends with the last process of the namespace.
 MACHINE = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$0" "$@"']
 
-LIBC = ctypes.CDLL(None)  # loaded here, because nothing should be between fork and exec
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
-
-class Stop(Exception):
-    """Ends everything; the text, if any, is what went wrong."""
-
-
-class Site:
+class Site(Programs):
     def __init__(self, ports: Sequence[int], redis_port: int) -> None:
+        super().__init__()
         self.urls = [f"http://{HOST}:{port}" for port in ports]
         self.ports = ports
         self.redis_port = redis_port
-        self.asked_to_stop = False
         self.children: dict[str, subprocess.Popen[bytes]] = {}
-
-    def run(self) -> int:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self.on_signal)
-        try:
-            self.start()
-            while True:
-                self.pause(0.5)
-        except Stop as stop:
-            if stop.args:
-                print(stop.args[0], file=sys.stderr, flush=True)
-                return 1
-            return 0
-        finally:
-            self.end()
-
-    def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Only noted here, and acted on between two steps, so that nothing is left half-started."""
-        self.asked_to_stop = True
 
     def start(self) -> None:
         server = find_server()
@@ -91,24 +60,20 @@ class Site:
             "",
             "  Ctrl-C ends them all",
         ]
-        print("\n".join(lines), end="\n\n", flush=True)
+        say("\n".join([*lines, ""]))
 
-    def pause(self, seconds: float) -> None:
-        """Sleep, then look after the children."""
-        if not self.asked_to_stop:
-            time.sleep(seconds)
-        if self.asked_to_stop:
-            raise Stop
+    def look_after(self) -> None:
         for name, child in self.children.items():
             if (code := child.poll()) is not None:
-                raise Stop(f"{name} ended (exit code {code}); see above for its reason.".capitalize())
+                raise Stop(f"{name} ended ({how(code)}); see above for its reason.".capitalize())
 
     def end(self) -> None:
         """The machines first, all at once, since they need the server to end in order."""
         server = self.children.pop("the server", None)
-        end(self.children)
-        if server is not None:
-            end({"the server": server})
+        for child in self.children.values():
+            child.send_signal(signal.SIGINT)
+        for child in [*self.children.values(), *([] if server is None else [server])]:
+            end(child, END_SECONDS)
 
 
 def find_server() -> str:
@@ -119,44 +84,6 @@ def find_server() -> str:
     raise Stop(
         f"There is no {' and no '.join(SERVERS)} on this machine. Install one of them (redis-tools has redis-cli)."
     )
-
-
-def start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """In a process group of its own: Ctrl-C reaches this process only, which then ends the others in order."""
-    return subprocess.Popen(
-        command,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        process_group=0,
-        preexec_fn=end_with_parent,
-    )
-
-
-def end_with_parent() -> None:
-    """In the child: should this process be killed before it can end its children, the kernel sends them SIGTERM."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def end(children: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    """Ask them, as Ctrl-C would, then use force on what is left."""
-    for child in children.values():
-        child.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + END_SECONDS
-    for name, child in children.items():
-        try:
-            child.wait(max(0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            print(f"  {name} did not end in {END_SECONDS} seconds; killed", file=sys.stderr, flush=True)
-            child.kill()
-            child.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def main() -> int:
