@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.exceptions import ChannelFull, RemoteUnavailable
 from hybrid_layer.names import process_of
 from hybrid_layer.remote.delivery.addressee import MachineAddressee
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.machine_reader import MachineReader
-from hybrid_layer.remote.delivery.store import Outcome, Store
+from hybrid_layer.remote.delivery.queues import send_to_queue
+from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.statistics import warn_of_full_members
 
 
@@ -86,30 +87,18 @@ class Groups:
 
     async def _send_elsewhere(self, group: str, channels: Sequence[str], payload: bytes) -> int:
         """Send to normal channels, whose queues may be on any shard. Returns how many were full."""
-        context, count = self._context, self._context.statistics.count
         results = await asyncio.gather(
-            *(
-                self._store.send(context.shard_of(channel), channel, payload, context.policy.capacity_for(channel))
-                for channel in channels
-            ),
+            *(send_to_queue(self._context, self._store, channel, payload) for channel in channels),
             return_exceptions=True,
         )
-        failures, full = [], 0
+        failures = [result for result in results if isinstance(result, RemoteUnavailable)]
         for result in results:
-            if isinstance(result, RemoteUnavailable):
-                failures.append(result)
-            elif isinstance(result, BaseException):
+            if isinstance(result, BaseException) and not isinstance(result, RemoteUnavailable | ChannelFull):
                 raise result
-            else:
-                is_full = result.outcome is Outcome.FULL
-                full += is_full
-                count("full" if is_full else "sent")
-                if result.expired:
-                    count("expired", result.expired)
         if failures:
             causes = " ".join(dict.fromkeys(map(str, failures)))  # several queues may be on one server
             raise RemoteUnavailable(f"{causes} The other members of {group} got the message.")
-        return full
+        return sum(isinstance(result, ChannelFull) for result in results)
 
     def _other_process(self, member: str) -> str:
         """The process that owns the channel `member`, if it is another one; else ""."""
