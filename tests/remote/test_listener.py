@@ -136,12 +136,12 @@ def test_a_take_over_that_fails_when_the_other_has_ended_begins_anew(
 
     async def lose_the_answer(run_command: Callable[[], Any], command: Any) -> Any:
         nonlocal has_failed
+        other = probe(layer).term
         reply = await run_command()
-        if command[0] == "PUBLISH" and bytes(command[2]).startswith(b"m|") and not probe(layer).term.in_thread:
-            await wait_until(probe(layer).term.gone.done, "the other one has ended at the mark")
-            if not has_failed:
-                has_failed = True
-                raise RemoteUnavailable("The answer was lost.")
+        if command[0] == "PUBLISH" and bytes(command[2]).startswith(b"m|") and not other.in_thread and not has_failed:
+            await wait_until(other.gone.done, "the other one has ended at the mark")
+            has_failed = True
+            raise RemoteUnavailable("The answer was lost.")
         return reply
 
     async def take_it_over() -> None:
