@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from hybrid_layer.remote.delivery.epoch import Epoch
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.runtime.backoff import ReadingLost
+from hybrid_layer.transport import Position, View
 
 
 class Entry(NamedTuple):
@@ -78,6 +79,57 @@ class Renewal(NamedTuple):
     epoch: bytes
     notes: Sequence[Note | None]
     """Notes that others left for it. None stands for a note that cannot be read."""
+
+
+class MachineRenewal(NamedTuple):
+    """The reply to `renew_machine`."""
+
+    run: int
+    """The server's run id, as a number below 2^64; 0 if the server does not tell."""
+    last: Position
+    epoch: bytes
+    registration: int
+
+
+class Registration(NamedTuple):
+    """The reply to `register`."""
+
+    t: int
+    """When it ends, in ms by the server's clock; no other registration of the group by this machine has this number."""
+    life: float
+    """Seconds until then."""
+    epoch: bytes
+
+
+class StreamItem(NamedTuple):
+    """One entry of a machine's stream."""
+
+    id: Position
+    entry: Entry | None = None
+    """A message. To a group, `names` is empty."""
+    note: Note | None = None
+    group: str = ""
+    t: int = 0
+    """The registration of `group` that it was sent to."""
+
+
+class StreamReader(Protocol):
+    """One connection that waits for a machine's entries on one shard. It removes nothing, so it may be abandoned."""
+
+    async def connect(self) -> bool:
+        """Open the connection, unless it is open. Returns whether it is a new one. Raises `ReadingLost`."""
+
+    async def read(self, after: Position, count: int) -> Sequence[StreamItem]:
+        """Up to `count` entries with ids above `after`; none if there is none within the block time.
+
+        One that cannot be read has neither `entry` nor `note`. Raises `ReadingLost`.
+        """
+
+    async def pause(self, cause: ReadingLost) -> None:
+        """Wait before the next try, longer each time."""
+
+    async def close(self) -> None:
+        """Close the connection. A read under way, by another task, must have ended."""
 
 
 class Batch(NamedTuple):
@@ -234,8 +286,32 @@ class Store(Protocol):
     async def group_discard(self, shard: Shard, group: str, member: str, tell: str = "") -> None:
         """End the membership, if there is one, and notify the process `tell`."""
 
-    async def group_send(self, shard: Shard, group: str, payload: bytes) -> GroupSent:
-        """Give a message to the members of `group`, which is on `shard`."""
+    async def group_send(self, shard: Shard, group: str, payload: bytes, skip: str = "") -> GroupSent:
+        """Give a message to the members of `group`, which is on `shard`; not to those on the machine `skip`."""
+
+    async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
+        """Note that `group` has members on `machine`, for `life` seconds, or longer if it was registered for longer.
+
+        The new registration's T is above the old one's, and above `forgotten`.
+        """
+
+    async def forget(self, shard: Shard, group: str, machine: str, t: int) -> None:
+        """Remove the registration of `group` by `machine`, if it is still `t`."""
+
+    async def renew_machine(
+        self, shard: Shard, machine: str, life: float, view: View, registration: int
+    ) -> MachineRenewal:
+        """Let a machine count as alive for `life` seconds, and keep its stream's key.
+
+        If the server has another registration than `view`, or another run id, it takes `registration`, a random
+        number, in its place.
+        """
+
+    def stream(self, shard: Shard, machine: str) -> StreamReader:
+        """A new reader of a machine's stream."""
+
+    async def trim(self, shard: Shard, machine: str, position: Position) -> None:
+        """Remove the entries of a machine's stream before `position`, which are taken in."""
 
     async def renew(self, shard: Shard, addressee: str, life: float) -> Renewal:
         """Let an addressee count as alive for `life` seconds."""
