@@ -15,7 +15,7 @@ from channels.layers import BaseChannelLayer
 from hybrid_layer import exceptions, identity
 from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.identity import PerProcess
-from hybrid_layer.names import check_channel, check_group, process_of
+from hybrid_layer.names import check_channel, check_group, machine_of, process_of
 from hybrid_layer.policy import Policy
 from hybrid_layer.serializers import Codec, to_group
 from hybrid_layer.statistics import warn
@@ -110,7 +110,8 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     def _note_readable(self, channel: str) -> None:
         """Raise `InvalidName` unless this process and layer object may receive on `channel`, a checked name."""
         names = self._names.get(_Names)
-        if "!" in channel and process_of(channel) != names.process:
+        owner = process_of(channel)
+        if "!" in channel and names.process not in (owner, owner.rpartition("-")[2] if machine_of(channel) else ""):
             raise exceptions.InvalidName(
                 f"Cannot receive on {channel!r}: it belongs to another process or layer object; only the one whose "
                 f"new_channel() made the name reads it."
@@ -123,11 +124,21 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         """Return a new channel name, ``prefix.PROCESS!n``, on which only this process receives."""
         if not isinstance(prefix, str):
             raise exceptions.InvalidName(f"Invalid prefix {prefix!r} of a new channel: give a str.")
-        inbox = f"{str.__str__(prefix)}.{self._names.get(_Names).process}!"
+        inbox = f"{str.__str__(prefix)}.{await self._process_id()}!"
         name = f"{inbox}{next(self._counter)}"
         check_channel(name)
-        await self._transport_for(inbox).open_inbox(inbox)
+        await self._open_inbox(inbox)
         return name
+
+    async def _process_id(self) -> str:
+        """``PROCESS`` in the names of new channels."""
+        return self._own_id()
+
+    def _own_id(self) -> str:
+        return self._names.get(_Names).process
+
+    async def _open_inbox(self, inbox: str) -> None:
+        await self._transport_for(inbox).open_inbox(inbox)
 
     # Groups
 

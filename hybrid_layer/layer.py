@@ -13,6 +13,7 @@ from hybrid_layer.configuration import ServerOptions, option, takes
 from hybrid_layer.discretion import described_names
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc.layer import MemoryOptions, local_transport
+from hybrid_layer.names import machine_of
 from hybrid_layer.options import one_of, shown
 from hybrid_layer.router import Route, Router
 from hybrid_layer.transport import RemoteHalf, Transport
@@ -24,6 +25,7 @@ class HybridOptions(MemoryOptions, ServerOptions):
 
     routes: Mapping[str | Pattern[str], str] | None = None
     remote: str = option("queue", partial(one_of, choices=("queue", "pubsub")))
+    locality: str = option("name", partial(one_of, choices=("name", "machine")))
 
 
 class HybridChannelLayer(BaseLayer):
@@ -32,6 +34,10 @@ class HybridChannelLayer(BaseLayer):
     Without `hosts` everything stays on this machine and no server is needed. With `hosts`, a list as
     `hybrid_layer.remote.RedisChannelLayer` takes it, processes on several machines reach each other. `routes` then
     selects normal channels that travel over the servers, too.
+
+    With ``locality="machine"``, new channels are named after the machine. Then their messages travel through shared
+    memory, too, unless they come from another machine; and a group's message crosses the server once for each machine.
+    Both kinds of names may be used at once: `locality` only decides which names `new_channel` makes.
 
     Both halves share one policy of capacity and expiry. The constructor raises `ConfigurationError` for an option that
     is unknown, of the wrong type, out of range, or given without the `hosts` that it needs.
@@ -44,6 +50,12 @@ class HybridChannelLayer(BaseLayer):
         self._transports = (self._local,)
         self._remote: RemoteHalf | None = None
         self._router = Router(options.routes)
+        self._names_machine = options.locality == "machine"
+        self._reports_outages = options.on_disconnect is not None or options.on_reconnect is not None
+        if self._names_machine and options.remote == "pubsub":
+            raise ConfigurationError(
+                "locality='machine' needs remote='queue': a machine's messages wait on the servers until it reads them."
+            )
         if options.hosts is not None:
             self._remote = self._connect(options)
             self._group_transport = self._remote
@@ -57,12 +69,30 @@ class HybridChannelLayer(BaseLayer):
                 f"routes={shown(options.routes)} needs hosts; without them every channel is local."
             )
 
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        """As `BaseLayer.send`."""
+        if self._remote is not None and isinstance(channel, str) and machine_of(channel):
+            await self._local.joined()  # shared memory tells whether the channel is this machine's
+        await super().send(channel, message)
+
     async def receive(self, channel: str) -> dict[str, Any]:
         """As `BaseLayer.receive`."""
         if self._remote is not None:
             # The process that added a normal channel to a group may be gone; the channel's readers serve the group.
             self._remote.serve_machine()
+            if self._reports_outages and isinstance(channel, str) and machine_of(channel):
+                self._remote.waits(channel)
         return await super().receive(channel)
+
+    async def _process_id(self) -> str:
+        if not self._names_machine:
+            return self._own_id()
+        return f"{(await self._local.joined()).segment.machine}-{self._own_id()}"
+
+    async def _open_inbox(self, inbox: str) -> None:
+        await super()._open_inbox(inbox)
+        if self._names_machine and self._remote is not None:
+            await self._remote.open_machine()
 
     def _connect(self, options: HybridOptions) -> RemoteHalf:
         # Imported here, so that a machine-local site does not load the client library.
@@ -77,4 +107,4 @@ class HybridChannelLayer(BaseLayer):
     def _transport_for(self, channel: str) -> Transport:
         if self._remote is None or self._router.route(channel) is Route.LOCAL:
             return self._local
-        return self._remote
+        return self._local if machine_of(channel) and self._local.owns(channel) else self._remote

@@ -51,7 +51,13 @@ class RemoteHalf(Transport, Protocol):
         """From now on, read the machine's streams, if the servers know the machine."""
 
     async def open_machine(self) -> None:
-        """Make the machine known to the servers, and keep it known. Raises `RemoteUnavailable`."""
+        """Make the machine known to the servers, and keep it known: this process has a channel that is named after it.
+
+        Raises `RemoteUnavailable`.
+        """
+
+    def waits(self, channel: str) -> None:
+        """Note that a coroutine begins to wait on a channel that is named after the machine: it is told of outages."""
 
 
 class Group(NamedTuple):
@@ -143,10 +149,14 @@ class Taken(Enum):
     """Refused: there is no memory, the segment's lock is busy, or the machine has just moved. Try again."""
 
 
-class Machine(Protocol):
-    """The machine as the remote half sees it: one addressee for all its normal channels, and all channels named after it.
+MOST_SHARDS = 64
+"""Servers, or parts of a cluster, of which shared memory can keep something."""
 
-    Its memberships are in shared memory; the servers know only which groups have members here. `shard` is a number
+
+class Machine(Protocol):
+    """The machine as the remote half sees it: one addressee for all its channels.
+
+    These are its normal channels, and the process-specific ones that are named after it. Their memberships are in shared memory; the servers know only which groups have members here. `shard` is a number
     below 64. Methods that wait for the segment's lock raise `SegmentBusy` if its holder is stalled.
     """
 
@@ -157,7 +167,7 @@ class Machine(Protocol):
         """Whether a normal channel's queue is on the machine. Otherwise, as a member, it has a queue on the servers."""
 
     async def owns(self, channel: str) -> bool:
-        """Whether `channel` is local: a normal channel that it keeps, or process-specific and named after this machine."""
+        """Whether `channel` is in this machine's memory: a normal channel that it keeps, or one named after it."""
 
     # Groups
 
@@ -221,5 +231,13 @@ class Machine(Protocol):
     def set_outage(self, shard: int, is_lost: bool) -> None:
         """Note that a server was lost to the machine, or is back."""
 
+    # For this process
+
     def count(self, key: str, n: int = 1) -> None:
         """Add to a counter of the machine."""
+
+    def report(self, channels: Sequence[str], payload: bytes, life: float) -> None:
+        """Give a message to channels of this process, beside their queues. It expires in `life` seconds."""
+
+    def is_waited_on(self, channel: str) -> bool:
+        """Whether a coroutine of this process waits on `channel`, which is named after the machine."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hybrid_layer.policy import Policy
-from hybrid_layer.remote.delivery.addressee import Addressee, MachineAddressee, ProcessAddressee
 from hybrid_layer.remote.delivery.context import Context, DeliveryOptions
 from hybrid_layer.remote.delivery.delivery import Delivery
 from hybrid_layer.remote.delivery.groups import Groups
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
-from hybrid_layer.remote.delivery.machine_reader import MachineReader
+from hybrid_layer.remote.delivery.machine_delivery import MachineDelivery
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.pubsub_delivery import PubSubDelivery
 from hybrid_layer.remote.delivery.queue_delivery import QueueDelivery
@@ -33,14 +32,10 @@ class Process:
     ) -> None:
         context = self.context = Context(policy, options, labels, machine)
         store = self.store = open_store(context)
-        known = None if machine is None else MachineAddressee(context, machine)
-        addressees: list[Addressee] = [ProcessAddressee(context), *([] if known is None else [known])]
-        heartbeat = self.heartbeat = Heartbeat(context, store, addressees)
-        self.outages = Outages(context)
-        self.machine_readers = (
-            [] if known is None else [MachineReader(context, store, s, known) for s in context.shards]
-        )
-        groups = self.groups = Groups(context, store, heartbeat, known, self.machine_readers)
+        heartbeat = self.heartbeat = Heartbeat(context, store)
+        self.outages = Outages(context, context)
+        self.machine = None if machine is None else MachineDelivery(context, store, machine)
+        groups = self.groups = Groups(context, store, heartbeat, self.machine)
         self.delivery: Delivery
         if options.mode == "pubsub":
             self.delivery = PubSubDelivery(context, store, heartbeat, groups, self.outages)
@@ -52,6 +47,6 @@ class Process:
         if self.context.identity.is_current():
             self.heartbeat.abort()
             self.delivery.abort()
-            for reader in self.machine_readers:
-                reader.abort()
+            if self.machine is not None:
+                self.machine.leases.abort()
             self.store.abort()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from hybrid_layer.identity import PerProcess
-from hybrid_layer.names import non_local
+from hybrid_layer.names import machine_of, non_local
 from hybrid_layer.remote.delivery.queue_reader import QueueReader
 from hybrid_layer.remote.delivery.queues import send_to_queue
 from hybrid_layer.remote.delivery.shards import Shard
@@ -34,12 +34,10 @@ class RemoteTransport:
             process.delivery.inbox_added()
         if not process.delivery.is_open:
             await process.delivery.open()
-            for reader in process.machine_readers:
-                reader.settle()
 
     async def send(self, channel: str, payload: bytes) -> None:
         process = self._process()
-        if "!" in channel:
+        if "!" in channel and not machine_of(channel):
             await process.delivery.send(channel, payload)
         else:
             await send_to_queue(process.context, process.store, channel, payload)
@@ -81,14 +79,22 @@ class RemoteTransport:
     async def group_send(self, group: str, payload: bytes) -> None:
         await self._process().groups.send(group, payload)
 
+    # The machine
+
+    async def open_machine(self) -> None:
+        machine = self._process().machine
+        if machine is not None:
+            await machine.open()
+
     def serve_machine(self) -> None:
-        """Read the machine's inbox from now on, whenever the machine has members."""
-        process = self._process()
-        readers = process.machine_readers
-        if readers and readers[0].thread is None:
-            for reader in readers:
-                reader.settle()
-            process.heartbeat.settle()
+        machine = self._process().machine
+        if machine is not None and machine.leases.thread is None:
+            machine.serve()
+
+    def waits(self, channel: str) -> None:
+        machine = self._process().machine
+        if machine is not None:
+            machine.outages.seen(channel)
 
     # The rest
 

@@ -29,11 +29,13 @@ class Configuration:
     """How process-specific channels and groups travel over servers."""
     on_cluster: bool = False
     """Whether the one host is a Redis Cluster."""
+    locality: str = "name"
+    """What new channels of the hybrid are named after: the process alone, or the machine, too."""
 
     @property
     def is_one_queue(self) -> bool:
         """Whether all messages for one process are in one order: several servers have an inbox for it each."""
-        return self.hosts <= 1 and not self.on_cluster
+        return self.locality == "machine" or (self.hosts <= 1 and not self.on_cluster)
 
     def is_bounded(self, kind: str) -> bool:
         """Whether channels of a kind, ``normal`` or ``specific``, can be full. Published messages are not stored."""
@@ -41,7 +43,7 @@ class Configuration:
 
     def is_remote(self, kind: str) -> bool:
         """Whether channels of a kind travel over servers."""
-        return self.backend in (QUEUE, PUBSUB) or (kind == "specific" and self.hosts > 0)
+        return self.backend in (QUEUE, PUBSUB) or (kind == "specific" and self.hosts > 0 and self.locality == "name")
 
 
 _ALL = [
@@ -49,6 +51,10 @@ _ALL = [
     Configuration("hybrid-local", HYBRID),
     Configuration("hybrid-1", HYBRID, 1),
     Configuration("hybrid-3", HYBRID, 3),
+    Configuration("machine-local", HYBRID, locality="machine"),
+    Configuration("machine-1", HYBRID, 1, locality="machine"),
+    Configuration("machine-3", HYBRID, 3, locality="machine"),
+    Configuration("machine-cluster", HYBRID, 1, on_cluster=True, locality="machine"),
     Configuration("queue-1", QUEUE, 1),
     Configuration("queue-3", QUEUE, 3),
     Configuration("pubsub-1", PUBSUB, 1, "pubsub"),
@@ -59,14 +65,14 @@ _ALL = [
     Configuration("memory-pubsub", MEMORY_PUBSUB, remote="pubsub"),
 ]
 CONFIGURATIONS = {configuration.name: configuration for configuration in _ALL}
-PATHS = ["ipc", "hybrid-3", "queue-1", "pubsub-1"]
+PATHS = ["ipc", "hybrid-3", "machine-3", "queue-1", "pubsub-1"]
 """Each piece of code that stores, waits or wakes is in one of these."""
 IN_MEMORY = ["memory", "memory-pubsub"]
 """The remote half over a store in the memory of one process: what needs another process is marked `processes`."""
 FAMILIES = {
     "stored": [configuration.name for configuration in _ALL if configuration.is_bounded("specific")],
-    "local": ["ipc", "hybrid-local"],
-    "hybrid": ["hybrid-1", "hybrid-3"],
+    "local": ["ipc", "hybrid-local", "machine-local"],
+    "hybrid": ["hybrid-1", "hybrid-3", "machine-1", "machine-3"],
     "queue": ["queue-1", "queue-3"],
     "each-path": PATHS,
 }
@@ -101,6 +107,8 @@ class LayerMaker:
             complete.setdefault("hosts", self.hosts)
         if self.configuration.backend == HYBRID and self.configuration.remote != "queue":
             complete.setdefault("remote", self.configuration.remote)
+        if self.configuration.locality != "name":
+            complete.setdefault("locality", self.configuration.locality)
         return {"backend": self.configuration.backend, "options": complete}
 
     async def clean_up(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from hybrid_layer import identity
+from hybrid_layer.clock import monotonic
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.names import process_of
@@ -82,6 +83,14 @@ class Context:
     def is_own(self, channel: str) -> bool:
         """Whether `channel` is a process-specific channel of this process."""
         return bool(self.name) and "!" in channel and process_of(channel) == self.name
+
+    def report(self, channels: Sequence[str], payload: bytes, life: float) -> None:
+        """Give a message to channels of this process, beside their inboxes. It expires in `life` seconds."""
+        self.inbox.deliver(channels, payload, monotonic() + life, self.home.epoch.generation)
+
+    def is_waited_on(self, channel: str) -> bool:
+        """Whether a coroutine of this process waits on `channel`."""
+        return self.inbox.is_waited_on(channel)
 
     def undecodable(self, shard: Shard, what: str) -> None:
         """Count `what`, which was read from `shard` and cannot be understood, and warn of it."""

@@ -41,6 +41,13 @@ def read_epoch(epoch: bytes) -> tuple[bytes, int] | None:
     return None if count is None or not mark else (incarnation, count)
 
 
+@lru_cache(maxsize=16)
+def numbers_of(epoch: bytes) -> tuple[int, int] | None:
+    """The incarnation and the number of flushes of an epoch as shared memory keeps them: 24 bits and 20 bits."""
+    read = read_epoch(epoch)
+    return None if read is None else (zlib.crc32(read[0]) & 0xFFFFFF, read[1] & 0xFFFFF)
+
+
 class Epoch:
     """How often a shard was flushed, as far as this process knows. Any thread may use it.
 

@@ -2,6 +2,9 @@
 
 A group is on one shard. So a message to it is one call, however many shards there are; only normal channels whose
 queues are on the servers need another call each.
+
+Members on this machine, which are its normal channels and those named after it, are in shared memory. They get a
+message there, and the server passes the machine over.
 """
 
 from __future__ import annotations
@@ -10,72 +13,66 @@ import asyncio
 from collections.abc import Sequence
 
 from hybrid_layer.exceptions import ChannelFull, RemoteUnavailable
-from hybrid_layer.names import process_of
-from hybrid_layer.remote.delivery.addressee import MachineAddressee
+from hybrid_layer.names import addressee_of
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
-from hybrid_layer.remote.delivery.machine_reader import MachineReader
+from hybrid_layer.remote.delivery.machine_delivery import MachineDelivery
 from hybrid_layer.remote.delivery.queues import send_to_queue
 from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.statistics import warn_of_full_members
 
 
 class Groups:
-    """The groups of one layer in one process."""
+    """The groups of one layer in one process. Without a local half, `machine` is None."""
 
-    def __init__(
-        self,
-        context: Context,
-        store: Store,
-        heartbeat: Heartbeat,
-        machine: MachineAddressee | None,
-        machine_readers: Sequence[MachineReader],
-    ) -> None:
+    def __init__(self, context: Context, store: Store, heartbeat: Heartbeat, machine: MachineDelivery | None) -> None:
         self._context = context
         self._store = store
         self._heartbeat = heartbeat
         self._machine = machine
-        self._machine_readers = machine_readers
 
     async def add(self, group: str, channel: str) -> None:
-        """Make `channel` a member, and notify its process if that is another one."""
-        context, machine = self._context, self._machine
-        shard = context.shard_of(group)
-        # The server must know an addressee before it has a member, or a send would treat the member as dead.
-        if machine is not None and machine.keeps(channel):
-            member = await machine.member(channel)
-            await machine.mark_members()
-            await self._heartbeat.make_known(shard, process_of(member))
-            await self._add(group, member)
-            for reader in self._machine_readers:
-                reader.settle()
-                reader.wake()
-        elif self._other_process(channel):
-            if not await self._store.group_add(shard, group, channel, context.policy.group_expiry, process_of(channel)):
+        """Make `channel` a member, and notify its process or machine if that is another one."""
+        context, store = self._context, self._store
+        shard, life = context.shard_of(group), context.policy.group_expiry
+        if self._machine is not None and await self._machine.owns(channel):
+            await self._machine.join(group, channel)
+        elif tell := self._other_addressee(channel):
+            if not await store.group_add(shard, group, channel, life, tell):
                 context.statistics.count("dead")
         else:
-            if "!" in channel:
-                await self._heartbeat.make_known(shard, context.name)
-            await self._add(group, channel)
-
-    async def _add(self, group: str, member: str) -> None:
-        shard = self._context.shard_of(group)
-        await self._store.group_add(shard, group, member, self._context.policy.group_expiry)
-        self._heartbeat.remember(group, member, shard.number)
+            if "!" in channel:  # the server must know a process before it has a member, which would count as dead
+                await self._heartbeat.make_known(shard)
+            await store.group_add(shard, group, channel, life)
+            self._heartbeat.remember(group, channel, shard.number)
 
     async def discard(self, group: str, channel: str) -> None:
-        """End the membership, and notify its process if that is another one."""
-        machine = self._machine
-        member = await machine.member(channel) if machine is not None and machine.keeps(channel) else channel
-        tell = self._other_process(member)
+        """End the membership, and notify its process or machine if that is another one."""
+        if self._machine is not None and await self._machine.owns(channel):
+            await self._machine.leave(group, channel)
+            return
+        tell = self._other_addressee(channel)
         if not tell:
-            self._heartbeat.forget(group, member)
-        await self._store.group_discard(self._context.shard_of(group), group, member, tell)
+            self._heartbeat.forget(group, channel)
+        await self._store.group_discard(self._context.shard_of(group), group, channel, tell)
 
     async def send(self, group: str, payload: bytes) -> None:
-        """Send `payload` to the members. Raises `RemoteUnavailable`, which says who got the message nevertheless."""
+        """Send `payload` to the members. Raises an error of either half, which says who got the message nevertheless."""
+        here, failure = "", None
+        if self._machine is not None:
+            here, failure = await self._machine.group_send(group, payload)
+        try:
+            await self._send_to_server(group, payload, here)
+        except RemoteUnavailable as error:
+            if here and failure is None:
+                raise RemoteUnavailable(f"{error} The members of {group} on this machine got the message.") from None
+            raise
+        if failure is not None:
+            raise type(failure)(f"{failure} The members of {group} on other machines got the message.") from None
+
+    async def _send_to_server(self, group: str, payload: bytes, passed_over: str) -> None:
         context = self._context
-        sent = await self._store.group_send(context.shard_of(group), group, payload)
+        sent = await self._store.group_send(context.shard_of(group), group, payload, passed_over)
         full = sent.full
         for key, number in (("sent", sent.reached), ("full", full), ("dead", sent.dead), ("expired", sent.expired)):
             if number:
@@ -100,8 +97,8 @@ class Groups:
             raise RemoteUnavailable(f"{causes} The other members of {group} got the message.")
         return sum(isinstance(result, ChannelFull) for result in results)
 
-    def _other_process(self, member: str) -> str:
-        """The process that owns the channel `member`, if it is another one; else ""."""
-        if "!" not in member or member.startswith("@") or self._context.is_own(member):
+    def _other_addressee(self, channel: str) -> str:
+        """The process or machine that owns `channel`, if it is another one; else ""."""
+        if "!" not in channel or self._context.is_own(channel):
             return ""
-        return process_of(member)
+        return addressee_of(channel)

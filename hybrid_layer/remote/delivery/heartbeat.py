@@ -1,4 +1,4 @@
-"""Keeps the addressees known to the servers: their alive keys, and the memberships of their channels.
+"""Keeps the process known to the servers: its alive keys, and the memberships of its channels.
 
 Runs in the I/O thread, so that it works while the process's own event loops are busy or gone. When a server has lost
 data (by a restart, a failover, or a stop longer than the alive key's life), the heartbeat restores it from its own
@@ -16,7 +16,6 @@ from functools import partial
 from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote.delivery.addressee import Addressee
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.intake import accept_note
 from hybrid_layer.remote.delivery.shards import Shard
@@ -53,12 +52,11 @@ class Heartbeat(ResidentTask):
 
     _what = "the heartbeat"
 
-    def __init__(self, context: Context, store: Store, addressees: Sequence[Addressee]) -> None:
+    def __init__(self, context: Context, store: Store) -> None:
         self._life = max(float(context.policy.expiry), _LEAST_LIFE)
         super().__init__(context.statistics.count, last_pause=self._life / 3)
         self._context = context
         self._store = store
-        self._addressees = addressees
         self._own_name = identity.random_id()
         self._lock = threading.Lock()
         self._memberships: dict[tuple[str, str], _Membership] = {}
@@ -67,7 +65,7 @@ class Heartbeat(ResidentTask):
         self._set_clocks: set[int] = set()
         """Shards whose clock was set since the memberships there were corrected."""
         self._known: set[tuple[int, str]] = set()
-        """Shards and addressees that were renewed there."""
+        """Shards, and the name of the process that was renewed there."""
         self._renewing: dict[tuple[int, str], asyncio.Task[None]] = {}
         """The renewals under way."""
         self._due = monotonic() + self._life / 3
@@ -78,11 +76,12 @@ class Heartbeat(ResidentTask):
 
     # What the layer calls, in any loop and thread
 
-    async def make_known(self, shard: Shard, addressee: str) -> None:
-        """Make an addressee known on `shard`, and then, in the background, on every shard. Keep it known."""
-        if (shard.number, addressee) in self._known:
+    async def make_known(self, shard: Shard) -> None:
+        """Make the process known on `shard`, and then, in the background, on every shard. Keep it known."""
+        name = self._context.name
+        if (shard.number, name) in self._known:
             return
-        await io_thread.current().run(lambda: self._renew(shard, addressee), self._context.options.timeout)
+        await io_thread.current().run(lambda: self._renew(shard, name), self._context.options.timeout)
         self._begin()
 
     async def open(self) -> None:
@@ -98,7 +97,7 @@ class Heartbeat(ResidentTask):
         self._begin()
 
     def _begin(self) -> None:
-        """Renew in the background from now on, first where the addressees are not known yet."""
+        """Renew in the background from now on, first where the process is not known yet."""
         self.settle()
         self.wake()
 
@@ -178,7 +177,7 @@ class Heartbeat(ResidentTask):
         failures = 0
         while True:
             self._drop_old()
-            kept = await self._kept()
+            kept = self._kept()
             if monotonic() >= self._due:
                 self._due = monotonic() + self._life / 3
             else:
@@ -192,17 +191,14 @@ class Heartbeat(ResidentTask):
                 failures = 0
                 await self._wait(self._due - monotonic())
 
-    async def _kept(self) -> set[tuple[int, str]]:
-        """The shards and the addressees that are to be known there."""
+    def _kept(self) -> set[tuple[int, str]]:
+        """The shards where the process is to be known, and its name."""
         context = self._context
         with self._lock:
             shards = {membership.shard for membership in self._memberships.values()}
-        kept = {(shard, context.name or self._own_name) for shard in shards}
-        for addressee in self._addressees:
-            name = await addressee.known_as()
-            if name is not None:
-                kept.update((shard.number, name) for shard in context.shards)
-        return kept
+        if context.name:
+            return {(shard.number, context.name) for shard in context.shards}
+        return {(shard, self._own_name) for shard in shards}
 
     async def _renew_each(self, kept: set[tuple[int, str]]) -> None:
         """Renew each of `kept`. A server that is silent delays the renewals on others for a moment only."""

@@ -13,10 +13,9 @@ from functools import partial
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.loops import call_in
-from hybrid_layer.remote.delivery.addressee import ProcessAddressee
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
-from hybrid_layer.remote.delivery.intake import Intake
+from hybrid_layer.remote.delivery.intake import Intake, Taken
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Batch, Reader, Store
@@ -56,7 +55,6 @@ class InboxReader:
         self._shard = shard
         self._heartbeat = heartbeat
         self._outages = outages
-        self._process = ProcessAddressee(context)
         self._lock = threading.RLock()
         self._reading: _Reading | None = None
         self._watches: dict[asyncio.AbstractEventLoop, Timer] = {}
@@ -193,7 +191,11 @@ class InboxReader:
         if batch.notes:
             self._heartbeat.take_notes(self._shard, batch.notes)
         else:
-            await reading.intake.take(reading.reader, batch.entries, self._process.hand_over)
+            await reading.intake.take(reading.reader, batch.entries, self._deliver)
+
+    def _deliver(self, taken: Taken) -> None:
+        entry, deadline, generation = taken
+        self._context.inbox.deliver(entry.names, entry.payload, deadline, generation)
 
     def _retire(self, reading: _Reading) -> None:
         reading.retired = True

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from hybrid_layer.clock import monotonic
-from hybrid_layer.remote.delivery.addressee import Taken
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Entry, Note, Reader
 from hybrid_layer.supervision import Guard
+
+
+class Taken(NamedTuple):
+    """An entry that was read and must be handed over."""
+
+    entry: Entry
+    deadline: float
+    """When it expires, on `hybrid_layer.clock`."""
+    generation: int
+    """The generation of the shard's epoch: a later flush drops the entry."""
 
 
 class Intake:

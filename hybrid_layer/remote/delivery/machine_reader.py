@@ -1,71 +1,217 @@
-"""Reads the machine's inbox on a shard: messages to groups for the machine's normal channels, which are in its memory.
+"""Reads the machine's stream on a shard into shared memory, while this process holds the shard's lease.
 
-Runs in the I/O thread. Every process of the machine that uses its remote half has one, and they share the inbox.
+Reading takes nothing away from the server. Shared memory keeps the position, and takes in each entry once and in order,
+whoever reads. So a read may be abandoned at any time, and two readers do no harm. ``tests/models/stream.py`` has the
+rules, and what goes wrong without each of them.
+
+Runs in the I/O thread.
 """
 
 from __future__ import annotations
 
-from hybrid_layer.remote.delivery.addressee import MachineAddressee, Taken
+import asyncio
+import contextlib
+
+from hybrid_layer.clock import monotonic
+from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
+from hybrid_layer.names import machine_of
 from hybrid_layer.remote.delivery.context import Context
-from hybrid_layer.remote.delivery.intake import Intake
+from hybrid_layer.remote.delivery.epoch import numbers_of
+from hybrid_layer.remote.delivery.registrations import Registrations
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import Store
+from hybrid_layer.remote.delivery.store import Note, Store, StreamItem, StreamReader
 from hybrid_layer.remote.runtime.backoff import ReadingLost
-from hybrid_layer.remote.runtime.resident_task import ResidentTask
-from hybrid_layer.supervision import Guard
+from hybrid_layer.statistics import warn
+from hybrid_layer.supervision import keep_going, start_task
+from hybrid_layer.timers import sleep
+from hybrid_layer.transport import Arrival, Machine, Taken, View
 
-_CHECK_INTERVAL = 1.0
-"""Seconds between two checks whether the machine has members."""
 _BATCH = 16
+_TRIM_AT = 64
+"""Entries taken in until the stream is trimmed at once; otherwise the upkeep does it."""
+_UPKEEP = 1.0
+"""Seconds between two looks at what is due."""
+_TRIES = 3
+"""Connections to try, in quick succession, before the shard is left to another process."""
+_PAUSE = 0.05
+"""Seconds until shared memory is asked again whether it has room, or whether the position is known."""
+_LONGEST = 1e9
+"""Longest life of a membership by a note, in seconds."""
 
 
-class MachineReader(ResidentTask):
+class MachineReader:
     """One per shard, process and layer."""
 
-    _what = "the reader of the machine's inbox"
-
-    def __init__(self, context: Context, store: Store, shard: Shard, machine: MachineAddressee) -> None:
-        super().__init__(context.statistics.count)
+    def __init__(
+        self, context: Context, store: Store, shard: Shard, machine: Machine, registrations: Registrations
+    ) -> None:
         self._context = context
         self._store = store
         self._shard = shard
         self._machine = machine
-        self._guard = Guard(self._what, context.statistics.count)
+        self._registrations = registrations
+        self._what = f"the reader of the machine's stream on {shard.label}"
+        self._task: asyncio.Task[None] | None = None
+        self._untrimmed = 0
+        self.has_failed = False
+        """It has given up: it cannot reach the server."""
 
-    async def _run(self) -> None:
-        while not await self._read(await self._name()):
-            pass
+    def begin(self) -> None:
+        """Read from now on. Called in the I/O thread."""
+        self.end()
+        self.has_failed = False
+        work = keep_going(self._what, self._read_until_lost, self._context.statistics.count)
+        self._task = start_task(asyncio.get_running_loop(), work)
 
-    async def _name(self) -> str:
-        while True:
-            found = await self._machine.inbox_id()
-            if found is not None:
-                return found
-            await self._wait(_CHECK_INTERVAL)
+    def end(self) -> None:
+        """Stop reading: another process reads."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
 
-    async def _read(self, name: str) -> bool:
-        """Read the inbox of `name`. False if the user changed (setuid), and with it the name of the machine."""
-        inbox = f"{name}!"
-        shard = self._shard
-        reader = self._store.reader(shard)
-        intake = Intake(self._context, shard, self._what)
+    async def _read_until_lost(self) -> None:
+        upkeep = start_task(
+            asyncio.get_running_loop(), keep_going(self._what, self._keep_up, self._context.statistics.count)
+        )
         try:
-            while not reader.cancelled and await self._name() == name:
-                if not self._machine.has_members():
-                    await reader.close()
-                    await self._wait(_CHECK_INTERVAL)
-                    continue
-                try:
-                    batch = await reader.read([inbox], _BATCH)
-                except ReadingLost as error:
-                    await reader.pause(error)
-                    continue
-                if batch is not None:
-                    taken: list[Taken] = []
-                    await intake.take(reader, batch.entries, taken.append)
-                    for each in taken:
-                        with self._guard:
-                            await self._machine.hand_over(shard, each)
-            return reader.cancelled
+            while await self._read_stream(await self._machine.id()):
+                pass
         finally:
-            await reader.close()
+            upkeep.cancel()
+        self.has_failed = True
+
+    async def _read_stream(self, machine: str) -> bool:
+        """Read the stream of `machine`. True: the segment's id is another one. False: the server cannot be reached."""
+        shard, failures = self._shard, 0
+        stream = self._store.stream(shard, machine)
+        try:
+            while failures < _TRIES:
+                try:
+                    if not await self._read(stream, machine):
+                        return True
+                    failures = 0
+                except (ReadingLost, RemoteUnavailable) as error:
+                    self._machine.set_outage(shard.number, True)
+                    failures += 1
+                    await stream.pause(ReadingLost(str(error)))
+            return False
+        finally:
+            await stream.close()
+
+    async def _read(self, stream: StreamReader, machine: str) -> bool:
+        """Read once. False: the segment is another machine's."""
+        if await stream.connect():  # it may be to another server
+            await self._registrations.renew(self._shard)
+            self._machine.set_outage(self._shard.number, False)
+        view = await self._machine.look(self._shard.number)
+        while view.position is None:
+            view = await self._registrations.renew(self._shard)
+            if view.position is None:  # the segment has just been replaced, or another process was asking too
+                await sleep(_PAUSE)
+        if view.machine != machine:
+            return False
+        for item in await stream.read(view.position, _BATCH):
+            if not await self._take_in(view, item):
+                return True
+            self._untrimmed += 1
+        if self._untrimmed >= _TRIM_AT:
+            await self._trim()
+        return True
+
+    async def _take_in(self, view: View, item: StreamItem) -> bool:
+        """Take in one entry. False: what was read is out of date."""
+        has_renewed = False
+        while True:
+            arrival, fault = await self._arrival(view, item, has_renewed)
+            taken = await self._machine.put(self._shard.number, view, arrival)
+            if taken is Taken.LATER:
+                await sleep(_PAUSE)
+            elif taken is Taken.STALE and not has_renewed:
+                # It may be of another incarnation of the server's data, which only a renewal tells.
+                now = await self._registrations.renew(self._shard)
+                if (now.machine, now.turn) != (view.machine, view.turn):
+                    return False
+                has_renewed = True
+            else:
+                break
+        if taken is Taken.DONE and fault == "expired":
+            self._machine.count("expired")
+        elif taken is Taken.DONE and fault:
+            self._context.undecodable(self._shard, fault)
+        elif taken is Taken.FORGET:
+            with contextlib.suppress(RemoteUnavailable):  # the group's next message leads here again
+                await self._store.forget(self._shard, item.group, view.machine, item.t)
+        return taken is not Taken.STALE
+
+    async def _arrival(self, view: View, item: StreamItem, has_renewed: bool) -> tuple[Arrival, str]:
+        """What is to be done with an entry, and why that is nothing."""
+        nothing = Arrival(item.id, view.incarnation, view.flushes, "nothing")
+        if item.note is not None:
+            found = self._arrival_of_note(view, item, item.note)
+            return (nothing, "a note") if found is None else (found, "")
+        entry, epoch = item.entry, self._shard.epoch
+        numbers = numbers_of(entry.epoch) if entry is not None else None
+        if entry is None or numbers is None or epoch.is_absurd(entry.epoch):
+            return nothing, "an entry"
+        if numbers[0] != view.incarnation and has_renewed:
+            # The server has lost the data that this is of, but not this. That was no flush.
+            if not epoch.admits(entry.epoch):
+                return nothing, ""
+            numbers = view.incarnation, view.flushes
+        life = self._shard.clock.left(entry.stamp_ms)
+        if life <= 0:  # as far as known: the clock may have been set
+            with contextlib.suppress(RemoteUnavailable):
+                await self._store.measure(self._shard)
+            life = self._shard.clock.left(entry.stamp_ms)
+        if life <= 0:
+            return nothing, "expired"
+        payload = entry.payload
+        if item.group:
+            return Arrival(item.id, *numbers, "group", group=item.group, t=item.t, payload=payload, life=life), ""
+        if machine_of(entry.names[0]) != view.machine:
+            return nothing, "an entry"
+        return Arrival(item.id, *numbers, "direct", channel=entry.names[0], payload=payload, life=life), ""
+
+    def _arrival_of_note(self, view: View, item: StreamItem, note: Note) -> Arrival | None:
+        numbers = (numbers_of(note.epoch) if note.epoch else None) or (view.incarnation, view.flushes)
+        if self._shard.epoch.is_absurd(note.epoch):
+            return None
+        if note.kind == "f":
+            return Arrival(item.id, *numbers, "flush")
+        if machine_of(note.member) != view.machine:
+            return None
+        if note.kind == "-":
+            return Arrival(item.id, *numbers, "-", channel=note.member, group=note.group)
+        life = min(self._shard.clock.left(note.stamp_ms), _LONGEST)
+        if note.kind != "+" or life <= 0:
+            return None
+        return Arrival(item.id, *numbers, "+", channel=note.member, group=note.group, life=life)
+
+    async def _keep_up(self) -> None:
+        """Renew the machine's alive key, trim the stream, and forget groups without members, when each is due."""
+        registrations, number = self._registrations, self._shard.number
+        sweep_at = monotonic() + registrations.sweep_interval
+        renew_at = monotonic() + registrations.life / 3
+        while True:
+            await sleep(_UPKEEP)
+            try:
+                if self._untrimmed:
+                    await self._trim()
+                now = monotonic()
+                if now >= renew_at or not (await self._machine.look(number)).registration:
+                    await registrations.renew(self._shard)
+                    renew_at = now + registrations.life / 3
+                if now >= sweep_at:
+                    await registrations.sweep(self._shard)
+                    sweep_at = now + registrations.sweep_interval
+            except RemoteUnavailable:
+                continue  # the reader notices it, and says so
+            except HybridLayerError as error:
+                warn(("machine", number), f"The local half of the layer does not work: {error}")
+
+    async def _trim(self) -> None:
+        """Remove from the server what lies in shared memory."""
+        view = await self._machine.look(self._shard.number)
+        if view.position is not None:
+            self._untrimmed = 0
+            await self._store.trim(self._shard, view.machine, view.position)

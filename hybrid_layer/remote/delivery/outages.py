@@ -8,6 +8,8 @@ expired.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from typing import Protocol
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.remote.delivery.context import Context
@@ -17,11 +19,22 @@ _SWEEP_AT = 1000
 """Number of recorded channels at which past ones are first removed."""
 
 
+class Consumers(Protocol):
+    """Whom to tell."""
+
+    def report(self, channels: Sequence[str], payload: bytes, life: float) -> None:
+        """Give a message to `channels`, which expires in `life` seconds."""
+
+    def is_waited_on(self, channel: str) -> bool:
+        """Whether a coroutine waits on `channel`."""
+
+
 class Outages:
     """The outages of a process: one begins when a shard cannot be read, and ends when all can."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, consumers: Consumers) -> None:
         self._context = context
+        self._consumers = consumers
         self._has_reports = context.options.on_disconnect is not None or context.options.on_reconnect is not None
         self._lock = threading.Lock()
         self._lost: set[int] = set()
@@ -70,11 +83,10 @@ class Outages:
         with self._lock:
             self._forget_gone()
             channels = list(self._seen)
-        deadline = monotonic() + context.policy.expiry
-        context.inbox.deliver(channels, payload, deadline, context.home.epoch.generation)
+        self._consumers.report(channels, payload, context.policy.expiry)
 
     def _forget_gone(self) -> None:
         before = monotonic() - self._context.policy.expiry
         for channel, since in list(self._seen.items()):
-            if since <= before and not self._context.inbox.is_waited_on(channel):
+            if since <= before and not self._consumers.is_waited_on(channel):
                 del self._seen[channel]

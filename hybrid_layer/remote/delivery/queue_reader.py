@@ -17,9 +17,8 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.inbox import Waiter, WaitQueue, Waker
 from hybrid_layer.loops import running
-from hybrid_layer.remote.delivery.addressee import Taken
 from hybrid_layer.remote.delivery.context import Context
-from hybrid_layer.remote.delivery.intake import Intake
+from hybrid_layer.remote.delivery.intake import Intake, Taken
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Reader, Store
 from hybrid_layer.remote.runtime import io_thread

@@ -14,7 +14,7 @@ from functools import partial
 
 from hybrid_layer.clock import ServerClock, boottime
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.names import process_of
+from hybrid_layer.names import addressee_of
 from hybrid_layer.remote.delivery.epoch import Epoch
 
 
@@ -53,10 +53,10 @@ class Shard:
 
 
 def shard_for(name: str, shards: int) -> int:
-    """The shard of a name. All channels of one process have the same shard, so that one reader serves them."""
+    """The shard of a name. All channels of one process, or machine, have the same shard, so one reader serves them."""
     if shards == 1:
         return 0
-    key = process_of(name) if "!" in name else name
+    key = addressee_of(name) if "!" in name else name
     return max(range(shards), key=lambda shard: _score(key, shard))
 
 

@@ -70,6 +70,13 @@ class DiscoveredTransport:
         if self._found is not None:
             self._found.count(key)
 
+    async def open_machine(self) -> None:
+        await (await self._transport()).open_machine()
+
+    def waits(self, channel: str) -> None:
+        if self._found is not None:
+            self._found.waits(channel)
+
     def serve_machine(self) -> None:
         if self._found is not None:
             self._found.serve_machine()

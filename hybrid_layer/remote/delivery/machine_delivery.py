@@ -1,0 +1,68 @@
+"""Delivery to this machine: what the servers have for it gets into its shared memory, whichever process reads it."""
+
+from __future__ import annotations
+
+from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, SegmentDamaged
+from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.delivery.leases import Leases
+from hybrid_layer.remote.delivery.machine_reader import MachineReader
+from hybrid_layer.remote.delivery.outages import Outages
+from hybrid_layer.remote.delivery.registrations import Registrations
+from hybrid_layer.remote.delivery.store import Store
+from hybrid_layer.transport import MOST_SHARDS, Machine
+
+
+class MachineDelivery:
+    """What one process does for its machine, for one layer."""
+
+    def __init__(self, context: Context, store: Store, machine: Machine) -> None:
+        if len(context.shards) > MOST_SHARDS:
+            raise ConfigurationError(
+                f"hosts stands for {len(context.shards)} shards. HybridChannelLayer uses at most {MOST_SHARDS}: name "
+                f"fewer hosts, or give clusters fewer virtual_shards."
+            )
+        self._machine = machine
+        self.owns = machine.owns
+        self.outages = Outages(context, machine)
+        self.registrations = Registrations(context, store, machine)
+        readers = [MachineReader(context, store, shard, machine, self.registrations) for shard in context.shards]
+        self.leases = Leases(context, machine, readers, self.outages)
+
+    async def open(self) -> None:
+        """Make the machine known to the servers, and keep it known: this process has a channel named after it.
+
+        Raises `RemoteUnavailable`.
+        """
+        if not self.leases.reads_always:
+            await self.registrations.open()
+            self.leases.reads_always = True
+        self.serve()
+
+    def serve(self) -> None:
+        """Read from now on while the machine has groups, unless another process does."""
+        self.leases.settle()
+
+    async def join(self, group: str, channel: str) -> None:
+        """Make `channel`, which this machine owns, a member."""
+        self.serve()
+        await self.registrations.join(group, channel)
+
+    async def leave(self, group: str, channel: str) -> None:
+        """End the membership of a channel that this machine owns."""
+        await self._machine.leave(group, channel)
+
+    async def group_send(self, group: str, payload: bytes) -> tuple[str, HybridLayerError | None]:
+        """Send to the members on this machine. Returns what the server is to pass over, and the error.
+
+        That is the machine as it was named in the same step. If nothing was stored here, it gets the message over the
+        server; but not if that is uncertain, or it might get the message twice.
+        """
+        machine = self._machine
+        try:
+            if not machine.has_groups():
+                return "", None
+            return f"@{await machine.group_send(group, payload)}", None
+        except SegmentDamaged as error:
+            return f"@{await machine.id()}", error
+        except HybridLayerError as error:
+            return "", error
