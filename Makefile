@@ -15,8 +15,8 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build/core ## run the example site on http://127.0.0.1:8000; HOSTS=redis://... adds a remote
-	@$(if $(HOSTS),HYBRID_LAYER_HOSTS='$(HOSTS)') $(BIN)/python examples/chat/run.py
+demo: build/core ## run the example site on http://127.0.0.1:8000; HOSTS=redis://... adds a remote, LOCALITY=machine names by machine
+	@$(if $(HOSTS),HYBRID_LAYER_HOSTS='$(HOSTS)') $(if $(LOCALITY),HYBRID_LAYER_LOCALITY='$(LOCALITY)') $(BIN)/python examples/chat/run.py
 
 .PHONY: build
 build: build/core ## compile what has changed: the C core and the inbox

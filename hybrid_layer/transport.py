@@ -156,8 +156,9 @@ MOST_SHARDS = 64
 class Machine(Protocol):
     """The machine as the remote half sees it: one addressee for all its channels.
 
-    These are its normal channels, and the process-specific ones that are named after it. Their memberships are in shared memory; the servers know only which groups have members here. `shard` is a number
-    below 64. Methods that wait for the segment's lock raise `SegmentBusy` if its holder is stalled.
+    These are its normal channels, and the process-specific ones that are named after it. Their memberships are in
+    shared memory; the servers know only which groups have members here. `shard` is a number below `MOST_SHARDS`.
+    Methods that wait for the segment's lock raise `SegmentBusy` if its holder is stalled.
     """
 
     async def id(self) -> str:

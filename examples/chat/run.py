@@ -10,7 +10,8 @@ a process that it would rather not have sends it away again, a few times at most
 The worker is Channels' own `manage.py runworker jobs`. A site would have systemd or a container runtime in the place of
 this file, and whatever terminates TLS in front.
 
-Environment: PORT (8000); HYBRID_LAYER_HOSTS, comma separated, for a remote; HYBRID_LAYER_PREFIX (chat).
+Environment: PORT (8000); HYBRID_LAYER_HOSTS, comma separated, for a remote; HYBRID_LAYER_LOCALITY (name), or machine;
+HYBRID_LAYER_PREFIX (chat).
 """
 
 import contextlib

@@ -28,11 +28,12 @@ MACHINE = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && e
 
 
 class Site(Programs):
-    def __init__(self, ports: Sequence[int], redis_port: int) -> None:
+    def __init__(self, ports: Sequence[int], redis_port: int, locality: str) -> None:
         super().__init__()
         self.urls = [f"http://{HOST}:{port}" for port in ports]
         self.ports = ports
         self.redis_port = redis_port
+        self.locality = locality
         self.children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
@@ -42,7 +43,8 @@ class Site(Programs):
         hosts = f"redis://{HOST}:{self.redis_port}"
         for number, port in enumerate(self.ports, 1):
             command = [*MACHINE, sys.executable, str(HERE / "run.py")]
-            self.children[f"machine {number}"] = start(command, {"PORT": str(port), "HYBRID_LAYER_HOSTS": hosts})
+            environment = {"HYBRID_LAYER_HOSTS": hosts, "HYBRID_LAYER_LOCALITY": self.locality, "PORT": str(port)}
+            self.children[f"machine {number}"] = start(command, environment)
         deadline = time.monotonic() + START_SECONDS
         while not all(map(answers, self.urls)):
             self.pause(0.2)
@@ -90,11 +92,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ports", type=int, nargs=3, default=(8001, 8002, 8003), help="of the three machines")
     parser.add_argument("--redis-port", type=int, default=6390, help="of the server")
+    parser.add_argument("--locality", choices=("name", "machine"), default="machine", help="of new channels' names")
     options = parser.parse_args()
     if sys.platform != "linux" or os.geteuid() != 0:
         print("This needs Linux, and root: machines are namespaces of its kernel.", file=sys.stderr)
         return 2
-    return Site(options.ports, options.redis_port).run()
+    return Site(options.ports, options.redis_port, options.locality).run()
 
 
 if __name__ == "__main__":

@@ -72,7 +72,8 @@ IN_MEMORY = ["memory", "memory-pubsub"]
 FAMILIES = {
     "stored": [configuration.name for configuration in _ALL if configuration.is_bounded("specific")],
     "local": ["ipc", "hybrid-local", "machine-local"],
-    "hybrid": ["hybrid-1", "hybrid-3", "machine-1", "machine-3"],
+    "hybrid": ["hybrid-1", "hybrid-3"],
+    "machine": ["machine-1", "machine-3"],
     "queue": ["queue-1", "queue-3"],
     "each-path": PATHS,
 }

@@ -50,8 +50,8 @@ class Story:
         now = time.monotonic()
         self.lives[worker - 1].killed = now, now
 
-    def verdict(self, servers: int = 3) -> list[str]:
-        return judge(self.directory, self.lives, self.outages, servers).found
+    def verdict(self, servers: int = 3, locality: str = "name") -> list[str]:
+        return judge(self.directory, self.lives, self.outages, servers, locality).found
 
 
 @pytest.fixture
@@ -191,3 +191,34 @@ def test_lost_for_a_machine(story: Story) -> None:
     assert story.verdict() == found
     story.kill(2)
     assert story.verdict() == []
+
+
+def test_lost_with_a_neighbour(story: Story) -> None:
+    """By machine, a process that is killed had an entry of another one in work; but none that came from there."""
+    story.step(3, Op.DIRECT, 0, 1, 1)
+    found = story.verdict(1, "machine")
+    assert "1 messages are lost for machine 0" in found[0]
+    assert "no process was killed there then" in found[1]
+    story.kill(2)
+    assert story.verdict(1, "machine") == []
+    assert "is lost for worker 1" in story.verdict(1, "name")[0]
+    story.step(3, Op.DIRECT, 0, 1, 2)
+    (found_two,) = story.verdict(1, "machine")
+    assert "2 messages are lost for machine 0" in found_two
+    assert story.verdict(3, "machine") == []
+    story.step(2, Op.DIRECT, 0, 1, 3)
+    assert any("is lost for worker 1" in text for text in story.verdict(3, "machine"))
+
+
+def test_order_within_a_machine(story: Story) -> None:
+    """All that one sender sends stays in order there, however many servers there are."""
+    story.step(3, Op.JOIN, OTHER_GROUP, 0)
+    story.step(2, Op.DIRECT, 0, 1, 1)
+    story.step(2, Op.GROUP, OTHER_GROUP, 0, 2)
+    for worker in (2, 3):
+        story.step(worker, Op.OWN, 0, 2, 2)
+    story.step(1, Op.OWN, 0, 2, 2)
+    story.step(1, Op.OWN, 0, 2, 1)
+    assert story.verdict(3, "name") == []
+    (found,) = story.verdict(3, "machine")
+    assert "came after 2" in found

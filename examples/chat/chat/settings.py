@@ -31,6 +31,11 @@ LAYER_OPTIONS: dict[str, Any] = {
 if HOSTS:
     LAYER_OPTIONS["hosts"] = HOSTS
 
+# "machine": the servers know machines, and each machine its processes. Then a message crosses the server once for each
+# machine, and never between two tabs on the same one. May be set before there are hosts.
+if locality := os.environ.get("HYBRID_LAYER_LOCALITY"):
+    LAYER_OPTIONS["locality"] = locality
+
 CHANNEL_LAYERS = {"default": {"BACKEND": "hybrid_layer.HybridChannelLayer", "CONFIG": LAYER_OPTIONS}}
 
 # What goes wrong is seen in the terminal; what goes right is seen in the browser.

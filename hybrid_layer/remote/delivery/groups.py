@@ -57,7 +57,7 @@ class Groups:
         await self._store.group_discard(self._context.shard_of(group), group, channel, tell)
 
     async def send(self, group: str, payload: bytes) -> None:
-        """Send `payload` to the members. Raises an error of either half, which says who got the message nevertheless."""
+        """Send `payload` to the members. Raises an error of either half; it says who got the message nevertheless."""
         here, failure = "", None
         if self._machine is not None:
             here, failure = await self._machine.group_send(group, payload)

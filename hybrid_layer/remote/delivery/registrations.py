@@ -103,7 +103,10 @@ class Registrations:
     # What runs in the I/O thread
 
     async def renew(self, shard: Shard) -> View:
-        """Renew the machine's alive key. Register all groups if the server does not know them. Returns what is known."""
+        """Renew the machine's alive key, and return what is known then.
+
+        If the server has lost its data, all groups are registered, in the background.
+        """
         machine, known_epoch = self._machine, shard.epoch.known
         view = await machine.look(shard.number)
         # Random, so that no late renewal by another process sets it once more.

@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9))
     parser.add_argument("--servers", type=int, default=3)
     parser.add_argument("--remote", choices=("queue", "pubsub"), default="queue")
+    parser.add_argument("--locality", choices=("name", "machine"), default="name")
     parser.add_argument("--interval", type=float, default=200, help="milliseconds between two faults, on average")
     options = parser.parse_args()
     if (reason := why_not()) is not None:
@@ -36,7 +37,7 @@ def main() -> int:
     outages: Outages = []
     while not found and (left := until - time.monotonic()) > 1:
         seed, prefix = options.seed + number, f"chaos-{secrets.token_hex(4)}"
-        with Run(seed, prefix, options.servers, options.remote, options.interval / 1000) as run:
+        with Run(seed, prefix, options.servers, options.remote, options.locality, options.interval / 1000) as run:
             report = run.run(min(ROUND, left))
             outages = run.outages
         number += 1

@@ -22,8 +22,9 @@ BACK = 2.0
 """Seconds after a server's return until everything works, on a busy machine."""
 HEALED = 6.0
 """The same after a machine was cut off. Its last connections may be read from until they are given up."""
-HELD = 17
-"""Messages that a process which is killed may hold of a group's to a normal channel: a batch, and one that it took."""
+
+POPPED = 1
+"""Messages of a normal channel that a process which is killed had taken."""
 
 
 @dataclass(eq=False)
@@ -61,11 +62,14 @@ class Outage(NamedTuple):
 Outages = list[Outage]
 
 
-def judge(directory: Path, lives: list[Life], outages: Outages, servers: int) -> Report:
-    """What is wrong, each with its culprit; the first few of a kind."""
-    way = _by_one_server if servers == 1 else _way
+def judge(directory: Path, lives: list[Life], outages: Outages, servers: int, locality: str) -> Report:
+    """What is wrong, each with its culprit; the first few of a kind.
+
+    A process that is killed may have one entry of each server in work, for its whole machine.
+    """
     testimony = Testimony(directory, lives)  # type: ignore[arg-type]  # a life has what it asks for
     report = Report()
+    way = partial(_way, testimony, servers, locality == "machine")
     for sent in testimony.sends.values():
         report.figures[f"sent: {sent.op.name.lower()}, {sent.state.name.lower()}"] += 1
     report.figures["received"] = len(testimony.receipts)
@@ -74,8 +78,8 @@ def judge(directory: Path, lives: list[Life], outages: Outages, servers: int) ->
         complaints(directory),
         wrong_receipts(testimony, _is_addressee, _queue, partial(_strand, way)),
         lost_jobs(testimony, jobs),
-        _lost_own(testimony, way, outages, report),
-        _lost_work(testimony, outages, report),
+        _lost_own(testimony, way, outages, report, servers if locality == "machine" else 0),
+        _lost_work(testimony, outages, report, servers),
     )
     report.found = [text for judgement in judgements for text in first(judgement)]
     report.figures += jobs.lost
@@ -88,22 +92,29 @@ def _queue(sent: Sent, receipt: Receipt) -> tuple[int, ...]:
 
 
 def _strand(way: Way, sent: Sent, receipt: Receipt) -> tuple[int, ...] | None:
-    if sent.op == Op.GROUP and receipt.op == Op.RECEIVE:
-        return None  # which several processes of the machine have fetched, each some
-    return receipt.reader, receipt.op, receipt.place, *way(sent)
+    if receipt.op == Op.RECEIVE and sent.op != Op.GROUP:
+        return receipt.reader, receipt.op, receipt.place, sent.sender, sent.op, 0
+    return receipt.reader, receipt.op, receipt.place, *way(sent, receipt.reader)
 
 
-Way = Callable[[Sent], tuple[int, ...]]
-"""What of a message stays in order on its way to one channel."""
+Way = Callable[[Sent, int], tuple[int, ...]]
+"""What of a message stays in order on its way to a channel of a process."""
 
 
-def _way(sent: Sent) -> tuple[int, ...]:
-    """With several servers, what is sent directly, or by a group, which may be on another one."""
+def _way(testimony: Testimony, servers: int, by_machine: bool, sent: Sent, reader: int) -> tuple[int, ...]:
+    """With several servers, what is sent directly, or by a group, which may be on another one.
+
+    All that stays within a machine's memory is in order.
+    """
+    is_within = by_machine and _machine(testimony, sent.sender) == _machine(testimony, reader)
+    if servers == 1 or is_within:
+        return (sent.sender,)
     return sent.sender, sent.op, sent.place if sent.op == Op.GROUP else 0
 
 
-def _by_one_server(sent: Sent) -> tuple[int, ...]:
-    return (sent.sender,)
+def _machine(testimony: Testimony, worker: int) -> int:
+    machine: int = testimony.lives[worker].seat.machine
+    return machine
 
 
 def _is_addressee(testimony: Testimony, sent: Sent, receipt: Receipt) -> bool:
@@ -140,26 +151,34 @@ def _is_excused(sent: Sent, life: Life, outages: Outages) -> bool:
     return False
 
 
-def _lost_own(testimony: Testimony, way: Way, outages: Outages, report: Report) -> Iterator[str]:
-    """What was sent to a process, or to a group of which it was a member."""
+def _lost_own(testimony: Testimony, way: Way, outages: Outages, report: Report, held: int) -> Iterator[str]:
+    """What was sent to a process, or to a group of which it was a member.
+
+    `held`: how many entries for the machine a process may have in work, when it is killed.
+    """
     got: set[tuple[int, ...]] = set()
     last: dict[tuple[int, ...], int] = {}
+    lost: dict[int, set[Sent]] = {machine: set() for machine in range(MACHINES)}
     for receipt in testimony.receipts:
         if receipt.op == Op.OWN and (sent := testimony.sends.get((receipt.sender, receipt.number))):
             got.add((receipt.reader, receipt.place, sent.sender, sent.number))
-            last[receipt.reader, receipt.place, *way(sent)] = sent.number
+            last[receipt.reader, receipt.place, *way(sent, receipt.reader)] = sent.number
     for sent, reader, own in _to_own(testimony):
         life = testimony.lives[reader]
         report.figures["due to a process"] += 1
         report.figures["due to a process, without an outage then"] += not _is_excused(sent, life, outages)
         if (reader, own, sent.sender, sent.number) in got:
             continue
-        if life.killed is not None and last.get((reader, own, *way(sent)), 0) < sent.number:
+        if life.killed is not None and last.get((reader, own, *way(sent, reader)), 0) < sent.number:
             report.figures["lost with a killed process"] += 1
         elif _is_excused(sent, life, outages):
             report.figures["lost with a server, or in a cut"] += 1
+        elif held and _machine(testimony, sent.sender) != life.seat.machine:
+            lost[life.seat.machine].add(sent)
         else:
             yield f"{sent} is lost for {life}, which lived, or has got later ones"
+    for machine, each in lost.items():
+        yield from _beyond_kills(testimony, machine, list(each), held, report)
 
 
 def _to_own(testimony: Testimony) -> Iterator[tuple[Sent, int, int]]:
@@ -173,7 +192,7 @@ def _to_own(testimony: Testimony) -> Iterator[tuple[Sent, int, int]]:
             yield sent, member.reader, member.own
 
 
-def _lost_work(testimony: Testimony, outages: Outages, report: Report) -> Iterator[str]:
+def _lost_work(testimony: Testimony, outages: Outages, report: Report, held: int) -> Iterator[str]:
     """What was sent to the group of which a normal channel of each machine is a member."""
     got = {(each.place, each.sender, each.number) for each in testimony.receipts if each.op == Op.RECEIVE}
     wanted = (Op.GROUP, SHARED, State.DONE)
@@ -182,10 +201,16 @@ def _lost_work(testimony: Testimony, outages: Outages, report: Report) -> Iterat
         lost = [sent for sent in sends if (work_place(machine), sent.sender, sent.number) not in got]
         there = [life for life in testimony.lives.values() if life.seat.machine == machine]
         lost = [sent for sent in lost if not any(_is_excused(sent, life, outages) for life in there)]
-        kills = [life.killed for life in there if life.killed]
-        report.figures["lost for a machine, with a killed process"] += len(lost)
-        if len(lost) > HELD * len(kills):
-            yield f"{len(lost)} messages are lost for machine {machine}, and {len(kills)} processes were killed there"
-        for sent in lost:
-            if not any(sent.begin <= dead and alive <= sent.end + UNREAD for alive, dead in kills):
-                yield f"{sent} is lost for machine {machine}, and no process was killed there then"
+        yield from _beyond_kills(testimony, machine, lost, held + POPPED, report)
+
+
+def _beyond_kills(testimony: Testimony, machine: int, lost: list[Sent], held: int, report: Report) -> Iterator[str]:
+    """Of the messages that are `lost` for a machine, more than the processes that were killed there had in work."""
+    report.figures["lost for a machine, with a killed process"] += len(lost)
+    there = [life for life in testimony.lives.values() if life.seat.machine == machine]
+    kills = [life.killed for life in there if life.killed]
+    if len(lost) > held * len(kills):
+        yield f"{len(lost)} messages are lost for machine {machine}, and {len(kills)} processes were killed there"
+    for sent in lost:
+        if not any(sent.begin <= dead and alive <= sent.end + UNREAD for alive, dead in kills):
+            yield f"{sent} is lost for machine {machine}, and no process was killed there then"

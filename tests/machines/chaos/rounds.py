@@ -31,7 +31,7 @@ PATIENCE = 30.0
 class Run(Closing):
     """`faults` counts what was done, by name."""
 
-    def __init__(self, seed: int, prefix: str, servers: int, remote: str, interval: float) -> None:
+    def __init__(self, seed: int, prefix: str, servers: int, remote: str, locality: str, interval: float) -> None:
         self.random = random.Random(seed)
         self.interval = interval
         self.faults: Counter[str] = Counter()
@@ -58,6 +58,7 @@ class Run(Closing):
             "prefix": prefix,
             "hosts": [server.url for server in self._servers],
             "remote": remote,
+            "locality": locality,
             "timeout": 2,
             # Own channels have room for all that may come while their reader gets no processor: a drop is no finding.
             "capacity": 20_000,
@@ -90,7 +91,7 @@ class Run(Closing):
         guardian.forget("directory", self._directory)
 
     def _judge(self) -> Report:
-        return judge(self._directory, self.lives, self.outages, len(self._servers))
+        return judge(self._directory, self.lives, self.outages, len(self._servers), self._options["locality"])
 
     def _start(self, number: int) -> Life:
         seat = Seat(number, next(self._incarnations), self.random.getrandbits(32), self._directory)

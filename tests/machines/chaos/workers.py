@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrid_layer import HybridChannelLayer
-from hybrid_layer.exceptions import ChannelFull, RemoteUnavailable
+from hybrid_layer.exceptions import ChannelFull, RemoteUnavailable, SegmentBusy, SegmentDamaged
 from tests.chaos.actor import Actor
 from tests.chaos.arena import OWN_CHANNELS, Arena
 from tests.chaos.journal import Op, State
@@ -132,8 +132,10 @@ class Worker(Actor):
             await send()
         except ChannelFull:
             state = State.REFUSED
-        except RemoteUnavailable:
+        except (RemoteUnavailable, SegmentDamaged):
             state = State.UNCERTAIN
+        except SegmentBusy:  # its lock was held by a process that is stopped; a group's members elsewhere got it
+            state = State.UNCERTAIN if op == Op.GROUP else State.REFUSED
         self.journal.end(begun, op, state, place, who, number)
 
     async def join_and_leave(self) -> None:
@@ -149,7 +151,7 @@ class Worker(Actor):
             await any_moment(0.5, self.random)
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        return await succeeds(call, RemoteUnavailable, seconds=_PATIENCE)
+        return await succeeds(call, RemoteUnavailable, SegmentBusy, seconds=_PATIENCE)
 
     # Receiving
 
