@@ -203,6 +203,7 @@ def test_lost_with_a_neighbour(story: Story) -> None:
     assert story.verdict(1, "machine") == []
     assert "is lost for worker 1" in story.verdict(1, "name")[0]
     story.step(3, Op.DIRECT, 0, 1, 2)
+    story.kill(2)
     (found_two,) = story.verdict(1, "machine")
     assert "2 messages are lost for machine 0" in found_two
     assert story.verdict(3, "machine") == []
