@@ -100,6 +100,13 @@ CONTESTANTS = (
     Contestant("hybrid, no hosts", "hybrid_layer.HybridChannelLayer", _ours, twin=True),
     Contestant("hybrid, hosts", "hybrid_layer.HybridChannelLayer", _ours_with_hosts, remote=True, clusters=True),
     Contestant(
+        "hybrid, by machine",
+        "hybrid_layer.HybridChannelLayer",
+        lambda place: {"locality": "machine", **_ours_with_hosts(place)},
+        remote=True,
+        clusters=True,
+    ),
+    Contestant(
         "bare EVALSHA/BLPOP",
         "benchmarks.bare.RedisLists",
         lambda place: {"url": place.url, "prefix": place.prefix},

@@ -40,6 +40,7 @@ _LOCAL = ("IPC", "hybrid, hosts")
 _BOTH_WAYS = ("IPC", "hybrid, no hosts", "hybrid, hosts")
 """Where the way to the local half may be felt."""
 _SHARED_OUT = ("queued", "published")
+_BY_NAME, _BY_MACHINE = "hybrid, hosts", "hybrid, by machine"
 
 TARGETS = (
     # Where the kernel puts them, it may put a layer's processes on one processor and the pipe's on two.
@@ -85,6 +86,13 @@ TARGETS = (
         for figure, limit in (("three", 1.15), ("six", 1.05), ("cluster", 1.3))
     ),
     *(Target("scale_out_busiest", name, "share", 0.4) for name in _SHARED_OUT),
+    Target("machines", _BY_MACHINE, "here_us", 0.15, _BY_NAME),
+    Target("machines", _BY_MACHINE, "there_us", 0.3, _BY_NAME),
+    Target("machines", _BY_MACHINE, "there_growth", 1.1),
+    Target("machines_storm", _BY_MACHINE, "by_clients", 0.01, _BY_NAME),
+    Target("round_trip_specific", _BY_MACHINE, "p50_us", 1.15, "IPC"),
+    Target("fan_out_1000", _BY_MACHINE, "p50_ms", 1.15, "IPC"),
+    Target("commands_specific", _BY_MACHINE, "by_clients", 0.01),
 )
 
 

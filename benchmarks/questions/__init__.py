@@ -8,6 +8,7 @@ from benchmarks.questions.commands import Commands
 from benchmarks.questions.fan_out import FanOut
 from benchmarks.questions.head import Head
 from benchmarks.questions.idle import Idle
+from benchmarks.questions.machines import Machines, Storm
 from benchmarks.questions.memory import Memory
 from benchmarks.questions.neighbour import Neighbour
 from benchmarks.questions.one_way import OneWay
@@ -48,6 +49,8 @@ QUESTIONS: tuple[Question, ...] = (
     ScaleOut(10, homes=2),
     ScaleOut(40, homes=8),
     Busiest(),
+    Machines(),
+    Storm(),
 )
 QUICK = ("round_trip_normal", "round_trip_specific", "one_way_1", "sync_send_1", "fan_out_100", "fan_out_1000")
 """What `--quick` asks."""

@@ -15,6 +15,7 @@ from benchmarks.members import join_groups
 from benchmarks.message import message
 from benchmarks.questions.base import Means
 from benchmarks.results import Column, Sample
+from tests.support import namespaces
 
 _CONTESTANTS = ("queued", "published", "channels_redis core", "channels_redis pubsub")
 _REFERENCES = ("channels_redis core", "channels_redis pubsub")
@@ -131,6 +132,8 @@ class Crowd:
     """Processes with members."""
     groups: Sequence[Sequence[str]]
     """Of each member of a process. All processes have the same, and all groups equally many members."""
+    machine: int | None = None
+    """A process on the machine that the members live on; None: on that of the senders."""
 
     def measure(self, means: Means, contestant: Contestant, backend: Backend, messages: int) -> Cost:
         """One run, in which each message waits until all members have the one before."""
@@ -151,7 +154,10 @@ class Crowd:
         results = means.arena.run(
             contestant,
             [Role(send_in_turn, number=number, senders=self.senders, groups=targets) for number in range(self.senders)]
-            + [Role(live_in_groups, groups=self.groups, reached=reached, turns=turns) for _ in range(self.homes)],
+            + [
+                Role(live_in_groups, groups=self.groups, reached=reached, turns=turns, machine=self.machine)
+                for _ in range(self.homes)
+            ],
             at_meeting=at_meeting,
             hosts=backend.hosts,
         )
@@ -170,8 +176,12 @@ async def send_in_turn(layer: Any, party: Party, number: int, senders: int, grou
         await party.meet()
 
 
-async def live_in_groups(layer: Any, party: Party, groups: Sequence[Sequence[str]], reached: int, turns: int) -> int:
+async def live_in_groups(
+    layer: Any, party: Party, groups: Sequence[Sequence[str]], reached: int, turns: int, machine: int | None
+) -> int:
     """Members, of whom as many as `reached` says get each message; how many messages came twice."""
+    if machine is not None:
+        namespaces.enter(machine, namespaces.MOUNTS)  # before this process has any thread
     missing = [reached] * turns
     twice = 0
     arrived = asyncio.Event()
