@@ -73,8 +73,8 @@ class Storm:
     references = ()
     contestants = _CONTESTANTS
     text = (
-        f"What do consumers cost the server that come back all at once? In {_HOMES} processes, each to one of {_GROUPS} "
-        "groups which it has left just before: commands for new_channel and group_add, counted by MONITOR."
+        f"What do consumers cost the server that come back at once? In {_HOMES} processes, each to one of {_GROUPS} "
+        "groups, which it has just left: commands for new_channel and group_add, counted by MONITOR."
     )
 
     def measure(self, means: Means, contestant: Contestant) -> Sample:
