@@ -64,7 +64,7 @@ async def test_names_tell_the_machine(make_layer: LayerMaker, spawn: Spawn) -> N
 @pytest.mark.configurations("machine-local")
 @pytest.mark.parametrize("locality", ["", "Machine", "host", None, 1], ids=repr)
 def test_another_locality_is_refused(make_layer: LayerMaker, locality: Any) -> None:
-    with pytest.raises(ConfigurationError, match="locality.*'name'.*'machine'"):
+    with pytest.raises(ConfigurationError, match=r"locality.*'name'.*'machine'"):
         HybridChannelLayer(locality=locality)
 
 
@@ -77,7 +77,7 @@ def test_machines_need_queues(make_layer: LayerMaker) -> None:
 @one_server
 def test_more_shards_than_memory_can_follow_are_refused(make_layer: LayerMaker) -> None:
     layer = HybridChannelLayer(prefix=make_layer.prefix, hosts=["redis://127.0.0.1:1"] * 65, locality="machine")
-    with pytest.raises(ConfigurationError, match="65 shards.*at most 64"):
+    with pytest.raises(ConfigurationError, match=r"65 shards.*at most 64"):
         asyncio.run(layer.new_channel())
 
 
