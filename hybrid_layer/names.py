@@ -14,6 +14,7 @@ MAX_LENGTH = 99
 # Used with fullmatch, as ``$`` matches before a final newline. Spelled out, as ``\d`` and ``\w`` match other scripts.
 _CHANNEL = re.compile(r"[A-Za-z0-9_.\-]+(?:![A-Za-z0-9_.\-]*)?")
 _GROUP = re.compile(r"[A-Za-z0-9_.\-]+")
+_BY_MACHINE = re.compile(r"([A-Z2-7]{10})-[A-Z2-7]{10}")
 _OUTSIDE = re.compile(r"[^A-Za-z0-9_.\-!]")
 
 
@@ -48,6 +49,16 @@ def local(name: str) -> str:
 def process_of(name: str) -> str:
     """``PROCESS`` of ``prefix.PROCESS!local``. Without a dot, everything before the ``!``."""
     return name.partition("!")[0].rpartition(".")[2]
+
+
+@lru_cache(maxsize=8192)
+def machine_of(name: str) -> str:
+    """``MACHINE`` of ``prefix.MACHINE-PROCESS!local``, the name of a channel or inbox; "" if it names no machine.
+
+    Other names may contain a hyphen, too. So both ids must have exactly the form of `identity.random_id`.
+    """
+    found = _BY_MACHINE.fullmatch(process_of(name)) if "!" in name else None
+    return found[1] if found is not None else ""
 
 
 # A process uses the same few thousand names again and again. Bounded, since clients may choose group names. Only the

@@ -14,7 +14,7 @@ from functools import partial
 
 from hybrid_layer.clock import ServerClock, boottime
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.names import process_of
+from hybrid_layer.names import machine_of, process_of
 from hybrid_layer.remote.delivery.epoch import Epoch
 
 
@@ -53,10 +53,12 @@ class Shard:
 
 
 def shard_for(name: str, shards: int) -> int:
-    """The shard of a name. All channels of one process have the same shard, so that one reader serves them."""
+    """The shard of a name. All channels of one process, or of one machine, have the same, so that one reader serves
+    them."""
     if shards == 1:
         return 0
-    key = process_of(name) if "!" in name else name
+    machine = machine_of(name)
+    key = f"@{machine}" if machine else process_of(name) if "!" in name else name
     return max(range(shards), key=lambda shard: _score(key, shard))
 
 
