@@ -40,7 +40,7 @@ case $kind in
         run send "${keys[@]}" , "$payload" "$name" "$capacity" "$expiry_ms"
         ;;
     group)
-        run group_send "${base}group|$name" "${base}epoch|" , "$payload" "$expiry_ms" "$capacity" "$base" 0
+        run group_send "${base}group|$name" "${base}epoch|" , "$payload" "$expiry_ms" "$capacity" "$base" 0 ''
         ;;
     *)
         echo "the first argument is channel or group, not $kind" >&2

@@ -52,8 +52,8 @@ def test_keys_begin_with_the_prefix_and_a_bar() -> None:
     assert len(set(made)) == len(made)
     assert all(key.startswith("asgi:staging|1|") for key in made)
     assert [keys.is_data(key) for key in made] == [True, True, True, False, False, False, False]
-    assert keys.process_of_alive(keys.alive("B")) == "B"
-    assert keys.process_of_alive(keys.notes("B")) is None
+    assert keys.addressee_of_alive(keys.alive("B")) == "B"
+    assert keys.addressee_of_alive(keys.notes("B")) is None
     assert keys.scan_pattern() == "asgi:staging|*"
 
 

@@ -50,7 +50,7 @@ def discard(run_script: Eval, keys: Keys, member: str) -> int:
 
 def group_send(run_script: Eval, keys: Keys, capacity: int, *capacities: str | int) -> Any:
     names = [keys.group("g"), keys.epoch]
-    return run_script(scripts.GROUP_SEND, names, "p", 5000, capacity, keys.base, 0, *capacities)
+    return run_script(scripts.GROUP_SEND, names, "p", 5000, capacity, keys.base, 0, "", *capacities)
 
 
 def test_send_stores_up_to_the_capacity(server: Server, keys: Keys, run_script: Eval) -> None:

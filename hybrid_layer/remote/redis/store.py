@@ -8,51 +8,37 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from hybrid_layer.clock import boottime, seconds
-from hybrid_layer.names import non_local, process_of
+from hybrid_layer.names import machine_of, non_local, process_of
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import Entry, GroupSent, Outcome, Renewal, Sent, Take
+from hybrid_layer.remote.delivery.store import (
+    Entry,
+    GroupSent,
+    MachineRenewal,
+    Outcome,
+    Registration,
+    Renewal,
+    Sent,
+    Take,
+)
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.capacities import Capacities
 from hybrid_layer.remote.redis.connections.blocking_reader import BlockingReader
 from hybrid_layer.remote.redis.connections.connections import Connections
+from hybrid_layer.remote.redis.connections.stream_reader import StreamReader
 from hybrid_layer.remote.redis.connections.subscription import Subscription, Subscriptions
+from hybrid_layer.remote.redis.knowledge import Knowledge
 from hybrid_layer.remote.redis.scripts import Script
 from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.replies import is_number, is_scan, is_time
 from hybrid_layer.remote.redis.wire.entries import parse_note, published_entry
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.redis.wire.published import Published
+from hybrid_layer.remote.redis.wire.stream import read_position, written_position
+from hybrid_layer.transport import Position, View
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _SCANNED_AT_ONCE = 1000
-_PROLONG_AFTER = 5 * 3600.0
-"""Seconds after which a script prolongs the epoch's key again: ``scripts/include/epoch.lua`` relies on six hours."""
-
-
-class _Known:
-    """What a process passes to the scripts of one shard: its knowledge of the clock and of the epoch key's life."""
-
-    def __init__(self, shard: Shard) -> None:
-        self._shard = shard
-        self._prolonged = -math.inf
-        """When the last script that prolonged the epoch's key was sent, on `boottime`."""
-
-    def of_clock(self) -> str:
-        """The knowledge of the clock, in the format of ``scripts/include/clock.lua``."""
-        known = self._shard.clock.judgement()
-        return "" if known is None else "{:.0f}|{:.0f}|{:.0f}".format(*known)
-
-    def for_scripts(self) -> str:
-        """The same, with a "|" at the end if a script need not prolong the epoch's key."""
-        known = self.of_clock()
-        is_prolonged = self._shard.doubted < self._prolonged > boottime() - _PROLONG_AFTER
-        return f"{known}|" if known and is_prolonged else known
-
-    def ran(self, known: str, asked: float) -> None:
-        """Note that a script which prolongs the epoch's key succeeded. It got `known` at `asked`, on `boottime`."""
-        if not known.endswith("|"):
-            self._prolonged = asked
 
 
 class RedisStore:
@@ -62,7 +48,7 @@ class RedisStore:
         self._context = context
         self._hosts = hosts
         self._keys = [Keys(context.prefix, host.tag) for host in hosts]
-        self._known = [_Known(shard) for shard in context.shards]
+        self._known = [Knowledge(shard) for shard in context.shards]
         self._publishes = context.options.mode == "pubsub"
         """Processes are subscribed to their own messages and to those of their groups."""
         self._is_spread = "1" if len(hosts) > 1 else "0"
@@ -76,7 +62,10 @@ class RedisStore:
 
     async def send(self, shard: Shard, channel: str, payload: bytes, capacity: int) -> Sent:
         keys, knowledge = self._keys[shard.number], self._known[shard.number]
-        if "!" in channel:
+        machine = machine_of(channel)
+        if machine:
+            names = [keys.inbox(f"@{machine}!"), keys.epoch, keys.alive(f"@{machine}")]
+        elif "!" in channel:
             names = [keys.inbox(non_local(channel)), keys.epoch, keys.alive(process_of(channel))]
         else:
             names = [keys.queue(channel), keys.epoch]
@@ -132,6 +121,8 @@ class RedisStore:
     async def group_add(
         self, shard: Shard, group: str, member: str, life: float, tell: str = "", how: str = "add"
     ) -> bool:
+        if machine_of(member):
+            return await self._add_on_machine(shard, group, member, life)
         keys = self._keys[shard.number]
         notes, names = self._notifying(keys, tell)
         alive, first = ([keys.alive(tell)], [shard.epoch.first]) if tell else ([], [])
@@ -142,10 +133,30 @@ class RedisStore:
         return bool(added)
 
     async def group_discard(self, shard: Shard, group: str, member: str, tell: str = "") -> None:
-        keys = self._keys[shard.number]
+        keys, machine = self._keys[shard.number], machine_of(member)
+        if machine:
+            await self._tell(shard, f"@{machine}", f"-|{group}|{member}".encode())
+            return
         notes, names = self._notifying(keys, tell)
         args = (member, group, keys.parts(group), *names)
         await self._run(shard, scripts.GROUP_DISCARD, [keys.group(group), *notes], *args)
+
+    async def _add_on_machine(self, shard: Shard, group: str, channel: str, life: float) -> bool:
+        keys, inbox = self._keys[shard.number], f"@{machine_of(channel)}!"
+        places = [keys.group(group), keys.epoch, keys.parts(group), keys.alive(inbox[:-1]), keys.inbox(inbox)]
+        life_ms = max(1, int(life * 1000))
+        args = (
+            channel,
+            life_ms,
+            2 * life_ms,
+            group,
+            shard.epoch.first,
+            inbox,
+            self._context.policy.capacity_for(channel),
+        )
+        added, epoch = await self._run(shard, scripts.MACHINE_ADD, places, *args)
+        shard.epoch.meet(epoch)
+        return bool(added)
 
     def _notifying(self, keys: Keys, process: str) -> tuple[list[str], list[str]]:
         """The keys and the arguments by which a script notifies `process` of its membership; none for ""."""
@@ -153,10 +164,11 @@ class RedisStore:
             return [], []
         return ([], [keys.process(process)]) if self._publishes else ([keys.notes(process)], [])
 
-    async def group_send(self, shard: Shard, group: str, payload: bytes) -> GroupSent:
+    async def group_send(self, shard: Shard, group: str, payload: bytes, skip: str = "") -> GroupSent:
         keys, knowledge = self._keys[shard.number], self._known[shard.number]
         script = scripts.GROUP_PUBLISH if self._publishes else scripts.GROUP_SEND
-        names = [group, self._is_spread] if self._publishes else [self._is_spread]
+        skipped = f"@{skip}!" if skip else ""
+        names = [group, self._is_spread, skipped] if self._publishes else [self._is_spread, skipped]
         places, (capacity, capacities) = [keys.group(group), keys.epoch], self._capacities.of(group)
         while True:
             asked, known = boottime(), knowledge.for_scripts()
@@ -172,6 +184,40 @@ class RedisStore:
         reached, full, dead, expired = reply[:4]
         elsewhere = [name.decode("ascii", "replace") for name in reply[6]] if len(reply) > 6 else ()
         return GroupSent(reached, full, dead, expired, elsewhere)
+
+    async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
+        keys, life_ms = self._keys[shard.number], max(1, int(life * 1000))
+        places = [keys.group(group), keys.epoch, keys.parts(group)]
+        asked, args = boottime(), (f"@{machine}!", life_ms, forgotten)
+        t, epoch, now_ms = await self._run(shard, scripts.REGISTER, places, *args)
+        shard.clock.measured(now_ms / 1000, asked)
+        shard.epoch.meet(epoch)
+        return Registration(t, (t - now_ms) / 1000 - (boottime() - asked), epoch)
+
+    async def forget(self, shard: Shard, group: str, machine: str, t: int) -> None:
+        keys = self._keys[shard.number]
+        await self._run(shard, scripts.FORGET, [keys.group(group)], f"@{machine}!", t, keys.parts(group))
+
+    async def renew_machine(
+        self, shard: Shard, machine: str, life: float, view: View, registration: int
+    ) -> MachineRenewal:
+        keys, name = self._keys[shard.number], f"@{machine}"
+        places = [keys.alive(name), keys.inbox(f"{name}!"), keys.epoch, keys.alive("")]
+        known, run = self._known[shard.number].of_clock(), f"{view.run:016x}" if view.run else ""
+        has_met = "1" if shard.epoch.first else "0"
+        args = (int(life * 1000), has_met, known, view.registration, run, registration, max(1, view.inboxes))
+        asked = boottime()
+        found, run_now, last, epoch, *time = await self._run(shard, scripts.RENEW_MACHINE, places, *args)
+        shard.clock.measured(seconds(time), asked)
+        return MachineRenewal(int(run_now or b"0", 16), read_position(last) or Position(0, 0), epoch, int(found))
+
+    def stream(self, shard: Shard, machine: str) -> StreamReader:
+        host, keys = self._hosts[shard.number], self._keys[shard.number]
+        return StreamReader(host, keys, shard, self._context.options, machine)
+
+    async def trim(self, shard: Shard, machine: str, position: Position) -> None:
+        key = self._keys[shard.number].inbox(f"@{machine}!")
+        await self.connections.run(shard.number, ("XTRIM", key, "MINID", written_position(position)), is_number)
 
     async def renew(self, shard: Shard, addressee: str, life: float) -> Renewal:
         keys = self._keys[shard.number]
@@ -200,17 +246,29 @@ class RedisStore:
             command = ("SCAN", cursor, "MATCH", keys.scan_pattern(), "COUNT", _SCANNED_AT_ONCE)
             cursor, found = await run(number, command, is_scan)
             names = [name.decode("ascii", "replace") for name in found]
-            living.update(filter(None, map(keys.process_of_alive, names)))
-            doomed = [name for name in names if keys.is_data(name)]
+            living.update(filter(None, map(keys.addressee_of_alive, names)))
+            streams = list(filter(keys.is_stream, names))
+            doomed = [name for name in names if keys.is_data(name) and name not in streams]
             if doomed:
                 await run(number, ("UNLINK", *doomed))
+            if streams:
+                await self._run(shard, scripts.EMPTY_STREAMS, streams)
             if cursor == b"0":
                 break
         subscribed = [keys.epoch] if self._publishes else []
         epoch = await self._run(shard, scripts.FLUSH, [keys.epoch], *subscribed)
         shard.epoch.flushed(epoch)
         note = b"f|" + epoch
-        await asyncio.gather(*(self._run(shard, scripts.NOTE, [keys.notes(name)], note) for name in living))
+        await asyncio.gather(*(self._tell(shard, name, note) for name in living))
+
+    async def _tell(self, shard: Shard, addressee: str, note: bytes) -> None:
+        """Leave a note for an addressee, a process or ``@MACHINE``."""
+        keys = self._keys[shard.number]
+        if addressee.startswith("@"):
+            places = [keys.inbox(f"{addressee}!"), keys.alive(addressee), keys.epoch]
+            await self._run(shard, scripts.MACHINE_NOTE, places, note, self._context.policy.capacity)
+        else:
+            await self._run(shard, scripts.NOTE, [keys.notes(addressee)], note)
 
     async def close(self) -> None:
         await self.connections.close()

@@ -20,21 +20,18 @@ from hybrid_layer.remote.delivery.epoch import Epoch
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Batch
 from hybrid_layer.remote.redis import scripts
+from hybrid_layer.remote.redis.connections.reading_connection import ReadingConnection
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import cause_of
-from hybrid_layer.remote.redis.server.handshake import greet, warn_of_eviction
-from hybrid_layer.remote.redis.server.host import Host, open_within
+from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.replies import OddReply, checked, is_text, is_text_or_none, is_time
 from hybrid_layer.remote.redis.wire.entries import parse, parse_note
 from hybrid_layer.remote.redis.wire.keys import Keys
-from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
+from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.remote.runtime.calls import Calls, Shape
-from hybrid_layer.statistics import warn
-from hybrid_layer.timers import Timer, call_later, time_limit
+from hybrid_layer.timers import Timer, call_later
 
-_MARGIN = 2.0
-"""Seconds beyond the block time until an answer is given up."""
 _WAKE_LIFE_MS = 60_000
 """Milliseconds until a wake that no pop has taken expires."""
 _TEXTS = frozenset({bytes})
@@ -42,26 +39,18 @@ _WAKE_PATIENCE = 1.0
 """Seconds that a cancelled pop waits for an answer after its wake."""
 
 
-class BlockingReader:
+class BlockingReader(ReadingConnection):
     """Implements `hybrid_layer.remote.delivery.store.Reader`. The I/O thread interrupts it, by one of `calls`."""
 
     def __init__(
         self, host: Host, keys: Keys, shard: Shard, options: DeliveryOptions, notes_of: str, calls: Calls[Command]
     ) -> None:
-        self._host = host
+        super().__init__(host, shard, options)
         self._keys = keys
-        self._shard = shard
         self._notes_of = notes_of
         self._calls = calls
         self._wake_key = keys.wake(identity.random_id())
-        self._block_time, self._timeout = options.block_time, options.timeout
-        # Above the block time: the client's default would end every idle pop.
-        self._read_timeout = host.read_timeout or self._block_time + _MARGIN
-        self._late_after = (self._block_time + self._read_timeout) / 2
-        self._open_within = open_within(host, self._timeout)
-        self._connection: Any = None
         self._has_blmpop = True
-        self._backoff = Backoff(host.label)
         self._given_up = False
         self._timer: Timer | None = None
         self._asked: float | None = None
@@ -72,20 +61,7 @@ class BlockingReader:
         """Those of the last read, nearly always the same as of the next."""
 
     async def connect(self) -> None:
-        if self._connection is not None:
-            return
-        try:
-            async with time_limit(self._open_within):
-                self._connection = await self._host.connection()
-                _, memory = await greet(self._connection, [("TIME",), ("INFO", "memory")])
-                warn_of_eviction(self._host.label, memory)
-                await self._measure()
-        except (RedisError, OSError, TimeoutError) as error:
-            await self._lose(error)
-            raise ReadingLost(str(error) or "no connection in time") from None
-        except BaseException:
-            await self.close()
-            raise
+        await self._open()
 
     async def read(self, sources: Sequence[str], count: int) -> Batch | None:
         await self.connect()
@@ -144,9 +120,6 @@ class BlockingReader:
         except asyncio.CancelledError:
             self.cancelled = True  # the caller hands over what was read first
 
-    async def pause(self, cause: ReadingLost) -> None:
-        await self._backoff.pause(cause)
-
     def interrupt(self) -> None:
         # By the I/O thread, so that it also works while this loop ends and closes its own connections.
         self._calls.run_later(self._shard.number, scripts.WAKE.command([self._wake_key], _WAKE_LIFE_MS))
@@ -164,13 +137,7 @@ class BlockingReader:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        connection, self._connection = self._connection, None
-        await sockets.close(connection)
-
-    async def _lose(self, cause: Exception) -> None:
-        self._host.invalidate(cause)
-        sockets.discard(self._connection)
-        await self.close()
+        await super().close()
 
     async def _lists(self, keys: Collection[str]) -> list[str]:
         """Those of `keys` that can be popped from. A foreign value at one key must not stop reading the others."""
@@ -180,12 +147,7 @@ class BlockingReader:
             if kind in (b"list", b"none"):
                 found.append(key)
             else:
-                warn(
-                    ("type", key),
-                    f"The key {key} on {self._host.label} holds a {kind.decode('ascii', 'replace')}, not a list of "
-                    f"hybrid_layer. Nothing can be received from it until it is removed. Does another program write "
-                    f"keys with this prefix?",
-                )
+                self._warn_of_type(key, kind, "list")
         return found
 
     async def _pop(self, keys: Collection[str], count: int) -> tuple[str, list[bytes]] | None:
@@ -264,18 +226,3 @@ class BlockingReader:
         self._given_up = True
         if task is not None and not task.done():
             task.cancel()
-
-    async def _ask(self, *command: str) -> Any:
-        """The answer to a command. If it is abandoned, the connection must be closed."""
-        connection = self._connection
-        try:
-            async with time_limit(self._timeout):
-                await connection.send_packed_command(packed(connection, [command]), check_health=False)
-                return await connection.read_response(disable_decoding=True)
-        except TimeoutError:
-            raise TimeoutError(f"no answer to {command[0]} within {self._timeout} s") from None
-
-    async def _measure(self) -> None:
-        asked = boottime()
-        reply = checked("TIME", await self._ask("TIME"), is_time)
-        self._shard.clock.measured(seconds(reply), asked)

@@ -12,8 +12,10 @@ from importlib import resources
 from typing import Any, TypeGuard
 
 from hybrid_layer.remote.redis.server.replies import are_texts, is_number, is_text, is_time
+from hybrid_layer.remote.redis.wire.stream import read_position
 from hybrid_layer.remote.runtime.calls import Shape
 
+_REGISTRATION, _RUN_ID = re.compile(rb"[0-9]{1,20}"), re.compile(rb"[0-9a-f]{0,16}")
 _INCLUDE = re.compile(r"^-- include:(.*)$", re.MULTILINE)
 
 
@@ -71,6 +73,20 @@ def _is_added(reply: object) -> bool:
     return _is_record(reply, int, bytes)
 
 
+def _is_registration(reply: object) -> bool:
+    return _is_record(reply, int, bytes, int)
+
+
+def _is_machine_renewal(reply: object) -> bool:
+    return (
+        _is_record(reply, bytes, bytes, bytes, bytes, bytes, bytes)
+        and _REGISTRATION.fullmatch(reply[0]) is not None
+        and _RUN_ID.fullmatch(reply[1]) is not None
+        and read_position(reply[2]) is not None
+        and is_time(reply[4:])
+    )
+
+
 SEND = _load("send", _is_sent)
 PUT_BACK = _load("put_back")
 GROUP_ADD = _load("group_add", _is_added)
@@ -82,8 +98,17 @@ RENEW = _load("renew", _is_renewal)
 FLUSH = _load("flush", is_text)
 NOTE = _load("note")
 WAKE = _load("wake")
+REGISTER = _load("register", _is_registration)
+FORGET = _load("forget")
+MACHINE_ADD = _load("machine_add", _is_added)
+MACHINE_NOTE = _load("machine_note")
+RENEW_MACHINE = _load("renew_machine", _is_machine_renewal)
+EMPTY_STREAMS = _load("empty_streams")
 
-ALL = (SEND, PUT_BACK, GROUP_ADD, GROUP_DISCARD, GROUP_SEND, PUBLISH, GROUP_PUBLISH, RENEW, FLUSH, NOTE, WAKE)
+ALL = (
+    *(SEND, PUT_BACK, GROUP_ADD, GROUP_DISCARD, GROUP_SEND, PUBLISH, GROUP_PUBLISH, RENEW, FLUSH, NOTE, WAKE),
+    *(REGISTER, FORGET, MACHINE_ADD, MACHINE_NOTE, RENEW_MACHINE, EMPTY_STREAMS),
+)
 BY_SHA = {script.sha: script for script in ALL}
 
 

@@ -1,4 +1,4 @@
--- Makes a channel a member of a group until now + ARGV[2], on the shard of the group.
+-- Makes a channel a member of a group until now + ARGV[2], on the shard of the group. For a machine's see machine_add.
 --
 -- KEYS  1 group  2 epoch  3 the members by part (members.lua)
 --       4 the alive key of the member's process; absent if the caller records the membership
@@ -10,22 +10,9 @@
 -- Returns {1 added | 0 the process is gone, epoch}
 -- include: clock epoch alive notes publish
 
-local GRACE_MS = 10000
-
--- Whether the server lost its data so recently, as the caller knows, that a process may not have renewed its alive key.
-local function was_lost_lately(epoch, first, now)
-  local incarnation, since = string.match(epoch, '^(L?(%d+)%-.*):')
-  return first ~= '' and incarnation ~= nil and incarnation ~= first and now - since * 1000 < GRACE_MS
-end
-
 local epoch, now, life = current_epoch(KEYS[2]), server_ms(), tonumber(ARGV[2])
-if KEYS[4] then
-  local value = redis.call('MGET', KEYS[4])[1] -- not GET, which refuses a foreign value
-  local base = string.match(KEYS[4], '^(.*)alive|')
-  local may_live = lives(value, now, life) or was_lost_lately(epoch, ARGV[5], now)
-  if not may_live and doubts().is_gone(value, KEYS[4], base, epoch, now) == true then
-    return {0, epoch}
-  end
+if KEYS[4] and is_gone_for_others(KEYS[4], epoch, ARGV[5], now, life) then
+  return {0, epoch}
 end
 local deadline = string.format('%.0f', now + life)
 local added

@@ -1,16 +1,17 @@
 -- Stores one message in the queue of a normal channel or in an inbox.
 --
--- KEYS  1 queue  2 epoch  3 the alive key of the inbox's process; absent for a normal channel
+-- KEYS  1 queue  2 epoch  3 the alive key of the inbox's process or machine; absent for a normal channel
 -- ARGV  1 payload  2 full channel name  3 capacity  4 expiry in ms
 --       5 the caller's knowledge of the clock (clock.lua), or nothing
--- Returns {0 stored | 1 full | 2 the process is gone, or seems to be, number of expired entries dropped to make room,
+-- Returns {0 stored | 1 full | 2 the addressee is gone, or seems to be, number of expired entries dropped to make room,
 --          epoch, the server's clock in ms}
--- include: clock epoch alive queue
+-- include: clock epoch alive queue stream
 
 local now, life = server_ms(), tonumber(ARGV[4])
-local epoch, gone
+local epoch, gone, machine
 if KEYS[3] then
   local values = redis.call('MGET', KEYS[2], KEYS[3])
+  machine = string.find(KEYS[3], '|alive|@', 1, true) and {value = values[2]}
   epoch = values[1] or current_epoch(KEYS[2], true) -- an epoch existed before the channel's name did
   if not lives(values[2], now, life) then
     gone = doubts().is_gone(values[2], KEYS[3], string.match(KEYS[3], '^(.*)alive|'), epoch, now, ARGV[5])
@@ -21,10 +22,20 @@ if KEYS[3] then
 else
   epoch = current_epoch(KEYS[2])
 end
-local room, dropped = make_room(KEYS[1], tonumber(ARGV[3]), now, life, ARGV[5])
+local capacity, room, dropped = tonumber(ARGV[3])
+if machine then
+  room, dropped = make_room_in_stream(KEYS[1], room_for(machine.value, capacity), now, life, ARGV[5])
+else
+  room, dropped = make_room(KEYS[1], capacity, now, life, ARGV[5])
+end
 if not room then
   return {1, dropped, epoch, now}
 end
-push('RPUSH', KEYS[1], entry_head(now + life, epoch) .. ARGV[2] .. '|' .. ARGV[1], life)
+local entry = entry_head(now + life, epoch) .. ARGV[2] .. '|' .. ARGV[1]
+if machine then
+  append(KEYS[1], entry, life)
+else
+  push('RPUSH', KEYS[1], entry, life)
+end
 prolong_epoch(KEYS[2], life, ARGV[5])
 return {gone and 2 or 0, dropped, epoch, now}

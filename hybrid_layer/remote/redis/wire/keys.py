@@ -25,13 +25,14 @@ class Keys:
         self.queue = f"{self.base}queue|".__add__
         """List: the messages of a normal channel."""
         self.inbox = f"{self.base}inbox|".__add__
-        """List: the messages for all channels of one inbox."""
+        """List: the messages for all channels of one inbox. For a machine's a stream, which also has its notes."""
         self.group = f"{self.base}group|".__add__
         """Sorted set: members by the time at which their membership ends. Also a pub/sub channel: messages to it."""
         self.parts = f"{self.base}parts|".__add__
         """Hash: a group's members by inbox, kept for its next message. See ``scripts/include/members.lua``."""
         self.alive = f"{self.base}alive|".__add__
-        """String: until when the process lives; of "": knowledge of the clock. See ``scripts/include/alive.lua``."""
+        """String: until when the process or machine lives; of "": knowledge of the clock. See
+        ``scripts/include/alive.lua``."""
         self.process = f"{self.base}process|".__add__
         """Pub/sub channel: the messages for this process."""
         self.notes = f"{self.base}notes|".__add__
@@ -50,7 +51,11 @@ class Keys:
         fields = key.split("|")
         return len(fields) >= 4 and fields[-2] in DATA_KINDS
 
-    def process_of_alive(self, key: str) -> str | None:
-        """The process of an alive key of this version; None for other keys."""
+    def is_stream(self, key: str) -> bool:
+        """Whether `key` is a machine's inbox, which a flush empties."""
+        return key.split("|")[-2:-1] == ["inbox"] and key.rpartition("|")[2].startswith("@")
+
+    def addressee_of_alive(self, key: str) -> str | None:
+        """The process, or ``@MACHINE``, of an alive key of this version; None for other keys."""
         start = f"{self.base}alive|"
         return key[len(start) :] if key.startswith(start) else None

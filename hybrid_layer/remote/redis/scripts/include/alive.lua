@@ -1,11 +1,12 @@
--- Which processes live. The alive key of a process holds "<until>.<life>": the stamp at which the process counts as
--- dead unless it renews the key, and the ms for which it renews it. A process renews it three times in that life.
+-- Which processes and machines live. The alive key of a process holds "<until>.<life>": the stamp at which the process
+-- counts as dead unless it renews the key, and the ms for which it renews it. A process renews it three times in that
+-- life. That of a machine holds "<until>.<life>|<registration>|<inboxes>" (renew_machine.lua).
 -- Needs: clock epoch
 
--- Whether the value of an alive key, as one number, shows that it was renewed in time. Nearly always true. If not,
--- `doubts` decides.
+-- Whether the value of an alive key, its begin as one number, shows that it was renewed in time. Nearly always true. If
+-- not, `doubts` decides.
 local function lives(value, now, life)
-  local ends = value and tonumber(value)
+  local ends = value and (tonumber(value) or tonumber(string.match(value, '^(%d+%.%d+)|')))
   return ends and ends > now and (ends < now + life or ends < now + 1000)
 end
 
@@ -13,7 +14,7 @@ end
 local function doubts()
   -- How an alive key was renewed: 'in time', 'late', or 'ahead' if the clock was set back since. Also returns its life.
   local function renewed(value, judge)
-    local stamp, life = string.match(value, '^(%d+)%.(%d+)$')
+    local stamp, life = string.match(value .. '|', '^(%d+)%.(%d+)|')
     stamp, life = tonumber(stamp), tonumber(life)
     if not stamp or stamp <= judge.now then
       return 'late', life
@@ -69,4 +70,20 @@ local function doubts()
   end
 
   return {renewed = renewed, is_gone = is_gone}
+end
+
+-- Whether nothing can be added to a group for the process or machine whose alive key this is, as it is gone. `first` is
+-- the incarnation of data that the caller met first on this server: if that is another one, the server may have lost
+-- its data so recently that the key was not renewed yet.
+local function is_gone_for_others(key, epoch, first, now, life)
+  local GRACE_MS = 10000
+  local value = redis.call('MGET', key)[1] -- not GET, which refuses a foreign value
+  if lives(value, now, life) then
+    return false
+  end
+  local incarnation, since = string.match(epoch, '^(L?(%d+)%-.*):')
+  if first ~= '' and incarnation ~= nil and incarnation ~= first and now - since * 1000 < GRACE_MS then
+    return false
+  end
+  return doubts().is_gone(value, key, string.match(key, '^(.*)alive|'), epoch, now) == true
 end

@@ -1,7 +1,5 @@
 -- The members of a group, by part. A part is an inbox, or a normal channel that is a member itself.
--- Needs: clock epoch alive queue
-
-local MACHINE_FACTOR = 100 -- a machine's inbox serves many channels; their own capacities are checked on the machine
+-- Needs: clock epoch alive queue stream registration
 
 -- Whether it is the inbox of a process or a machine: its name ends with "!".
 local function of_process(part)
@@ -10,11 +8,6 @@ end
 
 local function process_of(part)
   return string.match(part, '^.*%.(.*)!$') or string.sub(part, 1, -2)
-end
-
--- Whether it is a machine's inbox: its name begins with "@".
-local function is_machine(part)
-  return string.byte(part) == 64
 end
 
 -- In a cluster: the refusal of a script while its slot moves to another node, else nil. Some of the keys that the
@@ -130,11 +123,14 @@ end
 
 -- Returns the live parts, the parts whose process is gone, and how many members the latter have. Parts whose process
 -- only seems to be gone are among the live ones, and marked in `members.doubtful`. Normal channels are among the live
--- ones, or in `elsewhere`, if that is a table.
-local function living_and_gone(members, base, epoch, now, life, known, elsewhere)
+-- ones, or in `elsewhere`, if that is a table. The part `skip` is in neither.
+local function living_and_gone(group, members, base, epoch, now, life, known, elsewhere, skip)
   local living, gone, dead, parts, keys = {}, {}, 0, {}, {}
+  members.machines = {}
   for i, part in ipairs(members.parts) do
-    if of_process(part) then
+    if part == skip then
+      -- It has the message already.
+    elseif of_process(part) then
       parts[#parts + 1], keys[#keys + 1] = part, base .. 'alive|' .. process_of(part)
     else
       local queued = elsewhere or living
@@ -143,6 +139,11 @@ local function living_and_gone(members, base, epoch, now, life, known, elsewhere
     if #keys == 1000 or (i == #members.parts and #keys > 0) then -- in batches: a command costs more than a key
       for n, value in ipairs(redis.call('MGET', unpack(keys))) do
         local is_dead = not lives(value, now, life) and doubts().is_gone(value, keys[n], base, epoch, now, known)
+        if is_machine(parts[n]) and is_dead ~= true then
+          local t = registered_until(group, parts[n])
+          members.machines[parts[n]] = {value = value, t = t}
+          is_dead = not t or is_dead -- no T: it is only a part of a stranger's member
+        end
         if is_dead == true then
           gone[#gone + 1] = parts[n]
           dead = dead + members.count_of[parts[n]]
@@ -183,15 +184,22 @@ end
 
 -- Stores one entry in the queue or inbox of each of `parts`. Returns numbers: members reached, members at capacity,
 -- expired entries dropped, members whose process seems to be gone.
-local function store_for_each(parts, members, capacity_of, base, payload, epoch, life, now, known)
+local function store_for_each(group, parts, members, capacity_of, base, payload, epoch, life, now, known)
   local sent, full, expired, doubtful = 0, 0, 0, 0
   local head = entry_head(now + life, epoch)
   for _, part in ipairs(parts) do
-    local count = members.count_of[part]
+    local count, machine = members.count_of[part], members.machines[part]
     local key = base .. (of_process(part) and 'inbox|' or 'queue|') .. part
-    local capacity = capacity_of[part] * (is_machine(part) and MACHINE_FACTOR or 1)
-    local room, dropped = make_room(key, capacity, now, life, known)
-    if room then
+    local room, dropped
+    if machine then
+      room, dropped = make_room_in_stream(key, room_for(machine.value, capacity_of[part]), now, life, known)
+    else
+      room, dropped = make_room(key, capacity_of[part], now, life, known)
+    end
+    if room and machine then
+      local names = string.format('=%s,%.0f|', string.sub(group, #base + #'group|' + 1), machine.t)
+      append(key, head .. names .. payload, life)
+    elseif room then
       push('RPUSH', key, head .. members.names_of[part] .. '|' .. payload, life)
     end
     if members.doubtful and members.doubtful[part] then

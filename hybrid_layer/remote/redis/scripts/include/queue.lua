@@ -7,22 +7,24 @@ local function entry_head(stamp, epoch)
   return string.format('1|%.0f|%s|', stamp, epoch)
 end
 
+-- Whether an entry at the head of a full queue has expired, so that it may be dropped. `life` is the caller's expiry in
+-- ms, and `known` the caller's knowledge of the clock.
+local function has_expired(entry, now, life, known)
+  local stamp = tonumber(string.match(entry, '^1|(%d+)|') or '')
+  if not stamp or stamp > now then
+    return false
+  end
+  local judge = judge_by(known, now)
+  -- Stamps from before the clock was set are meaningless, but `life` ms later all of them have expired.
+  return stamp <= judge.now and (stamp >= judge.set_at or judge.now - judge.set_at > life)
+end
+
 -- Reads the head only if the queue is full: reading a head of 1 MiB just for its stamp burdens a shared server. Returns
--- whether there is room, and how many expired entries were dropped to make it. `life` is the caller's expiry in ms, and
--- `known` the caller's knowledge of the clock.
+-- whether there is room, and how many expired entries were dropped to make it.
 local function make_room(key, capacity, now, life, known)
   local length = redis.call('LLEN', key)
   local dropped = 0
-  while length >= capacity do
-    local stamp = tonumber(string.match(redis.call('LINDEX', key, 0), '^1|(%d+)|') or '')
-    if not stamp or stamp > now then
-      break
-    end
-    local judge = judge_by(known, now)
-    -- Stamps from before the clock was set are meaningless, but `life` ms later all of them have expired.
-    if stamp > judge.now or (stamp < judge.set_at and judge.now - judge.set_at <= life) then
-      break
-    end
+  while length >= capacity and has_expired(redis.call('LINDEX', key, 0), now, life, known) do
     redis.call('LPOP', key)
     dropped = dropped + 1
     length = length - 1

@@ -1,0 +1,57 @@
+-- The inbox of a machine is a stream. Its reader goes by ids and takes nothing away; it trims what it has taken in. Each
+-- entry has one field with one text: a message as in queue.lua, or a note as in notes.lua. The names of a message to a
+-- group are "=<group>,<T>", where T is the registration that it was sent to (registration.lua).
+-- Needs: clock queue
+
+-- What was taken in and not yet trimmed takes room, too: up to this many entries.
+local UNTRIMMED = 64
+
+-- More notes than room for messages: then nobody reads.
+local NOTES_IN_STREAM = 5000
+
+-- Whether an alive key, or a member of a group, or an inbox is a machine's: its name begins with "@".
+local function is_machine(name)
+  return string.byte(name) == 64
+end
+
+-- How many entries may wait for a machine: `capacity` for each of its inboxes, of which the value of its alive key has
+-- the number.
+local function room_for(value, capacity)
+  local inboxes = tonumber(string.match(value or '', '^%d+%.%d+|%d+|(%d+)$'))
+  return capacity * math.max(1, math.min(inboxes or 1, 1000000)) + UNTRIMMED
+end
+
+-- As make_room in queue.lua.
+local function make_room_in_stream(key, room, now, life, known)
+  local length = redis.call('XLEN', key)
+  local dropped = 0
+  while length >= room do
+    local head = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
+    if not head or not has_expired(head[2][2], now, life, known) then
+      break
+    end
+    redis.call('XDEL', key, head[1])
+    dropped = dropped + 1
+    length = length - 1
+  end
+  return length < room, dropped
+end
+
+-- As push in queue.lua. `life` is that of the text, in ms.
+local function append(key, text, life)
+  local key_life = 2 * life + SLACK_MS
+  redis.call('XADD', key, '*', 'e', text)
+  if redis.call('PTTL', key) < key_life then
+    redis.call('PEXPIRE', key, key_life)
+  end
+end
+
+-- Leaves a note, even if there is no room for messages. Returns false if nobody seems to read. `value` is that of the
+-- machine's alive key.
+local function append_note(key, note, value, capacity)
+  if redis.call('XLEN', key) >= room_for(value, capacity) + NOTES_IN_STREAM then
+    return false
+  end
+  append(key, note, 600000)
+  return true
+end
