@@ -22,7 +22,7 @@ from hybrid_layer.ipc.ownership import refuse
 from hybrid_layer.ipc.process import InboxSource, ProcessState
 from hybrid_layer.ipc.segment import LocalSegment
 from hybrid_layer.ipc.stall_detector import PAUSE, Contended, StallDetector
-from hybrid_layer.names import local, non_local
+from hybrid_layer.names import local, machine_of, non_local
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import KEYS, warn, warn_of_full_members
 from hybrid_layer.timers import sleep
@@ -202,6 +202,11 @@ class LocalTransport:
     def count(self, key: str) -> None:
         """Add one to the counter `key`."""
         self.process().counters.count(key)
+
+    def owns(self, channel: str) -> bool:
+        """Whether `channel`, which is named after a machine, is in this segment: named after it, or of this process."""
+        process = self._current() or self.process()
+        return machine_of(channel) == process.segment.machine or non_local(channel) in process.inboxes
 
     # Steps
 

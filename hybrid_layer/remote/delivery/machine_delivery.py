@@ -61,8 +61,8 @@ class MachineDelivery:
         try:
             if not machine.has_groups():
                 return "", None
-            return f"@{await machine.group_send(group, payload)}", None
+            return await machine.group_send(group, payload), None
         except SegmentDamaged as error:
-            return f"@{await machine.id()}", error
+            return await machine.id(), error
         except HybridLayerError as error:
             return "", error
