@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hybrid_layer.clock import monotonic
+from hybrid_layer.exceptions import HybridLayerError
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.machine_reader import MachineReader
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
+from hybrid_layer.statistics import warn
 from hybrid_layer.transport import Machine
 
 _RENEW = 0.1
 """Seconds between two renewals of a lease."""
 _LOOK = 0.2
 """Seconds between two looks at the leases of others."""
+_SELDOM = 1.0
+"""Seconds between two looks whether the machine has any groups, if that is all for which its streams are read."""
 _LATE = 0.4
 """Seconds after which a look is late."""
 _LOOKS = 3
@@ -58,14 +62,25 @@ class Leases(ResidentTask):
     async def _run(self) -> None:
         try:
             while True:
-                self._renew()
-                now = monotonic()
-                if now - self._looked >= _LOOK:
-                    self._look(now)
-                    self._look_at_outages()
-                await self._wait(_RENEW if any(self._held) else _LOOK)
+                try:
+                    pause = self._renew_and_look()
+                except (HybridLayerError, OSError) as error:
+                    warn("machine", f"The local half of the layer does not work: {error}")
+                    pause = _SELDOM
+                await self._wait(pause)
         finally:
             self._give_all_back()
+
+    def _renew_and_look(self) -> float:
+        """Renew, and look if that is due. Returns the seconds until this is to be done again."""
+        self._renew()
+        if not (self.reads_always or self._machine.has_groups()):
+            return _SELDOM
+        now = monotonic()
+        if now - self._looked >= _LOOK:
+            self._look(now)
+            self._look_at_outages()
+        return _RENEW if any(self._held) else _LOOK
 
     def _renew(self) -> None:
         for number, held in enumerate(self._held):
@@ -83,8 +98,6 @@ class Leases(ResidentTask):
     def _look(self, now: float) -> None:
         is_late = now - self._looked >= _LATE
         self._looked = now
-        if not (self.reads_always or self._machine.has_groups()):
-            return
         for number, lease in enumerate(self._machine.leases(len(self._held))):
             if self._held[number] or now < self._rests_until[number]:
                 continue

@@ -13,9 +13,10 @@ import asyncio
 import contextlib
 import secrets
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from functools import partial
+from typing import Any
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.context import Context
@@ -48,7 +49,7 @@ class Registrations:
         self._machine = machine
         self._lock = threading.Lock()
         self._under_way: dict[str, Future[None]] = {}
-        """The registrations of groups that were sent and not answered."""
+        """The registrations of groups that were sent and not answered, by group; "" is that of the machine."""
         self._walks: dict[int, asyncio.Task[None]] = {}
         """By shard, the tasks that register all groups there."""
         self._life_in_group = 2 * context.policy.group_expiry
@@ -61,12 +62,7 @@ class Registrations:
 
     async def open(self) -> None:
         """Make the machine known on its home, or raise `RemoteUnavailable`. Wait for the others for a moment, too."""
-        context, thread = self._context, io_thread.current()
-        home = context.shard_of(f"@{await self._machine.id()}!")
-        await thread.run(partial(self.renew, home), context.options.timeout)
-        others = [shard for shard in context.shards if shard is not home]
-        if others:
-            await thread.run(partial(self._try, others), OPENING)
+        await self._shared("", self._open)
 
     async def join(self, group: str, channel: str) -> None:
         """Make `channel`, which is on this machine, a member. One command if it is the machine's first member."""
@@ -76,7 +72,7 @@ class Registrations:
             for _ in range(_ROUNDS):
                 if is_registered:
                     return
-                await self._registered(group, shard)
+                await self._shared(group, partial(self._register, shard, group))
                 # Looked at again: what was awaited may be older than the membership, and be forgotten by now.
                 _, is_registered = await self._machine.join(group, channel, shard.number)
             if not is_registered:
@@ -86,19 +82,19 @@ class Registrations:
                 await self._machine.leave(group, channel)
             raise
 
-    async def _registered(self, group: str, shard: Shard) -> None:
-        """Register `group`, or wait for the registration that is under way."""
+    async def _shared(self, key: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work()` in the I/O thread, or wait until it is done if it is under way for another caller of `key`."""
         with self._lock:
-            future = self._under_way.get(group)
+            future = self._under_way.get(key)
             if future is None:
-                future = self._under_way[group] = io_thread.current().submit(partial(self._register, shard, group))
-                future.add_done_callback(partial(self._ended, group))
+                future = self._under_way[key] = io_thread.current().submit(work)
+                future.add_done_callback(partial(self._ended, key))
         # A caller that is cancelled leaves it to the others.
         await asyncio.shield(asyncio.wrap_future(future))
 
-    def _ended(self, group: str, _: Future[None]) -> None:
+    def _ended(self, key: str, _: Future[None]) -> None:
         with self._lock:
-            self._under_way.pop(group, None)
+            self._under_way.pop(key, None)
 
     # What runs in the I/O thread
 
@@ -121,6 +117,13 @@ class Registrations:
             walk = self._walks[shard.number] = start_task(asyncio.get_running_loop(), self._walk(shard, view))
             walk.add_done_callback(lambda _: self._walks.pop(shard.number))
         return view
+
+    async def _open(self) -> None:
+        home = self._context.shard_of(f"@{await self._machine.id()}!")
+        await self.renew(home)
+        others = [shard for shard in self._context.shards if shard is not home]
+        if others:
+            await self._try(others)
 
     async def _try(self, shards: Sequence[Shard]) -> None:
         loop = asyncio.get_running_loop()
