@@ -47,7 +47,7 @@ class Registrations:
         self._context = context
         self._store = store
         self._machine = machine
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._under_way: dict[str, Future[None]] = {}
         """The registrations of groups that were sent and not answered, by group; "" is that of the machine."""
         self._walks: dict[int, asyncio.Task[None]] = {}
