@@ -192,12 +192,16 @@ class MachineReader:
         registrations, number = self._registrations, self._shard.number
         sweep_at = monotonic() + registrations.sweep_interval
         renew_at = monotonic() + registrations.life / 3
+        clock_sets = registrations.clock_sets[number]
         while True:
             await sleep(_UPKEEP)
             try:
                 if self._untrimmed:
                     await self._trim()
                 now = monotonic()
+                if clock_sets != registrations.clock_sets[number]:
+                    clock_sets = registrations.clock_sets[number]
+                    await self._machine.void(number)
                 if now >= renew_at or not (await self._machine.look(number)).registration:
                     await registrations.renew(self._shard)
                     renew_at = now + registrations.life / 3

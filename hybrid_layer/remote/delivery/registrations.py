@@ -56,7 +56,15 @@ class Registrations:
         self.life = max(float(context.policy.expiry), _LEAST_LIFE)
         """Seconds for which the machine counts as alive. It is renewed three times within them."""
         self.sweep_interval = _SWEEP
+        self.clock_sets = [0] * len(context.shards)
+        """By shard, how often the server's clock was set: by then, registrations may have ended."""
+        for shard in context.shards:
+            shard.clock.on_set = partial(self._clock_set, shard.number, shard.clock.on_set)
         self._guard = Guard("registering all groups", context.statistics.count)
+
+    def _clock_set(self, shard: int, and_then: Callable[[], None]) -> None:
+        self.clock_sets[shard] += 1
+        and_then()
 
     # What the layer calls, in any loop and thread
 
