@@ -38,6 +38,7 @@ class Opened:
 
     async def __aexit__(self, *_: object) -> None:
         await self.store.close()
+        self.store.abort()  # what it has open in the I/O thread
 
 
 def view(**fields: Any) -> View:
