@@ -30,9 +30,13 @@ run() { # run SCRIPT KEY... , ARGUMENT...
 base="$prefix|1|"
 case $kind in
     channel)
-        if [[ $name == *!* ]]; then # a process-specific one: the inbox of its process, which must be alive
+        if [[ $name == *!* ]]; then # a process-specific one: the inbox of its process or machine, which must be alive
             part=${name%%!*}!
             process=${part##*.}
+            if [[ $process =~ ^([A-Z2-7]{10})-[A-Z2-7]{10}!$ ]]; then
+                part=@${BASH_REMATCH[1]}!
+                process=$part
+            fi
             keys=("${base}inbox|$part" "${base}epoch|" "${base}alive|${process%!}")
         else
             keys=("${base}queue|$name" "${base}epoch|")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ from hybrid_layer.clock import boottime
 from hybrid_layer.configuration import LayerOptions, takes
 from hybrid_layer.identity import random_id
 from hybrid_layer.loops import call_in
-from hybrid_layer.names import non_local, process_of
+from hybrid_layer.names import machine_of, non_local, process_of
 from hybrid_layer.remote.delivery.context import Context, DeliveryOptions
 from hybrid_layer.remote.delivery.epoch import Epoch
 from hybrid_layer.remote.delivery.shards import Shard
@@ -26,9 +27,11 @@ from hybrid_layer.remote.delivery.store import (
     Entry,
     GroupSent,
     Kind,
+    MachineRenewal,
     Note,
     Outcome,
     Question,
+    Registration,
     Renewal,
     Sent,
     Take,
@@ -37,7 +40,15 @@ from hybrid_layer.remote.process import Process
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.timers import time_limit
+from hybrid_layer.transport import Position, View
+from tests.support.memory_streams import AliveKey, MemoryStream, MemoryStreamReader
 from tests.support.waiting import turns
+
+
+def addressee_of(name: str) -> str:
+    """The process of a process-specific channel or inbox, or ``@MACHINE``."""
+    machine = machine_of(name)
+    return f"@{machine}" if machine else process_of(name)
 
 
 class Server:
@@ -50,7 +61,11 @@ class Server:
         self.groups: defaultdict[str, dict[str, float]] = defaultdict(dict)
         self.alive: dict[str, float] = {}
         self.notes: defaultdict[str, list[Note]] = defaultdict(list)
-        self.readers: set[MemoryReader] = set()
+        self.run = 1 + secrets.randbelow(2**64 - 1)
+        self.machines: dict[str, AliveKey] = {}
+        """By ``@MACHINE``; until when it lives is in `alive`."""
+        self.streams: defaultdict[str, MemoryStream] = defaultdict(MemoryStream)
+        self.readers: set[MemoryReader | MemoryStreamReader] = set()
         self.subscriptions: set[MemorySubscription] = set()
 
     @property
@@ -58,8 +73,8 @@ class Server:
         return f"{self._incarnation}:{self.flushes}".encode()
 
     def is_gone(self, inbox: str) -> bool:
-        """Whether the process of `inbox` is dead."""
-        return self.alive.get(process_of(inbox), 0.0) <= boottime()
+        """Whether the process or machine of `inbox` is dead."""
+        return self.alive.get(addressee_of(inbox), 0.0) <= boottime()
 
     def store(self, name: str, entry: Entry, capacity: int) -> tuple[bool, int]:
         """Whether there was room in a queue or inbox, and how many expired entries were dropped for it."""
@@ -72,6 +87,39 @@ class Server:
         queue.append(entry)
         self.tell_readers()
         return True, expired
+
+    def append(self, machine: str, entry: Entry, capacity: int, group: str = "", t: int = 0) -> tuple[bool, int]:
+        """As `store`, for the stream of ``@MACHINE``."""
+        stream = self.streams[machine]
+        has_room, expired = stream.make_room(capacity, self.machines[machine].inboxes)
+        if has_room:
+            stream.add(entry, group=group, t=t)
+            self.tell_readers()
+        return has_room, expired
+
+    def note(self, addressee: str, note: Note) -> None:
+        """Leave a note for a process or ``@MACHINE``."""
+        if addressee.startswith("@"):
+            self.streams[addressee].add(note=note)
+        else:
+            self.notes[addressee].append(note)
+        self.tell_readers()
+
+    def register(self, group: str, machine: str, life: float, forgotten: int) -> int:
+        """Register a group for ``@MACHINE``. Returns T."""
+        members = self.groups[group]
+        old = round(members.get(f"{machine}!", 0.0) * 1000)
+        t = max(old + 1, forgotten + 1, int((boottime() + life) * 1000))
+        members[f"{machine}!"] = t / 1000
+        return t
+
+    def add_reader(self, reader: MemoryReader | MemoryStreamReader) -> None:
+        with self.lock:
+            self.readers.add(reader)
+
+    def remove_reader(self, reader: MemoryReader | MemoryStreamReader) -> None:
+        with self.lock:
+            self.readers.discard(reader)
 
     def tell_readers(self) -> None:
         for reader in self.readers:
@@ -108,8 +156,7 @@ class MemoryReader:
         self.cancelled = False
 
     async def connect(self) -> None:
-        with self._server.lock:
-            self._server.readers.add(self)
+        self._server.add_reader(self)
 
     async def read(self, sources: Sequence[str], count: int) -> Batch | None:
         await self.connect()
@@ -167,8 +214,7 @@ class MemoryReader:
             task.cancel()
 
     async def close(self) -> None:
-        with self._server.lock:
-            self._server.readers.discard(self)
+        self._server.remove_reader(self)
 
 
 class MemorySubscription:
@@ -262,7 +308,10 @@ class MemoryStore:
             if "!" in channel and self._server.is_gone(channel):
                 return Sent(Outcome.DEAD, 0)
             name = non_local(channel) if "!" in channel else channel
-            has_room, expired = self._server.store(name, entry, capacity)
+            if machine_of(channel):
+                has_room, expired = self._server.append(addressee_of(channel), entry, capacity)
+            else:
+                has_room, expired = self._server.store(name, entry, capacity)
             return Sent(Outcome.STORED if has_room else Outcome.FULL, expired)
 
     async def put_back(self, shard: Shard, channel: str, entry: Entry, left: float) -> None:
@@ -293,9 +342,14 @@ class MemoryStore:
         self, shard: Shard, group: str, member: str, life: float, tell: str = "", how: str = "add"
     ) -> bool:
         with self._server.lock:
-            if tell and self._server.is_gone(tell):
+            addressee = addressee_of(member) if machine_of(member) else tell
+            if addressee and self._server.alive.get(addressee, 0.0) <= boottime():
                 return False
             until = self._called("group_add", shard) + life
+            if machine_of(member):
+                self._server.register(group, addressee, 2 * life, 0)
+                self._server.note(addressee, Note("+", group, member, int(until * 1000), self._server.epoch))
+                return True
             members = self._server.groups[group]
             if how == "add" or member not in members or (how == "raise" and members[member] < until):
                 members[member] = until
@@ -305,6 +359,10 @@ class MemoryStore:
     async def group_discard(self, shard: Shard, group: str, member: str, tell: str = "") -> None:
         with self._server.lock:
             self._called("group_discard", shard)
+            if machine_of(member):
+                if not self._server.is_gone(member):
+                    self._server.note(addressee_of(member), Note("-", group, member))
+                return
             self._server.groups[group].pop(member, None)
             self._tell(tell, Note("-", group, member))
 
@@ -312,10 +370,9 @@ class MemoryStore:
         if process and self._publishes:
             self._server.publish_to(process, "note", "", note)
         elif process:
-            self._server.notes[process].append(note)
-            self._server.tell_readers()
+            self._server.note(process, note)
 
-    async def group_send(self, shard: Shard, group: str, payload: bytes) -> GroupSent:
+    async def group_send(self, shard: Shard, group: str, payload: bytes, skip: str = "") -> GroupSent:
         with self._server.lock:
             now = self._called("group_send", shard)
             server, members = self._server, self._server.groups[group]
@@ -325,9 +382,16 @@ class MemoryStore:
             for member in sorted(members):
                 by_inbox.setdefault(non_local(member) if "!" in member else member, []).append(member)
             reached = full = dead = expired = 0
+            by_inbox.pop(f"@{skip}!", None)
             for inbox, names in by_inbox.items():
                 entry = self._entry(now, names, payload)
-                if "!" in inbox and self._publishes:
+                is_machine = inbox.startswith("@")
+                if is_machine and not server.is_gone(inbox):
+                    to_group, t = entry._replace(names=()), round(members[inbox] * 1000)
+                    capacity = self._context.policy.capacity_for(inbox)
+                    has_room, dropped = server.append(inbox[:-1], to_group, capacity, group, t)
+                    reached, full, expired = reached + has_room, full + (not has_room), expired + dropped
+                elif "!" in inbox and not is_machine and self._publishes:
                     if server.publish_to(process_of(inbox), "added", group, entry):
                         reached += len(names)
                     else:
@@ -344,6 +408,43 @@ class MemoryStore:
                 entry = self._entry(now, ["!"], payload)
                 reached += server.publish(lambda each: group in each.groups, "group", group, entry)
             return GroupSent(reached, full, dead, expired)
+
+    async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
+        with self._server.lock:
+            now = self._called("register", shard)
+            t = self._server.register(group, f"@{machine}", life, forgotten)
+            return Registration(t, t / 1000 - now, self._server.epoch)
+
+    async def forget(self, shard: Shard, group: str, machine: str, t: int) -> None:
+        with self._server.lock:
+            self._called("forget", shard)
+            members = self._server.groups[group]
+            if round(members.get(f"@{machine}!", 0.0) * 1000) == t:
+                del members[f"@{machine}!"]
+
+    async def renew_machine(
+        self, shard: Shard, machine: str, life: float, view: View, registration: int
+    ) -> MachineRenewal:
+        with self._server.lock:
+            now = self._called("renew_machine", shard)
+            server, name = self._server, f"@{machine}"
+            held = server.machines.get(name)
+            is_known = held is not None and server.alive.get(name, 0.0) > now
+            if held is not None and is_known and held.registration == view.registration and server.run == view.run:
+                registration = held.registration
+            server.machines[name] = AliveKey(registration, max(1, view.inboxes))
+            server.alive[name] = now + life
+            return MachineRenewal(server.run, server.streams[name].last, server.epoch, registration)
+
+    def stream(self, shard: Shard, machine: str) -> MemoryStreamReader:
+        server, name = self._server, f"@{machine}"
+        block_time = self._context.options.block_time
+        return MemoryStreamReader(lambda: server.streams[name], server.add_reader, server.remove_reader, block_time)
+
+    async def trim(self, shard: Shard, machine: str, position: Position) -> None:
+        with self._server.lock:
+            self._called("trim", shard)
+            self._server.streams[f"@{machine}"].trim(position)
 
     async def renew(self, shard: Shard, addressee: str, life: float) -> Renewal:
         with self._server.lock:
@@ -364,9 +465,10 @@ class MemoryStore:
             server.flushes += 1
             shard.epoch.flushed(server.epoch)
             server.publish(lambda each: True, "flush", "", server.epoch)
-            for process in server.alive:
-                server.notes[process].append(Note("f", epoch=server.epoch))
-            server.tell_readers()
+            for stream in server.streams.values():
+                stream.items.clear()
+            for addressee in server.alive:
+                server.note(addressee, Note("f", epoch=server.epoch))
 
     async def close(self) -> None:
         pass
