@@ -14,6 +14,7 @@ MAX_LENGTH = 99
 # Used with fullmatch, as ``$`` matches before a final newline. Spelled out, as ``\d`` and ``\w`` match other scripts.
 _CHANNEL = re.compile(r"[A-Za-z0-9_.\-]+(?:![A-Za-z0-9_.\-]*)?")
 _GROUP = re.compile(r"[A-Za-z0-9_.\-]+")
+_MACHINE_AND_PROCESS = re.compile(r"[A-Z2-7]{10}-[A-Z2-7]{10}")
 _OUTSIDE = re.compile(r"[^A-Za-z0-9_.\-!]")
 
 
@@ -48,6 +49,16 @@ def local(name: str) -> str:
 def process_of(name: str) -> str:
     """``PROCESS`` of ``prefix.PROCESS!local``. Without a dot, everything before the ``!``."""
     return name.partition("!")[0].rpartition(".")[2]
+
+
+@lru_cache(maxsize=8192)
+def machine_of(name: str) -> str:
+    """``MACHINE`` of ``prefix.MACHINE-PROCESS!local``. Empty for a channel that is not named after a machine.
+
+    Both are ids as `identity.random_id` makes them; users' names may have hyphens, too.
+    """
+    process = process_of(name) if "!" in name else ""
+    return process[:10] if _MACHINE_AND_PROCESS.fullmatch(process) else ""
 
 
 # A process uses the same few thousand names again and again. Bounded, since clients may choose group names. Only the
