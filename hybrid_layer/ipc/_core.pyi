@@ -3,6 +3,7 @@
 LAYOUT_VERSION: int
 SLOTS: int
 LOOPS: int
+REMOTE_SHARDS: int
 PORTABLE: bool
 """The build for systems other than Linux: the record locks lie on the lock file, and there is no /dev/shm."""
 
@@ -42,8 +43,12 @@ def format(
     project: str,
     machine: str,
     seed: tuple[int, int],
+    is_successor: bool = False,
+    bequeathed: bytes | None = None,
     /,
-) -> None: ...
+) -> None:
+    """A successor's predecessor may have bequeathed what `bequeath` returned."""
+
 def record_lock_pid(fd: int, /) -> int:
     """The process that holds the record lock on a file's first byte; 0: none, or one of another pid namespace."""
 
@@ -66,8 +71,6 @@ class Segment:
     @property
     def retired(self) -> bool: ...
     @property
-    def machine_members(self) -> bool: ...
-    @property
     def attached(self) -> bool: ...
     @property
     def slot(self) -> int: ...
@@ -82,18 +85,21 @@ class Segment:
     @property
     def prefix(self) -> str: ...
     def push(self, channel: str, local: str, payload: bytes, capacity: int, expiry_ns: int, /) -> int: ...
-    def forward(self, channel: str, local: str, payload: bytes, capacity: int, expiry_ns: int, /) -> int: ...
     def pop(self, channel: str, loop: int, /) -> tuple[bytes | None, int, bool]: ...
     def drain(self, inbox: str, loop: int, /) -> tuple[list[tuple[list[str], bytes, float]], bool]: ...
     def open_inbox(self, name: str, /) -> None: ...
     def close_inbox(self, name: str, /) -> None: ...
     def wait(self, channel: str, loop: int, /) -> None: ...
     def unwait(self, channel: str, loop: int, /) -> int: ...
-    def group_add(self, group: str, target: str, local: str, expiry_ns: int, /) -> None: ...
+    def group_join(self, group: str, target: str, local: str, expiry_ns: int, shard: int, /) -> tuple[bool, bool, int]:
+        """Whether the membership is new, whether the group's record is valid until it ends, and the epoch."""
+    def group_restore(self, group: str, target: str, local: str, expiry_ns: int, /) -> None:
+        """The same for a membership that the segment has lost, or that was in another one."""
     def group_discard(self, group: str, target: str, local: str, /) -> None: ...
     def group_send(
         self, group: str, payload: bytes, capacity: int, capacities: dict[str, int], expiry_ns: int, /
-    ) -> tuple[int, int]: ...
+    ) -> tuple[int, int, str]:
+        """Loops to wake, how many queues were at capacity, and the id of the machine."""
     def group_targets(self, group: str, /) -> list[str]: ...
     def open_loop(self) -> int:
         """An event loop's place in the slot: no loop of this process is ever given the same number again, in whatever
@@ -116,5 +122,56 @@ class Segment:
     def take_repairs(self) -> tuple[int, int]: ...
     def take_unread(self) -> str | None: ...
     def meet_remote_flush(self, shard: int, incarnation: int, flushes: int, /) -> bool: ...
-    def mark_members(self) -> None: ...
+    def record(self, group: str, shard: int, turn: int, registration: int, t: int, life_ns: int, /) -> None: ...
+    def forget(self, group: str, shard: int, t: int, /) -> bool: ...
+    def groups(self, place: int, /) -> tuple[int | None, list[tuple[str, int, int, float]]]:
+        """The next place, and each group's name, shard, t, and seconds without a member."""
+    def has_groups(self) -> bool: ...
+    def look(self, shard: int, /) -> tuple[tuple[int, int] | None, int, int, int, int, int, int, int, int]:
+        """The fields of a `View`, but for the machine."""
+    def renewed(
+        self,
+        shard: int,
+        turn: int,
+        ms: int | None,
+        sequence: int | None,
+        registration: int,
+        run: int,
+        last_ms: int,
+        last_sequence: int,
+        incarnation: int,
+        flushes: int,
+        new_registration: int,
+        /,
+    ) -> None: ...
+    def put(
+        self,
+        machine: str,
+        shard: int,
+        turn: int,
+        ms: int,
+        sequence: int,
+        incarnation: int,
+        flushes: int,
+        kind: int,
+        life_ns: int,
+        group: str,
+        channel: str,
+        local: str,
+        t: int,
+        payload: bytes,
+        capacity: int,
+        capacities: dict[str, int],
+        /,
+    ) -> tuple[int, int, int, bool]:
+        """The outcome, loops to wake, how many queues were at capacity, and whether there will never be room."""
+    def walked(self, shard: int, registration: int, /) -> None: ...
+    def void(self, shard: int, /) -> None: ...
+    def leases(self, shards: int, /) -> list[int]: ...
+    def take_lease(self, shard: int, seen: int, /) -> int: ...
+    def drop_lease(self, shard: int, seen: int, /) -> None: ...
+    def outages(self, shards: int, /) -> list[int]: ...
+    def set_outage(self, shard: int, is_lost: bool, /) -> None: ...
+    def bequeath(self) -> bytes:
+        """What the successor of this segment, which is retired, begins with. The lock is waited for up to 50 ms."""
     def continue_epoch(self, epoch: int, /) -> None: ...

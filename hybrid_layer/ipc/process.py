@@ -48,8 +48,9 @@ class ProcessState:
         self.inbox = Inbox(policy, self.counters, lambda: (segment.core.epoch,))
         self.inboxes: dict[str, InboxSource] = {}
         """The inboxes that are open in the segment, by name."""
-        self.memberships: dict[tuple[str, str], float] = {}
-        """(group, channel) -> deadline. Memberships of our own channels, to add again after a move."""
+        self.memberships: dict[tuple[str, str], tuple[float, int]] = {}
+        """(group, channel) -> deadline, epoch. Memberships of our own channels, to add again after a move. A flush, by
+        whomever, has ended those of an earlier epoch."""
         self._next_purge = _FEW
         self.draining = threading.Lock()
         """Held while an inbox is drained into buffers, or two loops could swap two messages."""
@@ -65,15 +66,19 @@ class ProcessState:
         if self.generation != self.segment.generation:
             self.restore()
 
-    def remember(self, group: str, channel: str, deadline: float) -> None:
-        """Keep a membership, to add it again after a move. Expired ones are removed now and then."""
-        self.memberships[group, channel] = deadline
+    def remember(self, group: str, channel: str, deadline: float, epoch: int) -> None:
+        """Keep a membership, to add it again after a move. Those that have ended are removed now and then."""
+        self.memberships[group, channel] = deadline, epoch
         if len(self.memberships) >= self._next_purge:
-            now = monotonic()
-            for membership, ends in list(self.memberships.items()):
-                if ends <= now:
-                    self.memberships.pop(membership, None)
-            self._next_purge = 2 * len(self.memberships) + _FEW
+            self.purge()
+
+    def purge(self) -> None:
+        """Remove the memberships that have expired, or were flushed."""
+        now, epoch = monotonic(), self.segment.core.epoch
+        for membership, (ends, begun) in list(self.memberships.items()):
+            if ends <= now or begun < epoch:
+                self.memberships.pop(membership, None)
+        self._next_purge = 2 * len(self.memberships) + _FEW
 
     def take_in(self, name: str, wait_set: WaitSet) -> None:
         """Move messages of the inbox `name` into its channels' buffers, while a consumer of this loop is unserved."""
@@ -129,15 +134,16 @@ class ProcessState:
 
     def _restore_membership(self, core: _core.Segment, group: str, channel: str) -> None:
         inbox, name = non_local(channel), local(channel)
-        deadline = self.memberships.get((group, channel))
-        while deadline is not None:
+        membership = self.memberships.get((group, channel))
+        while membership is not None:
+            deadline, epoch = membership
             left = deadline - monotonic()
-            if left <= 0:
+            if left <= 0 or epoch < core.epoch:
                 self.memberships.pop((group, channel), None)
                 return
-            core.group_add(group, inbox, name, int(left * 1e9))
-            restored, deadline = deadline, self.memberships.get((group, channel))
-            if deadline == restored:
+            core.group_restore(group, inbox, name, int(left * 1e9))
+            restored, membership = membership, self.memberships.get((group, channel))
+            if membership == restored:
                 return
         # Another thread has ended it meanwhile, perhaps before it was added here.
         core.group_discard(group, inbox, name)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from hybrid_layer import identity
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, SegmentDamaged, TooManyProcesses
 from hybrid_layer.ipc import _core, diagnostics, objects
-from hybrid_layer.ipc.creation import create_segment, remove_segment
+from hybrid_layer.ipc.creation import Estate, create_segment, estate_of, remove_segment
 from hybrid_layer.ipc.damage import Damage
 from hybrid_layer.ipc.lockfile import LockFile
 from hybrid_layer.ipc.ownership import refusals
@@ -50,6 +50,8 @@ class LocalSegment:
         # Reentrant: the garbage collector may release the last layer object while this thread holds it.
         self._lock = threading.RLock()
         self._is_moving = self._closes_afterwards = False
+        self._epoch = 0
+        """That of the segment as of the last housekeeping, for when it can no longer be read."""
         self._identity = identity.this_process()
         self._file = objects.Descriptor()
         """That with our record locks: the object's, or in the portable build the lock file's."""
@@ -97,7 +99,7 @@ class LocalSegment:
             if self._file.is_ours() and os.fstat(self._file.fd).st_nlink > 0:
                 self._join(self.core)
             else:
-                self.core = self._attach()
+                self.core = self._attach(Estate(self.machine))
         self._identity = here
         self._has_moved()
 
@@ -116,8 +118,10 @@ class LocalSegment:
         reason = None
         if self.is_own():
             reason = "user" if self.has_changed_user() else self._damage.why_lost(core)
-        if reason is None and self._damage.has_cost(core):
-            self.generation += 1
+        if reason is None:
+            self._epoch = core.epoch
+            if self._damage.has_cost(core):
+                self.generation += 1
         if reason is None or reason == "fork":
             return False
         try:
@@ -143,17 +147,15 @@ class LocalSegment:
     def _move(self, lost: _core.Segment, reason: str) -> None:
         old = self._file
         is_retired = self._damage.retire(lost, reason)
-        has_members = reason != "truncated" and lost.machine_members
+        estate = estate_of(lost, self.machine) if is_retired and reason != "truncated" else Estate(self.machine)
         if _core.PORTABLE or not is_retired:
             # The new file may be the same one. Closing it after its locks are acquired would drop them.
             old.close()
         with self._lock_held():
-            core = self._attach()
-        if reason != "truncated":
-            core.continue_epoch(lost.epoch)  # messages taken in from the old one do not count as flushed
+            core = self._attach(estate)
+        # Messages taken in from the old one do not count as flushed.
+        core.continue_epoch(lost.epoch if reason != "truncated" else self._epoch)
         self.core = core
-        if has_members:
-            self.core.mark_members()
         old.close()
         self._has_moved()
 
@@ -268,25 +270,32 @@ class LocalSegment:
         with refusals(objects.label(self.name)), self._lock_file.held():
             yield
 
-    def _attach(self) -> _core.Segment:
-        """Find or make the segment, and take a slot. Called with the lock file's lock held."""
+    def _attach(self, estate: Estate | None = None) -> _core.Segment:
+        """Find or make the segment, and take a slot. Called with the lock file's lock held.
+
+        `estate` is what the process has of the segment that it comes from.
+        """
         for _ in range(3):  # found, replaced, made
             fd = objects.open_object(self.name)
             is_new = fd is None
             if fd is None:
-                fd = create_segment(self.name, self._lock_file, self.prefix, self.sizes, self.machine)
+                fd = create_segment(self.name, self._lock_file, self.prefix, self.sizes, self.machine, estate)
             try:
                 file = objects.Descriptor(self._locks_on(fd))
-                core = self._joined(fd, is_new)
+                found = self._joined(fd, is_new)
             except BaseException:
                 os.close(fd)
                 if is_new:
                     remove_segment(self.name, self._lock_file)
                 raise
-            if core is None:
+            if not isinstance(found, _core.Segment):
+                # What is bequeathed there is newer, unless it is the segment that this process comes from.
+                if found is not None and (estate is None or found.bequeathed is not None):
+                    estate = found
                 objects.remove_object(self.name)
                 os.close(fd)
                 continue
+            core = found
             self._file = file
             if fd != file.fd:
                 os.close(fd)  # it is mapped, so the descriptor is not needed
@@ -297,8 +306,8 @@ class LocalSegment:
             return core
         raise SegmentDamaged(f"{objects.label(self.name)} cannot be made; something else writes to it.")
 
-    def _joined(self, fd: int, is_new: bool) -> _core.Segment | None:
-        """The segment behind `fd`, with a slot in it, or None if it has to be replaced."""
+    def _joined(self, fd: int, is_new: bool) -> _core.Segment | Estate | None:
+        """The segment behind `fd`, with a slot in it. If it has to be replaced, what its successor takes over."""
         try:
             core = _core.Segment(fd, self._locks_on(fd), str(self.directory))
         except _core.Damaged as reason:
@@ -307,7 +316,7 @@ class LocalSegment:
             warn(("replaced", self.name), f"Replacing a segment that cannot be used ({reason}) at {where}.")
             return None
         if core.retired:
-            return None  # its processes have moved, or are about to
+            return estate_of(core, core.machine)  # its processes have moved, or are about to
         if not is_new and (core.message_bytes, core.group_bytes) != self.sizes:
             if not core.is_deserted():
                 raise ConfigurationError(diagnostics.other_sizes(core, self.prefix, self.sizes))
@@ -318,7 +327,7 @@ class LocalSegment:
         except SegmentDamaged as error:
             warn(("replaced", self.name), f"Replacing a segment: {error}")
             core.retire()
-            return None
+            return estate_of(core, core.machine)
         return core
 
     def _warn_of_loss(self, core: _core.Segment) -> None:

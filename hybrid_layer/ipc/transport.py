@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine, Hashable, Iterable
 from operator import methodcaller
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple, cast
 
 from channels.exceptions import ChannelFull
 
@@ -30,7 +30,7 @@ from hybrid_layer.timers import sleep
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_SENDS: tuple[object, ...] = (_core.Segment.push, _core.Segment.forward, _core.Segment.group_send)
+_SENDS: tuple[object, ...] = (_core.Segment.push, _core.Segment.group_send)
 _MEMORY = KEYS.index("memory")
 
 
@@ -38,7 +38,7 @@ class LocalTransport:
     """Implements `hybrid_layer.transport.Transport` for one layer object. It attaches to the segment at first use."""
 
     def __init__(self, policy: Policy, message_memory: int, group_memory: int) -> None:
-        self._policy = policy
+        self.policy = policy
         self._sizes = Sizes(message_memory, group_memory)
         self._expiry_ns = int(policy.expiry * 1e9)
         self._group_expiry_ns = int(policy.group_expiry * 1e9)
@@ -56,7 +56,7 @@ class LocalTransport:
         process = await self._of_user()
         if inbox not in process.inboxes:
             try:
-                await self._call(_core.Segment.open_inbox, inbox)
+                await self.call(_core.Segment.open_inbox, inbox)
             except _core.NoMemory as error:
                 raise ChannelFull(self._no_room(f"the inbox {inbox}", error)) from None
             process = self.process()
@@ -71,12 +71,12 @@ class LocalTransport:
         if monotonic() >= process.next_housekeeping:
             process.housekeep()
         queue, name = (non_local(channel), local(channel)) if "!" in channel else (channel, "")
-        capacity = self._policy.capacity_for(channel)
+        capacity = self.policy.capacity_for(channel)
         try:
             try:
                 loops = process.segment.core.push(queue, name, payload, capacity, self._expiry_ns)
             except (_core.Busy, _core.Detached, _core.Retired):  # nothing was stored, so this cannot deliver twice
-                loops = await self._call(_core.Segment.push, queue, name, payload, capacity, self._expiry_ns)
+                loops = await self.call(_core.Segment.push, queue, name, payload, capacity, self._expiry_ns)
         except _core.Full:
             what = f"The inbox {queue} of {channel}" if queue != channel else f"Channel {channel}"
             raise ChannelFull(
@@ -91,23 +91,6 @@ class LocalTransport:
         except OSError as error:
             refuse(error, label(process.segment.name))
         if loops:
-            process.segment.wake_loops(loops)
-
-    async def forward(self, channel: str, payload: bytes, life: float) -> None:
-        """Store a message to a normal channel that came over a server, for `life` seconds. Its sender has counted it.
-
-        If there is no room, it is dropped, counted and warned of. Raises as `send` otherwise.
-        """
-        process, life_ns = await self.joined(), int(life * 1e9)
-        capacity = self._policy.capacity_for(channel)
-        try:
-            loops = await self._call(_core.Segment.forward, channel, "", payload, capacity, life_ns)
-        except _core.Full:
-            warn(("full", channel), f"A group's message to {channel} was dropped: it is at its capacity of {capacity}.")
-        except _core.NoMemory as error:
-            process.counters.count("memory")
-            warn(("memory", channel), f"A group's message was dropped. {self._no_room(f'it in {channel}', error)}")
-        else:
             process.segment.wake_loops(loops)
 
     def receive(self, channel: str) -> Coroutine[Any, Any, bytes]:
@@ -132,58 +115,79 @@ class LocalTransport:
 
     # Groups
 
-    async def group_add(self, group: str, channel: str) -> None:
+    def group_add(self, group: str, channel: str) -> Coroutine[Any, Any, None]:
         """Make `channel` a member of `group` for `group_expiry` seconds from now. Raises `GroupMemoryFull`."""
+        # Not a coroutine function, which would add a coroutine for each call; so is `group_send`.
+        return cast("Coroutine[Any, Any, None]", self.group_join(group, channel, _core.REMOTE_SHARDS))
+
+    async def group_join(self, group: str, channel: str, shard: int) -> tuple[bool, bool]:
+        """As `group_add`. Return whether it is a new member, and whether the group's record is valid until it ends.
+
+        `shard` is the group's home. A number that is too high is none.
+        """
         process = await self._of_user()
-        inbox = non_local(channel)
+        inbox, ends = non_local(channel), monotonic() + self.policy.group_expiry
         try:
-            await self._call(_core.Segment.group_add, group, inbox, local(channel), self._group_expiry_ns)
+            is_new, is_recorded, epoch = await self.call(
+                _core.Segment.group_join, group, inbox, local(channel), self._group_expiry_ns, shard
+            )
         except _core.NoMemory as error:
-            raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
+            raise self._no_member(group, channel, error) from None
         if inbox in process.inboxes or "!" not in channel:
-            process.remember(group, channel, monotonic() + self._policy.group_expiry)
+            process.remember(group, channel, ends, epoch)
+        return is_new, is_recorded
 
     async def group_discard(self, group: str, channel: str) -> None:
         """End the membership, if there is one."""
         process = self._current() or await self._join()
         process.memberships.pop((group, channel), None)
-        await self._call(_core.Segment.group_discard, group, non_local(channel), local(channel))
+        await self.call(_core.Segment.group_discard, group, non_local(channel), local(channel))
 
-    async def group_send(self, group: str, payload: bytes) -> None:
+    def group_send(self, group: str, payload: bytes) -> Coroutine[Any, Any, None]:
         """Send `payload` to every member. A member at capacity misses it, which is counted."""
+        return cast("Coroutine[Any, Any, None]", self.group_send_here(group, payload))
+
+    async def group_send_here(self, group: str, payload: bytes) -> str:
+        """As `group_send`. Return the id of the machine whose members these were."""
         process = self._current() or await self._join()
         if monotonic() >= process.next_housekeeping:
             process.housekeep()
-        policy = self._policy
-        capacities: dict[str, int] = {}
-        if not policy.uniform:
-            for target in await self._call(_core.Segment.group_targets, group):
-                capacity = policy.capacity_for(target)
-                if capacity != policy.capacity:
-                    capacities[target] = capacity
+        policy = self.policy
+        capacities = {} if policy.uniform else await self.capacities_in(group)
         try:
-            loops, dropped = await self._call(
+            loops, dropped, machine = await self.call(
                 _core.Segment.group_send, group, payload, policy.capacity, capacities, self._expiry_ns
             )
         except _core.NoMemory as error:
             process.segment.core.count(_MEMORY, 1)
             warn(("memory", group), f"A message to group {group} was dropped: {self._no_room('it', error)}")
-            return
+            return process.segment.core.machine
         if dropped:
             warn_of_full_members(group, dropped)
         if loops:
             process.segment.wake_loops(loops)
+        return machine
+
+    async def capacities_in(self, group: str) -> dict[str, int]:
+        """The capacities of the group's members that differ from the common one."""
+        policy = self.policy
+        found = {}
+        for target in await self.call(_core.Segment.group_targets, group):
+            capacity = policy.capacity_for(target)
+            if capacity != policy.capacity:
+                found[target] = capacity
+        return found
+
+    def _no_member(self, group: str, channel: str, error: _core.NoMemory) -> GroupMemoryFull:
+        return GroupMemoryFull(self._no_room(f"{channel} in group {group}", error))
 
     # The rest
 
     async def flush(self) -> None:
         """Delete every message and group of the segment."""
         process = self._current() or await self._join()
-        known = dict(process.memberships)
-        await self._call(_core.Segment.flush)
-        for membership, deadline in known.items():
-            if process.memberships.get(membership) == deadline:
-                del process.memberships[membership]
+        await self.call(_core.Segment.flush)
+        process.purge()
         process.inbox.clear()
 
     async def close(self) -> None:
@@ -268,18 +272,18 @@ class LocalTransport:
         return self._own.get(self._begin)
 
     def _begin(self) -> ProcessState:
-        prefix, parents = self._policy.prefix, self._own.last
+        prefix, parents = self.policy.prefix, self._own.last
         is_inherited = parents is not None and parents.segment.prefix == prefix
         segment = parents.segment if parents is not None and is_inherited else acquire(prefix, self._sizes)
         if not segment.is_own():
             segment.join()  # by one thread at a time, since `PerProcess.get` holds a lock of the process
         self._stuck = self._contended = None
-        own = ProcessState(self._policy, segment)
+        own = ProcessState(self.policy, segment)
         if not is_inherited:
             weakref.finalize(self, _close, segment, own.inboxes).atexit = False
         return own
 
-    async def _call(self, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
+    async def call(self, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
         """Run an operation of the core. Wait for the segment's lock, unless its holder is stalled."""
         process = self._current() or await self._join()
         detector: StallDetector | None = None  # None: the first try
@@ -306,7 +310,7 @@ class LocalTransport:
                 if detector is not None and detector.is_stalled(holder):
                     self._stuck = holder
                 if holder == self._stuck:
-                    raise busy(contended(core, self._policy.prefix)) from None
+                    raise busy(contended(core, self.policy.prefix)) from None
             except OSError as error:
                 refuse(error, label(process.segment.name))
             pause = 0.0 if detector is None else PAUSE

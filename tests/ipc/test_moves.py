@@ -181,12 +181,12 @@ class Meanwhile:
         self._core = core
         self._action: Callable[[], None] | None = action
 
-    def group_add(self, *args: Any) -> None:
+    def group_restore(self, *args: Any) -> None:
         action, self._action = self._action, None
         if action is not None:
             with ThreadPoolExecutor(1) as pool:
                 pool.submit(action).result()
-        self._core.group_add(*args)
+        self._core.group_restore(*args)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._core, name)
@@ -231,7 +231,7 @@ def test_membership_changed_while_it_is_restored(prefix: str, how: str) -> None:
             probe(layer).forget("group", own)
             core.group_discard(*membership)
         else:
-            core.group_add(*membership, 100 * 10**9)
+            core.group_join(*membership, 100 * 10**9, _core.REMOTE_SHARDS)
             probe(layer).remember("group", own, time.monotonic() + 100)
 
     segment.core = Meanwhile(core, change)

@@ -81,25 +81,26 @@ class Probe:
 
     def call(self, operation: Callable[..., Any], *args: Any) -> Awaitable[Any]:
         """An operation of the core, as the layer calls those that may have to wait."""
-        called: Awaitable[Any] = self.local._call(operation, *args)
+        called: Awaitable[Any] = self.local.call(operation, *args)
         return called
 
     @contextlib.contextmanager
     def after_each_call(self, action: Callable[[], Awaitable[None]]) -> Iterator[None]:
         """Have `action` done after each operation that `call` calls."""
-        call = self.local._call
+        call = self.local.call
 
         async def call_and_act(*args: Any) -> Any:
             result = await call(*args)
             await action()
             return result
 
-        with mock.patch.object(self.local, "_call", call_and_act):
+        with mock.patch.object(self.local, "call", call_and_act):
             yield
 
     def remember(self, group: str, channel: str, deadline: float) -> None:
         """Note a membership, to be restored in another segment."""
-        self.local.process().remember(group, channel, deadline)
+        process = self.local.process()
+        process.remember(group, channel, deadline, process.segment.core.epoch)
 
     def forget(self, group: str, channel: str) -> None:
         """Note that a membership has ended."""

@@ -69,15 +69,31 @@ static PyType_Spec segment_spec = {
 };
 
 static PyObject *core_format(PyObject *Py_UNUSED(module), PyObject *args) {
-    int fd, lock_fd;
+    int fd, lock_fd, is_successor = 0;
     unsigned long long message_bytes, group_bytes, first, second;
-    const char *prefix, *project, *machine;
-    if (!PyArg_ParseTuple(args, "iiKKsss(KK)", &fd, &lock_fd, &message_bytes, &group_bytes, &prefix, &project, &machine,
-                          &first, &second))
+    const char *bequeathed = NULL;
+    Py_ssize_t size = 0;
+    struct beginning beginning;
+    struct heritage heritage;
+    if (!PyArg_ParseTuple(args, "iiKKsss(KK)|pz#", &fd, &lock_fd, &message_bytes, &group_bytes, &beginning.prefix,
+                          &beginning.project, &beginning.machine, &first, &second, &is_successor, &bequeathed, &size))
         return NULL;
-    uint64_t seed[2] = {first, second};
+    if (bequeathed != NULL && size != sizeof heritage) {
+        PyErr_SetString(PyExc_ValueError, "not what `bequeath` returns");
+        return NULL;
+    }
+    beginning.message_bytes = message_bytes;
+    beginning.group_bytes = group_bytes;
+    beginning.seed[0] = first;
+    beginning.seed[1] = second;
+    beginning.is_successor = is_successor != 0;
+    beginning.heritage = NULL;
+    if (bequeathed != NULL) {
+        memcpy(&heritage, bequeathed, sizeof heritage);
+        beginning.heritage = &heritage;
+    }
     enum status status;
-    UNLOCKED(status = segment_format(fd, lock_fd, message_bytes, group_bytes, prefix, project, machine, seed));
+    UNLOCKED(status = segment_format(fd, lock_fd, &beginning));
     return status == OK ? Py_NewRef(Py_None) : raise_status(status);
 }
 
@@ -127,6 +143,7 @@ static int core_exec(PyObject *module) {
                        PyModule_AddIntConstant(module, "LAYOUT_VERSION", LAYOUT_VERSION) == 0 &&
                        PyModule_AddIntConstant(module, "SLOTS", SLOTS) == 0 &&
                        PyModule_AddIntConstant(module, "LOOPS", LOOPS) == 0 &&
+                       PyModule_AddIntConstant(module, "REMOTE_SHARDS", REMOTE_SHARDS) == 0 &&
                        PyModule_AddObjectRef(module, "PORTABLE", is_portable ? Py_True : Py_False) == 0;
     for (uint32_t i = 0; is_complete && i < SYSTEM_ERROR; i++)
         is_complete = error_names[i] == NULL || add_error(module, error_names[i], &errors[i]);

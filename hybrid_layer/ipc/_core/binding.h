@@ -80,11 +80,22 @@ PyObject *own_loops(Segment *self, enum status status, struct wakeups *wakeups);
 /* Names that are written as length and bytes each. */
 PyObject *names_list(const char *names, size_t size, uint32_t most);
 
+/* binding_messages.c */
+
+/* Copies a large payload into blocks of its own, without any lock. Leaves NO_LOAN where the operation has to copy the
+ * payload itself. */
+enum status loan_large(Segment *self, struct name local, const void *payload, size_t size, bool is_payload,
+                       uint32_t *loan);
+void let_go(Segment *self, uint32_t loan);
+
+/* More arguments. The capacities are in memory that the caller frees. */
+bool payload_of(PyObject *argument, const void **payload, size_t *size);
+bool capacities_of(PyObject *argument, struct group_send *send);
+
 /* The methods: how each is called, and its name in Python. `method_<name>` does it, in binding_messages.c,
- * binding_waiting.c and binding_life.c. */
+ * binding_waiting.c, binding_machine.c and binding_life.c. */
 #define METHODS(NONE, ONE, FAST) \
     FAST(push)                   \
-    FAST(forward)                \
     FAST(group_send)             \
     FAST(pop)                    \
     FAST(drain)                  \
@@ -92,7 +103,8 @@ PyObject *names_list(const char *names, size_t size, uint32_t most);
     ONE(close_inbox)             \
     FAST(wait)                   \
     FAST(unwait)                 \
-    FAST(group_add)              \
+    FAST(group_restore)          \
+    FAST(group_join)             \
     FAST(group_discard)          \
     ONE(group_targets)           \
     NONE(open_loop)              \
@@ -114,7 +126,21 @@ PyObject *names_list(const char *names, size_t size, uint32_t most);
     NONE(take_repairs)           \
     NONE(take_unread)            \
     FAST(meet_remote_flush)      \
-    NONE(mark_members)           \
+    FAST(record)                 \
+    FAST(forget)                 \
+    ONE(groups)                  \
+    NONE(has_groups)             \
+    ONE(look)                    \
+    FAST(renewed)                \
+    FAST(put)                    \
+    FAST(walked)                 \
+    ONE(void)                    \
+    ONE(leases)                  \
+    FAST(take_lease)             \
+    FAST(drop_lease)             \
+    ONE(outages)                 \
+    FAST(set_outage)             \
+    NONE(bequeath)               \
     ONE(continue_epoch)
 
 #define DECLARE_ONE(name) PyObject *method_##name(Segment *self, PyObject *argument);

@@ -157,19 +157,6 @@ PyObject *method_take_unread(Segment *self, PyObject *Py_UNUSED(unused)) {
     return PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "replace");
 }
 
-PyObject *method_meet_remote_flush(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    uint32_t shard, incarnation, flushes;
-    if (!wants("meet_remote_flush", count_of_args, 3) || !u32_of(args[0], &shard) || !u32_of(args[1], &incarnation) ||
-        !u32_of(args[2], &flushes))
-        return NULL;
-    return PyBool_FromLong(segment_meet_remote_flush(&self->handle, shard, incarnation, flushes));
-}
-
-PyObject *method_mark_members(Segment *self, PyObject *Py_UNUSED(unused)) {
-    atomic_store(&self->handle.header->machine_members, 1);
-    Py_RETURN_NONE;
-}
-
 static PyObject *get_epoch(Segment *self, void *Py_UNUSED(unused)) {
     return PyLong_FromUnsignedLongLong(atomic_load(&self->handle.header->epoch) + self->epoch_offset);
 }
@@ -188,10 +175,6 @@ static PyObject *get_retired(Segment *self, void *Py_UNUSED(unused)) {
     return PyBool_FromLong(atomic_load(&self->handle.header->retired) == RETIRED_MARK);
 }
 
-static PyObject *get_machine_members(Segment *self, void *Py_UNUSED(unused)) {
-    return PyBool_FromLong(atomic_load(&self->handle.header->machine_members) != 0);
-}
-
 static PyObject *get_attached(Segment *self, void *Py_UNUSED(unused)) {
     return PyBool_FromLong(self->handle.private != NULL && private_is_attached(self->handle.private));
 }
@@ -207,7 +190,7 @@ static PyObject *fixed_string(const char *field, size_t size) {
 }
 
 static PyObject *get_machine(Segment *self, void *Py_UNUSED(unused)) {
-    return fixed_string(self->handle.header->machine, sizeof self->handle.header->machine);
+    return fixed_string(self->handle.machine, sizeof self->handle.machine);
 }
 
 static PyObject *get_project(Segment *self, void *Py_UNUSED(unused)) {
@@ -235,9 +218,9 @@ static PyObject *get_u64(Segment *self, void *offset) {
     {#field, (getter)(void (*)(void))function, NULL, NULL, (void *)offsetof(struct header, field)}
 
 PyGetSetDef segment_getters[] = {
-    GETTER("epoch", get_epoch),       NUMBER(rebuilds, get_u32),      NUMBER(lock_word, get_u32),
-    NUMBER(progress, get_u32),        GETTER("retired", get_retired), GETTER("machine_members", get_machine_members),
-    GETTER("attached", get_attached), GETTER("slot", get_slot),       NUMBER(message_bytes, get_u64),
-    NUMBER(group_bytes, get_u64),     GETTER("machine", get_machine), GETTER("project", get_project),
-    GETTER("prefix", get_prefix),     {NULL, NULL, NULL, NULL, NULL},
+    GETTER("epoch", get_epoch),     NUMBER(rebuilds, get_u32),      NUMBER(lock_word, get_u32),
+    NUMBER(progress, get_u32),      GETTER("retired", get_retired), GETTER("attached", get_attached),
+    GETTER("slot", get_slot),       NUMBER(message_bytes, get_u64), NUMBER(group_bytes, get_u64),
+    GETTER("machine", get_machine), GETTER("project", get_project), GETTER("prefix", get_prefix),
+    {NULL, NULL, NULL, NULL, NULL},
 };

@@ -11,10 +11,8 @@
 
 /* Sending */
 
-/* Copies a large payload into blocks of its own, without any lock. Leaves NO_LOAN where the operation has to copy the
- * payload itself. */
-static enum status loan_large(Segment *self, struct name local, const void *payload, size_t size, bool is_payload,
-                              uint32_t *loan) {
+enum status loan_large(Segment *self, struct name local, const void *payload, size_t size, bool is_payload,
+                       uint32_t *loan) {
     enum status status;
     *loan = NO_LOAN;
     if (size <= LARGE)
@@ -31,7 +29,7 @@ static enum status loan_large(Segment *self, struct name local, const void *payl
     return filled ? OK : DAMAGED;
 }
 
-static void let_go(Segment *self, uint32_t loan) {
+void let_go(Segment *self, uint32_t loan) {
     enum status status;
     if (loan == NO_LOAN)
         return;
@@ -40,7 +38,7 @@ static void let_go(Segment *self, uint32_t loan) {
         loan_abandon(&self->handle, loan);
 }
 
-static bool payload_of(PyObject *argument, const void **payload, size_t *size) {
+bool payload_of(PyObject *argument, const void **payload, size_t *size) {
     char *bytes;
     Py_ssize_t length;
     if (PyBytes_AsStringAndSize(argument, &bytes, &length) < 0)
@@ -54,10 +52,31 @@ static bool payload_of(PyObject *argument, const void **payload, size_t *size) {
     return true;
 }
 
-static PyObject *push_from(Segment *self, const char *name, PyObject *const *args, Py_ssize_t count_of_args,
-                           bool is_forwarded) {
-    struct push push = {.is_forwarded = is_forwarded};
-    if (!wants(name, count_of_args, 5) || !channel_of(args[0], &push.channel) ||
+bool capacities_of(PyObject *argument, struct group_send *send) {
+    struct capacity_of *others = NULL;
+    Py_ssize_t position = 0, number = PyDict_Size(argument);
+    PyObject *key, *value;
+    send->others_count = 0;
+    send->others = NULL;
+    if (number < 0)
+        return false;
+    if (number > 0 && (others = malloc((size_t)number * sizeof *others)) == NULL) {
+        PyErr_NoMemory();
+        return false;
+    }
+    for (; PyDict_Next(argument, &position, &key, &value); send->others_count++)
+        if (!channel_of(key, &others[send->others_count].target) ||
+            !u32_of(value, &others[send->others_count].capacity)) {
+            free(others);
+            return false;
+        }
+    send->others = others;
+    return true;
+}
+
+PyObject *method_push(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+    struct push push = {.loan = NO_LOAN};
+    if (!wants("push", count_of_args, 5) || !channel_of(args[0], &push.channel) ||
         !name_of(args[1], &push.local, NAME_MAX_LENGTH) || !payload_of(args[2], &push.payload, &push.size) ||
         !u32_of(args[3], &push.capacity) || !u64_of(args[4], &push.expiry_ns))
         return NULL;
@@ -76,32 +95,12 @@ static PyObject *push_from(Segment *self, const char *name, PyObject *const *arg
     return own_loops(self, status, &wakeups);
 }
 
-PyObject *method_push(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    return push_from(self, "push", args, count_of_args, false);
-}
-
-PyObject *method_forward(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    return push_from(self, "forward", args, count_of_args, true);
-}
-
 PyObject *method_group_send(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct group_send send;
-    struct capacity_of *others = NULL;
-    Py_ssize_t position = 0, number;
-    PyObject *key, *value;
+    struct group_send send = {.is_forwarded = false};
     if (!wants("group_send", count_of_args, 5) || !channel_of(args[0], &send.group) ||
         !payload_of(args[1], &send.payload, &send.size) || !u32_of(args[2], &send.capacity) ||
-        !u64_of(args[4], &send.expiry_ns) || (number = PyDict_Size(args[3])) < 0)
+        !u64_of(args[4], &send.expiry_ns) || !capacities_of(args[3], &send))
         return NULL;
-    if (number > 0 && (others = malloc((size_t)number * sizeof *others)) == NULL)
-        return PyErr_NoMemory();
-    for (send.others_count = 0; PyDict_Next(args[3], &position, &key, &value); send.others_count++)
-        if (!channel_of(key, &others[send.others_count].target) ||
-            !u32_of(value, &others[send.others_count].capacity)) {
-            free(others);
-            return NULL;
-        }
-    send.others = others;
     struct name no_local = {"", 0};
     struct wakeups wakeups;
     wakeups_open(&wakeups);
@@ -111,9 +110,9 @@ PyObject *method_group_send(Segment *self, PyObject *const *args, Py_ssize_t cou
         RUN(op_group_send, &send, &wakeups);
     if (status != OK)
         let_go(self, loan);
-    free(others);
+    free((void *)send.others);
     unsigned long own = deliver_wakeups(self, &wakeups);
-    return status == OK ? Py_BuildValue("(kI)", own, send.dropped) : raise_status(status);
+    return status == OK ? Py_BuildValue("(kIs)", own, send.dropped, self->handle.machine) : raise_status(status);
 }
 
 /* Receiving */

@@ -39,17 +39,6 @@ PyObject *method_unwait(Segment *self, PyObject *const *args, Py_ssize_t count_o
     return own_loops(self, status, &wakeups);
 }
 
-PyObject *method_group_add(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    enum status status;
-    struct name group, target, local;
-    uint64_t expiry_ns;
-    if (!wants("group_add", count_of_args, 4) || !channel_of(args[0], &group) || !channel_of(args[1], &target) ||
-        !name_of(args[2], &local, NAME_MAX_LENGTH) || !u64_of(args[3], &expiry_ns))
-        return NULL;
-    RUN(op_group_add, group, target, local, expiry_ns);
-    return nothing(self, status);
-}
-
 PyObject *method_group_discard(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     enum status status;
     struct name group, target, local;

@@ -8,6 +8,7 @@
 #include "blocks.h"
 #include "channels.h"
 #include "memberships.h"
+#include "shards.h"
 
 struct walk {
     struct handle *handle;
@@ -177,6 +178,7 @@ static bool walk_slots(struct walk *walk) {
                 return false;
     }
     REQUIRE(walk->inboxes_of_slots == walk->inboxes, "an inbox is in no slot's list", 0);
+    REQUIRE(walk->inboxes == handle->header->inboxes, "the number of inboxes is wrong", 0);
     REQUIRE(walk->waiters == walk->totals[TOTAL_WAITERS], "a waiter is in no loop's list", 0);
     return true;
 }
@@ -296,7 +298,7 @@ static bool walk_group_record(struct walk *walk, uint32_t reference, struct grou
     return is_the_only(walk, reference, record) &&
            (record->kind == KIND_MEMBER ||
             (walk_pairs_of(walk, reference, record->pairs, true, &walk->pairs_of_groups) &&
-             (record->pairs != 0 || fail(walk, "nothing keeps a group in being", reference))));
+             (record->pairs != 0 || record->t != 0 || fail(walk, "nothing keeps a group in being", reference))));
 }
 
 static bool walk_groups(struct walk *walk) {
@@ -344,6 +346,14 @@ static bool walk_payloads(struct walk *walk) {
     return true;
 }
 
+static bool walk_shards(struct walk *walk) {
+    struct position position;
+    for (uint32_t number = 0; number < REMOTE_SHARDS; number++)
+        REQUIRE(walk->handle->shards[number].at == 0 || position_read(&walk->handle->shards[number], &position),
+                "the position in a stream contradicts its check", number);
+    return true;
+}
+
 /* Every block that was ever used is either in one record or free. */
 static bool walk_free(struct walk *walk, struct area *area, uint64_t totals[2]) {
     const struct area_books *books = area->books;
@@ -379,7 +389,8 @@ enum status checker_walk(struct handle *handle, char *error, size_t size, uint64
         fail(&walk, "no memory for the check", 0);
     else
         (void)(walk_channels(&walk) && walk_slots(&walk) && walk_loans(&walk) && walk_payloads(&walk) &&
-               walk_groups(&walk) && walk_free(&walk, &handle->messages, &totals[TOTAL_MESSAGE_BLOCKS]) &&
+               walk_shards(&walk) && walk_groups(&walk) &&
+               walk_free(&walk, &handle->messages, &totals[TOTAL_MESSAGE_BLOCKS]) &&
                walk_free(&walk, &handle->groups, &totals[TOTAL_GROUP_BLOCKS]));
     free(walk.messages);
     free(walk.groups);

@@ -10,6 +10,7 @@
 #include "memberships.h"
 #include "messages.h"
 #include "queues.h"
+#include "records.h"
 #include "waking.h"
 
 #define MEMBER_NAME offsetof(struct member, name)
@@ -43,15 +44,18 @@ static enum status find_or_create_pair(struct handle *handle, struct name group_
     return free_group_if_empty(handle, group) == OK ? status : DAMAGED;
 }
 
-/* Finds a membership that can be renewed. EMPTY: there is none. */
+/* Finds a membership that can be renewed. EMPTY: there is none. *is_new: it had ended. */
 static enum status find_renewable(struct handle *handle, uint32_t pair_reference, struct pair *pair, struct name local,
-                                  uint32_t *reference) {
+                                  uint32_t *reference, bool *is_new) {
     enum status status = find_member(handle, pair_reference, local, false, reference);
     struct member *member;
+    *is_new = true;
     if (status == OK) {
         member = block_raw(handle, &handle->groups, *reference);
-        if (member->deadline > now_ns())
+        if (member->deadline > now_ns()) {
+            *is_new = false;
             return OK;
+        }
         /* It has expired: what was sent since then is not for it, what was sent before is still on its way. */
         return end_member(handle, *reference, member, pair) == OK ? EMPTY : DAMAGED;
     }
@@ -68,12 +72,13 @@ static enum status find_renewable(struct handle *handle, uint32_t pair_reference
     return OK;
 }
 
-static enum status add_member(struct handle *handle, uint32_t pair_reference, struct name local, uint64_t deadline) {
+static enum status add_member(struct handle *handle, uint32_t pair_reference, struct name local, uint64_t deadline,
+                              bool *is_new) {
     struct pair *pair = pair_at(handle, pair_reference);
     uint32_t reference;
     if (pair == NULL)
         return DAMAGED;
-    enum status status = find_renewable(handle, pair_reference, pair, local, &reference);
+    enum status status = find_renewable(handle, pair_reference, pair, local, &reference, is_new);
     if (status == EMPTY)
         status = create_member(handle, pair_reference, local, deadline);
     else if (status == OK) {
@@ -87,16 +92,38 @@ static enum status add_member(struct handle *handle, uint32_t pair_reference, st
     return free_pair_if_empty(handle, pair_reference) == OK ? status : DAMAGED;
 }
 
-enum status group_add(struct handle *handle, struct name group_name, struct name target_name, struct name local,
-                      uint64_t expiry_ns) {
-    uint64_t deadline = now_ns() + expiry_ns;
+/* What the servers were told of a group may have been taken back while its member was lost here. */
+static void tell_all_servers_again(struct handle *handle) {
+    for (uint32_t number = 0; number < REMOTE_SHARDS; number++)
+        handle->shards[number].registration = 0;
+}
+
+static enum status look_at_record(struct handle *handle, struct joining *joining, uint32_t pair_reference,
+                                  uint64_t deadline) {
+    struct pair *pair = pair_at(handle, pair_reference);
+    struct group *group = pair != NULL ? group_at(handle, pair->group) : NULL;
+    if (group == NULL)
+        return DAMAGED;
+    joining->is_recorded = record_is_valid(handle, group, joining->shard, deadline);
+    if (joining->is_restored && joining->is_new && !record_is_valid(handle, group, group->shard, now_ns()))
+        tell_all_servers_again(handle);
+    return OK;
+}
+
+enum status group_add(struct handle *handle, struct joining *joining) {
+    uint64_t deadline = now_ns() + joining->expiry_ns;
     uint32_t target, pair;
-    enum status status = channel_find_target(handle, target_name, &target);
+    joining->is_new = false;
+    joining->is_recorded = true; /* who joins nothing needs no record */
+    joining->epoch = atomic_load_explicit(&handle->header->epoch, memory_order_relaxed);
+    enum status status = channel_find_target(handle, joining->target, &target);
     if (status != OK)
         return status == EMPTY ? OK : status;
-    status = find_or_create_pair(handle, group_name, target, &pair);
+    status = find_or_create_pair(handle, joining->group, target, &pair);
     if (status == OK)
-        status = add_member(handle, pair, local, deadline);
+        status = add_member(handle, pair, joining->local, deadline, &joining->is_new);
+    if (status == OK && (joining->shard < NO_SHARD || joining->is_restored))
+        status = look_at_record(handle, joining, pair, deadline);
     if (status == OK || status == DAMAGED)
         return status;
     return channel_release(handle, target) == OK ? status : DAMAGED;
@@ -189,7 +216,7 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
     if (entry->pair != 0)
         pair->pending++;
     queue_append(handle, channel, reference);
-    count(handle, COUNT_SENT, 1); /* each stored entry is counted, so once for each queue */
+    count(handle, COUNT_SENT, send->is_forwarded ? 0 : 1); /* each stored entry, so once for each queue */
     return waiters_wake(handle, pair->target, wakeups);
 }
 
@@ -200,6 +227,7 @@ static enum status serve_pair(struct handle *handle, struct group_send *send, ui
         return expire_pair(handle, reference, pair, now);
     if (pair->live == 0) /* without any, but with members: they would get nothing any more */
         return pair->gone == 0 && pair->members != 0 ? DAMAGED : OK;
+    send->served++;
     enum status status = send_to_pair(handle, send, reference, pair, payload, now, wakeups);
     if (status == OK || status == DAMAGED)
         return status;
@@ -208,45 +236,64 @@ static enum status serve_pair(struct handle *handle, struct group_send *send, ui
     return OK;
 }
 
-/* Makes sure that one entry for each target fits, so that the send need not stop for memory half-way. OK too where the
- * area is as large as it gets: then some members get nothing. */
-static enum status make_sure_of_memory(struct handle *handle, const struct group *group, size_t payload_blocks) {
-    size_t needed = payload_blocks;
+/* The blocks that a message to the group takes: its payload, and one entry for each target. 0: damage. */
+static size_t blocks_of_send(struct handle *handle, const struct group *group, const struct group_send *send) {
+    size_t needed = send->loan != 0 ? 1 : 1 + blocks_for(sizeof((struct payload *)0)->data, send->size);
     uint32_t at = group->pairs;
     for (uint32_t steps = 0; at != 0; steps++) {
         struct pair *pair = pair_at(handle, at);
         if (pair == NULL || steps >= handle->groups.blocks)
-            return DAMAGED;
+            return 0;
         needed++;
         at = pair->group_next;
     }
+    return needed;
+}
+
+/* Makes sure of them, so that the send need not stop for memory half-way. NO_MEMORY where the area is as large as it
+ * gets. */
+static enum status make_sure_of_memory(struct handle *handle, size_t needed) {
     struct area_books *books = handle->messages.books;
     uint32_t reserved = atomic_load(&books->reserved);
     uint32_t untouched = reserved > books->fresh ? reserved - books->fresh : 0;
-    bool is_there = needed <= (size_t)books->free_count + untouched || reserved >= handle->messages.blocks;
-    return is_there ? OK : GROW_MESSAGES;
+    if (needed <= 1 + (size_t)books->free_count + untouched)
+        return OK;
+    return reserved >= handle->messages.blocks ? NO_MEMORY : GROW_MESSAGES;
 }
+
+/* Finds the group, and stores the payload for it. */
+static enum status prepare(struct handle *handle, struct group_send *send, bool is_for_all) {
+    send->dropped = send->served = send->reference = send->stored = 0;
+    send->never_fits = false;
+    enum status status = find_group(handle, send->group, &send->reference);
+    if (status != OK)
+        return status == EMPTY ? OK : status;
+    size_t needed = blocks_of_send(handle, block_raw(handle, &handle->groups, send->reference), send);
+    if (needed == 0)
+        return DAMAGED;
+    send->never_fits = needed > handle->messages.blocks;
+    status = make_sure_of_memory(handle, needed);
+    /* Some members may get nothing; if there will never be enough for all, that is no reason to wait. */
+    if (status == NO_MEMORY && (!is_for_all || send->never_fits))
+        status = OK;
+    if (status != OK)
+        return status;
+    status = payload_new(handle, send->payload, send->size, send->loan, &send->stored);
+    return status == GROW_MESSAGES ? NO_MEMORY : status;
+}
+
+enum status group_send_prepare(struct handle *handle, struct group_send *send) { return prepare(handle, send, true); }
 
 /* One payload for all, and an entry for each pair of group and inbox, not for each member: the process that drains the
  * inbox finds the members. The number of the message, against those of joining and leaving, tells which channels were
  * members when it was sent (`group_recipients`). */
-enum status group_send(struct handle *handle, struct group_send *send, struct wakeups *wakeups) {
-    uint32_t reference, payload;
+enum status group_send_perform(struct handle *handle, struct group_send *send, struct wakeups *wakeups) {
     uint64_t now = now_ns();
-    send->dropped = 0;
-    enum status status = find_group(handle, send->group, &reference);
-    if (status == EMPTY)
+    if (send->reference == 0)
         return send->loan == 0 || payload_release(handle, send->loan) ? OK : DAMAGED;
-    if (status != OK)
-        return status;
-    struct group *group = block_raw(handle, &handle->groups, reference);
-    size_t payload_blocks = send->loan != 0 ? 0 : blocks_for(sizeof((struct payload *)0)->data, send->size);
-    status = make_sure_of_memory(handle, group, payload_blocks);
-    if (status != OK)
-        return status;
-    status = payload_new(handle, send->payload, send->size, send->loan, &payload);
-    if (status != OK)
-        return status == GROW_MESSAGES ? NO_MEMORY : status;
+    struct group *group = block_raw(handle, &handle->groups, send->reference);
+    if (group == NULL)
+        return DAMAGED;
     handle->header->sequence++;
     uint32_t at = group->pairs;
     for (uint32_t steps = 0; at != 0; steps++) {
@@ -254,11 +301,16 @@ enum status group_send(struct handle *handle, struct group_send *send, struct wa
         if (pair == NULL || steps >= handle->groups.blocks)
             return DAMAGED;
         uint32_t next = pair->group_next; /* this pair may be freed, and no other one */
-        if (serve_pair(handle, send, at, pair, payload, now, wakeups) != OK)
+        if (serve_pair(handle, send, at, pair, send->stored, now, wakeups) != OK)
             return DAMAGED;
         at = next;
     }
-    return payload_release(handle, payload) ? OK : DAMAGED;
+    return payload_release(handle, send->stored) ? OK : DAMAGED;
+}
+
+enum status group_send(struct handle *handle, struct group_send *send, struct wakeups *wakeups) {
+    enum status status = prepare(handle, send, false);
+    return status == OK ? group_send_perform(handle, send, wakeups) : status;
 }
 
 enum status group_targets(struct handle *handle, struct name group_name, char *names, size_t size, size_t *used) {
@@ -329,6 +381,11 @@ enum status groups_sweep(struct handle *handle, uint32_t buckets) {
             struct group *record = record_at(handle, at);
             if (record == NULL || steps >= handle->groups.blocks)
                 return DAMAGED;
+            if (record->kind == KIND_GROUP && record->pairs == 0 && !record_lasts(record, now)) {
+                if (free_group_if_empty(handle, at) != OK)
+                    return DAMAGED;
+                break; /* as below */
+            }
             struct pair *pair = (struct pair *)record;
             /* A member that left is freed with its last message, unless the process that took the message died in
              * between. */

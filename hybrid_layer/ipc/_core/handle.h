@@ -72,7 +72,9 @@ struct handle {
     size_t size;
     uint64_t seed[2];
     uint64_t seal; /* the header's at attach, to tell later damage */
+    char machine[sizeof((struct header *)0)->machine + 1];
     struct header *header;
+    struct shard *shards; /* REMOTE_SHARDS of them */
     struct slot *slots;
     struct area messages;
     struct area groups;
@@ -82,6 +84,7 @@ struct handle {
     _Atomic uint64_t vain;  /* the last vain wait for the lock: its owner, and how often it had changed hands by then */
     /* a bit for each loan of ours that was not given back, because the lock could not be acquired */
     _Atomic uint32_t abandoned;
+    _Atomic uint64_t leases;     /* how often this process has taken or renewed one */
     _Atomic uint64_t next_sweep; /* when a full area may be swept again, nanoseconds */
     /* a normal channel whose messages expire and that no process reads; empty: none was met */
     char unread[NAME_MAX_LENGTH + 1];

@@ -36,6 +36,7 @@ enum status inbox_open(struct handle *handle, struct name name) {
     if (!is_new)
         return DAMAGED;
     slot->inboxes = reference;
+    handle->header->inboxes++;
     return OK;
 }
 
@@ -44,11 +45,12 @@ enum status inbox_remove(struct handle *handle, uint32_t reference) {
     if (channel == NULL)
         return DAMAGED;
     uint32_t unread = channel->count;
-    if (!queue_clear(handle, channel) || !waiters_forget_channel(handle, channel) ||
+    if (handle->header->inboxes == 0 || !queue_clear(handle, channel) || !waiters_forget_channel(handle, channel) ||
         pairs_forget_target(handle, channel) != OK)
         return DAMAGED;
     count(handle, COUNT_DEAD, unread);
     channel->owner = 0;
+    handle->header->inboxes--;
     return channel_release(handle, reference);
 }
 

@@ -1,7 +1,7 @@
 /* What lies in the shared segment, byte by byte.
  *
- *     header | slots | message buckets | group buckets | message blocks ... | group blocks ...
- *     <------------- reserved at creation -----------> <-- reserved by extents, as needed -->
+ *     header | shards | slots | message buckets | group buckets | message blocks ... | group blocks ...
+ *     <------------------ reserved at creation ----------------> <-- reserved by extents, as needed -->
  *
  * Each field is either AUTHORITY (nothing else tells its value) or DERIVED (recomputed from the authorities by
  * recovery.c). Every operation makes its change valid by one store to an authority, its commit; whatever a process that
@@ -17,8 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LAYOUT_VERSION 5u
-#define REMOTE_SHARDS 64u /* servers, or parts of a cluster, whose flushes a machine follows */
+#define LAYOUT_VERSION 6u
+#define REMOTE_SHARDS 64u /* servers, or parts of a cluster, that a machine knows */
 #define LAYOUT_MAGIC "hybrid\x01\n"
 
 #define PAGE 4096u
@@ -93,12 +93,11 @@ struct header {
     _Atomic uint32_t rebuilds; /* waiters are forgotten by a rebuild; processes that see this move register anew */
 
     _Alignas(64) _Atomic uint64_t epoch; /* AUTHORITY: moved by every flush. Read without the lock */
-    /* AUTHORITY: for each server, what this machine has met of its flushes: see segment_meet_remote_flush. No lock */
-    _Atomic uint64_t remote_flushes[REMOTE_SHARDS];
-    _Atomic uint32_t remote_followed; /* AUTHORITY: number of the servers' flushes that this machine has followed */
-    uint64_t sequence;                /* AUTHORITY: number of the last group send */
-    /* AUTHORITY: a normal channel joined a remote group here. Read without the lock */
-    _Atomic uint32_t machine_members;
+    uint64_t sequence;                   /* AUTHORITY: number of the last group send */
+    /* AUTHORITY: nanoseconds; before, no entry of a stream is taken in: the processes register here first */
+    uint64_t readable_at;
+    uint32_t followed;     /* AUTHORITY: number of the servers' flushes that this machine has followed */
+    uint32_t inboxes;      /* DERIVED: how many there are */
     uint32_t sweep_cursor; /* DERIVED: next message bucket to look for expired messages in */
     uint32_t group_cursor; /* DERIVED: the same for expired memberships */
     uint32_t probe_cursor; /* DERIVED: next slot to probe */
@@ -108,6 +107,34 @@ struct header {
     struct area_books messages;
     struct area_books groups;
     _Atomic uint64_t counters[COUNTERS]; /* added to without the lock; for people only */
+};
+
+/* The id of an entry in a machine's stream. A server whose clock was set back makes the second number grow without
+ * bound. */
+struct position {
+    uint64_t ms, sequence;
+};
+
+/* What the machine knows of one server. tests/models/stream.py and tests/models/registration.py say what for. */
+struct shard {
+    struct position positions[2]; /* AUTHORITY: one of them is the last entry that was taken in */
+    /* AUTHORITY: bits 0-1 which one, 1 or 2; the others are a check of it, as nothing else would tell of damage. Any
+     * other value: the position is not known. A position moves by one store to this. */
+    uint32_t at;
+    uint32_t pad;
+    uint64_t turn; /* AUTHORITY: another number each time that the position is set anew */
+    uint64_t run;  /* AUTHORITY: of the server that the position belongs to */
+    /* AUTHORITY: bits 0-19 how often the server was flushed, 20-38 how many flushes of all servers that makes, 39 is
+     * set, 40-63 the incarnation of the server's data. 0: nothing is known of them */
+    uint64_t flushes;
+    _Alignas(64) uint64_t registration; /* AUTHORITY: what the machine is registered under there, 0 not at all */
+    uint64_t walked;                    /* AUTHORITY: the registration for which all groups have been registered */
+    uint64_t forgotten;                 /* AUTHORITY: the highest registration of a group that was ever forgotten */
+    /* Changed without the lock, hence on a cache line of their own. */
+    /* AUTHORITY: who reads from the server: bits 0-10 slot + 1, 11-30 its generation, 31-63 a count of its own; 0
+     * nobody */
+    _Alignas(64) _Atomic uint64_t lease;
+    _Atomic uint32_t outages; /* AUTHORITY: how often it was lost and came back: odd while it is lost */
 };
 
 /* One event loop that waits. state: bits 0-1 the loop state, 2-31 the number of its sleep, 32-63 when it was rung, in
@@ -241,15 +268,23 @@ struct waiter {
 };
 
 /* Group area. Each record is reached from a bucket: AUTHORITY. The lists of pairs and members are DERIVED from the
- * fields that name their owner. */
+ * fields that name their owner.
+ *
+ * A group's record says that the server at the group's home knows of its members here. A group with a record stays when
+ * its last member goes, or each member that comes and goes would cost a command. */
 struct group {
     uint32_t chain; /* AUTHORITY: the rest of a long name */
     uint8_t kind;
-    uint8_t name_length; /* AUTHORITY */
-    uint16_t pad;
-    uint32_t bucket_next; /* AUTHORITY */
-    uint32_t pairs;       /* DERIVED */
-    char name[BLOCK - 16];
+    uint8_t name_length;   /* AUTHORITY */
+    uint16_t check;        /* DERIVED: of the record. Damaged, it must not be believed */
+    uint32_t bucket_next;  /* AUTHORITY */
+    uint32_t pairs;        /* DERIVED */
+    uint64_t t;            /* AUTHORITY: the record: the number of the group's registration; 0 there is none, */
+    uint64_t until;        /* AUTHORITY: when it ends, nanoseconds of CLOCK_MONOTONIC, */
+    uint32_t registration; /* AUTHORITY: that of the machine under which it was made, its low bits, */
+    uint32_t idle_since;   /* DERIVED: when the last pair went, milliseconds modulo 2^32 */
+    uint8_t shard;         /* AUTHORITY: and at which server it was made */
+    char name[BLOCK - 41];
 };
 
 /* One group in one queue: what a group send costs is one entry for each of these. */
@@ -294,6 +329,7 @@ struct tail {
 };
 
 _Static_assert(sizeof(struct header) <= PAGE, "the header fits its page");
+_Static_assert(sizeof(struct shard) == 3 * 64, "shard");
 _Static_assert(sizeof(struct channel) == BLOCK, "channel");
 _Static_assert(sizeof(struct message) == BLOCK, "message");
 _Static_assert(sizeof(struct entry) <= BLOCK, "entry");

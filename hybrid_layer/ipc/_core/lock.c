@@ -33,6 +33,11 @@ enum status lock_take(struct handle *handle, enum mode mode) {
     enum status status = take(handle, mode, &takeover);
     if (status != OK)
         return status;
+    /* Asked again: who retires a segment takes its lock next, and reads there what was taken in. */
+    if (atomic_load_explicit(&header->retired, memory_order_relaxed) == RETIRED_MARK) {
+        exclusion_give(handle);
+        return RETIRED;
+    }
     atomic_fetch_add_explicit(&header->progress, 1, memory_order_relaxed);
     if (takeover || atomic_load_explicit(&header->dirty, memory_order_relaxed) ||
         atomic_load_explicit(&header->damaged, memory_order_relaxed)) {

@@ -5,7 +5,9 @@
 
 #include "blocks.h"
 #include "channels.h"
+#include "clock.h"
 #include "hash.h"
+#include "records.h"
 
 #define GROUP_NAME offsetof(struct group, name)
 #define MEMBER_NAME offsetof(struct member, name)
@@ -148,6 +150,7 @@ enum status create_group(struct handle *handle, struct name name, uint32_t *refe
     struct group *group = block_raw(handle, &handle->groups, *reference);
     group->name_length = (uint8_t)name.length;
     group->pairs = 0;
+    record_clear(group);
     if (!data_write(handle, &handle->groups, *reference, GROUP_NAME, 0, name.bytes, name.length))
         return DAMAGED;
     group->kind = KIND_GROUP;
@@ -267,6 +270,10 @@ enum status free_group_if_empty(struct handle *handle, uint32_t reference) {
         return DAMAGED;
     if (group->pairs != 0)
         return OK;
+    if (group->t != 0 && record_lasts(group, now_ns())) {
+        record_begin_idling(group);
+        return OK;
+    }
     size_t length = read_length(&group->name_length);
     if (length > NAME_MAX_LENGTH || !data_read(handle, &handle->groups, reference, GROUP_NAME, 0, name, length))
         return DAMAGED;

@@ -40,6 +40,8 @@ void member_set(struct member *member, uint64_t joined, uint64_t left, uint64_t 
 bool member_is_sound(const struct member *member);
 
 enum status free_member(struct handle *handle, uint32_t reference, struct member *member, struct pair *pair);
+
+/* Frees a group without pairs, unless a record keeps it in being; then it is idle from now on. */
 enum status free_group_if_empty(struct handle *handle, uint32_t reference);
 
 /* Frees a pair without members that no entry names, and its group if that was the last pair. The target stays: the

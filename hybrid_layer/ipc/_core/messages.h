@@ -16,8 +16,7 @@ struct push {
     size_t size;
     uint32_t capacity;
     uint64_t expiry_ns;
-    uint32_t loan;     /* a filled chain (see loans.h) with local and payload in it, or 0 */
-    bool is_forwarded; /* it came over a server, and its sender has counted it as sent */
+    uint32_t loan; /* a filled chain (see loans.h) with local and payload in it, or 0 */
 };
 
 /* What stands in a queue at this place, a message or an entry, or NULL. */

@@ -8,6 +8,8 @@
 #include "inboxes.h"
 #include "lock.h"
 #include "queues.h"
+#include "records.h"
+#include "streams.h"
 #include "reaping.h"
 #include "sweep.h"
 #include "waiters.h"
@@ -16,14 +18,15 @@
 #define SWEEP_PAUSE_NS 10000000ull
 
 /* The area is full: frees what has expired unread anywhere, at most every 10 ms, as it costs a walk over all channels.
- */
-static bool sweep_when_full(struct handle *handle) {
+ * If it is that of the groups, those without members go, too. */
+static bool sweep_when_full(struct handle *handle, bool is_groups) {
     uint64_t now = now_ns();
     if (now < atomic_load(&handle->next_sweep))
         return false;
     atomic_store(&handle->next_sweep, now + SWEEP_PAUSE_NS);
     return channels_sweep(handle, handle->messages.bucket_mask + 1) == OK &&
-           groups_sweep(handle, handle->groups.bucket_mask + 1) == OK;
+           groups_sweep(handle, handle->groups.bucket_mask + 1) == OK &&
+           (!is_groups || records_free_idle(handle) == OK);
 }
 
 static bool is_out_of_memory(enum status status) {
@@ -49,7 +52,7 @@ static bool again(struct handle *handle, enum mode mode, enum status *status, bo
     bool full = is_out_of_memory(wanted) && !*swept;
     if (full) {
         *swept = true;
-        full = sweep_when_full(handle);
+        full = sweep_when_full(handle, wanted == NO_GROUP_MEMORY);
     }
     lock_give(handle);
     if (!grow)
@@ -62,7 +65,7 @@ static bool again(struct handle *handle, enum mode mode, enum status *status, bo
             *status = taken;
             return false;
         }
-        bool freed = sweep_when_full(handle);
+        bool freed = sweep_when_full(handle, wanted == GROW_GROUPS);
         lock_give(handle);
         return freed;
     }
@@ -88,7 +91,7 @@ static enum status push_and_wake(struct handle *handle, struct push *push, struc
     uint32_t channel;
     enum status status = queue_push(handle, push, &channel);
     if (status == OK) {
-        count(handle, COUNT_SENT, push->is_forwarded ? 0 : 1);
+        count(handle, COUNT_SENT, 1);
         status = waiters_wake(handle, channel, wakeups);
     } else if (status == GONE) {
         count(handle, COUNT_SENT, 1);
@@ -162,9 +165,15 @@ enum status op_unwait(struct handle *handle, enum mode mode, struct name name, u
     OPERATION(unwait(handle, name, loop, wakeups));
 }
 
+enum status op_group_join(struct handle *handle, enum mode mode, struct joining *joining) {
+    OPERATION(group_add(handle, joining));
+}
+
 enum status op_group_add(struct handle *handle, enum mode mode, struct name group, struct name target,
                          struct name local, uint64_t expiry_ns) {
-    OPERATION(group_add(handle, group, target, local, expiry_ns));
+    struct joining joining = {
+        .group = group, .target = target, .local = local, .expiry_ns = expiry_ns, .shard = NO_SHARD};
+    return op_group_join(handle, mode, &joining);
 }
 
 enum status op_group_discard(struct handle *handle, enum mode mode, struct name group, struct name target,
@@ -216,6 +225,44 @@ enum status op_wakeup_failed(struct handle *handle, enum mode mode, const struct
 }
 
 enum status op_flush(struct handle *handle, enum mode mode) { OPERATION(channels_flush(handle)); }
+
+enum status op_look(struct handle *handle, enum mode mode, uint32_t shard, struct view *view) {
+    OPERATION(stream_look(handle, shard, view));
+}
+
+enum status op_renewed(struct handle *handle, enum mode mode, uint32_t shard, const struct view *view,
+                       const struct answer *answer) {
+    OPERATION(stream_renewed(handle, shard, view, answer));
+}
+
+enum status op_put(struct handle *handle, enum mode mode, struct arrival *arrival, struct wakeups *wakeups) {
+    OPERATION(housekeep(handle) == OK ? stream_put(handle, arrival, wakeups) : DAMAGED);
+}
+
+enum status op_walked(struct handle *handle, enum mode mode, uint32_t shard, uint64_t registration) {
+    OPERATION(stream_walked(handle, shard, registration));
+}
+
+enum status op_void(struct handle *handle, enum mode mode, uint32_t shard) { OPERATION(stream_void(handle, shard)); }
+
+enum status op_meet_flush(struct handle *handle, enum mode mode, uint32_t shard, uint32_t incarnation, uint32_t flushes,
+                          bool *has_flushed) {
+    OPERATION(stream_meet_flush(handle, shard, incarnation, flushes, has_flushed));
+}
+
+enum status op_record(struct handle *handle, enum mode mode, struct name group, const struct registered *registered) {
+    OPERATION(record_store(handle, group, registered));
+}
+
+enum status op_forget(struct handle *handle, enum mode mode, struct name group, uint32_t shard, uint64_t t,
+                      bool *is_done) {
+    OPERATION(record_forget(handle, group, shard, t, is_done));
+}
+
+enum status op_groups(struct handle *handle, enum mode mode, uint32_t bucket, uint32_t buckets, char *groups,
+                      size_t size, size_t *used) {
+    OPERATION(records_list(handle, bucket, buckets, groups, size, used));
+}
 
 enum status op_is_needed(struct handle *handle, enum mode mode, bool *needed) {
     OPERATION(channels_are_needed(handle, needed));

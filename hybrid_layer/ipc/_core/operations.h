@@ -15,6 +15,8 @@
 #include "loops.h"
 #include "messages.h"
 #include "reading.h"
+#include "records.h"
+#include "streams.h"
 
 /* Stores a message, and adds to `wakeups` the loops to ring. OK, FULL, GONE (no process has the inbox), NO_MEMORY,
  * NO_SHM. Counts the outcome. With OK a payload on loan belongs to the message, otherwise it stays the caller's. */
@@ -53,6 +55,9 @@ enum status op_unwait(struct handle *handle, enum mode mode, struct name name, u
 enum status op_group_add(struct handle *handle, enum mode mode, struct name group, struct name target,
                          struct name local, uint64_t expiry_ns);
 
+/* The same, and tells more: see struct joining. */
+enum status op_group_join(struct handle *handle, enum mode mode, struct joining *joining);
+
 /* Ends a membership. OK too if there was none. */
 enum status op_group_discard(struct handle *handle, enum mode mode, struct name group, struct name target,
                              struct name local);
@@ -87,6 +92,25 @@ enum status op_wakeup_failed(struct handle *handle, enum mode mode, const struct
 
 /* Drops every message and every membership. Inboxes and waiters stay. */
 enum status op_flush(struct handle *handle, enum mode mode);
+
+/* The machine's streams, and what its servers know of it: see streams.h and records.h. */
+enum status op_look(struct handle *handle, enum mode mode, uint32_t shard, struct view *view);
+enum status op_renewed(struct handle *handle, enum mode mode, uint32_t shard, const struct view *view,
+                       const struct answer *answer);
+
+/* Also NO_MEMORY and NO_SHM: nothing was done, and the position has not moved. */
+enum status op_put(struct handle *handle, enum mode mode, struct arrival *arrival, struct wakeups *wakeups);
+enum status op_walked(struct handle *handle, enum mode mode, uint32_t shard, uint64_t registration);
+enum status op_void(struct handle *handle, enum mode mode, uint32_t shard);
+enum status op_meet_flush(struct handle *handle, enum mode mode, uint32_t shard, uint32_t incarnation, uint32_t flushes,
+                          bool *has_flushed);
+enum status op_record(struct handle *handle, enum mode mode, struct name group, const struct registered *registered);
+enum status op_forget(struct handle *handle, enum mode mode, struct name group, uint32_t shard, uint64_t t,
+                      bool *is_done);
+
+/* Also NO_SPACE: see records_list. */
+enum status op_groups(struct handle *handle, enum mode mode, uint32_t bucket, uint32_t buckets, char *groups,
+                      size_t size, size_t *used);
 
 /* Tells whether anything in the segment, such as an unread message, is reason to keep it when its last process leaves.
  */

@@ -5,9 +5,12 @@
 
 #include "blocks.h"
 #include "channels.h"
+#include "clock.h"
 #include "counters.h"
 #include "marks.h"
 #include "memberships.h"
+#include "records.h"
+#include "shards.h"
 
 /* What becomes of a record: KEEP it, DROP it alone, or CUT it off with all that follows, as it makes no sense. */
 enum verdict { KEEP, DROP, CUT };
@@ -78,6 +81,7 @@ static enum verdict keep_channel(struct rebuild *rebuild, void *record) {
         return DROP;
     channel->owned_next = slot->inboxes;
     slot->inboxes = rebuild->reference;
+    handle->header->inboxes++;
     return KEEP;
 }
 
@@ -95,6 +99,8 @@ static enum verdict keep_group_record(struct rebuild *rebuild, void *record) {
     if (group->kind == KIND_GROUP) {
         blocks = blocks_for(sizeof group->name, group->name_length);
         group->pairs = 0;
+        if (!record_is_sound(group)) /* not believed, which costs a command */
+            record_clear(group);
     } else if (group->kind == KIND_PAIR) {
         pair->members = pair->live = pair->gone = pair->pending = 0;
         pair->group_next = pair->group_previous = pair->target_next = pair->target_previous = 0;
@@ -162,7 +168,10 @@ static enum verdict link_pair(struct rebuild *rebuild, void *record) {
 static enum verdict keep_group_with_pairs(struct rebuild *rebuild, void *record) {
     struct group *group = record;
     (void)rebuild;
-    return group->kind != KIND_GROUP || group->pairs != 0 ? KEEP : DROP;
+    if (group->kind != KIND_GROUP || group->pairs != 0)
+        return KEEP;
+    record_begin_idling(group);
+    return record_lasts(group, now_ns()) ? KEEP : DROP;
 }
 
 /* Marks the payload if this is its first entry or loan. */
@@ -269,6 +278,18 @@ static enum verdict keep_busy_channel(struct rebuild *rebuild, void *record) {
     return channel->head == 0 && channel->pairs == 0 && channel->owner == 0 ? DROP : KEEP;
 }
 
+/* Each position moves by one store, so one that contradicts its check was damaged. */
+static void check_positions(struct rebuild *rebuild) {
+    for (uint32_t number = 0; number < REMOTE_SHARDS; number++) {
+        struct shard *shard = &rebuild->handle->shards[number];
+        struct position position;
+        if (shard->at == 0 || position_read(shard, &position))
+            continue;
+        shard->at = 0;
+        rebuild->damaged++;
+    }
+}
+
 static void rebuild_books(const struct marks *marks) {
     struct area_books *books = marks->area->books;
     books->free_head = books->free_count = 0;
@@ -293,6 +314,7 @@ bool recovery_rebuild(struct handle *handle) {
                   marks_open(&rebuild.groups, handle, &handle->groups);
     if (opened) {
         handle->header->slots_used = SLOTS;
+        handle->header->inboxes = 0;
         for (uint32_t slot = 0; slot < SLOTS; slot++) {
             handle->slots[slot].inboxes = 0;
             for (uint32_t loop = 0; loop < LOOPS; loop++) {
@@ -313,6 +335,9 @@ bool recovery_rebuild(struct handle *handle) {
         each_record(&rebuild, &rebuild.messages, keep_busy_channel);
         rebuild_books(&rebuild.messages);
         rebuild_books(&rebuild.groups);
+        check_positions(&rebuild);
+        if (rebuild.damaged != 0)
+            shards_pause(handle->header);
         count(handle, COUNT_DAMAGED, rebuild.damaged);
         atomic_fetch_add(&handle->lost, rebuild.damaged);
         if (rebuild.damaged != 0 || was_marked)

@@ -9,11 +9,15 @@
 #include <unistd.h>
 
 #include "blocks.h"
+#include "exclusion.h"
 #include "hash.h"
 #include "liveness.h"
 #include "lock.h"
 #include "memory.h"
 #include "reaping.h"
+
+#define SHARDS_SIZE ((REMOTE_SHARDS * sizeof(struct shard) + PAGE - 1) / PAGE * PAGE)
+#define SLOTS_OFFSET (PAGE + SHARDS_SIZE)
 
 static size_t page_up(size_t size) { return (size + PAGE - 1) & ~(size_t)(PAGE - 1); }
 
@@ -43,7 +47,7 @@ static void geometry_of(uint64_t message_bytes, uint64_t group_bytes, struct geo
     groups->blocks = (uint32_t)(group_bytes / BLOCK) + 1;
     messages->buckets = buckets_for(messages->blocks / 2); /* a channel is there for something */
     groups->buckets = buckets_for(groups->blocks);
-    messages->buckets_offset = page_up(PAGE + SLOTS * sizeof(struct slot));
+    messages->buckets_offset = page_up(SLOTS_OFFSET + SLOTS * sizeof(struct slot));
     groups->buckets_offset = messages->buckets_offset + page_up(messages->buckets * sizeof(uint32_t));
     messages->offset = groups->buckets_offset + page_up(groups->buckets * sizeof(uint32_t));
     groups->offset = messages->offset + page_up((size_t)messages->blocks * BLOCK);
@@ -77,12 +81,11 @@ bool segment_retire(struct handle *handle) {
     return atomic_exchange(&handle->header->retired, RETIRED_MARK) != RETIRED_MARK;
 }
 
-enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t group_bytes, const char *prefix,
-                           const char *project, const char *machine, const uint64_t seed[2]) {
+enum status segment_format(int fd, int lock_fd, const struct beginning *beginning) {
     struct geometry geometry;
     struct stat locks;
     struct rlimit limit;
-    geometry_of(message_bytes, group_bytes, &geometry);
+    geometry_of(beginning->message_bytes, beginning->group_bytes, &geometry);
     /* Asked first, as the kernel answers with a signal too, which kills a process whose Python was told not to handle
      * signals. */
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && geometry.size > limit.rlim_cur) {
@@ -96,27 +99,30 @@ enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t
         errno = error;
         return error == ENOSPC || error == ENOMEM || error == EDQUOT ? NO_SHM : SYSTEM_ERROR;
     }
-    struct header *header = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    struct header *header = mmap(NULL, SLOTS_OFFSET, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (header == MAP_FAILED)
         return SYSTEM_ERROR;
     header->layout_version = LAYOUT_VERSION;
     header->slots = SLOTS;
     header->size = geometry.size;
-    header->message_bytes = message_bytes;
-    header->group_bytes = group_bytes;
+    header->message_bytes = beginning->message_bytes;
+    header->group_bytes = beginning->group_bytes;
     header->lock_inode = locks.st_ino;
-    header->hash_seed[0] = seed[0];
-    header->hash_seed[1] = seed[1];
-    strncpy(header->prefix, prefix, sizeof header->prefix - 1);
-    strncpy(header->project, project, sizeof header->project - 1);
-    strncpy(header->machine, machine, sizeof header->machine - 1);
+    header->hash_seed[0] = beginning->seed[0];
+    header->hash_seed[1] = beginning->seed[1];
+    strncpy(header->prefix, beginning->prefix, sizeof header->prefix - 1);
+    strncpy(header->project, beginning->project, sizeof header->project - 1);
+    strncpy(header->machine, beginning->machine, sizeof header->machine - 1);
     header->epoch = 1;
     blocks_set_fresh(&header->messages, 1); /* block 0 is "none" */
     blocks_set_fresh(&header->groups, 1);
+    shards_begin(header, (struct shard *)((unsigned char *)header + PAGE), beginning->heritage);
+    if (beginning->is_successor)
+        shards_pause(header);
     header->seal = seal_of(header);
     atomic_thread_fence(memory_order_seq_cst);
     memcpy(header->magic, LAYOUT_MAGIC, sizeof header->magic);
-    munmap(header, PAGE);
+    munmap(header, SLOTS_OFFSET);
     return OK;
 }
 
@@ -161,6 +167,8 @@ enum status segment_map(int fd, int lock_fd, struct handle *handle, const char *
     handle->seed[0] = header->hash_seed[0];
     handle->seed[1] = header->hash_seed[1];
     handle->seal = header->seal;
+    memcpy(handle->machine, header->machine, sizeof header->machine);
+    handle->machine[sizeof header->machine] = '\0';
     if (*reason != NULL)
         return DAMAGED;
     geometry_of(message_bytes, group_bytes, &geometry);
@@ -184,7 +192,8 @@ enum status segment_map(int fd, int lock_fd, struct handle *handle, const char *
     handle->inode = locks.st_ino;
     handle->size = geometry.size;
     handle->header = base;
-    handle->slots = (struct slot *)((unsigned char *)base + PAGE);
+    handle->shards = (struct shard *)((unsigned char *)base + PAGE);
+    handle->slots = (struct slot *)((unsigned char *)base + SLOTS_OFFSET);
     handle->private = private;
     area_open(&handle->messages, handle, &handle->header->messages, &geometry.messages);
     area_open(&handle->groups, handle, &handle->header->groups, &geometry.groups);
@@ -198,38 +207,6 @@ void segment_unmap(struct handle *handle) {
         private_close(handle->private);
     handle->header = NULL;
     handle->private = NULL;
-}
-
-/* What is met of a server is one word: its incarnation (24 bits), how many flushes of all servers that makes (20), its
- * own number of flushes (20). The numbers start again at 0, so they are compared by their distance. */
-enum { FLUSH_BITS = 20, FLUSH_MASK = (1 << FLUSH_BITS) - 1 };
-
-static bool is_ahead(uint32_t number, uint32_t other) {
-    uint32_t distance = (number - other) & FLUSH_MASK;
-    return distance != 0 && distance <= FLUSH_MASK / 2;
-}
-
-bool segment_meet_remote_flush(struct handle *handle, uint32_t shard, uint32_t incarnation, uint32_t flushes) {
-    struct header *header = handle->header;
-    if (shard >= REMOTE_SHARDS)
-        return false;
-    uint64_t met, seen = atomic_load(&header->remote_flushes[shard]);
-    uint32_t count, followed = atomic_load(&header->remote_followed);
-    bool is_other;
-    do {
-        /* First contact, or a server that lost its data: that is no flush. */
-        is_other = seen == 0 || seen >> 2 * FLUSH_BITS != (incarnation & 0xffffffu);
-        if (!is_other && !is_ahead(flushes, (uint32_t)seen))
-            return false;
-        count = is_other ? followed : (uint32_t)(seen >> FLUSH_BITS) + flushes - (uint32_t)seen;
-        met = (uint64_t)(incarnation & 0xffffffu) << 2 * FLUSH_BITS | (uint64_t)(count & FLUSH_MASK) << FLUSH_BITS |
-              (flushes & FLUSH_MASK);
-    } while (!atomic_compare_exchange_weak(&header->remote_flushes[shard], &seen, met));
-    do {
-        if (!is_ahead(count, followed)) /* another server's news were first */
-            return false;
-    } while (!atomic_compare_exchange_weak(&header->remote_followed, &followed, count & FLUSH_MASK));
-    return true;
 }
 
 static uint32_t next_generation(struct handle *handle, uint32_t slot) {
@@ -256,8 +233,8 @@ static enum status publish(struct handle *handle, uint32_t slot) {
     return status;
 }
 
-enum status segment_join(struct handle *handle) {
-    struct private_page *page = handle->private;
+/* Takes a slot, which nobody else sees yet. */
+static enum status claim(struct handle *handle) {
     for (uint32_t slot = 0; slot < SLOTS; slot++) {
         enum status status = liveness_claim(handle, slot);
         if (status == EMPTY)
@@ -268,17 +245,48 @@ enum status segment_join(struct handle *handle) {
         atomic_store(&handle->slots[slot].generation, generation);
         handle->word = slot_word(slot, generation);
         atomic_store(&handle->abandoned, 0); /* in a forked child: loans of its parent's slot */
-        private_attach(page, slot, generation);
-        status = publish(handle, slot);
-        if (status == DAMAGED) /* marked as such; taking the lock again rebuilds */
-            status = publish(handle, slot);
-        if (status != OK) {
-            page->attached = 0;
-            liveness_release(handle, slot);
-        }
-        return status;
+        private_attach(handle->private, slot, generation);
+        return OK;
     }
     return NO_SLOT;
+}
+
+static void give_up(struct handle *handle) {
+    handle->private->attached = 0;
+    liveness_release(handle, handle->private->slot);
+}
+
+enum status segment_join(struct handle *handle) {
+    enum status status = claim(handle);
+    if (status != OK)
+        return status;
+    status = publish(handle, handle->private->slot);
+    if (status == DAMAGED) /* marked as such; taking the lock again rebuilds */
+        status = publish(handle, handle->private->slot);
+    if (status != OK)
+        give_up(handle);
+    return status;
+}
+
+enum status segment_bequeath(struct handle *handle, struct heritage *heritage) {
+    bool is_guest = !private_is_attached(handle->private), takeover;
+    if (atomic_load(&handle->header->retired) != RETIRED_MARK)
+        return STALE;
+    enum status status = is_guest ? claim(handle) : OK;
+    if (status != OK)
+        return status;
+    /* After a death, too: each change of the shard table is complete by its commit, or is made again. */
+    status = exclusion_take(handle, WAIT, &takeover);
+    if (status == OK) {
+        if (segment_is_sealed(handle))
+            shards_bequeath(handle, heritage);
+        else
+            status = DAMAGED;
+        exclusion_give(handle);
+    }
+    if (is_guest)
+        give_up(handle);
+    return status;
 }
 
 enum status segment_leave(struct handle *handle) {

@@ -3,12 +3,21 @@
 #pragma once
 
 #include "handle.h"
+#include "shards.h"
+
+/* What a segment begins with. */
+struct beginning {
+    uint64_t message_bytes, group_bytes;
+    const char *prefix, *project, *machine;
+    uint64_t seed[2];
+    bool is_successor;               /* of one that its processes have left or are about to leave */
+    const struct heritage *heritage; /* of that one, or NULL */
+};
 
 /* Makes a segment in the empty object `fd`: size, reserved control part, header. Its processes are to hold their record
  * locks on `lock_fd`, which may be the same. The magic is stored last, so an unfinished segment is never attached.
  * NO_SHM or SYSTEM_ERROR. */
-enum status segment_format(int fd, int lock_fd, uint64_t message_bytes, uint64_t group_bytes, const char *prefix,
-                           const char *project, const char *machine, const uint64_t seed[2]);
+enum status segment_format(int fd, int lock_fd, const struct beginning *beginning);
 
 /* Maps the segment and copies what is fixed. SYSTEM_ERROR, or DAMAGED with *reason naming what is wrong. */
 enum status segment_map(int fd, int lock_fd, struct handle *handle, const char **reason);
@@ -25,13 +34,13 @@ bool segment_retire(struct handle *handle);
 /* Unmaps the segment. For when no thread can be inside any more. */
 void segment_unmap(struct handle *handle);
 
-/* Notes that the server number `shard` has been flushed for the `flushes`-th time in this incarnation of its data. A
- * flush empties all servers, one after the other. True, for one caller on the machine and for the first server of which
- * it hears: that was news, so the local messages have to be flushed, too. Without the lock. */
-bool segment_meet_remote_flush(struct handle *handle, uint32_t shard, uint32_t incarnation, uint32_t flushes);
-
 /* Takes a slot and publishes it. NO_SLOT, BUSY, DAMAGED, SYSTEM_ERROR. */
 enum status segment_join(struct handle *handle);
 
 /* Gives the slot back with all that belongs to it. The mapping stays. */
 enum status segment_leave(struct handle *handle);
+
+/* What the successor of this segment, which is retired, begins with. Acquires the lock of the retired segment, so that
+ * nothing can be taken in here afterwards; also for a process without a slot in it. BUSY, DAMAGED (the header cannot be
+ * believed), STALE (it is not retired), NO_SLOT, SYSTEM_ERROR, and what exclusion_take returns. */
+enum status segment_bequeath(struct handle *handle, struct heritage *heritage);

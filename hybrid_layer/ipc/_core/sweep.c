@@ -7,6 +7,7 @@
 #include "memberships.h"
 #include "messages.h"
 #include "queues.h"
+#include "records.h"
 
 /* What is done to each channel; false on damage. */
 typedef bool visit(struct handle *handle, struct channel *channel, uint64_t *value);
@@ -54,12 +55,12 @@ enum status channels_sweep(struct handle *handle, uint32_t buckets) {
 
 enum status channels_flush(struct handle *handle) {
     atomic_fetch_add(&handle->header->epoch, 1);
-    atomic_store(&handle->header->machine_members, 0);
-    return visit_channels(handle, 0, handle->messages.bucket_mask + 1, empty, NULL);
+    enum status status = visit_channels(handle, 0, handle->messages.bucket_mask + 1, empty, NULL);
+    return status == OK ? records_free_idle(handle) : status;
 }
 
 enum status channels_are_needed(struct handle *handle, bool *needed) {
-    uint64_t found = atomic_load(&handle->header->machine_members);
+    uint64_t found = 0;
     enum status status = channels_sweep(handle, handle->messages.bucket_mask + 1);
     if (status == OK)
         status = groups_sweep(handle, handle->groups.bucket_mask + 1);

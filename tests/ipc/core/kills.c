@@ -322,14 +322,22 @@ static void perform(void) {
 static bool is_born(uint32_t changes) {
     const char *reason;
     struct handle handle = {.fd = -1};
-    uint64_t hash_seed[2] = {1, 2};
+    static struct heritage heritage = {.shards[5] = {{7, 8}, .turn = 4, .registration = 9, .is_known = true}};
+    struct beginning beginning = {.message_bytes = 256 * KIB,
+                                  .group_bytes = 64 * KIB,
+                                  .prefix = "prefix",
+                                  .project = "project",
+                                  .machine = "machine",
+                                  .seed = {1, 2},
+                                  .is_successor = true,
+                                  .heritage = &heritage};
     int fd = memfd_create("segment", MFD_CLOEXEC);
     *report = (struct report){.is_done = false};
     MUST(fd >= 0);
     pid_t pid = fork_child();
     if (pid == 0) {
         faults_arm(changes);
-        report->status = segment_format(fd, fd, 256 * KIB, 64 * KIB, "prefix", "project", "machine", hash_seed);
+        report->status = segment_format(fd, fd, &beginning);
         (void)faults_disarm();
         report->is_done = true;
         (void)kill(getpid(), SIGKILL);
@@ -338,6 +346,8 @@ static bool is_born(uint32_t changes) {
     enum status status = segment_map(fd, fd, &handle, &reason);
     MUST(status == OK || (status == DAMAGED && reason != NULL && !report->is_done));
     if (status == OK) {
+        struct position position;
+        MUST(position_read(&handle.shards[5], &position) && position.ms == 7 && handle.shards[5].turn == 5);
         MUST(segment_join(&handle) == OK);
         put(&handle, "a", "", 1, MEDIUM, LONG);
         check(&handle);

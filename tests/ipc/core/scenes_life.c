@@ -103,9 +103,16 @@ static enum status loan_act(struct handle *v) {
     return status == OK ? op_loan_release(v, WAIT, loan) : status;
 }
 
+static void servers_are_met(struct handle *v) {
+    bool has_flushed;
+    own_as_v(v);
+    MUST(op_meet_flush(v, WAIT, 0, 7, 1, &has_flushed) == OK && !has_flushed);
+}
+
 static enum status servers_were_flushed(struct handle *v) {
-    bool first = segment_meet_remote_flush(v, 0, 7, 1), second = segment_meet_remote_flush(v, 0, 7, 2);
-    return first || !second ? DAMAGED : OK;
+    bool has_flushed;
+    enum status status = op_meet_flush(v, WAIT, 0, 7, 2, &has_flushed);
+    return status == OK && !has_flushed ? EMPTY : status;
 }
 
 #define EVERYTHING LONG_GROUP ":v.1!x b=3 g:s.1!y g:v.1!" LONG_LOCAL " s.1!=1>y v.1!=1>" LONG_LOCAL "+x,2>x"
@@ -131,6 +138,7 @@ const struct scene life_scenes[] = {
     {"grow by an extent", "s.1!=", "b=9 s.1!=", full_extent, .act = push_beyond, .at_least = 40},
     {"reserve and release a loan", "s.1!=", NULL, .act = loan_act, .at_least = 25},
     {"check", EVERYTHING, NULL, survivor_is_member, own_as_v, check_act, .at_least = 3},
-    {"hear of a flush of the servers", "s.1!=", NULL, .act = servers_were_flushed, .at_least = 2},
+    {"hear of a flush of the servers", EVERYTHING, "s.1!= v.1!=", survivor_is_member, servers_are_met,
+     servers_were_flushed, .at_least = 80, .in_steps = true},
     {.name = NULL},
 };

@@ -59,10 +59,15 @@ void must_be_killed(pid_t pid) {
 uint32_t below(uint32_t limit) { return chance() % limit; }
 
 int new_segment(uint64_t message_bytes, uint64_t group_bytes) {
-    uint64_t hash_seed[2] = {seed, ~seed};
+    struct beginning beginning = {.message_bytes = message_bytes,
+                                  .group_bytes = group_bytes,
+                                  .prefix = "prefix",
+                                  .project = "project",
+                                  .machine = "machine",
+                                  .seed = {seed, ~seed}};
     int fd = memfd_create("segment", MFD_CLOEXEC);
     MUST(fd >= 0);
-    MUST(segment_format(fd, fd, message_bytes, group_bytes, "prefix", "project", "machine", hash_seed) == OK);
+    MUST(segment_format(fd, fd, &beginning) == OK);
     return fd;
 }
 
