@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from operator import methodcaller
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError, SegmentBusy, SegmentDamaged
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.transport import LocalTransport
@@ -163,6 +164,15 @@ class LocalMachine:
     def count(self, key: str, n: int = 1) -> None:
         """Add to a counter of the machine."""
         self._transport.process().counters.count(key, n)
+
+    def report(self, channels: Sequence[str], payload: bytes, life: float) -> None:
+        """Give a message to channels of this process, beside their queues. It expires in `life` seconds."""
+        process = self._transport.process()
+        process.inbox.deliver(channels, payload, monotonic() + life, process.segment.core.epoch)
+
+    def is_waited_on(self, channel: str) -> bool:
+        """Whether a coroutine of this process waits on `channel`, which is named after the machine."""
+        return self._transport.process().inbox.is_waited_on(channel)
 
     def _core(self) -> _core.Segment:
         return self._transport.process().segment.core
