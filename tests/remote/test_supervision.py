@@ -31,7 +31,11 @@ TASKS = {
         "PipelinedConnection._read_all",
     ],
     "pubsub": ["Subscriber._run", "the heartbeat", "PipelinedConnection._run", "PipelinedConnection._read_all"],
-    "machine": ["the reader of the machine's inbox", "the heartbeat"],
+    "machine": [
+        "the reader of the machine's stream",
+        "the upkeep of the machine's stream",
+        "the leases of the machine's streams",
+    ],
 }
 MOST = 60
 """More than any of them awaits in one round."""

@@ -284,15 +284,24 @@ class Probe:
         """The future of the search for the services of the Sentinels, by which the machine is to be served."""
         return self.remote._search.peek()
 
-    def stop_reading_for_the_machine(self) -> None:
-        """No longer read the inbox of this machine's normal channels in groups."""
-        for reader in self.remote._process().machine_readers:
-            reader.abort()
-
     @property
     def reads_for_the_machine(self) -> bool:
-        tasks = [reader._task for reader in self.remote._process().machine_readers]
-        return all(task is not None and not task.done() for task in tasks)
+        """Whether this process has a lease."""
+        return any(self.remote._process().machine.leases._held)
+
+    def stop_reading_for_the_machine(self) -> None:
+        """End it without giving the leases back, as a process does that is killed."""
+        leases = self.remote._process().machine.leases
+
+        def die() -> None:
+            for reader in leases._readers:
+                reader.end()
+            leases._held = [0] * len(leases._held)
+            leases.abort()
+
+        from hybrid_layer.remote.runtime import io_thread
+
+        io_thread.current().call_soon(die)
 
     # Both
 
@@ -485,10 +494,10 @@ def new_io_thread(monkeypatch: Any, begins_within: float | None = None) -> io_th
 
 def trust_in_the_epoch(monkeypatch: Any, seconds: float) -> float:
     """For how long no script looks after the epoch's key again, once one has. Returns what it was."""
-    from hybrid_layer.remote.redis import store
+    from hybrid_layer.remote.redis import knowledge
 
-    before: float = store._PROLONG_AFTER
-    monkeypatch.setattr(store, "_PROLONG_AFTER", seconds)
+    before: float = knowledge._PROLONG_AFTER
+    monkeypatch.setattr(knowledge, "_PROLONG_AFTER", seconds)
     return before
 
 

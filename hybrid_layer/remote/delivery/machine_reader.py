@@ -39,6 +39,10 @@ _LONGEST = 1e9
 """Longest life of a membership by a note, in seconds."""
 
 
+_WHAT = "the reader of the machine's stream"
+_UPKEEP_OF = "the upkeep of the machine's stream"
+
+
 class MachineReader:
     """One per shard, process and layer."""
 
@@ -50,7 +54,6 @@ class MachineReader:
         self._shard = shard
         self._machine = machine
         self._registrations = registrations
-        self._what = f"the reader of the machine's stream on {shard.label}"
         self._task: asyncio.Task[None] | None = None
         self._untrimmed = 0
         self.has_failed = False
@@ -60,7 +63,7 @@ class MachineReader:
         """Read from now on. Called in the I/O thread."""
         self.end()
         self.has_failed = False
-        work = keep_going(self._what, self._read_until_lost, self._context.statistics.count)
+        work = keep_going(_WHAT, self._read_until_lost, self._context.statistics.count)
         self._task = start_task(asyncio.get_running_loop(), work)
 
     def end(self) -> None:
@@ -71,7 +74,7 @@ class MachineReader:
 
     async def _read_until_lost(self) -> None:
         upkeep = start_task(
-            asyncio.get_running_loop(), keep_going(self._what, self._keep_up, self._context.statistics.count)
+            asyncio.get_running_loop(), keep_going(_UPKEEP_OF, self._keep_up, self._context.statistics.count)
         )
         try:
             while await self._read_stream(await self._machine.id()):

@@ -18,6 +18,8 @@ from tests.support.processes import Process
 
 UNREAD = 1.5
 """Seconds that a message lies on a server at most until its reader, which is not stopped, has read it."""
+ARRIVES = 3.0
+"""Seconds that a message may be on its way to another machine, whose reader has just been killed."""
 BACK = 2.0
 """Seconds after a server's return until everything works, on a busy machine."""
 HEALED = 6.0
@@ -76,7 +78,7 @@ def judge(directory: Path, lives: list[Life], outages: Outages, servers: int, lo
     jobs = LocalReport()
     judgements = (
         complaints(directory),
-        wrong_receipts(testimony, _is_addressee, _queue, partial(_strand, way)),
+        wrong_receipts(testimony, partial(_is_addressee, locality == "machine"), _queue, partial(_strand, way)),
         lost_jobs(testimony, jobs),
         _lost_own(testimony, way, outages, report, servers if locality == "machine" else 0),
         _lost_work(testimony, outages, report, servers),
@@ -117,7 +119,7 @@ def _machine(testimony: Testimony, worker: int) -> int:
     return machine
 
 
-def _is_addressee(testimony: Testimony, sent: Sent, receipt: Receipt) -> bool:
+def _is_addressee(by_machine: bool, testimony: Testimony, sent: Sent, receipt: Receipt) -> bool:
     if sent.op == Op.GROUP and receipt.op == Op.RECEIVE:
         return sent.place == SHARED and receipt.place in map(work_place, range(MACHINES))
     if sent.op == Op.SEND:
@@ -126,6 +128,8 @@ def _is_addressee(testimony: Testimony, sent: Sent, receipt: Receipt) -> bool:
         return (Op.OWN, receipt.reader, receipt.place) == (receipt.op, sent.who, sent.place)
     # What was cut off on its way to the server may get there later, even when its sender is dead.
     end = sent.end if sent.state == State.DONE else NEVER
+    if by_machine and _machine(testimony, sent.sender) != _machine(testimony, receipt.reader):
+        end = receipt.end  # the targets are those of its arrival
     return any(
         (Op.OWN, member.reader, member.own) == (receipt.op, receipt.reader, receipt.place)
         and member.joining <= end
@@ -163,7 +167,7 @@ def _lost_own(testimony: Testimony, way: Way, outages: Outages, report: Report, 
         if receipt.op == Op.OWN and (sent := testimony.sends.get((receipt.sender, receipt.number))):
             got.add((receipt.reader, receipt.place, sent.sender, sent.number))
             last[receipt.reader, receipt.place, *way(sent, receipt.reader)] = sent.number
-    for sent, reader, own in _to_own(testimony):
+    for sent, reader, own in _to_own(testimony, ARRIVES if held else 0.0):
         life = testimony.lives[reader]
         report.figures["due to a process"] += 1
         report.figures["due to a process, without an outage then"] += not _is_excused(sent, life, outages)
@@ -181,15 +185,20 @@ def _lost_own(testimony: Testimony, way: Way, outages: Outages, report: Report, 
         yield from _beyond_kills(testimony, machine, list(each), held, report)
 
 
-def _to_own(testimony: Testimony) -> Iterator[tuple[Sent, int, int]]:
-    """Each message with each process and own channel that should get it."""
+def _to_own(testimony: Testimony, travels: float) -> Iterator[tuple[Sent, int, int]]:
+    """Each message with each process and own channel that should get it.
+
+    `travels`: for how many seconds a message may be on its way to another machine. Its targets are those of its arrival.
+    """
     for sent in testimony.sends.values():
         if sent.op == Op.DIRECT and sent.state == State.DONE:
             yield sent, sent.who, sent.place
     for place, memberships in testimony.groups.items():
         sends = [sent for sent in testimony.sends.values() if sent.op == Op.GROUP and sent.place == place]
         for sent, member in members_of(sends, memberships):
-            yield sent, member.reader, member.own
+            is_near = _machine(testimony, sent.sender) == _machine(testimony, member.reader)
+            if is_near or member.leaving >= sent.end + travels:
+                yield sent, member.reader, member.own
 
 
 def _lost_work(testimony: Testimony, outages: Outages, report: Report, held: int) -> Iterator[str]:
