@@ -16,6 +16,7 @@ from hybrid_layer.remote.delivery.machine_reader import MachineReader
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
 from hybrid_layer.statistics import warn
+from hybrid_layer.timers import sleep
 from hybrid_layer.transport import Machine
 
 _RENEW = 0.1
@@ -67,7 +68,7 @@ class Leases(ResidentTask):
                 except (HybridLayerError, OSError) as error:
                     warn("machine", f"The local half of the layer does not work: {error}")
                     pause = _SELDOM
-                await self._wait(pause)
+                await sleep(pause)
         finally:
             self._give_all_back()
 

@@ -188,7 +188,7 @@ def _lost_own(testimony: Testimony, way: Way, outages: Outages, report: Report, 
 def _to_own(testimony: Testimony, travels: float) -> Iterator[tuple[Sent, int, int]]:
     """Each message with each process and own channel that should get it.
 
-    `travels`: for how many seconds a message may be on its way to another machine. Its targets are those of its arrival.
+    `travels`: seconds that a message may be on its way to another machine. Its targets are those of its arrival.
     """
     for sent in testimony.sends.values():
         if sent.op == Op.DIRECT and sent.state == State.DONE:
