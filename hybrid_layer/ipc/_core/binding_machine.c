@@ -66,7 +66,7 @@ PyObject *method_forget(Segment *self, PyObject *const *args, Py_ssize_t count_o
     return status == OK ? PyBool_FromLong(is_done) : raise_status(status);
 }
 
-static PyObject *groups_list(const char *groups, size_t size) {
+static PyObject *list_of_groups(const char *groups, size_t size) {
     PyObject *list = PyList_New(0);
     for (size_t at = 0; list != NULL && at < size;) {
         struct listed listed;
@@ -96,7 +96,7 @@ PyObject *method_groups(Segment *self, PyObject *argument) {
         RUN(op_groups, bucket, BUCKETS, groups.buffer, groups.size, &groups.used);
     while (enlarge(status, &groups, small, 0));
     wake_after_rebuild(self);
-    PyObject *result = NULL, *list = status == OK ? groups_list(groups.buffer, groups.used) : raise_status(status);
+    PyObject *result = NULL, *list = status == OK ? list_of_groups(groups.buffer, groups.used) : raise_status(status);
     bool is_last = self->handle.groups.bucket_mask < BUCKETS || bucket > self->handle.groups.bucket_mask - BUCKETS;
     if (list != NULL)
         result = is_last ? Py_BuildValue("(ON)", Py_None, list) : Py_BuildValue("(IN)", bucket + BUCKETS, list);
