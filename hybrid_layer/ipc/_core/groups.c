@@ -111,7 +111,10 @@ enum status group_add(struct handle *handle, struct joining *joining) {
     uint32_t target, pair;
     joining->is_new = false;
     joining->is_recorded = true; /* who joins nothing needs no record */
-    joining->epoch = atomic_load_explicit(&handle->header->epoch, memory_order_relaxed);
+    uint64_t epoch = atomic_load_explicit(&handle->header->epoch, memory_order_relaxed);
+    if (joining->is_restored && joining->epoch != epoch) /* a flush has ended it */
+        return OK;
+    joining->epoch = epoch;
     enum status status = channel_find_target(handle, joining->target, &target);
     if (status != OK)
         return status == EMPTY ? OK : status;

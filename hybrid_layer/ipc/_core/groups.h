@@ -15,7 +15,7 @@ struct joining {
     struct name group, target, local;
     uint64_t expiry_ns;
     uint32_t shard;   /* the group's home, or NO_SHARD */
-    bool is_restored; /* it was a member before the segment lost it, or in another segment */
+    bool is_restored; /* it was a member, in `epoch`, before the segment lost it, or in another segment */
     bool is_new;      /* result: it was no member */
     bool is_recorded; /* result: the group's record is valid until the membership ends */
     uint64_t epoch;   /* result: of the segment */

@@ -129,3 +129,11 @@ enum status groups_free_idle(struct handle *handle) {
     }
     return OK;
 }
+
+/* Read in this order: blocks are taken from the free ones, or make the others more. */
+bool groups_exist(struct handle *handle) {
+    const volatile struct area_books *books = handle->groups.books;
+    uint32_t free_count = books->free_count;
+    atomic_thread_fence(memory_order_acquire);
+    return books->fresh - 1 != free_count;
+}

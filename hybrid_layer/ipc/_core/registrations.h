@@ -30,3 +30,7 @@ enum status groups_list(struct handle *handle, uint32_t bucket, uint32_t buckets
 
 /* Frees all groups that only their record keeps in being. OK or DAMAGED. */
 enum status groups_free_idle(struct handle *handle);
+
+/* Whether there is any group. Also without the lock: then, one that was there before and is there after is not missed.
+ */
+bool groups_exist(struct handle *handle);
