@@ -15,7 +15,6 @@ from hybrid_layer.ipc import IPCChannelLayer
 from tests.contract.peers import Warnings
 from tests.ipc.tools import check, layer_of, receive
 from tests.support.loops import run
-from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process, Spawn
 from tests.support.waiting import turns
