@@ -15,7 +15,7 @@ struct shard *shard_at(struct handle *handle, uint32_t number) {
 
 static uint32_t word_of(struct position position, uint32_t which) {
     uint64_t sum = (position.ms * 0x9e3779b97f4a7c15u + position.sequence) * 0xd1b54a32d192ed03u;
-    return (uint32_t)(sum >> 32 << 2) | which;
+    return (uint32_t)(sum >> 34 << 2) | which;
 }
 
 bool position_read(const struct shard *shard, struct position *position) {
