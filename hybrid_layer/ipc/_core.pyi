@@ -91,15 +91,17 @@ class Segment:
     def close_inbox(self, name: str, /) -> None: ...
     def wait(self, channel: str, loop: int, /) -> None: ...
     def unwait(self, channel: str, loop: int, /) -> int: ...
+    def group_add(self, group: str, target: str, local: str, expiry_ns: int, /) -> int:
+        """The epoch of the membership."""
     def group_join(self, group: str, target: str, local: str, expiry_ns: int, shard: int, /) -> tuple[bool, bool, int]:
         """Whether the membership is new, whether the group's record is valid until it ends, and the epoch."""
-    def group_restore(self, group: str, target: str, local: str, expiry_ns: int, /) -> None:
-        """The same for a membership that the segment has lost, or that was in another one."""
+    def group_restore(self, group: str, target: str, local: str, expiry_ns: int, epoch: int, /) -> None:
+        """The same for a membership of this epoch that the segment has lost, or that was in another one."""
     def group_discard(self, group: str, target: str, local: str, /) -> None: ...
     def group_send(
         self, group: str, payload: bytes, capacity: int, capacities: dict[str, int], expiry_ns: int, /
-    ) -> tuple[int, int, str]:
-        """Loops to wake, how many queues were at capacity, and the id of the machine."""
+    ) -> tuple[int, int]:
+        """Loops to wake, and how many queues were at capacity."""
     def group_targets(self, group: str, /) -> list[str]: ...
     def open_loop(self) -> int:
         """An event loop's place in the slot: no loop of this process is ever given the same number again, in whatever

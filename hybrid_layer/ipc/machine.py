@@ -226,16 +226,16 @@ def _nanoseconds(seconds: float) -> int:
 
 
 def _warn_of_drop(arrival: Arrival, policy: Policy, dropped: int) -> None:
-    group, channel = arrival.group, arrival.channel
+    is_to_group = arrival.kind == "group"
+    name = arrival.group if is_to_group else arrival.channel
+    whose = f"to group {name}" if is_to_group else f"from another machine to {name}"
     if not dropped:
-        what = f"to group {group}" if group else f"to {channel}"
-        warn(("memory", group or channel), f"A message {what} was dropped: message_memory has no room for all of it.")
-    elif arrival.kind == "group":
-        warn_of_full_members(group, dropped)
+        warn(("memory", name), f"A message {whose} was dropped: message_memory has no room for all of it.")
+    elif is_to_group:
+        warn_of_full_members(name, dropped)
     else:
-        capacity = policy.capacity_for(channel)
         warn(
-            ("full", channel),
-            f"A message from another machine to {channel} was dropped: its inbox is at its capacity of {capacity} "
-            f"unread messages. Read faster, or raise capacity or channel_capacity.",
+            ("full", name),
+            f"A message {whose} was dropped: its inbox is at its capacity of {policy.capacity_for(name)} unread "
+            f"messages. Read faster, or raise capacity or channel_capacity.",
         )

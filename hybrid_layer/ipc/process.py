@@ -48,9 +48,11 @@ class ProcessState:
         self.inbox = Inbox(policy, self.counters, lambda: (segment.core.epoch,))
         self.inboxes: dict[str, InboxSource] = {}
         """The inboxes that are open in the segment, by name."""
-        self.memberships: dict[tuple[str, str], tuple[float, int]] = {}
-        """(group, channel) -> deadline, epoch. Memberships of our own channels, to add again after a move. A flush, by
-        whomever, has ended those of an earlier epoch."""
+        self.memberships: dict[tuple[str, str], float] = {}
+        """(group, channel) -> deadline. Memberships of our own channels, to add again after a move."""
+        self._epoch = 0
+        """That in which all of them began. A flush, by whomever, begins another one, and ends them."""
+        self._flushing = threading.Lock()
         self._next_purge = _FEW
         self.draining = threading.Lock()
         """Held while an inbox is drained into buffers, or two loops could swap two messages."""
@@ -67,18 +69,25 @@ class ProcessState:
             self.restore()
 
     def remember(self, group: str, channel: str, deadline: float, epoch: int) -> None:
-        """Keep a membership, to add it again after a move. Those that have ended are removed now and then."""
-        self.memberships[group, channel] = deadline, epoch
+        """Keep a membership of this epoch, to add it again after a move. Expired ones are removed now and then."""
+        if epoch != self._epoch:
+            self.forget_flushed(epoch)
+            if epoch != self._epoch:
+                return  # a flush has ended it
+        self.memberships[group, channel] = deadline
         if len(self.memberships) >= self._next_purge:
-            self.purge()
+            now = monotonic()
+            for membership, ends in list(self.memberships.items()):
+                if ends <= now:
+                    self.memberships.pop(membership, None)
+            self._next_purge = 2 * len(self.memberships) + _FEW
 
-    def purge(self) -> None:
-        """Remove the memberships that have expired, or were flushed."""
-        now, epoch = monotonic(), self.segment.core.epoch
-        for membership, (ends, begun) in list(self.memberships.items()):
-            if ends <= now or begun < epoch:
-                self.memberships.pop(membership, None)
-        self._next_purge = 2 * len(self.memberships) + _FEW
+    def forget_flushed(self, epoch: int) -> None:
+        """Forget the memberships of epochs before this one."""
+        with self._flushing:
+            if epoch > self._epoch:
+                self.memberships = {}  # first: a thread that finds the epoch begun adds to this one
+                self._epoch = epoch
 
     def take_in(self, name: str, wait_set: WaitSet) -> None:
         """Move messages of the inbox `name` into its channels' buffers, while a consumer of this loop is unserved."""
@@ -123,8 +132,11 @@ class ProcessState:
         try:
             for inbox in list(self.inboxes):
                 core.open_inbox(inbox)
+            epoch = core.epoch
+            self._epoch = min(self._epoch, epoch)  # it is lower if it could not be read in the segment that was left
+            self.forget_flushed(epoch)
             for group, channel in list(self.memberships):
-                self._restore_membership(core, group, channel)
+                self._restore_membership(core, group, channel, epoch)
         except (_core.Detached, _core.NoMemory, *LOCK_REFUSED) as error:
             cause = str(error) or type(error).__name__
             warn(("restore", self.segment.name), f"Memberships are not restored yet: {cause}")
@@ -132,18 +144,17 @@ class ProcessState:
         self.generation = generation
         return True
 
-    def _restore_membership(self, core: _core.Segment, group: str, channel: str) -> None:
+    def _restore_membership(self, core: _core.Segment, group: str, channel: str, epoch: int) -> None:
         inbox, name = non_local(channel), local(channel)
-        membership = self.memberships.get((group, channel))
-        while membership is not None:
-            deadline, epoch = membership
+        deadline = self.memberships.get((group, channel))
+        while deadline is not None:
             left = deadline - monotonic()
-            if left <= 0 or epoch < core.epoch:
+            if left <= 0:
                 self.memberships.pop((group, channel), None)
                 return
-            core.group_restore(group, inbox, name, int(left * 1e9))
-            restored, membership = membership, self.memberships.get((group, channel))
-            if membership == restored:
+            core.group_restore(group, inbox, name, int(left * 1e9), epoch)
+            restored, deadline = deadline, self.memberships.get((group, channel))
+            if deadline == restored:
                 return
         # Another thread has ended it meanwhile, perhaps before it was added here.
         core.group_discard(group, inbox, name)

@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine, Hashable, Iterable
 from operator import methodcaller
-from typing import Any, TypeVar, TypeVarTuple, cast
+from typing import Any, TypeVar, TypeVarTuple
 
 from channels.exceptions import ChannelFull
 
@@ -30,7 +30,12 @@ from hybrid_layer.timers import sleep
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_SENDS: tuple[object, ...] = (_core.Segment.push, _core.Segment.group_send)
+
+def _group_send_here(core: _core.Segment, *args: Any) -> tuple[int, int, str]:
+    return *core.group_send(*args), core.machine
+
+
+_SENDS: tuple[object, ...] = (_core.Segment.push, _core.Segment.group_send, _group_send_here)
 _MEMORY = KEYS.index("memory")
 
 
@@ -115,26 +120,29 @@ class LocalTransport:
 
     # Groups
 
-    def group_add(self, group: str, channel: str) -> Coroutine[Any, Any, None]:
+    async def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member of `group` for `group_expiry` seconds from now. Raises `GroupMemoryFull`."""
-        # Not a coroutine function, which would add a coroutine for each call; so is `group_send`.
-        return cast("Coroutine[Any, Any, None]", self.group_join(group, channel, _core.REMOTE_SHARDS))
+        process = await self._of_user()
+        inbox = non_local(channel)
+        try:
+            epoch = await self.call(_core.Segment.group_add, group, inbox, local(channel), self._group_expiry_ns)
+        except _core.NoMemory as error:
+            raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
+        if inbox in process.inboxes or "!" not in channel:
+            process.remember(group, channel, monotonic() + self.policy.group_expiry, epoch)
 
     async def group_join(self, group: str, channel: str, shard: int) -> tuple[bool, bool]:
-        """As `group_add`. Return whether it is a new member, and whether the group's record is valid until it ends.
-
-        `shard` is the group's home. A number that is too high is none.
-        """
+        """As `group_add`. Return whether it is a new member, and whether the group's record is valid until it ends."""
         process = await self._of_user()
-        inbox, ends = non_local(channel), monotonic() + self.policy.group_expiry
+        inbox = non_local(channel)
         try:
             is_new, is_recorded, epoch = await self.call(
                 _core.Segment.group_join, group, inbox, local(channel), self._group_expiry_ns, shard
             )
         except _core.NoMemory as error:
-            raise self._no_member(group, channel, error) from None
+            raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
         if inbox in process.inboxes or "!" not in channel:
-            process.remember(group, channel, ends, epoch)
+            process.remember(group, channel, monotonic() + self.policy.group_expiry, epoch)
         return is_new, is_recorded
 
     async def group_discard(self, group: str, channel: str) -> None:
@@ -143,9 +151,24 @@ class LocalTransport:
         process.memberships.pop((group, channel), None)
         await self.call(_core.Segment.group_discard, group, non_local(channel), local(channel))
 
-    def group_send(self, group: str, payload: bytes) -> Coroutine[Any, Any, None]:
+    async def group_send(self, group: str, payload: bytes) -> None:
         """Send `payload` to every member. A member at capacity misses it, which is counted."""
-        return cast("Coroutine[Any, Any, None]", self.group_send_here(group, payload))
+        process = self._current() or await self._join()
+        if monotonic() >= process.next_housekeeping:
+            process.housekeep()
+        policy = self.policy
+        capacities = {} if policy.uniform else await self.capacities_in(group)
+        try:
+            loops, dropped = await self.call(
+                _core.Segment.group_send, group, payload, policy.capacity, capacities, self._expiry_ns
+            )
+        except _core.NoMemory as error:
+            self._drop_group_message(process, group, error)
+            return
+        if dropped:
+            warn_of_full_members(group, dropped)
+        if loops:
+            process.segment.wake_loops(loops)
 
     async def group_send_here(self, group: str, payload: bytes) -> str:
         """As `group_send`. Return the id of the machine whose members these were."""
@@ -156,17 +179,19 @@ class LocalTransport:
         capacities = {} if policy.uniform else await self.capacities_in(group)
         try:
             loops, dropped, machine = await self.call(
-                _core.Segment.group_send, group, payload, policy.capacity, capacities, self._expiry_ns
+                _group_send_here, group, payload, policy.capacity, capacities, self._expiry_ns
             )
         except _core.NoMemory as error:
-            process.segment.core.count(_MEMORY, 1)
-            warn(("memory", group), f"A message to group {group} was dropped: {self._no_room('it', error)}")
+            self._drop_group_message(process, group, error)
             return process.segment.core.machine
         if dropped:
             warn_of_full_members(group, dropped)
-        if loops:
-            process.segment.wake_loops(loops)
+        process.segment.wake_loops(loops)
         return machine
+
+    def _drop_group_message(self, process: ProcessState, group: str, error: _core.NoMemory) -> None:
+        process.segment.core.count(_MEMORY, 1)
+        warn(("memory", group), f"A message to group {group} was dropped: {self._no_room('it', error)}")
 
     async def capacities_in(self, group: str) -> dict[str, int]:
         """The capacities of the group's members that differ from the common one."""
@@ -178,16 +203,13 @@ class LocalTransport:
                 found[target] = capacity
         return found
 
-    def _no_member(self, group: str, channel: str, error: _core.NoMemory) -> GroupMemoryFull:
-        return GroupMemoryFull(self._no_room(f"{channel} in group {group}", error))
-
     # The rest
 
     async def flush(self) -> None:
         """Delete every message and group of the segment."""
         process = self._current() or await self._join()
         await self.call(_core.Segment.flush)
-        process.purge()
+        process.forget_flushed(process.segment.core.epoch)
         process.inbox.clear()
 
     async def close(self) -> None:

@@ -31,6 +31,7 @@ PROGRAMS = (
     "fields",
     "words",
     "broken",
+    "machines",
 )
 
 
@@ -64,6 +65,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("fields", 1),
         ("words", 4),
         ("broken", 1),
+        ("machines", 20_000),
     ],
 )
 def test_core(programs: Path, tmp_path: Path, program: str, steps: int) -> None:

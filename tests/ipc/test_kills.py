@@ -27,7 +27,7 @@ WRONG = re.findall(r'\{"(wrong: .*?)"', (HERE / "scenes_wrong.c").read_text())
 
 def make(directory: Path) -> None:
     names = ("kills", "faults", "support", "content", "scenes")
-    names += ("scenes_messages", "scenes_groups", "scenes_waiting", "scenes_life", "scenes_chance")
+    names += ("scenes_messages", "scenes_groups", "scenes_waiting", "scenes_life", "scenes_streams", "scenes_chance")
     objects = compile_all((HERE / f"{name}.c" for name in names), directory, "-O2")
     objects += compile_all([*core_sources(), HERE / "scenes_wrong.c"], directory, *INSTRUMENTED)
     link(directory / "kills", objects)
@@ -42,6 +42,7 @@ def kills(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("table", "scenes", "deaths"),
     [
         ("waiting", 14, 1000),
+        ("streams", 24, 1500),
         pytest.param("messages", 26, 3000, marks=pytest.mark.thorough),
         pytest.param("groups", 18, 2500, marks=pytest.mark.thorough),
         pytest.param("life", 16, 2500, marks=pytest.mark.thorough),
@@ -55,7 +56,7 @@ def test_a_death_at_each_store(kills: Path, table: str, scenes: int, deaths: int
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("table", ["messages", "groups", "waiting", "life", "chance"])
+@pytest.mark.parametrize("table", ["messages", "groups", "waiting", "life", "streams", "chance"])
 def test_repairs_that_die_too(kills: Path, table: str) -> None:
     """In twenty places of each scene, and not in one."""
     perform(kills, table, 20, 1, 5000)

@@ -15,7 +15,6 @@ from hybrid_layer.ipc import IPCChannelLayer
 from tests.contract.peers import Warnings
 from tests.ipc.tools import check, layer_of, receive
 from tests.support.loops import run
-from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process, Spawn
 from tests.support.waiting import turns
@@ -212,19 +211,3 @@ async def test_group_send_counts_what_it_drops(prefix: str, caplog: pytest.LogCa
     texts = [record.getMessage() for record in caplog.records]
     assert len([text for text in texts if "A message to group group was dropped" in text]) == 1
     assert any("all of message_memory=65536 bytes" in text for text in texts)
-
-
-async def test_a_message_that_came_over_a_server_is_dropped_and_counted(
-    prefix: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Nobody waits for an error: its sender is elsewhere."""
-    layer = layer_of(prefix, message_memory=1 << 16, capacity=PLENTY)
-    await send_until_full(layer, 1000)
-    before = await layer.statistics()
-    for _ in range(3):
-        await probe(layer).local.forward("jobs", b"y" * 1000, 60.0)
-    after = await layer.statistics()
-    assert {key: after[key] - before[key] for key in after if after[key] != before[key]} == {"memory": 3}
-    texts = [record.getMessage() for record in caplog.records if "A group's message was dropped" in record.getMessage()]
-    assert len(texts) == 1
-    assert "all of message_memory=65536 bytes" in texts[0]

@@ -203,7 +203,7 @@ async def test_a_system_that_refuses_a_move_is_asked_again(
     segment = probe(layer).segment
     core = segment.core
 
-    def refused() -> _core.Segment:
+    def refused(*_: object) -> _core.Segment:
         monkeypatch.undo()
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 

@@ -122,6 +122,29 @@ def test_parts(name: str, non_local: str, local: str, process: str) -> None:
     assert names.process_of(name) == process
 
 
+@pytest.mark.parametrize(
+    ("name", "machine"),
+    [
+        ("specific.ABCDEFGHIJ-K234567LMN!12", "ABCDEFGHIJ"),
+        ("ABCDEFGHIJ-K234567LMN!", "ABCDEFGHIJ"),
+        ("a.ABCDEFGHIJ-K234567LMN.ABCDEFGHIJ-K234567LMN!", "ABCDEFGHIJ"),
+        ("ABCDEFGHIJ-K234567LMN", ""),
+        ("specific.ABCDEFGHIJ!ABCDEFGHIJ-K234567LMN", ""),
+        ("specific.ABCDEFGHIJ-K234567LMN.x!", ""),
+        ("specific.xABCDEFGHIJ-K234567LMN!", ""),
+        ("specific.ABCDEFGHIJ-K234567LMNO!", ""),
+        ("specific.ABCDEFGHI-K234567LMNO!", ""),
+        ("specific.ABCDEFGHIJ-K234567LM1!", ""),
+        ("specific.abcdefghij-K234567LMN!", ""),
+        ("specific.ABCDEFGHIJ_K234567LMN!", ""),
+        ("specific.ABCDEFGHIJ-K234567LMN\n!", ""),
+        ("chat", ""),
+    ],
+)
+def test_the_machine_that_a_channel_is_named_after(name: str, machine: str) -> None:
+    assert names.machine_of(name) == machine
+
+
 def test_names_that_may_be_read_are_remembered_in_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
     remember_at_most(monkeypatch, 10)
     layer = IPCChannelLayer(prefix="names")  # attaches to nothing before it is used

@@ -103,6 +103,7 @@ bool capacities_of(PyObject *argument, struct group_send *send);
     ONE(close_inbox)             \
     FAST(wait)                   \
     FAST(unwait)                 \
+    FAST(group_add)              \
     FAST(group_restore)          \
     FAST(group_join)             \
     FAST(group_discard)          \

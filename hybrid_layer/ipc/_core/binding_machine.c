@@ -12,30 +12,38 @@
 
 /* Groups */
 
-static PyObject *join_group(Segment *self, PyObject *const *args, struct joining *joining) {
+static bool join_group(Segment *self, PyObject *const *args, struct joining *joining) {
     enum status status;
     if (!channel_of(args[0], &joining->group) || !channel_of(args[1], &joining->target) ||
         !name_of(args[2], &joining->local, NAME_MAX_LENGTH) || !u64_of(args[3], &joining->expiry_ns))
-        return NULL;
+        return false;
     RUN(op_group_join, joining);
     wake_after_rebuild(self);
     joining->epoch += self->epoch_offset;
-    return status == OK ? Py_NewRef(Py_None) : raise_status(status);
+    return status == OK || raise_status(status) != NULL;
+}
+
+PyObject *method_group_add(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+    struct joining joining = {.shard = NO_SHARD};
+    if (!wants("group_add", count_of_args, 4) || !join_group(self, args, &joining))
+        return NULL;
+    return PyLong_FromUnsignedLongLong(joining.epoch);
 }
 
 PyObject *method_group_restore(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     struct joining joining = {.shard = NO_SHARD, .is_restored = true};
-    return wants("group_restore", count_of_args, 4) ? join_group(self, args, &joining) : NULL;
+    if (!wants("group_restore", count_of_args, 5) || !u64_of(args[4], &joining.epoch))
+        return NULL;
+    joining.epoch -= self->epoch_offset;
+    if (!join_group(self, args, &joining))
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 PyObject *method_group_join(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
     struct joining joining = {.shard = NO_SHARD};
-    if (!wants("group_join", count_of_args, 5) || !u32_of(args[4], &joining.shard))
+    if (!wants("group_join", count_of_args, 5) || !u32_of(args[4], &joining.shard) || !join_group(self, args, &joining))
         return NULL;
-    PyObject *joined = join_group(self, args, &joining);
-    if (joined == NULL)
-        return NULL;
-    Py_DECREF(joined);
     return Py_BuildValue("(OOK)", joining.is_new ? Py_True : Py_False, joining.is_recorded ? Py_True : Py_False,
                          (unsigned long long)joining.epoch);
 }
@@ -66,7 +74,7 @@ PyObject *method_forget(Segment *self, PyObject *const *args, Py_ssize_t count_o
     return status == OK ? PyBool_FromLong(is_done) : raise_status(status);
 }
 
-static PyObject *groups_list(const char *groups, size_t size) {
+static PyObject *list_of_groups(const char *groups, size_t size) {
     PyObject *list = PyList_New(0);
     for (size_t at = 0; list != NULL && at < size;) {
         struct listed listed;
@@ -96,7 +104,7 @@ PyObject *method_groups(Segment *self, PyObject *argument) {
         RUN(op_groups, bucket, BUCKETS, groups.buffer, groups.size, &groups.used);
     while (enlarge(status, &groups, small, 0));
     wake_after_rebuild(self);
-    PyObject *result = NULL, *list = status == OK ? groups_list(groups.buffer, groups.used) : raise_status(status);
+    PyObject *result = NULL, *list = status == OK ? list_of_groups(groups.buffer, groups.used) : raise_status(status);
     bool is_last = self->handle.groups.bucket_mask < BUCKETS || bucket > self->handle.groups.bucket_mask - BUCKETS;
     if (list != NULL)
         result = is_last ? Py_BuildValue("(ON)", Py_None, list) : Py_BuildValue("(IN)", bucket + BUCKETS, list);
@@ -105,13 +113,8 @@ PyObject *method_groups(Segment *self, PyObject *argument) {
     return result;
 }
 
-/* Without the lock. Read in this order, a group that was there before and is there after cannot be missed: blocks are
- * taken from the free ones, or make the others more. */
 PyObject *method_has_groups(Segment *self, PyObject *Py_UNUSED(unused)) {
-    const volatile struct area_books *books = self->handle.groups.books;
-    uint32_t free_count = books->free_count;
-    atomic_thread_fence(memory_order_acquire);
-    return PyBool_FromLong(books->fresh - 1 != free_count);
+    return PyBool_FromLong(groups_exist(&self->handle));
 }
 
 /* Streams */

@@ -8,7 +8,7 @@
 #include "inboxes.h"
 #include "lock.h"
 #include "queues.h"
-#include "records.h"
+#include "registrations.h"
 #include "streams.h"
 #include "reaping.h"
 #include "sweep.h"
@@ -25,8 +25,7 @@ static bool sweep_when_full(struct handle *handle, bool is_groups) {
         return false;
     atomic_store(&handle->next_sweep, now + SWEEP_PAUSE_NS);
     return channels_sweep(handle, handle->messages.bucket_mask + 1) == OK &&
-           groups_sweep(handle, handle->groups.bucket_mask + 1) == OK &&
-           (!is_groups || records_free_idle(handle) == OK);
+           groups_sweep(handle, handle->groups.bucket_mask + 1) == OK && (!is_groups || groups_free_idle(handle) == OK);
 }
 
 static bool is_out_of_memory(enum status status) {
@@ -251,17 +250,17 @@ enum status op_meet_flush(struct handle *handle, enum mode mode, uint32_t shard,
 }
 
 enum status op_record(struct handle *handle, enum mode mode, struct name group, const struct registered *registered) {
-    OPERATION(record_store(handle, group, registered));
+    OPERATION(registration_store(handle, group, registered));
 }
 
 enum status op_forget(struct handle *handle, enum mode mode, struct name group, uint32_t shard, uint64_t t,
                       bool *is_done) {
-    OPERATION(record_forget(handle, group, shard, t, is_done));
+    OPERATION(registration_forget(handle, group, shard, t, is_done));
 }
 
 enum status op_groups(struct handle *handle, enum mode mode, uint32_t bucket, uint32_t buckets, char *groups,
                       size_t size, size_t *used) {
-    OPERATION(records_list(handle, bucket, buckets, groups, size, used));
+    OPERATION(groups_list(handle, bucket, buckets, groups, size, used));
 }
 
 enum status op_is_needed(struct handle *handle, enum mode mode, bool *needed) {

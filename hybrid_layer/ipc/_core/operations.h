@@ -15,7 +15,8 @@
 #include "loops.h"
 #include "messages.h"
 #include "reading.h"
-#include "records.h"
+#include "registrations.h"
+#include "sending.h"
 #include "streams.h"
 
 /* Stores a message, and adds to `wakeups` the loops to ring. OK, FULL, GONE (no process has the inbox), NO_MEMORY,
@@ -93,7 +94,7 @@ enum status op_wakeup_failed(struct handle *handle, enum mode mode, const struct
 /* Drops every message and every membership. Inboxes and waiters stay. */
 enum status op_flush(struct handle *handle, enum mode mode);
 
-/* The machine's streams, and what its servers know of it: see streams.h and records.h. */
+/* The machine's streams, and what its servers know of it: see streams.h and registrations.h. */
 enum status op_look(struct handle *handle, enum mode mode, uint32_t shard, struct view *view);
 enum status op_renewed(struct handle *handle, enum mode mode, uint32_t shard, const struct view *view,
                        const struct answer *answer);
@@ -108,7 +109,7 @@ enum status op_record(struct handle *handle, enum mode mode, struct name group, 
 enum status op_forget(struct handle *handle, enum mode mode, struct name group, uint32_t shard, uint64_t t,
                       bool *is_done);
 
-/* Also NO_SPACE: see records_list. */
+/* Also NO_SPACE: see groups_list. */
 enum status op_groups(struct handle *handle, enum mode mode, uint32_t bucket, uint32_t buckets, char *groups,
                       size_t size, size_t *used);
 

@@ -5,9 +5,10 @@
 #include "channels.h"
 #include "clock.h"
 #include "counters.h"
+#include "flushes.h"
 #include "loans.h"
 #include "queues.h"
-#include "records.h"
+#include "registrations.h"
 #include "shards.h"
 #include "waking.h"
 
@@ -82,7 +83,7 @@ static enum status forget_group(struct handle *handle, struct shard *shard, stru
     if (shard->forgotten < arrival->t)
         shard->forgotten = arrival->t;
     arrival->outcome = PUT_FORGET;
-    return record_forget(handle, arrival->send.group, arrival->shard, arrival->t, &is_done);
+    return registration_forget(handle, arrival->send.group, arrival->shard, arrival->t, &is_done);
 }
 
 static enum status put_to_group(struct handle *handle, struct shard *shard, struct arrival *arrival,

@@ -5,6 +5,7 @@
 #include "groups.h"
 #include "handle.h"
 #include "messages.h"
+#include "sending.h"
 #include "wakeups.h"
 
 /* What the machine knows of one server. */

@@ -7,7 +7,7 @@
 #include "memberships.h"
 #include "messages.h"
 #include "queues.h"
-#include "records.h"
+#include "registrations.h"
 
 /* What is done to each channel; false on damage. */
 typedef bool visit(struct handle *handle, struct channel *channel, uint64_t *value);
@@ -56,7 +56,8 @@ enum status channels_sweep(struct handle *handle, uint32_t buckets) {
 enum status channels_flush(struct handle *handle) {
     atomic_fetch_add(&handle->header->epoch, 1);
     enum status status = visit_channels(handle, 0, handle->messages.bucket_mask + 1, empty, NULL);
-    return status == OK ? records_free_idle(handle) : status;
+    /* What is left are groups that only a record keeps in being. */
+    return status == OK && groups_exist(handle) ? groups_free_idle(handle) : status;
 }
 
 enum status channels_are_needed(struct handle *handle, bool *needed) {

@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "blocks.h"
+#include "flushes.h"
 #include "groups.h"
 #include "memberships.h"
+#include "shards.h"
 
 #define WORDS 100
 #define WORD 500
@@ -121,6 +123,46 @@ static void add_members(struct handle *handle, struct words *words, uint64_t now
         }
 }
 
+/* What is known of a server: position, turn, epoch, registration, forgotten. */
+static void add_shards(struct handle *handle, struct words *words) {
+    for (uint32_t number = 0; number < REMOTE_SHARDS; number++) {
+        const struct shard *shard = &handle->shards[number];
+        struct position position;
+        uint32_t incarnation, flushes;
+        bool is_known = position_read(shard, &position);
+        MUST(words->count + 5 <= WORDS);
+        shard_flushes(shard, &incarnation, &flushes);
+        if (is_known)
+            snprintf(words->text[words->count++], WORD, "#%u:%llu.%llu", number, (unsigned long long)position.ms,
+                     (unsigned long long)position.sequence);
+        if (is_known)
+            snprintf(words->text[words->count++], WORD, "#%ut%llu", number, (unsigned long long)shard->turn);
+        if (shard->flushes != 0)
+            snprintf(words->text[words->count++], WORD, "#%ue%u.%u", number, incarnation, flushes);
+        if (shard->registration != 0)
+            snprintf(words->text[words->count++], WORD, "#%ur%llu", number, (unsigned long long)shard->registration);
+        if (shard->forgotten != 0)
+            snprintf(words->text[words->count++], WORD, "#%uf%llu", number, (unsigned long long)shard->forgotten);
+    }
+}
+
+static void add_records(struct handle *handle, struct words *words, uint64_t now) {
+    for (uint32_t bucket = 0; bucket <= handle->groups.bucket_mask; bucket++)
+        for (uint32_t at = handle->groups.buckets[bucket]; at != 0;) {
+            struct group *group = record_at(handle, at);
+            char number[24];
+            MUST(group != NULL && words->count < WORDS);
+            if (group->kind == KIND_GROUP && record_lasts(group, now)) {
+                char *word = words->text[words->count++];
+                MUST(data_read(handle, &handle->groups, at, offsetof(struct group, name), 0, word, group->name_length));
+                word[group->name_length] = '\0';
+                snprintf(number, sizeof number, "@%llu", (unsigned long long)group->t);
+                add(word, number);
+            }
+            at = group->bucket_next;
+        }
+}
+
 static void join_words(struct words *words, char text[CONTENT]) {
     size_t length = 0;
     qsort(words->text, words->count, sizeof words->text[0], compare);
@@ -136,6 +178,8 @@ void content_read(struct handle *handle, char text[CONTENT]) {
     words.count = 0;
     add_queues(handle, &words, now);
     add_members(handle, &words, now);
+    add_shards(handle, &words);
+    add_records(handle, &words, now);
     join_words(&words, text);
 }
 

@@ -4,7 +4,7 @@
  * After each death: the others go on at once; every invariant holds; the content is what it was before the operation or
  * what it is after it; the dead process's things are reaped; and with all taken out, all memory is free.
  *
- *     kills SEED DEATHS messages|groups|waiting|life|chance|"SCENE"
+ *     kills SEED DEATHS messages|groups|waiting|life|streams|chance|"SCENE"
  *
  * DEATHS: in how many random places of each scene a repair is killed, at each of its changes. A scene that is named is
  * killed at all of its changes, however many.
@@ -171,6 +171,8 @@ static void go_on(struct stage *stage, char content[CONTENT]) {
         content_without(after, "v.1!");
         content_without(content, "v.1!");
     }
+    if (scene->first != NULL && strstr(content, scene->first) == NULL)
+        must_equal(content, before);
     if (scene->in_steps ? content_is_between(before, after, content) : strcmp(content, before) == 0)
         return;
     must_equal(content, after);
@@ -371,8 +373,8 @@ static const struct {
     const char *name;
     const struct scene *scenes;
 } tables[] = {
-    {"messages", message_scenes}, {"groups", group_scenes}, {"waiting", waiting_scenes},
-    {"life", life_scenes},        {"wrong", wrong_scenes},  {"chance", chance_scenes},
+    {"messages", message_scenes}, {"groups", group_scenes},  {"waiting", waiting_scenes}, {"life", life_scenes},
+    {"wrong", wrong_scenes},      {"chance", chance_scenes}, {"streams", stream_scenes},
 };
 
 int main(int argc, char **argv) {

@@ -22,10 +22,11 @@ struct scene {
     uint32_t at_least; /* changes of shared memory, so that the test cannot test nothing */
     bool in_steps;     /* has several commits: a death may leave it half done */
     bool attaches;     /* the victim only maps the segment */
+    const char *first; /* a word of `after` without which everything is as before */
 };
 
 extern const struct scene message_scenes[], group_scenes[], waiting_scenes[], life_scenes[], chance_scenes[],
-    wrong_scenes[];
+    stream_scenes[], wrong_scenes[];
 
 /* Which of them is played by the scene "chance". */
 void chance_situation(uint64_t number);
