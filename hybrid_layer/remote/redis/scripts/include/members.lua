@@ -10,6 +10,11 @@ local function process_of(part)
   return string.match(part, '^.*%.(.*)!$') or string.sub(part, 1, -2)
 end
 
+-- Whether it is a machine's inbox: its name begins with "@".
+local function is_machine(part)
+  return string.byte(part) == 64
+end
+
 -- In a cluster: the refusal of a script while its slot moves to another node, else nil. Some of the keys that the
 -- script derives from the members may have moved. While a slot moves, a server refuses to look up a key that does not
 -- exist.
@@ -140,7 +145,7 @@ local function living_and_gone(group, members, base, epoch, now, life, known, el
       for n, value in ipairs(redis.call('MGET', unpack(keys))) do
         local is_dead = not lives(value, now, life) and doubts().is_gone(value, keys[n], base, epoch, now, known)
         if is_machine(parts[n]) and is_dead ~= true then
-          local t = registered_until(group, parts[n])
+          local t = registrations().t_of(group, parts[n])
           members.machines[parts[n]] = {value = value, t = t}
           is_dead = not t or is_dead -- no T: it is only a part of a stranger's member
         end
@@ -186,19 +191,19 @@ end
 -- expired entries dropped, members whose process seems to be gone.
 local function store_for_each(group, parts, members, capacity_of, base, payload, epoch, life, now, known)
   local sent, full, expired, doubtful = 0, 0, 0, 0
-  local head = entry_head(now + life, epoch)
+  local head, stream = entry_head(now + life, epoch), next(members.machines) and streams()
   for _, part in ipairs(parts) do
     local count, machine = members.count_of[part], members.machines[part]
     local key = base .. (of_process(part) and 'inbox|' or 'queue|') .. part
     local room, dropped
     if machine then
-      room, dropped = make_room_in_stream(key, room_for(machine.value, capacity_of[part]), now, life, known)
+      room, dropped = stream.make_room(key, machine.value, capacity_of[part], now, life, known)
     else
       room, dropped = make_room(key, capacity_of[part], now, life, known)
     end
     if room and machine then
       local names = string.format('=%s,%.0f|', string.sub(group, #base + #'group|' + 1), machine.t)
-      append(key, head .. names .. payload, life)
+      stream.append(key, head .. names .. payload, life)
     elseif room then
       push('RPUSH', key, head .. members.names_of[part] .. '|' .. payload, life)
     end
