@@ -331,6 +331,14 @@ def test_expired_heads_make_room_when_the_stream_is_full(site: Site) -> None:
     assert site.payloads()[0] == b"p2"
 
 
+@pytest.mark.parametrize("text", ["", "x", "1|", "1|x|", "1|-5|", f"1|{'9' * 400}|", "\xff"])
+def test_a_strangers_entry_at_the_head_is_not_dropped(site: Site, text: str) -> None:
+    site.renew()
+    script = "for n = 1, 67 do redis.call('XADD', KEYS[1], '*', 'e', ARGV[1], 'f', ARGV[1]) end"
+    site.command("EVAL", script, 1, site.stream(), text)
+    assert site.send("x") == [1, 0]
+
+
 def test_notes_are_stored_in_a_full_stream(site: Site) -> None:
     site.renew()
     for n in range(67):
