@@ -86,7 +86,7 @@ def test_entry() -> None:
         (b"a.B!1", ["a.B!1"]),
         (b"a.B!", ["a.B!"]),
         (b"a.B!,", ["a.B!", "a.B!"]),
-        (b"@machine!jobs,mails.all", ["@machine!jobs", "@machine!mails.all"]),
+        (b"a.B!jobs,mails.all", ["a.B!jobs", "a.B!mails.all"]),
     ],
 )
 def test_names_of_an_entry(text: bytes, names: list[str]) -> None:

@@ -25,8 +25,9 @@ local function refusal_while_moving(base)
 end
 
 -- The members by part: {parts = the parts, names_of = the names of each part as in an entry, count_of = how many names
--- that are, number = the number of members, is_kept = from the hash, doubtful = the parts whose process seems to be
--- gone, or nil}.
+-- that are, number = the number of members, is_kept = from the hash}. A machine is one member, with an empty name.
+-- living_and_gone adds {doubtful = the parts whose process seems to be gone, or nil, machines = for each machine's part
+-- {value = of its alive key, t = of its registration}}.
 --
 -- Sorting costs the server half a microsecond per member. So with many members to a part, the result is kept in a hash
 -- with a field for each part. It is valid until a membership begins or ends, or there is a flush; and never for long,
