@@ -484,10 +484,10 @@ def new_io_thread(monkeypatch: Any, begins_within: float | None = None) -> io_th
 
 def trust_in_the_epoch(monkeypatch: Any, seconds: float) -> float:
     """For how long no script looks after the epoch's key again, once one has. Returns what it was."""
-    from hybrid_layer.remote.redis import store
+    from hybrid_layer.remote.redis import knowledge
 
-    before: float = store._PROLONG_AFTER
-    monkeypatch.setattr(store, "_PROLONG_AFTER", seconds)
+    before: float = knowledge._PROLONG_AFTER
+    monkeypatch.setattr(knowledge, "_PROLONG_AFTER", seconds)
     return before
 
 
