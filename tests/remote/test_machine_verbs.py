@@ -70,8 +70,10 @@ def told(items: Sequence[StreamItem]) -> list[Any]:
     return found
 
 
-async def test_messages_of_all_kinds_come_in_order(open_store: Open) -> None:
-    async with open_store() as one, open_store() as other:
+@pytest.mark.parametrize("mode", ["queue", "pubsub"])
+async def test_messages_of_all_kinds_come_in_order(open_store: Open, mode: str) -> None:
+    """Also where processes are subscribed to theirs."""
+    async with open_store() as one, open_store(mode=mode) as other:
         shard = one.home("g")
         await renewed(one, shard)
         registration = await one.store.register(shard, "g", M, 60, 0)
@@ -195,8 +197,9 @@ async def test_what_is_for_an_unknown_machine_is_not_stored(open_store: Open) ->
         assert (await store.group_send(shard, "g", b"x"))[:3] == (0, 0, 0)
 
 
-async def test_a_flush(open_store: Open) -> None:
-    async with open_store() as opened:
+@pytest.mark.parametrize("mode", ["queue", "pubsub"])
+async def test_a_flush(open_store: Open, mode: str) -> None:
+    async with open_store(mode=mode) as opened:
         store, shard = opened.store, opened.home("g")
         known = await renewed(opened, shard)
         await store.register(shard, "g", M, 60, 0)

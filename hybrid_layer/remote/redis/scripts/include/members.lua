@@ -131,7 +131,7 @@ end
 -- only seems to be gone are among the live ones, and marked in `members.doubtful`. Normal channels are among the live
 -- ones, or in `elsewhere`, if that is a table. The part `skip` is in neither.
 local function living_and_gone(group, members, base, epoch, now, life, known, elsewhere, skip)
-  local living, gone, dead, parts, keys = {}, {}, 0, {}, {}
+  local living, gone, dead, parts, keys, t_of = {}, {}, 0, {}, {}, nil
   members.machines = {}
   for i, part in ipairs(members.parts) do
     if part == skip then
@@ -146,7 +146,8 @@ local function living_and_gone(group, members, base, epoch, now, life, known, el
       for n, value in ipairs(redis.call('MGET', unpack(keys))) do
         local is_dead = not lives(value, now, life) and doubts().is_gone(value, keys[n], base, epoch, now, known)
         if is_machine(parts[n]) and is_dead ~= true then
-          local t = registrations().t_of(group, parts[n])
+          t_of = t_of or registrations().t_of
+          local t = t_of(group, parts[n])
           members.machines[parts[n]] = {value = value, t = t}
           is_dead = not t or is_dead -- no T: it is only a part of a stranger's member
         end
