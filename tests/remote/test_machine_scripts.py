@@ -11,7 +11,7 @@ from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.scripts import Script
 from hybrid_layer.remote.redis.wire.keys import Keys
 from tests.support.servers import NewServer, Server
-from tests.support.waiting import block_to_outlive
+from tests.support.waiting import block_to_outlive, block_until
 
 M, OTHER = "MACHINEAAA", "MACHINEBBB"
 CHANNEL = f"specific.{M}-PROCESSAAA!1"
@@ -227,6 +227,27 @@ def test_another_run_id_after_a_restart(new_server: NewServer, prefix: str) -> N
     assert run_now != run
 
 
+def test_another_run_id_after_a_failover(new_server: NewServer, prefix: str) -> None:
+    """The replica has the alive key, but perhaps not the last registrations. It goes on with the ids."""
+    primary = new_server()
+    replica = new_server(replicaof=[primary.host, primary.port])
+    site, there = Site(primary, prefix), Site(replica, prefix)
+    registration, run, _ = site.renew(new=11)
+    t = site.register()
+    site.group_send("before")
+    block_until(lambda: len(there.texts()) == 1, "the entry is replicated")
+    last = site.last_id()
+    primary.kill()
+    replica.command("REPLICAOF", "NO", "ONE")
+    assert there.alive() in map(bytes.decode, replica.command("KEYS", f"{prefix}|*"))
+    found, run_now, last_now = there.renew(registration, run, 12)
+    assert (found, last_now) == (12, last)
+    assert run_now != run
+    assert there.register() > t
+    there.send("after")
+    assert there.last_id() > last
+
+
 def test_a_server_that_does_not_tell_its_run_id(new_server: NewServer, prefix: str) -> None:
     server = new_server()
     site = Site(server, prefix)
@@ -308,6 +329,14 @@ def test_expired_heads_make_room_when_the_stream_is_full(site: Site) -> None:
     block_to_outlive(0.03)
     assert [site.send("new") for _ in range(3)] == [[0, 1], [0, 1], [1, 0]]
     assert site.payloads()[0] == b"p2"
+
+
+@pytest.mark.parametrize("text", ["", "x", "1|", "1|x|", "1|-5|", f"1|{'9' * 400}|", "\xff"])
+def test_a_strangers_entry_at_the_head_is_not_dropped(site: Site, text: str) -> None:
+    site.renew()
+    script = "for n = 1, 67 do redis.call('XADD', KEYS[1], '*', 'e', ARGV[1], 'f', ARGV[1]) end"
+    site.command("EVAL", script, 1, site.stream(), text)
+    assert site.send("x") == [1, 0]
 
 
 def test_notes_are_stored_in_a_full_stream(site: Site) -> None:

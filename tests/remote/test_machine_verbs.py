@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Outcome, StreamItem
 from hybrid_layer.transport import Position, View
 from tests.remote.stores import CHANNEL, OTHER, START, M, Opened, memory_store, redis_store, view
+from tests.remote.test_credentials import LEAST
+from tests.remote.test_odd_replies import GARBAGE, REPLIES, few
+from tests.remote.tools import told as log_of
 from tests.support.clusters import Cluster
-from tests.support.servers import Server
+from tests.support.loops import run
+from tests.support.odd_server import OddServer, script_of, usual
+from tests.support.servers import NewServer, Server
 
 Open = Callable[..., Opened]
 """The type of the fixture `open_store`."""
@@ -61,12 +70,14 @@ def told(items: Sequence[StreamItem]) -> list[Any]:
     return found
 
 
-async def test_messages_of_all_kinds_come_in_order(open_store: Open) -> None:
-    async with open_store() as one, open_store() as other:
+@pytest.mark.parametrize("mode", ["queue", "pubsub"])
+async def test_messages_of_all_kinds_come_in_order(open_store: Open, mode: str) -> None:
+    """Also where processes are subscribed to theirs."""
+    async with open_store() as one, open_store(mode=mode) as other:
         shard = one.home("g")
         await renewed(one, shard)
         registration = await one.store.register(shard, "g", M, 60, 0)
-        assert 55 < registration.life <= 60
+        assert 55 < registration.life <= 60.1
         assert registration.epoch == shard.epoch.snapshot[0]
         theirs = other.shards[shard.number]
         assert (await other.store.send(theirs, CHANNEL, b"1", 10)).outcome is Outcome.STORED
@@ -186,8 +197,9 @@ async def test_what_is_for_an_unknown_machine_is_not_stored(open_store: Open) ->
         assert (await store.group_send(shard, "g", b"x"))[:3] == (0, 0, 0)
 
 
-async def test_a_flush(open_store: Open) -> None:
-    async with open_store() as opened:
+@pytest.mark.parametrize("mode", ["queue", "pubsub"])
+async def test_a_flush(open_store: Open, mode: str) -> None:
+    async with open_store(mode=mode) as opened:
         store, shard = opened.store, opened.home("g")
         known = await renewed(opened, shard)
         await store.register(shard, "g", M, 60, 0)
@@ -203,3 +215,56 @@ async def test_a_flush(open_store: Open) -> None:
         renewal = await store.renew_machine(shard, M, 60, known, 5)
         assert renewal.registration == known.registration, "the machine is still known"
         assert renewal.epoch == note.note.epoch
+
+
+CALLS: dict[str, Callable[[Opened, Shard], Any]] = {
+    "renew_machine": lambda opened, shard: opened.store.renew_machine(shard, M, 60, view(), 5),
+    "register": lambda opened, shard: opened.store.register(shard, "g", M, 60, 0),
+    "forget": lambda opened, shard: opened.store.forget(shard, "g", M, 5),
+    "machine_add": lambda opened, shard: opened.store.group_add(shard, "g", CHANNEL, 60),
+    "machine_note": lambda opened, shard: opened.store.group_discard(shard, "g", CHANNEL),
+    "empty_streams": lambda opened, shard: opened.store.flush(shard),
+    "XTRIM": lambda opened, shard: opened.store.trim(shard, M, START),
+}
+
+
+@few
+@given(st.sampled_from(sorted(CALLS)), REPLIES | GARBAGE)
+def test_odd_answers(name: str, reply: Any) -> None:
+    def answer(command: Sequence[bytes]) -> Any:
+        if name in (script_of(command), command[0].decode()):
+            return reply
+        return [b"0", [f"asgi|1|inbox|@{M}!".encode()]] if command[0] == b"SCAN" else usual(command)
+
+    async def main() -> None:
+        async with redis_store([odd.url], "asgi", timeout=0.5) as opened:
+            (outcome,) = await asyncio.gather(CALLS[name](opened, opened.shards[0]), return_exceptions=True)
+            if isinstance(outcome, BaseException):
+                assert isinstance(outcome, RemoteUnavailable), repr(outcome)
+                assert str(odd.port) in str(outcome)
+
+    with OddServer(answer) as odd:
+        run(main())
+
+
+async def test_the_least_rights(new_server: NewServer, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+    server = new_server()
+    rights = LEAST.format(password="secret", prefix=prefix).split()
+    for user, more in (("least", []), ("informed", ["+info"])):
+        server.command("ACL", "SETUSER", user, *rights, *more)
+    server.command("ACL", "SETUSER", "default", "off")
+    for user in ("least", "informed"):
+        async with redis_store([f"redis://{user}:secret@{server.host}:{server.port}"], prefix) as opened:
+            store, shard = opened.store, opened.shards[0]
+            known = await renewed(opened, shard)
+            assert (known.run > 0) == (user == "informed")
+            assert (await store.renew_machine(shard, M, 60, known, 5)).registration == known.registration
+            await store.register(shard, "g", M, 60, 0)
+            await store.group_send(shard, "g", b"x")
+            await store.send(shard, CHANNEL, b"x", 10)
+            last = (await read(opened, shard))[-1].id
+            await store.trim(shard, M, last)
+            await store.flush(shard)
+            assert [item.note.kind for item in await read(opened, shard) if item.note] == ["f"]
+            await store.trim(shard, M, Position(last.ms + 1_000_000, 0))
+    assert not log_of(caplog, server)

@@ -21,6 +21,13 @@ def test_all_channels_of_a_process_are_on_one_shard() -> None:
     assert len({shard_for(name, 7) for name in [*names, "specific.ABCDEFGHIJ!"]}) == 1
 
 
+def test_all_channels_of_a_machine_are_on_one_shard() -> None:
+    names = [f"specific.ABCDEFGHIJ-{process}!1" for process in ("PROCESSAAA", "PROCESSBBB")]
+    assert len({shard_for(name, 7) for name in [*names, "@ABCDEFGHIJ!"]}) == 1
+    others = [f"specific.ABCDEFGHIJ-{process}!1" for process in ("processaaa", "PROCESSAA", "PROCESSAA1", "P")]
+    assert len({shard_for(name, 50) for name in others}) > 1, "any other name is by its process"
+
+
 def test_names_spread_over_the_shards() -> None:
     counts = Counter(shard_for(f"channel.{n}", 4) for n in range(4000))
     assert set(counts) == {0, 1, 2, 3}
@@ -54,6 +61,8 @@ def test_keys_begin_with_the_prefix_and_a_bar() -> None:
     assert [keys.is_data(key) for key in made] == [True, True, True, False, False, False, False]
     assert keys.addressee_of_alive(keys.alive("B")) == "B"
     assert keys.addressee_of_alive(keys.notes("B")) is None
+    assert [keys.is_stream(key) for key in (keys.inbox("@M!"), Keys("asgi", "3").inbox("@M!"))] == [True, True]
+    assert not any(map(keys.is_stream, [*made, keys.alive("@M"), "asgi:staging|1|queue|@M!"]))
     assert keys.scan_pattern() == "asgi:staging|*"
 
 
@@ -77,7 +86,7 @@ def test_entry() -> None:
         (b"a.B!1", ["a.B!1"]),
         (b"a.B!", ["a.B!"]),
         (b"a.B!,", ["a.B!", "a.B!"]),
-        (b"@machine!jobs,mails.all", ["@machine!jobs", "@machine!mails.all"]),
+        (b"a.B!jobs,mails.all", ["a.B!jobs", "a.B!mails.all"]),
     ],
 )
 def test_names_of_an_entry(text: bytes, names: list[str]) -> None:

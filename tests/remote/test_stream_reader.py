@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.store import StreamItem, StreamReader
 from hybrid_layer.remote.redis.hosts.cluster import hash_tags
 from hybrid_layer.remote.redis.wire.stream import read_answer, read_position, written_position
@@ -21,11 +22,12 @@ from hybrid_layer.transport import Position
 from tests.remote.malformed import DIGITS, entries, notes
 from tests.remote.stores import CHANNEL, START, M, Opened, redis_store, view
 from tests.remote.test_odd_replies import GARBAGE, REPLIES, few
+from tests.remote.tools import recovered
 from tests.support.clusters import cluster_of, slot_of
 from tests.support.loops import run
 from tests.support.odd_server import OddServer, usual
 from tests.support.servers import NewServer, Server
-from tests.support.waiting import any_moment, cancelled, turns, wait_until
+from tests.support.waiting import any_moment, turns, wait_until
 
 KEY = f"inbox|@{M}!"
 LAST = Position(2**64 - 1, 2**64 - 1)
@@ -187,6 +189,16 @@ async def test_a_server_that_ends_and_begins_again(new_server: NewServer, prefix
         assert len(await reader.read(START, 10)) == 1
 
 
+async def test_a_server_that_becomes_a_replica(new_server: NewServer, prefix: str) -> None:
+    server, other = new_server(), new_server()
+    async with reading([server.url], prefix, block_time=30) as (_, reader):
+        task = asyncio.create_task(reader.read(START, 10))
+        await wait_until(lambda: server.command("INFO", "clients")["blocked_clients"] > 0, "it waits")
+        server.command("REPLICAOF", other.host, other.port)
+        with pytest.raises(ReadingLost, match="UNBLOCKED"):
+            await task
+
+
 async def test_a_server_that_hangs(new_server: NewServer, prefix: str) -> None:
     server = new_server()
     async with reading([server.url], prefix, block_time=0.2, timeout=1) as (_, reader):
@@ -277,24 +289,38 @@ async def test_a_slot_that_moves(servers: list[Server], prefix: str) -> None:
     slot = slot_of(tag)
     with cluster_of(servers[0].kind) as cluster:
         host = cluster.host(virtual_shards=1)
-        async with reading([host], prefix, block_time=0.2) as (opened, reader):
+        async with reading([host], prefix, block_time=0.2, timeout=1) as (opened, reader):
+            store, (shard,) = opened.store, opened.shards
             await known(opened)
-            await opened.store.send(opened.shards[0], CHANNEL, b"before", 10)
-            (first,) = await reader.read(START, 10)
+            registration = await store.register(shard, "g", M, 60, 0)
+            await store.send(shard, CHANNEL, b"before", 10)
             target = next(node for node in cluster.primaries if node is not cluster.owner(slot))
-            task = asyncio.create_task(reader.read(first.id, 10))
-            await asyncio.to_thread(cluster.move, slot, target)
-            with contextlib.suppress(ReadingLost):
-                await task
+            source = cluster.begin_move(slot, target)
+            source.command("MIGRATE", target.host, target.port, "", 0, 5000, "KEYS", f"{prefix}|1|{{{tag}}}|{KEY}")
+            for call in (
+                store.send(shard, CHANNEL, b"lost", 10),
+                store.group_send(shard, "g", b"lost"),
+                store.group_add(shard, "h", CHANNEL, 60, "MACHINEAAA-PROCESSAAA"),
+                store.renew_machine(shard, M, 60, view(), 5),
+                store.trim(shard, M, LAST),
+            ):
+                with pytest.raises(RemoteUnavailable, match="the slot of its keys is moving to another node"):
+                    await call
+            while cluster.move_keys(slot, source, target):
+                pass
+            cluster.end_move(slot, source, target)
+            renewal = await recovered(lambda: store.renew_machine(shard, M, 60, view(inboxes=1000), 5))
+            assert (await store.group_send(shard, "g", b"after"))[:3] == (1, 0, 0)
+            items: list[StreamItem] = []
 
-            async def is_read() -> bool:
+            async def are_read() -> bool:
                 try:
                     await reader.connect()
-                    return bool(await reader.read(first.id, 10))
+                    items[:] = await reader.read(START, 10)
                 except ReadingLost as error:
                     await reader.pause(error)
-                    return False
+                return len(items) == 2
 
-            await opened.store.send(opened.shards[0], CHANNEL, b"after", 10)
-            await wait_until(is_read, "the entry is read from the other node")
-            await cancelled(task)
+            await wait_until(are_read, "the entries are read from the other node")
+            assert items[0].id == renewal.last
+            assert items[1].t == registration.t

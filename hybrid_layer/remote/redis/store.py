@@ -145,15 +145,8 @@ class RedisStore:
         keys, inbox = self._keys[shard.number], f"@{machine_of(channel)}!"
         places = [keys.group(group), keys.epoch, keys.parts(group), keys.alive(inbox[:-1]), keys.inbox(inbox)]
         life_ms = max(1, int(life * 1000))
-        args = (
-            channel,
-            life_ms,
-            2 * life_ms,
-            group,
-            shard.epoch.first,
-            inbox,
-            self._context.policy.capacity_for(channel),
-        )
+        capacity = self._context.policy.capacity_for(channel)
+        args = (channel, life_ms, 2 * life_ms, group, shard.epoch.first, inbox, capacity)
         added, epoch = await self._run(shard, scripts.MACHINE_ADD, places, *args)
         shard.epoch.meet(epoch)
         return bool(added)
@@ -247,8 +240,8 @@ class RedisStore:
             cursor, found = await run(number, command, is_scan)
             names = [name.decode("ascii", "replace") for name in found]
             living.update(filter(None, map(keys.addressee_of_alive, names)))
-            streams = list(filter(keys.is_stream, names))
-            doomed = [name for name in names if keys.is_data(name) and name not in streams]
+            streams = [name for name in names if keys.is_stream(name)]
+            doomed = [name for name in names if keys.is_data(name) and not keys.is_stream(name)]
             if doomed:
                 await run(number, ("UNLINK", *doomed))
             if streams:

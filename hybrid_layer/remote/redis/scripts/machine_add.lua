@@ -14,9 +14,9 @@ if is_gone_for_others(KEYS[4], epoch, ARGV[5], now, life) then
 end
 local value = redis.call('MGET', KEYS[4])[1]
 local note = '+|' .. ARGV[4] .. '|' .. ARGV[1] .. '|' .. string.format('%.0f', now + life) .. '|' .. epoch
-if not append_note(KEYS[5], note, value, tonumber(ARGV[7])) then
+if not streams().append_note(KEYS[5], note, value, tonumber(ARGV[7])) then
   return {0, epoch}
 end
-register(KEYS[1], KEYS[3], ARGV[6], now, tonumber(ARGV[3]), 0)
+registrations().register(KEYS[1], KEYS[3], ARGV[6], now, tonumber(ARGV[3]), 0)
 prolong_epoch(KEYS[2], 0)
 return {1, epoch}

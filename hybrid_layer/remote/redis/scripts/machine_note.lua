@@ -8,4 +8,4 @@
 if is_gone_for_others(KEYS[2], current_epoch(KEYS[3]), '', server_ms(), math.huge) then
   return 0
 end
-return append_note(KEYS[1], ARGV[1], redis.call('MGET', KEYS[2])[1], tonumber(ARGV[2])) and 1 or 0
+return streams().append_note(KEYS[1], ARGV[1], redis.call('MGET', KEYS[2])[1], tonumber(ARGV[2])) and 1 or 0

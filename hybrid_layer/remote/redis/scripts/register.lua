@@ -6,6 +6,6 @@
 -- include: clock epoch registration
 
 local epoch, now = current_epoch(KEYS[2]), server_ms()
-local t = register(KEYS[1], KEYS[3], ARGV[1], now, tonumber(ARGV[2]), tonumber(ARGV[3]))
+local t = registrations().register(KEYS[1], KEYS[3], ARGV[1], now, tonumber(ARGV[2]), tonumber(ARGV[3]))
 prolong_epoch(KEYS[2], 0)
 return {t, epoch, now}

@@ -8,10 +8,12 @@
 -- include: clock epoch alive queue stream
 
 local now, life = server_ms(), tonumber(ARGV[4])
-local epoch, gone, machine
+local epoch, gone, machine, alive
 if KEYS[3] then
   local values = redis.call('MGET', KEYS[2], KEYS[3])
-  machine = string.find(KEYS[3], '|alive|@', 1, true) and {value = values[2]}
+  if string.find(KEYS[3], '|alive|@', 1, true) then
+    machine, alive = streams(), values[2]
+  end
   epoch = values[1] or current_epoch(KEYS[2], true) -- an epoch existed before the channel's name did
   if not lives(values[2], now, life) then
     gone = doubts().is_gone(values[2], KEYS[3], string.match(KEYS[3], '^(.*)alive|'), epoch, now, ARGV[5])
@@ -24,7 +26,7 @@ else
 end
 local capacity, room, dropped = tonumber(ARGV[3])
 if machine then
-  room, dropped = make_room_in_stream(KEYS[1], room_for(machine.value, capacity), now, life, ARGV[5])
+  room, dropped = machine.make_room(KEYS[1], alive, capacity, now, life, ARGV[5])
 else
   room, dropped = make_room(KEYS[1], capacity, now, life, ARGV[5])
 end
@@ -33,7 +35,7 @@ if not room then
 end
 local entry = entry_head(now + life, epoch) .. ARGV[2] .. '|' .. ARGV[1]
 if machine then
-  append(KEYS[1], entry, life)
+  machine.append(KEYS[1], entry, life)
 else
   push('RPUSH', KEYS[1], entry, life)
 end

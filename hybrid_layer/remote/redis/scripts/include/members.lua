@@ -10,6 +10,11 @@ local function process_of(part)
   return string.match(part, '^.*%.(.*)!$') or string.sub(part, 1, -2)
 end
 
+-- Whether it is a machine's inbox: its name begins with "@".
+local function is_machine(part)
+  return string.byte(part) == 64
+end
+
 -- In a cluster: the refusal of a script while its slot moves to another node, else nil. Some of the keys that the
 -- script derives from the members may have moved. While a slot moves, a server refuses to look up a key that does not
 -- exist.
@@ -20,8 +25,9 @@ local function refusal_while_moving(base)
 end
 
 -- The members by part: {parts = the parts, names_of = the names of each part as in an entry, count_of = how many names
--- that are, number = the number of members, is_kept = from the hash, doubtful = the parts whose process seems to be
--- gone, or nil}.
+-- that are, number = the number of members, is_kept = from the hash}. A machine is one member, with an empty name.
+-- living_and_gone adds {doubtful = the parts whose process seems to be gone, or nil, machines = for each machine's part
+-- {value = of its alive key, t = of its registration}}.
 --
 -- Sorting costs the server half a microsecond per member. So with many members to a part, the result is kept in a hash
 -- with a field for each part. It is valid until a membership begins or ends, or there is a flush; and never for long,
@@ -125,7 +131,7 @@ end
 -- only seems to be gone are among the live ones, and marked in `members.doubtful`. Normal channels are among the live
 -- ones, or in `elsewhere`, if that is a table. The part `skip` is in neither.
 local function living_and_gone(group, members, base, epoch, now, life, known, elsewhere, skip)
-  local living, gone, dead, parts, keys = {}, {}, 0, {}, {}
+  local living, gone, dead, parts, keys, t_of = {}, {}, 0, {}, {}, nil
   members.machines = {}
   for i, part in ipairs(members.parts) do
     if part == skip then
@@ -140,7 +146,8 @@ local function living_and_gone(group, members, base, epoch, now, life, known, el
       for n, value in ipairs(redis.call('MGET', unpack(keys))) do
         local is_dead = not lives(value, now, life) and doubts().is_gone(value, keys[n], base, epoch, now, known)
         if is_machine(parts[n]) and is_dead ~= true then
-          local t = registered_until(group, parts[n])
+          t_of = t_of or registrations().t_of
+          local t = t_of(group, parts[n])
           members.machines[parts[n]] = {value = value, t = t}
           is_dead = not t or is_dead -- no T: it is only a part of a stranger's member
         end
@@ -186,19 +193,19 @@ end
 -- expired entries dropped, members whose process seems to be gone.
 local function store_for_each(group, parts, members, capacity_of, base, payload, epoch, life, now, known)
   local sent, full, expired, doubtful = 0, 0, 0, 0
-  local head = entry_head(now + life, epoch)
+  local head, stream = entry_head(now + life, epoch), next(members.machines) and streams()
   for _, part in ipairs(parts) do
     local count, machine = members.count_of[part], members.machines[part]
     local key = base .. (of_process(part) and 'inbox|' or 'queue|') .. part
     local room, dropped
     if machine then
-      room, dropped = make_room_in_stream(key, room_for(machine.value, capacity_of[part]), now, life, known)
+      room, dropped = stream.make_room(key, machine.value, capacity_of[part], now, life, known)
     else
       room, dropped = make_room(key, capacity_of[part], now, life, known)
     end
     if room and machine then
       local names = string.format('=%s,%.0f|', string.sub(group, #base + #'group|' + 1), machine.t)
-      append(key, head .. names .. payload, life)
+      stream.append(key, head .. names .. payload, life)
     elseif room then
       push('RPUSH', key, head .. members.names_of[part] .. '|' .. payload, life)
     end

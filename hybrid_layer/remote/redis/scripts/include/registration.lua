@@ -4,29 +4,34 @@
 -- once its T was given to forget.
 -- Needs: clock
 
--- No T that this layer gives is as large. From here on the next T could not be told from it, or be read.
-local STRANGE = 1e14
+-- Functions that are needed only for machines, so that they are not created for each message.
+local function registrations()
+  -- No T that this layer gives is as large. From here on the next T could not be told from it, or be read.
+  local STRANGE = 1e14
 
--- The T of a registration, 0 if somebody else wrote it, nil if there is none.
-local function registered_until(group, member)
-  local score = redis.call('ZSCORE', group, member)
-  if not score then
-    return nil
+  -- The T of a registration, 0 if somebody else wrote it, nil if there is none.
+  local function t_of(group, member)
+    local score = redis.call('ZSCORE', group, member)
+    if not score then
+      return nil
+    end
+    local t = tonumber(score)
+    return t and t > 0 and t < STRANGE and math.floor(t) or 0
   end
-  local t = tonumber(score)
-  return t and t > 0 and t < STRANGE and math.floor(t) or 0
-end
 
--- Registers `member` for at least `life` ms. Returns T.
-local function register(group, parts, member, now, life, forgotten)
-  forgotten = forgotten < STRANGE and forgotten or 0
-  local t = math.max((registered_until(group, member) or 0) + 1, forgotten + 1, now + life)
-  if redis.call('ZADD', group, string.format('%.0f', t), member) > 0 then
-    redis.call('DEL', parts) -- the members by part (members.lua)
+  -- Registers `member` for at least `life` ms. Returns T.
+  local function register(group, parts, member, now, life, forgotten)
+    forgotten = forgotten < STRANGE and forgotten or 0
+    local t = math.max((t_of(group, member) or 0) + 1, forgotten + 1, now + life)
+    if redis.call('ZADD', group, string.format('%.0f', t), member) > 0 then
+      redis.call('DEL', parts) -- the members by part (members.lua)
+    end
+    local key_life = t - now + SLACK_MS
+    if redis.call('PTTL', group) < key_life then
+      redis.call('PEXPIRE', group, string.format('%.0f', key_life))
+    end
+    return t
   end
-  local key_life = t - now + SLACK_MS
-  if redis.call('PTTL', group) < key_life then
-    redis.call('PEXPIRE', group, string.format('%.0f', key_life))
-  end
-  return t
+
+  return {t_of = t_of, register = register}
 end

@@ -3,55 +3,51 @@
 -- group are "=<group>,<T>", where T is the registration that it was sent to (registration.lua).
 -- Needs: clock queue
 
--- What was taken in and not yet trimmed takes room, too: up to this many entries.
-local UNTRIMMED = 64
+-- Functions that are needed only for machines, so that they are not created for each message.
+local function streams()
+  -- What was taken in and not yet trimmed takes room, too: up to UNTRIMMED entries. With NOTES more than there is room
+  -- for messages, nobody reads.
+  local UNTRIMMED, NOTES, NOTES_LIFE_MS = 64, 5000, 600000
 
--- More notes than room for messages: then nobody reads.
-local NOTES_IN_STREAM = 5000
+  -- How many entries may wait for a machine: `capacity` for each of its inboxes. `value` is that of its alive key, which
+  -- has their number.
+  local function room_for(value, capacity)
+    local inboxes = tonumber(string.match(value or '', '^%d+%.%d+|%d+|(%d+)$'))
+    return capacity * math.max(1, math.min(inboxes or 1, 1000000)) + UNTRIMMED
+  end
 
--- Whether an alive key, or a member of a group, or an inbox is a machine's: its name begins with "@".
-local function is_machine(name)
-  return string.byte(name) == 64
-end
-
--- How many entries may wait for a machine: `capacity` for each of its inboxes, of which the value of its alive key has
--- the number.
-local function room_for(value, capacity)
-  local inboxes = tonumber(string.match(value or '', '^%d+%.%d+|%d+|(%d+)$'))
-  return capacity * math.max(1, math.min(inboxes or 1, 1000000)) + UNTRIMMED
-end
-
--- As make_room in queue.lua.
-local function make_room_in_stream(key, room, now, life, known)
-  local length = redis.call('XLEN', key)
-  local dropped = 0
-  while length >= room do
-    local head = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
-    if not head or not has_expired(head[2][2], now, life, known) then
-      break
+  -- As make_room in queue.lua.
+  local function make_room_in_stream(key, value, capacity, now, life, known)
+    local room, length, dropped = room_for(value, capacity), redis.call('XLEN', key), 0
+    while length >= room do
+      local head = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
+      if not head or not has_expired(head[2][2], now, life, known) then
+        break
+      end
+      redis.call('XDEL', key, head[1])
+      dropped = dropped + 1
+      length = length - 1
     end
-    redis.call('XDEL', key, head[1])
-    dropped = dropped + 1
-    length = length - 1
+    return length < room, dropped
   end
-  return length < room, dropped
-end
 
--- As push in queue.lua. `life` is that of the text, in ms.
-local function append(key, text, life)
-  local key_life = 2 * life + SLACK_MS
-  redis.call('XADD', key, '*', 'e', text)
-  if redis.call('PTTL', key) < key_life then
-    redis.call('PEXPIRE', key, key_life)
+  -- As push in queue.lua. `life` is that of the text, in ms.
+  local function append(key, text, life)
+    local key_life = 2 * life + SLACK_MS
+    redis.call('XADD', key, '*', 'e', text)
+    if redis.call('PTTL', key) < key_life then
+      redis.call('PEXPIRE', key, key_life)
+    end
   end
-end
 
--- Leaves a note, even if there is no room for messages. Returns false if nobody seems to read. `value` is that of the
--- machine's alive key.
-local function append_note(key, note, value, capacity)
-  if redis.call('XLEN', key) >= room_for(value, capacity) + NOTES_IN_STREAM then
-    return false
+  -- Leaves a note, even if there is no room for messages. Returns false if nobody seems to read.
+  local function append_note(key, note, value, capacity)
+    if redis.call('XLEN', key) >= room_for(value, capacity) + NOTES then
+      return false
+    end
+    append(key, note, NOTES_LIFE_MS)
+    return true
   end
-  append(key, note, 600000)
-  return true
+
+  return {make_room = make_room_in_stream, append = append, append_note = append_note}
 end
