@@ -192,8 +192,10 @@ def test_what_failed_in_a_cut_does_not_come_later(site: Site) -> None:
     site.machines[0].cut()
     with pytest.raises(RemoteUnavailable):
         sender.send(channel, "in the cut")
-    block_until(lambda: not sender.unsent(), "the system has nothing left to send", 20)
-    site.machines[0].heal()
+    machine = site.machines[0]
+    nothing_left = "the system has nothing left to send"
+    block_until(lambda: not (sender.unsent() or machine.is_looking_for_neighbours()), nothing_left, 20)
+    machine.heal()
 
     def is_sent() -> bool:
         with contextlib.suppress(RemoteUnavailable):

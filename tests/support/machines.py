@@ -87,6 +87,11 @@ class Machine(_Held):
         self._processes.append(process)
         return process
 
+    def is_looking_for_neighbours(self) -> bool:
+        """Whether packets may wait until the network's address is found again, which is given up after 3 seconds."""
+        done = subprocess.run([*self.under, "ip", "neigh"], capture_output=True, text=True, check=True)
+        return "INCOMPLETE" in done.stdout
+
     def cut(self) -> None:
         """From now on, no packet comes through between this machine and the network. Nobody is told."""
         self._network.run("ip", "link", "set", self._port, "down")
