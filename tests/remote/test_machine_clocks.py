@@ -39,10 +39,10 @@ async def test_ids_and_registrations_rise(server: Server, clocks: Clocks, prefix
         (before,) = await reader.read(START, 10)
         await store.flush(shard)
         clocks.step(step)
-        second = await store.register(shard, "g", M, 60, first.t)
+        second = await store.register(shard, "g", M, 3600, first.t)
         assert second.t > first.t
         assert second.life > 55
-        third = await store.register(shard, "g", M, 60, first.t)
+        third = await store.register(shard, "g", M, 3600, first.t)
         assert third.t > second.t
         assert (await store.send(shard, CHANNEL, b"after", 10)).outcome is Outcome.STORED
         flushed, after = await reader.read(before.id, 10)

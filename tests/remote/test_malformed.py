@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,6 +26,15 @@ class Stranger:
 
     def push(self, kind: str, name: str, elements: list[bytes]) -> None:
         self._server.command("RPUSH", f"{self._base}{kind}|{name}", *elements)
+
+    def add(self, machine: str, texts: list[bytes]) -> None:
+        """Append entries to the stream of ``@MACHINE``."""
+        script = "for i = 1, #ARGV do redis.call('XADD', KEYS[1], '*', 'e', ARGV[i]) end"
+        self._server.command("EVAL", script, 1, f"{self._base}inbox|{machine}!", *texts)
+
+    def has_been_read(self, machine: str) -> bool:
+        """Whether the stream of ``@MACHINE`` is trimmed to what was taken in last."""
+        return int(self._server.command("XLEN", f"{self._base}inbox|{machine}!")) <= 1
 
     def machine(self) -> str:
         """The name of the one machine that the server knows."""
@@ -80,9 +90,13 @@ async def test_everywhere(way: str, make: Make, server: Server, prefix: str, cap
         await layer.send(own, {"n": number})
         if way.startswith("hybrid"):
             machine = stranger.machine()
-            stranger.push("inbox", f"{machine}!", entries(stranger.epoch, f"{machine}!local".encode(), stranger.stamp))
-            stranger.push("inbox", f"{machine}!", [b"1|%s||%s|x" % (stranger.stamp, name) for name in (b"", b"@!!")])
-            expected += len(bad) + 2
+            odd_names = [b"", b"@!!", b"local", f"{machine}!local".encode(), b"specific.OTHER!1", b"=", b"=g", b"=g,x"]
+            of_group = entries(stranger.epoch, b"=m,1", stranger.stamp)
+            stranger.add(machine, of_group)
+            stranger.add(machine, [b"1|%s|%s|%s|x" % (stranger.stamp, stranger.epoch, name) for name in odd_names])
+            stranger.add(machine, [note for note in bad_notes if not note.startswith(b"f|")])
+            expected += len(of_group) + len(odd_names)
+            await wait_until(partial(stranger.has_been_read, machine), "the machine has read the stream")
             await layer.group_send("m", {"n": number})
             assert await asyncio.wait_for(layer.receive("local"), 10) == {"n": number}
         async with asyncio.timeout(10):

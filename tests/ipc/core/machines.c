@@ -66,6 +66,9 @@ static enum status put(struct handle *handle, const struct view *view, uint64_t 
     return status;
 }
 
+/* A number near those that count. */
+static uint64_t some_t(void) { return (model.forgotten > 3 ? model.forgotten - 3 : 0) + 1 + below(9); }
+
 static bool has_members(uint32_t group) {
     for (uint32_t local = 0; local < MEMBERS; local++)
         if (model.is_member[group][local])
@@ -102,7 +105,7 @@ static void leave_group(struct handle *handle, uint32_t group, uint32_t local) {
 
 static void record(struct handle *handle, uint32_t group) {
     struct view view = look(handle);
-    uint64_t t = 1 + below(40);
+    uint64_t t = some_t();
     uint64_t r = below(4) == 0 ? 1 + below(3) : view.registration;
     struct registered registered = {
         .shard = SHARD, .turn = view.turn - (below(8) == 0), .registration = r, .t = t, .life_ns = 2 * LONG};
@@ -115,7 +118,7 @@ static void record(struct handle *handle, uint32_t group) {
 }
 
 static void forget(struct handle *handle, uint32_t group) {
-    uint64_t t = 1 + below(40);
+    uint64_t t = some_t();
     bool is_done;
     SURELY(op_forget(handle, WAIT, named(groups[group]), SHARD, t, &is_done));
     MUST(is_done == (!has_members(group) && model.t[group] <= t));
@@ -143,7 +146,7 @@ static void drain(struct handle *handle) {
 static void entry(struct handle *handle) {
     struct view view = look(handle);
     uint32_t group = below(GROUPS);
-    uint64_t t = below(40);
+    uint64_t t = below(8) == 0 ? 0 : some_t();
     bool is_new = below(5) == 0;
     if (below(20) == 0) {
         model.flushes++;
@@ -173,9 +176,14 @@ static void entry(struct handle *handle) {
     tidy(group);
 }
 
+static void lose_registration(struct handle *handle) {
+    SURELY(op_void(handle, WAIT, SHARD));
+    model.registration = 0;
+}
+
 static void renewal(struct handle *handle) {
     struct view view = look(handle);
-    model.registration = 1000 + below(1000000);
+    model.registration = (uint64_t)(1000 + below(1000000)) << (below(3) == 0 ? 32 : 0);
     if (below(3) == 0) { /* another server, whose stream ends before the position, or after */
         model.run++;
         uint64_t last = model.position - 5 + below(10);
@@ -251,6 +259,8 @@ static void by_chance(void) {
                 renewal(handle);
             else if (below(10) == 0)
                 atomic_store(&handle->header->dirty, 1); /* as after a death: all is kept */
+            else if (below(10) == 0)
+                lose_registration(handle);
         }
         drain(handle); /* so that a pair goes with its last member */
         if (below(10) == 0)
