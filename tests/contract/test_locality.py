@@ -335,7 +335,6 @@ async def test_a_group_that_the_machine_does_not_have(make_layer: LayerMaker, se
 
 
 @by_machine
-@pytest.mark.processes
 async def test_a_flush_on_another_machine(make_layer: LayerMaker) -> None:
     layer, other = make_layer(), elsewhere(make_layer)
     name = await layer.new_channel()

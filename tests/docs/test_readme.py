@@ -74,8 +74,8 @@ def settings_blocks() -> list[dict[str, Any]]:
 CONFIGURATIONS = [layers["default"] for layers in settings_blocks()]
 
 
-def test_there_are_three_configurations_and_one_for_tests() -> None:
-    assert len(CONFIGURATIONS) == 4
+def test_there_are_four_configurations_and_one_for_tests() -> None:
+    assert len(CONFIGURATIONS) == 5
     assert {backend["BACKEND"].rpartition(".")[2] for backend in CONFIGURATIONS} >= {
         "HybridChannelLayer",
         "IPCChannelLayer",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hybrid_layer.remote.delivery.store import Outcome
+from hybrid_layer.remote.delivery.replies import Outcome
 from tests.remote.stores import CHANNEL, START, M, redis_store, view
 from tests.support.clocks import Clocks
 from tests.support.servers import Server, start_server

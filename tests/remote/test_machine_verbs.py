@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote.delivery.replies import Outcome, StreamItem
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import Outcome, StreamItem
 from hybrid_layer.transport import Position, View
 from tests.remote.stores import CHANNEL, OTHER, START, M, Opened, memory_store, redis_store, view
 from tests.remote.test_credentials import LEAST

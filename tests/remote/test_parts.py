@@ -8,8 +8,8 @@ import pytest
 
 from hybrid_layer.remote.delivery import epoch as epochs
 from hybrid_layer.remote.delivery.epoch import Epoch
+from hybrid_layer.remote.delivery.replies import Entry
 from hybrid_layer.remote.delivery.shards import shard_for
-from hybrid_layer.remote.delivery.store import Entry
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.wire.entries import parse, published_entry
 from hybrid_layer.remote.redis.wire.keys import Keys

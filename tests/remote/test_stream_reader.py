@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote.delivery.store import StreamItem, StreamReader
+from hybrid_layer.remote.delivery.replies import StreamItem
+from hybrid_layer.remote.delivery.store import StreamReader
 from hybrid_layer.remote.redis.hosts.cluster import hash_tags
 from hybrid_layer.remote.redis.wire.stream import read_answer, read_position, written_position
 from hybrid_layer.remote.runtime.backoff import ReadingLost

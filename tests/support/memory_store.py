@@ -21,21 +21,19 @@ from hybrid_layer.loops import call_in
 from hybrid_layer.names import machine_of, non_local, process_of
 from hybrid_layer.remote.delivery.context import Context, DeliveryOptions
 from hybrid_layer.remote.delivery.epoch import Epoch
-from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import (
+from hybrid_layer.remote.delivery.replies import (
     Batch,
     Entry,
     GroupSent,
-    Kind,
     MachineRenewal,
     Note,
     Outcome,
-    Question,
     Registration,
     Renewal,
     Sent,
-    Take,
 )
+from hybrid_layer.remote.delivery.shards import Shard
+from hybrid_layer.remote.delivery.store import Kind, Question, Take
 from hybrid_layer.remote.process import Process
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.remote.transport import RemoteTransport

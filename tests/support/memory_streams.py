@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hybrid_layer.clock import boottime
 from hybrid_layer.loops import call_in
-from hybrid_layer.remote.delivery.store import Entry, Note, StreamItem
+from hybrid_layer.remote.delivery.replies import Entry, Note, StreamItem
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.timers import time_limit
 from hybrid_layer.transport import Position

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from hybrid_layer.clock import STAMPS_FOR, boottime, monotonic
 from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.delivery.replies import Entry
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import Entry, Store
+from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.supervision import Guard
 

@@ -18,8 +18,9 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.intake import accept_note
+from hybrid_layer.remote.delivery.replies import Note
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import Note, Store
+from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.resident_task import ResidentTask
 from hybrid_layer.supervision import start_task

@@ -17,8 +17,9 @@ from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.intake import Intake, Taken
 from hybrid_layer.remote.delivery.outages import Outages
+from hybrid_layer.remote.delivery.replies import Batch
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import Batch, Reader, Store
+from hybrid_layer.remote.delivery.store import Reader, Store
 from hybrid_layer.remote.runtime.backoff import LINGER, ReadingLost
 from hybrid_layer.supervision import Guard, apart, keep_going, start_task
 from hybrid_layer.timers import Timer, call_later

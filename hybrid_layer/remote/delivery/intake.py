@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.delivery.replies import Entry, Note
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import Entry, Note, Reader
+from hybrid_layer.remote.delivery.store import Reader
 from hybrid_layer.supervision import Guard
 
 

@@ -18,8 +18,9 @@ from hybrid_layer.names import machine_of
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.epoch import numbers_of
 from hybrid_layer.remote.delivery.registrations import Registrations
+from hybrid_layer.remote.delivery.replies import Note, StreamItem
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import Note, Store, StreamItem, StreamReader
+from hybrid_layer.remote.delivery.store import Store, StreamReader
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.statistics import warn
 from hybrid_layer.supervision import keep_going, start_task

@@ -12,8 +12,9 @@ from hybrid_layer.remote.delivery.epoch import read_epoch
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.intake import Intake, accept_note
 from hybrid_layer.remote.delivery.outages import Outages
+from hybrid_layer.remote.delivery.replies import Entry, Note
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import Entry, Kind, Note, Question, Store
+from hybrid_layer.remote.delivery.store import Kind, Question, Store
 from hybrid_layer.remote.delivery.subscribed_groups import SubscribedGroups
 from hybrid_layer.remote.delivery.subscriber import Subscriber
 from hybrid_layer.supervision import Guard

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hybrid_layer.exceptions import ChannelFull
 from hybrid_layer.names import non_local
 from hybrid_layer.remote.delivery.context import Context
-from hybrid_layer.remote.delivery.store import Outcome, Store
+from hybrid_layer.remote.delivery.replies import Outcome
+from hybrid_layer.remote.delivery.store import Store
 
 
 async def send_to_queue(context: Context, store: Store, channel: str, payload: bytes) -> None:

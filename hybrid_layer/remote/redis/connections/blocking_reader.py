@@ -17,8 +17,8 @@ from hybrid_layer import identity
 from hybrid_layer.clock import boottime, monotonic, seconds
 from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.epoch import Epoch
+from hybrid_layer.remote.delivery.replies import Batch
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import Batch
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.connections.reading_connection import ReadingConnection
 from hybrid_layer.remote.redis.server import sockets

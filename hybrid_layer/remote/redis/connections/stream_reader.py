@@ -8,8 +8,8 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from hybrid_layer.remote.delivery.context import DeliveryOptions
+from hybrid_layer.remote.delivery.replies import StreamItem
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import StreamItem
 from hybrid_layer.remote.redis.connections.reading_connection import ReadingConnection
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed

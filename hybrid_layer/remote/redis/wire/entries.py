@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from hybrid_layer.remote.delivery.epoch import number_in, read_epoch
-from hybrid_layer.remote.delivery.store import Entry, Note
+from hybrid_layer.remote.delivery.replies import Entry, Note
 
 _VERSION = b"1"
 

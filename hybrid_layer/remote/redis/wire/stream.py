@@ -7,7 +7,7 @@ from typing import Any
 from hybrid_layer.exceptions import InvalidName
 from hybrid_layer.names import check_channel, check_group, machine_of
 from hybrid_layer.remote.delivery.epoch import number_in
-from hybrid_layer.remote.delivery.store import Note, StreamItem
+from hybrid_layer.remote.delivery.replies import Note, StreamItem
 from hybrid_layer.remote.redis.wire.entries import parse, parse_note
 from hybrid_layer.transport import Position
 
