@@ -164,8 +164,9 @@ class RedisStore:
             capacities = self._capacities.learn(group, reply[1:])
         if reply[4] != shard.epoch.snapshot[0]:
             shard.epoch.meet(reply[4])
-        shard.clock.measured(reply[5] / 1000, asked)
-        knowledge.ran(known, asked)
+        if reply[5]:  # else the script had nothing to do, and has prolonged nothing
+            shard.clock.measured(reply[5] / 1000, asked)
+            knowledge.ran(known, asked)
         reached, full, dead, expired = reply[:4]
         elsewhere = [name.decode("ascii", "replace") for name in reply[6]] if len(reply) > 6 else ()
         return GroupSent(reached, full, dead, expired, elsewhere)

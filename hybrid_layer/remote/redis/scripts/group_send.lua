@@ -8,9 +8,9 @@
 --       6 "@MACHINE!", a machine that gets nothing, or ""
 --       7.. part, capacity, part, capacity...  and last, the caller's knowledge of the clock (clock.lua), or nothing
 -- Returns {members reached, members at capacity, members that are gone, expired entries dropped, epoch,
---          the server's clock in ms, and if ARGV[5] is "1", the normal channels, which have got nothing}
+--          the server's clock in ms or 0, and if ARGV[5] is "1", the normal channels, which have got nothing}
 --      or {-1, part...}: the parts whose capacities are missing; nothing was sent
--- include: clock epoch alive queue stream registration members
+-- include: alone clock epoch alive queue stream registration members
 
 local refusal = refusal_while_moving(ARGV[4])
 if refusal then

@@ -24,9 +24,9 @@ if KEYS[3] then
 else
   epoch = current_epoch(KEYS[2])
 end
-local capacity, room, dropped = tonumber(ARGV[3])
+local capacity, room, dropped, length = tonumber(ARGV[3])
 if machine then
-  room, dropped = machine.make_room(KEYS[1], alive, capacity, now, life, ARGV[5])
+  room, dropped, length = machine.make_room(KEYS[1], alive, capacity, now, life, ARGV[5])
 else
   room, dropped = make_room(KEYS[1], capacity, now, life, ARGV[5])
 end
@@ -35,7 +35,7 @@ if not room then
 end
 local entry = entry_head(now + life, epoch) .. ARGV[2] .. '|' .. ARGV[1]
 if machine then
-  machine.append(KEYS[1], entry, life)
+  machine.append(KEYS[1], entry, life, length)
 else
   push('RPUSH', KEYS[1], entry, life)
 end

@@ -38,7 +38,7 @@ local function parts_key(group, base)
   return base .. 'parts|' .. string.sub(group, #base + #'group|' + 1)
 end
 
-local function sorted_members(group, now)
+local function sorted_members(group, now, all_there_are)
   local parts, lists, names_of, count_of = {}, {}, {}, {}
   local all = redis.call('ZRANGEBYSCORE', group, string.format('(%.0f', now), '+inf')
   for _, member in ipairs(all) do
@@ -55,12 +55,18 @@ local function sorted_members(group, now)
   for part, list in pairs(lists) do
     names_of[part], count_of[part] = part .. table.concat(list, ','), #list
   end
-  return {parts = parts, names_of = names_of, count_of = count_of, number = #all}
+  return {
+    parts = parts, names_of = names_of, count_of = count_of, number = #all, none_expired = #all == all_there_are,
+  }
 end
 
 local function members_by_part(group, base, epoch, now)
   local members = {parts = {}, names_of = {}, count_of = {}, number = 0}
   local parts, names_of, count_of = members.parts, members.names_of, members.count_of
+  local all = redis.call('ZCARD', group)
+  if all < KEPT_FROM then
+    return sorted_members(group, now, all)
+  end
   local kept = redis.pcall('HGETALL', parts_key(group, base)) -- an error has no elements
   for i = 1, #kept, 2 do
     local part, text = kept[i], kept[i + 1]
@@ -79,7 +85,7 @@ local function members_by_part(group, base, epoch, now)
   if members.is_kept then
     return members
   end
-  return sorted_members(group, now)
+  return sorted_members(group, now, all)
 end
 
 local function keep_members(group, base, members, epoch, now)
@@ -183,7 +189,9 @@ local function tidy_up(group, base, members, gone, epoch, now)
   elseif members.is_kept then
     return -- the hash expires with the first membership, so none has expired
   end
-  redis.call('ZREMRANGEBYSCORE', group, '-inf', string.format('%.0f', now))
+  if not members.none_expired then
+    redis.call('ZREMRANGEBYSCORE', group, '-inf', string.format('%.0f', now))
+  end
   if #gone == 0 then
     keep_members(group, base, members, epoch, now)
   end
@@ -197,15 +205,15 @@ local function store_for_each(group, parts, members, capacity_of, base, payload,
   for _, part in ipairs(parts) do
     local count, machine = members.count_of[part], members.machines[part]
     local key = base .. (of_process(part) and 'inbox|' or 'queue|') .. part
-    local room, dropped
+    local room, dropped, length
     if machine then
-      room, dropped = stream.make_room(key, machine.value, capacity_of[part], now, life, known)
+      room, dropped, length = stream.make_room(key, machine.value, capacity_of[part], now, life, known)
     else
       room, dropped = make_room(key, capacity_of[part], now, life, known)
     end
     if room and machine then
       local names = string.format('=%s,%.0f|', string.sub(group, #base + #'group|' + 1), machine.t)
-      stream.append(key, head .. names .. payload, life)
+      stream.append(key, head .. names .. payload, life, length)
     elseif room then
       push('RPUSH', key, head .. members.names_of[part] .. '|' .. payload, life)
     end

@@ -16,7 +16,7 @@ local function streams()
     return capacity * math.max(1, math.min(inboxes or 1, 1000000)) + UNTRIMMED
   end
 
-  -- As make_room in queue.lua.
+  -- As make_room in queue.lua. Also returns how many entries there are.
   local function make_room_in_stream(key, value, capacity, now, life, known)
     local room, length, dropped = room_for(value, capacity), redis.call('XLEN', key), 0
     while length >= room do
@@ -28,13 +28,17 @@ local function streams()
       dropped = dropped + 1
       length = length - 1
     end
-    return length < room, dropped
+    return length < room, dropped, length
   end
 
-  -- As push in queue.lua. `life` is that of the text, in ms.
-  local function append(key, text, life)
-    local key_life = 2 * life + SLACK_MS
+  -- As push in queue.lua. `life` is that of the text, in ms. With `length` entries before it, the key has a life, which
+  -- the machine's renewals keep above SLACK_MS; so that of most texts need not be compared.
+  local function append(key, text, life, length)
     redis.call('XADD', key, '*', 'e', text)
+    if length > 0 and life <= SLACK_MS then
+      return
+    end
+    local key_life = 2 * life + SLACK_MS
     if redis.call('PTTL', key) < key_life then
       redis.call('PEXPIRE', key, key_life)
     end
@@ -42,10 +46,11 @@ local function streams()
 
   -- Leaves a note, even if there is no room for messages. Returns false if nobody seems to read.
   local function append_note(key, note, value, capacity)
-    if redis.call('XLEN', key) >= room_for(value, capacity) + NOTES then
+    local length = redis.call('XLEN', key)
+    if length >= room_for(value, capacity) + NOTES then
       return false
     end
-    append(key, note, NOTES_LIFE_MS)
+    append(key, note, NOTES_LIFE_MS, length)
     return true
   end
 
