@@ -166,7 +166,7 @@ async def test_abandoned_reads_lose_nothing(server: Server, prefix: str) -> None
                 abandoned += await reader.connect()  # a new connection, unless the read had not begun
         await writing
         assert got == [b"%d" % n for n in range(500)]
-        assert abandoned > 10
+        assert abandoned
 
 
 # When it goes wrong
