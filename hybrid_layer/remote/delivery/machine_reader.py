@@ -57,6 +57,8 @@ class MachineReader:
         self._registrations = registrations
         self._task: asyncio.Task[None] | None = None
         self._untrimmed = 0
+        self._run = 0
+        """The run id of the server at the other end of the connection."""
         self.has_failed = False
         """It has given up: it cannot reach the server."""
 
@@ -105,9 +107,12 @@ class MachineReader:
     async def _read(self, stream: StreamReader, machine: str) -> bool:
         """Read once. False: the segment is another machine's."""
         if await stream.connect():  # it may be to another server
-            await self._registrations.renew(self._shard)
+            self._run = (await self._registrations.renew(self._shard)).run
             self._machine.set_outage(self._shard.number, False)
         view = await self._machine.look(self._shard.number)
+        if view.run != self._run:  # another process has met another server
+            await stream.close()
+            return True
         while view.position is None:
             view = await self._registrations.renew(self._shard)
             if view.position is None:  # the segment has just been replaced, or another process was asking too
