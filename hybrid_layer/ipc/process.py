@@ -19,6 +19,8 @@ from hybrid_layer.statistics import KEYS, warn
 _NUMBERS = {key: number for number, key in enumerate(KEYS)}
 _HOUSEKEEPING = 1.0
 """Seconds between two times that a sender does housekeeping."""
+_MANY = 1 << 20
+"""More flushes than there are between two looks at the segment's epoch."""
 _FEW = 1000
 """Expired memberships are removed only if there are more than this."""
 
@@ -52,7 +54,7 @@ class ProcessState:
         """(group, channel) -> deadline. Memberships of our own channels, to add again after a move."""
         self._epoch = 0
         """That in which all of them began. A flush, by whomever, begins another one, and ends them."""
-        self._flushing = threading.Lock()
+        self._following = threading.Lock()
         self._next_purge = _FEW
         self.draining = threading.Lock()
         """Held while an inbox is drained into buffers, or two loops could swap two messages."""
@@ -71,7 +73,7 @@ class ProcessState:
     def remember(self, group: str, channel: str, deadline: float, epoch: int) -> None:
         """Keep a membership of this epoch, to add it again after a move. Expired ones are removed now and then."""
         if epoch != self._epoch:
-            self.forget_flushed(epoch)
+            self.follow(epoch)
             if epoch != self._epoch:
                 return  # a flush has ended it
         self.memberships[group, channel] = deadline
@@ -82,12 +84,15 @@ class ProcessState:
                     self.memberships.pop(membership, None)
             self._next_purge = 2 * len(self.memberships) + _FEW
 
-    def forget_flushed(self, epoch: int) -> None:
+    def follow(self, epoch: int) -> None:
         """Forget the memberships of epochs before this one."""
-        with self._flushing:
-            if epoch > self._epoch:
+        with self._following:
+            distance = epoch - self._epoch
+            if 0 < distance < _MANY:
                 self.memberships = {}  # first: a thread that finds the epoch begun adds to this one
                 self._epoch = epoch
+            elif distance and (distance > 0 or self.segment.core.epoch < self._epoch):
+                self._epoch = epoch  # it was damaged, or could not be read in the segment that was left: no flush
 
     def take_in(self, name: str, wait_set: WaitSet) -> None:
         """Move messages of the inbox `name` into its channels' buffers, while a consumer of this loop is unserved."""
@@ -132,9 +137,7 @@ class ProcessState:
         try:
             for inbox in list(self.inboxes):
                 core.open_inbox(inbox)
-            epoch = core.epoch
-            self._epoch = min(self._epoch, epoch)  # it is lower if it could not be read in the segment that was left
-            self.forget_flushed(epoch)
+            self.follow(epoch := core.epoch)
             for group, channel in list(self.memberships):
                 self._restore_membership(core, group, channel, epoch)
         except (_core.Detached, _core.NoMemory, *LOCK_REFUSED) as error:

@@ -99,9 +99,16 @@ class LocalSegment:
             if self._file.is_ours() and os.fstat(self._file.fd).st_nlink > 0:
                 self._join(self.core)
             else:
-                self.core = self._attach(Estate(self.machine))
+                self.core = self._attach(self._estate_of_parent())
         self._identity = here
         self._has_moved()
+
+    def _estate_of_parent(self) -> Estate:
+        """What a child takes along from a segment that was removed, or whose descriptor was closed."""
+        if not self._file.is_ours() or _core.PORTABLE:
+            return Estate(self.machine)
+        self._damage.retire(self.core, "unlinked")  # the parent may still read
+        return estate_of(self.core, self.machine)
 
     def _detach(self) -> None:
         for wait_set in self.wait_sets.all():
@@ -282,7 +289,7 @@ class LocalSegment:
                 fd = create_segment(self.name, self._lock_file, self.prefix, self.sizes, self.machine, estate)
             try:
                 file = objects.Descriptor(self._locks_on(fd))
-                found = self._joined(fd, is_new)
+                found = self._joined(fd, is_new, estate)
             except BaseException:
                 os.close(fd)
                 if is_new:
@@ -306,7 +313,7 @@ class LocalSegment:
             return core
         raise SegmentDamaged(f"{objects.label(self.name)} cannot be made; something else writes to it.")
 
-    def _joined(self, fd: int, is_new: bool) -> _core.Segment | Estate | None:
+    def _joined(self, fd: int, is_new: bool, estate: Estate | None) -> _core.Segment | Estate | None:
         """The segment behind `fd`, with a slot in it. If it has to be replaced, what its successor takes over."""
         try:
             core = _core.Segment(fd, self._locks_on(fd), str(self.directory))
@@ -315,8 +322,8 @@ class LocalSegment:
             where = objects.label(self.name)
             warn(("replaced", self.name), f"Replacing a segment that cannot be used ({reason}) at {where}.")
             return None
-        if core.retired:
-            return estate_of(core, core.machine)  # its processes have moved, or are about to
+        if core.retired:  # its processes have moved, or are about to
+            return self._estate_from(core, fd, estate)
         if not is_new and (core.message_bytes, core.group_bytes) != self.sizes:
             if not core.is_deserted():
                 raise ConfigurationError(diagnostics.other_sizes(core, self.prefix, self.sizes))
@@ -327,8 +334,13 @@ class LocalSegment:
         except SegmentDamaged as error:
             warn(("replaced", self.name), f"Replacing a segment: {error}")
             core.retire()
-            return estate_of(core, core.machine)
+            return self._estate_from(core, fd, estate)
         return core
+
+    def _estate_from(self, core: _core.Segment, fd: int, estate: Estate | None) -> Estate:
+        """What the segment behind `fd` leaves, unless it is the one that this process comes from with `estate`."""
+        is_the_same = objects.inode_of(os.fstat(fd)) == self._file.inode
+        return estate if estate is not None and is_the_same else estate_of(core, core.machine)
 
     def _warn_of_loss(self, core: _core.Segment) -> None:
         with contextlib.suppress(HybridLayerError, Contended, *LOCK_REFUSED):

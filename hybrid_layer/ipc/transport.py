@@ -209,7 +209,7 @@ class LocalTransport:
         """Delete every message and group of the segment."""
         process = self._current() or await self._join()
         await self.call(_core.Segment.flush)
-        process.forget_flushed(process.segment.core.epoch)
+        process.follow(process.segment.core.epoch)
         process.inbox.clear()
 
     async def close(self) -> None:

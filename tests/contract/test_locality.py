@@ -156,6 +156,23 @@ async def test_from_another_machine(make_layer: LayerMaker) -> None:
 
 
 @by_machine
+async def test_a_group_of_one_machine_gets_members_elsewhere(make_layer: LayerMaker) -> None:
+    """The server is asked less for a group that nobody else is in; whoever joins gets the next message all the same."""
+    layer, other = make_layer(), elsewhere(make_layer)
+    name, foreign = await layer.new_channel(), await other.new_channel()
+    await layer.group_add("group", name)
+    for n in range(3):
+        for _ in range(3):
+            await layer.group_send("group", {"n": "alone"})
+        await other.group_add("group", foreign)
+        await layer.group_send("group", {"n": n})
+        assert (await receive(other, foreign))["n"] == n
+        await other.group_discard("group", foreign)
+        assert await receive_numbers(layer, name, 4) == ["alone", "alone", "alone", n]
+    await assert_silent(other, foreign, 0.05)
+
+
+@by_machine
 async def test_memberships_that_another_machine_begins_and_ends(make_layer: LayerMaker) -> None:
     """What is sent to the group afterwards finds the membership as it was made: it travels behind the note."""
     layer, other = make_layer(), elsewhere(make_layer)

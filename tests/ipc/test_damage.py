@@ -215,7 +215,7 @@ async def test_a_send_that_meets_damage_is_not_repeated(prefix: str, monkeypatch
 
     layer = IPCChannelLayer(prefix=prefix)
     await layer.send("channel", {})
-    assert (_core.Segment.push, _core.Segment.group_send) == sends()
+    assert {_core.Segment.push, _core.Segment.group_send} <= set(sends())
     set_sends(monkeypatch, (Damaging.group_send,))
     with pytest.raises(SegmentDamaged, match="may be lost"):
         await probe(layer).call(Damaging.group_send)

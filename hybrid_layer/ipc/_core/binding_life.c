@@ -6,6 +6,7 @@
 
 #include "checker.h"
 #include "counters.h"
+#include "epochs.h"
 #include "liveness.h"
 #include "memory.h"
 #include "segment.h"
@@ -158,7 +159,7 @@ PyObject *method_take_unread(Segment *self, PyObject *Py_UNUSED(unused)) {
 }
 
 static PyObject *get_epoch(Segment *self, void *Py_UNUSED(unused)) {
-    return PyLong_FromUnsignedLongLong(atomic_load(&self->handle.header->epoch) + self->epoch_offset);
+    return PyLong_FromUnsignedLongLong(epoch_read(self->handle.header) + self->epoch_offset);
 }
 
 /* Makes the epoch that this process sees go on from that of its previous segment: messages that it has drained there
@@ -167,7 +168,7 @@ PyObject *method_continue_epoch(Segment *self, PyObject *argument) {
     uint64_t epoch;
     if (!u64_of(argument, &epoch))
         return NULL;
-    self->epoch_offset = epoch - atomic_load(&self->handle.header->epoch);
+    self->epoch_offset = epoch - epoch_read(self->handle.header);
     Py_RETURN_NONE;
 }
 

@@ -2,6 +2,7 @@
 #include "flushes.h"
 
 #include "blocks.h"
+#include "shards.h"
 #include "sweep.h"
 
 enum { INCARNATION_SHIFT = 40, COUNT_SHIFT = 20, FLUSHES_BITS = 20, COUNT_BITS = 19 };
@@ -18,7 +19,7 @@ static bool is_ahead(uint32_t number, uint32_t other, uint32_t mask) {
 }
 
 int shard_compare_flushes(const struct shard *shard, uint32_t incarnation, uint32_t flushes, bool *is_other) {
-    uint64_t met = shard->flushes;
+    uint64_t met = shard_epoch(shard);
     *is_other = (met & IS_MET) == 0 || met >> INCARNATION_SHIFT != (incarnation & INCARNATION_MASK);
     if (*is_other || ((flushes - (uint32_t)met) & FLUSHES_MASK) == 0)
         return 0;
@@ -26,18 +27,19 @@ int shard_compare_flushes(const struct shard *shard, uint32_t incarnation, uint3
 }
 
 void shard_flushes(const struct shard *shard, uint32_t *incarnation, uint32_t *flushes) {
-    *incarnation = (uint32_t)(shard->flushes >> INCARNATION_SHIFT);
-    *flushes = (uint32_t)shard->flushes & FLUSHES_MASK;
+    uint64_t met = shard_epoch(shard);
+    *incarnation = (uint32_t)(met >> INCARNATION_SHIFT);
+    *flushes = (uint32_t)met & FLUSHES_MASK;
 }
 
 /* Who dies on the way leaves the old word, and the next one that hears of the flush does it again. */
 enum status shard_follow(struct handle *handle, struct shard *shard, uint32_t incarnation, uint32_t flushes,
                          bool may_fall, bool *is_news, bool *has_flushed) {
     struct header *header = handle->header;
-    uint64_t met = shard->flushes;
+    uint64_t met = shard_epoch(shard);
     bool is_other;
     int order = shard_compare_flushes(shard, incarnation, flushes, &is_other);
-    *is_news = (is_other && (met & IS_MET) != 0) || order > 0;
+    *is_news = (is_other && shard->flushes != 0) || order > 0;
     if (!is_other && order == 0)
         return OK;
     if (order < 0 && !may_fall)
@@ -56,8 +58,7 @@ enum status shard_follow(struct handle *handle, struct shard *shard, uint32_t in
     }
     if (*is_news)
         shard->registration = 0;
-    atomic_signal_fence(memory_order_seq_cst);
-    shard->flushes = (uint64_t)(incarnation & INCARNATION_MASK) << INCARNATION_SHIFT | IS_MET |
-                     (uint64_t)count << COUNT_SHIFT | (flushes & FLUSHES_MASK);
+    shard_set_epoch(shard, (uint64_t)(incarnation & INCARNATION_MASK) << INCARNATION_SHIFT | IS_MET |
+                               (uint64_t)count << COUNT_SHIFT | (flushes & FLUSHES_MASK));
     return OK;
 }

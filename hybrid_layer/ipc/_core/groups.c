@@ -6,6 +6,7 @@
 #include "blocks.h"
 #include "channels.h"
 #include "clock.h"
+#include "epochs.h"
 #include "memberships.h"
 #include "records.h"
 
@@ -111,7 +112,7 @@ enum status group_add(struct handle *handle, struct joining *joining) {
     uint32_t target, pair;
     joining->is_new = false;
     joining->is_recorded = true; /* who joins nothing needs no record */
-    uint64_t epoch = atomic_load_explicit(&handle->header->epoch, memory_order_relaxed);
+    uint64_t epoch = epoch_read(handle->header);
     if (joining->is_restored && joining->epoch != epoch) /* a flush has ended it */
         return OK;
     joining->epoch = epoch;

@@ -92,7 +92,7 @@ struct header {
     _Atomic uint32_t retired;
     _Atomic uint32_t rebuilds; /* waiters are forgotten by a rebuild; processes that see this move register anew */
 
-    _Alignas(64) _Atomic uint64_t epoch; /* AUTHORITY: moved by every flush. Read without the lock */
+    _Alignas(64) _Atomic uint64_t epoch; /* AUTHORITY: moved by every flush. Read without the lock; see epochs.h */
     uint64_t sequence;                   /* AUTHORITY: number of the last group send */
     /* AUTHORITY: nanoseconds; before, no entry of a stream is taken in: the processes register here first */
     uint64_t readable_at;
@@ -121,9 +121,9 @@ struct shard {
     /* AUTHORITY: bits 0-1 which one, 1 or 2; the others are a check of it, as nothing else would tell of damage. Any
      * other value: the position is not known. A position moves by one store to this. */
     uint32_t at;
-    uint32_t pad;
-    uint64_t turn; /* AUTHORITY: another number each time that the position is set anew */
-    uint64_t run;  /* AUTHORITY: of the server that the position belongs to */
+    uint32_t flushes_check; /* DERIVED: of `flushes`. If it is wrong, nothing is known of them */
+    uint64_t turn;          /* AUTHORITY: another number each time that the position is set anew */
+    uint64_t run;           /* AUTHORITY: of the server that the position belongs to */
     /* AUTHORITY: bits 0-19 how often the server was flushed, 20-38 how many flushes of all servers that makes, 39 is
      * set, 40-63 the incarnation of the server's data. 0: nothing is known of them */
     uint64_t flushes;

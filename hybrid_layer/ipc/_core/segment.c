@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "blocks.h"
+#include "epochs.h"
 #include "exclusion.h"
 #include "hash.h"
 #include "liveness.h"
@@ -113,7 +114,7 @@ enum status segment_format(int fd, int lock_fd, const struct beginning *beginnin
     strncpy(header->prefix, beginning->prefix, sizeof header->prefix - 1);
     strncpy(header->project, beginning->project, sizeof header->project - 1);
     strncpy(header->machine, beginning->machine, sizeof header->machine - 1);
-    header->epoch = 1;
+    atomic_store(&header->epoch, epoch_word(1));
     blocks_set_fresh(&header->messages, 1); /* block 0 is "none" */
     blocks_set_fresh(&header->groups, 1);
     shards_begin(header, (struct shard *)((unsigned char *)header + PAGE), beginning->heritage);

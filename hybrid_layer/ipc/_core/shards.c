@@ -38,6 +38,20 @@ int position_compare(struct position one, struct position other) {
     return one.sequence < other.sequence ? -1 : one.sequence > other.sequence;
 }
 
+static uint32_t epoch_check(uint64_t epoch) { return (uint32_t)((epoch + 1) * 0x9e3779b97f4a7c15u >> 32); }
+
+uint64_t shard_epoch(const struct shard *shard) {
+    uint64_t epoch = *(const volatile uint64_t *)&shard->flushes;
+    return epoch_check(epoch) == shard->flushes_check ? epoch : 0;
+}
+
+void shard_set_epoch(struct shard *shard, uint64_t epoch) {
+    atomic_signal_fence(memory_order_seq_cst);
+    shard->flushes = epoch;
+    atomic_signal_fence(memory_order_seq_cst);
+    shard->flushes_check = epoch_check(epoch);
+}
+
 void shards_pause(struct header *header) { header->readable_at = now_ns() + PAUSE_NS; }
 
 /* Heritage */
@@ -54,7 +68,7 @@ void shards_begin(struct header *header, struct shard *shards, const struct heri
             position_move(shard, old->position);
         shard->turn = old->turn + 1;
         shard->run = old->run;
-        shard->flushes = old->flushes;
+        shard_set_epoch(shard, old->flushes);
         shard->registration = old->registration; /* and nothing is walked: all groups are registered anew */
         shard->forgotten = old->forgotten;
         atomic_store(&shard->outages, old->outages);
@@ -71,7 +85,7 @@ void shards_bequeath(struct handle *handle, struct heritage *heritage) {
         heirloom->is_known = position_read(shard, &heirloom->position);
         heirloom->turn = shard->turn;
         heirloom->run = shard->run;
-        heirloom->flushes = shard->flushes;
+        heirloom->flushes = shard_epoch(shard);
         heirloom->registration = shard->registration;
         heirloom->forgotten = shard->forgotten;
         heirloom->outages = atomic_load(&shard->outages);

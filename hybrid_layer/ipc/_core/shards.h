@@ -15,6 +15,10 @@ int position_compare(struct position one, struct position other);
 /* The record of a shard, or NULL: there is no such number. */
 struct shard *shard_at(struct handle *handle, uint32_t number);
 
+/* What is known of the server's flushes, as the layout has it. A new value of it. */
+uint64_t shard_epoch(const struct shard *shard);
+void shard_set_epoch(struct shard *shard, uint64_t epoch);
+
 /* Processes have lost what they had here. For so long no entry is taken in: they register again first, or it would be
  * for nobody. */
 #define PAUSE_NS 2000000000ull

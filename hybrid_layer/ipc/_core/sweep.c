@@ -3,6 +3,7 @@
 
 #include "channels.h"
 #include "clock.h"
+#include "epochs.h"
 #include "groups.h"
 #include "memberships.h"
 #include "messages.h"
@@ -54,7 +55,7 @@ enum status channels_sweep(struct handle *handle, uint32_t buckets) {
 }
 
 enum status channels_flush(struct handle *handle) {
-    atomic_fetch_add(&handle->header->epoch, 1);
+    epoch_move(handle->header);
     enum status status = visit_channels(handle, 0, handle->messages.bucket_mask + 1, empty, NULL);
     /* What is left are groups that only a record keeps in being. */
     return status == OK && groups_exist(handle) ? groups_free_idle(handle) : status;

@@ -22,7 +22,7 @@ from hybrid_layer.remote.redis.connections.subscription import Subscription, Sub
 from hybrid_layer.remote.redis.knowledge import Knowledge
 from hybrid_layer.remote.redis.scripts import Script
 from hybrid_layer.remote.redis.server.host import Host
-from hybrid_layer.remote.redis.server.replies import is_number, is_scan, is_time
+from hybrid_layer.remote.redis.server.replies import are_texts, is_number, is_scan, is_time
 from hybrid_layer.remote.redis.wire.entries import parse_note, published_entry
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.redis.wire.published import Published
@@ -31,6 +31,7 @@ from hybrid_layer.transport import Position, View
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _SCANNED_AT_ONCE = 1000
+_MOST_ALONE = 10_000
 
 
 class RedisStore:
@@ -46,6 +47,8 @@ class RedisStore:
         self._is_spread = "1" if len(hosts) > 1 else "0"
         """Whether a group and the queue of a member may be on different shards, for the scripts."""
         self._capacities = Capacities(context.policy)
+        self._alone: set[str] = set()
+        """Groups that had members on this machine only, when the last message was sent to them."""
         self.connections = Connections(context, hosts)
         self._subscriptions = Subscriptions(context)
 
@@ -151,6 +154,8 @@ class RedisStore:
 
     async def group_send(self, shard: Shard, group: str, payload: bytes, skip: str = "") -> GroupSent:
         keys, knowledge = self._keys[shard.number], self._known[shard.number]
+        if group in self._alone and skip and await self._is_alone(shard, group, skip):
+            return GroupSent(0, 0, 0, 0)
         script = scripts.GROUP_PUBLISH if self._publishes else scripts.GROUP_SEND
         skipped = f"@{skip}!" if skip else ""
         names = [group, self._is_spread, skipped] if self._publishes else [self._is_spread, skipped]
@@ -164,12 +169,32 @@ class RedisStore:
             capacities = self._capacities.learn(group, reply[1:])
         if reply[4] != shard.epoch.snapshot[0]:
             shard.epoch.meet(reply[4])
-        if reply[5]:  # else the script had nothing to do, and has prolonged nothing
+        if reply[5]:
             shard.clock.measured(reply[5] / 1000, asked)
             knowledge.ran(known, asked)
+        else:  # the script had nothing to do, and has prolonged nothing
+            self._note_alone(group)
         reached, full, dead, expired = reply[:4]
         elsewhere = [name.decode("ascii", "replace") for name in reply[6]] if len(reply) > 6 else ()
         return GroupSent(reached, full, dead, expired, elsewhere)
+
+    async def _is_alone(self, shard: Shard, group: str, machine: str) -> bool:
+        """Whether `machine` alone has members of `group`, as it had at the last message.
+
+        Even a script that does nothing costs the server twice as much as this command. Where others have joined, the
+        message takes one round trip more, once.
+        """
+        command = ("ZRANGE", self._keys[shard.number].group(group), 0, 1)
+        found = await self.connections.run(shard.number, command, are_texts)
+        if all(member == f"@{machine}!".encode() for member in found):
+            return True
+        self._alone.discard(group)
+        return False
+
+    def _note_alone(self, group: str) -> None:
+        if len(self._alone) >= _MOST_ALONE:
+            self._alone.clear()
+        self._alone.add(group)
 
     async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
         keys, life_ms = self._keys[shard.number], max(1, int(life * 1000))

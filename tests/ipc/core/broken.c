@@ -127,6 +127,11 @@ static void live_is_wrong(void) { pair_at(handle, pair)->live++; }
 static void gone_is_wrong(void) { pair_at(handle, pair)->gone = 0; }
 static void group_chain_is_shared(void) { pair_at(handle, pair)->chain = member; }
 
+/* The shard table. */
+static void number_of_inboxes_is_wrong(void) { handle->header->inboxes++; }
+static void position_is_another(void) { handle->shards[5].positions[0].sequence++; }
+static void position_is_nowhere(void) { handle->shards[6].at = 3; }
+
 /* Memory. */
 static void free_chain_leads_nowhere(void) { books()->free_head = handle->messages.blocks + 1; }
 static void used_is_free(void) {
@@ -206,6 +211,9 @@ static const struct {
     CASE(live_is_wrong, "a pair counts its members wrongly"),
     CASE(gone_is_wrong, "a pair counts its members wrongly"),
     CASE(group_chain_is_shared, "a chain is longer than its record"),
+    CASE(number_of_inboxes_is_wrong, "the number of inboxes is wrong"),
+    CASE(position_is_another, "the position in a stream contradicts its check"),
+    CASE(position_is_nowhere, "the position in a stream contradicts its check"),
     CASE(free_chain_leads_nowhere, "the free chain leads nowhere"),
     CASE(used_is_free, "a used block is free"),
     CASE(free_chain_is_a_circle, "the free chain runs into itself"),
@@ -234,6 +242,7 @@ static void fill(void) {
     MUST(op_loan_reserve(handle, WAIT, 3, MEDIUM, false, &loan) == OK);
     put(handle, "gone", "", 3, MEDIUM, LONG);
     take(handle, "gone");
+    position_move(&handle->shards[5], (struct position){7, 0});
     MUST(channel_find(handle, named("a"), &a) == OK && channel_find(handle, named("b"), &b) == OK);
     MUST(channel_find(handle, named("x.1!"), &inbox) == OK && find_group(handle, named("g"), &group) == OK);
     MUST(find_pair(handle, group, inbox, &pair) == OK);

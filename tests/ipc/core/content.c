@@ -137,7 +137,7 @@ static void add_shards(struct handle *handle, struct words *words) {
                      (unsigned long long)position.sequence);
         if (is_known)
             snprintf(words->text[words->count++], WORD, "#%ut%llu", number, (unsigned long long)shard->turn);
-        if (shard->flushes != 0)
+        if (shard_epoch(shard) != 0)
             snprintf(words->text[words->count++], WORD, "#%ue%u.%u", number, incarnation, flushes);
         if (shard->registration != 0)
             snprintf(words->text[words->count++], WORD, "#%ur%llu", number, (unsigned long long)shard->registration);

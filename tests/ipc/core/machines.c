@@ -388,7 +388,7 @@ static void numbers_turn_over(void) {
     uint32_t flushes = 0xffffd;
     MUST(op_meet_flush(handle, WAIT, SHARD, 0, flushes, &has_flushed) == OK && !has_flushed);
     handle->header->followed = 0x7fffe;
-    shard->flushes |= (uint64_t)0x7fffe << 20;
+    shard_set_epoch(shard, shard_epoch(shard) | (uint64_t)0x7fffe << 20);
     for (uint32_t i = 0; i < 6; i++) {
         shard->registration = 5;
         MUST(op_meet_flush(handle, WAIT, SHARD, 0, flushes, &has_flushed) == OK && !has_flushed);

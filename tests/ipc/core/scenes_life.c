@@ -138,7 +138,7 @@ const struct scene life_scenes[] = {
     {"grow by an extent", "s.1!=", "b=9 s.1!=", full_extent, .act = push_beyond, .at_least = 40},
     {"reserve and release a loan", "s.1!=", NULL, .act = loan_act, .at_least = 25},
     {"check", EVERYTHING, NULL, survivor_is_member, own_as_v, check_act, .at_least = 3},
-    {"hear of a flush of the servers", EVERYTHING, "s.1!= v.1!=", survivor_is_member, servers_are_met,
+    {"hear of a flush of the servers", "#0e7.1 " EVERYTHING, "#0e7.2 s.1!= v.1!=", survivor_is_member, servers_are_met,
      servers_were_flushed, .at_least = 80, .in_steps = true},
     {.name = NULL},
 };

@@ -1,6 +1,7 @@
 /* The machine's streams: entries taken in, renewals, and what the servers know of groups. */
 #include "scenes.h"
 
+#include "epochs.h"
 #include "shards.h"
 
 #define SHARD 3
@@ -197,7 +198,7 @@ static enum status restore_act(struct handle *v) {
                               .expiry_ns = LONG,
                               .shard = NO_SHARD,
                               .is_restored = true,
-                              .epoch = atomic_load(&v->header->epoch)};
+                              .epoch = epoch_read(v->header)};
     return op_group_join(v, WAIT, &joining);
 }
 
