@@ -10,7 +10,6 @@ PLAIN = (
     "InboxReader._run",
     "Subscriber._run",
     "PipelinedConnection._run",
-    "SubscribedConnection._write_out",
 )
 """Tasks named by their coroutine. Others are named by the work that they keep going."""
 
