@@ -128,7 +128,7 @@ class QueueReader:
                 queue.waiters.wake_next(Waker(running()))
             return
         if channel not in self._reading or self._loop.is_closed():
-            if queue.held:
+            if queue.held:  # without, it stays until the next read, for a consumer that comes back
                 self._give_up(channel, queue)
         elif queue.held:
             # What the read returns belongs behind these messages, so all are put back together, after the read. Put
