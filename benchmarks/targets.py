@@ -39,7 +39,7 @@ class Target:
 _LOCAL = ("IPC", "hybrid, hosts")
 _BOTH_WAYS = ("IPC", "hybrid, no hosts", "hybrid, hosts")
 """Where the way to the local half may be felt."""
-_SHARED_OUT = ("queued", "published")
+_SERVERS = ("queued", "published")
 _BY_NAME, _BY_MACHINE = "hybrid, hosts", "hybrid, by machine"
 
 TARGETS = (
@@ -75,17 +75,26 @@ TARGETS = (
     ),
     Target("senders_normal", "queued", "server_cpu_us", 0.3, "channels_redis core"),
     Target("senders_specific", "queued", "server_cpu_us", 0.15, "channels_redis core"),
+    *(
+        Target(question, name, "per_second", limit, reference, at_least=True)
+        for name in _SERVERS
+        for question, limit, reference in (
+            ("one_way_1", 0.9, "bare EVALSHA/BLPOP"),
+            ("senders_normal", 0.85, "channels_redis pubsub"),
+        )
+    ),
     Target("head", "queued", "growth", 1.2),
     Target("round_trip_specific", "published", "p50_us", 0.85, "channels_redis pubsub"),
+    Target("fan_out_10", "published", "p50_ms", 1.0, "channels_redis pubsub"),
     Target("fan_out_1000", "queued", "p50_ms", 0.15, "channels_redis core"),
     Target("fan_out_1000", "published", "p50_ms", 0.7, "channels_redis pubsub"),
     *(
         Target(question, name, figure, limit)
         for question in ("scale_out_10", "scale_out_40_in_8")
-        for name in _SHARED_OUT
+        for name in _SERVERS
         for figure, limit in (("three", 1.15), ("six", 1.05), ("cluster", 1.3))
     ),
-    *(Target("scale_out_busiest", name, "share", 0.4) for name in _SHARED_OUT),
+    *(Target("scale_out_busiest", name, "share", 0.4) for name in _SERVERS),
     Target("machines", _BY_MACHINE, "here_us", 0.15, _BY_NAME),
     Target("machines", _BY_MACHINE, "there_us", 0.3, _BY_NAME),
     Target("machines", _BY_MACHINE, "there_growth", 1.1),

@@ -117,6 +117,22 @@ async def test_a_message_to_a_process_is_one_publish(make_pubsub: Make, own: Ser
     assert await receive(other, theirs) == "measured anew"
 
 
+async def test_a_message_to_a_group_reads_neither_clock_nor_epoch(make_pubsub: Make, own: Server) -> None:
+    layer = make_pubsub(hosts=[own.url], capacity=1000)
+    name = await layer.new_channel()
+    await layer.group_add("g", name)
+    await layer.group_send("g", {"n": 0})
+    own.command("CONFIG", "RESETSTAT")
+    for n in range(1, 101):
+        await layer.group_send("g", {"n": n})
+    calls = {command: calls_of(own, command) for command in ("publish", "get")}
+    assert calls == {"publish": 100, "get": 0}
+    assert [await receive(layer, name) for _ in range(101)] == list(range(101))
+    await layer.group_add("g", "jobs")  # the server keeps this member
+    await layer.group_send("g", {"n": 101})
+    assert (await receive(layer, name), await receive(layer, "jobs")) == (101, 101)
+
+
 async def test_calls_go_out_in_their_order_whatever_is_known_of_the_clock(make_pubsub: Make) -> None:
     layer, other = make_pubsub(), make_pubsub(capacity=1000)
     theirs = await other.new_channel()
@@ -220,12 +236,15 @@ async def test_what_was_sent_before_a_flush_that_is_known_does_not_come_after(
     epoch = server.command("EVAL", scripts.FLUSH.source, *flush[2:])
     home.epoch.meet(epoch)
     stamp = int(server.command("TIME")[0]) * 1000 + 5000
-    entry = published_entry(stamp, name, b"\x81\xa1n\xa6before")
-    server.command("PUBLISH", keys.process(probe(layer).name), entry)
+    await layer.group_add("g", name)  # anew, since the flush ended the membership
+    for where, names in ((keys.process(probe(layer).name), name), (keys.group("g"), "")):
+        assert server.command("PUBLISH", where, published_entry(stamp, names, b"\x81\xa1n\xa6before")) == 1
     await assert_silent(layer, name)
     server.command("PUBLISH", keys.epoch, epoch)
     await layer.send(name, {"n": "after"})
     assert await receive(layer, name) == "after"
+    await layer.group_send("g", {"n": "to the group"})
+    assert await receive(layer, name) == "to the group"
 
 
 @pytest.mark.parametrize("text", [b"m|", b"m|stranger", b"m", b""])

@@ -28,9 +28,8 @@ TASKS = {
         "InboxReader._run",
         "the heartbeat",
         "PipelinedConnection._run",
-        "PipelinedConnection._read_all",
     ],
-    "pubsub": ["Subscriber._run", "the heartbeat", "PipelinedConnection._run", "PipelinedConnection._read_all"],
+    "pubsub": ["Subscriber._run", "the heartbeat", "PipelinedConnection._run"],
     "machine": [
         "the reader of the machine's stream",
         "the upkeep of the machine's stream",

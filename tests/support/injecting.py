@@ -10,8 +10,6 @@ PLAIN = (
     "InboxReader._run",
     "Subscriber._run",
     "PipelinedConnection._run",
-    "PipelinedConnection._read_all",
-    "SubscribedConnection._write_out",
 )
 """Tasks named by their coroutine. Others are named by the work that they keep going."""
 

@@ -92,13 +92,16 @@ class PubSubShard:
 
     def _take_direct(self, _: str, entry: Entry | None) -> None:
         generation = self._accept_own(entry)
-        # Without an epoch: what arrives before the announcement of a known flush was sent before it.
-        if entry is not None and generation is not None and (entry.epoch or not self._shard.epoch.is_awaited()):
+        if entry is not None and generation is not None and not self._is_flushed(entry):
             self._doubts.deliver(entry, entry.names, generation)
+
+    def _is_flushed(self, entry: Entry) -> bool:
+        """Without an epoch: what arrives before the announcement of a known flush was sent before it."""
+        return not entry.epoch and self._shard.epoch.is_awaited()
 
     def _take_for_group(self, group: str, entry: Entry | None) -> None:
         generation = self._accept(entry)
-        if entry is None or generation is None:
+        if entry is None or generation is None or self._is_flushed(entry):
             return
         channels = self._subscribed.members(group)
         if channels:

@@ -127,7 +127,8 @@ class QueueReader:
                 queue.waiters.wake_next(Waker(running()))
             return
         if channel not in self._reading or self._loop.is_closed():
-            self._give_up(channel, queue)
+            if queue.held:  # without, it stays until the next read, for a consumer that comes back
+                self._give_up(channel, queue)
         elif queue.held:
             # What the read returns belongs behind these messages, so all are put back together, after the read. Put
             # back now, these would be read again.
@@ -178,6 +179,7 @@ class QueueReader:
                 if batch is not None:
                     with self._guard:  # an error may cost this message, but not stop the reading
                         await self._intake.take(reader, batch.entries, partial(self._keep, batch.source))
+                    await asyncio.sleep(0)  # its consumer takes it, and mostly comes back for the next one
                 self._give_up_unwanted()
         finally:
             self._reading = frozenset()

@@ -22,10 +22,18 @@ from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.connections.reading_connection import ReadingConnection
 from hybrid_layer.remote.redis.server import sockets
-from hybrid_layer.remote.redis.server.commands import Command, packed
+from hybrid_layer.remote.redis.server.commands import Command, write
 from hybrid_layer.remote.redis.server.errors import cause_of
 from hybrid_layer.remote.redis.server.host import Host
-from hybrid_layer.remote.redis.server.replies import OddReply, checked, is_text, is_text_or_none, is_time
+from hybrid_layer.remote.redis.server.replies import (
+    OddReply,
+    answered,
+    checked,
+    is_text,
+    is_text_or_none,
+    is_time,
+    next_reply,
+)
 from hybrid_layer.remote.redis.wire.entries import parse, parse_note
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.runtime.backoff import ReadingLost
@@ -186,12 +194,11 @@ class BlockingReader(ReadingConnection):
         if self._timer is None:  # many pops share one
             self._timer = Timer(asyncio.get_running_loop(), asked + self._late_after, self._check_progress)
         try:
-            await connection.send_packed_command(packed(connection, [command]), check_health=False)
+            write(connection, [command])
             while True:
                 try:
-                    return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+                    return answered(await next_reply(connection))
                 except asyncio.CancelledError:
-                    # redis-py's parsers keep a partial reply, so reading can continue.
                     if self._given_up:
                         raise
                     if not self.cancelled:

@@ -12,17 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, RedisError
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.server import sockets
-from hybrid_layer.remote.redis.server.commands import Command, packed
+from hybrid_layer.remote.redis.server.commands import Command, write
 from hybrid_layer.remote.redis.server.errors import FINAL, NotConnected
 from hybrid_layer.remote.redis.server.handshake import greet
 from hybrid_layer.remote.redis.server.host import Host, open_within, unavailable
-from hybrid_layer.supervision import Count, Guard, start_task
+from hybrid_layer.remote.redis.server.replies import next_reply
+from hybrid_layer.supervision import Count, Guard, apart, start_task
 from hybrid_layer.timers import Timer, call_later, sleep, time_limit
 
 _WHAT = "a sending connection"
@@ -41,7 +42,7 @@ class _Call:
 class PipelinedConnection:
     """One connection to `host`. It opens itself. When it is no longer `usable`, a new object replaces it.
 
-    Two tasks own it: one connects and writes, the other reads. Both belong to the loop in which the object was made.
+    A task of the loop in which the object was made owns it. It connects and then reads.
     """
 
     def __init__(
@@ -53,18 +54,18 @@ class PipelinedConnection:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._connection: Any = None
+        self._is_open = False
         self._outbox: list[_Call] = []
         self._pending: deque[_Call] = deque()
-        self._news = asyncio.Event()
         self._timer: Timer | None = None
-        self._reader: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
-        self._ending = False
+        self._is_closing = False
         self.usable = True
         self.was_cancelled = False
         """The loop's tasks are being cancelled: it is ending, and must not open another connection."""
         self._guard = Guard(_WHAT, count, lambda error: self._fail(unavailable(host, repr(error))))
-        self._writer = start_task(self._loop, self._run())
+        self._task: asyncio.Task[None] | None = None
+        self._task = start_task(self._loop, self._run())
 
     def call(self, command: Command, deadline: float) -> asyncio.Future[Any]:
         """Send `command`. The future gets the reply, which may be a `ResponseError`, or raises `RemoteUnavailable`.
@@ -73,7 +74,8 @@ class PipelinedConnection:
         """
         call = _Call(command, deadline, self._loop.create_future())
         self._outbox.append(call)
-        self._news.set()
+        if self._is_open and len(self._outbox) == 1:
+            apart(self._loop.call_soon, self._write_out)
         if self._timer is None:
             self._timer = Timer(self._loop, deadline, self._fail_overdue)
         return call.future
@@ -81,17 +83,31 @@ class PipelinedConnection:
     async def close(self) -> None:
         """Accept no more calls, wait for the replies under way, then close."""
         self.usable = False
-        self._news.set()
-        await asyncio.wait([self._writer])
+        if self._is_open and not self._has_calls():
+            self._is_closing = True
+            self._cancel()
+        if self._task is not None:
+            await asyncio.wait([self._task])
 
     def abort(self) -> None:
         """Close without waiting, for a loop that is about to be closed or was closed without notice."""
         self.usable = False
         if self._loop.is_closed():
-            sockets.abort_orphan(self._connection, self._writer, self._reader)
+            sockets.abort_orphan(self._connection, self._task)
             return
         self._fail(RemoteUnavailable("The event loop ended."))
-        self._writer.cancel()
+
+    def _has_calls(self) -> bool:
+        return bool(self._pending or self._outbox)
+
+    def _write_out(self) -> None:
+        """Send what was called in this turn of the loop."""
+        with self._guard:
+            batch = [call for call in self._outbox if not call.future.done()]
+            self._outbox.clear()
+            if batch:
+                self._pending.extend(batch)
+                write(self._connection, [call.command for call in batch])
 
     async def _run(self) -> None:
         try:
@@ -104,22 +120,25 @@ class PipelinedConnection:
     async def _serve(self) -> None:
         try:
             await self._open()
-            self._reader = start_task(self._loop, self._read_all())
-            while self.usable or self._outbox:
-                if not self._outbox:
-                    self._news.clear()
-                    await self._news.wait()
-                    continue
-                batch = [call for call in self._outbox if not call.future.done()]
-                self._outbox.clear()
-                self._pending.extend(batch)
-                commands = packed(self._connection, [call.command for call in batch])
-                await self._connection.send_packed_command(commands, check_health=False)
+            self._is_open = True
+            self._write_out()
+            while self.usable or self._has_calls():
+                try:
+                    self._take(await next_reply(self._connection))
+                except BusyLoadingError as refusal:
+                    self._take(refusal)
+                except asyncio.CancelledError:
+                    if self._is_closing or self._failure is not None:
+                        return
+                    self.usable = False
+                    self.was_cancelled = True
+                    if self._has_calls():
+                        call_later(self._loop, _GRACE, lambda: self._fail(RemoteUnavailable("The event loop ended.")))
         except asyncio.CancelledError:
             self.was_cancelled = self._failure is None
         except (RedisError, OSError, TimeoutError) as error:
             failure = unavailable(self.host, error)
-            is_final = self._reader is not None or isinstance(error, FINAL)
+            is_final = self._is_open or isinstance(error, FINAL)
             self._fail(failure if is_final else NotConnected(str(failure)))
 
     async def _open(self) -> None:
@@ -138,56 +157,26 @@ class PipelinedConnection:
         except TimeoutError:
             raise TimeoutError(f"no connection within {self._open_within} s") from None
 
-    async def _read_all(self) -> None:
-        with self._guard:
-            await self._read()
-
-    async def _read(self) -> None:
-        while self.usable or self._pending:
-            try:
-                reply = await self._connection.read_response(disable_decoding=True, disconnect_on_error=False)
-            except (ResponseError, BusyLoadingError) as error:
-                reply = error
-            except asyncio.CancelledError:
-                # The loop is ending. redis-py's parsers keep a partial reply, so reading can continue.
-                if self._failure is not None or self._ending:
-                    break
-                self.usable = False
-                self.was_cancelled = True
-                if self._pending:
-                    call_later(self._loop, _GRACE, lambda: self._fail(RemoteUnavailable("The event loop ended.")))
-                    continue
-                break
-            except (RedisError, OSError, TimeoutError) as error:
-                self._fail(unavailable(self.host, error))
-                break
-            if not self._pending:
-                self._fail(unavailable(self.host, "a reply came without a command"))
-                break
-            call = self._pending.popleft()
-            if not call.future.done():
-                call.future.set_result(reply)
-        self._news.set()
+    def _take(self, reply: Any) -> None:
+        if not self._pending:
+            self._fail(unavailable(self.host, "a reply came without a command"))
+            return
+        call = self._pending.popleft()
+        if not call.future.done():
+            call.future.set_result(reply)
 
     async def _end(self) -> None:
         self.usable = False
-        if self._reader is not None:
-            if not self._pending:
-                self._ending = True
-                self._reader.cancel()
-            with self._guard:
-                try:
-                    await asyncio.wait([self._reader])
-                except asyncio.CancelledError:
-                    self._reader.cancel()
         broke = self._failure is not None
         self._fail(self._failure or RemoteUnavailable("The connection was closed."))
         if self._timer is not None:
             self._timer.cancel()
         if broke:
             sockets.discard(self._connection)
-        await sockets.close(self._connection)
-        self._on_end(self, broke and self._reader is not None)
+        try:
+            await sockets.close(self._connection)
+        finally:  # perhaps the loop ends meanwhile
+            self._on_end(self, broke and self._is_open)
 
     def _fail(self, error: BaseException) -> None:
         self.usable = False
@@ -201,9 +190,12 @@ class PipelinedConnection:
                 call.future.exception()  # retrieved, since a caller that was cancelled meanwhile does not
         self._pending.clear()
         self._outbox.clear()
-        self._news.set()
-        if self._reader is not None:
-            self._reader.cancel()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        """Have the task end, unless it is the caller."""
+        if self._task is not None and asyncio.current_task() is not self._task:
+            self._task.cancel()
 
     def _fail_overdue(self) -> None:
         """Fail all calls if the deadline of one has passed; else wait for the next deadline."""
@@ -219,8 +211,7 @@ class PipelinedConnection:
                 return
             # What was sent may have been executed, and a late reply could be mistaken for another call's. So the
             # connection is closed.
-            if self._reader is None:
-                self._fail(NotConnected(str(unavailable(self.host, f"no connection within {self._timeout} s"))))
-            else:
+            if self._is_open:
                 self._fail(unavailable(self.host, f"no answer within {self._timeout} s"))
-            self._writer.cancel()
+            else:
+                self._fail(NotConnected(str(unavailable(self.host, f"no connection within {self._timeout} s"))))

@@ -10,10 +10,10 @@ from hybrid_layer.clock import boottime, seconds
 from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.redis.server import sockets
-from hybrid_layer.remote.redis.server.commands import packed
+from hybrid_layer.remote.redis.server.commands import write
 from hybrid_layer.remote.redis.server.handshake import greet, warn_of_eviction
 from hybrid_layer.remote.redis.server.host import Host, open_within
-from hybrid_layer.remote.redis.server.replies import checked, is_time
+from hybrid_layer.remote.redis.server.replies import answered, checked, is_time, next_reply
 from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
 from hybrid_layer.statistics import warn
 from hybrid_layer.timers import time_limit
@@ -73,8 +73,8 @@ class ReadingConnection:
         connection = self._connection
         try:
             async with time_limit(self._timeout):
-                await connection.send_packed_command(packed(connection, [command]), check_health=False)
-                return await connection.read_response(disable_decoding=True)
+                write(connection, [command])
+                return answered(await next_reply(connection))
         except TimeoutError:
             raise TimeoutError(f"no answer to {command[0]} within {self._timeout} s") from None
 

@@ -12,10 +12,10 @@ from hybrid_layer.remote.delivery.replies import StreamItem
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.redis.connections.reading_connection import ReadingConnection
 from hybrid_layer.remote.redis.server import sockets
-from hybrid_layer.remote.redis.server.commands import Command, packed
+from hybrid_layer.remote.redis.server.commands import Command, write
 from hybrid_layer.remote.redis.server.errors import cause_of
 from hybrid_layer.remote.redis.server.host import Host
-from hybrid_layer.remote.redis.server.replies import OddReply, checked, is_text
+from hybrid_layer.remote.redis.server.replies import OddReply, answered, checked, is_text, next_reply
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.redis.wire.stream import read_answer, written_position
 from hybrid_layer.remote.runtime.backoff import ReadingLost
@@ -68,8 +68,8 @@ class StreamReader(ReadingConnection):
         connection = self._connection
         try:
             async with time_limit(self._late_after):
-                await connection.send_packed_command(packed(connection, [command]), check_health=False)
-                return await connection.read_response(disable_decoding=True)
+                write(connection, [command])
+                return answered(await next_reply(connection))
         except TimeoutError:
             await self._open_another()
             return _LATE

@@ -17,13 +17,13 @@ from redis.exceptions import ConnectionError, MovedError, RedisError, ResponseEr
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.redis.connections.members import Command, Lost, Member
 from hybrid_layer.remote.redis.server import sockets
-from hybrid_layer.remote.redis.server.commands import packed
+from hybrid_layer.remote.redis.server.commands import write
 from hybrid_layer.remote.redis.server.errors import cause_of, unwrapped
 from hybrid_layer.remote.redis.server.handshake import greet
 from hybrid_layer.remote.redis.server.host import Host
-from hybrid_layer.remote.redis.server.replies import OddReply, is_number, is_pong, is_text
+from hybrid_layer.remote.redis.server.replies import OddReply, answered, is_number, is_pong, is_text, next_reply
 from hybrid_layer.remote.redis.wire.published import Verbs
-from hybrid_layer.supervision import Guard, start_task
+from hybrid_layer.supervision import Guard
 from hybrid_layer.timers import Timer, call_later
 
 AT_ONCE = 500
@@ -55,9 +55,7 @@ class SubscribedConnection:
         self._receivers: dict[bytes, Member] = {}
         """By tag: who receives what is published there, from the first confirmation on."""
         self._is_read = False
-        self._outbox: list[tuple[str, ...]] = []
         self._unanswered: deque[Command] = deque()
-        self._writer: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._heard = True
         self._chances = 2
@@ -103,8 +101,6 @@ class SubscribedConnection:
         self._on_end(self)
         if self._timer is not None:
             self._timer.cancel()
-        if self._writer is not None:
-            self._writer.cancel()
         connection, self._connection = self._connection, None
         await sockets.close(connection)
 
@@ -112,42 +108,31 @@ class SubscribedConnection:
         """Close the connection and end `task`, which uses it. The loop was closed without notice."""
         self._on_end(self)
         connection, self._connection = self._connection, None
-        sockets.abort_orphan(connection, task, self._writer)
+        sockets.abort_orphan(connection, task)
 
     # What is sent
 
     def subscribe(self, member: Member, names: Sequence[str]) -> None:
         """Subscribe `member` to at most `AT_ONCE` names. It gets an answer for each, or one refusal."""
-        self._write((self._verbs.subscribe, *names), Command("subscribe", member, names))
+        self._write(Command("subscribe", member, names), (self._verbs.subscribe, *names))
 
     def ping(self, member: Member | None, text: str) -> None:
         """Get an answer for `member`."""
-        self._write(("PING", text), Command("ping", member, ()))
+        self._write(Command("ping", member, ()), ("PING", text))
 
     def unsubscribe(self, names: Sequence[str]) -> None:
         """End the subscriptions to `names`. Nobody gets an answer."""
         for start in range(0, len(names), AT_ONCE):
             batch = names[start : start + AT_ONCE]
-            self._outbox.append((self._verbs.unsubscribe, *batch))
             # A node that has lost the slot refuses the command, after it has ended the same subscriptions by itself.
             # Only the answer to the PING shows for certain that all answers are there.
-            self._write(("PING", "unsubscribed"), Command("unsubscribe", None, batch))
+            commands = (self._verbs.unsubscribe, *batch), ("PING", "unsubscribed")
+            self._write(Command("unsubscribe", None, batch), *commands)
 
-    def _write(self, words: tuple[str, ...], command: Command) -> None:
-        self._outbox.append(words)
-        self._unanswered.append(command)
-        if self._writer is None or self._writer.done():
-            self._writer = start_task(self.loop, self._write_out())
-
-    async def _write_out(self) -> None:
+    def _write(self, command: Command, *sent: tuple[str, ...]) -> None:
         with self._guard:
-            while self._outbox:
-                commands, self._outbox = self._outbox, []
-                try:
-                    packets = packed(self._connection, commands)
-                    await self._connection.send_packed_command(packets, check_health=False)
-                except (RedisError, OSError, TimeoutError) as error:
-                    return self._hang_up(str(error))
+            self._unanswered.append(command)
+            write(self._connection, sent)
 
     # What arrives
 
@@ -165,8 +150,7 @@ class SubscribedConnection:
                 try:
                     if self._is_turn_over():
                         await asyncio.sleep(0)
-                    # A cancellation leaves the connection as it was: redis-py's parsers keep a partial reply.
-                    reply = await self._connection.read_response(disable_decoding=True, disconnect_on_error=False)
+                    reply = answered(await next_reply(self._connection))
                 except Exception as error:  # noqa: BLE001  # the connection is lost, unless it is a refusal
                     self._take_error(error)
                     continue

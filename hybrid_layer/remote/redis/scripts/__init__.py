@@ -1,6 +1,6 @@
 """The Lua scripts that the servers run, one file each. Their headers describe KEYS, ARGV and the reply.
 
-A line ``-- include: a b`` puts the files ``include/a.lua`` and ``include/b.lua`` in front.
+A line ``-- include: a b`` stands for the files ``include/a.lua`` and ``include/b.lua``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _load(name: str, shape: Shape = is_number) -> Script:
     if found is None:
         raise ValueError(f"{name}.lua lacks its include line")
     parts = [folder.joinpath("include", f"{part}.lua").read_text("utf-8") for part in found[1].split()]
-    source = "\n".join([*parts, text])
+    source = "\n".join([text[: found.start()], *parts, text[found.end() :]])
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), shape)
 
 
@@ -69,6 +69,10 @@ def _is_group_sent(reply: object) -> bool:
     )
 
 
+def _is_group_published(reply: object) -> bool:
+    return is_number(reply) or _is_group_sent(reply)
+
+
 def _is_added(reply: object) -> bool:
     return _is_record(reply, int, bytes)
 
@@ -93,7 +97,7 @@ GROUP_ADD = _load("group_add", _is_added)
 GROUP_DISCARD = _load("group_discard")
 GROUP_SEND = _load("group_send", _is_group_sent)
 PUBLISH = _load("publish", _is_published)
-GROUP_PUBLISH = _load("group_publish", _is_group_sent)
+GROUP_PUBLISH = _load("group_publish", _is_group_published)
 RENEW = _load("renew", _is_renewal)
 FLUSH = _load("flush", is_text)
 NOTE = _load("note")

@@ -5,10 +5,20 @@
 -- ARGV  1 payload  2 expiry in ms  3 capacity of all, or 0 if they differ  4 begin of all keys  5 group name
 --       6 "1" if the queues of normal channels are perhaps on other shards, else "0"
 --       7 "@MACHINE!", a machine that gets nothing, or ""
---       8.. part, capacity, part, capacity...  and last, the caller's knowledge of the clock (clock.lua), or nothing
--- Returns {processes and members reached, members at capacity, members whose process is gone, expired entries dropped,
+--       8 the stamp of the message, if the caller can tell what the server's clock shows; else ""
+--       9.. part, capacity, part, capacity...  and last, the caller's knowledge of the clock (clock.lua), or nothing
+-- Returns how many processes were reached, if there is a stamp and the server keeps no members of the group
+--      or {processes and members reached, members at capacity, members whose process is gone, expired entries dropped,
 --          epoch, the server's clock in ms, and if ARGV[6] is "1", the normal channels, which have got nothing}
 --      or {-1, part...}: the parts whose capacities are missing; nothing was sent
+
+-- Most messages end here, before the functions below are created. Without an epoch, the message's place among all that
+-- is published shows whether a flush came later.
+if ARGV[8] ~= '' and redis.call('EXISTS', KEYS[1]) == 0 then
+  local command = string.find(KEYS[1], '{', 1, true) and 'SPUBLISH' or 'PUBLISH'
+  return redis.call(command, KEYS[1], '1|' .. ARGV[8] .. '|||' .. ARGV[1])
+end
+
 -- include: clock epoch alive queue stream registration members publish
 
 local refusal = refusal_while_moving(ARGV[4])
@@ -17,13 +27,13 @@ if refusal then
 end
 local epoch = current_epoch(KEYS[2])
 local now, life, base = server_ms(), tonumber(ARGV[2]), ARGV[4]
-local known = #ARGV % 2 == 0 and ARGV[#ARGV]
+local known = #ARGV % 2 == 1 and ARGV[#ARGV]
 if redis.call('EXISTS', KEYS[1]) == 0 then
   prolong_epoch(KEYS[2], life, known)
   return {publish(KEYS[1], entry_head(now + life, epoch) .. '|' .. ARGV[1]), 0, 0, 0, epoch, now}
 end
 local members = members_by_part(KEYS[1], base, epoch, now)
-local capacity_of, unknown = capacities(members.parts, tonumber(ARGV[3]), ARGV, 8)
+local capacity_of, unknown = capacities(members.parts, tonumber(ARGV[3]), ARGV, 9)
 if not capacity_of then
   return unknown
 end
