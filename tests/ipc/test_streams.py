@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from typing import Any
@@ -28,7 +29,9 @@ from tests.ipc.streaming import (
 from tests.ipc.test_memory_full import send_until_full
 from tests.ipc.tools import check, layer_of, receive, remove_segment
 from tests.support.probe import probe
-from tests.support.waiting import wait_until
+from tests.support.process_main import Parent
+from tests.support.processes import Process, Spawn
+from tests.support.waiting import any_moment, block, wait_until
 
 GONE = "specific.nobody!1"
 
@@ -344,7 +347,7 @@ async def test_a_move_takes_all_along(prefix: str) -> None:
     assert await taken(layer, own) == b"12"
 
 
-async def test_a_stranger_takes_all_along(prefix: str, spawn: Any) -> None:
+async def test_a_stranger_takes_all_along(prefix: str, spawn: Spawn) -> None:
     """It finds a segment that was left, by processes that have not come yet."""
     layer = layer_of(prefix)
     machine = machine_of(layer)
@@ -364,7 +367,7 @@ async def moved_with_the_others(layer: IPCChannelLayer, core: Any) -> None:
     assert probe(layer).core is not core
 
 
-async def look_as_stranger(parent: Any, prefix: str) -> tuple[Any, ...]:
+async def look_as_stranger(parent: Parent, prefix: str) -> tuple[Any, ...]:
     layer = layer_of(prefix)
     await layer.send("queue", {"n": 1})  # so that it stays
     return tuple(await machine_of(layer).look(SHARD))
@@ -464,3 +467,75 @@ async def test_against_a_model(prefix: str, seed: int) -> None:
         got.append(int(payload))
     assert got == [id for id, flushes in site.log.items() if flushes == site.flushes]
     check(layer)
+
+
+# Processes that read one stream
+
+
+async def read_on(parent: Parent, prefix: str) -> list[int]:
+    """A reader of a stream that has one entry each millisecond, until told to end: what it has taken in."""
+    logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())  # of the moves
+    layer = layer_of(prefix)
+    machine = machine_of(layer)
+    began, done = parent.receive(), []
+
+    def last() -> int:
+        return int((time.monotonic() - began) * 1000)
+
+    parent.ready()
+    while not parent.has_news():
+        view = await machine.look(SHARD)
+        if view.position is None:
+            await machine.renewed(SHARD, view, answer(last(), registration=1))
+            continue
+        for id in range(view.position.ms + 1, min(last(), view.position.ms + 17)):
+            taken = await put(machine, view, entry(id, "nothing"))
+            if taken is Taken.DONE:
+                done.append(id)
+            elif taken is not Taken.SEEN:
+                await any_moment(0.01)
+                break
+        await any_moment(0.002)
+        probe(layer).housekeeping_is_due()
+        await layer.send("other", {})  # which moves, if the segment is lost
+        await layer.receive("other")
+    return done
+
+
+def pause_outside(reader: Process, layer: IPCChannelLayer) -> None:
+    """Stop it where it does not hold the lock: there, the others could not read what it has taken in."""
+    while True:
+        reader.pause()
+        if probe(layer).core.lock_word >> 1 & 0x7FF == 0:
+            return
+        reader.resume()
+
+
+@pytest.mark.thorough
+def test_readers_in_moves(prefix: str, spawn: Spawn) -> None:
+    """Entries are taken in once, in order, and none is lost: by three processes, two of which are stopped at times."""
+    readers = [spawn("tests.ipc.test_streams:read_on", prefix) for _ in range(3)]
+    began = time.monotonic()
+    for reader in readers:
+        reader.send(began)
+        reader.ready()
+    for _ in range(3):
+        block(time.monotonic() + 2.3)  # the pause after a move, and some more
+        layer = layer_of(prefix)
+        pause_outside(readers[0], layer)
+        remove_segment(prefix)
+        block(time.monotonic() + 0.5)
+        readers[0].resume()
+        pause_outside(readers[1], layer)
+        block(time.monotonic() + 0.3)
+        readers[1].resume()
+        del layer
+    block(time.monotonic() + 2.3)
+    for reader in readers:
+        reader.send("end")
+    taken_in = [reader.result() for reader in readers]
+    assert all(taken_in)
+    assert all(done == sorted(done) for done in taken_in)
+    together = sorted(id for done in taken_in for id in done)
+    assert together == list(range(together[0], together[-1] + 1))
+    assert len(together) > 5000
