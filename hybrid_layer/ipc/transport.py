@@ -212,7 +212,7 @@ class LocalTransport:
     async def flush(self) -> None:
         """Delete every message and group of the segment."""
         process = self._current() or await self._join()
-        process.follow(process.segment.core.epoch)  # perhaps a repaired one, or the next one might not look like a flush
+        process.follow(process.segment.core.epoch)  # a repaired one, perhaps: then the next would not look like a flush
         await self.call(_core.Segment.flush)
         process.follow(process.segment.core.epoch)
         process.inbox.clear()
