@@ -122,7 +122,9 @@ class LocalTransport:
 
     async def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member of `group` for `group_expiry` seconds from now. Raises `GroupMemoryFull`."""
-        process = await self._of_user()
+        process = self._current() or await self._join()
+        if process.segment.has_changed_user():
+            process.housekeep()
         inbox = non_local(channel)
         try:
             epoch = await self.call(_core.Segment.group_add, group, inbox, local(channel), self._group_expiry_ns)
@@ -133,7 +135,9 @@ class LocalTransport:
 
     async def group_join(self, group: str, channel: str, shard: int) -> tuple[bool, bool]:
         """As `group_add`. Return whether it is a new member, and whether the group's record is valid until it ends."""
-        process = await self._of_user()
+        process = self._current() or await self._join()
+        if process.segment.has_changed_user():
+            process.housekeep()
         inbox = non_local(channel)
         try:
             is_new, is_recorded, epoch = await self.call(
@@ -208,6 +212,7 @@ class LocalTransport:
     async def flush(self) -> None:
         """Delete every message and group of the segment."""
         process = self._current() or await self._join()
+        process.follow(process.segment.core.epoch)  # a repaired one, perhaps: then the next would not look like a flush
         await self.call(_core.Segment.flush)
         process.follow(process.segment.core.epoch)
         process.inbox.clear()

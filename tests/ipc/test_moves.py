@@ -14,6 +14,7 @@ import pytest
 
 from hybrid_layer.ipc import IPCChannelLayer, _core
 from hybrid_layer.names import local, non_local
+from tests.ipc.damaging import PAGE, writable
 from tests.ipc.tools import (
     alive,
     check,
@@ -25,6 +26,7 @@ from tests.ipc.tools import (
     others_fall_asleep,
     receive,
     remove_segment,
+    segment_path,
     waiting_member,
 )
 from tests.support.loops import run
@@ -32,6 +34,9 @@ from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Spawn
 from tests.support.waiting import at_rest, cancelled, outlive, receiving, wait_until
+
+_EPOCH_OF_ONE = (2 * 0x9E3779B1 & 0xFFFFFFFF) << 32 | 1
+"""The word that says that the segment is in its first epoch: see epochs.h."""
 
 
 async def serve(parent: Parent, prefix: str) -> list[Any]:
@@ -275,6 +280,38 @@ async def test_inbox_lost_to_damage(prefix: str) -> None:
     await wait_until(lambda: check(layer)["members"] == 1, "it is a member again", 2)
     await layer.group_send("group", {"n": 1})
     assert (await asyncio.wait_for(waiting, 2))["n"] == 1
+
+
+@pytest.mark.parametrize("byte", [0, 1, 5])
+async def test_a_damaged_epoch_is_no_flush(prefix: str, byte: int) -> None:
+    """Memberships that a repair has cut off are restored all the same."""
+    layer = layer_of(prefix)
+    own, waiting = await waiting_member(layer)
+    core = probe(layer).core
+    epoch = core.epoch
+    with writable(segment_path(prefix)) as memory:
+        at = memory.find(_EPOCH_OF_ONE.to_bytes(8, "little"), 0, PAGE)
+        memory[at + byte] ^= 2
+    assert core.epoch != epoch
+    await layer.group_add("other", own)
+    await lose_inbox(layer, own)
+    assert check(layer)["members"] == 2
+    await wait_until(lambda: core.epoch >> 32 == 0, "it is repaired", 3)
+    await layer.flush()
+    await layer.group_add("third", own)
+    await lose_inbox(layer, own)
+    assert check(layer)["members"] == 1
+    await layer.group_send("third", {"n": 1})
+    assert (await asyncio.wait_for(waiting, 2))["n"] == 1
+
+
+async def lose_inbox(layer: IPCChannelLayer, own: str) -> None:
+    """To a repair, after which the process opens it again."""
+    core = probe(layer).core
+    core.close_inbox(non_local(own))
+    probe(layer).notice_a_repair()
+    await wait_until(lambda: core.look(0)[-1] == 1, "it is there again", 2)
+    await wait_until(lambda: check(layer)["members"] > 0, "and its memberships", 2)
 
 
 def test_nothing_is_left_after_a_move(prefix: str, spawn: Spawn) -> None:

@@ -28,6 +28,8 @@ from tests.ipc.streaming import (
 )
 from tests.ipc.test_memory_full import send_until_full
 from tests.ipc.tools import check, layer_of, receive, remove_segment
+from tests.support.forked import exit_code, fork
+from tests.support.loops import run
 from tests.support.probe import probe
 from tests.support.process_main import Parent
 from tests.support.processes import Process, Spawn
@@ -393,6 +395,30 @@ async def test_without_the_old_lock_the_position_is_unknown(prefix: str, stopper
     assert await position(machine) == 12
     assert await put(machine, await machine.look(SHARD), entry(13)) is Taken.LATER
     holder.go_on()
+
+
+def test_a_forked_child_takes_all_along(prefix: str, spawn: Spawn) -> None:
+    """It finds its parent's segment removed, and makes the next one: the parent takes nothing in any more."""
+    assert spawn("tests.ipc.test_streams:move_in_a_child", prefix).result() == 0
+
+
+def move_in_a_child(parent: Parent, prefix: str) -> int:
+    logging.getLogger("hybrid_layer").addHandler(logging.NullHandler())
+    layer = layer_of(prefix)
+    machine = machine_of(layer)
+    view = run(begun(machine))
+    remove_segment(prefix)
+
+    def child() -> None:
+        found = run(machine.look(SHARD))
+        assert found == view._replace(turn=view.turn + 1)
+        run(layer.send("queue", {"n": 1}))
+
+    code = exit_code(fork(child))
+    assert run(put(machine, view, entry(11))) is Taken.STALE
+    assert run(machine.look(SHARD)).turn == view.turn + 1
+    assert run(receive(layer, "queue")) == 1
+    return code
 
 
 # By chance

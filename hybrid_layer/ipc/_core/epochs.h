@@ -16,6 +16,13 @@ static inline uint64_t epoch_read(const struct header *header) {
     return word == epoch_word((uint32_t)word) ? (uint32_t)word : EPOCH_DAMAGED | (uint32_t)word;
 }
 
+static inline bool epoch_is_damaged(const struct header *header) { return (epoch_read(header) & EPOCH_DAMAGED) != 0; }
+
+/* With the lock. Far from what it was: no process takes that for flushes. */
+static inline void epoch_repair(struct header *header) {
+    atomic_store(&header->epoch, epoch_word((uint32_t)atomic_load(&header->epoch) + (1u << 21)));
+}
+
 /* With the lock. */
 static inline void epoch_move(struct header *header) {
     atomic_store(&header->epoch, epoch_word((uint32_t)atomic_load(&header->epoch) + 1u));

@@ -4,6 +4,7 @@
 #include "channels.h"
 #include "clock.h"
 #include "counters.h"
+#include "epochs.h"
 #include "groups.h"
 #include "loans.h"
 #include "inboxes.h"
@@ -64,6 +65,8 @@ enum status housekeep(struct handle *handle) {
     uint64_t late = now > header->next_look ? (now - header->next_look) / LOOK_NS : 0;
     uint32_t most = PROBES * (1 + (uint32_t)(late < SLOTS / PROBES ? late : SLOTS / PROBES));
     header->next_look = now + LOOK_NS;
+    if (epoch_is_damaged(header))
+        return DAMAGED;
     /* Most segments have a few processes, and each slot that is looked at is not in any cache. */
     uint32_t used = header->slots_used;
     if (used <= handle->private->slot || used > SLOTS)

@@ -7,6 +7,7 @@
 #include "channels.h"
 #include "clock.h"
 #include "counters.h"
+#include "epochs.h"
 #include "marks.h"
 #include "memberships.h"
 #include "records.h"
@@ -336,6 +337,10 @@ bool recovery_rebuild(struct handle *handle) {
         rebuild_books(&rebuild.messages);
         rebuild_books(&rebuild.groups);
         check_positions(&rebuild);
+        if (epoch_is_damaged(handle->header)) {
+            epoch_repair(handle->header);
+            rebuild.damaged++;
+        }
         if (rebuild.damaged != 0)
             shards_pause(handle->header);
         count(handle, COUNT_DAMAGED, rebuild.damaged);
