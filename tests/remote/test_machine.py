@@ -148,3 +148,69 @@ async def test_a_process_lives_on_while_its_local_half_does_not_work(server: Ser
     await sender.group_send("g", b"y")
     await wait_until(lambda: machine.delivered == [("jobs", b"y")], "it comes")
     assert (await sender.statistics())["dead"] == 0
+
+
+@pytest.mark.parametrize("note", ["+|g|{channel}|99999999999999|other:5", "-|g|{channel}", "f|other:3", "f|:0"])
+async def test_notes_of_data_that_the_server_has_lost(server: Server, prefix: str, note: str) -> None:
+    """They stop nothing: what comes behind them is taken in."""
+    machine = MemoryMachine()
+    own, sender = transport(server, prefix, machine), transport(server, prefix, None)
+    await own.open_machine()
+    channel = f"specific.{machine.name}-AAAAAAAAAA!1"
+    text = note.format(channel=channel)
+    server.command("XADD", f"{prefix}|1|inbox|@{machine.name}!", "*", "e", text)
+    await sender.send(channel, b"behind it")
+    await wait_until(lambda: machine.delivered == [(channel, b"behind it")], "what is behind it comes")
+
+
+async def test_a_process_with_a_shorter_expiry_does_not_shorten_the_machines_life(server: Server, prefix: str) -> None:
+    machine = MemoryMachine()
+    await transport(server, prefix, machine, expiry=60).open_machine()
+    await transport(server, prefix, machine, expiry=1).open_machine()
+    sender = transport(server, prefix, None, expiry=60)
+    await outlive(3.5)  # longer than the shorter life, and shorter than a third of the other one
+    await sender.send(f"specific.{machine.name}-AAAAAAAAAA!1", b"x")
+    assert (await sender.statistics())["dead"] == 0
+
+
+async def test_a_forged_registration_does_not_stop_others(server: Server, prefix: str) -> None:
+    machine = MemoryMachine()
+    own, sender = transport(server, prefix, machine), transport(server, prefix, None)
+    await own.open_machine()
+    await sender.send(f"specific.{machine.name}-AAAAAAAAAA!1", b"x")
+    await wait_until(lambda: len(machine.delivered) == 1, "it comes")
+    epoch = server.command("GET", f"{prefix}|1|epoch|").decode()
+    text = f"1|99999999999999|{epoch}|=nobody,999999999999999|x"
+    server.command("XADD", f"{prefix}|1|inbox|@{machine.name}!", "*", "e", text)
+    await wait_until(lambda: counted(own, "undecodable"), "it is dropped")
+    await own.group_add("g", "jobs")
+    await sender.group_send("g", b"y")
+    await wait_until(lambda: machine.delivered[1:] == [("jobs", b"y")], "the next one comes")
+
+
+async def counted(half: RemoteHalf, key: str) -> int:
+    return (await half.statistics())[key]
+
+
+async def test_shared_memory_that_is_busy_for_a_while(server: Server, prefix: str) -> None:
+    """The reader waits for it, and says so; that is no error of its own."""
+    machine = MemoryMachine()
+    own, sender = transport(server, prefix, machine), transport(server, prefix, None)
+    await own.group_add("g", "jobs")
+    await wait_until(lambda: probe(own).reads_for_the_machine, "it reads")
+    machine.works = False
+    await sender.group_send("g", b"x")
+    await outlive(0.5)
+    machine.works = True
+    await wait_until(lambda: machine.delivered == [("jobs", b"x")], "it comes", 2)
+    assert await counted(own, "errors") == 0
+
+
+async def test_layers_of_a_machine_with_different_hosts_are_warned_of(
+    server: Server, new_server: NewServer, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine = MemoryMachine()
+    own = [transport(each, prefix, machine, expiry=1) for each in (server, new_server())]
+    for each in own:
+        await each.open_machine()
+    await wait_until(lambda: "take turns with different data" in caplog.text, "it is noticed", 15)

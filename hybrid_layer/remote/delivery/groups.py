@@ -68,7 +68,8 @@ class Groups:
                 raise RemoteUnavailable(f"{error} The members of {group} on this machine got the message.") from None
             raise
         if failure is not None:
-            raise type(failure)(f"{failure} The members of {group} on other machines got the message.") from None
+            others = "The members on other machines got" if here else "All members, these too, get"
+            raise type(failure)(f"{failure} {others} the message over the servers.") from None
 
     async def _send_to_server(self, group: str, payload: bytes, passed_over: str) -> None:
         context = self._context

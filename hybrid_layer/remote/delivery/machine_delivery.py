@@ -12,17 +12,23 @@ from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.transport import MOST_SHARDS, Machine
 
 
+def check_shards(number: int) -> None:
+    """Raise `ConfigurationError` if shared memory cannot follow so many shards."""
+    if number > MOST_SHARDS:
+        raise ConfigurationError(
+            f"hosts stands for {number} shards. HybridChannelLayer uses at most {MOST_SHARDS}: name fewer hosts, or "
+            f"give clusters fewer virtual_shards."
+        )
+
+
 class MachineDelivery:
     """What one process does for its machine, for one layer."""
 
     def __init__(self, context: Context, store: Store, machine: Machine) -> None:
-        if len(context.shards) > MOST_SHARDS:
-            raise ConfigurationError(
-                f"hosts stands for {len(context.shards)} shards. HybridChannelLayer uses at most {MOST_SHARDS}: name "
-                f"fewer hosts, or give clusters fewer virtual_shards."
-            )
         self._machine = machine
         self.owns = machine.owns
+        self._opened = ""
+        """The id by which this process has made the machine known."""
         self.outages = Outages(context, machine)
         self.registrations = Registrations(context, store, machine)
         readers = [MachineReader(context, store, shard, machine, self.registrations) for shard in context.shards]
@@ -33,8 +39,10 @@ class MachineDelivery:
 
         Raises `RemoteUnavailable`.
         """
-        if not self.leases.reads_always:
+        name = await self._machine.id()
+        if self._opened != name:
             await self.registrations.open()
+            self._opened = name
             self.leases.reads_always = True
         self.serve()
 
@@ -59,6 +67,7 @@ class MachineDelivery:
         """
         machine = self._machine
         try:
+            await machine.id()  # so that the next line need not wait until this process has attached
             if not machine.has_groups():
                 return "", None
             return await machine.group_send(group, payload), None

@@ -57,8 +57,8 @@ class MachineReader:
         self._registrations = registrations
         self._task: asyncio.Task[None] | None = None
         self._untrimmed = 0
-        self._run = 0
-        """The run id of the server at the other end of the connection."""
+        self._server = 0, 0
+        """Run id and incarnation of the server at the other end of the connection."""
         self.has_failed = False
         """It has given up: it cannot reach the server."""
 
@@ -80,8 +80,13 @@ class MachineReader:
             asyncio.get_running_loop(), keep_going(_UPKEEP_OF, self._keep_up, self._context.statistics.count)
         )
         try:
-            while await self._read_stream(await self._machine.id()):
-                pass
+            goes_on = True
+            while goes_on:
+                try:
+                    goes_on = await self._read_stream(await self._machine.id())
+                except HybridLayerError as error:  # of shared memory, such as `SegmentBusy`
+                    warn(("machine", "reader"), f"Messages from {self._shard.label} wait for shared memory: {error}")
+                    await sleep(_PAUSE)
         finally:
             upkeep.cancel()
         self.has_failed = True
@@ -107,11 +112,13 @@ class MachineReader:
     async def _read(self, stream: StreamReader, machine: str) -> bool:
         """Read once. False: the segment is another machine's."""
         if await stream.connect():  # it may be to another server
-            self._run = (await self._registrations.renew(self._shard)).run
+            view = await self._registrations.renew(self._shard)
+            self._server = view.run, view.incarnation
             self._machine.set_outage(self._shard.number, False)
         view = await self._machine.look(self._shard.number)
-        if view.run != self._run:  # another process has met another server
+        if (view.run, view.incarnation) != self._server:  # a renewal has met another server than this one
             await stream.close()
+            await sleep(_PAUSE)
             return True
         while view.position is None:
             view = await self._registrations.renew(self._shard)
@@ -156,7 +163,7 @@ class MachineReader:
         """What is to be done with an entry, and why that is nothing."""
         nothing = Arrival(item.id, view.incarnation, view.flushes, "nothing")
         if item.note is not None:
-            found = self._arrival_of_note(view, item, item.note)
+            found = self._arrival_of_note(view, item, item.note, has_renewed)
             return (nothing, "a note") if found is None else (found, "")
         entry, epoch = item.entry, self._shard.epoch
         numbers = numbers_of(entry.epoch) if entry is not None else None
@@ -181,32 +188,36 @@ class MachineReader:
             return nothing, "an entry"
         return Arrival(item.id, *numbers, "direct", channel=entry.names[0], payload=payload, life=life), ""
 
-    def _arrival_of_note(self, view: View, item: StreamItem, note: Note) -> Arrival | None:
+    def _arrival_of_note(self, view: View, item: StreamItem, note: Note, has_renewed: bool) -> Arrival | None:
+        nothing = Arrival(item.id, view.incarnation, view.flushes, "nothing")
         numbers = (numbers_of(note.epoch) if note.epoch else None) or (view.incarnation, view.flushes)
         if self._shard.epoch.is_absurd(note.epoch):
             return None
+        if numbers[0] != view.incarnation and has_renewed:  # of data that the server has lost: as for entries
+            if note.kind == "f" or not self._shard.epoch.admits(note.epoch):
+                return nothing
+            numbers = view.incarnation, view.flushes
         if note.kind == "f":
             return Arrival(item.id, *numbers, "flush")
         if machine_of(note.member) != view.machine:
             return None
         if note.kind == "-":
             return Arrival(item.id, *numbers, "-", channel=note.member, group=note.group)
-        life = min(self._shard.clock.left(note.stamp_ms), _LONGEST)
-        if note.kind != "+" or life <= 0:
+        if note.kind != "+":
             return None
+        life = min(self._shard.clock.left(note.stamp_ms), _LONGEST)
+        if life <= 0:
+            return nothing
         return Arrival(item.id, *numbers, "+", channel=note.member, group=note.group, life=life)
 
     async def _keep_up(self) -> None:
         """Renew the machine's alive key, trim the stream, and forget groups without members, when each is due."""
         registrations, number = self._registrations, self._shard.number
-        sweep_at = monotonic() + registrations.sweep_interval
         renew_at = monotonic() + registrations.life / 3
         clock_sets = registrations.clock_sets[number]
         while True:
             await sleep(_UPKEEP)
             try:
-                if self._untrimmed:
-                    await self._trim()
                 now = monotonic()
                 if clock_sets != registrations.clock_sets[number]:
                     clock_sets = registrations.clock_sets[number]
@@ -214,9 +225,9 @@ class MachineReader:
                 if now >= renew_at or not (await self._machine.look(number)).registration:
                     await registrations.renew(self._shard)
                     renew_at = now + registrations.life / 3
-                if now >= sweep_at:
-                    await registrations.sweep(self._shard)
-                    sweep_at = now + registrations.sweep_interval
+                registrations.sweep(self._shard)
+                if self._untrimmed:
+                    await self._trim()
             except RemoteUnavailable:
                 continue  # the reader notices it, and says so
             except HybridLayerError as error:

@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.epoch import numbers_of
@@ -25,6 +26,7 @@ from hybrid_layer.remote.delivery.heartbeat import OPENING
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.remote.runtime import io_thread
+from hybrid_layer.statistics import warn
 from hybrid_layer.supervision import Guard, start_task
 from hybrid_layer.transport import Group, Machine, Renewed, View
 
@@ -55,12 +57,16 @@ class Registrations:
         self._life_in_group = 2 * context.policy.group_expiry
         self.life = max(float(context.policy.expiry), _LEAST_LIFE)
         """Seconds for which the machine counts as alive. It is renewed three times within them."""
-        self.sweep_interval = _SWEEP
+        self._sweeps: dict[int, asyncio.Task[None]] = {}
+        """By shard, the tasks that forget groups."""
+        self._sweep_at = [monotonic() + _SWEEP] * len(context.shards)
+        self._met: dict[int, int] = {}
+        """By shard, the incarnation of the server's data that this process has met last."""
         self.clock_sets = [0] * len(context.shards)
         """By shard, how often the server's clock was set: by then, registrations may have ended."""
         for shard in context.shards:
             shard.clock.on_set = partial(self._clock_set, shard.number, shard.clock.on_set)
-        self._guard = Guard("registering all groups", context.statistics.count)
+        self._guard = Guard("the care for the machine's groups", context.statistics.count)
 
     def _clock_set(self, shard: int, and_then: Callable[[], None]) -> None:
         self.clock_sets[shard] += 1
@@ -118,6 +124,14 @@ class Registrations:
         renewal = await self._store.renew_machine(shard, view.machine, self.life, view, registration)
         shard.epoch.answered(renewal.epoch, known_epoch)
         incarnation, flushes = numbers_of(renewal.epoch) or (0, 0)
+        if view.incarnation not in (0, incarnation) and self._met.get(shard.number) == incarnation:
+            warn(
+                ("hosts", shard.number),
+                f"Two layers of this machine with prefix {self._context.prefix!r} take turns with different data on "
+                f"their server number {shard.number}, here {shard.label}: each loses what the other one gets. Give all "
+                f"the same hosts, or prefixes of their own.",
+            )
+        self._met[shard.number] = incarnation
         answer = Renewed(renewal.run, renewal.last, incarnation, flushes, renewal.registration)
         await machine.renewed(shard.number, view, answer)
         view = await machine.look(shard.number)
@@ -159,13 +173,24 @@ class Registrations:
                 await asyncio.gather(*(self._register(shard, name) for name in names[start : start + _AT_ONCE]))
             await self._machine.walked(shard.number, view.registration)
 
-    async def sweep(self, shard: Shard) -> None:
+    def sweep(self, shard: Shard) -> None:
+        """Forget groups without members here, in the background, if that is due."""
+        if monotonic() >= self._sweep_at[shard.number] and shard.number not in self._sweeps:
+            self._sweep_at[shard.number] = monotonic() + _SWEEP
+            sweep = self._sweeps[shard.number] = start_task(asyncio.get_running_loop(), self._sweep(shard))
+            sweep.add_done_callback(lambda _: self._sweeps.pop(shard.number))
+
+    async def _sweep(self, shard: Shard) -> None:
         """Forget the groups without members here for a minute, or one for each user would stay on the server."""
-        async for group in self._groups():
-            is_idle = group.t and group.idle >= _IDLE and group.shard == shard.number
-            if is_idle and await self._machine.forget(group.name, group.shard, group.t):
-                with contextlib.suppress(RemoteUnavailable):  # the group's next message leads to it again
-                    await self._store.forget(shard, group.name, await self._machine.id(), group.t)
+        with self._guard, contextlib.suppress(RemoteUnavailable):  # each group's next message leads to it again
+            groups = [group async for group in self._groups() if group.t and group.shard == shard.number]
+            idle = [group for group in groups if group.idle >= _IDLE]
+            for start in range(0, len(idle), _AT_ONCE):
+                await asyncio.gather(*(self._forget(shard, group) for group in idle[start : start + _AT_ONCE]))
+
+    async def _forget(self, shard: Shard, group: Group) -> None:
+        if await self._machine.forget(group.name, group.shard, group.t):
+            await self._store.forget(shard, group.name, await self._machine.id(), group.t)
 
     async def _groups(self) -> AsyncIterator[Group]:
         place: int | None = 0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from hybrid_layer.policy import Policy
+from hybrid_layer.remote.delivery.machine_delivery import check_shards
 from hybrid_layer.remote.process import Process
 from hybrid_layer.remote.redis.discovery import DiscoveredTransport
 from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
@@ -20,6 +21,8 @@ def remote_transport(policy: Policy, options: RemoteOptions, machine: Machine | 
     """The transport for `options`."""
 
     def build(hosts: Sequence[Host]) -> RemoteTransport:
+        if machine is not None:
+            check_shards(len(hosts))
         labels, open_store = [host.label for host in hosts], partial(RedisStore, hosts=hosts)
         return RemoteTransport(partial(Process, policy, options, labels, open_store, machine))
 

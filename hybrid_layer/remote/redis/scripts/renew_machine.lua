@@ -22,8 +22,15 @@ local run = type(info) == 'string' and string.sub(string.match(info, 'run_id:(%x
 local held = string.match(values[1] or '', '^%d+%.%d+|(%d+)|')
 local is_known = held == ARGV[4] and held ~= '0' and run == ARGV[5] and was_renewed(values[1], now, life)
 local registration = is_known and held or ARGV[6]
-local value = string.format('%.0f.%s|%s|%s', now + life, ARGV[1], registration, ARGV[7])
-redis.call('SET', KEYS[1], value, 'PX', life + SLACK_MS)
+-- A process whose messages expire sooner must not shorten the life that another one has given to their machine.
+local ends, longest = now + life, life
+local other_ends, other_life = string.match(values[1] or '', '^(%d+)%.(%d+)|')
+other_ends, other_life = tonumber(other_ends), tonumber(other_life)
+if other_ends and other_ends > ends and other_life and other_ends <= now + other_life + TOLERATED_MS then
+  ends, longest = other_ends, other_life
+end
+local value = string.format('%.0f.%.0f|%s|%s', ends, longest, registration, ARGV[7])
+redis.call('SET', KEYS[1], value, 'PX', ends - now + SLACK_MS)
 note_clock(KEYS[4], values[2], ARGV[3], now, life)
 
 local last = '0-0'

@@ -14,6 +14,8 @@ from hybrid_layer.transport import Position
 _END = 1 << 64
 """Both numbers of an id are below it."""
 _LONGEST_ID = 41
+_STRANGE = 10**14
+"""No registration has such a T: see ``scripts/include/registration.lua``."""
 _NOTES = (b"+|", b"-|", b"f|")
 """How a note begins. A message begins with a version, which is a number."""
 
@@ -71,7 +73,7 @@ def _item(position: Position, fields: Any, machine: str) -> StreamItem:
             return StreamItem(position, entry if machine_of(check_channel(name)) == machine else None)
         group, _, digits = name[1:].partition(",")
         t = number_in(digits.encode())
-        if t is None:
+        if t is None or t >= _STRANGE:
             return StreamItem(position)
         return StreamItem(position, entry._replace(names=()), group=check_group(group), t=t)
     except (InvalidName, ValueError):
