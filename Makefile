@@ -85,10 +85,11 @@ lint: $(READY) ## check format, style, types, the C code's complexity and warnin
 		--build-lib build/lint --build-temp build/lint
 	for text in *.rst $(wildcard docs/*.rst benchmarks/*.rst); do $(BIN)/docutils --strict "$$text" > /dev/null || exit 1; done
 
-.PHONY: wheel
-wheel: $(READY) ## build dist/*.tar.gz, and from it dist/*.whl
-	rm -rf dist
-	$(BIN)/python -m build --quiet
+.PHONY: wheels
+wheels: $(READY) .venv/wheels ## build dist/: the sdist and wheels for Linux, each used in clean environments; RELEASE=1
+	$(if $(RELEASE),$(BIN)/python .ci/release_ready.py)
+	$(BIN)/python .ci/wheels.py
+	$(BIN)/nox --tags wheel
 
 .PHONY: clean
 clean: ## remove what was built, except .venv
@@ -114,6 +115,11 @@ EDITABLE = $(BIN)/pip install --group $(1) --editable $(2) && mkdir -p build && 
 .venv/ready: .venv/demo
 	@echo '--- .venv: the tools for tests, lint and benchmarks: about two minutes, with downloads'
 	$(call EDITABLE,dev,'.[$(EXTRAS)]')
+
+.venv/wheels: .venv/ready
+	@echo '--- .venv: a compiler for other systems, and what checks wheels: about a minute, with downloads'
+	$(BIN)/pip install --group wheels
+	@touch $@
 
 build/core: .venv/demo $(wildcard $(CORE)/*.c $(CORE)/*.h $(CORE)/*/*.c $(INBOX)/*.[ch])
 	@echo '--- the C core and the inbox, compiled: about ten seconds'

