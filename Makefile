@@ -83,7 +83,7 @@ lint: $(READY) ## check format, style, types, the C code's complexity and warnin
 	$(BIN)/lizard --languages cpp --CCN 19 --warnings_only hybrid_layer
 	CFLAGS='$(CFLAGS) -Werror' $(BIN)/python setup.py --quiet build_ext --force \
 		--build-lib build/lint --build-temp build/lint
-	for text in *.rst $(wildcard docs/*.rst benchmarks/*.rst); do $(BIN)/docutils --strict "$$text" > /dev/null || exit 1; done
+	for text in *.rst $(wildcard docs/*.rst benchmarks/*.rst examples/*/*.rst); do $(BIN)/docutils --strict "$$text" > /dev/null || exit 1; done
 
 .PHONY: wheels
 wheels: $(READY) .venv/wheels ## build dist/: the sdist and wheels for Linux, each used in clean environments; RELEASE=1
