@@ -186,7 +186,8 @@ def environment(prefix: str) -> dict[str, str]:
 
 def command_of(name: str, site: Path, port: int = 0) -> list[str]:
     command = unit(name)["ExecStart"].replace("/srv/chat", str(site)).replace("--port 8000", f"--port {port}")
-    return ["env", "--chdir", str(site), *shlex.split(command)]
+    # With the signals of a fresh process, as systemd starts it: a test run in the background ignores SIGINT.
+    return ["env", "--default-signal=INT", "--chdir", str(site), *shlex.split(command)]
 
 
 @pytest.fixture
