@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -57,7 +58,17 @@ def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> None:
         sys.exit(f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}")
 
 
-def build_wheel(sdist: Path, target: Target) -> Path:
+def headers() -> Path:
+    """Debian has a pyconfig.h for each machine, in folders of the system's compiler. All targets are alike in it."""
+    folder = WORK / "include"
+    for machine in ("x86_64", "aarch64"):
+        place = folder / f"{machine}-linux-gnu" / f"python{sysconfig.get_python_version()}"
+        place.mkdir(parents=True)
+        shutil.copy(sysconfig.get_config_h_filename(), place)
+    return folder
+
+
+def build_wheel(sdist: Path, target: Target, include: Path) -> Path:
     """The wheel of that target, which has its final name."""
     folder = WORK / target.zig
     with tarfile.open(sdist) as archive:
@@ -69,7 +80,7 @@ def build_wheel(sdist: Path, target: Target) -> Path:
         cwd=folder / sdist.name.removesuffix(".tar.gz"),
         CC=compiler,
         LDSHARED=f"{compiler} -shared",
-        CFLAGS=COMPILE,
+        CFLAGS=f"{COMPILE} -I{shlex.quote(str(include))}",
         LDFLAGS=LINK,
     )
     (built,) = folder.glob("*.whl")
@@ -102,8 +113,9 @@ def main() -> None:
         folder.mkdir(parents=True)
     run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", DIST)
     (sdist,) = DIST.iterdir()
+    include = headers()
     for target in TARGETS:
-        wheel = build_wheel(sdist, target)
+        wheel = build_wheel(sdist, target, include)
         check(wheel, target)
         print(f"{wheel.name}: {wheel.stat().st_size / 1000:.0f} kB", flush=True)
     run("twine", "check", "--strict", *DIST.iterdir())
