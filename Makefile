@@ -6,6 +6,8 @@ CORE := hybrid_layer/ipc/_core
 INBOX := hybrid_layer/_inbox
 TESTS ?= tests --ignore=tests/browser
 SECONDS ?= 60
+EXTRAS := cryptography,hiredis
+READY := .venv/ready build/core
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -15,17 +17,17 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build/core ## run the example site on http://127.0.0.1:8000; HOSTS=redis://... adds a remote, LOCALITY=machine names by machine
+demo: .venv/demo build/core ## run the example site on http://127.0.0.1:8000; HOSTS=redis://... LOCALITY=machine
 	@$(if $(HOSTS),HYBRID_LAYER_HOSTS='$(HOSTS)') $(if $(LOCALITY),HYBRID_LAYER_LOCALITY='$(LOCALITY)') $(BIN)/python examples/chat/run.py
 
 .PHONY: build
-build: build/core ## compile what has changed: the C core and the inbox
+build: $(READY) ## compile what has changed: the C core and the inbox
 
 PYTEST := $(BIN)/python -m pytest -n 4 --dist worksteal
 # Tests that are asked for by name are run whole.
 USUAL := $(if $(filter file,$(origin TESTS)),not thorough and not long,not long)
 .PHONY: test
-test: build/core ## run the tests, in some minutes; TESTS=tests/unit/test_names.py runs these, SERVER=valkey on Valkey
+test: $(READY) ## run the tests, in some minutes; TESTS=tests/unit/test_names.py runs these, SERVER=valkey on Valkey
 	$(PYTEST) $(if $(SERVER),--server=$(SERVER)) -m '$(USUAL)' $(TESTS)
 
 # A test that needs several servers gets one of each kind; most need one, and that is the newest Redis.
@@ -38,11 +40,11 @@ test-all: test ## run all that CI runs: more configurations, each kind of server
 	$(MAKE) browser
 
 .PHONY: test-long
-test-long: build/core ## run what takes long: thousands of kills, minutes of chaos
+test-long: $(READY) ## run what takes long: thousands of kills, minutes of chaos
 	$(BIN)/python -m pytest -m long tests
 
 .PHONY: chaos
-chaos: build/core ## kill senders and receivers for SECONDS=60, and see that nothing else goes wrong; SEED=... as printed
+chaos: $(READY) ## kill senders and receivers for SECONDS=60, and see that nothing else goes wrong; SEED=... as printed
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 # The core of systems other than Linux, in a copy of the tree, with shared memory as macOS has it. And with the inbox's
@@ -50,7 +52,7 @@ chaos: build/core ## kill senders and receivers for SECONDS=60, and see that not
 COPY := $(CURDIR)/build/portable
 LOCAL_TESTS ?= tests/ipc tests/contract -k "ipc or hybrid-local"
 .PHONY: portable
-portable: build/core ## test the portable core on this machine: the local half without futex and /dev/shm
+portable: $(READY) ## test the portable core on this machine: the local half without futex and /dev/shm
 	rm -rf $(COPY) && mkdir -p $(COPY)
 	cp -R setup.py pyproject.toml README.rst LICENSE hybrid_layer benchmarks tests $(COPY)
 	find $(COPY)/hybrid_layer -name '*.so' -delete
@@ -60,20 +62,20 @@ portable: build/core ## test the portable core on this machine: the local half w
 		$(CURDIR)/$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not long and not thorough' $(LOCAL_TESTS)
 
 .PHONY: browser
-browser: build/core ## test the example site in headless Chromium
+browser: $(READY) ## test the example site in headless Chromium
 	$(BIN)/python -m pytest tests/browser
 
 .PHONY: bench
-bench: build/core ## compare the layers with others, side by side: about 13 minutes
+bench: $(READY) ## compare the layers with others, side by side: about 13 minutes
 	$(BIN)/python -m benchmarks
 
 .PHONY: bench-quick
-bench-quick: build/core ## some of it, in a minute
+bench-quick: $(READY) ## some of it, in a minute
 	$(BIN)/python -m benchmarks --quick
 
 # The compiler is asked with the very flags of the build, into a folder of its own.
 .PHONY: lint
-lint: build/core ## check format, style, types, the C code's complexity and warnings, and the texts
+lint: $(READY) ## check format, style, types, the C code's complexity and warnings, and the texts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict hybrid_layer
@@ -81,12 +83,13 @@ lint: build/core ## check format, style, types, the C code's complexity and warn
 	$(BIN)/lizard --languages cpp --CCN 19 --warnings_only hybrid_layer
 	CFLAGS='$(CFLAGS) -Werror' $(BIN)/python setup.py --quiet build_ext --force \
 		--build-lib build/lint --build-temp build/lint
-	for text in *.rst $(wildcard docs/*.rst benchmarks/*.rst); do $(BIN)/docutils --strict "$$text" > /dev/null || exit 1; done
+	for text in *.rst $(wildcard docs/*.rst benchmarks/*.rst examples/*/*.rst); do $(BIN)/docutils --strict "$$text" > /dev/null || exit 1; done
 
-.PHONY: wheel
-wheel: build/core ## build dist/*.tar.gz, and from it dist/*.whl
-	rm -rf dist
-	$(BIN)/python -m build --quiet
+.PHONY: wheels
+wheels: $(READY) .venv/wheels ## build dist/: the sdist and wheels for Linux, each used in clean environments; RELEASE=1
+	$(if $(RELEASE),$(BIN)/python .ci/release_ready.py)
+	$(BIN)/python .ci/wheels.py
+	$(BIN)/nox --tags wheel
 
 .PHONY: clean
 clean: ## remove what was built, except .venv
@@ -94,15 +97,31 @@ clean: ## remove what was built, except .venv
 	find hybrid_layer tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 	find . -maxdepth 3 -path ./.venv -prune -o -name '*.so' -exec rm {} +
 
-# The rules below run when what they depend on has changed: the environment, then the C core in place.
+# The rules below run when what they depend on has changed: the environment, then the C core in place. `make demo` needs
+# no more than the first environment, a dozen packages; the others add the tools to it. As pip compiles the core, too,
+# what it compiled counts as up to date.
 
-.venv/ready: setup.py pyproject.toml
+.NOTPARALLEL:
+EDITABLE = $(BIN)/pip install --group $(1) --editable $(2) && mkdir -p build && touch $@ build/core
+
+.venv/demo: setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hybrid_layer needs Python >= 3.11, and $(PYTHON) is " \
 		+ sys.version.split()[0] + "; name another one: make PYTHON=...")'
+	@echo '--- .venv: the package, compiled, and what serves the example site: about twenty seconds'
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install 'pip>=25.1' # the first that knows dependency groups
+	$(call EDITABLE,demo,.)
+
+.venv/ready: .venv/demo
+	@echo '--- .venv: the tools for tests, lint and benchmarks: about two minutes, with downloads'
+	$(call EDITABLE,dev,'.[$(EXTRAS)]')
+
+.venv/wheels: .venv/ready
+	@echo '--- .venv: a compiler for other systems, and what checks wheels: about a minute, with downloads'
+	$(BIN)/pip install --group wheels
 	@touch $@
 
-build/core: .venv/ready $(wildcard $(CORE)/*.c $(CORE)/*.h $(CORE)/*/*.c $(INBOX)/*.[ch])
-	$(BIN)/python setup.py --quiet build_ext --inplace
+build/core: .venv/demo $(wildcard $(CORE)/*.c $(CORE)/*.h $(CORE)/*/*.c $(INBOX)/*.[ch])
+	@echo '--- the C core and the inbox, compiled: about ten seconds'
+	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
 	@mkdir -p build && touch $@

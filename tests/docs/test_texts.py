@@ -16,6 +16,7 @@ TEXTS = [
     "README.rst",
     "CONTRIBUTING.rst",
     "CHANGELOG.rst",
+    "SECURITY.rst",
     "benchmarks/README.rst",
     *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.rst")),
 ]

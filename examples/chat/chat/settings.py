@@ -7,7 +7,7 @@ from typing import Any
 # Nothing is signed here, so a key that lives as long as its process is enough.
 SECRET_KEY = secrets.token_urlsafe(32)
 DEBUG = False
-ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "127.0.0.1,localhost").split(",")
 
 INSTALLED_APPS = ["channels", "django.contrib.staticfiles", "chat"]
 MIDDLEWARE = ["django.middleware.security.SecurityMiddleware", "django.middleware.clickjacking.XFrameOptionsMiddleware"]
