@@ -78,6 +78,7 @@ bench-quick: $(READY) ## some of it, in a minute
 lint: $(READY) ## check format, style, types, the C code's complexity and warnings, and the texts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python .ci/spdx.py --check
 	$(BIN)/mypy --strict hybrid_layer
 	$(BIN)/clang-format --dry-run --Werror $$(find hybrid_layer tests -name '*.[ch]')
 	$(BIN)/lizard --languages cpp --CCN 19 --warnings_only hybrid_layer

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A channel layer for Django Channels: shared memory on one machine, sharded Redis or Valkey between machines."""
 
 import sys

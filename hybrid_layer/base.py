@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The channel layer API, once for all classes: checks names, encodes messages, makes new names.
 
 A subclass chooses the transport that carries a channel.

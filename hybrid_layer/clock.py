@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The machine's monotonic clock, which no test can freeze, and estimates of the servers' clocks.
 
 freezegun replaces `time.monotonic` wherever that function is an attribute of a module. A frozen clock here would drop

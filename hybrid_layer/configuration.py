@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The options of the layer classes, each stated once: name, type, default, and the check of its value.
 
 A constructor names its dataclass of options (`takes`). Its signature, its error for an unknown option, and the list of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Keeps passwords and keys out of error texts, and out of tracebacks.
 
 Django's error page and other tools print the local variables of each frame of a traceback. Options hold passwords in

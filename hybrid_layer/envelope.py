@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The envelope around a payload: fields that travel with a message and are no part of it.
 
 An envelope is the byte 0xC1, the length of the fields in two bytes (big-endian), the fields as a MessagePack map, and

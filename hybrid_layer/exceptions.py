@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The errors that the layers raise.
 
 All derive from :class:`HybridLayerError`, and from the built-in or Django class that a caller would expect for the same

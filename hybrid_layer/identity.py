@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The identity of the calling process, state that belongs to one process, and random ids for names.
 
 A forked child must not use its parent's state, or each would read the other's messages. It must not even use the locks

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The inbox: messages of a process's own channels, and the coroutines that wait for them.
 
 The extension `_inbox` is written in C, since it runs for each member that a group's message reaches. Its twin in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Tells exceptions of signal handlers from those of the code that was called.
 
 A signal handler may raise at any moment, as Celery's does for a soft time limit. Code that catches every exception of a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The hybrid layer: a local half, a remote half, and a router between them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """State that belongs to one event loop and ends with that loop.
 
 asyncio has no hook for the end of a loop. But `asyncio.run`, `asgiref.async_to_sync` and every server call

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What a message may hold, and its copy in base types.
 
 A message is a dict with str keys. Its values are bytes, str, int of signed 64 bits, float, list, dict, bool and None,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Rules for names of channels and groups, and the parts of a process-specific name.
 
 A process-specific channel is called ``prefix.PROCESS!local``. The part up to and including ``!`` is the name

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Checks of option values. Each error names the option, the value, and what is expected.
 
 They run when a layer is built, so that a wrong setting shows at start and not with the first message.

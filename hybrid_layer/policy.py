@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The prefix, how long messages and memberships live, and how many unread messages a channel holds.
 
 Both halves of a layer share one policy, so that a channel's capacity does not depend on how it travels.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Which half carries a channel: the local or the remote one.
 
 The name alone decides, so all processes come to the same answer without asking each other. A name with ``!`` belongs to

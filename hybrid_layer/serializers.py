@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Messages to bytes and back: MessagePack, JSON, or a user's serializer, and encryption.
 
 The layer classes use `Codec`. Every receiver gets a message of its own, so receivers and senders share nothing mutable.

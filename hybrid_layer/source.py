@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Where an inbox's messages come from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Counts what happens to messages, by reason, and logs drops without flooding the log.
 
 No message is dropped silently: each drop is counted here. Where an operator can do something about it, a warning names

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Restarts long-lived tasks after an unexpected exception.
 
 The exception is logged with its traceback, once per minute and kind, and counted as ``errors``. The task starts again

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A prefix for the settings of tests, which only the processes of one test run share."""
 
 from __future__ import annotations

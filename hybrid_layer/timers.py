@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Timers on the real clock, also while a test has frozen the clock of the event loop.
 
 freezegun replaces the clock of asyncio's loops. Then earlier timers fire at once, and new ones only when the clock

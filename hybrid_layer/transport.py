@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The interface of each half of a layer, local and remote, to the layer classes.
 
 A transport moves bytes. `base` checks names, and encodes and decodes messages.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Buffer and waiters of one full name. One that has neither stays until the next sweep: its consumer is likely to come
  * back at once. */
 #include "inbox.h"

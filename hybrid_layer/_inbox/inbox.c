@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The inbox: buffers by channel name, and the coroutines that wait for them. This file has the source's side. */
 #include "inbox.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The types of the extension `hybrid_layer._inbox`: what `hybrid_layer/interpreted` does in Python, for speed.
  *
  * Nothing here is global: the module's state holds what the code needs of other modules, so that it is there for as

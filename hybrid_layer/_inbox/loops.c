@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* How many coroutines of each event loop wait in an inbox. */
 #include "inbox.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The module: its state, and how it comes into being. */
 #include "inbox.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Waiters in the order of their arrival: the list itself, and the type around it for users other than an inbox. */
 #include "inbox.h"
 

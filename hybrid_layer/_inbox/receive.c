@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* A receive(): the awaitable that waits for the next payload of a channel. It follows the protocol of coroutines, and
  * takes its payload in one step with its return, so that a cancellation has nothing to put back. */
 #include "inbox.h"

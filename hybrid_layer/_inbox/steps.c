@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* What an inbox does on both of its sides: take, wake, leave, sweep. */
 #include "inbox.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* One coroutine that waits, awaited in place of an `asyncio.Future`. */
 #include "inbox.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Wakes any number of waiters at one moment. The waker is the callback that resumes those of the loop that runs there.
  */
 #include "inbox.h"

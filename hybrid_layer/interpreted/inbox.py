@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The messages of one process's own channels, between the source they came from and the coroutines that await them.
 
 A source (the shared segment, a reader task of the remote) holds one queue for all process-specific channels of a

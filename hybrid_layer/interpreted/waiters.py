@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Coroutines that wait for the same thing, oldest first.
 
 A wake is a hint and hands nothing over: the woken coroutine looks for itself and takes what it finds synchronously,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The C core: one process's view of one shared segment. Methods are described beside their C functions."""
 
 LAYOUT_VERSION: int

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A process's attachment to a segment, as a wait set needs it. `segment.LocalSegment` implements it."""
 
 from __future__ import annotations

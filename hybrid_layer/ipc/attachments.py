@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """One attachment to a segment per process and prefix, shared by all layer objects."""
 
 from __future__ import annotations

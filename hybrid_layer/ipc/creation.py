@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Makes a segment, and leaves nothing behind if that fails."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What a process logs and counts when shared memory was damaged or removed, and when it retires a segment."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Texts for people: which process holds a lock, how large /dev/shm is, which others use a prefix.
 
 Only these use psutil.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The machine-local layer: all kinds of channels, and groups, for the processes of one machine."""
 
 from __future__ import annotations

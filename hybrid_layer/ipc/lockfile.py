@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The lock file, whose lock is held while a segment is made, attached or removed."""
 
 from __future__ import annotations

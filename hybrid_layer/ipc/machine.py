@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The machine, as the remote half sees it: one addressee, whose memberships and streams are in shared memory.
 
 The rules are those of `tests/models/stream.py` and `tests/models/registration.py`. Each method is one critical section

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The shared-memory object of a segment, by its name, and the directory of the files beside it: FIFOs, a lock file.
 
 On Linux both are in /dev/shm. Other systems have no directory of objects, so the portable build finds them by name

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Which files are trusted, and what the system's errors mean.
 
 Trusted are files, directories and FIFOs of this process's user that no other user may open.

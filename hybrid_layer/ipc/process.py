@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """State of one layer object in one process: its inboxes, their memberships, and messages fetched for consumers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """One process's attachment to the shared segment: found or made, moved when the segment is lost, closed at the end.
 
 A segment belongs to one user, prefix and layout version. It is a shared-memory object and a directory beside it, which

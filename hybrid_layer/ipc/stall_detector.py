@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Tells a lock that is busy from one whose holder is stalled: how long to wait depends on progress, not on time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Removes segments of any prefix that no process uses any more, and that hold nothing that is still needed.
 
 The last process that uses a segment removes it at its exit. But uvicorn, gunicorn's workers and granian stop at a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The local transport: normal channels, process-specific channels and groups through the shared segment."""
 
 from __future__ import annotations

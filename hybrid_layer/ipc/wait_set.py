@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What one event loop needs to wait at the shared segment: a doorbell, its sleep, and coroutines that wait.
 
 The segment counts the loop as asleep only after the loop has said so, in one step with a last look: a pop that finds

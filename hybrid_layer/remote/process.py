@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Builds the parts that serve one layer in one process. A forked child builds its own and leaves its parent's alone."""
 
 from __future__ import annotations

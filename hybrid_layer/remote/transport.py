@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The remote half of the layer. Normal channels are queues on the servers. All other messages use one of two modes.
 
 This module knows no kind of servers: `delivery.store` defines what a server can do.

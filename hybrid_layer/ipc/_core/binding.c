@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The module and its one type. What the methods do is in the other files of the binding. */
 #include "binding.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* What the files of the binding share. The binding is the Python side of the core: it reads the arguments, runs one
  * operation and makes the result. Its only logic is the delivery of wakeups afterwards.
  *

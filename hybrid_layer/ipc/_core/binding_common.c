@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* What all methods of the module share: arguments, errors, and the delivery of wakeups after the lock was released. */
 #include "binding.h"
 

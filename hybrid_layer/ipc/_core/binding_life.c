@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The methods of a segment's life: format, attach, leave, flush, counters, check. */
 #include "binding.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The methods for the machine as an addressee: its streams, what the servers know of it, and who reads. */
 #include "binding.h"
 

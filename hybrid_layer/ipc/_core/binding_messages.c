@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The methods that carry payloads: push, pop, drain, group_send. */
 #include "binding.h"
 

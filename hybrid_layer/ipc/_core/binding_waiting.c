@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The methods of inboxes, waiting loops and groups. */
 #include "binding.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* References to memory and back, free lists, and growth by extents. */
 #include "blocks.h"
 

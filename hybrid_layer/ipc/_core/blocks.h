@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Blocks: references checked, allocated, freed, filled and read.
  *
  * This is the only way from a reference to memory. Each function that returns NULL or false has met inconsistent data;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Finds, makes and frees the records of channels. */
 #include "channels.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The records of channels. The segment lock is held in all of these.
  *
  * A normal channel is a queue that any process may read; an inbox is the queue of one process, for all its

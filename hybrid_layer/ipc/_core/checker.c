@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Walks a whole segment and names the first invariant that does not hold. Changes nothing. */
 #include "checker.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Walks a whole segment and says whether every invariant holds. For tests and for people; changes nothing. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The clock of deadlines: CLOCK_MONOTONIC, which all processes of the machine share. */
 #pragma once
 

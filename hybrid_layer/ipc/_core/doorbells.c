@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Keeps the FIFOs of other processes' loops open, and writes to them. */
 #include "doorbells.h"
 

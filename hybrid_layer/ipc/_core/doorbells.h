@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Doorbells: to ring one is to write a byte into the FIFO of an event loop that sleeps. Called with the interpreter's
  * lock, never with the segment's.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The segment's epoch, which every flush moves: messages and memberships of an earlier one have ended.
  *
  * It is read without the lock, so its check lies in the same word. A damaged one must not pass for a flush: processes

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Mutual exclusion: one thread of one process at a time is inside the segment, also after the owner of the lock has
  * died.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Compares numbers of flushes, and follows what is news. */
 #include "flushes.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* What a machine knows of a server's flushes. The segment lock is held in all of these. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Adds members to groups, discards and lists them, and ends what has expired. */
 #include "groups.h"
 

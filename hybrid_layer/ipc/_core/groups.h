@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Groups. The segment lock is held in all of these.
  *
  * A group has one `pair` for each queue that has members in it, and a pair one `member` for each channel. A group send

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* One process's view of one segment: private memory, never shared.
  *
  * What is fixed at creation (geometry, seed) is copied here at attach, so that later damage in the segment cannot lead

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* SipHash-1-3 with the segment's own key, so that nobody can aim names at one bucket. */
 #include "hash.h"
 

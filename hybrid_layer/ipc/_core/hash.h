@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* SipHash-1-3 (Aumasson and Bernstein): names come from users, so the buckets need a hash that they cannot aim at. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Opens inboxes, closes them, and removes those of the dead. */
 #include "inboxes.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Inboxes and the processes that own them. The segment lock is held in all of these. */
 #pragma once
 

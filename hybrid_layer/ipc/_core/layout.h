@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* What lies in the shared segment, byte by byte.
  *
  *     header | shards | slots | message buckets | group buckets | message blocks ... | group blocks ...

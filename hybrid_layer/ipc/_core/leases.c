@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Takes and drops leases by compare-and-swap. */
 #include "leases.h"
 

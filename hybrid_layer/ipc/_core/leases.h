@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Who of the machine reads from a server, and whether the server is lost to the machine. All of it without the lock, so
  * that a process that is stopped with the lock in hand holds no reader up.
  *

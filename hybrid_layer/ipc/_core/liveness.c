@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Takes the record lock of a slot, and asks the kernel whether another process has its own. */
 #include "liveness.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Which processes live.
  *
  * From before its slot is published until it ends, a process holds a record lock on one byte of a file: of the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Chains of blocks that a process copies a large payload into, or out of, without the lock. */
 #include "loans.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Large payloads are copied outside the lock: no process should wait for the first touch of a megabyte.
  *
  * A loan keeps a chain of blocks in the name of a process while the process copies. It is freed when the process ends.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Acquires the lock, repairs what a dead owner left, and releases the lock. */
 #include "lock.h"
 

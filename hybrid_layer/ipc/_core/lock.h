@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The segment's lock, which survives the death of its owner: the next owner repairs what the dead one left.
  *
  * It is a leaf lock. Its owner waits for nothing, touches no Python object and does not ask for the interpreter's lock:

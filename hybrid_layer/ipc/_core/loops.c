@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Gives loops their places, puts them to sleep, and reports which channels are ready. */
 #include "loops.h"
 

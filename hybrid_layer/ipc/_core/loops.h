@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The event loops of processes: their places, their sleep, and their ready channels. The segment lock is held in all of
  * these.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* A bit for each block that an authority reaches, while a segment is repaired. */
 #include "marks.h"
 

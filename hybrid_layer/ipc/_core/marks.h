@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Blocks that an authority has been found to reach, one bit each, in private memory: the rebuild's notes. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Finds, makes, links and frees the records of groups. */
 #include "memberships.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The records of groups: found, made, linked and freed. The segment lock is held in all of these.
  *
  * What a function that finds or makes a record returns: OK, EMPTY (there is none), NO_MEMORY, GROW_GROUPS or DAMAGED.

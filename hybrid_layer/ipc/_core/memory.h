@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* What the systems do differently with memory: linux/memory.c, or portable/memory.c for all others. setup.py takes one
  * of them.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Makes and frees messages, entries and payloads. */
 #include "messages.h"
 

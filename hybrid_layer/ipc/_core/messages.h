@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Messages, and the payloads that several entries share: made and freed, in no queue. The segment lock is held in all
  * of these. */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* A name as the caller gives it: of a channel, of a group, or the local part of one. */
 #pragma once
 

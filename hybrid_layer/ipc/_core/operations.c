@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Runs each operation as one critical section, and repeats it after an area was grown, or a full one swept. */
 #include "operations.h"
 

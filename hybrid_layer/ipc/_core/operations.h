@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The operations that the binding offers. Each is one critical section: lock, work, unlock; and again after an area was
  * grown. A dead process that the work meets is reaped before the lock is released (suspect.h).
  *

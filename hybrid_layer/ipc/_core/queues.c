@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Puts messages into queues, takes them off, and drops what has expired. */
 #include "queues.h"
 

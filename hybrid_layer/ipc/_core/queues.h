@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The queue of a channel: in, out, expiry, capacity. The segment lock is held in all of these. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Takes messages out of queues: pop for one, drain for as many as fit. */
 #include "reading.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Taking messages out: pop for normal channels, drain for inboxes. The segment lock is held in all of these.
  *
  * A payload of up to LARGE bytes is copied into the caller's buffer; a larger one goes on loan, for the caller to copy

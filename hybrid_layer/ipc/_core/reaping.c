@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Frees what dead processes left, and what has expired, a few buckets at a time. */
 #include "reaping.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* What dead processes and time leave behind. The segment lock is held in all of these. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Sets and checks the record of a group. */
 #include "records.h"
 

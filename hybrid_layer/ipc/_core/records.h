@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The record of a group: the server at its home knows that this machine has members in it. The segment lock is held in
  * all of these.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Makes free lists, buckets and counts anew from the authorities, after a death or damage. */
 #include "recovery.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Recovery: everything derived is made anew from the authorities.
  *
  * Runs with the lock held, after its owner died or an operation met inconsistent data. It is idempotent: a death in the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Stores and forgets what the servers know of groups, and lists the groups. */
 #include "registrations.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* What the servers know of the machine's groups: registered, forgotten, listed. The segment lock is held in all of
  * these. tests/models/registration.py has the rules, and what happens without each of them. */
 #pragma once

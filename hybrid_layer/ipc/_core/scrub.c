@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Looks at some records of groups in each housekeeping, for damage that no operation would meet. */
 #include "scrub.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Looks for damage that no operation would meet. The segment lock is held. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Formats, maps, joins and leaves a segment. */
 #include "segment.h"
 

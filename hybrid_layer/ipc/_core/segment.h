@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* A segment's life: made, attached, left. The caller holds the record lock on the lock file, so that one process at a
  * time makes, replaces or removes a segment; see segment.py. */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Sends a message to a group: one payload, and an entry for each queue. */
 #include "sending.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Messages to groups. The segment lock is held in all of these. */
 #pragma once
 

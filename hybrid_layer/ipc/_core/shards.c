@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Positions, and what one segment bequeaths to the next. */
 #include "shards.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* What the machine knows of one server, in the shard table of the segment. The segment lock is held in all of these. */
 #pragma once
 

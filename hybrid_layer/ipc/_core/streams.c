@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Takes the entries of the machine's streams in, and the answers to renewals. */
 #include "streams.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The machine's stream on each server: its entries get into the segment, once and in order. The segment lock is held in
  * all of these. tests/models/stream.py has the rules, and what happens without each of them. */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Remembers a dead process until the operation that met it is done. */
 #include "suspect.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* A dead process that an operation meets in the middle of its work.
  *
  * What a dead process leaves may be anything that the operation walks over. So the operation goes on as if that process

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Walks over all channels: drops what has expired, forgets everything, counts what is unread. */
 #include "sweep.h"
 

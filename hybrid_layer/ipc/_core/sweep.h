@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Walks over all channels of a segment. The segment lock is held in all but `channels_unread`. */
 #pragma once
 

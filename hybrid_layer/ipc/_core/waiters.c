@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Links and unlinks waiters. */
 #include "waiters.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The records of waiters: one for each event loop and channel, linked into a list of the channel, a list of the loop,
  * and the loop's ready list. The segment lock is held in all of these. */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Keeps the loops to wake, on the stack until they outgrow that. */
 #include "wakeups.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Wakeups: loops whose doorbells are rung once the lock is released. No doorbell is rung while other processes wait for
  * the lock. */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Chooses which loop to wake for a message, and marks it as rung. */
 #include "waking.h"
 

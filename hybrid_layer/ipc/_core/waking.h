@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Which loop is to be woken. The segment lock is held in all of these but wakeup_succeeded.
  *
  * While a loop is AWAKE no process rings it: its channels with new messages are put on its ready list, which it

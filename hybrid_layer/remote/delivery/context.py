@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What every part of one layer in one process needs to know: data, and no actors."""
 
 from __future__ import annotations

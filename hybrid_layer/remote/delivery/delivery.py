@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """How messages reach process-specific channels and groups: the interface of the two modes, queues and pub/sub.
 
 In both, normal channels are queues, and a message to a group is one call to every shard (`groups`).

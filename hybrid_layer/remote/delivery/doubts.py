@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """With pub/sub, messages that seem expired wait here until the server's clock is measured.
 
 The clock may have been set since the message was stamped. Messages behind a doubted one wait, too, to keep their order.

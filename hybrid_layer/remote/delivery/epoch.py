@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The flush epoch of a shard, ``<incarnation>:<flushes>``. By it, a process recognizes what was sent before a flush.
 
 Another incarnation means that the server lost its data. That is not a flush.

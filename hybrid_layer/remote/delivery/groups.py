@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Groups on the servers: memberships, and messages to the members.
 
 A group is on one shard. So a message to it is one call, however many shards there are; only normal channels whose

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Keeps the process known to the servers: its alive keys, and the memberships of its channels.
 
 Runs in the I/O thread, so that it works while the process's own event loops are busy or gone. When a server has lost

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The one reader of a process's inboxes on a shard. Two would break the order.
 
 It runs in the first event loop that waits for a process-specific channel, and reads only while a coroutine waits

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Checks what was read from a shard before it is handed over: format, flushes, expiry."""
 
 from __future__ import annotations

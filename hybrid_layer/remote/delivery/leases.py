@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Which process of the machine reads the machine's stream on which shard.
 
 A lease saves connections, and nothing else depends on it: shared memory takes in each entry once and in order, however

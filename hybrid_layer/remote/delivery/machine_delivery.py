@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Delivery to this machine: what the servers have for it gets into its shared memory, whichever process reads it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Reads the machine's stream on a shard into shared memory, while this process holds the shard's lease.
 
 Reading takes nothing away from the server. Shared memory keeps the position, and takes in each entry once and in order,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Reports to consumers that their process cannot receive from a server, and that it can again: each once per outage.
 
 The options `on_disconnect` and `on_reconnect` give the message. It is for every process-specific channel on which a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Delivery by pub/sub: each message is published, and reaches the processes that are subscribed at that moment.
 
 A process is subscribed on every shard, since a group may be on any. Direct messages are published on the shard of the

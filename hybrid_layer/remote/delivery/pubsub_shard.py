@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What is published on one shard for a process: its own messages, and those of its groups there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Delivery by queues: each message waits in an inbox on a server until the process reads it.
 
 A process has an inbox on every shard: direct messages are on the shard of the process, a group's on that of the group.

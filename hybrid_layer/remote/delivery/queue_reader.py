@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Readers of normal channels: one per event loop and shard.
 
 A read takes one message, and only from channels with a waiter. If the waiter has left meanwhile, the next waiter of the

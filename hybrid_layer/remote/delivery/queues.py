@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Storing a message in the queue of a normal channel or in an inbox."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What the servers know of the machine: that it lives, and which groups have members on it.
 
 The members themselves are in shared memory. The server at a group's home has one entry for the machine, a registration,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What servers answer, and what is read from them: data."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What a process knows of each shard, which is a server or a part of a cluster; and the shard of each name.
 
 Only `shard_for` decides that, by rendezvous hashing: each shard gets a score per name, and the highest wins. So a host

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What a kind of servers can do for the layer. Nothing else differs between kinds.
 
 A verb is one call to one server. It takes the server's clock and the epoch from the answer and notes them in the

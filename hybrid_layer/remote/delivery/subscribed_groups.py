@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The groups of a process's own channels, and when each membership ends.
 
 With pub/sub, only the process knows that. The server only knows that it is subscribed to a group. Any thread may call.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The subscription of a process to a shard, for the process's own messages and its groups there.
 
 It belongs to the I/O thread at first, then to the first event loop that stays in `receive()`, and again to the thread

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The terms of a process's subscription, each in one event loop: which delivers, which takes over, what they are asked.
 
 Any thread may call what is here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The capacities that a script needs to send to a group: those of the inboxes and channels in it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The remote half over Redis servers: those that `hosts` names, and those that only Sentinels know."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Hosts that `hosts` does not name: all services that the Sentinels know when a process makes its first call.
 
 The sorted names give the order of the shards. A process asks once: it uses a later service only after a restart.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What a process tells the scripts of one server: its knowledge of the clock and of the epoch key's life."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The remote layers: `RedisChannelLayer`, with queues on the servers, and `RedisPubSubChannelLayer`."""
 
 from __future__ import annotations

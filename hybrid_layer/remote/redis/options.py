@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The options of the remote half, checked."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Redis and Valkey as the store: each verb is one script or command."""
 
 from __future__ import annotations

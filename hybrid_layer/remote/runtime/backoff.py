@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The error for a broken reading connection, and the pauses between tries to reopen it."""
 
 from __future__ import annotations

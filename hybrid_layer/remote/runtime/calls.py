@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Decides in which event loop a call to a server is made.
 
 There are two tiers. A loop that stays has its own connection to each server: it has waited in `receive()`, is older

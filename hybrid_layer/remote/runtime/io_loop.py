@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The event loop of the I/O thread, which outlives that thread over a fork."""
 
 from __future__ import annotations

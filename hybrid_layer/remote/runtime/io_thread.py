@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The thread, one per process, that does I/O for event loops too short-lived for their own connections.
 
 `async_to_sync` makes a loop per call, and a connection per call would cost more than the call. Such loops hand their

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A thread of the operating system, even if gevent has replaced Python's threads by greenlets.
 
 Greenlets share one thread, and a thread runs one event loop at a time, here the caller's.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A supervised task in the I/O thread. It continues while no event loop of the application runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* The lock word: taken with a compare-and-swap, waited for with a futex, taken over from the dead. */
 #include "exclusion.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Reserves memory with posix_fallocate, and has the kernel wipe a page in a forked child. */
 #include "memory.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Uses a record lock in place of the lock word: the system drops it at any death. */
 #include "exclusion.h"
 

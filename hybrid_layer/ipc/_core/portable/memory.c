@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
 /* Reserves nothing, and notices a fork by comparing pids. */
 #include "memory.h"
 

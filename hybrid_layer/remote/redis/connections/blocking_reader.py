@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A reading connection: blocking pops. None may be abandoned before its answer has arrived.
 
 If the server answers a pop over a closed connection, the message is lost. So a cancellation does not stop a pop. It

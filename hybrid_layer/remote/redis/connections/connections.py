@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Which connection a command travels on, and what happens when a server answers "not now".
 
 The shards of a cluster that are on one node share its connections.

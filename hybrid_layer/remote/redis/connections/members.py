@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Those who share a subscribed connection, what arrives for them, and the commands that wait for an answer."""
 
 from __future__ import annotations

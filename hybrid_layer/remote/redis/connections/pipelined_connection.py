@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A sending connection of one event loop. It sends commands in the order of the calls, and replies have that order too.
 
 Commands that are issued in one turn of the loop are sent as one pipeline. Nothing is ever sent twice: when the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What the reading connections have in common: how they are opened and lost, and when an answer is late."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A reading connection for a machine's stream. It removes nothing, so its reads may be abandoned at any time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """One subscribed connection. Answers and published messages arrive in the server's order.
 
 The subscriptions of an event loop to the shards at one node share it. Each calls `read` from a task of its own, and one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Subscriptions, and the connections that they share: see `subscribed_connection`.
 
 Everything else relies on the server's order, which a connection keeps for each of its subscriptions: what was published

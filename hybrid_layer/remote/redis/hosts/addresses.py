@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Reading the address of one server: a URI, a pair of host and port, or a dict."""
 
 from __future__ import annotations

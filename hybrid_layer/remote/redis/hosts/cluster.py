@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A Redis Cluster as hosts: a number of hash tags, each of which leads to the node that owns its slot now.
 
 All keys of such a host share its tag, so to the rest of the code it is one server. If the owner of a slot is not known,

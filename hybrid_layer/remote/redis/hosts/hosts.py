@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The option `hosts`: its entries, checked when the layer is built.
 
 Nothing here needs an event loop or opens a connection.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A server behind a host name, which may lead to another server at any time.
 
 Managed servers change the name at a failover. The replaced server may continue to answer, as a replica or even as a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Services of Redis Sentinel: a name that leads to whichever server is its master now.
 
 Before a new connection, a Sentinel is asked for the master. A task in the I/O thread subscribes to failovers and closes

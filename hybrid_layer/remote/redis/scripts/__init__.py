@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The Lua scripts that the servers run, one file each. Their headers describe KEYS, ARGV and the reply.
 
 A line ``-- include: a b`` stands for the files ``include/a.lua`` and ``include/b.lua``.

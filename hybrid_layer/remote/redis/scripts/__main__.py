@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """``python -m hybrid_layer.remote.redis.scripts send`` prints a whole script, for programs in other languages."""
 
 from __future__ import annotations

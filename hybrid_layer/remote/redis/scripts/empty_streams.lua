@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Empties the streams of machines, for a flush. A stream's key stays, as it keeps the last id: later ids must be higher.
 --
 -- KEYS  1.. streams

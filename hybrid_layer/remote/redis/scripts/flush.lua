@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Ends a flush, after the keys were deleted. Advances the epoch, so that processes drop what they have already read,
 -- and publishes it.
 --

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Ends the registration of a group by a machine, if no later one has taken its place.
 --
 -- KEYS  1 group

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Makes a channel a member of a group until now + ARGV[2], on the shard of the group. For a machine's see machine_add.
 --
 -- KEYS  1 group  2 epoch  3 the members by part (members.lua)

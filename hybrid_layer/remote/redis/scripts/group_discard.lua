@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Ends a membership, on the shard of the group.
 --
 -- KEYS  1 group  2 the notes of the member's process; absent if the caller records the membership

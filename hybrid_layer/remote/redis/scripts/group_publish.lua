@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Sends one message to the processes that are subscribed to a group, and to the members that other processes added: to
 -- the queues of normal channels, and to process-specific channels over the pub/sub channel of their process.
 --

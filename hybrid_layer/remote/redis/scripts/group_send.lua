@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Sends one message to every member of a group: one entry per inbox or normal channel. Each process and each machine has
 -- an inbox on the shard of the group, so the keys of inboxes are derived from the members. The key of the members by part
 -- is derived from the key of the group.

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Makes a channel that is on a machine a member of a group, for another process: registers the group for the machine, and
 -- leaves a note about the membership. What is sent to the group from now on comes behind the note, if that is in the
 -- same stream: on the shard of the group.

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Leaves a note for a machine, unless that is gone.
 --
 -- KEYS  1 the machine's stream  2 its alive key  3 epoch

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Leaves a note for a process.
 --
 -- KEYS  1 notes

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Publishes one message to the process of a process-specific channel.
 --
 -- KEYS  1 the pub/sub channel of the process  2 epoch

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Returns an entry that was popped, but has no waiter, to the head of its queue, with its old stamp. Does not check the
 -- capacity, which admitted the entry before, nor the stamp: the caller did, and knows when the clock was set.
 --

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Registers a group: it has members on a machine (registration.lua). On the shard of the group.
 --
 -- KEYS  1 group  2 epoch  3 the members by part (members.lua)

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Renews the alive key of a process and returns the notes that others left for it.
 --
 -- KEYS  1 alive  2 notes  3 epoch  4 the alive key of nobody (alive.lua)

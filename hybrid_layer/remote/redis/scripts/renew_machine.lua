@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Renews the alive key of a machine, which holds "<until>.<life>|<registration>|<inboxes>", and keeps its stream's key.
 --
 -- The registration is a number that stands for all that this server knows of the machine. Where that may be lost, the

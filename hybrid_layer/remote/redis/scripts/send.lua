@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Stores one message in the queue of a normal channel or in an inbox.
 --
 -- KEYS  1 queue  2 epoch  3 the alive key of the inbox's process or machine; absent for a normal channel

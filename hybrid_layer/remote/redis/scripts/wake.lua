@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Ends a reader's blocking pop: the one under way, or the next one.
 --
 -- KEYS  1 wake key

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Commands in the form in which they are sent: packed by hiredis if that is installed, else by redis-py.
 
 redis-py's asyncio connections pack in Python even if hiredis is installed. That takes seven times as long, a tenth of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What the error replies of servers mean: whether anything was executed, and the text that users read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The first commands on a new connection, and what a server's answers to them reveal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What an entry of `hosts` leads to, the error if that fails, and the connections that it handed out."""
 
 from __future__ import annotations

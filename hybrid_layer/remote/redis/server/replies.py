@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The shapes of servers' replies. A reply of another shape is an error of the server, not of the caller.
 
 A broken server, a proxy, or another program at the address may answer anything.

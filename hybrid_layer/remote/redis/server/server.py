@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """One server: its address and the options of connections to it, checked when the layer is built.
 
 Nothing here needs an event loop or opens a connection.

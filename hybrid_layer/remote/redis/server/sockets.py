@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The sockets that this process has open to servers, so that a forked child can let go of them without harm.
 
 A child must neither write to an inherited socket nor close it through its event loop: the child shares the loop's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The bytes of a message and of a note.
 
 The scripts write entries, and the readers parse them. With pub/sub, the sending process writes an entry itself.

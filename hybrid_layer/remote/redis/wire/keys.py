@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Names of the keys on the servers: ``<prefix>|<version>|<kind>|<name>``. In a cluster, a tag precedes the kind.
 
 Neither prefixes nor channel names contain a ``|``, so a scan for ``<prefix>|*`` finds no key of another prefix.

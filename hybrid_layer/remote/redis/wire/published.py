@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Published messages, and the pub/sub channels for them: see docs/wire_format.rst.
 
 On the channel of a process: ``1|...``, an entry; ``g|GROUP|1|...``, an entry for members that another process added to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The entries of a machine's stream: messages and notes, see ``scripts/include/stream.lua``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Which processes and machines live. The alive key of a process holds "<until>.<life>": the stamp at which the process
 -- counts as dead unless it renews the key, and the ms for which it renews it. A process renews it three times in that
 -- life. That of a machine holds "<until>.<life>|<registration>|<inboxes>" (renew_machine.lua).

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- The server's clock. It stamps what expires, but NTP or an operator may set it. So it does not decide alone whether a
 -- stamp is past: each caller passes its own knowledge of the clock.
 

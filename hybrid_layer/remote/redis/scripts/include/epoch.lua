@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- The flush epoch, "<incarnation>:<flushes>". Another incarnation means that the server lost its data, which is no
 -- flush.
 

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- The members of a group, by part. A part is an inbox, or a normal channel that is a member itself.
 -- Needs: clock epoch alive queue stream registration
 

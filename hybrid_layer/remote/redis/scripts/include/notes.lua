@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Notes report changes to a process's memberships by others, and flushes: "+|group|member|deadline|epoch",
 -- "-|group|member", "f|epoch". The process reads them with its inbox or when it renews its alive key.
 -- Needs: clock

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Publishes a text. Returns how many connections received it. In a cluster, names have a hash tag, and only the node of
 -- its slot publishes.
 

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- One list per queue. An entry is "1|<expiry stamp, ms>|<epoch>|<names>|<payload>"; the first field is the version of
 -- this format. The names are those of one channel, or of several channels of one process, "specific.GV7Q2M4XKA!1,2,3".
 -- Needs: clock

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- Registrations: a group has members on a machine, which keeps them itself. At the group's home the machine is the member
 -- "@MACHINE!" until T, by the server's clock in ms. T also names the registration, so no T is given twice: not after the
 -- clock was set back, and not after the machine forgot it. A record of a registration, on the machine, is void for good

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- What renewals of processes and of machines have in common.
 -- Needs: clock epoch alive
 

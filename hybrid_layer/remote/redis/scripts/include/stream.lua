@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: BSD-3-Clause
 -- The inbox of a machine is a stream. Its reader goes by ids and takes nothing away; it trims what it has taken in. Each
 -- entry has one field with one text: a message as in queue.lua, or a note as in notes.lua. The names of a message to a
 -- group are "=<group>,<T>", where T is the registration that it was sent to (registration.lua).
