@@ -67,6 +67,8 @@ _ALL = [
 CONFIGURATIONS = {configuration.name: configuration for configuration in _ALL}
 PATHS = ["ipc", "hybrid-3", "machine-3", "queue-1", "pubsub-1"]
 """Each piece of code that stores, waits or wakes is in one of these."""
+VARIANTS = ["machine-local", "machine-1"]
+"""Those that go the ways of others: they take part in what concerns names and groups, and where they are named."""
 IN_MEMORY = ["memory", "memory-pubsub"]
 """The remote half over a store in the memory of one process: what needs another process is marked `processes`."""
 FAMILIES = {

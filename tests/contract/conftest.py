@@ -19,7 +19,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.configurations import CONFIGURATIONS, FAMILIES, IN_MEMORY, PATHS, Configuration, LayerMaker
+from tests.contract.configurations import (
+    CONFIGURATIONS,
+    FAMILIES,
+    IN_MEMORY,
+    PATHS,
+    VARIANTS,
+    Configuration,
+    LayerMaker,
+)
 from tests.support.loops import LOOPS
 from tests.support.marks import thorough_unless
 
@@ -37,7 +45,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("configurations")
     names = [name for each in (mark.args if mark else CONFIGURATIONS) for name in FAMILIES.get(each, [each])]
     if not metafunc.module.__name__.endswith(ON_CLUSTERS):
-        names = [name for name in names if not CONFIGURATIONS[name].on_cluster]
+        left_out = () if mark else VARIANTS
+        names = [name for name in names if not CONFIGURATIONS[name].on_cluster and name not in left_out]
     if metafunc.definition.get_closest_marker("processes"):
         names = [name for name in names if name not in IN_MEMORY]
     # A test of other configurations alone takes the first.

@@ -105,7 +105,8 @@ SOURCES = [*MODULES, *sorted(PACKAGE.rglob("*.[ch]")), *sorted(PACKAGE.rglob("*.
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_one_subject_per_file(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= LINES
+    lines = [line for line in path.read_text().splitlines() if "SPDX-License-Identifier" not in line]
+    assert len(lines) <= LINES
 
 
 def test_imports_run_one_way() -> None:
