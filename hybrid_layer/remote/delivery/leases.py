@@ -114,7 +114,9 @@ class Leases(ResidentTask):
 
     def _look_at_outages(self) -> None:
         found = self._machine.outages(len(self._held))
-        for shard, before, now in zip(self._context.shards, self._outages_seen or found, found, strict=True):
+        if self._outages_seen is None:  # an outage that has begun before is one for this process, too
+            self._outages_seen = [number - number % 2 for number in found]
+        for shard, before, now in zip(self._context.shards, self._outages_seen, found, strict=True):
             if now != before:
                 self._outages.lost(shard)
                 if now % 2 == 0:
