@@ -126,8 +126,13 @@ def test_a_message_crosses_and_a_job_does_not(machines: ThreeMachines) -> None:
         mount = Path(f"/proc/{grace.pid}/ns/mnt").readlink()
         assert Path(f"/proc/{worker.pid}/ns/mnt").readlink() == mount
         assert Path(f"/proc/{ada.pid}/ns/mnt").readlink() != mount
-        # Its report goes to one tab's own channel, over the server, and the job itself does not.
-        assert not [command for command in commands_until(monitor, "job.report") if "job.run" in command]
+        # The job and its reports, which go to one tab's own channel, stay on the machine.
+        grace.send(type="say", text="Good night")
+        for hearer in (ada, joan):
+            while hearer.expect("said")["text"] != "Good night":
+                pass
+        crossed = commands_until(monitor, "Good night")
+        assert not [command for command in crossed if "job.run" in command or "job.report" in command]
     machines.child.signal(signal.SIGINT)
     assert machines.child.wait(SECONDS) == 0
     assert machines.living() == []

@@ -1,4 +1,4 @@
-"""The scripts for machines, run on a real server of each kind by a plain client."""
+"""The scripts for machines, run on a real server by a plain client."""
 
 from __future__ import annotations
 
@@ -98,9 +98,9 @@ class Site:
         return int(seconds * 1000 + micros // 1000)
 
 
-@pytest.fixture(params=[0, 1, 2], ids=["first server", "second server", "third server"])
-def site(request: pytest.FixtureRequest, servers: list[Server], prefix: str) -> Site:
-    return Site(servers[request.param], prefix)
+@pytest.fixture
+def site(server: Server, prefix: str) -> Site:
+    return Site(server, prefix)
 
 
 # Registrations

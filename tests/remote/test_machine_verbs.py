@@ -27,15 +27,15 @@ Open = Callable[..., Opened]
 """The type of the fixture `open_store`."""
 
 
-@pytest.fixture(params=["redis", "valkey", "redis-6.2", "cluster", "memory"])
-def open_store(request: pytest.FixtureRequest, servers: list[Server], prefix: str) -> Open:
+@pytest.fixture(params=["server", "cluster", "memory"])
+def open_store(request: pytest.FixtureRequest, prefix: str) -> Open:
     """`open_store(**options)`: a store as one more process has it."""
     if request.param == "memory":
         return lambda **options: memory_store(prefix, **options)
     if request.param == "cluster":
         cluster: Cluster = request.getfixturevalue("pubsub_cluster")
         return lambda **options: redis_store([cluster.host(virtual_shards=4)], prefix, **options)
-    server = servers[["redis", "valkey", "redis-6.2"].index(request.param)]
+    server: Server = request.getfixturevalue("server")
     return lambda **options: redis_store([server.url], prefix, **options)
 
 
