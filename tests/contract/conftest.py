@@ -23,6 +23,7 @@ from tests.contract.configurations import (
     CONFIGURATIONS,
     FAMILIES,
     IN_MEMORY,
+    ON_LOOPS,
     PATHS,
     VARIANTS,
     Configuration,
@@ -58,7 +59,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     cases = {
         tuple({"loop_kind": loop, "configuration": name, "bounded_kind": kind}[each] for each in parameters): name
         for name in names
-        for loop in (loops if name in PATHS else loops[:1])
+        for loop in (loops if name in ON_LOOPS else loops[:1])
         for kind in ("normal", "specific")
         if CONFIGURATIONS[name].is_bounded(kind)
     }
