@@ -68,7 +68,7 @@ CONFIGURATIONS = {configuration.name: configuration for configuration in _ALL}
 PATHS = ["ipc", "hybrid-3", "machine-3", "queue-1", "pubsub-1"]
 """Each piece of code that stores, waits or wakes is in one of these."""
 ON_LOOPS = [path for path in PATHS if path != "machine-3"]
-"""Those that run on each kind of event loop. By machine, a loop of the application meets what "ipc" has, and no more."""
+"""Those that run on each kind of event loop. By machine, an application's loop meets what it does in "ipc"."""
 VARIANTS = ["machine-local", "machine-1"]
 """Those that go the ways of others: they take part in what concerns names and groups, and where they are named."""
 IN_MEMORY = ["memory", "memory-pubsub"]
