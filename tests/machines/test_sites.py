@@ -13,9 +13,9 @@ from tests.support.waiting import block_until
 SITES = [
     pytest.param((1, "queue", "name"), id="one server"),
     pytest.param((3, "queue", "name"), id="three servers"),
-    pytest.param((1, "queue", "machine"), id="by machine, one server"),
+    pytest.param((1, "queue", "machine"), id="by machine, one server", marks=pytest.mark.long),
     pytest.param((3, "queue", "machine"), id="by machine, three servers"),
-    pytest.param((1, "pubsub", "name"), id="pubsub, one server", marks=pytest.mark.thorough),
+    pytest.param((1, "pubsub", "name"), id="pubsub, one server", marks=pytest.mark.long),
     pytest.param((3, "pubsub", "name"), id="pubsub, three servers", marks=pytest.mark.thorough),
 ]
 pytestmark = pytest.mark.parametrize("site", SITES, indirect=True)
