@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from hybrid_layer.remote.delivery.replies import Outcome
 from tests.remote.stores import CHANNEL, START, M, redis_store, view
 from tests.support.clocks import Clocks
-from tests.support.servers import Server, start_server
+from tests.support.servers import Server
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def clocks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clocks]:
-    with Clocks(tmp_path_factory.mktemp("clocks")) as clocks:
-        yield clocks
-
-
-@pytest.fixture(scope="module")
-def server(clocks: Clocks, pytestconfig: pytest.Config) -> Iterator[Server]:
-    """A server whose clock the tests set."""
-    with start_server(pytestconfig.getoption("--server"), environment=clocks.environment) as server:
-        yield server
 
 
 async def set_clock(server: Server, clocks: Clocks, seconds: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,6 @@ from tests.support.waiting import at_rest, outlive, until, wait_until
 STEPS = (-7200.0, 300.0, 2.0, -1.0, 300.0, -300.0)
 PAUSE = 0.005
 """Seconds between two rounds of messages."""
-
-
-@pytest.fixture(scope="module")
-def clocks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clocks]:
-    with Clocks(tmp_path_factory.mktemp("clocks")) as clocks:
-        yield clocks
-
-
-@pytest.fixture(scope="module")
-def server(clocks: Clocks, pytestconfig: pytest.Config) -> Iterator[Server]:
-    """A server whose clock the tests set."""
-    with start_server(pytestconfig.getoption("--server"), environment=clocks.environment) as server:
-        yield server
 
 
 class Traffic:
