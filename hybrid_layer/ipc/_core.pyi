@@ -101,8 +101,8 @@ class Segment:
     def group_discard(self, group: str, target: str, local: str, /) -> None: ...
     def group_send(
         self, group: str, payload: bytes, capacity: int, capacities: dict[str, int], expiry_ns: int, /
-    ) -> tuple[int, int]:
-        """Loops to wake, and how many queues were at capacity."""
+    ) -> tuple[int, int, str]:
+        """Loops to wake, how many queues were at capacity, and the id of the machine whose segment this is."""
     def group_targets(self, group: str, /) -> list[str]: ...
     def open_loop(self) -> int:
         """An event loop's place in the slot: no loop of this process is ever given the same number again, in whatever

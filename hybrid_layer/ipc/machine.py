@@ -14,7 +14,7 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError, SegmentBusy, SegmentDamaged
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.transport import LocalTransport
-from hybrid_layer.names import local, machine_of, non_local
+from hybrid_layer.names import local, non_local
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import warn, warn_of_full_members
 from hybrid_layer.transport import Arrival, Group, Position, Renewed, Taken, View
@@ -41,8 +41,8 @@ class LocalMachine:
         """Whether `channel` is local: a normal channel that it keeps, or process-specific and of this machine."""
         if "!" not in channel:
             return self.keeps(channel)
-        process = await self._transport.joined()
-        return machine_of(channel) == process.segment.core.machine or non_local(channel) in process.inboxes
+        await self._transport.joined()
+        return self._transport.owns(channel)
 
     # Groups
 

@@ -32,11 +32,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-def _group_send_here(core: _core.Segment, *args: Any) -> tuple[int, int, str]:
-    return *core.group_send(*args), core.machine
-
-
-_SENDS: tuple[object, ...] = (_core.Segment.push, _core.Segment.group_send, _group_send_here)
+_SENDS: tuple[object, ...] = (_core.Segment.push, _core.Segment.group_send)
 _MEMORY = KEYS.index("memory")
 
 
@@ -123,32 +119,28 @@ class LocalTransport:
 
     async def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member of `group` for `group_expiry` seconds from now. Raises `GroupMemoryFull`."""
-        process = self._current() or await self._join()
-        if process.segment.has_changed_user():
-            process.housekeep()
-        inbox = non_local(channel)
-        try:
-            epoch = await self.call(_core.Segment.group_add, group, inbox, local(channel), self._group_expiry_ns)
-        except _core.NoMemory as error:
-            raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
-        if inbox in process.inboxes or "!" not in channel:
-            process.remember(group, channel, monotonic() + self.policy.group_expiry, epoch)
+        await self._add(group, channel, _core.Segment.group_add, lambda epoch: epoch)
 
     async def group_join(self, group: str, channel: str, shard: int) -> tuple[bool, bool]:
         """As `group_add`. Return whether it is a new member, and whether the group's record is valid until it ends."""
+        join = _core.Segment.group_join
+        is_new, is_recorded, _ = await self._add(group, channel, join, lambda joined: joined[2], shard)
+        return is_new, is_recorded
+
+    async def _add(
+        self, group: str, channel: str, operation: Callable[..., T], epoch_of: Callable[[T], int], *args: int
+    ) -> T:
         process = self._current() or await self._join()
         if process.segment.has_changed_user():
             process.housekeep()
         inbox = non_local(channel)
         try:
-            is_new, is_recorded, epoch = await self.call(
-                _core.Segment.group_join, group, inbox, local(channel), self._group_expiry_ns, shard
-            )
+            added = await self.call(operation, group, inbox, local(channel), self._group_expiry_ns, *args)
         except _core.NoMemory as error:
             raise GroupMemoryFull(self._no_room(f"{channel} in group {group}", error)) from None
         if inbox in process.inboxes or "!" not in channel:
-            process.remember(group, channel, monotonic() + self.policy.group_expiry, epoch)
-        return is_new, is_recorded
+            process.remember(group, channel, monotonic() + self.policy.group_expiry, epoch_of(added))
+        return added
 
     async def group_discard(self, group: str, channel: str) -> None:
         """End the membership, if there is one."""
@@ -158,22 +150,7 @@ class LocalTransport:
 
     async def group_send(self, group: str, payload: bytes) -> None:
         """Send `payload` to every member. A member at capacity misses it, which is counted."""
-        process = self._current() or await self._join()
-        if monotonic() >= process.next_housekeeping:
-            process.housekeep()
-        policy = self.policy
-        capacities = {} if policy.uniform else await self.capacities_in(group)
-        try:
-            loops, dropped = await self.call(
-                _core.Segment.group_send, group, payload, policy.capacity, capacities, self._expiry_ns
-            )
-        except _core.NoMemory as error:
-            self._drop_group_message(process, group, error)
-            return
-        if dropped:
-            warn_of_full_members(group, dropped)
-        if loops:
-            process.segment.wake_loops(loops)
+        await self.group_send_here(group, payload)
 
     async def group_send_here(self, group: str, payload: bytes) -> str:
         """As `group_send`. Return the id of the machine whose members these were."""
@@ -184,19 +161,18 @@ class LocalTransport:
         capacities = {} if policy.uniform else await self.capacities_in(group)
         try:
             loops, dropped, machine = await self.call(
-                _group_send_here, group, payload, policy.capacity, capacities, self._expiry_ns
+                _core.Segment.group_send, group, payload, policy.capacity, capacities, self._expiry_ns
             )
         except _core.NoMemory as error:
-            self._drop_group_message(process, group, error)
-            return process.segment.core.machine
+            core = process.segment.core
+            core.count(_MEMORY, 1)
+            warn(("memory", group), f"A message to group {group} was dropped: {self._no_room('it', error)}")
+            return core.machine
         if dropped:
             warn_of_full_members(group, dropped)
-        process.segment.wake_loops(loops)
+        if loops:
+            process.segment.wake_loops(loops)
         return machine
-
-    def _drop_group_message(self, process: ProcessState, group: str, error: _core.NoMemory) -> None:
-        process.segment.core.count(_MEMORY, 1)
-        warn(("memory", group), f"A message to group {group} was dropped: {self._no_room('it', error)}")
 
     async def capacities_in(self, group: str) -> dict[str, int]:
         """The capacities of the group's members that differ from the common one."""
@@ -238,7 +214,7 @@ class LocalTransport:
     def owns(self, channel: str) -> bool:
         """Whether `channel`, which is named after a machine, is in this segment: named after it, or of this process."""
         process = self._current() or self.process()
-        return machine_of(channel) == process.segment.machine or non_local(channel) in process.inboxes
+        return machine_of(channel) == process.segment.core.machine or non_local(channel) in process.inboxes
 
     # Steps
 

@@ -113,7 +113,7 @@ PyObject *method_group_send(Segment *self, PyObject *const *args, Py_ssize_t cou
         let_go(self, loan);
     free((void *)send.others);
     unsigned long own = deliver_wakeups(self, &wakeups);
-    return status == OK ? Py_BuildValue("(kI)", own, send.dropped) : raise_status(status);
+    return status == OK ? Py_BuildValue("(kIs)", own, send.dropped, self->handle.machine) : raise_status(status);
 }
 
 /* Receiving */

@@ -181,6 +181,7 @@ static bool walk_slots(struct walk *walk) {
     REQUIRE(walk->inboxes_of_slots == walk->inboxes, "an inbox is in no slot's list", 0);
     REQUIRE(walk->inboxes == handle->header->inboxes, "the number of inboxes is wrong", 0);
     REQUIRE(walk->waiters == walk->totals[TOTAL_WAITERS], "a waiter is in no loop's list", 0);
+    REQUIRE(positions_are_sound(handle), "the position in a stream contradicts its check", 0);
     return true;
 }
 
@@ -347,14 +348,6 @@ static bool walk_payloads(struct walk *walk) {
     return true;
 }
 
-static bool walk_shards(struct walk *walk) {
-    struct position position;
-    for (uint32_t number = 0; number < REMOTE_SHARDS; number++)
-        REQUIRE(walk->handle->shards[number].at == 0 || position_read(&walk->handle->shards[number], &position),
-                "the position in a stream contradicts its check", number);
-    return true;
-}
-
 /* Every block that was ever used is either in one record or free. */
 static bool walk_free(struct walk *walk, struct area *area, uint64_t totals[2]) {
     const struct area_books *books = area->books;
@@ -390,8 +383,7 @@ enum status checker_walk(struct handle *handle, char *error, size_t size, uint64
         fail(&walk, "no memory for the check", 0);
     else
         (void)(walk_channels(&walk) && walk_slots(&walk) && walk_loans(&walk) && walk_payloads(&walk) &&
-               walk_shards(&walk) && walk_groups(&walk) &&
-               walk_free(&walk, &handle->messages, &totals[TOTAL_MESSAGE_BLOCKS]) &&
+               walk_groups(&walk) && walk_free(&walk, &handle->messages, &totals[TOTAL_MESSAGE_BLOCKS]) &&
                walk_free(&walk, &handle->groups, &totals[TOTAL_GROUP_BLOCKS]));
     free(walk.messages);
     free(walk.groups);

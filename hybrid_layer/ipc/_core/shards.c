@@ -27,6 +27,14 @@ bool position_read(const struct shard *shard, struct position *position) {
     return word_of(*position, which) == at;
 }
 
+bool positions_are_sound(struct handle *handle) {
+    struct position position;
+    for (uint32_t number = 0; number < REMOTE_SHARDS; number++)
+        if (handle->shards[number].at != 0 && !position_read(&handle->shards[number], &position))
+            return false;
+    return true;
+}
+
 void position_move(struct shard *shard, struct position to) {
     uint32_t which = (shard->at & 3u) == 1 ? 2 : 1; /* the one that does not count */
     shard->positions[which - 1] = to;

@@ -7,6 +7,9 @@
 /* Whether the position is known, and then *position. */
 bool position_read(const struct shard *shard, struct position *position);
 
+/* Whether each position that is known agrees with its check. */
+bool positions_are_sound(struct handle *handle);
+
 /* The position moves, by one store. */
 void position_move(struct shard *shard, struct position to);
 
