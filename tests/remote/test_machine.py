@@ -86,6 +86,21 @@ async def test_one_process_reads_and_another_takes_over(server: Server, prefix: 
     await sender.close()
 
 
+async def test_a_process_without_own_channels_reads_while_there_are_groups(server: Server, prefix: str) -> None:
+    """Then its machine is none to the servers, and the connection is given back."""
+    machine = MemoryMachine()
+    own, sender = transport(server, prefix, machine), transport(server, prefix, None)
+    own.serve_machine()
+    await own.group_add("g", "jobs")
+    await wait_until(lambda: probe(own).reads_for_the_machine, "it reads")
+    await sender.flush()
+    await wait_until(lambda: not probe(own).reads_for_the_machine, "it reads no more")
+    assert machine.leases(1) == [0]
+    await own.group_add("g", "jobs")
+    await sender.group_send("g", b"x")
+    await wait_until(lambda: machine.delivered == [("jobs", b"x")], "it reads again")
+
+
 async def test_what_has_no_room_waits_on_the_server(server: Server, prefix: str) -> None:
     machine = MemoryMachine()
     own, sender = transport(server, prefix, machine), transport(server, prefix, None)

@@ -147,7 +147,7 @@ class MemoryMachine:
         return self._do(stream, arrival)
 
     def _do(self, stream: _Stream, arrival: Arrival) -> Taken:
-        group = self._groups[arrival.group]
+        group = self._groups[arrival.group] if arrival.group else _Group()
         if arrival.kind == "direct":
             self._give([arrival.channel], arrival.payload, arrival.life)
         elif arrival.kind == "+":

@@ -9,10 +9,12 @@ record.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
@@ -39,6 +41,15 @@ _SLOW = 0.2
 """Seconds after which a renewal no longer delays those on other servers."""
 _AT_ONCE = 200
 """Memberships to restore in one pipeline."""
+
+
+async def try_for_a_moment(renewals: Sequence[Coroutine[Any, Any, Any]]) -> None:
+    """Run `renewals` at once, for `OPENING` seconds at most. Those that are slow or fail are tried again later."""
+    tasks = [start_task(asyncio.get_running_loop(), renewal) for renewal in renewals]
+    _, slow = await asyncio.wait(tasks, timeout=OPENING)
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +106,15 @@ class Heartbeat(ResidentTask):
         await thread.run(lambda: self._renew(context.home, context.name), context.options.timeout)
         others = [shard for shard in context.shards if shard is not context.home]
         if others:
-            await thread.run(lambda: self._try(others), OPENING)
+            name = context.name
+            with contextlib.suppress(RemoteUnavailable):  # the thread is busy, and goes on with these
+                await thread.run(lambda: try_for_a_moment([self._renew(shard, name) for shard in others]), OPENING)
         self._begin()
 
     def _begin(self) -> None:
         """Renew in the background from now on, first where the process is not known yet."""
         self.settle()
         self.wake()
-
-    async def _try(self, shards: Sequence[Shard]) -> None:
-        loop = asyncio.get_running_loop()
-        tasks = [start_task(loop, self._renew(shard, self._context.name)) for shard in shards]
-        _, slow = await asyncio.wait(tasks, timeout=OPENING)
-        for task in slow:  # the heartbeat goes on with these
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def renew_process(self, shard: Shard) -> None:
         """Renew the process's alive key on `shard`, and learn its clock and epoch."""

@@ -77,6 +77,7 @@ class Leases(ResidentTask):
         """Renew, and look if that is due. Returns the seconds until this is to be done again."""
         self._renew()
         if not (self.reads_always or self._machine.has_groups()):
+            self._give_all_back()
             return _SELDOM
         now = monotonic()
         if now - self._looked >= _LOOK:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
-from hybrid_layer.names import machine_of
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.epoch import numbers_of
 from hybrid_layer.remote.delivery.registrations import Registrations
@@ -38,8 +38,7 @@ _TRIES = 3
 _PAUSE = 0.05
 """Seconds until shared memory is asked again whether it has room, or whether the position is known."""
 _LONGEST = 1e9
-"""Longest life of a membership by a note, in seconds."""
-
+"""Longest life, in seconds, of what a server has: of a membership by a note, above all."""
 
 _WHAT = "the reader of the machine's stream"
 _UPKEEP_OF = "the upkeep of the machine's stream"
@@ -127,7 +126,9 @@ class MachineReader:
                 await sleep(_PAUSE)
         if view.machine != machine:
             return False
-        for item in await stream.read(view.position, _BATCH):
+        items = await stream.read(view.position, _BATCH)
+        await self._learn_time(items)
+        for item in items:
             if not await self._take_in(view, item):
                 return True
             self._untrimmed += 1
@@ -135,11 +136,18 @@ class MachineReader:
             await self._trim()
         return True
 
+    async def _learn_time(self, items: Sequence[StreamItem]) -> None:
+        """Measure the server's clock if, as far as known, one of `items` has expired: the clock may have been set."""
+        clock = self._shard.clock
+        if any(item.entry is not None and clock.left(item.entry.stamp_ms) <= 0 for item in items):
+            with contextlib.suppress(RemoteUnavailable):
+                await self._store.measure(self._shard)
+
     async def _take_in(self, view: View, item: StreamItem) -> bool:
         """Take in one entry. False: what was read is out of date."""
         has_renewed = False
         while True:
-            arrival, fault = await self._arrival(view, item, has_renewed)
+            arrival, fault = self._arrival(view, item, has_renewed)
             taken = await self._machine.put(self._shard.number, view, arrival)
             if taken is Taken.LATER:
                 await sleep(_PAUSE)
@@ -160,56 +168,32 @@ class MachineReader:
                 await self._store.forget(self._shard, item.group, view.machine, item.t)
         return taken is not Taken.STALE
 
-    async def _arrival(self, view: View, item: StreamItem, has_renewed: bool) -> tuple[Arrival, str]:
+    def _arrival(self, view: View, item: StreamItem, has_renewed: bool) -> tuple[Arrival, str]:
         """What is to be done with an entry, and why that is nothing."""
         nothing = Arrival(item.id, view.incarnation, view.flushes, "nothing")
-        if item.note is not None:
-            found = self._arrival_of_note(view, item, item.note, has_renewed)
-            return (nothing, "a note") if found is None else (found, "")
-        entry, epoch = item.entry, self._shard.epoch
-        numbers = numbers_of(entry.epoch) if entry is not None else None
-        if entry is None or numbers is None or epoch.is_absurd(entry.epoch):
+        content, epoch = item.entry or item.note, self._shard.epoch
+        if content is None or epoch.is_absurd(content.epoch):
             return nothing, "an entry"
+        numbers = numbers_of(content.epoch) or (view.incarnation, view.flushes)  # some notes have no epoch
         if numbers[0] != view.incarnation and has_renewed:
             # The server has lost the data that this is of, but not this. That was no flush.
-            if not epoch.admits(entry.epoch):
+            if not epoch.admits(content.epoch):
                 return nothing, ""
             numbers = view.incarnation, view.flushes
-        life = self._shard.clock.left(entry.stamp_ms)
-        if life <= 0:  # as far as known: the clock may have been set
-            with contextlib.suppress(RemoteUnavailable):
-                await self._store.measure(self._shard)
-            life = self._shard.clock.left(entry.stamp_ms)
+        life = min(self._shard.clock.left(content.stamp_ms), _LONGEST)
+        if isinstance(content, Note):
+            if content.kind == "f":
+                return Arrival(item.id, *numbers, "flush"), ""
+            if content.kind == "-":
+                return Arrival(item.id, *numbers, "-", channel=content.member, group=content.group), ""
+            found = Arrival(item.id, *numbers, "+", channel=content.member, group=content.group, life=life)
+            return found if life > 0 else nothing, ""
         if life <= 0:
             return nothing, "expired"
-        payload = entry.payload
+        payload = content.payload
         if item.group:
             return Arrival(item.id, *numbers, "group", group=item.group, t=item.t, payload=payload, life=life), ""
-        if machine_of(entry.names[0]) != view.machine:
-            return nothing, "an entry"
-        return Arrival(item.id, *numbers, "direct", channel=entry.names[0], payload=payload, life=life), ""
-
-    def _arrival_of_note(self, view: View, item: StreamItem, note: Note, has_renewed: bool) -> Arrival | None:
-        nothing = Arrival(item.id, view.incarnation, view.flushes, "nothing")
-        numbers = (numbers_of(note.epoch) if note.epoch else None) or (view.incarnation, view.flushes)
-        if self._shard.epoch.is_absurd(note.epoch):
-            return None
-        if numbers[0] != view.incarnation and has_renewed:  # of data that the server has lost: as for entries
-            if note.kind == "f" or not self._shard.epoch.admits(note.epoch):
-                return nothing
-            numbers = view.incarnation, view.flushes
-        if note.kind == "f":
-            return Arrival(item.id, *numbers, "flush")
-        if machine_of(note.member) != view.machine:
-            return None
-        if note.kind == "-":
-            return Arrival(item.id, *numbers, "-", channel=note.member, group=note.group)
-        if note.kind != "+":
-            return None
-        life = min(self._shard.clock.left(note.stamp_ms), _LONGEST)
-        if life <= 0:
-            return nothing
-        return Arrival(item.id, *numbers, "+", channel=note.member, group=note.group, life=life)
+        return Arrival(item.id, *numbers, "direct", channel=content.names[0], payload=payload, life=life), ""
 
     async def _keep_up(self) -> None:
         """Renew the machine's alive key, trim the stream, and forget groups without members, when each is due."""

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.epoch import numbers_of
-from hybrid_layer.remote.delivery.heartbeat import OPENING
+from hybrid_layer.remote.delivery.heartbeat import try_for_a_moment
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.remote.runtime import io_thread
@@ -146,15 +146,7 @@ class Registrations:
         await self.renew(home)
         others = [shard for shard in self._context.shards if shard is not home]
         if others:
-            await self._try(others)
-
-    async def _try(self, shards: Sequence[Shard]) -> None:
-        loop = asyncio.get_running_loop()
-        tasks = [start_task(loop, self.renew(shard)) for shard in shards]
-        _, slow = await asyncio.wait(tasks, timeout=OPENING)
-        for task in slow:  # the readers go on with these
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            await try_for_a_moment([self.renew(shard) for shard in others])
 
     async def _register(self, shard: Shard, group: str) -> None:
         """Register `group` and record that."""

@@ -95,7 +95,10 @@ class Registration(NamedTuple):
 
 
 class StreamItem(NamedTuple):
-    """One entry of a machine's stream."""
+    """One entry of a machine's stream.
+
+    It has neither `entry` nor `note` if it cannot be read, or is for a channel of another machine.
+    """
 
     id: Position
     entry: Entry | None = None

@@ -36,7 +36,7 @@ class StreamReader(Protocol):
     async def read(self, after: Position, count: int) -> Sequence[StreamItem]:
         """Up to `count` entries with ids above `after`; none if there is none within the block time.
 
-        One that cannot be read has neither `entry` nor `note`. Raises `ReadingLost`.
+        Raises `ReadingLost`.
         """
 
     async def pause(self, cause: ReadingLost) -> None:
