@@ -112,7 +112,9 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         """Raise `InvalidName` unless this process and layer object may receive on `channel`, a checked name."""
         names = self._names.get(_Names)
         owner = process_of(channel)
-        if "!" in channel and names.process not in (owner, owner.rpartition("-")[2] if machine_of(channel) else ""):
+        if machine_of(channel):
+            owner = owner.rpartition("-")[2]
+        if "!" in channel and owner != names.process:
             raise exceptions.InvalidName(
                 f"Cannot receive on {channel!r}: it belongs to another process or layer object; only the one whose "
                 f"new_channel() made the name reads it."

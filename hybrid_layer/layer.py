@@ -14,7 +14,7 @@ from hybrid_layer.configuration import ServerOptions, option, takes
 from hybrid_layer.discretion import described_names
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc.layer import MemoryOptions, local_transport
-from hybrid_layer.names import machine_of
+from hybrid_layer.names import check_channel, machine_of
 from hybrid_layer.options import one_of, shown
 from hybrid_layer.router import Route, Router
 from hybrid_layer.transport import RemoteHalf, Transport
@@ -72,7 +72,7 @@ class HybridChannelLayer(BaseLayer):
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """As `BaseLayer.send`."""
-        if self._remote is not None and isinstance(channel, str) and machine_of(channel):
+        if self._remote is not None and machine_of(check_channel(channel)):
             await self._local.joined()  # shared memory tells whether the channel is this machine's
         await super().send(channel, message)
 
@@ -81,7 +81,7 @@ class HybridChannelLayer(BaseLayer):
         if self._remote is not None:
             # The process that added a normal channel to a group may be gone; the channel's readers serve the group.
             self._remote.serve_machine()
-            if self._reports_outages and isinstance(channel, str) and machine_of(channel):
+            if self._reports_outages and machine_of(check_channel(channel)):
                 self._remote.waits(channel)
         return await super().receive(channel)
 
