@@ -17,6 +17,7 @@ from hybrid_layer.remote import RedisChannelLayer
 from tests.contract import peers
 from tests.contract.configurations import LayerMaker
 from tests.contract.tools import assert_silent, counted, receive, receive_numbers
+from tests.support.probe import probe
 from tests.support.processes import Spawn
 from tests.support.servers import NewServer, Server, free_port
 from tests.support.waiting import succeeds, wait_until
@@ -337,6 +338,8 @@ async def test_a_group_that_the_machine_does_not_have(make_layer: LayerMaker, se
     """Its registration on the server is removed, so that it costs one message."""
     layer, other = make_layer(), elsewhere(make_layer)
     name = await layer.new_channel()
+    # A new machine tells all servers of all its groups, in the background: of one without members, too, if it had any.
+    await wait_until(probe(layer).has_made_groups_known, "the machine has told the servers of its groups")
     await layer.group_add("group", name)
     await layer.group_discard("group", name)
     await other.group_send("group", {"n": 1})

@@ -233,6 +233,12 @@ class Probe:
         lost: bool = process.outages.has_lost(process.context.shards[shard])
         return lost
 
+    async def has_made_groups_known(self) -> bool:
+        """Whether all servers know the machine's groups, and none is being told of them."""
+        machine = self.remote._process().machine._machine
+        views = [await machine.look(shard.number) for shard in self.context.shards]
+        return all(view.registration and view.walked == view.registration for view in views)
+
     def note_waiting(self, channel: str) -> None:
         """Note that somebody waits on `channel`, who is to be told of outages."""
         self.remote._process().outages.seen(channel)

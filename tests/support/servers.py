@@ -7,14 +7,17 @@ folder of packages to look in first: an environment for tests alone need not bui
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -61,12 +64,29 @@ def default_kind() -> Kind:
     return "redis" if find_program("redis") else "valkey"
 
 
+def _ports() -> Iterator[int]:
+    """Ports for this process of pytest, over and over.
+
+    They lie below those that systems give to outgoing connections, so that none of these takes one between the look and
+    its use, and above those that browsers refuse. Each further process of pytest has ports of its own, and the bus of a
+    cluster those 10,000 above.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8
+    own = range(11_000 + 1_000 * worker, 11_000 + 1_000 * (worker + 1))
+    begin = secrets.randbelow(len(own))
+    return itertools.cycle([*own[begin:], *own[:begin]])
+
+
+_FREE_PORTS = _ports()
+
+
 def free_port() -> int:
-    """A port that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free, and that nobody else here is given soon."""
+    for port in _FREE_PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise AssertionError("the ports come over and over")
 
 
 class Place(NamedTuple):
