@@ -15,7 +15,7 @@ from hybrid_layer.remote.delivery.replies import Entry, GroupSent, MachineRenewa
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Take
 from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.redis.capacities import Capacities
+from hybrid_layer.remote.delivery.capacities import Capacities
 from hybrid_layer.remote.redis.connections.blocking_reader import BlockingReader
 from hybrid_layer.remote.redis.connections.connections import Connections
 from hybrid_layer.remote.redis.connections.stream_reader import StreamReader

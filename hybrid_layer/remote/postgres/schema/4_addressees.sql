@@ -1,0 +1,124 @@
+-- SPDX-License-Identifier: BSD-3-Clause
+-- Processes and machines: that they live, and the streams of machines.
+
+-- Lets a process count as alive for `life` ms. Returns the notes that others left for it, one a line.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.renew(
+  whose text, addressee text, life bigint, has_met boolean,
+  OUT was_gone boolean, OUT epoch text, OUT now bigint, OUT notes text
+) LANGUAGE plpgsql AS $$
+DECLARE
+  ends bigint;
+BEGIN
+  SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
+  IF epoch IS NULL THEN
+    epoch := hybrid_layer_1.begin_epoch_(whose, has_met);
+  END IF;
+  now := hybrid_layer_1.clock_();
+  SELECT a.until_ms INTO ends FROM hybrid_layer_1.alive a WHERE a.name = whose || '|' || addressee;
+  was_gone := ends IS NULL OR ends <= now;
+  INSERT INTO hybrid_layer_1.alive AS a (name, until_ms) VALUES (whose || '|' || addressee, now + life)
+    ON CONFLICT (name) DO UPDATE SET until_ms = excluded.until_ms;
+  WITH taken AS (
+    DELETE FROM hybrid_layer_1.message m WHERE m.ctid = ANY(ARRAY(
+      SELECT x.ctid FROM hybrid_layer_1.message x WHERE x.queue = whose || '|' || addressee || '|notes' ORDER BY x.id
+        FOR UPDATE SKIP LOCKED
+    )) RETURNING m.id, m.names
+  ) SELECT coalesce(string_agg(t.names, E'\n' ORDER BY t.id), '') INTO notes FROM taken t;
+END $$;
+
+-- Lets a machine count as alive for `life` ms, or longer if it does already. `known` is the registration that it knows.
+-- If that is not the one here, `fresh` is from now on. `last`: later entries of its stream have higher ids.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.renew_machine(
+  whose text, machine text, k bigint, life bigint, has_met boolean, known text, fresh text, inboxes bigint,
+  OUT registration text, OUT last bigint, OUT epoch text, OUT now bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+  ends bigint;
+  v text;
+BEGIN
+  v := pg_advisory_xact_lock(k)::text; -- what has an id by now can be seen
+  SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
+  IF epoch IS NULL THEN
+    epoch := hybrid_layer_1.begin_epoch_(whose, has_met);
+  END IF;
+  now := hybrid_layer_1.clock_();
+  SELECT a.until_ms, a.registration INTO ends, registration FROM hybrid_layer_1.alive a
+    WHERE a.name = whose || '|' || machine;
+  IF ends IS NULL OR ends <= now OR registration IS DISTINCT FROM known THEN
+    registration := fresh;
+  END IF;
+  INSERT INTO hybrid_layer_1.alive AS a (name, until_ms, registration, inboxes)
+    VALUES (whose || '|' || machine, greatest(ends, now + life), renew_machine.registration, renew_machine.inboxes)
+    ON CONFLICT (name) DO UPDATE
+    SET until_ms = excluded.until_ms, registration = excluded.registration, inboxes = excluded.inboxes;
+  SELECT s.last_value INTO last FROM hybrid_layer_1.message_id_seq s;
+END $$;
+
+-- Up to `most` entries of a machine's stream behind `after`. If there is none and `may_sleep`, as in take.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.follow(queue text, k bigint, after bigint, most bigint, may_sleep boolean)
+RETURNS TABLE (source bigint, id bigint, until_ms bigint, epoch text, names text, payload bytea)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  q text := queue;
+BEGIN
+  LOOP
+    RETURN QUERY SELECT 1::bigint, m.id, m.until_ms, m.epoch, m.names, m.payload FROM hybrid_layer_1.message m
+      WHERE m.queue = q AND m.id > after ORDER BY m.id LIMIT most;
+    IF FOUND OR NOT may_sleep THEN
+      RETURN;
+    END IF;
+    may_sleep := false;
+    PERFORM hybrid_layer_1.sleep_(ARRAY[k]);
+    RETURN QUERY SELECT 0::bigint, 0::bigint, 0::bigint, ''::text, ''::text, NULL::bytea;
+  END LOOP;
+END $$;
+
+-- Removes the entries of a stream before `position`, which are taken in.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.trim(queue text, "position" bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM hybrid_layer_1.message m WHERE m.ctid = ANY(ARRAY(
+    SELECT x.ctid FROM hybrid_layer_1.message x WHERE x.queue = trim.queue AND x.id < trim."position"
+      FOR UPDATE SKIP LOCKED
+  ));
+END $$;
+
+-- Leaves a note for a machine, unless that is gone or does not seem to read. Returns whether it was left, and `rang`.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.note_machine_(
+  whose text, machine text, k bigint, epoch text, note text, capacity bigint, OUT left_it boolean, OUT rang boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+  NOTES CONSTANT bigint := 5000;
+  q text := whose || '|' || machine || '!';
+BEGIN
+  rang := true;
+  PERFORM 1 FROM hybrid_layer_1.message m WHERE m.queue = q ORDER BY m.id
+    OFFSET hybrid_layer_1.room_(whose, machine, capacity) + NOTES - 1 LIMIT 1;
+  left_it := NOT FOUND;
+  IF left_it THEN
+    rang := hybrid_layer_1.note_(q, k, epoch, note);
+  END IF;
+END $$;
+
+-- Removes what nobody will ask for any more, of any prefix. Each process calls it now and then; one at a time works.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.sweep() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  SLACK CONSTANT bigint := 3600000; -- the clock may be set
+  now bigint := hybrid_layer_1.clock_();
+BEGIN
+  IF NOT pg_try_advisory_xact_lock(hashtextextended('hybrid_layer_1.sweep', 0)) THEN
+    RETURN;
+  END IF;
+  DELETE FROM hybrid_layer_1.message m WHERE m.ctid = ANY(ARRAY(
+    SELECT x.ctid FROM hybrid_layer_1.message x WHERE x.until_ms < now - SLACK FOR UPDATE SKIP LOCKED
+  ));
+  DELETE FROM hybrid_layer_1.member m WHERE m.ctid = ANY(ARRAY(
+    SELECT x.ctid FROM hybrid_layer_1.member x WHERE x.until_ms < now - SLACK FOR UPDATE SKIP LOCKED
+  ));
+  DELETE FROM hybrid_layer_1.alive m WHERE m.ctid = ANY(ARRAY(
+    SELECT x.ctid FROM hybrid_layer_1.alive x WHERE x.until_ms < now - SLACK FOR UPDATE SKIP LOCKED
+  ));
+  DELETE FROM hybrid_layer_1.body m WHERE m.ctid = ANY(ARRAY(
+    SELECT x.ctid FROM hybrid_layer_1.body x WHERE x.until_ms < now FOR UPDATE SKIP LOCKED
+  ));
+END $$;
