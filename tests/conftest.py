@@ -23,11 +23,13 @@ from tests.support import django_settings, loops, processes
 from tests.support.clusters import Cluster, cluster_of
 from tests.support.guardian import guardian
 from tests.support.machines import Network, why_not
+from tests.support.postgres import PostgresServer, find_programs, start_postgres
 from tests.support.probe import forget_warnings
 from tests.support.servers import KINDS, Kind, Server, default_kind, find_program, start_server
 
 IN_CI = os.environ.get("CI") == "true"
 LEFT_OUT = "there is no redis-server on this machine: others stood in for it, and its own tests were skipped"
+NO_POSTGRES = "there is no PostgreSQL server on this machine (Debian's package postgresql): its tests were skipped"
 
 PACKAGE = Path(hybrid_layer.__file__).parent
 HAS_PASSED = pytest.StashKey[bool]()
@@ -50,6 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"there is no {kind} server: make build")
     if find_program("redis") is None and (IN_CI or config.getoption("--server") == "redis"):
         raise pytest.UsageError("there is no redis-server on this machine, and nothing is left out")
+    if find_programs("postgresql") is None and IN_CI:
+        raise pytest.UsageError(f"{NO_POSTGRES}, and in CI nothing may be")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -100,7 +104,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for left_out in filter(None, [find_program("redis") is None and LEFT_OUT, _no_machines()]):
+    lacking = [
+        find_program("redis") is None and LEFT_OUT,
+        find_programs("postgresql") is None and NO_POSTGRES,
+        _no_machines(),
+    ]
+    for left_out in filter(None, lacking):
         terminalreporter.section("left out")
         terminalreporter.line(left_out, yellow=True)
     if IN_CI and _skipped(config):
@@ -162,6 +171,41 @@ def new_server(pytestconfig: pytest.Config) -> Iterator[Callable[..., Server]]:
     """`new_server(kind, **config)` starts a server for this test alone, to pause, kill and restart."""
     with contextlib.ExitStack() as stack:
         yield lambda kind=None, **config: stack.enter_context(start_server(kind or _kinds(pytestconfig)[0], **config))
+
+
+@pytest.fixture(scope="session")
+def needs_postgres() -> None:
+    """For tests that need a PostgreSQL server."""
+    if find_programs("postgresql") is None:
+        pytest.skip(NO_POSTGRES)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(needs_postgres: None) -> Iterator[PostgresServer]:
+    """A PostgreSQL server that runs for the whole session. Tests tell themselves apart by prefix or `database`."""
+    with start_postgres(max_connections=200) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_hosts(postgres_server: PostgresServer) -> list[str]:
+    """The addresses of three databases of `postgres_server`; a test of one host takes the first."""
+    return [postgres_server.url_of(postgres_server.new_database()) for _ in range(3)]
+
+
+@pytest.fixture
+def database(postgres_server: PostgresServer) -> Iterator[str]:
+    """The name of an empty database of `postgres_server`, for this test alone."""
+    name = postgres_server.new_database()
+    yield name
+    postgres_server.command(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def new_postgres_server(needs_postgres: None) -> Iterator[Callable[..., PostgresServer]]:
+    """`new_postgres_server(kind, **config)` starts a server for this test alone, to pause, kill and restart."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *args, **config: stack.enter_context(start_postgres(*args, **config))
 
 
 @pytest.fixture

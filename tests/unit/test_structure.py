@@ -121,6 +121,7 @@ def test_imports_run_one_way() -> None:
 
 REMOTE = PACKAGE / "remote"
 ORDER = [
+    "postgres",
     "redis",
     "redis.connections",
     "redis.hosts",

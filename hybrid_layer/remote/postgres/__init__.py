@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""PostgreSQL as the store."""
+"""The remote half over PostgreSQL."""
