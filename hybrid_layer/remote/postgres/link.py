@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One session of a database in one event loop: calls in pipeline mode, notifications, deadlines.
+"""One session of a database in one event loop: how it begins and ends, its calls, deadlines, and who listens.
 
-libpq does the protocol, by way of `psycopg.pq`, its documented low-level interface. What is called in one turn of the
-loop is sent together. Calls that each take the lock of one queue are one transaction then. Nothing is ever sent twice:
-when the session breaks, every call that may have reached the server fails.
+What is called in one turn of the loop is sent together. Nothing is ever sent twice: when the session breaks, every call
+that may have reached the server fails.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, pq
+from psycopg import AsyncConnection
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.postgres.hosts import Host
+from hybrid_layer.remote.postgres.pipeline import Call, CallFailed, Pipeline, Rows
 from hybrid_layer.remote.postgres.session import NotReady, open_session
 from hybrid_layer.remote.postgres.statements import SUBSCRIBE, UNSUBSCRIBE, Argument, Statement, encoded
 from hybrid_layer.remote.runtime import descriptors
@@ -27,24 +25,8 @@ from hybrid_layer.supervision import Count, Guard, apart, start_task
 from hybrid_layer.timers import Timer, time_limit
 
 _WHAT = "a connection to PostgreSQL"
-_AT_ONCE = 64
-"""Most calls in one transaction: each holds locks until its end."""
-_SUCCEEDED = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
-
-Rows = list[tuple[Any, ...]]
 Listener = Callable[[str, bytes], None]
 """Is called with the channel and the text of a notification."""
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    statement: Statement
-    params: Sequence[bytes | None]
-    deadline: float
-    future: asyncio.Future[Rows]
-    key: int
-    then: Callable[[Rows | None], None] | None
-    rows: Rows | None = None
 
 
 class Link:
@@ -60,18 +42,13 @@ class Link:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._connection: AsyncConnection | None = None
-        self._pg: pq.abc.PGconn | None = None
+        self._pipeline: Pipeline | None = None
         self._fd = -1
-        self._outbox: list[_Call] = []
-        self._pending: deque[list[_Call]] = deque()
-        """The transactions under way."""
-        self._prepared: set[Statement] = set()
+        self._outbox: list[Call] = []
         self._timer: Timer | None = None
         self._writes = False
         self._is_closing = False
         self._failure: RemoteUnavailable | None = None
-        self._error = ""
-        """That of the transaction under way."""
         self.usable = True
         self.is_open = False
         self.users: set[Any] = set()
@@ -97,9 +74,9 @@ class Link:
         `then` is called with the rows as soon as they are there, before what came later is looked at; with None if the
         call failed.
         """
-        call = _Call(statement, list(map(encoded, arguments)), deadline, self._loop.create_future(), key, then)
+        call = Call(statement, list(map(encoded, arguments)), deadline, self._loop.create_future(), key, then)
         if not self.usable:
-            self._end_call(call, self._failure or self._unavailable("the connection was closed"))
+            call.fail(self._failure or self._unavailable("the connection was closed"))
             return call.future
         self._outbox.append(call)
         if self.is_open and len(self._outbox) == 1:
@@ -144,8 +121,7 @@ class Link:
 
     def tell(self, channel: str) -> None:
         """Call those who listen to `channel` in this session, whose sleep the session itself does not see."""
-        for listener in list(self._listeners.get(channel, ())):
-            listener(channel, b"")
+        self._pass_on(channel, b"")
 
     async def close(self) -> None:
         """Accept no more calls, wait for the answers under way, then close. Does nothing while it has users."""
@@ -165,10 +141,6 @@ class Link:
         else:
             self._fail(RemoteUnavailable("The event loop ended."))
 
-    def lose(self, cause: str) -> None:
-        """Give the session up: what it holds on the server is unknown."""
-        self._fail(self._unavailable(cause))
-
     # Opening and ending
 
     async def _open(self) -> None:
@@ -187,12 +159,11 @@ class Link:
         if self._failure is not None:
             return self._drop_session()
         with self._guard:
-            pg = self._pg = connection.pgconn
+            pg = connection.pgconn
             self._fd = pg.socket
             descriptors.opened(self, self._fd)
-            pg.notify_handler = None
-            pg.nonblocking = 1
-            pg.enter_pipeline_mode()
+            pg.notify_handler = None  # psycopg's own, which would take them all
+            self._pipeline = Pipeline(pg, self._pass_on)
             apart(self._loop.add_reader, self._fd, self._readable)
             self.is_open = True
             if not self.opened.done():
@@ -201,7 +172,7 @@ class Link:
             self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self._is_closing and not self._pending and not self._outbox:
+        if self._is_closing and not self._outbox and (self._pipeline is None or self._pipeline.is_idle):
             self._fail(RemoteUnavailable("The connection was closed."), broke=False)
 
     def _fail(self, error: RemoteUnavailable, broke: bool = True) -> None:
@@ -209,7 +180,7 @@ class Link:
         if self._failure is not None:
             return
         self._failure = error
-        was_open = self.is_open
+        was_open, pipeline = self.is_open, self._pipeline
         self._drop_session()
         if self._loop.is_closed():  # nobody waits
             return
@@ -217,11 +188,10 @@ class Link:
             self._timer.cancel()
         if not self.opened.done():
             self.opened.set_exception(error)
-        calls = [*(call for unit in self._pending for call in unit), *self._outbox]
-        self._pending.clear()
+        calls = [*(() if pipeline is None else pipeline.unanswered()), *self._outbox]
         self._outbox.clear()
         for call in calls:
-            self._end_call(call, error)
+            call.fail(error)
         for user in list(self.users):
             user.lost(error)
         self.users.clear()
@@ -233,14 +203,15 @@ class Link:
 
     def _drop_session(self) -> None:
         """End the session. What was not sent yet never arrives."""
-        connection, self._connection, self._pg = self._connection, None, None
+        connection, self._connection = self._connection, None
+        pipeline, self._pipeline = self._pipeline, None
         self.is_open = False
         if connection is None:
             return
         if self._fd >= 0 and not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
-        if self._pending or self._writes:
+        if pipeline is not None and not pipeline.is_idle:
             descriptors.discard(self, self._fd)
         descriptors.closed(self)
         connection.pgconn.finish()
@@ -248,36 +219,40 @@ class Link:
     def _unavailable(self, cause: str) -> RemoteUnavailable:
         return RemoteUnavailable(f"The server {self.host.label} is not available: {cause}")
 
-    # Sending
+    # Sending and receiving
 
     def _write_out(self) -> None:
         """Send what was called in this turn of the loop."""
         with self._guard:
             calls = [call for call in self._outbox if not call.future.done()]
             self._outbox.clear()
-            if self._pg is None:
+            if calls:
+                self._work(lambda pipeline: pipeline.send(calls))
+
+    def _readable(self) -> None:
+        with self._guard:
+            self._work(Pipeline.receive)
+            self._end_if_done()
+
+    def _writable(self) -> None:
+        with self._guard:
+            self._work(lambda _: None)
+
+    def _work(self, work: Callable[[Pipeline], None]) -> None:
+        """Do `work`, and write what there is to write."""
+        pipeline = self._pipeline
+        if pipeline is None:
+            return
+        try:
+            work(pipeline)
+            if self._pipeline is not pipeline:  # somebody ended the session meanwhile
                 return
-            try:
-                for unit in _transactions(calls):
-                    for call in unit:
-                        self._send(self._pg, call)
-                    self._pending.append(unit)
-                    self._pg.pipeline_sync()
-                self._flush()
-            except psycopg.Error as error:
-                self._pending.append(calls)
-                self._lost(error)
-
-    def _send(self, pg: pq.abc.PGconn, call: _Call) -> None:
-        statement = call.statement
-        if statement not in self._prepared:
-            pg.send_prepare(statement.name, statement.sql)
-            self._prepared.add(statement)
-        pg.send_query_prepared(statement.name, call.params, statement.formats, pq.Format.BINARY)
-
-    def _flush(self) -> None:
-        assert self._pg is not None
-        is_left = bool(self._pg.flush())
+            is_left = pipeline.flush()
+        except CallFailed as error:
+            return self._fail(self._unavailable(str(error)))
+        except psycopg.Error as error:
+            cause = str(error).strip().partition("\n")[0] or "the connection broke"
+            return self._fail(self._unavailable(pipeline.error or cause))
         if is_left is not self._writes:
             self._writes = is_left
             if is_left:
@@ -285,93 +260,16 @@ class Link:
             else:
                 self._loop.remove_writer(self._fd)
 
-    def _writable(self) -> None:
-        with self._guard:
-            if self._pg is not None:
-                try:
-                    self._flush()
-                except psycopg.Error as error:
-                    self._lost(error)
-
-    # Receiving
-
-    def _readable(self) -> None:
-        with self._guard:
-            pg = self._pg
-            if pg is None:
-                return
-            try:
-                pg.consume_input()
-                self._read_results(pg)
-                self._pass_on(pg)
-            except psycopg.Error as error:
-                self._lost(error)
-                return
-            if self._writes:
-                self._writable()
-            self._end_if_done()
-
-    def _read_results(self, pg: pq.abc.PGconn) -> None:
-        has_ended = False
-        while self._pending and not pg.is_busy():
-            result = pg.get_result()
-            if result is None:
-                if has_ended:
-                    return
-                has_ended = True
-                continue
-            has_ended = False
-            status = result.status
-            if status == pq.ExecStatus.PIPELINE_SYNC:
-                self._pass_on(pg)  # what was notified before
-                self._finish(self._pending.popleft())
-                if self._pg is None:
-                    return
-            elif status == pq.ExecStatus.TUPLES_OK:
-                unit = self._pending[0]
-                call = next(each for each in unit if each.rows is None)
-                call.rows = call.statement.rows(result)
-            elif status not in (*_SUCCEEDED, pq.ExecStatus.PIPELINE_ABORTED):
-                text = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
-                self._error = bytes(text).decode("utf-8", "replace") or "it failed"
-
-    def _finish(self, unit: list[_Call]) -> None:
-        """Give the calls of a transaction that has ended their results."""
-        text, self._error = self._error, ""
-        if text or any(call.rows is None for call in unit):
-            # The session ends, too: what it has prepared and which locks it holds is unknown.
-            self._pending.appendleft(unit)
-            return self._fail(self._unavailable(text or "an answer is missing"))
-        for call in unit:
-            if call.then is not None:
-                call.then(call.rows)
-            if not call.future.done():
-                call.future.set_result(call.rows or [])
-
-    def _pass_on(self, pg: pq.abc.PGconn) -> None:
-        while (note := pg.notifies()) is not None:
-            channel = note.relname.decode()
-            for listener in list(self._listeners.get(channel, ())):
-                listener(channel, note.extra)
-
-    def _lost(self, error: psycopg.Error) -> None:
-        cause = str(error).strip().partition("\n")[0] or "the connection broke"
-        self._fail(self._unavailable(self._error or cause))
-
-    @staticmethod
-    def _end_call(call: _Call, error: RemoteUnavailable) -> None:
-        if call.then is not None:
-            call.then(None)
-        if not call.future.done():
-            call.future.set_exception(error)
-            call.future.exception()  # retrieved, since a caller that was cancelled meanwhile does not
+    def _pass_on(self, channel: str, text: bytes) -> None:
+        for listener in list(self._listeners.get(channel, ())):
+            listener(channel, text)
 
     def _fail_overdue(self) -> None:
         """Fail all calls if the deadline of one has passed; else wait for the next deadline."""
         self._timer = None
         with self._guard:
-            waiting = [call.deadline for unit in self._pending for call in unit]
-            waiting += [call.deadline for call in self._outbox if not call.future.done()]
+            under_way = [] if self._pipeline is None else self._pipeline.unanswered()
+            waiting = [call.deadline for call in (*under_way, *self._outbox)]
             if not waiting:
                 return
             first = min(waiting)
@@ -380,21 +278,3 @@ class Link:
                 return
             what = "answer" if self.is_open else "connection"
             self._fail(self._unavailable(f"no {what} within {self._timeout} s"))
-
-
-def _transactions(calls: Sequence[_Call]) -> list[list[_Call]]:
-    """The calls in order, those in a row that are `batched` together; these in the order of their locks.
-
-    Two transactions that took their locks in different orders would wait for each other.
-    """
-    units: list[list[_Call]] = []
-    for call in calls:
-        last = units[-1] if units else None
-        if last is not None and call.statement.batched and last[0].statement.batched and len(last) < _AT_ONCE:
-            last.append(call)
-        else:
-            units.append([call])
-    for unit in units:
-        if len(unit) > 1:
-            unit.sort(key=lambda call: call.key)
-    return units

@@ -20,8 +20,9 @@ from hybrid_layer.remote.postgres import statements as s
 from hybrid_layer.remote.postgres.connections import Connections, Request
 from hybrid_layer.remote.postgres.entries import parse_note
 from hybrid_layer.remote.postgres.hosts import Host
-from hybrid_layer.remote.postgres.link import Link, Rows
+from hybrid_layer.remote.postgres.link import Link
 from hybrid_layer.remote.postgres.names import Names, bell, of_process, part_of
+from hybrid_layer.remote.postgres.pipeline import Rows
 from hybrid_layer.remote.postgres.reader import Reader
 from hybrid_layer.remote.postgres.statements import Argument, Statement
 from hybrid_layer.remote.postgres.stream_reader import StreamReader

@@ -183,6 +183,9 @@ BEGIN
     IF by_process AND p.addressee <> '' AND p.addressee NOT LIKE '@%' THEN
       IF p.k <> own_k AND pg_try_advisory_xact_lock(p.k + 2) THEN
         dead := dead + p.n;
+        IF hybrid_layer_1.is_gone_(whose, p.addressee, '', now) THEN
+          DELETE FROM hybrid_layer_1.member m WHERE m.grp = g AND m.part = p.part;
+        END IF;
       ELSE
         PERFORM hybrid_layer_1.notify_(
           'hl1p_' || to_hex(p.k), 'a|' || grp || '|' || now + life || '|' || epoch || '|' || p.part || p.names || '|',
