@@ -9,11 +9,9 @@ import psycopg
 from psycopg import AsyncConnection, errors
 
 from hybrid_layer.exceptions import ConfigurationError, RemoteUnavailable
-from hybrid_layer.remote.postgres.schema import REVISION, SCHEMA, script
+from hybrid_layer.remote.postgres.schema import LOCK, REVISION, SCHEMA, script
 
 _OLDEST = 140000
-_MAKING = 5_712_094_113
-"""The lock of who makes the schema."""
 _SETUP = """
 SELECT set_config('synchronous_commit', 'off', false), set_config('default_transaction_isolation', 'read committed', false),
     set_config('default_transaction_deferrable', 'off', false), set_config('idle_session_timeout', '0', false),
@@ -70,7 +68,7 @@ async def _make_schema(connection: AsyncConnection, host: Host) -> None:
     try:
         async with connection.transaction():
             await connection.execute("SET LOCAL statement_timeout = 0")
-            await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_MAKING])
+            await connection.execute(LOCK)
             if await _has_revision(connection):  # another process was faster
                 return
             await connection.execute(script().encode())

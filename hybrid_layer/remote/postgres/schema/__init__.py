@@ -12,6 +12,8 @@ from importlib import resources
 SCHEMA = "hybrid_layer_1"
 REVISION = 1
 """What ``7_rights.sql`` says, too."""
+LOCK = "SELECT pg_advisory_xact_lock(5712094113)"
+"""Lets one session at a time make the schema, until the end of its transaction."""
 
 
 def script() -> str:
