@@ -96,13 +96,19 @@ class HybridChannelLayer(BaseLayer):
             await self._remote.open_machine()
 
     def _connect(self, options: HybridOptions) -> RemoteHalf:
-        # Imported here, so that a machine-local site does not load the client library.
+        # Imported here, so that a site loads no client library that it does not use.
         from hybrid_layer.ipc.machine import LocalMachine
-        from hybrid_layer.remote.redis.connect import remote_transport
-        from hybrid_layer.remote.redis.options import remote_options
+        from hybrid_layer.remote.kinds import kind_of
 
         router = self._router  # not by way of self, which the remote half must not keep alive
         machine = LocalMachine(self._local, lambda channel: router.route(channel) is Route.LOCAL)
+        if kind_of(options.hosts) == "postgresql":
+            from hybrid_layer.remote.postgres.layer import postgres_transport
+
+            return postgres_transport(self._policy, options, options.remote, self._codec.encode, machine)
+        from hybrid_layer.remote.redis.connect import remote_transport
+        from hybrid_layer.remote.redis.options import remote_options
+
         return remote_transport(self._policy, remote_options(options, options.remote, self._codec.encode), machine)
 
     def _transport_for(self, channel: str) -> Transport:

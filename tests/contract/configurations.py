@@ -14,6 +14,7 @@ IPC = "hybrid_layer.ipc.IPCChannelLayer"
 HYBRID = "hybrid_layer.HybridChannelLayer"
 QUEUE = "hybrid_layer.remote.RedisChannelLayer"
 PUBSUB = "hybrid_layer.remote.RedisPubSubChannelLayer"
+POSTGRES = "hybrid_layer.remote.PostgresChannelLayer"
 MEMORY = "tests.support.memory_store.MemoryChannelLayer"
 MEMORY_PUBSUB = "tests.support.memory_store.MemoryPubSubChannelLayer"
 
@@ -27,6 +28,8 @@ class Configuration:
     hosts: int = 0
     remote: str = "queue"
     """How process-specific channels and groups travel over servers."""
+    on_postgres: bool = False
+    """Whether the hosts are PostgreSQL databases."""
     on_cluster: bool = False
     """Whether the one host is a Redis Cluster."""
     locality: str = "name"
@@ -43,7 +46,9 @@ class Configuration:
 
     def is_remote(self, kind: str) -> bool:
         """Whether channels of a kind travel over servers."""
-        return self.backend in (QUEUE, PUBSUB) or (kind == "specific" and self.hosts > 0 and self.locality == "name")
+        return self.backend in (QUEUE, PUBSUB, POSTGRES) or (
+            kind == "specific" and self.hosts > 0 and self.locality == "name"
+        )
 
 
 _ALL = [
@@ -61,6 +66,13 @@ _ALL = [
     Configuration("hybrid-pubsub-3", HYBRID, 3, "pubsub"),
     Configuration("queue-cluster", QUEUE, 1, on_cluster=True),
     Configuration("pubsub-cluster", PUBSUB, 1, "pubsub", on_cluster=True),
+    Configuration("postgres-1", POSTGRES, 1, on_postgres=True),
+    Configuration("postgres-3", POSTGRES, 3, on_postgres=True),
+    Configuration("postgres-pubsub-1", POSTGRES, 1, "pubsub", on_postgres=True),
+    Configuration("postgres-pubsub-3", POSTGRES, 3, "pubsub", on_postgres=True),
+    Configuration("postgres-hybrid-3", HYBRID, 3, on_postgres=True),
+    Configuration("postgres-machine-1", HYBRID, 1, on_postgres=True, locality="machine"),
+    Configuration("postgres-machine-3", HYBRID, 3, on_postgres=True, locality="machine"),
     Configuration("memory", MEMORY),
     Configuration("memory-pubsub", MEMORY_PUBSUB, remote="pubsub"),
 ]
@@ -110,7 +122,7 @@ class LayerMaker:
         complete: dict[str, Any] = {"prefix": self.prefix, **options}
         if self.configuration.hosts:
             complete.setdefault("hosts", self.hosts)
-        if self.configuration.backend == HYBRID and self.configuration.remote != "queue":
+        if self.configuration.backend in (HYBRID, POSTGRES) and self.configuration.remote != "queue":
             complete.setdefault("remote", self.configuration.remote)
         if self.configuration.locality != "name":
             complete.setdefault("locality", self.configuration.locality)

@@ -75,7 +75,8 @@ def configuration(request: pytest.FixtureRequest) -> Configuration:
 
 @pytest.fixture
 def make_layer(configuration: Configuration, request: pytest.FixtureRequest) -> Iterator[LayerMaker]:
-    hosts = request.getfixturevalue("hosts")[: configuration.hosts] if configuration.hosts else []
+    fixture = "postgres_hosts" if configuration.on_postgres else "hosts"
+    hosts = request.getfixturevalue(fixture)[: configuration.hosts] if configuration.hosts else []
     if configuration.on_cluster:
         hosts = [request.getfixturevalue("pubsub_cluster" if configuration.remote == "pubsub" else "cluster").host()]
     maker = LayerMaker(configuration, hosts)

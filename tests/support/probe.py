@@ -509,9 +509,9 @@ def trust_in_the_epoch(monkeypatch: Any, seconds: float) -> float:
 
 def open_sockets() -> Any:
     """The descriptors of connections to servers, which a forked child closes."""
-    from hybrid_layer.remote.redis.server import sockets
+    from hybrid_layer.remote.runtime import descriptors
 
-    return [descriptor for descriptor, _ in sockets._open.values()]
+    return [descriptor for descriptor, _ in descriptors._open.values()]
 
 
 def addresses(host: NamedHost) -> Any:

@@ -10,8 +10,8 @@ from functools import partial
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.postgres.hosts import Host
 from hybrid_layer.remote.postgres.link import Link, Rows
-from hybrid_layer.remote.postgres.session import Host
 from hybrid_layer.remote.postgres.statements import Argument, Statement
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.backoff import ReadingLost

@@ -92,7 +92,7 @@ def _machine_note(text: str, machine: str) -> Note | None:
 
 
 def published(text: bytes, group: str) -> tuple[Kind, str, Any]:
-    """What was published, as `hybrid_layer.remote.delivery.store.Take` takes it. `group` is that of the channel, or ""."""
+    """What was published, as `hybrid_layer.remote.delivery.store.Take` takes it. `group` is the channel's, or ""."""
     head, _, rest = text.partition(b"|")
     if head == b"m":
         return "mark", "", rest

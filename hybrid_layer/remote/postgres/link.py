@@ -19,7 +19,8 @@ from psycopg import AsyncConnection, pq
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote.postgres.session import Host, NotReady, open_session
+from hybrid_layer.remote.postgres.hosts import Host
+from hybrid_layer.remote.postgres.session import NotReady, open_session
 from hybrid_layer.remote.postgres.statements import SUBSCRIBE, UNSUBSCRIBE, Argument, Statement, encoded
 from hybrid_layer.remote.runtime import descriptors
 from hybrid_layer.supervision import Count, Guard, apart, start_task
@@ -126,9 +127,7 @@ class Link:
             self._listeners.setdefault(channel, []).append(listener)
         self.call(SUBSCRIBE, [",".join(new), ",".join(map(str, numbers))], deadline, then=then)
 
-    def unlisten(
-        self, channels: Sequence[str], numbers: Sequence[int], listener: Listener, deadline: float
-    ) -> None:
+    def unlisten(self, channels: Sequence[str], numbers: Sequence[int], listener: Listener, deadline: float) -> None:
         """Call it no more."""
         ended = []
         for channel in channels:
@@ -191,7 +190,7 @@ class Link:
             pg = self._pg = connection.pgconn
             self._fd = pg.socket
             descriptors.opened(self, self._fd)
-            pg.notify_handler = None  # type: ignore[assignment]
+            pg.notify_handler = None
             pg.nonblocking = 1
             pg.enter_pipeline_mode()
             apart(self._loop.add_reader, self._fd, self._readable)

@@ -3,31 +3,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import psycopg
 from psycopg import AsyncConnection, errors
 
 from hybrid_layer.exceptions import ConfigurationError, RemoteUnavailable
+from hybrid_layer.remote.postgres.hosts import Host
 from hybrid_layer.remote.postgres.pooling import lends_transactions
 from hybrid_layer.remote.postgres.schema import LOCK, REVISION, SCHEMA, script
 
 _OLDEST = 140000
 _SETUP = """
-SELECT set_config('synchronous_commit', 'off', false), set_config('default_transaction_isolation', 'read committed', false),
+SELECT set_config('synchronous_commit', 'off', false),
+    set_config('default_transaction_isolation', 'read committed', false),
     set_config('default_transaction_deferrable', 'off', false), set_config('idle_session_timeout', '0', false),
     set_config('lock_timeout', '0', false), set_config('statement_timeout', %s, false)
 """
 # Isolation: with an older snapshot, a function would not see what came before it got a queue's lock.
-
-
-class Host(Protocol):
-    """What `hosts` says of one database: a `hybrid_layer.remote.postgres.hosts.Host`."""
-
-    label: str
-
-    def parameters(self) -> dict[str, str]:
-        """The parameters of libpq for a new connection."""
 
 
 class NotReady(RemoteUnavailable, ConfigurationError):

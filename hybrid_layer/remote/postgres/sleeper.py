@@ -50,6 +50,8 @@ class Sleeper:
         self._lost: RemoteUnavailable | None = None
         self._looks = False
         self._look_under_way: object = None
+        self._asked: float | None = None
+        """Since when it sleeps, on `hybrid_layer.clock`."""
 
     async def _open(self) -> bool:
         """Take a session, unless there is one. Returns whether it is a new one. Raises `ReadingLost`."""
@@ -138,9 +140,11 @@ class Sleeper:
         if self._news.is_set():
             return True
         timer = Timer(self._loop, until, self._news.set)
+        self._asked = monotonic()
         try:
             await self._news.wait()
         finally:
+            self._asked = None
             timer.cancel()
         return self._rung or self._lost is not None or monotonic() < until
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +63,7 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-_READ = {
+_READ: dict[str, Callable[[bytes], Any]] = {
     "s": _text,
     "i": lambda value: int.from_bytes(value, "big", signed=True),
     "b": lambda value: value == b"\x01",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from hybrid_layer.clock import boottime, monotonic
@@ -18,10 +19,10 @@ from hybrid_layer.remote.delivery.store import Take
 from hybrid_layer.remote.postgres import statements as s
 from hybrid_layer.remote.postgres.connections import Connections, Request
 from hybrid_layer.remote.postgres.entries import parse_note
+from hybrid_layer.remote.postgres.hosts import Host
 from hybrid_layer.remote.postgres.link import Link, Rows
 from hybrid_layer.remote.postgres.names import Names, bell, of_process, part_of
 from hybrid_layer.remote.postgres.reader import Reader
-from hybrid_layer.remote.postgres.session import Host
 from hybrid_layer.remote.postgres.statements import Argument, Statement
 from hybrid_layer.remote.postgres.stream_reader import StreamReader
 from hybrid_layer.remote.postgres.subscription import Subscription
@@ -102,18 +103,14 @@ class PostgresStore:
         number = self._names.number_of(channel)
         heard = of_process(number)
         asked, prefix, life = boottime(), self._names.prefix, self._context.expiry_ms
-        request = Request(
-            s.PUBLISH, lambda link: (prefix, heard, number, link.hears(heard), channel, payload, life)
-        )
+        request = Request(s.PUBLISH, lambda link: (prefix, heard, number, link.hears(heard), channel, payload, life))
         ((received, epoch, now),) = await self.connections.run(shard.number, request)
         self._learn(shard, epoch, now, asked)
         return int(received)
 
     def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> Subscription:
         context = self._context
-        return Subscription(
-            self.connections, shard.number, self._names, context.name, context.options, take, on_idle
-        )
+        return Subscription(self.connections, shard.number, self._names, context.name, context.options, take, on_idle)
 
     async def mark(self, shard: Shard, mark: bytes) -> None:
         await self._call(shard, s.MARK, of_process(self._names.number(self._context.name)), mark)
@@ -157,22 +154,13 @@ class PostgresStore:
         await self._call(shard, s.GROUP_DISCARD, prefix, group, *part_of(member), *self._told(tell), then=rings)
 
     async def group_send(self, shard: Shard, group: str, payload: bytes, skip: str = "") -> GroupSent:
-        prefix, life, names = self._names.prefix, self._context.expiry_ms, self._names
+        life, names = self._context.expiry_ms, self._names
         capacity, known = self._capacities.of(group)
-        own = names.number(self._context.name) if self._publishes and self._context.name else 0
         total, elsewhere = [0, 0, 0, 0], list[str]()
         after, asked = _LEAST, boottime()
         while True:
-            parts, capacities = ",".join(map(str, known[::2])), ",".join(map(str, known[1::2]))
-
-            def arguments(link: Link) -> Sequence[Argument]:
-                heard = own if own and link.hears(of_process(own)) else 0
-                return (
-                    prefix, group, payload, life, capacity, parts, capacities, f"@{skip}" if skip else "",
-                    self._is_spread, after, self._publishes, heard,
-                )  # fmt: skip
-
-            request = Request(s.GROUP_SEND, arguments, then=_tell_silent)
+            to = group, payload, life, capacity, *_lists(known), f"@{skip}" if skip else "", self._is_spread, after
+            request = Request(s.GROUP_SEND, partial(self._group_send_with, to), then=_tell_silent)
             ((*numbers, epoch, now, others, _, missing, more),) = await self.connections.run(shard.number, request)
             if missing:
                 known = self._capacities.learn(group, [name.encode() for name in missing.split(",")])
@@ -191,6 +179,10 @@ class PostgresStore:
             total[0] += (await self.connections.run(shard.number, request))[0][0]
         reached, full, dead, expired = total
         return GroupSent(reached, full, dead, expired, elsewhere)
+
+    def _group_send_with(self, to: tuple[Argument, ...], link: Link) -> Sequence[Argument]:
+        own = self._names.number(self._context.name) if self._publishes and self._context.name else 0
+        return (self._names.prefix, *to, self._publishes, own if own and link.hears(of_process(own)) else 0)
 
     async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
         life_ms, number = max(1, int(life * 1000)), self._names.number(f"@{machine}")
@@ -260,6 +252,11 @@ class PostgresStore:
 
     def abort(self) -> None:
         self.connections.abort()
+
+
+def _lists(capacities: Sequence[str | int]) -> tuple[str, str]:
+    """The names and the numbers in name, number, name, number... as lists for a function."""
+    return ",".join(map(str, capacities[::2])), ",".join(map(str, capacities[1::2]))
 
 
 def _tell_silent(link: Link, rows: Rows) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Receives what is published on one shard for this process, by LISTEN.
 
-Notifications arrive in the order of the commits, the same in every session. One that was committed before a call of this
-session began arrives before the answer to the call. So an answer has its place among them.
+Notifications arrive in the order of the commits, the same in every session. One that was committed before a call of
+this session began arrives before the answer to the call. So an answer has its place among them.
 """
 
 from __future__ import annotations

@@ -3,25 +3,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 from hybrid_layer.configuration import ServerOptions
-from hybrid_layer.exceptions import ConfigurationError
-from hybrid_layer.options import shown
 from hybrid_layer.remote.delivery.context import DeliveryOptions
+from hybrid_layer.remote.options import Encode, delivery_options
 from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from hybrid_layer.remote.redis.hosts.named_host import NamedHost, may_move
 from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
 from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.server import Server
-from hybrid_layer.serializers import to_group
-from hybrid_layer.statistics import warn
-
-_MESSAGE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
-"""Channels calls the handler with that name. It refuses a leading underscore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,37 +23,13 @@ class RemoteOptions(DeliveryOptions):
     """The hosts, or what finds them at the first call."""
 
 
-def remote_options(options: ServerOptions, mode: str, encode: Callable[[dict[str, Any], str], bytes]) -> RemoteOptions:
-    """The options of the remote half, from those of the user. `mode` is ``queue`` or ``pubsub``.
-
-    `encode` returns the payload of a message; its second argument names the message in error texts. Raises
-    `ConfigurationError`.
-    """
-    if options.random_prefix_length is not None:
-        warn(
-            "random_prefix_length",
-            "random_prefix_length does nothing: names have as many random characters as they need.",
-        )
+def remote_options(options: ServerOptions, mode: str, encode: Encode) -> RemoteOptions:
+    """As `delivery_options`, with the hosts. Raises `ConfigurationError`."""
     found = parse_hosts(options)
-
-    def notice(name: str, message_type: object) -> bytes | None:
-        if message_type is None:
-            return None
-        if not isinstance(message_type, str) or not _MESSAGE_TYPE.fullmatch(message_type):
-            raise ConfigurationError(
-                f"{name} must be the type of a message to consumers, such as 'layer.disconnected', not "
-                f"{shown(message_type)}."
-            )
-        return encode({"type": message_type}, to_group(name))  # encoded like a group's, it fits any channel
 
     def watched(host: Host) -> Host:
         return NamedHost(host, options.timeout) if isinstance(host, Server) and may_move(host) else host
 
-    return RemoteOptions(
-        options.timeout,
-        options.block_time,
-        mode,
-        notice("on_disconnect", options.on_disconnect),
-        notice("on_reconnect", options.on_reconnect),
-        found if isinstance(found, Sentinels) else tuple(map(watched, found)),
-    )
+    hosts = found if isinstance(found, Sentinels) else tuple(map(watched, found))
+    shared = delivery_options(options, mode, encode)
+    return RemoteOptions(**{each.name: getattr(shared, each.name) for each in fields(shared)}, hosts=hosts)

@@ -10,12 +10,12 @@ from typing import Any
 
 from hybrid_layer.clock import boottime, seconds
 from hybrid_layer.names import machine_of, non_local, process_of
+from hybrid_layer.remote.delivery.capacities import Capacities
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.replies import Entry, GroupSent, MachineRenewal, Outcome, Registration, Renewal, Sent
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Take
 from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.delivery.capacities import Capacities
 from hybrid_layer.remote.redis.connections.blocking_reader import BlockingReader
 from hybrid_layer.remote.redis.connections.connections import Connections
 from hybrid_layer.remote.redis.connections.stream_reader import StreamReader

@@ -1,32 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The sockets that this process has open to servers, so that a forked child can let go of them without harm.
-
-A child must neither write to an inherited socket nor close it through its event loop: the child shares the loop's
-selector with the parent, which would stop listening. So the child puts /dev/null in the socket's place. Objects of the
-parent that still refer to the descriptor then close /dev/null.
-"""
+"""How the connections of redis-py end: at once, in a closed loop, or in a forked child (`runtime.descriptors`)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
-import struct
-import weakref
-from collections.abc import Coroutine
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from hybrid_layer import identity
-from hybrid_layer.loops import call_in, leave_pending
-
-_open: weakref.WeakKeyDictionary[AbstractConnection, tuple[int, tuple[int, int]]] = weakref.WeakKeyDictionary()
-"""Descriptors, each with device and inode: a child that notices the fork late may have other files there."""
-_AWAITS = 5
-"""More than any clean-up nests."""
+from hybrid_layer.loops import call_in
+from hybrid_layer.remote.runtime import descriptors
+from hybrid_layer.remote.runtime.orphans import end_orphan
 
 
 def opened(connection: AbstractConnection) -> None:
@@ -35,14 +21,14 @@ def opened(connection: AbstractConnection) -> None:
     writer = connection._writer
     sock = None if writer is None else writer.get_extra_info("socket")
     if sock is not None and sock.fileno() >= 0:
-        _open[connection] = (sock.fileno(), _file_at(sock.fileno()))
+        descriptors.opened(connection, sock.fileno())
 
 
 async def close(connection: AbstractConnection | None) -> None:
     """Close a connection. Replies that have not arrived are given up."""
     if connection is None:
         return
-    _open.pop(connection, None)
+    descriptors.closed(connection)
     if connection._writer is not None and _below_tls(connection._writer.transport) is not connection._writer.transport:
         # TLS closes in several steps, for which an ending loop does not stay.
         connection._writer.transport.abort()
@@ -70,10 +56,7 @@ def discard(connection: AbstractConnection | None) -> None:
 def _drop_unsent(writer: asyncio.StreamWriter) -> None:
     sock = writer.get_extra_info("socket")
     if sock is not None and sock.fileno() >= 0:
-        own = socket.socket(fileno=sock.fileno())  # uvloop's stand-in takes no options
-        with contextlib.suppress(OSError):
-            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        own.detach()
+        descriptors.drop_unsent(sock.fileno())  # uvloop's stand-in for a socket takes no options
 
 
 def abort_orphan(connection: AbstractConnection | None, *tasks: asyncio.Task[Any] | None) -> None:
@@ -83,12 +66,11 @@ def abort_orphan(connection: AbstractConnection | None, *tasks: asyncio.Task[Any
         _take_apart(connection)
     for task in tasks:
         if task is not None:
-            leave_pending(task)
-            _end(task)
+            end_orphan(task)
 
 
 def _take_apart(connection: Any) -> None:
-    _open.pop(connection, None)
+    descriptors.closed(connection)
     transport = connection._writer.transport
     _drop_unsent(connection._writer)
     with contextlib.suppress(RuntimeError):  # the loop is closed; but now the transport considers itself closed, too
@@ -101,41 +83,7 @@ def _take_apart(connection: Any) -> None:
         transport._sock = None
 
 
-def _end(task: asyncio.Task[Any]) -> None:
-    """Close the coroutine of `task`. Left to the garbage collector, it would warn."""
-    coroutine = task.get_coro()
-    for _ in range(_AWAITS):
-        try:
-            if isinstance(coroutine, Coroutine):
-                coroutine.close()
-            return
-        except (RuntimeError, RedisError, OSError):
-            pass  # its clean-up awaited something, for which there is no loop
-
-
 def _below_tls(transport: Any) -> Any:
     """The transport of the socket itself."""
     protocol = getattr(transport, "_ssl_protocol", None)
     return transport if protocol is None else protocol._transport
-
-
-def _file_at(descriptor: int) -> tuple[int, int]:
-    try:
-        status = os.fstat(descriptor)
-    except OSError:
-        return 0, 0
-    return status.st_dev, status.st_ino
-
-
-def _detach() -> None:
-    if not _open:
-        return
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for descriptor, file in list(_open.values()):
-        if _file_at(descriptor) == file:
-            os.dup2(null, descriptor, inheritable=False)
-    os.close(null)
-    _open.clear()
-
-
-identity.in_child(_detach)
