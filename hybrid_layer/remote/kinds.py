@@ -15,7 +15,7 @@ _NAMES = {"redis": "Redis", "postgresql": "PostgreSQL"}
 _REDIS_KEYS = frozenset({"cluster", "db", "master_name", "path", "sentinels", "ssl", "username"})
 _POSTGRES_KEYS = frozenset(
     {
-        *("database", "dbname", "hostaddr", "options", "passfile", "pooler", "service", "sslmode", "sslrootcert"),
+        *("database", "dbname", "hostaddr", "options", "passfile", "service", "sslmode", "sslrootcert"),
         *("target_session_attrs", "user"),
         *("ENGINE", "HOST", "NAME", "OPTIONS", "USER"),
     }

@@ -72,18 +72,10 @@ def test_forms_of_a_host(entry: Any, label: str, parameters: dict[str, str]) -> 
     host = parse_host(entry)
     assert host.label == label
     assert own(entry) == parameters
-    assert host.pooler is None
 
 
 def test_a_session_is_asked_for_that_can_write() -> None:
     assert parse_host("postgresql://a,b").parameters()["target_session_attrs"] == "read-write"
-
-
-def test_a_pooler_is_another_way_to_the_same_database() -> None:
-    host = parse_host({"address": "postgresql://h/db", "pooler": "postgresql://p:6432/db"})
-    assert host.pooler is not None
-    assert (host.label, host.pooler.label) == ("h:5432/db", "p:6432/db")
-    assert parse_host({**DJANGO, "pooler": {"host": "p"}}).pooler is not None
 
 
 def test_connection_kwargs_are_for_every_host_and_the_hosts_own_options_win() -> None:
@@ -124,8 +116,6 @@ def test_connection_kwargs_are_for_every_host_and_the_hosts_own_options_win() ->
         ({"hosts": [{"host": "h", "replication": "database"}]}, "sets replication"),
         ({"hosts": [{"address": "postgresql://h", "port": 1}]}, "an address and also host, port or service"),
         ({"hosts": [{"address": 5}]}, "hosts[0]['address'] must be a URI, not 5."),
-        ({"hosts": [{"host": "h", "pooler": 5}]}, "hosts[0]['pooler'] must be a URI"),
-        ({"hosts": [{"host": "h", "pooler": {"pooler": ""}}]}, "hosts[0]['pooler'] has a pooler itself"),
         ({"hosts": [{"database": "x", "host": "h"}]}, "hosts[0] has database and 'host'. 'database' is a name in"),
         ({"hosts": [{"database": ""}]}, "hosts[0] has database=''; give a name in DATABASES."),
         ({"hosts": [{"database": "defalt"}]}, "Did you mean 'default'?"),
@@ -252,7 +242,7 @@ OPEN = ("host", "hostaddr", "dbname", "service", "address", "database", "HOST", 
 def dicts(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     hidden = st.dictionaries(st.sampled_from(HIDDEN), st.one_of(inner, st.just(SECRET)), max_size=2)
     shown = st.dictionaries(st.sampled_from(OPEN), st.one_of(st.just("a"), inner), max_size=2)
-    nested = st.dictionaries(st.sampled_from(("OPTIONS", "pooler")), inner, max_size=1)
+    nested = st.dictionaries(st.just("OPTIONS"), inner, max_size=1)
     wrong = st.dictionaries(st.one_of(uris, st.just(SECRET.encode())), inner, max_size=1)
     together = st.tuples(hidden, shown, nested, wrong)
     return st.one_of(

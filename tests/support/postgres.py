@@ -71,7 +71,7 @@ def find_programs(kind: PostgresKind) -> Path | None:
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
-def _as_user(*command: str | Path) -> list[str | Path]:
+def as_user(*command: str | Path) -> list[str | Path]:
     """A command as the user that PostgreSQL runs as: this one, unless that is root."""
     if os.geteuid() != 0:
         return list(command)
@@ -86,7 +86,7 @@ def _user() -> pwd.struct_passwd:
         return pwd.getpwnam("nobody")
 
 
-def _give_away(path: Path) -> None:
+def give_away(path: Path) -> None:
     """Make `path` and what is in it the server's."""
     if os.geteuid() == 0:
         for each in (path, *path.rglob("*")):
@@ -101,7 +101,7 @@ def _environment(directory: Path) -> dict[str, str]:
 def _run(programs: Path, directory: Path, name: str, *arguments: str | Path) -> None:
     """Run one of the programs to its end."""
     done = subprocess.run(
-        _as_user(programs / name, *arguments),
+        as_user(programs / name, *arguments),
         env=_environment(directory),
         cwd=directory,
         stdout=subprocess.PIPE,
@@ -122,14 +122,14 @@ def _new_cluster(programs: Path, data: Path) -> None:
         if not template.exists():
             _make_template(programs, template)
     subprocess.run(["cp", "-R", template, data], check=True)
-    _give_away(data)
+    give_away(data)
     data.chmod(0o700)
 
 
 def _make_template(programs: Path, template: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="hybrid-layer-initdb-") as made:
         directory = Path(made)
-        _give_away(directory)
+        give_away(directory)
         arguments = ["--auth=trust", f"--username={ADMIN}", "--encoding=UTF8", "--locale=C", "--wal-segsize=1"]
         _run(programs, directory, "initdb", "--no-sync", *arguments, "--pgdata", directory / "data")
         unfinished = template.with_name(f"{template.name}.{secrets.token_hex(4)}")
@@ -160,7 +160,7 @@ class PostgresServer(Closing):
         self._child: Child | None = None
         self._config = {**_CONFIG, "unix_socket_directories": self.directory, **config, "port": self.port}
         try:
-            _give_away(self.directory)
+            give_away(self.directory)
             if primary is None:
                 _new_cluster(programs, self.data)
             else:
@@ -275,7 +275,7 @@ class PostgresServer(Closing):
                 copy = self.directory / f"{name}.pem"
                 shutil.copy(value, copy)
                 copy.chmod(0o600)
-                _give_away(copy)
+                give_away(copy)
                 self._config[name] = copy
 
     def _configure(self, access: Sequence[str]) -> None:
@@ -285,10 +285,10 @@ class PostgresServer(Closing):
         if access:
             lines = [f"local all {ADMIN} trust", *access]
             (self.data / "pg_hba.conf").write_text("".join(f"{line}\n" for line in lines))
-        _give_away(self.data)
+        give_away(self.data)
 
     def _start(self) -> None:
-        command = _as_user(self._programs / "postgres", "-D", self.data)
+        command = as_user(self._programs / "postgres", "-D", self.data)
         self._child = Child(command, output=self.directory / "log", environment=_environment(self.directory))
         try:
             block_until(lambda: self._answers() or not self.running, "it answers", START_SECONDS)

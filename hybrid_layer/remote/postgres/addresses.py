@@ -152,7 +152,7 @@ def _of_django(given: dict[str, Any], where: str) -> dict[str, Any]:
         if key in _DJANGO:
             found[_DJANGO[key]] = None if value == "" else value
         elif key not in _WITHOUT_EFFECT:
-            known = {*_DJANGO, *_WITHOUT_EFFECT, "OPTIONS", "pooler"}
+            known = {*_DJANGO, *_WITHOUT_EFFECT, "OPTIONS"}
             raise ConfigurationError(f"{where} has no option {_shown_name(key)}.{did_you_mean(key, known)}")
     found.update((key, value) for key, value in options.items() if key not in {*_OF_DJANGO_ALONE, "assume_role"})
     role = options.get("assume_role")

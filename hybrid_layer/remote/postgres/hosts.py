@@ -35,8 +35,6 @@ class Host:
     label: str
     """Its name in errors and logs. Contains no password."""
     _look_up: Callable[[], Mapping[str, str]] = field(repr=False)
-    pooler: Host | None = None
-    """The same database through a pooler of connections, for calls that need no session."""
 
     def parameters(self) -> dict[str, str]:
         """The parameters of libpq for a new connection, looked up anew: a password may have changed.
@@ -76,21 +74,13 @@ def parse_host(entry: object, where: str = "the host", defaults: Mapping[str, st
 
     `defaults` are parameters of libpq that the entry's own replace.
     """
-    pooler = None
-    if isinstance(entry, Mapping) and "pooler" in entry:
-        entry = dict(entry)
-        at = f"{where}['pooler']"
-        given = entry.pop("pooler")
-        if isinstance(given, Mapping) and "pooler" in given:
-            raise ConfigurationError(f"{at} has a pooler itself; a pooler is one address.")
-        pooler = parse_host(given, at, defaults)
     if isinstance(entry, Mapping) and "database" in entry:
-        return _of_alias(entry, where, defaults or {}, pooler)
+        return _of_alias(entry, where, defaults or {})
     found = {**(defaults or {}), **read_entry(entry, where)}
-    return Host(_label(found), lambda: found, pooler)
+    return Host(_label(found), lambda: found)
 
 
-def _of_alias(entry: Mapping[str, Any], where: str, defaults: Mapping[str, str], pooler: Host | None) -> Host:
+def _of_alias(entry: Mapping[str, Any], where: str, defaults: Mapping[str, str]) -> Host:
     others = sorted(name for name in entry if name != "database")
     alias = entry["database"]
     if others:
@@ -108,7 +98,7 @@ def _of_alias(entry: Mapping[str, Any], where: str, defaults: Mapping[str, str],
         role = role_option(found, connection.settings_dict["OPTIONS"].get("assume_role"))
         return {**defaults, **checked({**found, **role}, f"DATABASES[{alias!r}]")}
 
-    return Host(f"DATABASES[{alias!r}]", look_up, pooler)
+    return Host(f"DATABASES[{alias!r}]", look_up)
 
 
 def _connection(alias: str, where: str) -> Any:

@@ -8,6 +8,7 @@ from psycopg import AsyncConnection, errors
 
 from hybrid_layer.exceptions import ConfigurationError, RemoteUnavailable
 from hybrid_layer.remote.postgres.hosts import Host
+from hybrid_layer.remote.postgres.pooling import lends_transactions
 from hybrid_layer.remote.postgres.schema import LOCK, REVISION, SCHEMA, script
 
 _OLDEST = 140000
@@ -26,12 +27,19 @@ class NotReady(RemoteUnavailable, ConfigurationError):
 
 async def open_session(host: Host, timeout: float) -> AsyncConnection:
     """A new session, ready to be used. Raises `RemoteUnavailable` or `psycopg.Error`."""
-    connection = await AsyncConnection.connect(autocommit=True, **host.parameters())  # type: ignore[arg-type]
+    parameters = host.parameters()
+    connection = await AsyncConnection.connect(autocommit=True, **parameters)  # type: ignore[arg-type]
     try:
         version = connection.info.server_version
         if version < _OLDEST:
             raise NotReady(
                 f"The server {host.label} is PostgreSQL {version // 10000}; hybrid_layer needs PostgreSQL 14 or newer."
+            )
+        if await lends_transactions(connection, parameters):
+            raise NotReady(
+                f"{host.label} is a pooler that lends a session for one transaction, such as PgBouncer with "
+                f"pool_mode=transaction; receivers need a session of their own. Give the address of the server itself, "
+                f"or of a pool with pool_mode=session."
             )
         await connection.execute(_SETUP, [str(int(timeout * 1000))])
         if await _revision(connection, host) < REVISION:
