@@ -10,6 +10,8 @@ from hybrid_layer.policy import Policy
 from hybrid_layer.remote.delivery.context import Context, DeliveryOptions
 from hybrid_layer.remote.delivery.shards import Shard, shard_for
 from hybrid_layer.remote.delivery.store import Store
+from hybrid_layer.remote.postgres.hosts import parse_hosts
+from hybrid_layer.remote.postgres.store import PostgresStore
 from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
 from hybrid_layer.remote.redis.options import remote_options
 from hybrid_layer.remote.redis.store import RedisStore
@@ -54,6 +56,14 @@ def redis_store(hosts: Sequence[Any], prefix: str, mode: str = "queue", **option
     assert not isinstance(settings.hosts, Sentinels), "which name no service"
     context = Context(policy, settings, [host.label for host in settings.hosts], None)
     return Opened(RedisStore(context, settings.hosts), context.shards)
+
+
+def postgres_store(hosts: Sequence[Any], prefix: str, mode: str = "queue", **options: Any) -> Opened:
+    """A store over databases. `options` are those of a layer."""
+    settings = DeliveryOptions(options.pop("timeout", 5), options.pop("block_time", 2), mode)
+    found = parse_hosts(ServerOptions(hosts=hosts))
+    context = Context(Policy(LayerOptions(prefix=prefix, **options)), settings, [host.label for host in found], None)
+    return Opened(PostgresStore(context, found), context.shards)
 
 
 def memory_store(prefix: str, mode: str = "queue", **options: Any) -> Opened:

@@ -199,13 +199,13 @@ class PostgresStore:
         self, shard: Shard, machine: str, life: float, view: View, registration: int
     ) -> MachineRenewal:
         asked, number, has_met = boottime(), self._names.number(f"@{machine}"), bool(shard.epoch.first)
-        found, last, epoch, now = await self._call(
+        found, run, last, epoch, now = await self._call(
             shard, s.RENEW_MACHINE, self._names.prefix, f"@{machine}", number, math.ceil(life * 1000), has_met,
-            str(view.registration or ""), str(registration), max(1, view.inboxes),
+            str(view.registration or ""), view.run if view.run < 1 << 63 else 0, str(registration), max(1, view.inboxes),
         )  # fmt: skip
         shard.clock.measured(now / 1000, asked)
         self._sweep_if_due(shard)
-        return MachineRenewal(0, Position(last, 0), epoch.encode(), int(found))
+        return MachineRenewal(run, Position(last, 0), epoch.encode(), int(found))
 
     def stream(self, shard: Shard, machine: str) -> StreamReader:
         return StreamReader(self.connections, shard, self._names, self._context.options, machine)

@@ -26,11 +26,12 @@ BEGIN
   ) SELECT coalesce(string_agg(t.names, E'\n' ORDER BY t.id), '') INTO notes FROM taken t;
 END $$;
 
--- Lets a machine count as alive for `life` ms, or longer if it does already. `known` is the registration that it knows.
--- If that is not the one here, `fresh` is from now on. `last`: later entries of its stream have higher ids.
+-- Lets a machine count as alive for `life` ms, or longer if it does already. `known` is the registration that it knows,
+-- and `known_run` the run, which stands for the incarnation of the data. If one of them is not that here, the
+-- registration is `fresh` from now on. `last`: later entries of its stream have higher ids, and no others.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.renew_machine(
-  whose text, machine text, k bigint, life bigint, has_met boolean, known text, fresh text, inboxes bigint,
-  OUT registration text, OUT last bigint, OUT epoch text, OUT now bigint
+  whose text, machine text, k bigint, life bigint, has_met boolean, known text, known_run bigint, fresh text, inboxes bigint,
+  OUT registration text, OUT run bigint, OUT last bigint, OUT epoch text, OUT now bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
   ends bigint;
@@ -44,7 +45,8 @@ BEGIN
   now := hybrid_layer_1.clock_();
   SELECT a.until_ms, a.registration INTO ends, registration FROM hybrid_layer_1.alive a
     WHERE a.name = whose || '|' || machine;
-  IF ends IS NULL OR ends <= now OR registration IS DISTINCT FROM known THEN
+  run := ('x0' || substr(md5(split_part(epoch, ':', 1)), 1, 15))::bit(64)::bigint;
+  IF ends IS NULL OR ends <= now OR registration <> known OR run <> known_run THEN
     registration := fresh;
   END IF;
   INSERT INTO hybrid_layer_1.alive AS a (name, until_ms, registration, inboxes)
