@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, pq
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
@@ -211,7 +211,8 @@ class Link:
         if self._fd >= 0 and not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
-        if pipeline is not None and not pipeline.is_idle:
+        is_whole = connection.pgconn.status == pq.ConnStatus.OK  # else libpq has closed the socket already
+        if is_whole and pipeline is not None and not pipeline.is_idle:
             descriptors.discard(self, self._fd)
         descriptors.closed(self)
         connection.pgconn.finish()

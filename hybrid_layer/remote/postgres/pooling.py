@@ -14,36 +14,37 @@ from psycopg import AsyncConnection
 
 from hybrid_layer.timers import time_limit
 
-_PID = "SELECT pg_backend_pid()"
-_ANSWER = 1.0
-"""Seconds that the pooler may take for one of the two looks."""
+_MARK = """
+SELECT pg_backend_pid(), coalesce(current_setting('hybrid_layer.marked', true), ''),
+    set_config('hybrid_layer.marked', 'yes', false)
+"""
 
 
-async def lends_transactions(connection: AsyncConnection, parameters: Mapping[str, str]) -> bool:
+async def lends_transactions(connection: AsyncConnection, parameters: Mapping[str, str], seconds: float) -> bool:
     """Whether each transaction of `connection`, whose `parameters` these are, may run in another session.
 
-    A server names the process of a session when it lets a client in. A pooler names no process of the server.
+    A pooler gets so many `seconds` to answer a second client.
+
+    A server names the process of a session when it lets a client in. A pooler names no process of the server. If a new
+    client then finds a mark in its session, another client has had that session before.
     """
-    pid = await _pid(connection)
+    pid, is_marked = await _mark(connection)
     if pid == connection.info.backend_pid:
         return False
-    # While this connection is idle, another one gets its session, unless that is reserved for it.
+    if is_marked:
+        return True
     try:
-        async with time_limit(_ANSWER):
-            other = await AsyncConnection.connect(**parameters)  # type: ignore[arg-type]
+        async with time_limit(seconds):
+            other = await AsyncConnection.connect(autocommit=True, **parameters)  # type: ignore[arg-type]
+            try:
+                return (await _mark(other))[1]
+            finally:
+                other.pgconn.finish()
     except (psycopg.Error, OSError, TimeoutError):
-        return False  # it has no second session: it cannot be told
-    try:
-        async with time_limit(_ANSWER):
-            taken = await _pid(other)  # in a transaction, which holds the session
-    except (psycopg.Error, OSError, TimeoutError):
-        return False
-    else:
-        return taken == pid
-    finally:
-        other.pgconn.finish()
+        return False  # there is no second session: it cannot be told
 
 
-async def _pid(connection: AsyncConnection) -> int:
-    row = await (await connection.execute(_PID)).fetchone()
-    return 0 if row is None else int(row[0])
+async def _mark(connection: AsyncConnection) -> tuple[int, bool]:
+    """The process of the session, and whether there was a mark before."""
+    row = await (await connection.execute(_MARK)).fetchone()
+    return (0, False) if row is None else (int(row[0]), row[1] == "yes")

@@ -35,7 +35,7 @@ async def open_session(host: Host, timeout: float) -> AsyncConnection:
             raise NotReady(
                 f"The server {host.label} is PostgreSQL {version // 10000}; hybrid_layer needs PostgreSQL 14 or newer."
             )
-        if await lends_transactions(connection, parameters):
+        if await lends_transactions(connection, parameters, timeout / 2):
             raise NotReady(
                 f"{host.label} is a pooler that lends a session for one transaction, such as PgBouncer with "
                 f"pool_mode=transaction; receivers need a session of their own. Give the address of the server itself, "
