@@ -90,21 +90,21 @@ class Link:
     def listen(
         self,
         channels: Sequence[str],
-        numbers: Sequence[int],
+        number: int | None,
         listener: Listener,
         deadline: float,
         then: Callable[[Rows | None], None] | None = None,
     ) -> None:
-        """Have `listener` called with what is notified on `channels`; be seen to listen to `numbers`.
+        """Have `listener` called with what is notified on `channels`, and be seen to listen for the process `number`.
 
         `then` is called once that is so, or with None if it failed.
         """
         new = [channel for channel in channels if channel not in self._listeners]
         for channel in channels:
             self._listeners.setdefault(channel, []).append(listener)
-        self.call(SUBSCRIBE, [",".join(new), ",".join(map(str, numbers))], deadline, then=then)
+        self.call(SUBSCRIBE, [",".join(new), number], deadline, then=then)
 
-    def unlisten(self, channels: Sequence[str], numbers: Sequence[int], listener: Listener, deadline: float) -> None:
+    def unlisten(self, channels: Sequence[str], number: int | None, listener: Listener, deadline: float) -> None:
         """Call it no more."""
         ended = []
         for channel in channels:
@@ -113,7 +113,7 @@ class Link:
                 self._listeners[channel] = left
             else:
                 ended.append(channel)
-        self.call(UNSUBSCRIBE, [",".join(ended), ",".join(map(str, numbers))], deadline)
+        self.call(UNSUBSCRIBE, [",".join(ended), number], deadline)
 
     def hears(self, channel: str) -> bool:
         """Whether this session listens to `channel`."""

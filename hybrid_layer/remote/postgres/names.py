@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Numbers of queues and groups, which their locks have, and the channels of LISTEN and NOTIFY.
+"""Numbers of queues and processes, which their locks have, and the channels of LISTEN and NOTIFY.
 
 A collision of two numbers costs contention or a spare look. Messages are found by names.
 """
@@ -22,7 +22,7 @@ class Names:
         """The channel on which flushes are announced."""
 
     def _number(self, name: str) -> int:
-        """The number of a normal channel, a process or ``@MACHINE``, or ``group <name>``: a multiple of 4."""
+        """The number of a normal channel, a process or ``@MACHINE``: a multiple of 4."""
         return int.from_bytes(_digest(f"{self.prefix}|{name}")[:8], "big", signed=True) & ~3
 
     def number_of(self, channel: str) -> int:
@@ -40,10 +40,6 @@ class Names:
     def group(self, group: str) -> str:
         """The channel on which messages to a group are published."""
         return f"hl1g_{_digest(f'{self.prefix}|group {group}').hex()}"
-
-    def group_number(self, group: str) -> int:
-        """The number of a group."""
-        return self.number(f"group {group}")
 
 
 def bell(number: int) -> str:

@@ -50,9 +50,11 @@ class Reader(Sleeper):
             self._read_from(sources)
         until = monotonic() + self._block_time
         while True:
-            rows = await self._take(count)
-            if rows:
-                return self._batch(rows, count)
+            if not self._is_empty or self._rung:
+                rows = await self._take(count)
+                if rows:
+                    return self._batch(rows, count)
+            self._is_empty = False  # the next read looks, if only to notice that the server is gone
             while not self._rung:
                 if self._interrupted or self.cancelled:
                     self._interrupted = False
@@ -62,7 +64,7 @@ class Reader(Sleeper):
 
     def _read_from(self, sources: Sequence[str]) -> None:
         names, notes_of = self._names, self._notes_of
-        self._sources = list(sources)
+        self._sources, self._is_empty = list(sources), False
         queues = [names.queue(source) for source in sources]
         self._queues = ",".join([names.notes(notes_of), *queues] if notes_of else queues)
         self._numbers = sorted({names.number(notes_of)} if notes_of else set(map(names.number_of, sources)))
@@ -73,7 +75,7 @@ class Reader(Sleeper):
         if link is not None:
             self._hear(link, self._numbers)
             sleepless = [number for number in self._numbers if number not in self._asleep]
-            self._look(TAKE, [self._queues, ",".join(map(str, sleepless)), count], sleepless)
+            self._look(TAKE, [self._queues, ",".join(map(str, sleepless)), count], self._numbers, sleepless)
             self._tidy(link, self._numbers)
         while self._looks:
             try:

@@ -16,9 +16,12 @@ _SETUP = """
 SELECT set_config('synchronous_commit', 'off', false),
     set_config('default_transaction_isolation', 'read committed', false),
     set_config('default_transaction_deferrable', 'off', false), set_config('idle_session_timeout', '0', false),
-    set_config('lock_timeout', '0', false), set_config('statement_timeout', %s, false)
+    set_config('lock_timeout', '0', false), set_config('statement_timeout', %s, false), set_config('jit', 'off', false),
+    set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),
+    set_config('enable_bitmapscan', 'off', false)
 """
-# Isolation: with an older snapshot, a function would not see what came before it got a queue's lock.
+# Isolation: with an older snapshot, a function would not see what came before it got a queue's lock. Plans must not
+# depend on what a table happens to hold when a session begins: a queue that is empty then may be long later.
 
 
 class NotReady(RemoteUnavailable, ConfigurationError):

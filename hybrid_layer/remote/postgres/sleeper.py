@@ -47,6 +47,8 @@ class Sleeper:
         self._news = asyncio.Event()
         self._rung = False
         """A bell has rung since the last look was sent."""
+        self._is_empty = False
+        """All queues of the last look are empty, unless a bell has rung since."""
         self._answer: Rows | None = None
         self._lost: RemoteUnavailable | None = None
         self._looks = False
@@ -71,6 +73,7 @@ class Sleeper:
 
     def _forget(self) -> None:
         self._link = None
+        self._is_empty = False
         self._listening.clear()
         self._asleep.clear()
 
@@ -84,7 +87,7 @@ class Sleeper:
         new = [number for number in numbers if number not in self._listening]
         if new:
             self._listening.update(new)
-            link.listen([bell(number) for number in new], (), self.rung, self._deadline())
+            link.listen([bell(number) for number in new], None, self.rung, self._deadline())
 
     def _leave(self, link: Link, numbers: Iterable[int]) -> None:
         """Listen for these bells no more."""
@@ -93,7 +96,7 @@ class Sleeper:
             return
         self._listening.difference_update(ended)
         self._wake(link, ended)
-        link.unlisten([bell(number) for number in ended], (), self.rung, self._deadline())
+        link.unlisten([bell(number) for number in ended], None, self.rung, self._deadline())
 
     def _wake(self, link: Link, numbers: Iterable[int]) -> None:
         """Have senders not ring for these queues."""
@@ -107,22 +110,29 @@ class Sleeper:
         if len(self._listening) > _MOST_BELLS:
             self._leave(link, self._listening.difference(wanted))
 
-    def _look(self, statement: Statement, arguments: Sequence[Argument], may_sleep: Sequence[int]) -> None:
-        """Send a look for messages, which puts the session to sleep on `may_sleep`, if there are none."""
+    def _look(
+        self, statement: Statement, arguments: Sequence[Argument], on: Sequence[int], may_sleep: Sequence[int]
+    ) -> None:
+        """Send a look for messages in queues `on`. It puts the session to sleep on `may_sleep`, if there are none."""
         assert self._link is not None
-        self._rung = False
+        self._rung = self._is_empty = False
         self._answer = None
         self._looks = True
         self._news.clear()
         look = self._look_under_way = object()
 
         def answered(rows: Rows | None) -> None:
+            is_emptied = False
             if rows and rows[0][0] == 0:
                 self._asleep.update(may_sleep)
                 del rows[0]
+            elif rows and rows[-1][0] == -1:
+                is_emptied = True
+                del rows[-1]
             if self._look_under_way is look:  # else it was abandoned
                 self._looks = False
                 self._answer = rows
+                self._is_empty = is_emptied and self._asleep.issuperset(on)
                 self._news.set()
 
         self._link.call(statement, arguments, self._deadline(), then=answered)

@@ -155,12 +155,22 @@ class PostgresStore:
         await self._call(shard, s.GROUP_DISCARD, prefix, group, *part_of(member), *self._told(tell), then=rings)
 
     async def group_send(self, shard: Shard, group: str, payload: bytes, skip: str = "") -> GroupSent:
-        life, names = self._context.expiry_ms, self._names
+        life, channel = self._context.expiry_ms, self._names.group(group) if self._publishes else ""
         capacity, known = self._capacities.of(group)
         total, elsewhere = [0, 0, 0, 0], list[str]()
         after, asked = _LEAST, boottime()
         while True:
-            to = group, payload, life, capacity, *_lists(known), f"@{skip}" if skip else "", self._is_spread, after
+            to = (
+                group,
+                payload,
+                life,
+                capacity,
+                *_lists(known),
+                f"@{skip}" if skip else "",
+                self._is_spread,
+                after,
+                channel,
+            )
             request = Request(s.GROUP_SEND, partial(self._group_send_with, to), then=_tell_silent)
             ((*numbers, epoch, now, others, _, missing, more),) = await self.connections.run(shard.number, request)
             if missing:
@@ -172,18 +182,12 @@ class PostgresStore:
                 break
             after = more
         self._learn(shard, epoch, now, asked)
-        if self._publishes:
-            channel, number = names.group(group), names.group_number(group)
-            request = Request(
-                s.GROUP_PUBLISH, lambda link: (channel, number, link.hears(channel), payload, epoch, now + life)
-            )
-            total[0] += (await self.connections.run(shard.number, request))[0][0]
         reached, full, dead, expired = total
         return GroupSent(reached, full, dead, expired, elsewhere)
 
     def _group_send_with(self, to: tuple[Argument, ...], link: Link) -> Sequence[Argument]:
         own = self._names.number(self._context.name) if self._publishes and self._context.name else 0
-        return (self._names.prefix, *to, self._publishes, own if own and link.hears(of_process(own)) else 0)
+        return (self._names.prefix, *to, own if own and link.hears(of_process(own)) else 0)
 
     async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
         life_ms, number = max(1, int(life * 1000)), self._names.number(f"@{machine}")
@@ -199,9 +203,10 @@ class PostgresStore:
         self, shard: Shard, machine: str, life: float, view: View, registration: int
     ) -> MachineRenewal:
         asked, number, has_met = boottime(), self._names.number(f"@{machine}"), bool(shard.epoch.first)
+        known_run = view.run if view.run < 1 << 63 else 0
         found, run, last, epoch, now = await self._call(
             shard, s.RENEW_MACHINE, self._names.prefix, f"@{machine}", number, math.ceil(life * 1000), has_met,
-            str(view.registration or ""), view.run if view.run < 1 << 63 else 0, str(registration), max(1, view.inboxes),
+            str(view.registration or ""), known_run, str(registration), max(1, view.inboxes),
         )  # fmt: skip
         shard.clock.measured(now / 1000, asked)
         self._sweep_if_due(shard)

@@ -40,7 +40,7 @@ class StreamReader(Sleeper):
                 raise ReadingLost("there is no connection")
             self._hear(link, [self._number])
             may_sleep = self._number not in self._asleep
-            self._look(FOLLOW, [self._queue, self._number, after.ms, count, may_sleep], [self._number])
+            self._look(FOLLOW, [self._queue, self._number, after.ms, count, may_sleep], (), [self._number])
             while self._looks:
                 await self._news.wait()
                 self._news.clear()

@@ -91,17 +91,14 @@ class Subscription:
     def _listen(self, groups: Sequence[str], is_first: bool, then: Callable[[Rows | None], None]) -> None:
         link, names = self._joined(), self._names
         channels = {names.group(group): group for group in groups}
-        numbers = [names.group_number(group) for group in groups]
-        own = []
-        if is_first:
-            own = [of_process(self._number), names.epochs]
-            numbers.append(self._number)
-            self._is_subscribed = True
+        own = [of_process(self._number), names.epochs] if is_first else []
+        self._is_subscribed = self._is_subscribed or is_first
         self._groups_by_channel.update(channels)
         self.groups.update(groups)
         if then == self._confirm:
             self._confirmations += 1
-        link.listen([*own, *channels], numbers, self._notified, self._connections.deadline(), then)
+        number = self._number if is_first else None
+        link.listen([*own, *channels], number, self._notified, self._connections.deadline(), then)
 
     def unsubscribe(self, groups: Sequence[str]) -> None:
         ended = [group for group in groups if group in self.groups]
@@ -112,9 +109,8 @@ class Subscription:
         channels = [names.group(group) for group in ended]
         for channel in channels:
             self._groups_by_channel.pop(channel, None)
-        numbers = [names.group_number(group) for group in ended]
         if channels:
-            link.unlisten(channels, numbers, self._notified, self._connections.deadline())
+            link.unlisten(channels, None, self._notified, self._connections.deadline())
 
     def ask(self, question: Question) -> None:
         self._asked[question] = None
@@ -127,7 +123,7 @@ class Subscription:
 
         group = question.group
         if group is None or group in self.groups:
-            self._link.call(SUBSCRIBE, ["", ""], self._connections.deadline(), then=answered)
+            self._link.call(SUBSCRIBE, ["", None], self._connections.deadline(), then=answered)
         else:
             self._listen([group], False, answered)
 
@@ -200,7 +196,7 @@ class Subscription:
         """Drop what is not wanted, and make sure that the server still answers."""
         self._on_idle()
         if self._link is not None and self._lost is None:
-            self._link.call(SUBSCRIBE, ["", ""], monotonic() + min(2.0, self._connections.timeout))
+            self._link.call(SUBSCRIBE, ["", None], monotonic() + min(2.0, self._connections.timeout))
             self._watch()
 
     # The end
@@ -219,11 +215,10 @@ class Subscription:
         if self._lost is None:
             names = self._names
             channels = [names.group(group) for group in self.groups]
-            numbers = [names.group_number(group) for group in self.groups]
             if self._is_subscribed:
                 channels += [of_process(self._number), names.epochs]
-                numbers.append(self._number)
-            link.unlisten(channels, numbers, self._notified, self._connections.deadline())
+            number = self._number if self._is_subscribed else None
+            link.unlisten(channels, number, self._notified, self._connections.deadline())
 
     def _joined(self) -> Link:
         if self._link is None or self._lost is not None:

@@ -3,7 +3,7 @@
 --
 -- Locks are advisory locks. A queue has a number k, a multiple of 4: k guards its order and its capacity, and k + 1 is
 -- held, shared, by each session that sleeps until the queue has something. k + 2 is held, shared, by each session that
--- listens to what is published under that number. A function that takes several locks k takes them in their order.
+-- listens to what is published to the process of that number. A function that takes several locks k takes them in their order.
 
 CREATE OR REPLACE FUNCTION hybrid_layer_1.clock_() RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN

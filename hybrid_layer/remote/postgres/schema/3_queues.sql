@@ -69,7 +69,8 @@ BEGIN
 END $$;
 
 -- Takes up to `most` messages from the first of `queues` that has any. If none has, it sleeps on `ks`, and looks once
--- more: then the first row is one of source 0. Lists are separated by commas.
+-- more: then the first row is one of source 0. If the session slept before, `ks` is "", and there is a row of source -1
+-- if nothing is left. Lists are separated by commas.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.take(queues text, ks text, most bigint)
 RETURNS TABLE (source bigint, id bigint, until_ms bigint, epoch text, names text, payload bytea)
 LANGUAGE plpgsql AS $$
@@ -85,6 +86,9 @@ BEGIN
           FOR UPDATE SKIP LOCKED
       )) RETURNING n::bigint, m.id, m.until_ms, m.epoch, m.names, m.payload;
       IF FOUND THEN
+        IF ks = '' AND NOT EXISTS (SELECT 1 FROM hybrid_layer_1.message m WHERE m.queue = ANY (each)) THEN
+          RETURN QUERY SELECT -1::bigint, 0::bigint, 0::bigint, ''::text, ''::text, NULL::bytea;
+        END IF;
         RETURN;
       END IF;
     END LOOP;

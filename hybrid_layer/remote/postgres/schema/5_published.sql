@@ -39,8 +39,8 @@ BEGIN
   END IF;
 END $$;
 
--- Listens to `channels`, and holds k + 2 of `ks` for the session: lists of the same length.
-CREATE OR REPLACE FUNCTION hybrid_layer_1.subscribe(channels text, ks text) RETURNS void LANGUAGE plpgsql AS $$
+-- Listens to `channels`, a list. Unless `k` is NULL, it holds k + 2 for the session: it listens for that process.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.subscribe(channels text, k bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   each text;
   v text;
@@ -48,12 +48,10 @@ BEGIN
   FOREACH each IN ARRAY string_to_array(channels, ',') LOOP
     EXECUTE format('LISTEN %I', each);
   END LOOP;
-  FOREACH each IN ARRAY string_to_array(ks, ',') LOOP
-    v := pg_advisory_lock_shared(each::bigint + 2)::text;
-  END LOOP;
+  v := pg_advisory_lock_shared(k + 2)::text; -- NULL: nothing
 END $$;
 
-CREATE OR REPLACE FUNCTION hybrid_layer_1.unsubscribe(channels text, ks text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION hybrid_layer_1.unsubscribe(channels text, k bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   each text;
   v text;
@@ -61,9 +59,7 @@ BEGIN
   FOREACH each IN ARRAY string_to_array(channels, ',') LOOP
     EXECUTE format('UNLISTEN %I', each);
   END LOOP;
-  FOREACH each IN ARRAY string_to_array(ks, ',') LOOP
-    v := pg_advisory_unlock_shared(each::bigint + 2)::text;
-  END LOOP;
+  v := pg_advisory_unlock_shared(k + 2)::text;
 END $$;
 
 CREATE OR REPLACE FUNCTION hybrid_layer_1.fetch(which bigint, OUT head text, OUT payload bytea) LANGUAGE plpgsql AS $$

@@ -138,11 +138,12 @@ END $$;
 -- else NULL. Parts whose capacities are missing are in the list `missing`; then nothing was sent. `skip` is a machine
 -- that gets nothing, or "". `is_spread`: normal channels get nothing and are in the list `elsewhere`. `silent` lists the
 -- locks of queues on which nobody sleeps, but perhaps the caller's own session.
--- `by_process`: the members of processes get the message by way of the channels of these, in base64; `own_k` is the
--- number of the process to whose channel the caller's session listens, or 0.
+-- With a `channel`, that of the group, the members of processes get the message by way of the channels of these, and then
+-- it is published to the group, which counts as one member reached. `own_k` is the number of the process to whose channel
+-- the caller's session listens, or 0.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.group_send(
   whose text, grp text, payload bytea, life bigint, capacity bigint, parts text, capacities text, skip text,
-  is_spread boolean, after bigint, by_process boolean, own_k bigint,
+  is_spread boolean, after bigint, channel text, own_k bigint,
   OUT reached bigint, OUT full_ bigint, OUT dead bigint, OUT expired bigint, OUT epoch text, OUT now bigint,
   OUT elsewhere text, OUT silent text, OUT missing text, OUT more bigint
 ) LANGUAGE plpgsql AS $$
@@ -180,7 +181,7 @@ BEGIN
   LOOP
     found := found + 1;
     more := p.k;
-    IF by_process AND p.addressee <> '' AND p.addressee NOT LIKE '@%' THEN
+    IF channel <> '' AND p.addressee <> '' AND p.addressee NOT LIKE '@%' THEN
       IF p.k <> own_k AND pg_try_advisory_xact_lock(p.k + 2) THEN
         dead := dead + p.n;
         IF hybrid_layer_1.is_gone_(whose, p.addressee, '', now) THEN
@@ -218,18 +219,10 @@ BEGIN
   END LOOP;
   IF found < AT_ONCE THEN
     more := NULL;
-  END IF;
-END $$;
-
--- The rest of a message to a group, with pub/sub: publishes it on the channel of the group, whose number is `k`. `hears`
--- and the result as in publish.
-CREATE OR REPLACE FUNCTION hybrid_layer_1.group_publish(
-  channel text, k bigint, hears boolean, payload bytea, epoch text, until_ms bigint, OUT received boolean
-) LANGUAGE plpgsql AS $$
-BEGIN
-  received := hears OR NOT pg_try_advisory_xact_lock(k + 2);
-  IF received THEN
-    PERFORM hybrid_layer_1.notify_(channel, 'g|' || until_ms || '|' || epoch || '||', payload, until_ms);
+    IF channel <> '' THEN
+      PERFORM hybrid_layer_1.notify_(channel, 'g|' || now + life || '|' || epoch || '||', payload, now + life);
+      reached := reached + 1;
+    END IF;
   END IF;
 END $$;
 
