@@ -51,7 +51,7 @@ class MessageTooLarge(HybridLayerError, ValueError):
 
 
 class RemoteUnavailable(HybridLayerError, ConnectionError):
-    """A Redis or Valkey server could not be reached in time, or the connection broke during a call."""
+    """A server could not be reached in time, or the connection broke during a call."""
 
 
 class SegmentBusy(HybridLayerError):

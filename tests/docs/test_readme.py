@@ -17,14 +17,21 @@ from docutils import nodes
 
 from hybrid_layer import HybridChannelLayer, exceptions
 from hybrid_layer.ipc import IPCChannelLayer
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote import PostgresChannelLayer, RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.statistics import KEYS
 from tests.docs import texts
 from tests.support.loops import Run
 
 README, TESTING, OPTIONS, ERRORS = "README.rst", "docs/testing.rst", "docs/options.rst", "docs/errors.rst"
 CLASSES: dict[str, type[Any]] = {
-    layer.__name__: layer for layer in (HybridChannelLayer, IPCChannelLayer, RedisChannelLayer, RedisPubSubChannelLayer)
+    layer.__name__: layer
+    for layer in (
+        HybridChannelLayer,
+        IPCChannelLayer,
+        PostgresChannelLayer,
+        RedisChannelLayer,
+        RedisPubSubChannelLayer,
+    )
 }
 
 
