@@ -239,6 +239,14 @@ class Probe:
         views = [await machine.look(shard.number) for shard in self.context.shards]
         return all(view.registration and view.walked == view.registration for view in views)
 
+    @property
+    def reads_for_machine(self) -> bool:
+        """Whether the process reads the machine's stream on each shard, or has no such streams to read."""
+        machine = self.remote._process().machine if self.remote is not self.local else None
+        if machine is None or not machine.leases.reads_always:
+            return True
+        return all(reader._server != (0, 0) for reader in machine.leases._readers)
+
     def note_waiting(self, channel: str) -> None:
         """Note that somebody waits on `channel`, who is to be told of outages."""
         self.remote._process().outages.seen(channel)
