@@ -14,6 +14,7 @@ import channels.exceptions
 from channels.layers import BaseChannelLayer
 
 from hybrid_layer import exceptions, identity
+from hybrid_layer.arguments import check_expiry
 from hybrid_layer.configuration import LayerOptions
 from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import check_channel, check_group, machine_of, process_of
@@ -72,15 +73,20 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
     # Channels
 
-    async def send(self, channel: str, message: dict[str, Any]) -> None:
+    async def send(self, channel: str, message: dict[str, Any], *, expiry: float | None = None) -> None:
         """Store `message` for one reader of `channel`.
+
+        Without a reader it expires in `expiry` seconds, an int or float; None: after those of the layer. Raises
+        `InvalidArgument` if that is not above 0.
 
         Raises `ChannelFull` if there is no room, `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue`; then
         nothing was stored. The halves add errors of their own, such as `SegmentBusy` and `RemoteUnavailable`.
         """
         channel = check_channel(channel)
+        if expiry is not None:
+            expiry = check_expiry(expiry)
         payload = self._codec.encode(message, channel)
-        await self._transport_for(channel).send(channel, payload)
+        await self._transport_for(channel).send(channel, payload, expiry)
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """Wait for the next message of `channel`. A cancellation at any point loses no message.

@@ -70,11 +70,11 @@ class HybridChannelLayer(BaseLayer):
                 f"routes={shown(options.routes)} needs hosts; without them every channel is local."
             )
 
-    async def send(self, channel: str, message: dict[str, Any]) -> None:
+    async def send(self, channel: str, message: dict[str, Any], *, expiry: float | None = None) -> None:
         """As `BaseLayer.send`."""
         if self._remote is not None and machine_of(check_channel(channel)):
             await self._local.joined()  # shared memory tells whether the channel is this machine's
-        await super().send(channel, message)
+        await super().send(channel, message, expiry=expiry)
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """As `BaseLayer.receive`."""

@@ -17,8 +17,11 @@ class Transport(Protocol):
     async def open_inbox(self, inbox: str) -> None:
         """Let this process receive on the channels of `inbox`, whose names begin with it. `new_channel` calls this."""
 
-    async def send(self, channel: str, payload: bytes) -> None:
-        """Store `payload`, or raise `ChannelFull`. Never waits for room."""
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
+        """Store `payload`, or raise `ChannelFull`. Never waits for room.
+
+        It expires in `expiry` seconds; None: after those of the layer.
+        """
 
     async def receive(self, channel: str) -> bytes:
         """Wait for the next payload of `channel`. A cancellation at any point loses nothing."""

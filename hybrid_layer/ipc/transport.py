@@ -64,7 +64,7 @@ class LocalTransport:
             process = self.process()
             process.inboxes[inbox] = InboxSource(process, inbox)
 
-    async def send(self, channel: str, payload: bytes) -> None:
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
         """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`: then nothing was stored.
 
         Raises `SegmentDamaged` if the payload may be lost.
@@ -74,11 +74,12 @@ class LocalTransport:
             process.housekeep()
         queue, name = (non_local(channel), local(channel)) if "!" in channel else (channel, "")
         capacity = self.policy.capacity_for(channel)
+        expiry_ns = self._expiry_ns if expiry is None else int(expiry * 1e9)
         try:
             try:
-                loops = process.segment.core.push(queue, name, payload, capacity, self._expiry_ns)
+                loops = process.segment.core.push(queue, name, payload, capacity, expiry_ns)
             except (_core.Busy, _core.Detached, _core.Retired):  # nothing was stored, so this cannot deliver twice
-                loops = await self.call(_core.Segment.push, queue, name, payload, capacity, self._expiry_ns)
+                loops = await self.call(_core.Segment.push, queue, name, payload, capacity, expiry_ns)
         except _core.Full:
             what = f"The inbox {queue} of {channel}" if queue != channel else f"Channel {channel}"
             raise ChannelFull(

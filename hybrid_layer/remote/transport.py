@@ -36,12 +36,12 @@ class RemoteTransport:
         if not process.delivery.is_open:
             await process.delivery.open()
 
-    async def send(self, channel: str, payload: bytes) -> None:
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
         process = self._process()
         if "!" in channel and not machine_of(channel):
-            await process.delivery.send(channel, payload)
+            await process.delivery.send(channel, payload, expiry)
         else:
-            await send_to_queue(process.context, process.store, channel, payload)
+            await send_to_queue(process.context, process.store, channel, payload, expiry)
 
     def receive(self, channel: str) -> Coroutine[Any, Any, bytes]:
         """Wait for the next payload. A cancellation at any point loses nothing."""

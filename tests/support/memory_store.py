@@ -297,12 +297,15 @@ class MemoryStore:
         shard.epoch.meet(self._server.epoch)
         return now
 
-    def _entry(self, now: float, names: Sequence[str], payload: bytes) -> Entry:
-        return Entry(int(now * 1000) + self._context.expiry_ms, self._server.epoch, names, payload)
+    def _entry(self, now: float, names: Sequence[str], payload: bytes, expiry: float | None = None) -> Entry:
+        life_ms = self._context.expiry_ms if expiry is None else int(expiry * 1000)
+        return Entry(int(now * 1000) + life_ms, self._server.epoch, names, payload)
 
-    async def send(self, shard: Shard, channel: str, payload: bytes, capacity: int) -> Sent:
+    async def send(
+        self, shard: Shard, channel: str, payload: bytes, capacity: int, expiry: float | None = None
+    ) -> Sent:
         with self._server.lock:
-            entry = self._entry(self._called("send", shard), [channel], payload)
+            entry = self._entry(self._called("send", shard), [channel], payload, expiry)
             if "!" in channel and self._server.is_gone(channel):
                 return Sent(Outcome.DEAD, 0)
             name = non_local(channel) if "!" in channel else channel
@@ -322,9 +325,9 @@ class MemoryStore:
     def reader(self, shard: Shard, notes_of: str = "") -> MemoryReader:
         return MemoryReader(self._server, shard, self._context.options.block_time, notes_of)
 
-    async def publish(self, shard: Shard, channel: str, payload: bytes) -> int:
+    async def publish(self, shard: Shard, channel: str, payload: bytes, expiry: float | None = None) -> int:
         with self._server.lock:
-            entry = self._entry(self._called("publish", shard), [channel], payload)
+            entry = self._entry(self._called("publish", shard), [channel], payload, expiry)
             return self._server.publish_to(process_of(channel), "direct", "", entry)
 
     def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> MemorySubscription:

@@ -18,6 +18,7 @@ LINES = 400
 
 SHARED = {
     *(
+        "arguments",
         "base",
         "clock",
         "configuration",

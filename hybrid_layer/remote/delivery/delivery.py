@@ -23,8 +23,8 @@ class Delivery(Source, Protocol):
     def inbox_added(self) -> None:
         """Note that the process has another inbox, ``Context.inboxes[-1]``."""
 
-    async def send(self, channel: str, payload: bytes) -> None:
-        """Send to a process-specific channel. A message to a dead process is counted."""
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
+        """Send to a process-specific channel, for `expiry` seconds. A message to a dead process is counted."""
 
     async def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member, or restart its `group_expiry`."""

@@ -60,9 +60,9 @@ class PubSubDelivery:
     def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
         """Do nothing: messages are received whether a consumer waits or not."""
 
-    async def send(self, channel: str, payload: bytes) -> None:
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
         context = self._context
-        receivers = await self._store.publish(context.shard_of(channel), channel, payload)
+        receivers = await self._store.publish(context.shard_of(channel), channel, payload, expiry)
         context.statistics.count("sent")
         if not receivers:
             context.statistics.count("dead")

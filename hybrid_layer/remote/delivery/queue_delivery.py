@@ -44,8 +44,8 @@ class QueueDelivery:
         for reader in self._readers:
             reader.on_cancel(loop)
 
-    async def send(self, channel: str, payload: bytes) -> None:
-        await send_to_queue(self._context, self._store, channel, payload)
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
+        await send_to_queue(self._context, self._store, channel, payload, expiry)
 
     async def group_add(self, group: str, channel: str) -> None:
         await self._groups.add(group, channel)

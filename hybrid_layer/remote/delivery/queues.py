@@ -10,10 +10,12 @@ from hybrid_layer.remote.delivery.replies import Outcome
 from hybrid_layer.remote.delivery.store import Store
 
 
-async def send_to_queue(context: Context, store: Store, channel: str, payload: bytes) -> None:
-    """Store `payload` for `channel`. Raises `ChannelFull`, or `RemoteUnavailable` within the timeout."""
+async def send_to_queue(
+    context: Context, store: Store, channel: str, payload: bytes, expiry: float | None = None
+) -> None:
+    """Store `payload` for `channel`, for `expiry` seconds. Raises `ChannelFull`, or `RemoteUnavailable` in time."""
     capacity = context.policy.capacity_for(channel)
-    outcome, expired = await store.send(context.shard_of(channel), channel, payload, capacity)
+    outcome, expired = await store.send(context.shard_of(channel), channel, payload, capacity, expiry)
     count = context.statistics.count
     if expired:
         count("expired", expired)

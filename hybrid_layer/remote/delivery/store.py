@@ -160,8 +160,13 @@ class Subscription(Protocol):
 class Store(Protocol):
     """The servers of one layer, as one process uses them."""
 
-    async def send(self, shard: Shard, channel: str, payload: bytes, capacity: int) -> Sent:
-        """Store a message in the queue of a normal channel, or in the inbox of a process-specific one."""
+    async def send(
+        self, shard: Shard, channel: str, payload: bytes, capacity: int, expiry: float | None = None
+    ) -> Sent:
+        """Store a message in the queue of a normal channel, or in the inbox of a process-specific one.
+
+        Here and below, a message expires in `expiry` seconds; None: after those of the policy.
+        """
 
     async def put_back(self, shard: Shard, channel: str, entry: Entry, left: float) -> None:
         """Return an entry of a normal channel to the head of its queue. It expires in `left` seconds."""
@@ -169,7 +174,7 @@ class Store(Protocol):
     def reader(self, shard: Shard, notes_of: str = "") -> Reader:
         """A new reader. It also returns the notes for the addressee `notes_of`."""
 
-    async def publish(self, shard: Shard, channel: str, payload: bytes) -> int:
+    async def publish(self, shard: Shard, channel: str, payload: bytes, expiry: float | None = None) -> int:
         """Publish a message for the process of `channel`. Returns how many connections received it."""
 
     def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> Subscription:

@@ -42,8 +42,8 @@ class DiscoveredTransport:
     async def open_inbox(self, inbox: str) -> None:
         await (await self._transport()).open_inbox(inbox)
 
-    async def send(self, channel: str, payload: bytes) -> None:
-        await (await self._transport()).send(channel, payload)
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
+        await (await self._transport()).send(channel, payload, expiry)
 
     async def receive(self, channel: str) -> bytes:
         return await (await self._transport(waits=True)).receive(channel)

@@ -4,6 +4,7 @@
 -- KEYS  1 queue  2 epoch  3 the alive key of the inbox's process or machine; absent for a normal channel
 -- ARGV  1 payload  2 full channel name  3 capacity  4 expiry in ms
 --       5 the caller's knowledge of the clock (clock.lua), or nothing
+--       6 expiry of this message in ms; absent if it is that of ARGV[4], by which others are judged
 -- Returns {0 stored | 1 full | 2 the addressee is gone, or seems to be, number of expired entries dropped to make room,
 --          epoch, the server's clock in ms}
 -- include: clock epoch alive queue stream
@@ -34,7 +35,9 @@ end
 if not room then
   return {1, dropped, epoch, now}
 end
-local entry = entry_head(now + life, epoch) .. ARGV[2] .. '|' .. ARGV[1]
+local own_life = tonumber(ARGV[6]) or life
+local entry = entry_head(now + own_life, epoch) .. ARGV[2] .. '|' .. ARGV[1]
+life = math.max(life, own_life)
 if machine then
   machine.append(KEYS[1], entry, life, length)
 else
