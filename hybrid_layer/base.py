@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import channels.exceptions
@@ -87,6 +88,18 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
             expiry = check_expiry(expiry)
         payload = self._codec.encode(message, channel)
         await self._transport_for(channel).send(channel, payload, expiry)
+
+    async def send_multiple(self, channel: str, messages: Iterable[dict[str, Any]]) -> None:
+        """Store `messages` for the readers of `channel`: in order, the first ones that there is room for.
+
+        Raises `ChannelFull` if that is not all of them; its attribute ``stored`` is how many. Other errors are those of
+        `send`; one that is raised when some are stored has that attribute, too, as the least number. With a wrong
+        message, nothing is stored.
+        """
+        channel = check_channel(channel)
+        payloads = [self._codec.encode(message, channel) for message in messages]
+        if payloads:
+            await self._transport_for(channel).send_multiple(channel, payloads)
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """Wait for the next message of `channel`. A cancellation at any point loses no message.
@@ -175,6 +188,14 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         group = check_group(group)
         payload = self._codec.encode(message, to_group(group))
         await self._group_transport.group_send(group, payload)
+
+    async def group_send_multiple(self, group: str, messages: Iterable[dict[str, Any]]) -> None:
+        """Send `messages` to every member as of now, in order, in one trip. Otherwise as `group_send`."""
+        group = check_group(group)
+        where = to_group(group)
+        payloads = [self._codec.encode(message, where) for message in messages]
+        if payloads:
+            await self._group_transport.group_send_multiple(group, payloads, {})
 
     # The rest
 

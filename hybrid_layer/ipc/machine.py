@@ -17,7 +17,7 @@ from hybrid_layer.ipc.transport import LocalTransport
 from hybrid_layer.names import local, non_local
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import warn, warn_of_full_members
-from hybrid_layer.transport import Arrival, Group, Position, Renewed, Taken, View
+from hybrid_layer.transport import Arrival, Excluded, Group, Position, Renewed, Taken, View
 
 _TAKEN = (Taken.DONE, Taken.FORGET, Taken.SEEN, Taken.STALE, Taken.LATER)
 """As `enum outcome` has them."""
@@ -74,6 +74,10 @@ class LocalMachine:
     async def group_send(self, group: str, payload: bytes) -> str:
         """Send to the members on this machine. Return the machine's id, read in the same step."""
         return await self._transport.group_send_here(group, payload)
+
+    async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> str:
+        """As `group_send`, for several, without `excluded`."""
+        return await self._transport.group_send_multiple_here(group, payloads, excluded)
 
     # The stream on each server
 

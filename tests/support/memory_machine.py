@@ -13,7 +13,7 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.identity import random_id
 from hybrid_layer.names import machine_of
-from hybrid_layer.transport import Arrival, Group, Position, Renewed, Taken, View
+from hybrid_layer.transport import Arrival, Excluded, Group, Position, Renewed, Taken, View
 
 
 class _Stream:
@@ -106,6 +106,11 @@ class MemoryMachine:
     async def group_send(self, group: str, payload: bytes) -> str:
         self._check()
         self._give(sorted(self._groups[group].members), payload, 60)
+        return self.name
+
+    async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> str:
+        for payload in payloads:
+            await self.group_send(group, payload)
         return self.name
 
     def _give(self, channels: Sequence[str], payload: bytes, life: float) -> None:

@@ -34,6 +34,7 @@ SHARED = {
         "options",
         "policy",
         "serializers",
+        "several",
     ),
     *("source", "statistics", "supervision", "timers", "transport"),
 }

@@ -20,11 +20,12 @@ from hybrid_layer.remote.delivery.replies import (
     Registration,
     Renewal,
     Sent,
+    SeveralSent,
     StreamItem,
 )
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.runtime.backoff import ReadingLost
-from hybrid_layer.transport import Position, View
+from hybrid_layer.transport import Excluded, Position, View
 
 
 class StreamReader(Protocol):
@@ -168,6 +169,9 @@ class Store(Protocol):
         Here and below, a message expires in `expiry` seconds; None: after those of the policy.
         """
 
+    async def send_multiple(self, shard: Shard, channel: str, payloads: Sequence[bytes], capacity: int) -> SeveralSent:
+        """As `send`, for several in one step: in order, the first ones that there is room for."""
+
     async def put_back(self, shard: Shard, channel: str, entry: Entry, left: float) -> None:
         """Return an entry of a normal channel to the head of its queue. It expires in `left` seconds."""
 
@@ -197,6 +201,11 @@ class Store(Protocol):
 
     async def group_send(self, shard: Shard, group: str, payload: bytes, skip: str = "") -> GroupSent:
         """Give a message to the members of `group`, which is on `shard`; not to those on the machine `skip`."""
+
+    async def group_send_multiple(
+        self, shard: Shard, group: str, payloads: Sequence[bytes], skip: str, excluded: Excluded
+    ) -> GroupSent:
+        """As `group_send`, for several in one step, in order, without `excluded`. The reply adds them up."""
 
     async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
         """Note that `group` has members on `machine`, for `life` seconds, or longer if it was registered for longer.

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from hybrid_layer.clock import boottime, seconds
-from hybrid_layer.names import machine_of, non_local, process_of
+from hybrid_layer.names import machine_of, process_of
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.replies import Entry, GroupSent, MachineRenewal, Outcome, Registration, Renewal, Sent
 from hybrid_layer.remote.delivery.shards import Shard
@@ -43,14 +43,7 @@ class RedisStore(SeveralAtOnce):
     async def send(
         self, shard: Shard, channel: str, payload: bytes, capacity: int, expiry: float | None = None
     ) -> Sent:
-        keys, knowledge = self._keys[shard.number], self._known[shard.number]
-        machine = machine_of(channel)
-        if machine:
-            names = [keys.inbox(f"@{machine}!"), keys.epoch, keys.alive(f"@{machine}")]
-        elif "!" in channel:
-            names = [keys.inbox(non_local(channel)), keys.epoch, keys.alive(process_of(channel))]
-        else:
-            names = [keys.queue(channel), keys.epoch]
+        knowledge, names = self._known[shard.number], self._places(shard, channel)
         asked, known = boottime(), knowledge.for_scripts()
         own_life = () if expiry is None else (milliseconds(expiry),)
         args = (payload, channel, capacity, self._context.expiry_ms, known, *own_life)
