@@ -15,8 +15,9 @@ import channels.exceptions
 from channels.layers import BaseChannelLayer
 
 from hybrid_layer import exceptions, identity
-from hybrid_layer.arguments import check_expiry
+from hybrid_layer.arguments import check_excluded, check_expiry
 from hybrid_layer.configuration import LayerOptions
+from hybrid_layer.envelope import fields_without
 from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import check_channel, check_group, machine_of, process_of
 from hybrid_layer.policy import Policy
@@ -179,13 +180,19 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         channel = check_channel(channel)
         await self._group_transport.group_discard(group, channel)
 
-    async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        """Send `message` to every member.
+    async def group_send(self, group: str, message: dict[str, Any], *, exclude: str | Iterable[str] = ()) -> None:
+        """Send `message` to every member, but not to the channels in `exclude`: a name, or up to 1,000 names.
 
         Never raises `ChannelFull`: a member at capacity misses the message, counted as ``full``. Raises
-        `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue` as `send` does.
+        `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue` as `send` does; the names count towards
+        `max_message_size`. Raises `InvalidArgument` if they are too many.
         """
         group = check_group(group)
+        if exclude:
+            excluded = check_excluded(exclude)
+            payload = self._codec.encode(message, to_group(group), fields_without(excluded))
+            await self._group_transport.group_send_multiple(group, [payload], excluded)
+            return
         payload = self._codec.encode(message, to_group(group))
         await self._group_transport.group_send(group, payload)
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The C core: one process's view of one shared segment. Methods are described beside their C functions."""
 
+from hybrid_layer.transport import Excluded
+
 LAYOUT_VERSION: int
 SLOTS: int
 LOOPS: int
@@ -108,9 +110,17 @@ class Segment:
     ) -> tuple[int, int, str]:
         """Loops to wake, how many queues were at capacity, and the id of the machine whose segment this is."""
     def group_send_several(
-        self, group: str, payloads: tuple[bytes, ...], capacity: int, capacities: dict[str, int], expiry_ns: int, /
+        self,
+        group: str,
+        payloads: tuple[bytes, ...],
+        capacity: int,
+        capacities: dict[str, int],
+        expiry_ns: int,
+        excluded: Excluded,
+        /,
     ) -> tuple[int, int, str, int]:
-        """As `group_send`, and how many are sent: the first ones. The next one has to be sent by itself."""
+        """As `group_send`, and how many are sent: the first ones. A large one must be alone. `excluded` is a dict of
+        tuples; an inbox gets no entry if all its members are excluded, else whoever drains it leaves them out."""
     def group_targets(self, group: str, /) -> list[str]: ...
     def open_loop(self) -> int:
         """An event loop's place in the slot: no loop of this process is ever given the same number again, in whatever
@@ -173,6 +183,7 @@ class Segment:
         payload: bytes,
         capacity: int,
         capacities: dict[str, int],
+        excluded: Excluded,
         /,
     ) -> tuple[int, int, int, bool]:
         """The outcome, loops to wake, how many queues were at capacity, and whether there will never be room."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from operator import methodcaller
 
 from hybrid_layer.clock import monotonic
-from hybrid_layer.exceptions import HybridLayerError, SegmentBusy, SegmentDamaged
+from hybrid_layer.envelope import excluded_in
+from hybrid_layer.exceptions import HybridLayerError, SegmentBusy, SegmentDamaged, Undecodable
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.transport import LocalTransport
 from hybrid_layer.names import local, non_local
@@ -89,36 +90,40 @@ class LocalMachine:
         """Take in an entry that was read with `view`, once and in order: moves the position, then does it."""
         transport, policy = self._transport, self._transport.policy
         capacities: dict[str, int] = {}
+        excluded: Excluded = {}
         capacity = policy.capacity_for(arrival.channel) if arrival.kind == "direct" else policy.capacity
         process = await transport.joined()
         try:
-            if arrival.kind == "group" and not policy.uniform:
-                capacities = await transport.capacities_in(arrival.group)
+            if arrival.kind == "group":
+                excluded = excluded_in(arrival.payload)
+                if not policy.uniform:
+                    capacities = await transport.capacities_in(arrival.group)
             outcome, loops, dropped, is_too_large = await transport.call(
-                _put, shard, view, arrival, capacity, capacities
+                _put, shard, view, arrival, capacity, capacities, excluded
             )
+        except Undecodable as error:
+            return await self._pass_over(shard, view, arrival, "undecodable", str(error))
         except (SegmentBusy, SegmentDamaged):
             return Taken.LATER  # if it was damaged after the entry was taken in, the next put says so
         except _core.NoMemory as error:
             if str(error) == "group_memory" and arrival.kind == "+":
                 # Unlike messages, memberships may stay for days. The other entries must not wait so long.
-                return await self._pass_over(shard, view, arrival)
+                return await self._pass_over(shard, view, arrival, "memory", "all of group_memory is in use")
             return Taken.LATER
         except ValueError:  # a name that no channel or group has
-            return await self._pass_over(shard, view, arrival)
+            return await self._pass_over(shard, view, arrival, "errors", "its names are none")
         if loops:
             process.segment.wake_loops(loops)
         if dropped or is_too_large:
             _warn_of_drop(arrival, policy, dropped)
         return _TAKEN[outcome]
 
-    async def _pass_over(self, shard: int, view: View, arrival: Arrival) -> Taken:
+    async def _pass_over(self, shard: int, view: View, arrival: Arrival, key: str, why: str) -> Taken:
         taken = await self.put(shard, view, Arrival(*arrival[:3], "nothing"))
         if taken is Taken.DONE:
+            self.count(key)
             is_note = arrival.kind == "+"
-            self.count("memory" if is_note else "errors")
             what = f"a member of group {arrival.group}" if is_note else f"an entry of kind {arrival.kind}"
-            why = "all of group_memory is in use" if is_note else "its names are none"
             warn(("passed over", shard), f"Another machine's message was dropped, {what}: {why}.")
         return taken
 
@@ -204,7 +209,13 @@ def _renewed(core: _core.Segment, shard: int, view: View, answer: Renewed) -> No
 
 
 def _put(
-    core: _core.Segment, shard: int, view: View, arrival: Arrival, capacity: int, capacities: dict[str, int]
+    core: _core.Segment,
+    shard: int,
+    view: View,
+    arrival: Arrival,
+    capacity: int,
+    capacities: dict[str, int],
+    excluded: Excluded,
 ) -> tuple[int, int, int, bool]:
     channel = arrival.channel
     return core.put(
@@ -223,6 +234,7 @@ def _put(
         arrival.payload,
         capacity,
         capacities,
+        excluded,
     )
 
 

@@ -82,9 +82,8 @@ class LocalTransport(SegmentCalls):
             while stored < len(payloads):
                 step = next_step(payloads, stored)
                 if len(step) > 1:
-                    loops, done = await self.call(
-                        _core.Segment.push_several, queue, name, step, capacity, self._expiry_ns
-                    )
+                    args = (queue, name, step, capacity, self._expiry_ns)
+                    loops, done = await self.call(_core.Segment.push_several, *args)
                     await self._wake(loops)
                     stored += done
                     if done == len(step):
@@ -164,10 +163,7 @@ class LocalTransport(SegmentCalls):
                 _core.Segment.group_send, group, payload, policy.capacity, capacities, self._expiry_ns
             )
         except _core.NoMemory as error:
-            core = process.segment.core
-            core.count(_MEMORY, 1)
-            warn(("memory", group), f"A message to group {group} was dropped: {self._no_room('it', error)}")
-            return core.machine
+            return self._no_memory_for(group, error)
         if dropped:
             warn_of_full_members(group, dropped)
         if loops:
@@ -183,20 +179,26 @@ class LocalTransport(SegmentCalls):
         policy, machine, sent = self.policy, "", 0
         while sent < len(payloads):
             step = next_step(payloads, sent)
-            if len(step) > 1:
-                capacities = {} if policy.uniform else await self.capacities_in(group)
-                loops, dropped, machine, done = await self.call(
-                    _core.Segment.group_send_several, group, step, policy.capacity, capacities, self._expiry_ns
-                )
-                if dropped:
-                    warn_of_full_members(group, dropped)
-                await self._wake(loops)
-                sent += done
-                if done == len(step):
-                    continue
-            machine = await self.group_send_here(group, payloads[sent])
-            sent += 1
+            capacities = {} if policy.uniform else await self.capacities_in(group)
+            args = (group, step, policy.capacity, capacities, self._expiry_ns, excluded)
+            try:
+                loops, dropped, machine, done = await self.call(_core.Segment.group_send_several, *args)
+            except _core.NoMemory as error:
+                machine = self._no_memory_for(group, error)
+                sent += 1
+                continue
+            if dropped:
+                warn_of_full_members(group, dropped)
+            await self._wake(loops)
+            sent += done
         return machine
+
+    def _no_memory_for(self, group: str, error: _core.NoMemory) -> str:
+        """Count a message to `group` that is dropped. Return the machine's id."""
+        core = self.process().segment.core
+        core.count(_MEMORY, 1)
+        warn(("memory", group), f"A message to group {group} was dropped: {self._no_room('it', error)}")
+        return core.machine
 
     async def _wake(self, loops: int) -> None:
         if loops:

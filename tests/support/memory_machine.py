@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from hybrid_layer.clock import monotonic
+from hybrid_layer.envelope import without_excluded
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.identity import random_id
 from hybrid_layer.names import machine_of
@@ -109,8 +110,9 @@ class MemoryMachine:
         return self.name
 
     async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> str:
+        self._check()
         for payload in payloads:
-            await self.group_send(group, payload)
+            self._give(without_excluded(sorted(self._groups[group].members), payload), payload, 60)
         return self.name
 
     def _give(self, channels: Sequence[str], payload: bytes, life: float) -> None:
@@ -164,7 +166,7 @@ class MemoryMachine:
                 stream.forgotten = max(stream.forgotten, arrival.t)
                 group.t = group.t if group.t > arrival.t else 0
                 return Taken.FORGET
-            self._give(sorted(group.members), arrival.payload, arrival.life)
+            self._give(without_excluded(sorted(group.members), arrival.payload), arrival.payload, arrival.life)
         return Taken.DONE
 
     def _flush(self) -> None:

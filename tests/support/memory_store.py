@@ -409,7 +409,8 @@ class MemoryStore:
             for member in [member for member, until in members.items() if until <= now]:
                 del members[member]
             by_inbox: dict[str, list[str]] = {}
-            for member in sorted(members):
+            left_out = {part + name for part, names in excluded.items() for name in names}
+            for member in sorted(members.keys() - left_out):
                 by_inbox.setdefault(non_local(member) if "!" in member else member, []).append(member)
             reached = full = dead = expired = 0
             by_inbox.pop(f"@{skip}!", None)

@@ -221,7 +221,7 @@ enum status op_group_send(struct handle *handle, enum mode mode, struct group_se
 static enum status send_each(struct handle *handle, struct group_sends *sends, struct wakeups *wakeups) {
     for (; sends->done < sends->number; sends->done++) {
         struct group_send *send = &sends->items[sends->done];
-        enum status status = group_send(handle, send, wakeups);
+        enum status status = send_loaned(handle, send, wakeups);
         if (status != OK)
             return status;
         sends->dropped += send->dropped;

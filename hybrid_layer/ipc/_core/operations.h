@@ -75,8 +75,8 @@ enum status op_group_discard(struct handle *handle, enum mode mode, struct name 
 /* Stores a message for each member, once for each inbox. Members at capacity are counted, in `send->dropped` too. */
 enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct wakeups *wakeups);
 
-/* Sends messages, none on loan, to one group, in order and to the same members. As op_push_several; `dropped` is that
- * of all, and one that finds no memory for its payload is to be tried by itself. */
+/* Sends messages to one group, in order and to the same members. As op_push_several; `dropped` is that of all.
+ * NO_MEMORY, NO_SHM: there is none for the payload of the next one. */
 struct group_sends {
     struct group_send *items;
     size_t number, done;

@@ -71,10 +71,12 @@ class SeveralAtOnce:
         keys, knowledge = self._keys[shard.number], self._known[shard.number]
         places, (capacity, capacities) = [keys.group(group), keys.epoch], self._capacities.of(group)
         options = (keys.base, self._is_spread, f"@{skip}!" if skip else "", group if self._publishes else "")
+        names = [part + name for part, local_names in excluded.items() for name in local_names]
+        contents: list[str | bytes | int] = [len(payloads), len(names), *payloads, *names]
         while True:
             asked, known = boottime(), knowledge.for_scripts()
-            args = (self._context.expiry_ms, capacity, *options, len(payloads), *payloads, *capacities, known)
-            reply = await self._run(shard, scripts.GROUP_SEND_MULTIPLE, places, *args)
+            head = (self._context.expiry_ms, capacity, *options)
+            reply = await self._run(shard, scripts.GROUP_SEND_MULTIPLE, places, *head, *contents, *capacities, known)
             if reply[0] != -1:
                 break
             capacities = self._capacities.learn(group, reply[1:])

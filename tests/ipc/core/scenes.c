@@ -64,13 +64,24 @@ enum status act_push_two(struct handle *handle, const char *channel, const char 
     return status;
 }
 
-enum status act_group_send_two(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity) {
+enum status act_group_send_two(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity,
+                               const char *passed_over) {
     struct wakeups wakeups;
     struct group_send items[2];
+    struct name no_local = {"", 0};
+    struct excluded excluded = {.locals = &no_local, .locals_count = 1};
+    if (passed_over != NULL)
+        excluded.target = named(passed_over);
     for (uint32_t i = 0; i < 2; i++) {
         fill_payload(two[i], size, id + i);
-        items[i] = (struct group_send){
-            .group = named(group), .payload = two[i], .size = size, .capacity = capacity, .expiry_ns = LONG};
+        items[i] = (struct group_send){.group = named(group),
+                                       .payload = two[i],
+                                       .size = size,
+                                       .capacity = capacity,
+                                       .expiry_ns = LONG,
+                                       .loan = NO_LOAN,
+                                       .excluded = &excluded,
+                                       .excluded_count = passed_over != NULL};
     }
     struct group_sends sends = {.items = items, .number = 2};
     wakeups_open(&wakeups);
