@@ -13,6 +13,7 @@ __all__ = [
     "ConfigurationError",
     "GroupMemoryFull",
     "HybridLayerError",
+    "InvalidArgument",
     "InvalidMessageType",
     "InvalidMessageValue",
     "InvalidName",
@@ -36,6 +37,10 @@ class ConfigurationError(HybridLayerError, ImproperlyConfigured):  # type: ignor
 
 class InvalidName(HybridLayerError, TypeError):
     """A channel or group name breaks the rules for names."""
+
+
+class InvalidArgument(HybridLayerError, ValueError):
+    """An argument of a call is wrong, such as a negative ``expiry``."""
 
 
 class InvalidMessageType(HybridLayerError, TypeError):

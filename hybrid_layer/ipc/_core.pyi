@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The C core: one process's view of one shared segment. Methods are described beside their C functions."""
 
+from hybrid_layer.transport import Excluded
+
 LAYOUT_VERSION: int
 SLOTS: int
 LOOPS: int
@@ -86,6 +88,10 @@ class Segment:
     @property
     def prefix(self) -> str: ...
     def push(self, channel: str, local: str, payload: bytes, capacity: int, expiry_ns: int, /) -> int: ...
+    def push_several(
+        self, channel: str, local: str, payloads: tuple[bytes, ...], capacity: int, expiry_ns: int, /
+    ) -> tuple[int, int]:
+        """Loops to wake, and how many are stored: the first ones. The next one has to be pushed by itself."""
     def pop(self, channel: str, loop: int, /) -> tuple[bytes | None, int, bool]: ...
     def drain(self, inbox: str, loop: int, /) -> tuple[list[tuple[list[str], bytes, float]], bool]: ...
     def open_inbox(self, name: str, /) -> None: ...
@@ -103,6 +109,18 @@ class Segment:
         self, group: str, payload: bytes, capacity: int, capacities: dict[str, int], expiry_ns: int, /
     ) -> tuple[int, int, str]:
         """Loops to wake, how many queues were at capacity, and the id of the machine whose segment this is."""
+    def group_send_several(
+        self,
+        group: str,
+        payloads: tuple[bytes, ...],
+        capacity: int,
+        capacities: dict[str, int],
+        expiry_ns: int,
+        excluded: Excluded,
+        /,
+    ) -> tuple[int, int, str, int]:
+        """As `group_send`, and how many are sent: the first ones. A large one must be alone. `excluded` is a dict of
+        tuples; an inbox gets no entry if all its members are excluded, else whoever drains it leaves them out."""
     def group_targets(self, group: str, /) -> list[str]: ...
     def open_loop(self) -> int:
         """An event loop's place in the slot: no loop of this process is ever given the same number again, in whatever
@@ -165,6 +183,7 @@ class Segment:
         payload: bytes,
         capacity: int,
         capacities: dict[str, int],
+        excluded: Excluded,
         /,
     ) -> tuple[int, int, int, bool]:
         """The outcome, loops to wake, how many queues were at capacity, and whether there will never be room."""

@@ -38,6 +38,10 @@ class Probe:
         self._layer = layer
         self._halves = getattr(layer, "_transports", (layer,))
 
+    async def group_send(self, group: str, payload: bytes) -> None:
+        """Send bytes of any kind."""
+        await self._layer._group_transport.group_send(group, payload)
+
     # The half in shared memory
 
     @property

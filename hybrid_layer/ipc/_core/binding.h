@@ -93,11 +93,19 @@ void let_go(Segment *self, uint32_t loan);
 bool payload_of(PyObject *argument, const void **payload, size_t *size);
 bool capacities_of(PyObject *argument, struct group_send *send);
 
+/* binding_several.c */
+
+/* {target: (local, ...)}, in memory that the caller frees by excluded_free. */
+bool excluded_of(PyObject *argument, struct group_send *send);
+void excluded_free(struct group_send *send);
+
 /* The methods: how each is called, and its name in Python. `method_<name>` does it, in binding_messages.c,
- * binding_waiting.c, binding_machine.c and binding_life.c. */
+ * binding_several.c, binding_waiting.c, binding_machine.c and binding_life.c. */
 #define METHODS(NONE, ONE, FAST) \
     FAST(push)                   \
+    FAST(push_several)           \
     FAST(group_send)             \
+    FAST(group_send_several)     \
     FAST(pop)                    \
     FAST(drain)                  \
     ONE(open_inbox)              \

@@ -54,6 +54,36 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
     return waiters_wake(handle, pair->target, wakeups);
 }
 
+/* Finds the pairs of which all members are excluded. */
+static enum status find_excluded(struct handle *handle, const struct group_send *send, uint64_t now) {
+    for (size_t i = 0; i < send->excluded_count; i++) {
+        struct excluded *excluded = &send->excluded[i];
+        uint32_t target, reference, member, members = 0;
+        excluded->pair = 0;
+        enum status status = channel_find(handle, excluded->target, &target);
+        if (status == OK)
+            status = find_pair(handle, send->reference, target, &reference);
+        for (size_t n = 0; status == OK && n < excluded->locals_count; n++) {
+            status = find_member(handle, reference, excluded->locals[n], false, &member);
+            if (status == OK)
+                members += ((struct member *)block_raw(handle, &handle->groups, member))->deadline > now;
+            status = status == EMPTY ? OK : status;
+        }
+        if (status == OK && members >= pair_at(handle, reference)->live)
+            excluded->pair = reference;
+        if (status != OK && status != EMPTY)
+            return DAMAGED;
+    }
+    return OK;
+}
+
+static bool is_excluded(const struct group_send *send, uint32_t pair) {
+    for (size_t i = 0; i < send->excluded_count; i++)
+        if (send->excluded[i].pair == pair)
+            return true;
+    return false;
+}
+
 /* Does with one pair what a group send does with it. OK also where the message is dropped, which is counted. */
 static enum status serve_pair(struct handle *handle, struct group_send *send, uint32_t reference, struct pair *pair,
                               uint32_t payload, uint64_t now, struct wakeups *wakeups) {
@@ -62,6 +92,8 @@ static enum status serve_pair(struct handle *handle, struct group_send *send, ui
     if (pair->live == 0) /* without any, but with members: they would get nothing any more */
         return pair->gone == 0 && pair->members != 0 ? DAMAGED : OK;
     send->served++;
+    if (send->excluded_count != 0 && is_excluded(send, reference))
+        return OK;
     enum status status = send_to_pair(handle, send, reference, pair, payload, now, wakeups);
     if (status == OK || status == DAMAGED)
         return status;
@@ -126,7 +158,7 @@ enum status group_send_perform(struct handle *handle, struct group_send *send, s
     if (send->reference == 0)
         return send->loan == 0 || payload_release(handle, send->loan) ? OK : DAMAGED;
     struct group *group = block_raw(handle, &handle->groups, send->reference);
-    if (group == NULL)
+    if (group == NULL || find_excluded(handle, send, now) != OK)
         return DAMAGED;
     handle->header->sequence++;
     uint32_t at = group->pairs;
