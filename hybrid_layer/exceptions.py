@@ -21,6 +21,7 @@ __all__ = [
     "RemoteUnavailable",
     "SegmentBusy",
     "SegmentDamaged",
+    "SegmentNotFound",
     "SegmentUnavailable",
     "TooManyProcesses",
     "Undecodable",
@@ -65,6 +66,10 @@ class SegmentBusy(HybridLayerError):
 
 class SegmentDamaged(HybridLayerError):
     """The shared segment held inconsistent data and is being repaired. The message may be lost."""
+
+
+class SegmentNotFound(HybridLayerError, FileNotFoundError):
+    """There is no shared segment to observe: no process of this user uses the prefix, and nothing unread is left."""
 
 
 class SegmentUnavailable(ConfigurationError, OSError):

@@ -10,6 +10,7 @@
 #include "memberships.h"
 #include "messages.h"
 #include "queues.h"
+#include "tallies.h"
 #include "waking.h"
 
 static uint32_t capacity_for(const struct group_send *send, struct handle *handle, uint32_t target,
@@ -30,7 +31,10 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
     uint32_t reference;
     if (channel == NULL || payload == NULL)
         return DAMAGED;
-    enum status status = queue_make_room(handle, channel, capacity_for(send, handle, pair->target, channel), now);
+    uint32_t capacity = capacity_for(send, handle, pair->target, channel);
+    enum status status = queue_make_room(handle, channel, capacity, now);
+    if (channel->owner == 0 && status == FULL)
+        tally_full(handle, channel, capacity);
     if (status == OK)
         status = blocks_take(handle, &handle->messages, 1, &reference, NULL);
     if (status == FULL || status == GONE || status == NO_MEMORY || status == GROW_MESSAGES)
@@ -42,6 +46,7 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
         .kind = KIND_ENTRY,
         .payload = payload_reference,
         .pair = channel->owner != 0 ? pair_reference : 0,
+        .sent_ms = ms_of(now),
         .deadline = now + send->expiry_ns,
         .sequence = handle->header->sequence,
         .sent = now,
@@ -50,7 +55,11 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
     if (entry->pair != 0)
         pair->pending++;
     queue_append(handle, channel, reference);
-    count(handle, COUNT_SENT, send->is_forwarded ? 0 : 1); /* each stored entry, so once for each queue */
+    if (!send->is_forwarded) { /* each stored entry, so once for each queue */
+        count(handle, COUNT_SENT, 1);
+        if (channel->owner == 0)
+            tally_sent(handle, channel, capacity);
+    }
     return waiters_wake(handle, pair->target, wakeups);
 }
 

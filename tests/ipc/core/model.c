@@ -73,7 +73,7 @@ static void forget_all(void) {
     }
 }
 
-static uint64_t counter(enum counter which) { return atomic_load(&handle->header->counters[which]); }
+static uint64_t counter(enum counter which) { return atomic_load(&handle->header->counters[HALF_LOCAL][which]); }
 
 static uint32_t capacity_of(uint32_t queue) { return queue == 1 ? 2 : DEPTH; }
 
