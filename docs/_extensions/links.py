@@ -1,7 +1,8 @@
 """Links between texts work on the site as they do in the repository: `hosts.rst <hosts.rst>`_, with #anchors, too.
 
-Such a link leads to the page that is this file, or that includes it. A link to a file of another kind offers it for
-download. A link that leads nowhere is a warning, as any unknown reference.
+Such a link leads to the page that is this file, or that includes it, and shows its title if its text is only the file's
+name. A link to a file of another kind offers it for download. A link that leads nowhere is a warning, as any unknown
+reference.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class FileLinks(SphinxTransform):
             "", refdomain="", reftype="file", reftarget=str(file), anchor=anchor, refdoc=self.env.docname, refwarn=True
         )
         reference.source, reference.line = node.parent.source, node.parent.line
-        return reference + nodes.inline("", "", *node.children)
+        reference += nodes.inline("", "", *node.children)
+        return reference
 
     def download(self, node: nodes.reference, file: Path) -> nodes.Node:
         target = os.path.relpath(file, Path(self.env.doc2path(self.env.docname)).parent)
@@ -56,20 +58,23 @@ def resolve(
     """The reference for a link to a text. None if there is no such page, or no such anchor on it."""
     if node["reftype"] != "file":
         return None
-    file = Path(node["reftarget"])
-    page = env.path2doc(file) if file.is_relative_to(env.srcdir) else None
-    if page not in env.found_docs:
-        including = [
-            doc
-            for doc, files in env.dependencies.items()
-            if any(env.srcdir / each == file for each in map(Path, files))
-        ]
-        page = including[0] if including else None
+    page = page_of(env, Path(node["reftarget"]))
     anchor = node["anchor"]
     if page is None or (anchor and anchor not in env.get_doctree(page).ids):
         return None
+    if Path(content.astext()).name == Path(node["reftarget"]).name:
+        content = nodes.inline("", env.titles[page].astext())
     uri = app.builder.get_relative_uri(node["refdoc"], page) + (f"#{anchor}" if anchor else "")
     return nodes.reference("", "", content, internal=True, refuri=uri)
+
+
+def page_of(env: BuildEnvironment, file: Path) -> str | None:
+    """The page that is this file, or that includes it."""
+    for name in env.found_docs:
+        files = [Path(env.doc2path(name)), *(env.srcdir / each for each in env.dependencies[name])]
+        if any(each.resolve() == file for each in files):
+            return name
+    return None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
