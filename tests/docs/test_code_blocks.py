@@ -199,6 +199,18 @@ def test_python(page: str, session: Session, capsys: pytest.CaptureFixture[str])
         session.try_out({key: value for key, value in namespace.items() if before.get(key) is not value})
 
 
+@pytest.mark.parametrize(("call", "code"), [('"news", {}', 0), ('"news"', 1)], ids=["right", "wrong"])
+def test_a_type_checker_knows_the_layer(call: str, code: int, tmp_path: Path) -> None:
+    """As the page on types says. Without Channels' types, as in this environment."""
+    (block,) = texts.code(texts.tree("docs/typing.rst"), PYTHON)
+    module = tmp_path / "module.py"
+    module.write_text(f"{block}\n\nasync def main() -> None:\n    await channel_layer().group_send({call})\n")
+    check = [sys.executable, "-m", "mypy", "--strict", module]
+    done = subprocess.run(check, cwd=texts.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout
+    assert bool(code) == ("Missing positional argument" in done.stdout)
+
+
 # Commands
 
 
