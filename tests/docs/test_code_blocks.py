@@ -1,7 +1,8 @@
 """Every block of code in the texts works: Python is run, settings carry messages, commands name what is there.
 
 A page's Python blocks are run one after the other, as a reader would paste them. `await` may stand outside of
-functions, and a text block that follows is what they print. What a block defines is then used:
+functions, and a text block that follows is what they print. Fragments find the names of `preamble`. What a block
+defines is then used:
 
 - ``CHANNEL_LAYERS``: the layers of the rest of the page, with servers and a prefix of the test. Messages pass through.
 - ``hosts``, ``CONFIG``: a layer is built from them.
@@ -24,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -145,6 +147,14 @@ class Session:
                 self.run(two_browsers(value))
 
 
+def preamble() -> dict[str, Any]:
+    """What the fragments of a page take for granted: a layer, messages, and the consumer that they are a part of."""
+    layer = get_channel_layer()
+    messages = [{"type": "news.said", "text": text} for text in ("Good morning", "Good night")]
+    consumer = SimpleNamespace(channel_layer=layer, channel_name="specific.PROCESS!1", room="room.lobby")
+    return {"channel_layer": layer, "message": messages[0], "messages": messages, "self": consumer}
+
+
 async def talk() -> None:
     """To each kind of channel, and to a group."""
     layer: Any = get_channel_layer()
@@ -188,6 +198,7 @@ def test_python(page: str, session: Session, capsys: pytest.CaptureFixture[str])
     for block, after in zip(every, [*every[1:], None], strict=True):
         if block.language != PYTHON or block.exempt is not None:
             continue
+        namespace |= preamble()
         before = dict(namespace)
         session.execute(block, namespace)
         printed = capsys.readouterr().out
