@@ -73,9 +73,10 @@ bench: $(READY) ## compare the layers with others, side by side: about 13 minute
 bench-quick: $(READY) ## some of it, in a minute
 	$(BIN)/python -m benchmarks --quick
 
-# The compiler is asked with the very flags of the build, into a folder of its own.
+# The compiler is asked with the very flags of the build, into a folder of its own. Sphinx checks docs/, and docutils what
+# is read without it, on the pages of repositories and of PyPI.
 .PHONY: lint
-lint: $(READY) ## check format, style, types, the C code's complexity and warnings, and the texts
+lint: $(READY) docs ## check format, style, types, the C code's complexity and warnings, and the texts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python .ci/spdx.py --check
@@ -84,7 +85,13 @@ lint: $(READY) ## check format, style, types, the C code's complexity and warnin
 	$(BIN)/lizard --languages cpp --CCN 19 --warnings_only hybrid_layer
 	CFLAGS='$(CFLAGS) -Werror' $(BIN)/python setup.py --quiet build_ext --force \
 		--build-lib build/lint --build-temp build/lint
-	for text in *.rst $(wildcard docs/*.rst benchmarks/*.rst examples/*/*.rst); do $(BIN)/docutils --strict "$$text" > /dev/null || exit 1; done
+	for text in *.rst $(wildcard benchmarks/*.rst examples/*/*.rst); do $(BIN)/docutils --strict "$$text" > /dev/null || exit 1; done
+
+# Always from nothing: a page that has not changed would not warn again.
+.PHONY: docs
+docs: .venv/docs build/core ## build the documentation into build/docs, from which index.html leads on
+	rm -rf build/docs build/doctrees
+	$(BIN)/sphinx-build --builder html --fail-on-warning --nitpicky --keep-going --quiet --jobs 2 -d build/doctrees docs build/docs
 
 .PHONY: wheels
 wheels: $(READY) .venv/wheels ## build dist/: the sdist and wheels for Linux, each used in clean environments; RELEASE=1
@@ -120,6 +127,11 @@ EDITABLE = $(BIN)/pip install --group $(1) --editable $(2) && mkdir -p build && 
 .venv/wheels: .venv/ready
 	@echo '--- .venv: a compiler for other systems, and what checks wheels: about a minute, with downloads'
 	$(BIN)/pip install --group wheels
+	@touch $@
+
+.venv/docs: .venv/demo
+	@echo '--- .venv: Sphinx, for the documentation: some seconds, with downloads'
+	$(BIN)/pip install --group docs
 	@touch $@
 
 build/core: .venv/demo $(wildcard $(CORE)/*.c $(CORE)/*.h $(CORE)/*/*.c $(INBOX)/*.[ch])

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import channels.exceptions
 from channels.layers import BaseChannelLayer
 
 from hybrid_layer import exceptions, identity
+from hybrid_layer.arguments import check_excluded, check_expiry
 from hybrid_layer.configuration import LayerOptions
+from hybrid_layer.envelope import fields_without
 from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import check_channel, check_group, machine_of, process_of
 from hybrid_layer.policy import Policy
@@ -72,15 +75,32 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
 
     # Channels
 
-    async def send(self, channel: str, message: dict[str, Any]) -> None:
+    async def send(self, channel: str, message: dict[str, Any], *, expiry: float | None = None) -> None:
         """Store `message` for one reader of `channel`.
+
+        Without a reader it expires in `expiry` seconds, an int or float; None: after those of the layer. Raises
+        `InvalidArgument` if that is not above 0.
 
         Raises `ChannelFull` if there is no room, `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue`; then
         nothing was stored. The halves add errors of their own, such as `SegmentBusy` and `RemoteUnavailable`.
         """
         channel = check_channel(channel)
+        if expiry is not None:
+            expiry = check_expiry(expiry)
         payload = self._codec.encode(message, channel)
-        await self._transport_for(channel).send(channel, payload)
+        await self._transport_for(channel).send(channel, payload, expiry)
+
+    async def send_multiple(self, channel: str, messages: Iterable[dict[str, Any]]) -> None:
+        """Store `messages` for the readers of `channel`: in order, the first ones that there is room for.
+
+        Raises `ChannelFull` if that is not all of them; its attribute ``stored`` is how many. Other errors are those of
+        `send`; one that is raised when some are stored has that attribute, too, as the least number. With a wrong
+        message, nothing is stored.
+        """
+        channel = check_channel(channel)
+        payloads = [self._codec.encode(message, channel) for message in messages]
+        if payloads:
+            await self._transport_for(channel).send_multiple(channel, payloads)
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """Wait for the next message of `channel`. A cancellation at any point loses no message.
@@ -160,15 +180,29 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         channel = check_channel(channel)
         await self._group_transport.group_discard(group, channel)
 
-    async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        """Send `message` to every member.
+    async def group_send(self, group: str, message: dict[str, Any], *, exclude: str | Iterable[str] = ()) -> None:
+        """Send `message` to every member, but not to the channels in `exclude`: a name, or up to 1,000 names.
 
         Never raises `ChannelFull`: a member at capacity misses the message, counted as ``full``. Raises
-        `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue` as `send` does.
+        `MessageTooLarge`, `InvalidMessageType` or `InvalidMessageValue` as `send` does; the names count towards
+        `max_message_size`. Raises `InvalidArgument` if they are too many.
         """
         group = check_group(group)
+        if exclude:
+            excluded = check_excluded(exclude)
+            payload = self._codec.encode(message, to_group(group), fields_without(excluded))
+            await self._group_transport.group_send_multiple(group, [payload], excluded)
+            return
         payload = self._codec.encode(message, to_group(group))
         await self._group_transport.group_send(group, payload)
+
+    async def group_send_multiple(self, group: str, messages: Iterable[dict[str, Any]]) -> None:
+        """Send `messages` to every member as of now, in order, in one trip. Otherwise as `group_send`."""
+        group = check_group(group)
+        where = to_group(group)
+        payloads = [self._codec.encode(message, where) for message in messages]
+        if payloads:
+            await self._group_transport.group_send_multiple(group, payloads, {})
 
     # The rest
 

@@ -3,31 +3,99 @@
 
 An envelope is the byte 0xC1, the length of the fields in two bytes (big-endian), the fields as a MessagePack map, and
 the payload. MessagePack never begins with 0xC1, JSON begins with ``{``, a Fernet token with a letter. So most payloads
-need no envelope. The fields are not encrypted.
+need no envelope. The fields are not encrypted, and any program that may write to the servers can make some up.
 
-This release writes no fields, and ignores those of later releases.
+The keys are short strings. ``x`` has the channels that get nothing, as `Excluded` does. Those of later releases are
+ignored.
 """
 
 from __future__ import annotations
 
-from hybrid_layer.exceptions import Undecodable
+from collections.abc import Sequence
+from typing import Any
 
-_MARK = b"\xc1"
+import msgpack
+
+from hybrid_layer.exceptions import InvalidArgument, Undecodable
+from hybrid_layer.interruption import is_foreign
+from hybrid_layer.names import MAX_LENGTH
+from hybrid_layer.transport import Excluded
+
+MARK = b"\xc1"
 _HEAD = 3
 """Bytes before the fields."""
-_EMPTY = _MARK + b"\0\0"
+_EMPTY = MARK + b"\0\0"
+_MOST = 0xFFFF
+"""Bytes of the fields."""
 
 
-def enclosed(payload: bytes) -> bytes:
-    """`payload`, in an empty envelope if it begins like one: a user's serializer may write any bytes."""
-    return _EMPTY + payload if payload.startswith(_MARK) else payload
+def fields_without(excluded: Excluded) -> bytes:
+    """The fields of a message that `excluded` do not get. Raises `InvalidArgument` if the names are too long."""
+    fields: bytes = msgpack.packb({"x": excluded})
+    if len(fields) > _MOST:
+        raise InvalidArgument(
+            f"The names in exclude take {len(fields):,} bytes; at most {_MOST:,} are allowed. Exclude fewer channels."
+        )
+    return fields
+
+
+def enclosed(payload: bytes, fields: bytes = b"") -> bytes:
+    """`payload` in an envelope with `fields`.
+
+    Without fields, only a payload that begins like an envelope gets one: a user's serializer may write any bytes.
+    """
+    if fields:
+        return MARK + len(fields).to_bytes(2, "big") + fields + payload
+    return _EMPTY + payload if payload.startswith(MARK) else payload
 
 
 def opened(payload: bytes) -> bytes:
-    """The content of the envelope, or `payload` itself if it has none. Raises `Undecodable` if it is cut off."""
-    if not payload.startswith(_MARK):
+    """The content of the envelope, or `payload` itself if it has none. Raises `Undecodable` if it cannot be read."""
+    if not payload.startswith(MARK):
         return payload
+    excluded_in(payload)  # on every way, the same envelopes are none
+    return payload[_end_of_fields(payload) :]
+
+
+def excluded_in(payload: bytes) -> Excluded:
+    """The channels that do not get `payload`, but for names that no channel has. Raises `Undecodable`."""
+    found = _fields(payload).get("x", {}) if payload.startswith(MARK) else {}
+    if type(found) is not dict:
+        raise Undecodable("what its envelope excludes is no map")
+    for local_names in found.values():
+        if type(local_names) is not list or not all(type(name) is str for name in local_names):
+            raise Undecodable("what its envelope excludes is no list of names")
+    # msgpack has checked that the keys are str, or bytes.
+    return {
+        part: tuple(dict.fromkeys(name for name in local_names if len(name) <= MAX_LENGTH and name.isascii()))
+        for part, local_names in found.items()
+        if type(part) is str and 0 < len(part) <= MAX_LENGTH and part.isascii()
+    }
+
+
+def without_excluded(channels: Sequence[str], payload: bytes) -> Sequence[str]:
+    """Those of `channels` that get `payload`. Raises `Undecodable`."""
+    excluded = {part + name for part, names in excluded_in(payload).items() for name in names}
+    return [channel for channel in channels if channel not in excluded] if excluded else channels
+
+
+def _end_of_fields(payload: bytes) -> int:
     end = _HEAD + int.from_bytes(payload[1:_HEAD], "big")
     if len(payload) < max(end, _HEAD):
         raise Undecodable(f"its envelope is cut off after {len(payload)} bytes")
-    return payload[end:]
+    return end
+
+
+def _fields(payload: bytes) -> dict[Any, Any]:
+    fields = payload[_HEAD : _end_of_fields(payload)]
+    if not fields:
+        return {}
+    try:
+        found = msgpack.unpackb(fields)
+    except Exception as error:
+        if is_foreign(error):
+            raise
+        raise Undecodable(f"the fields of its envelope are no MessagePack: {type(error).__name__}: {error}") from error
+    if type(found) is not dict:
+        raise Undecodable("the fields of its envelope are no map")
+    return found

@@ -13,6 +13,7 @@ __all__ = [
     "ConfigurationError",
     "GroupMemoryFull",
     "HybridLayerError",
+    "InvalidArgument",
     "InvalidMessageType",
     "InvalidMessageValue",
     "InvalidName",
@@ -20,6 +21,7 @@ __all__ = [
     "RemoteUnavailable",
     "SegmentBusy",
     "SegmentDamaged",
+    "SegmentNotFound",
     "SegmentUnavailable",
     "TooManyProcesses",
     "Undecodable",
@@ -36,6 +38,10 @@ class ConfigurationError(HybridLayerError, ImproperlyConfigured):  # type: ignor
 
 class InvalidName(HybridLayerError, TypeError):
     """A channel or group name breaks the rules for names."""
+
+
+class InvalidArgument(HybridLayerError, ValueError):
+    """An argument of a call is wrong, such as a negative ``expiry``."""
 
 
 class InvalidMessageType(HybridLayerError, TypeError):
@@ -60,6 +66,10 @@ class SegmentBusy(HybridLayerError):
 
 class SegmentDamaged(HybridLayerError):
     """The shared segment held inconsistent data and is being repaired. The message may be lost."""
+
+
+class SegmentNotFound(HybridLayerError, FileNotFoundError):
+    """There is no shared segment to observe: no process of this user uses the prefix, and nothing unread is left."""
 
 
 class SegmentUnavailable(ConfigurationError, OSError):

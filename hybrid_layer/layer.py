@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from re import Pattern
@@ -70,11 +70,17 @@ class HybridChannelLayer(BaseLayer):
                 f"routes={shown(options.routes)} needs hosts; without them every channel is local."
             )
 
-    async def send(self, channel: str, message: dict[str, Any]) -> None:
+    async def send(self, channel: str, message: dict[str, Any], *, expiry: float | None = None) -> None:
         """As `BaseLayer.send`."""
         if self._remote is not None and machine_of(check_channel(channel)):
             await self._local.joined()  # shared memory tells whether the channel is this machine's
-        await super().send(channel, message)
+        await super().send(channel, message, expiry=expiry)
+
+    async def send_multiple(self, channel: str, messages: Iterable[dict[str, Any]]) -> None:
+        """As `BaseLayer.send_multiple`."""
+        if self._remote is not None and machine_of(check_channel(channel)):
+            await self._local.joined()
+        await super().send_multiple(channel, messages)
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """As `BaseLayer.receive`."""

@@ -161,8 +161,10 @@ class Codec:
         self._decoded: tuple[bytes | None, dict[str, Any] | None] = None, None
         """The last payload, and after its second time its message, if a shallow copy of that shares nothing mutable."""
 
-    def encode(self, message: dict[str, Any], where: str) -> bytes:
+    def encode(self, message: dict[str, Any], where: str, fields: bytes = b"") -> bytes:
         """The payload for `message`. `where` is the channel, or `to_group` of a group; error texts name it.
+
+        `fields` are those of an envelope around it.
 
         With encryption it is inside the cipher, so that nobody can move a message to another channel.
 
@@ -171,14 +173,15 @@ class Codec:
         if not messages.check(message):
             message = messages.plain(message)
         payload = self._dumps(message, where)
-        if len(payload) > self._max_message_size:
+        size = len(payload) + len(fields)
+        if size > self._max_message_size:
             raise MessageTooLarge(
-                f"The message to {where} has {len(payload)} bytes when serialized, more than max_message_size="
+                f"The message to {where} has {size} bytes when serialized, more than max_message_size="
                 f"{self._max_message_size}. Store the data elsewhere and send its key, or raise max_message_size."
             )
         if self._cipher is not None:
             payload = self._cipher.encrypt(where.encode() + _END_OF_NAME + payload)
-        return enclosed(payload)
+        return enclosed(payload, fields)
 
     def decode(self, payload: bytes, channel: str) -> dict[str, Any]:
         """The message in `payload`, which came for `channel`. Raises `Undecodable`."""

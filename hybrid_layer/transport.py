@@ -6,9 +6,13 @@ A transport moves bytes. `base` checks names, and encodes and decodes messages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Literal, NamedTuple, Protocol
+
+Excluded = Mapping[str, Sequence[str]]
+"""Channels that get nothing of a group's message: by the part up to and including ``!``, what follows it. A normal
+channel is followed by "" alone."""
 
 
 class Transport(Protocol):
@@ -17,8 +21,17 @@ class Transport(Protocol):
     async def open_inbox(self, inbox: str) -> None:
         """Let this process receive on the channels of `inbox`, whose names begin with it. `new_channel` calls this."""
 
-    async def send(self, channel: str, payload: bytes) -> None:
-        """Store `payload`, or raise `ChannelFull`. Never waits for room."""
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
+        """Store `payload`, or raise `ChannelFull`. Never waits for room.
+
+        It expires in `expiry` seconds; None: after those of the layer.
+        """
+
+    async def send_multiple(self, channel: str, payloads: Sequence[bytes]) -> None:
+        """Store the first of `payloads` that there is room for, in order.
+
+        Any error has an attribute ``stored``: how many are stored for sure. With `ChannelFull` it is exact.
+        """
 
     async def receive(self, channel: str) -> bytes:
         """Wait for the next payload of `channel`. A cancellation at any point loses nothing."""
@@ -31,6 +44,12 @@ class Transport(Protocol):
 
     async def group_send(self, group: str, payload: bytes) -> None:
         """Send `payload` to every member. A member at capacity misses it, which is counted."""
+
+    async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> None:
+        """As `group_send`, for several: in order, and to the members as of now, without `excluded`.
+
+        Each of `payloads` names `excluded`, too: see `hybrid_layer.envelope`.
+        """
 
     async def flush(self) -> None:
         """Delete every message and group of this prefix."""
@@ -195,6 +214,9 @@ class Machine(Protocol):
 
     async def group_send(self, group: str, payload: bytes) -> str:
         """Send to the members on this machine. Returns the machine's id, read in the same step."""
+
+    async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> str:
+        """As `group_send`, for several, in order, without `excluded`."""
 
     # The stream on each server
 

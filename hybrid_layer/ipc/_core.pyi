@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The C core: one process's view of one shared segment. Methods are described beside their C functions."""
 
+from hybrid_layer.transport import Excluded
+
 LAYOUT_VERSION: int
 SLOTS: int
 LOOPS: int
@@ -56,6 +58,46 @@ def record_lock_pid(fd: int, /) -> int:
 def is_inhabited(fd: int, /) -> bool:
     """Whether another process lives in the segment whose record locks are on this file, of any layout version."""
 
+class Observer:
+    """A look at a segment without a slot in it: maps it for reading only, takes no lock, holds nobody up."""
+
+    def __init__(self, fd: int, lock_fd: int, own_slot: int, /) -> None:
+        """`own_slot`: 1 more than the slot that this process has in the segment, 0 if it has none."""
+    @property
+    def message_bytes(self) -> int: ...
+    @property
+    def group_bytes(self) -> int: ...
+    @property
+    def machine(self) -> str: ...
+    @property
+    def project(self) -> str: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def retired(self) -> bool: ...
+    @property
+    def rebuilds(self) -> int: ...
+    @property
+    def lock_word(self) -> int: ...
+    @property
+    def progress(self) -> int: ...
+    def channels(self, bucket: int, /) -> tuple[int | None, list[tuple[str, int, int, int, float, bool, list[int]]]]:
+        """The next bucket, and of each channel: name, slot and generation of an inbox's owner (-1: a normal channel),
+        unread messages, age of the oldest, whether it was read, and the slot of each event loop that waits."""
+    def members(self, bucket: int, /) -> tuple[int | None, list[tuple[str, str, float]]]:
+        """The next bucket, and of each membership: group, channel, seconds left."""
+    def areas(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """Of messages and groups: bytes in use, backed by memory, at most."""
+    def peek(self, channel: str, most: int, body: bool, /) -> list[tuple[str, int, float, float, bool, bytes | None]]:
+        """Of each message: what follows the "!" of its channel, size, age, seconds left, whether it went to a group,
+        payload."""
+    def counters(self) -> list[int]: ...
+    def remote_counters(self) -> list[int]: ...
+    def waits(self) -> tuple[list[int], float]: ...
+    def tallies(self) -> list[tuple[str, int, int, int, int]]:
+        """Name, capacity, sent, received, full; at the end, with the name "", of all others together."""
+    def processes(self) -> list[tuple[int, int, int, bool]]: ...
+
 class Segment:
     """Methods that may wake somebody return a bit for each event loop of this process that has to be woken by hand;
     loops of other processes have been rung."""
@@ -86,6 +128,10 @@ class Segment:
     @property
     def prefix(self) -> str: ...
     def push(self, channel: str, local: str, payload: bytes, capacity: int, expiry_ns: int, /) -> int: ...
+    def push_several(
+        self, channel: str, local: str, payloads: tuple[bytes, ...], capacity: int, expiry_ns: int, /
+    ) -> tuple[int, int]:
+        """Loops to wake, and how many are stored: the first ones. The next one has to be pushed by itself."""
     def pop(self, channel: str, loop: int, /) -> tuple[bytes | None, int, bool]: ...
     def drain(self, inbox: str, loop: int, /) -> tuple[list[tuple[list[str], bytes, float]], bool]: ...
     def open_inbox(self, name: str, /) -> None: ...
@@ -103,6 +149,18 @@ class Segment:
         self, group: str, payload: bytes, capacity: int, capacities: dict[str, int], expiry_ns: int, /
     ) -> tuple[int, int, str]:
         """Loops to wake, how many queues were at capacity, and the id of the machine whose segment this is."""
+    def group_send_several(
+        self,
+        group: str,
+        payloads: tuple[bytes, ...],
+        capacity: int,
+        capacities: dict[str, int],
+        expiry_ns: int,
+        excluded: Excluded,
+        /,
+    ) -> tuple[int, int, str, int]:
+        """As `group_send`, and how many are sent: the first ones. A large one must be alone. `excluded` is a dict of
+        tuples; an inbox gets no entry if all its members are excluded, else whoever drains it leaves them out."""
     def group_targets(self, group: str, /) -> list[str]: ...
     def open_loop(self) -> int:
         """An event loop's place in the slot: no loop of this process is ever given the same number again, in whatever
@@ -119,6 +177,7 @@ class Segment:
     def lost(self) -> str | None: ...
     def count(self, counter: int, number: int, /) -> None: ...
     def counters(self) -> list[int]: ...
+    def remote_counters(self) -> list[int]: ...
     def check(self) -> tuple[str, list[int]]: ...
     def processes(self) -> list[tuple[int, int, int, bool]]: ...
     def retire(self) -> int | None: ...
@@ -165,6 +224,7 @@ class Segment:
         payload: bytes,
         capacity: int,
         capacities: dict[str, int],
+        excluded: Excluded,
         /,
     ) -> tuple[int, int, int, bool]:
         """The outcome, loops to wake, how many queues were at capacity, and whether there will never be room."""

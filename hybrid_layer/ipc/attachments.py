@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import threading
+from collections.abc import Iterator
 
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.identity import PerProcess
@@ -49,6 +51,26 @@ def acquire(prefix: str, sizes: Sizes) -> LocalSegment:
             segment.users -= 1
             raise
         return segment
+
+
+def attached(prefix: str) -> LocalSegment | None:
+    """This process's attachment to the segment of `prefix`, if it has any."""
+    with _registry.get(threading.RLock):
+        segment = _segments.get(prefix)
+        return segment if segment is not None and segment.is_own() else None
+
+
+def all_attached() -> list[LocalSegment]:
+    """All attachments of this process."""
+    with _registry.get(threading.RLock):
+        return [segment for segment in _segments.values() if segment.is_own()]
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Let no thread attach or leave meanwhile."""
+    with _registry.get(threading.RLock):
+        yield
 
 
 def release(segment: LocalSegment) -> None:

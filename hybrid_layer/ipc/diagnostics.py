@@ -29,12 +29,12 @@ def project_of_this_process() -> str:
     return f"{module} in {base}"[:190] if module and base else ""
 
 
-def lock_holder(core: _core.Segment) -> Hashable:
+def lock_holder(core: _core.Segment | _core.Observer) -> Hashable:
     """Identifies the holder of the segment's lock and its progress, as `Contended.holder` does."""
     return core.lock_word | 1, core.progress
 
 
-def contended(core: _core.Segment, prefix: str) -> Contended:
+def contended(core: _core.Segment | _core.Observer, prefix: str) -> Contended:
     """The error for a failed try to acquire the lock of the segment of `prefix`."""
     holder = lock_holder(core)
     slot = (core.lock_word >> 1 & 0x7FF) - 1
@@ -62,6 +62,16 @@ def process_name(pid: int) -> str:
         return f"process {pid} ({process.name()}, {process.status()})"
     except psutil.Error:
         return f"process {pid}"
+
+
+def command_line(pid: int) -> str:
+    """The command line of a process, "" if it has ended or the system does not say."""
+    import psutil
+
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except (psutil.Error, OSError):
+        return ""
 
 
 def shm_room() -> str:

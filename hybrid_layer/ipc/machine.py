@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from operator import methodcaller
 
 from hybrid_layer.clock import monotonic
-from hybrid_layer.exceptions import HybridLayerError, SegmentBusy, SegmentDamaged
+from hybrid_layer.envelope import excluded_in
+from hybrid_layer.exceptions import HybridLayerError, SegmentBusy, SegmentDamaged, Undecodable
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.transport import LocalTransport
 from hybrid_layer.names import local, non_local
 from hybrid_layer.policy import Policy
 from hybrid_layer.statistics import warn, warn_of_full_members
-from hybrid_layer.transport import Arrival, Group, Position, Renewed, Taken, View
+from hybrid_layer.transport import Arrival, Excluded, Group, Position, Renewed, Taken, View
 
 _TAKEN = (Taken.DONE, Taken.FORGET, Taken.SEEN, Taken.STALE, Taken.LATER)
 """As `enum outcome` has them."""
@@ -75,6 +76,10 @@ class LocalMachine:
         """Send to the members on this machine. Return the machine's id, read in the same step."""
         return await self._transport.group_send_here(group, payload)
 
+    async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> str:
+        """As `group_send`, for several, without `excluded`."""
+        return await self._transport.group_send_multiple_here(group, payloads, excluded)
+
     # The stream on each server
 
     async def look(self, shard: int) -> View:
@@ -85,36 +90,40 @@ class LocalMachine:
         """Take in an entry that was read with `view`, once and in order: moves the position, then does it."""
         transport, policy = self._transport, self._transport.policy
         capacities: dict[str, int] = {}
+        excluded: Excluded = {}
         capacity = policy.capacity_for(arrival.channel) if arrival.kind == "direct" else policy.capacity
         process = await transport.joined()
         try:
-            if arrival.kind == "group" and not policy.uniform:
-                capacities = await transport.capacities_in(arrival.group)
+            if arrival.kind == "group":
+                excluded = excluded_in(arrival.payload)
+                if not policy.uniform:
+                    capacities = await transport.capacities_in(arrival.group)
             outcome, loops, dropped, is_too_large = await transport.call(
-                _put, shard, view, arrival, capacity, capacities
+                _put, shard, view, arrival, capacity, capacities, excluded
             )
+        except Undecodable as error:
+            return await self._pass_over(shard, view, arrival, "undecodable", str(error))
         except (SegmentBusy, SegmentDamaged):
             return Taken.LATER  # if it was damaged after the entry was taken in, the next put says so
         except _core.NoMemory as error:
             if str(error) == "group_memory" and arrival.kind == "+":
                 # Unlike messages, memberships may stay for days. The other entries must not wait so long.
-                return await self._pass_over(shard, view, arrival)
+                return await self._pass_over(shard, view, arrival, "memory", "all of group_memory is in use")
             return Taken.LATER
         except ValueError:  # a name that no channel or group has
-            return await self._pass_over(shard, view, arrival)
+            return await self._pass_over(shard, view, arrival, "errors", "its names are none")
         if loops:
             process.segment.wake_loops(loops)
         if dropped or is_too_large:
             _warn_of_drop(arrival, policy, dropped)
         return _TAKEN[outcome]
 
-    async def _pass_over(self, shard: int, view: View, arrival: Arrival) -> Taken:
+    async def _pass_over(self, shard: int, view: View, arrival: Arrival, key: str, why: str) -> Taken:
         taken = await self.put(shard, view, Arrival(*arrival[:3], "nothing"))
         if taken is Taken.DONE:
+            self.count(key)
             is_note = arrival.kind == "+"
-            self.count("memory" if is_note else "errors")
             what = f"a member of group {arrival.group}" if is_note else f"an entry of kind {arrival.kind}"
-            why = "all of group_memory is in use" if is_note else "its names are none"
             warn(("passed over", shard), f"Another machine's message was dropped, {what}: {why}.")
         return taken
 
@@ -200,7 +209,13 @@ def _renewed(core: _core.Segment, shard: int, view: View, answer: Renewed) -> No
 
 
 def _put(
-    core: _core.Segment, shard: int, view: View, arrival: Arrival, capacity: int, capacities: dict[str, int]
+    core: _core.Segment,
+    shard: int,
+    view: View,
+    arrival: Arrival,
+    capacity: int,
+    capacities: dict[str, int],
+    excluded: Excluded,
 ) -> tuple[int, int, int, bool]:
     channel = arrival.channel
     return core.put(
@@ -219,6 +234,7 @@ def _put(
         arrival.payload,
         capacity,
         capacities,
+        excluded,
     )
 
 

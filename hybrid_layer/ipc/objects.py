@@ -61,10 +61,13 @@ def label(name: str) -> str:
     return f"the shared-memory object {_posix_name(name)}" if _core.PORTABLE else str(ROOT / name)
 
 
-def open_object(name: str) -> int | None:
-    """A descriptor of the object, or None if there is none. Raises `ConfigurationError` if it is another user's."""
+def open_object(name: str, *, read_only: bool = False, of_any_user: bool = False) -> int | None:
+    """A descriptor of the object, or None if there is none.
+
+    Raises `ConfigurationError` if it is another user's, unless it is `of_any_user` and the system lets us open it.
+    """
     try:
-        fd: int = posix_ipc.SharedMemory(_posix_name(name)).fd
+        fd: int = posix_ipc.SharedMemory(_posix_name(name), read_only=read_only).fd
     except posix_ipc.ExistentialError:
         return None
     except (posix_ipc.Error, OSError, ValueError) as error:  # ValueError: a directory
@@ -72,7 +75,8 @@ def open_object(name: str) -> int | None:
     try:
         with refusals(label(name)):
             os.set_inheritable(fd, False)
-            check_ours(os.fstat(fd), label(name))
+            if not of_any_user:
+                check_ours(os.fstat(fd), label(name))
     except BaseException:
         os.close(fd)
         raise

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from functools import partial
 
 from hybrid_layer.clock import monotonic
+from hybrid_layer.envelope import MARK, without_excluded
+from hybrid_layer.exceptions import Undecodable
 from hybrid_layer.inbox import Inbox
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.segment import LocalSegment
@@ -121,12 +124,23 @@ class ProcessState:
                     continue
                 epoch = core.epoch
                 for local_names, payload, deadline in messages:
-                    self.inbox.deliver([name + each for each in local_names], payload, deadline, epoch)
+                    channels: Sequence[str] = [name + each for each in local_names]
+                    if payload.startswith(MARK):
+                        channels = self._without_excluded(channels, payload)
+                    self.inbox.deliver(channels, payload, deadline, epoch)
                 if not has_more:
                     # Found empty and registered in one step: later messages are announced to this loop.
                     if wait_set.number >= 0:
                         wait_set.watched.add(name)
                     return
+
+    def _without_excluded(self, channels: Sequence[str], payload: bytes) -> Sequence[str]:
+        try:
+            return without_excluded(channels, payload)
+        except Undecodable as error:
+            self.counters.count("undecodable")
+            warn("envelope", f"Dropped a message that cannot be read: {error}")
+            return ()
 
     def restore(self) -> bool:
         """Register again in a segment that has no registration of ours: a new one, or one in which we have a new slot.

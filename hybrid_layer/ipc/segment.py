@@ -78,6 +78,10 @@ class LocalSegment:
         """The machine's id, which is stored in the segment. A new segment that this process makes takes it over. To the
         servers, the segment of each user is a machine."""
 
+    def lock_bearer(self) -> objects.Descriptor:
+        """The open file with this process's record locks: the segment, or the lock file in the portable build."""
+        return self._file
+
     def is_own(self) -> bool:
         """Whether this process is attached: this one, not a parent of it."""
         return self._identity.is_current() and not self._is_closed

@@ -4,52 +4,30 @@
 from __future__ import annotations
 
 import asyncio
-import time
-import weakref
-from collections.abc import Callable, Coroutine, Hashable, Iterable
-from operator import methodcaller
-from typing import Any, TypeVar, TypeVarTuple
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from channels.exceptions import ChannelFull
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import GroupMemoryFull, SegmentDamaged
-from hybrid_layer.identity import PerProcess
 from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.attachments import acquire, release
-from hybrid_layer.ipc.diagnostics import busy, contended, lock_holder, shm_room
-from hybrid_layer.ipc.objects import Sizes, label
+from hybrid_layer.ipc.calls import MAY_BE_LOST, SegmentCalls
+from hybrid_layer.ipc.objects import label
 from hybrid_layer.ipc.ownership import refuse
-from hybrid_layer.ipc.process import InboxSource, ProcessState
-from hybrid_layer.ipc.segment import LocalSegment
-from hybrid_layer.ipc.stall_detector import PAUSE, Contended, StallDetector
+from hybrid_layer.ipc.process import InboxSource
 from hybrid_layer.names import local, machine_of, non_local
-from hybrid_layer.policy import Policy
+from hybrid_layer.several import next_step, note_stored
 from hybrid_layer.statistics import KEYS, warn, warn_of_full_members
-from hybrid_layer.timers import sleep
+from hybrid_layer.transport import Excluded
 
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
-
-_SENDS: tuple[object, ...] = (_core.Segment.push, _core.Segment.group_send)
 _MEMORY = KEYS.index("memory")
 
 
-class LocalTransport:
+class LocalTransport(SegmentCalls):
     """Implements `hybrid_layer.transport.Transport` for one layer object. It attaches to the segment at first use."""
-
-    def __init__(self, policy: Policy, message_memory: int, group_memory: int) -> None:
-        self.policy = policy
-        self._sizes = Sizes(message_memory, group_memory)
-        self._expiry_ns = int(policy.expiry * 1e9)
-        self._group_expiry_ns = int(policy.group_expiry * 1e9)
-        self._own: PerProcess[ProcessState] = PerProcess()
-        self._contended: Contended | None = None
-        """The error of the last tries to attach, for callers that wait."""
-        self._next_try = 0.0
-        self._stuck: Hashable = None
-        """The holder that a caller found stalled: later callers do not wait for it."""
 
     # Channels
 
@@ -64,7 +42,7 @@ class LocalTransport:
             process = self.process()
             process.inboxes[inbox] = InboxSource(process, inbox)
 
-    async def send(self, channel: str, payload: bytes) -> None:
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
         """Store `payload` for one reader. Raises `ChannelFull` or `SegmentBusy`: then nothing was stored.
 
         Raises `SegmentDamaged` if the payload may be lost.
@@ -74,11 +52,12 @@ class LocalTransport:
             process.housekeep()
         queue, name = (non_local(channel), local(channel)) if "!" in channel else (channel, "")
         capacity = self.policy.capacity_for(channel)
+        expiry_ns = self._expiry_ns if expiry is None else int(expiry * 1e9)
         try:
             try:
-                loops = process.segment.core.push(queue, name, payload, capacity, self._expiry_ns)
+                loops = process.segment.core.push(queue, name, payload, capacity, expiry_ns)
             except (_core.Busy, _core.Detached, _core.Retired):  # nothing was stored, so this cannot deliver twice
-                loops = await self.call(_core.Segment.push, queue, name, payload, capacity, self._expiry_ns)
+                loops = await self.call(_core.Segment.push, queue, name, payload, capacity, expiry_ns)
         except _core.Full:
             what = f"The inbox {queue} of {channel}" if queue != channel else f"Channel {channel}"
             raise ChannelFull(
@@ -89,11 +68,31 @@ class LocalTransport:
             process.segment.core.count(_MEMORY, 1)
             raise ChannelFull(self._no_room(f"a message to {channel}", error)) from None
         except _core.Damaged:
-            raise SegmentDamaged(_MAY_BE_LOST) from None
+            raise SegmentDamaged(MAY_BE_LOST) from None
         except OSError as error:
             refuse(error, label(process.segment.name))
         if loops:
             process.segment.wake_loops(loops)
+
+    async def send_multiple(self, channel: str, payloads: Sequence[bytes]) -> None:
+        """Store the first of `payloads` that there is room for. Errors are those of `send`, with ``stored``."""
+        queue, name, capacity = non_local(channel), local(channel), self.policy.capacity_for(channel)
+        stored = 0
+        try:
+            while stored < len(payloads):
+                step = next_step(payloads, stored)
+                if len(step) > 1:
+                    args = (queue, name, step, capacity, self._expiry_ns)
+                    loops, done = await self.call(_core.Segment.push_several, *args)
+                    await self._wake(loops)
+                    stored += done
+                    if done == len(step):
+                        continue
+                await self.send(channel, payloads[stored])  # which says why, if there is no room
+                stored += 1
+        except Exception as error:
+            note_stored(error, stored)
+            raise
 
     def receive(self, channel: str) -> Coroutine[Any, Any, bytes]:
         """Wait for the next payload of `channel`. A cancellation at any point loses nothing."""
@@ -164,15 +163,46 @@ class LocalTransport:
                 _core.Segment.group_send, group, payload, policy.capacity, capacities, self._expiry_ns
             )
         except _core.NoMemory as error:
-            core = process.segment.core
-            core.count(_MEMORY, 1)
-            warn(("memory", group), f"A message to group {group} was dropped: {self._no_room('it', error)}")
-            return core.machine
+            return self._no_memory_for(group, error)
         if dropped:
             warn_of_full_members(group, dropped)
         if loops:
             process.segment.wake_loops(loops)
         return machine
+
+    async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> None:
+        """As `group_send`, for several, in order, without `excluded`."""
+        await self.group_send_multiple_here(group, payloads, excluded)
+
+    async def group_send_multiple_here(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> str:
+        """As `group_send_multiple`. Return the id of the machine whose members these were last."""
+        policy, machine, sent = self.policy, "", 0
+        while sent < len(payloads):
+            step = next_step(payloads, sent)
+            capacities = {} if policy.uniform else await self.capacities_in(group)
+            args = (group, step, policy.capacity, capacities, self._expiry_ns, excluded)
+            try:
+                loops, dropped, machine, done = await self.call(_core.Segment.group_send_several, *args)
+            except _core.NoMemory as error:
+                machine = self._no_memory_for(group, error)
+                sent += 1
+                continue
+            if dropped:
+                warn_of_full_members(group, dropped)
+            await self._wake(loops)
+            sent += done
+        return machine
+
+    def _no_memory_for(self, group: str, error: _core.NoMemory) -> str:
+        """Count a message to `group` that is dropped. Return the machine's id."""
+        core = self.process().segment.core
+        core.count(_MEMORY, 1)
+        warn(("memory", group), f"A message to group {group} was dropped: {self._no_room('it', error)}")
+        return core.machine
+
+    async def _wake(self, loops: int) -> None:
+        if loops:
+            (await self.joined()).segment.wake_loops(loops)
 
     async def capacities_in(self, group: str) -> dict[str, int]:
         """The capacities of the group's members that differ from the common one."""
@@ -215,138 +245,3 @@ class LocalTransport:
         """Whether `channel`, which is named after a machine, is in this segment: named after it, or of this process."""
         process = self._current() or self.process()
         return machine_of(channel) == process.segment.core.machine or non_local(channel) in process.inboxes
-
-    # Steps
-
-    def _current(self) -> ProcessState | None:
-        """The state of this process, or None before it has attached."""
-        process = self._own.last if self._own.page[0] else None
-        if process is not None and process.generation != process.segment.generation:
-            process.restore()
-        return process
-
-    async def _of_user(self) -> ProcessState:
-        """As `joined`, in the segment of the process's present user (setuid), for calls with a lasting effect.
-
-        Calls for single messages notice a change of the user with the next housekeeping.
-        """
-        process = self._current() or await self._join()
-        if process.segment.has_changed_user():
-            process.housekeep()
-        return process
-
-    async def joined(self) -> ProcessState:
-        """The state of this process. Attaches first, if necessary."""
-        return self._current() or await self._join()
-
-    def process(self) -> ProcessState:
-        """As `joined`, for callers that cannot await."""
-        detector = StallDetector()
-        while True:
-            try:
-                return self._current() or self._start()
-            except Contended as met:
-                if detector.is_stalled(met.holder):
-                    raise busy(met) from None
-            time.sleep(PAUSE)
-
-    async def _join(self) -> ProcessState:
-        """Attach. Wait while other processes attach or hold the segment's lock, unless one of them is stalled."""
-        detector = StallDetector()
-        while True:
-            # A try blocks the event loop, so only one of several callers tries at a time.
-            if self._contended is None or monotonic() >= self._next_try:
-                try:
-                    return self._start()
-                except Contended as met:
-                    self._next_try = monotonic() + PAUSE
-                    if met.holder == self._stuck:
-                        raise busy(met) from None
-                    is_stalled = detector.is_stalled(met.holder)
-                    if self._contended is None or self._contended.is_queue or not met.is_queue:
-                        self._contended = met
-            else:
-                is_stalled = detector.is_stalled(self._contended.holder)
-            if is_stalled:
-                self._stuck = self._contended.holder
-                raise busy(self._contended)
-            await sleep(PAUSE)
-
-    def _start(self) -> ProcessState:
-        return self._own.get(self._begin)
-
-    def _begin(self) -> ProcessState:
-        prefix, parents = self.policy.prefix, self._own.last
-        is_inherited = parents is not None and parents.segment.prefix == prefix
-        segment = parents.segment if parents is not None and is_inherited else acquire(prefix, self._sizes)
-        if not segment.is_own():
-            segment.join()  # by one thread at a time, since `PerProcess.get` holds a lock of the process
-        self._stuck = self._contended = None
-        own = ProcessState(self.policy, segment)
-        if not is_inherited:
-            weakref.finalize(self, _close, segment, own.inboxes).atexit = False
-        return own
-
-    async def call(self, operation: Callable[[_core.Segment, *Ts], T], *args: *Ts) -> T:
-        """Run an operation of the core. Wait for the segment's lock, unless its holder is stalled."""
-        process = self._current() or await self._join()
-        detector: StallDetector | None = None  # None: the first try
-        while True:
-            core = process.segment.core
-            try:
-                return operation(core, *args)
-            except (_core.Detached, _core.Retired):
-                if detector is not None:
-                    raise SegmentDamaged(_MAY_BE_LOST) from None
-                # The process has left at its exit, and this thread still runs; or it is just moving.
-                if process.segment.is_own():
-                    process.housekeep()
-                else:
-                    self._own.clear()
-                    process = await self._join()
-            except _core.Damaged:
-                # The next process that acquires the lock repairs the segment. A send may have arrived in part, so it is
-                # not repeated.
-                if detector is not None or operation in _SENDS:
-                    raise SegmentDamaged(_MAY_BE_LOST) from None
-            except _core.Busy:
-                holder = lock_holder(core)
-                if detector is not None and detector.is_stalled(holder):
-                    self._stuck = holder
-                if holder == self._stuck:
-                    raise busy(contended(core, self.policy.prefix)) from None
-            except OSError as error:
-                refuse(error, label(process.segment.name))
-            pause = 0.0 if detector is None else PAUSE
-            detector = detector or StallDetector()
-            await sleep(pause)
-
-    def _no_room(self, what: str, error: _core.NoMemory) -> str:
-        message_memory, group_memory = self._sizes
-        if str(error) == "message_memory":
-            why = (
-                f"unread messages take all of message_memory={message_memory} bytes. Read faster, lower expiry or "
-                f"capacity, or raise message_memory."
-            )
-        elif str(error) == "group_memory":
-            why = f"all of group_memory={group_memory} bytes is in use. Raise group_memory, or lower group_expiry."
-        else:
-            why = (
-                f"/dev/shm is full ({shm_room()}), not message_memory={message_memory} or group_memory={group_memory} "
-                f"bytes. Make it larger (docker run --shm-size), remove what else fills it, or read faster."
-            )
-        return f"No room for {what}: {why}"
-
-
-def _close(segment: LocalSegment, inboxes: Iterable[str]) -> None:
-    """Close the inboxes of a layer object that was garbage collected, and perhaps its segment."""
-    if segment.is_own():
-        for inbox in inboxes:
-            segment.defer(methodcaller("close_inbox", inbox))
-    release(segment)
-
-
-_MAY_BE_LOST = (
-    "The shared segment held inconsistent data and is being repaired; this message may be lost. If this happens "
-    "again, something else writes to the segment: remove it from /dev/shm and report it."
-)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import machine_of, non_local
 from hybrid_layer.remote.delivery.queue_reader import QueueReader
-from hybrid_layer.remote.delivery.queues import send_to_queue
+from hybrid_layer.remote.delivery.queues import send_several_to_queue, send_to_queue
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.process import Process
 from hybrid_layer.remote.runtime.calls import LoopState
+from hybrid_layer.transport import Excluded
 
 
 class RemoteTransport:
@@ -36,12 +37,19 @@ class RemoteTransport:
         if not process.delivery.is_open:
             await process.delivery.open()
 
-    async def send(self, channel: str, payload: bytes) -> None:
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
         process = self._process()
         if "!" in channel and not machine_of(channel):
-            await process.delivery.send(channel, payload)
+            await process.delivery.send(channel, payload, expiry)
         else:
-            await send_to_queue(process.context, process.store, channel, payload)
+            await send_to_queue(process.context, process.store, channel, payload, expiry)
+
+    async def send_multiple(self, channel: str, payloads: Sequence[bytes]) -> None:
+        process = self._process()
+        if "!" in channel and not machine_of(channel):
+            await process.delivery.send_multiple(channel, payloads)
+        else:
+            await send_several_to_queue(process.context, process.store, channel, payloads)
 
     def receive(self, channel: str) -> Coroutine[Any, Any, bytes]:
         """Wait for the next payload. A cancellation at any point loses nothing."""
@@ -79,6 +87,9 @@ class RemoteTransport:
 
     async def group_send(self, group: str, payload: bytes) -> None:
         await self._process().groups.send(group, payload)
+
+    async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> None:
+        await self._process().groups.send_multiple(group, payloads, excluded)
 
     # The machine
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from channels.exceptions import ChannelFull
 
+from hybrid_layer.exceptions import InvalidArgument
 from tests.contract.configurations import LayerMaker
 from tests.contract.tools import assert_silent, cancel, counted, new_channel, receive
 from tests.support.waiting import at_rest, outlive, receiving, until, wait_until
@@ -304,3 +305,39 @@ async def test_closed_reader_does_not_keep_messages_from_expiring(make_layer: La
         return await counted(layer, "expired") == 5
 
     await wait_until(all_counted, "all that expired are counted")
+
+
+@pytest.mark.one_loop
+async def test_expiry_of_one_message(make_layer: LayerMaker) -> None:
+    """Shorter and longer than that of the layer; it concerns no other message."""
+    layer = make_layer(expiry=0.5)
+    lasting = make_layer(expiry=60)
+    channels = await both_kinds(layer)
+    for channel in channels:
+        await layer.send(channel, {"n": "long"}, expiry=60)
+        await layer.send(channel, {"n": "usual"})
+        await lasting.send(channel, {"n": "short"}, expiry=0.2)
+        await lasting.send(channel, {"n": "other"})
+    await outlive(0.5)
+    for channel in channels:
+        assert [(await receive(layer, channel))["n"] for _ in range(2)] == ["long", "other"]
+        await assert_silent(layer, channel, 0.05)
+    assert await counted(layer, "expired") == 2 * len(channels)
+
+
+async def test_a_message_that_expired_early_takes_no_capacity(make_layer: LayerMaker, bounded_kind: str) -> None:
+    layer = make_layer(capacity=2)
+    channel = await new_channel(layer, bounded_kind)
+    for n in range(2):
+        await layer.send(channel, {"n": n}, expiry=0.1)
+    await outlive(0.1)
+    assert await room(layer, channel) == 2
+
+
+@pytest.mark.parametrize("expiry", [True, 0, -1, float("nan"), float("inf"), 10**10, "5"], ids=str)
+@pytest.mark.configurations("ipc", "hybrid-1")
+async def test_an_expiry_that_is_none(make_layer: LayerMaker, expiry: Any) -> None:
+    layer = make_layer()
+    with pytest.raises(InvalidArgument, match=r"^expiry=.* is refused: give the seconds .* above 0 and at most"):
+        await layer.send("a.channel", {"n": 1}, expiry=expiry)
+    assert await room(layer, "a.channel") == layer.capacity

@@ -19,7 +19,8 @@ from tests.contract.tools import (
     receive_numbers,
     send_numbers,
 )
-from tests.support.waiting import any_moment, at_rest, receiving, turns, wait_until
+from tests.support.probe import probe
+from tests.support.waiting import any_moment, at_rest, block_until, receiving, turns, wait_until
 
 
 async def test_flush_leaves_no_message_and_no_group(make_layer: LayerMaker) -> None:
@@ -168,6 +169,7 @@ async def test_close_gives_everything_back_and_the_layer_goes_on(make_layer: Lay
     await layer.close()  # before any use, and twice
     await layer.close()
     await use(layer)
+    await wait_until(lambda: probe(layer).reads_for_machine, "the machine's streams are read")
     await layer.close()
     before = descriptors()
     with warnings.catch_warnings():
@@ -236,6 +238,7 @@ async def test_a_name_and_its_groups_outlive_close(make_layer: LayerMaker) -> No
 def test_layers_of_many_loops_give_their_descriptors_back(make_layer: LayerMaker) -> None:
     layer = make_layer()
     asyncio.run(use(layer))  # without close(): the loop's end is enough
+    block_until(lambda: probe(layer).reads_for_machine, "the machine's streams are read")
     before = descriptors()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

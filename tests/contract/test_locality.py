@@ -155,6 +155,30 @@ async def test_from_another_machine(make_layer: LayerMaker) -> None:
         await assert_silent(reader, member, 0.05)
 
 
+@one_server
+async def test_to_machines_alone_the_server_takes_the_short_way(make_layer: LayerMaker, new_server: NewServer) -> None:
+    """It looks members up by score only for groups that have others, too; whether the sender has members or not."""
+    server = new_server()
+    layer = make_layer(hosts=[server.url])
+    stranger = RedisChannelLayer(hosts=[server.url], prefix=make_layer.prefix)
+    make_layer.layers.append(stranger)
+    name = await layer.new_channel()
+    await layer.group_add("group", name)
+    for sender in (stranger, layer):  # which learns the server's clock and epoch
+        await sender.group_send("group", {"n": 0})
+    assert await receive_numbers(layer, name, 2) == [0, 0]
+    before = calls(server, "zrangebyscore")
+    for n, sender in enumerate((stranger, layer)):
+        await sender.group_send("group", {"n": n})
+        assert await receive_numbers(layer, name, 1) == [n]
+    assert calls(server, "zrangebyscore") == before
+    await stranger.group_add("group", "jobs")
+    await stranger.group_send("group", {"n": 3})
+    assert calls(server, "zrangebyscore") > before
+    assert await receive_numbers(layer, name, 1) == [3]
+    assert await receive_numbers(stranger, "jobs", 1) == [3]
+
+
 @by_machine
 async def test_a_group_of_one_machine_gets_members_elsewhere(make_layer: LayerMaker) -> None:
     """The server is asked less for a group that nobody else is in; whoever joins gets the next message all the same."""

@@ -12,36 +12,62 @@ from docutils import nodes
 from tests.docs import texts
 from tests.docs.texts import ROOT
 
-TEXTS = [
-    "README.rst",
-    "CONTRIBUTING.rst",
-    "CHANGELOG.rst",
-    "SECURITY.rst",
-    "benchmarks/README.rst",
-    *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.rst")),
-]
 ARCHITECTURE = "docs/architecture.rst"
+FRONT = "docs/index.rst"
 
 
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", texts.TEXTS)
 def test_links_within_the_project(name: str) -> None:
-    for reference in texts.tree(name).findall(nodes.reference):
-        target = reference.get("refuri", "")
-        if target and "://" not in target:
-            assert (ROOT / name).parent.joinpath(target).exists(), target
+    for path, anchor in texts.links(name):
+        assert (ROOT / path).exists(), path
+        assert not anchor or anchor in texts.anchors(path), f"{path}#{anchor}"
 
 
-@pytest.mark.parametrize("name", ["README.rst", "CONTRIBUTING.rst"])
+def test_a_link_that_leads_nowhere_is_found() -> None:
+    assert ("docs/upgrading.rst", "what-to-watch") in texts.links(FRONT)
+    assert "what-to-watch" in texts.anchors("docs/upgrading.rst")
+    assert "what-to-eat" not in texts.anchors("docs/upgrading.rst")
+
+
+def test_who_comes_from_channels_redis_finds_the_way_in_two_clicks() -> None:
+    first = set(texts.links(FRONT))
+    second = {link for path, _ in first if path.endswith(".rst") for link in texts.links(path)}
+    for page, title in {
+        "docs/migrating.rst": "From channels_redis.core",
+        "docs/upgrading.rst": "Back to channels_redis",
+    }.items():
+        assert texts.section(page, title)["ids"]
+        assert (page, texts.section(page, title)["ids"][0]) in first | second
+    assert ("docs/upgrading.rst", "what-to-watch") in first | second
+
+
+def test_the_readme_is_read_in_three_minutes() -> None:
+    assert len((ROOT / "README.rst").read_text().splitlines()) <= 140
+    assert (
+        len(texts.tree("README.rst").astext().split()) <= 750
+    )  # a hundred of them are in blocks that nobody reads aloud
+
+
+@pytest.mark.parametrize("name", [name for name in texts.TEXTS if name.startswith("docs/")])
+def test_a_page_opens_with_what_its_reader_wants(name: str) -> None:
+    """A paragraph before the first heading, list or block. No list of contents: the site has one beside each page."""
+    body = [node for node in texts.tree(name).children if not isinstance(node, nodes.comment | nodes.title)]
+    assert isinstance(body[0], nodes.paragraph)
+    assert not list(
+        texts.tree(name).findall(lambda node: "contents" in getattr(node, "attributes", {}).get("classes", []))
+    )
+
+
+@pytest.mark.parametrize("name", texts.TEXTS)
 def test_make_targets(name: str) -> None:
-    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:``|^ *)make ([a-z]+)", (ROOT / name).read_text(), re.MULTILINE))
-    assert named
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"``make ([a-z-]+)", (ROOT / name).read_text()))
     assert named <= targets
 
 
 def mapped_files() -> Iterator[Path]:
     """The files of the code map, whose lines are indented as the files are nested."""
-    (block,) = [text for text in texts.code(texts.tree(ARCHITECTURE), "") if text.startswith("hybrid_layer/\n")]
+    (block,) = [text for text in texts.code(texts.tree(ARCHITECTURE), "text") if text.startswith("hybrid_layer/\n")]
     folders: list[str] = []
     for line in block.splitlines():
         name = re.match(r" *(\S+/|\S+\.[a-z]+)( |$)", line)

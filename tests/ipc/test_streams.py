@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hybrid_layer.envelope import enclosed, fields_without, opened
 from hybrid_layer.ipc import IPCChannelLayer, _core
 from hybrid_layer.transport import Position, Taken, View
 from tests.ipc.streaming import (
@@ -572,3 +573,24 @@ def test_readers_in_moves(prefix: str, spawn: Spawn) -> None:
     together = sorted(id for done in taken_in for id in done)
     assert together == list(range(together[0], together[-1] + 1))
     assert len(together) > 5000
+
+
+async def test_who_is_excluded_on_another_machine(prefix: str) -> None:
+    """An inbox, one of its channels, a normal channel; all, which is no reason to forget the group; and no envelope."""
+    layer = layer_of(prefix)
+    machine, (one, two) = machine_of(layer), [await layer.new_channel() for _ in range(2)]
+    view = await begun(machine)
+    for channel in (one, two, "normal"):
+        await layer.group_add("g", channel)
+    part, _, local = one.partition("!")
+    cases = [{f"{part}!": [local]}, {"normal": [""]}, {f"{part}!": [local, two.partition("!")[2]], "normal": [""]}]
+    for id, excluded in enumerate(cases, 11):
+        payload = enclosed(b"%d" % id, fields_without(excluded))
+        assert await put(machine, view, entry(id, "group", group="g", t=5, payload=payload)) is Taken.DONE
+    for id, payload in enumerate((b"\xc1", b"\xc1\0\1\x90", b"\xc1\0\4\x81\xa1x\1"), 14):
+        assert await put(machine, view, entry(id, "group", group="g", t=5, payload=payload)) is Taken.DONE
+    assert await put(machine, view, entry(17, "group", group="g", t=5)) is Taken.DONE
+    assert (await layer.statistics())["undecodable"] == 3
+    for channel, expected in ((one, [12, 17]), (two, [11, 12, 17]), ("normal", [11, 17])):
+        assert [int(opened(await taken(layer, channel))) for _ in expected] == expected
+    check(layer)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from tests.chaos.journal import Journal, Op, State
-from tests.machines.chaos.judge import Life, Outage, Outages, judge
+from tests.chaos import journal
+from tests.chaos.journal import Journal, Op, State, run_delay
+from tests.machines.chaos.judge import LONGEST_WITH_LOCK, Life, Outage, Outages, judge
 from tests.machines.chaos.workers import SHARED, WORKERS, Seat, jobs_place, work_place
 
 OTHER_GROUP = 1 - SHARED
@@ -223,3 +225,23 @@ def test_order_within_a_machine(story: Story) -> None:
     assert story.verdict(3, "name") == []
     (found,) = story.verdict(3, "machine")
     assert "came after 2" in found
+
+
+def test_late_from_another_machine(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not from the own machine, nor to a process that was stopped meanwhile."""
+
+    def judge_after(seconds: float, sender: int, number: int) -> list[str]:
+        story.step(sender, Op.DIRECT, 0, 1, number)
+        begun = story.journals[1].begin(Op.OWN, 0)
+        with monkeypatch.context() as later:
+            later.setattr(journal, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + seconds))
+            story.journals[1].end((begun[0], run_delay()), Op.OWN, State.DONE, 0, sender, number)
+        return story.verdict(1, "machine")
+
+    assert judge_after(0.9 * LONGEST_WITH_LOCK, 3, 1) == []
+    assert judge_after(1.5 * LONGEST_WITH_LOCK, 2, 2) == []
+    (found,) = judge_after(1.5 * LONGEST_WITH_LOCK, 3, 3)
+    assert "4.50 s late" in found
+    now = time.monotonic()
+    story.lives[0].stops.append([now, now + 1])
+    assert story.verdict(1, "machine") == []

@@ -61,6 +61,15 @@ class Site:
         found: list[int] = self.run(scripts.SEND, places, payload, CHANNEL, capacity, expiry, known)[:2]
         return found
 
+    def fill(self, number: int, payload: str, expiry: int = 5000) -> None:
+        """Send so many messages, in two commands, as they must not expire meanwhile."""
+        assert self.send(payload, expiry=expiry) == [0, 0]
+        script = """
+            local message = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][2]
+            for _ = 2, ARGV[1] do redis.call('XADD', KEYS[1], '*', unpack(message)) end
+        """
+        self.command("EVAL", script, 1, self.stream(), number)
+
     def group_send(self, payload: str = "p", capacity: int = 3, skip: str = "", *known: str | int) -> Any:
         args = (payload, 5000, capacity, self.keys.base, 0, skip, *known)
         return self.run(scripts.GROUP_SEND, [self.group, self.keys.epoch], *args)
@@ -312,8 +321,8 @@ def test_there_is_room_for_each_inbox_and_for_what_is_not_trimmed(site: Site) ->
     site.renew(inboxes=5, life=60_000)
     site.register(60_000)
     room = 3 * 5 + 64
-    for n in range(room - 1):
-        assert site.send(f"p{n}") == [0, 0]
+    site.fill(room - 2, "p")
+    assert site.send("last but one") == [0, 0]
     assert site.group_send()[:2] == [1, 0]
     assert site.send("more") == [1, 0]
     assert site.group_send()[:2] == [0, 1]
@@ -324,11 +333,11 @@ def test_there_is_room_for_each_inbox_and_for_what_is_not_trimmed(site: Site) ->
 
 def test_expired_heads_make_room_when_the_stream_is_full(site: Site) -> None:
     site.renew(inboxes=1)
-    for n in range(67):
-        site.send(f"p{n}", expiry=30 if n < 2 else 5000)
+    site.fill(2, "early", expiry=30)
+    site.fill(65, "late")
     block_to_outlive(0.03)
     assert [site.send("new") for _ in range(3)] == [[0, 1], [0, 1], [1, 0]]
-    assert site.payloads()[0] == b"p2"
+    assert site.payloads()[0] == b"late"
 
 
 @pytest.mark.parametrize("text", ["", "x", "1|", "1|x|", "1|-5|", f"1|{'9' * 400}|", "\xff"])
@@ -341,8 +350,7 @@ def test_a_strangers_entry_at_the_head_is_not_dropped(site: Site, text: str) -> 
 
 def test_notes_are_stored_in_a_full_stream(site: Site) -> None:
     site.renew()
-    for n in range(67):
-        site.send(f"p{n}", expiry=2000)
+    site.fill(67, "p", expiry=2000)
     assert site.send("full") == [1, 0]
     assert site.add() == 1
     assert site.note(f"-|g|{CHANNEL}") == 1

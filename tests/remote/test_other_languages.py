@@ -134,7 +134,7 @@ def test_the_keys_of_the_page() -> None:
 
 
 def test_the_entry_of_the_page() -> None:
-    (example,) = texts.code(texts.section(PAGE, "Entries"), "")
+    (example,) = texts.code(texts.section(PAGE, "Entries"), "text")
     entry = parse(example.encode().decode("unicode_escape").encode("latin-1"))
     assert entry is not None
     assert msgpack.unpackb(entry.payload) == {"type": "say", "text": "Good morning"}
@@ -143,7 +143,7 @@ def test_the_entry_of_the_page() -> None:
 
 def test_the_machine_of_the_page() -> None:
     where = texts.section(PAGE, "Machines")
-    (example,) = texts.code(where, "")
+    (example,) = texts.code(where, "text")
     text = example.encode().decode("unicode_escape").encode("latin-1")
     items = read_answer([[b"key", [[b"5-0", [b"e", text]]]]], b"key", "M7KPQ2XAGB")
     assert items is not None

@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from hybrid_layer.clock import monotonic
+from hybrid_layer.envelope import without_excluded
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.identity import random_id
 from hybrid_layer.names import machine_of
-from hybrid_layer.transport import Arrival, Group, Position, Renewed, Taken, View
+from hybrid_layer.transport import Arrival, Excluded, Group, Position, Renewed, Taken, View
 
 
 class _Stream:
@@ -108,6 +109,12 @@ class MemoryMachine:
         self._give(sorted(self._groups[group].members), payload, 60)
         return self.name
 
+    async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> str:
+        self._check()
+        for payload in payloads:
+            self._give(without_excluded(sorted(self._groups[group].members), payload), payload, 60)
+        return self.name
+
     def _give(self, channels: Sequence[str], payload: bytes, life: float) -> None:
         self.delivered += [(channel, payload) for channel in channels]
         self.lives += [life] * len(channels)
@@ -159,7 +166,7 @@ class MemoryMachine:
                 stream.forgotten = max(stream.forgotten, arrival.t)
                 group.t = group.t if group.t > arrival.t else 0
                 return Taken.FORGET
-            self._give(sorted(group.members), arrival.payload, arrival.life)
+            self._give(without_excluded(sorted(group.members), arrival.payload), arrival.payload, arrival.life)
         return Taken.DONE
 
     def _flush(self) -> None:

@@ -31,6 +31,7 @@ from hybrid_layer.remote.delivery.replies import (
     Registration,
     Renewal,
     Sent,
+    SeveralSent,
 )
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Kind, Question, Take
@@ -38,7 +39,7 @@ from hybrid_layer.remote.process import Process
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.remote.transport import RemoteTransport
 from hybrid_layer.timers import time_limit
-from hybrid_layer.transport import Position, View
+from hybrid_layer.transport import Excluded, Position, View
 from tests.support.memory_streams import AliveKey, MemoryStream, MemoryStreamReader
 from tests.support.waiting import turns
 
@@ -297,12 +298,20 @@ class MemoryStore:
         shard.epoch.meet(self._server.epoch)
         return now
 
-    def _entry(self, now: float, names: Sequence[str], payload: bytes) -> Entry:
-        return Entry(int(now * 1000) + self._context.expiry_ms, self._server.epoch, names, payload)
+    def _entry(self, now: float, names: Sequence[str], payload: bytes, expiry: float | None = None) -> Entry:
+        life_ms = self._context.expiry_ms if expiry is None else int(expiry * 1000)
+        return Entry(int(now * 1000) + life_ms, self._server.epoch, names, payload)
 
-    async def send(self, shard: Shard, channel: str, payload: bytes, capacity: int) -> Sent:
+    async def send(
+        self, shard: Shard, channel: str, payload: bytes, capacity: int, expiry: float | None = None
+    ) -> Sent:
         with self._server.lock:
-            entry = self._entry(self._called("send", shard), [channel], payload)
+            self._called("send", shard)
+            return self._send(shard, channel, payload, capacity, expiry)
+
+    def _send(self, shard: Shard, channel: str, payload: bytes, capacity: int, expiry: float | None = None) -> Sent:
+        with self._server.lock:
+            entry = self._entry(boottime(), [channel], payload, expiry)
             if "!" in channel and self._server.is_gone(channel):
                 return Sent(Outcome.DEAD, 0)
             name = non_local(channel) if "!" in channel else channel
@@ -311,6 +320,18 @@ class MemoryStore:
             else:
                 has_room, expired = self._server.store(name, entry, capacity)
             return Sent(Outcome.STORED if has_room else Outcome.FULL, expired)
+
+    async def send_multiple(self, shard: Shard, channel: str, payloads: Sequence[bytes], capacity: int) -> SeveralSent:
+        done = expired = 0
+        with self._server.lock:
+            self._called("send_multiple", shard)
+            for payload in payloads:
+                sent = self._send(shard, channel, payload, capacity)
+                expired += sent.expired
+                if sent.outcome is Outcome.FULL:
+                    break
+                done += 1
+        return SeveralSent(sent.outcome, expired, done)
 
     async def put_back(self, shard: Shard, channel: str, entry: Entry, left: float) -> None:
         with self._server.lock:
@@ -322,9 +343,9 @@ class MemoryStore:
     def reader(self, shard: Shard, notes_of: str = "") -> MemoryReader:
         return MemoryReader(self._server, shard, self._context.options.block_time, notes_of)
 
-    async def publish(self, shard: Shard, channel: str, payload: bytes) -> int:
+    async def publish(self, shard: Shard, channel: str, payload: bytes, expiry: float | None = None) -> int:
         with self._server.lock:
-            entry = self._entry(self._called("publish", shard), [channel], payload)
+            entry = self._entry(self._called("publish", shard), [channel], payload, expiry)
             return self._server.publish_to(process_of(channel), "direct", "", entry)
 
     def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> MemorySubscription:
@@ -372,12 +393,24 @@ class MemoryStore:
 
     async def group_send(self, shard: Shard, group: str, payload: bytes, skip: str = "") -> GroupSent:
         with self._server.lock:
-            now = self._called("group_send", shard)
+            return self._group_send(self._called("group_send", shard), group, payload, skip, {})
+
+    async def group_send_multiple(
+        self, shard: Shard, group: str, payloads: Sequence[bytes], skip: str, excluded: Excluded
+    ) -> GroupSent:
+        with self._server.lock:
+            now = self._called("group_send_multiple", shard)
+            sent = [self._group_send(now, group, payload, skip, excluded) for payload in payloads]
+            return GroupSent(*(sum(each[n] for each in sent) for n in range(4)))  # type: ignore[misc]
+
+    def _group_send(self, now: float, group: str, payload: bytes, skip: str, excluded: Excluded) -> GroupSent:
+        with self._server.lock:
             server, members = self._server, self._server.groups[group]
             for member in [member for member, until in members.items() if until <= now]:
                 del members[member]
             by_inbox: dict[str, list[str]] = {}
-            for member in sorted(members):
+            left_out = {part + name for part, names in excluded.items() for name in names}
+            for member in sorted(members.keys() - left_out):
                 by_inbox.setdefault(non_local(member) if "!" in member else member, []).append(member)
             reached = full = dead = expired = 0
             by_inbox.pop(f"@{skip}!", None)

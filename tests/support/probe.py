@@ -38,6 +38,10 @@ class Probe:
         self._layer = layer
         self._halves = getattr(layer, "_transports", (layer,))
 
+    async def group_send(self, group: str, payload: bytes) -> None:
+        """Send bytes of any kind."""
+        await self._layer._group_transport.group_send(group, payload)
+
     # The half in shared memory
 
     @property
@@ -238,6 +242,14 @@ class Probe:
         machine = self.remote._process().machine._machine
         views = [await machine.look(shard.number) for shard in self.context.shards]
         return all(view.registration and view.walked == view.registration for view in views)
+
+    @property
+    def reads_for_machine(self) -> bool:
+        """Whether the process reads the machine's stream on each shard, or has no such streams to read."""
+        machine = self.remote._process().machine if self.remote is not self.local else None
+        if machine is None or not machine.leases.reads_always:
+            return True
+        return all(reader._server != (0, 0) for reader in machine.leases._readers)
 
     def note_waiting(self, channel: str) -> None:
         """Note that somebody waits on `channel`, who is to be told of outages."""

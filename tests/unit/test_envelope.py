@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_layer.configuration import LayerOptions
-from hybrid_layer.envelope import enclosed, opened
+from hybrid_layer.envelope import enclosed, excluded_in, fields_without, opened, without_excluded
 from hybrid_layer.exceptions import Undecodable
 from hybrid_layer.serializers import Codec, MsgpackSerializer, register_serializer
 from tests.support.probe import forbid_decryption, own_serializers
@@ -73,6 +74,62 @@ def test_fields_of_a_later_release_are_passed_over(
 def test_an_envelope_that_is_cut_off(payload: bytes, keys: list[str] | None) -> None:
     with pytest.raises(Undecodable, match=f"its envelope is cut off after {len(payload)} bytes"):
         codec("json", keys).decode(payload, "a")
+
+
+HOSTILE = [
+    b"\xc1",
+    b"\xc1\xff\xff{}",
+    b"\xc1\0\1\xc1",
+    b"\xc1\0\1\x90",
+    b"\xc1\0\2\x80\x80",
+    *(
+        b"\xc1\0" + bytes([len(fields)]) + fields + b"{}"
+        for fields in map(
+            msgpack.packb, ({"x": 1}, {"x": ["a"]}, {"x": {"a": "b"}}, {"x": {"a": [b"b"]}}, {"x": {"a": 5}})
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("payload", HOSTILE)
+def test_what_is_no_envelope_cannot_be_read(payload: bytes) -> None:
+    for read in (opened, excluded_in, partial(without_excluded, ["a"])):
+        with pytest.raises(Undecodable):
+            read(payload)
+
+
+@given(
+    st.one_of(
+        st.binary(), st.builds(lambda size, rest: b"\xc1\0" + bytes([size]) + rest, st.integers(0, 20), st.binary())
+    )
+)
+def test_any_bytes(payload: bytes) -> None:
+    """They have members to leave out, or not, or cannot be read; there is no other error."""
+    try:
+        assert set(without_excluded(["a!1", "b"], payload)) <= {"a!1", "b"}
+        assert opened(payload) == opened(payload)
+    except Undecodable:
+        with pytest.raises(Undecodable):
+            excluded_in(payload)
+
+
+PARTS = st.dictionaries(st.sampled_from(["a!", "b", "c.d!"]), st.lists(st.sampled_from(["", "1", "2"]), unique=True))
+
+
+@given(PARTS, st.binary())
+def test_who_is_excluded_is_left_out(parts: dict[str, list[str]], payload: bytes) -> None:
+    excluded = {part: tuple(names) for part, names in parts.items()}
+    enveloped = enclosed(payload, fields_without(excluded))
+    assert opened(enveloped) == payload
+    assert excluded_in(enveloped) == excluded
+    names = ["a!1", "a!2", "a!", "b", "c.d!2", "e"]
+    left_out = {part + name for part, locals_ in parts.items() for name in locals_}
+    assert list(without_excluded(names, enveloped)) == [name for name in names if name not in left_out]
+
+
+def test_names_that_no_channel_has_are_passed_over() -> None:
+    parts: dict[str, Any] = {"a!": ["1", "1", "\xe9", "x" * 100], "": ["1"], "\xe9!": ["1"], "x" * 100: [""]}
+    assert excluded_in(enclosed(b"", msgpack.packb({"x": parts}))) == {"a!": ("1",)}
 
 
 def test_members_of_a_group_have_an_enveloped_payload_decrypted_once(monkeypatch: pytest.MonkeyPatch) -> None:

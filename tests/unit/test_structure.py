@@ -18,6 +18,7 @@ LINES = 400
 
 SHARED = {
     *(
+        "arguments",
         "base",
         "clock",
         "configuration",
@@ -33,6 +34,7 @@ SHARED = {
         "options",
         "policy",
         "serializers",
+        "several",
     ),
     *("source", "statistics", "supervision", "timers", "transport"),
 }

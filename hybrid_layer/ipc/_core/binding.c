@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The module and its one type. What the methods do is in the other files of the binding. */
+/* The module and its type Segment. What the methods do is in the other files of the binding. */
 #include "binding.h"
 
 #include <string.h>
@@ -29,15 +29,11 @@ static PyObject *segment_new(PyTypeObject *type, PyObject *args, PyObject *keywo
     if (status == OK)
         return (PyObject *)self;
     Py_DECREF(self);
-    if (reason != NULL)
-        PyErr_SetString(errors[DAMAGED], reason);
-    else
-        raise_status(status);
-    return NULL;
+    return raise_reason(status, reason);
 }
 
 /* No thread is inside: a thread in a method holds a reference, even a daemon thread that never returns from it. */
-static void segment_dealloc(Segment *self) {
+void segment_dealloc(Segment *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     if (self->doorbells.directory != NULL)
         doorbells_close(&self->doorbells);
@@ -140,7 +136,9 @@ static bool is_main_interpreter(void) {
 
 static int core_exec(PyObject *module) {
     PyObject *type = is_main_interpreter() ? PyType_FromSpec(&segment_spec) : NULL;
-    bool is_complete = type != NULL && PyModule_AddObjectRef(module, "Segment", type) == 0 &&
+    PyObject *observer = type != NULL ? PyType_FromSpec(&observer_spec) : NULL;
+    bool is_complete = observer != NULL && PyModule_AddObjectRef(module, "Segment", type) == 0 &&
+                       PyModule_AddObjectRef(module, "Observer", observer) == 0 &&
                        PyModule_AddIntConstant(module, "LAYOUT_VERSION", LAYOUT_VERSION) == 0 &&
                        PyModule_AddIntConstant(module, "SLOTS", SLOTS) == 0 &&
                        PyModule_AddIntConstant(module, "LOOPS", LOOPS) == 0 &&
@@ -149,6 +147,7 @@ static int core_exec(PyObject *module) {
     for (uint32_t i = 0; is_complete && i < SYSTEM_ERROR; i++)
         is_complete = error_names[i] == NULL || add_error(module, error_names[i], &errors[i]);
     Py_XDECREF(type);
+    Py_XDECREF(observer);
     return is_complete ? 0 : -1;
 }
 

@@ -39,6 +39,10 @@ typedef struct {
     uint64_t epoch_offset;            /* of the epochs that this process sees, modulo 2^64 */
 } Segment;
 
+/* binding.c */
+
+void segment_dealloc(Segment *self);
+
 /* binding_common.c */
 
 /* By status; NULL where a status has no exception of its own. */
@@ -47,6 +51,9 @@ extern PyObject *errors[SYSTEM_ERROR];
 
 /* Sets the exception for a status and returns NULL. */
 PyObject *raise_status(enum status status);
+
+/* The same, but Damaged with the reason if there is one. */
+PyObject *raise_reason(enum status status, const char *reason);
 
 /* Arguments: false with an exception set. */
 bool name_of(PyObject *object, struct name *name, size_t most);
@@ -93,11 +100,19 @@ void let_go(Segment *self, uint32_t loan);
 bool payload_of(PyObject *argument, const void **payload, size_t *size);
 bool capacities_of(PyObject *argument, struct group_send *send);
 
+/* binding_several.c */
+
+/* {target: (local, ...)}, in memory that the caller frees by excluded_free. */
+bool excluded_of(PyObject *argument, struct group_send *send);
+void excluded_free(struct group_send *send);
+
 /* The methods: how each is called, and its name in Python. `method_<name>` does it, in binding_messages.c,
- * binding_waiting.c, binding_machine.c and binding_life.c. */
+ * binding_several.c, binding_waiting.c, binding_machine.c and binding_life.c. */
 #define METHODS(NONE, ONE, FAST) \
     FAST(push)                   \
+    FAST(push_several)           \
     FAST(group_send)             \
+    FAST(group_send_several)     \
     FAST(pop)                    \
     FAST(drain)                  \
     ONE(open_inbox)              \
@@ -122,6 +137,7 @@ bool capacities_of(PyObject *argument, struct group_send *send);
     NONE(lost)                   \
     FAST(count)                  \
     NONE(counters)               \
+    NONE(remote_counters)        \
     NONE(check)                  \
     NONE(processes)              \
     NONE(retire)                 \
@@ -150,4 +166,10 @@ bool capacities_of(PyObject *argument, struct group_send *send);
 METHODS(DECLARE_ONE, DECLARE_ONE, DECLARE_FAST)
 
 /* binding_life.c */
-extern PyGetSetDef segment_getters[];
+extern PyGetSetDef segment_getters[], observer_getters[];
+
+/* (slot, generation, pid, alive) of each published slot; pid 0: it is dead, or lives in another pid namespace. */
+PyObject *processes_list(struct handle *handle, uint32_t own_slot);
+
+/* binding_observer.c */
+extern PyType_Spec observer_spec;

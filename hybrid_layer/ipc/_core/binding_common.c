@@ -33,6 +33,13 @@ PyObject *raise_status(enum status status) {
     return NULL;
 }
 
+PyObject *raise_reason(enum status status, const char *reason) {
+    if (reason == NULL)
+        return raise_status(status);
+    PyErr_SetString(errors[DAMAGED], reason);
+    return NULL;
+}
+
 /* Arguments */
 
 bool name_of(PyObject *object, struct name *name, size_t most) {

@@ -76,11 +76,12 @@ PyObject *method_count(Segment *self, PyObject *const *args, Py_ssize_t count_of
     uint64_t number;
     if (!wants("count", count_of_args, 2) || !u32_of(args[0], &counter) || !u64_of(args[1], &number))
         return NULL;
-    if (counter >= COUNTERS) {
+    if (counter >= HALVES * COUNTERS) {
         PyErr_SetString(PyExc_ValueError, "no such counter");
         return NULL;
     }
-    count(&self->handle, (enum counter)counter, number);
+    atomic_fetch_add_explicit(&self->handle.header->counters[counter / COUNTERS][counter % COUNTERS], number,
+                              memory_order_relaxed);
     Py_RETURN_NONE;
 }
 
@@ -94,12 +95,15 @@ static PyObject *numbers_list(const uint64_t *numbers, Py_ssize_t length) {
     return list;
 }
 
-PyObject *method_counters(Segment *self, PyObject *Py_UNUSED(unused)) {
+static PyObject *counters_of(Segment *self, enum half half) {
     uint64_t counters[COUNTERS];
     for (uint32_t i = 0; i < COUNTERS; i++)
-        counters[i] = atomic_load(&self->handle.header->counters[i]);
+        counters[i] = atomic_load(&self->handle.header->counters[half][i]);
     return numbers_list(counters, COUNTERS);
 }
+
+PyObject *method_counters(Segment *self, PyObject *Py_UNUSED(unused)) { return counters_of(self, HALF_LOCAL); }
+PyObject *method_remote_counters(Segment *self, PyObject *Py_UNUSED(unused)) { return counters_of(self, HALF_REMOTE); }
 
 PyObject *method_check(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status;
@@ -113,15 +117,13 @@ PyObject *method_check(Segment *self, PyObject *Py_UNUSED(unused)) {
     return list == NULL ? NULL : Py_BuildValue("(sN)", error, list);
 }
 
-/* (slot, generation, pid, alive) of each published slot; pid 0: it is dead, or lives in another pid namespace. */
-PyObject *method_processes(Segment *self, PyObject *Py_UNUSED(unused)) {
-    struct handle *handle = &self->handle;
+PyObject *processes_list(struct handle *handle, uint32_t own_slot) {
     PyObject *list = PyList_New(0);
     for (uint32_t slot = 0; list != NULL && slot < SLOTS; slot++) {
         uint32_t published = handle->slots[slot].published, generation = published - 1;
         if (published == 0)
             continue;
-        bool own = private_is_attached(handle->private) && slot == handle->private->slot;
+        bool own = slot + 1 == own_slot;
         bool alive = own || !liveness_is_dead(handle, slot, generation);
         pid_t pid = own ? getpid() : alive ? liveness_pid(handle, slot) : 0;
         PyObject *item = Py_BuildValue("(IIiO)", slot, generation, (int)pid, alive ? Py_True : Py_False);
@@ -130,6 +132,11 @@ PyObject *method_processes(Segment *self, PyObject *Py_UNUSED(unused)) {
         Py_XDECREF(item);
     }
     return list;
+}
+
+PyObject *method_processes(Segment *self, PyObject *Py_UNUSED(unused)) {
+    struct private_page *page = self->handle.private;
+    return processes_list(&self->handle, private_is_attached(page) ? page->slot + 1 : 0);
 }
 
 /* How many messages were unread in it; None if another process has retired it, which counts them. */
@@ -218,6 +225,13 @@ static PyObject *get_u64(Segment *self, void *offset) {
 #define GETTER(name, function) {name, (getter)(void (*)(void))function, NULL, NULL, NULL}
 #define NUMBER(field, function) \
     {#field, (getter)(void (*)(void))function, NULL, NULL, (void *)offsetof(struct header, field)}
+
+PyGetSetDef observer_getters[] = {
+    NUMBER(message_bytes, get_u64), NUMBER(group_bytes, get_u64), GETTER("machine", get_machine),
+    GETTER("project", get_project), GETTER("prefix", get_prefix), GETTER("retired", get_retired),
+    NUMBER(rebuilds, get_u32),      NUMBER(lock_word, get_u32),   NUMBER(progress, get_u32),
+    {NULL, NULL, NULL, NULL, NULL},
+};
 
 PyGetSetDef segment_getters[] = {
     GETTER("epoch", get_epoch),     NUMBER(rebuilds, get_u32),      NUMBER(lock_word, get_u32),

@@ -176,6 +176,10 @@ static bool content_of(PyObject *const *args, struct arrival *arrival) {
         !u64_of(args[4], &arrival->t) || !payload_of(args[5], &payload, &size) || !u32_of(args[6], &capacity) ||
         !capacities_of(args[7], &arrival->send))
         return false;
+    if (!excluded_of(args[8], &arrival->send)) {
+        free((void *)arrival->send.others);
+        return false;
+    }
     bool has_channel = channel.length != 0, has_group = group.length != 0;
     if ((arrival->kind == ARRIVAL_DIRECT && !has_channel) || (arrival->kind == ARRIVAL_GROUP && !has_group) ||
         ((arrival->kind == ARRIVAL_ADD || arrival->kind == ARRIVAL_DISCARD) && !(has_channel && has_group)))
@@ -219,7 +223,7 @@ PyObject *method_put(Segment *self, PyObject *const *args, Py_ssize_t count_of_a
     struct arrival arrival = {.has_taken_loan = false};
     struct name machine;
     uint32_t kind;
-    if (!wants("put", count_of_args, 16) || !name_of(args[0], &machine, NAME_MAX_LENGTH) ||
+    if (!wants("put", count_of_args, 17) || !name_of(args[0], &machine, NAME_MAX_LENGTH) ||
         !u32_of(args[1], &arrival.shard) || !u64_of(args[2], &arrival.turn) || !position_of(args + 3, &arrival.id) ||
         !u32_of(args[5], &arrival.incarnation) || !u32_of(args[6], &arrival.flushes) || !u32_of(args[7], &kind))
         return NULL;
@@ -233,6 +237,7 @@ PyObject *method_put(Segment *self, PyObject *const *args, Py_ssize_t count_of_a
     if (strcmp(self->handle.machine, machine.bytes) == 0)
         status = put(self, &arrival, &wakeups);
     free((void *)arrival.send.others);
+    excluded_free(&arrival.send);
     unsigned long own = deliver_wakeups(self, &wakeups);
     return status == OK ? Py_BuildValue("(ikIO)", (int)arrival.outcome, own, arrival.dropped,
                                         arrival.is_out_of_memory ? Py_True : Py_False)

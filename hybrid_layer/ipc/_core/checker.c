@@ -10,6 +10,7 @@
 #include "channels.h"
 #include "memberships.h"
 #include "shards.h"
+#include "tallies.h"
 
 struct walk {
     struct handle *handle;
@@ -182,6 +183,8 @@ static bool walk_slots(struct walk *walk) {
     REQUIRE(walk->inboxes == handle->header->inboxes, "the number of inboxes is wrong", 0);
     REQUIRE(walk->waiters == walk->totals[TOTAL_WAITERS], "a waiter is in no loop's list", 0);
     REQUIRE(positions_are_sound(handle), "the position in a stream contradicts its check", 0);
+    REQUIRE(tallies_are_sound(handle), "a tally lies where its name does not lead, or a channel is counted as another",
+            0);
     return true;
 }
 

@@ -75,12 +75,14 @@ struct handle {
     uint64_t seal; /* the header's at attach, to tell later damage */
     char machine[sizeof((struct header *)0)->machine + 1];
     struct header *header;
-    struct shard *shards; /* REMOTE_SHARDS of them */
+    struct shard *shards;  /* REMOTE_SHARDS of them */
+    struct tally *tallies; /* TALLIES and one more */
     struct slot *slots;
     struct area messages;
     struct area groups;
     struct private_page *private;
     uint32_t word;          /* our lock word, without the waiters bit */
+    uint32_t own_slot;      /* of an observer: slot + 1 that its process has, 0 none: nobody can probe himself */
     struct suspect suspect; /* guarded by the segment lock */
     _Atomic uint64_t vain;  /* the last vain wait for the lock: its owner, and how often it had changed hands by then */
     /* a bit for each loan of ours that was not given back, because the lock could not be acquired */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What lies in the shared segment, byte by byte.
  *
- *     header | shards | slots | message buckets | group buckets | message blocks ... | group blocks ...
+ *     header | shards | tallies | slots | message buckets | group buckets | message blocks ... | group blocks ...
  *     <------------------ reserved at creation ----------------> <-- reserved by extents, as needed -->
  *
  * Each field is either AUTHORITY (nothing else tells its value) or DERIVED (recomputed from the authorities by
@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LAYOUT_VERSION 6u
+#define LAYOUT_VERSION 7u
 #define REMOTE_SHARDS 64u /* servers, or parts of a cluster, that a machine knows */
 #define LAYOUT_MAGIC "hybrid\x01\n"
 
@@ -56,9 +56,17 @@ enum counter {
     COUNT_DAMAGED,
     COUNT_UNDECODABLE,
     COUNT_ERRORS,
-    COUNT_REAPED, /* processes that were found dead */
+    COUNT_REPAIRS, /* rebuilds because inconsistent data was met */
+    COUNT_REAPED,  /* processes that were found dead */
     COUNTERS
 };
+
+/* Whose counters these are: the machine's own, or what its processes have counted on servers. */
+enum half { HALF_LOCAL, HALF_REMOTE, HALVES };
+
+#define TALLIES 256u        /* normal channels that are counted by name */
+#define TALLY_OTHER TALLIES /* the place of all others together */
+#define WAITS 12u           /* classes of waiting times, each four times as long as the one before */
 
 /* The books of one area. */
 struct area_books {
@@ -107,7 +115,22 @@ struct header {
     uint64_t next_look;    /* DERIVED: when the next look for the dead and the expired is due, nanoseconds */
     struct area_books messages;
     struct area_books groups;
-    _Atomic uint64_t counters[COUNTERS]; /* added to without the lock; for people only */
+    /* What follows is for people only. */
+    _Atomic uint64_t counters[HALVES][COUNTERS]; /* added to without the lock */
+    /* How many messages lay unread for less than 1, 4, 16 ... ms, and for longer; and for how long all together, in
+     * milliseconds. Read without the lock. */
+    _Atomic uint64_t waits[WAITS];
+    _Atomic uint64_t waited;
+};
+
+/* What was counted of one normal channel, whether it exists at the moment or not: channels vanish when they are empty.
+ * Lies at the first free place from that of its name's hash on, for ever. For people only; the numbers are read without
+ * the lock. */
+struct tally {
+    uint32_t name_length;      /* AUTHORITY: 0 the place is free */
+    _Atomic uint32_t capacity; /* that of its last sender */
+    char name[104];            /* AUTHORITY */
+    _Atomic uint64_t sent, received, full;
 };
 
 /* The id of an entry in a machine's stream. A server whose clock was set back makes the second number grow without
@@ -210,7 +233,10 @@ struct channel {
     uint32_t pairs;            /* DERIVED: memberships that point here */
     uint32_t owner;            /* AUTHORITY: slot + 1 of an inbox's process, 0 for a normal channel */
     uint32_t owner_generation; /* AUTHORITY */
-    uint32_t owned_next;       /* DERIVED */
+    union {
+        uint32_t owned_next; /* DERIVED: of an inbox: the next one of its process */
+        uint32_t tally;      /* DERIVED: of a normal channel: 1 + the place of its tally, 0 not looked for yet */
+    };
     char name[BLOCK - 48];
 };
 
@@ -220,10 +246,10 @@ struct message {
     uint8_t kind;
     uint8_t local_length; /* AUTHORITY */
     uint16_t pad;
-    uint32_t next; /* AUTHORITY: the next younger message of the queue */
-    uint32_t tail; /* DERIVED: last block of the chain, so that freeing costs the same for any size */
-    uint32_t size; /* AUTHORITY: payload bytes, without the local part */
-    uint32_t pad2;
+    uint32_t next;     /* AUTHORITY: the next younger message of the queue */
+    uint32_t tail;     /* DERIVED: last block of the chain, so that freeing costs the same for any size */
+    uint32_t size;     /* AUTHORITY: payload bytes, without the local part */
+    uint32_t sent_ms;  /* for people: when it was stored here, milliseconds of CLOCK_MONOTONIC modulo 2^32 */
     uint64_t deadline; /* AUTHORITY: nanoseconds of CLOCK_MONOTONIC */
     char data[BLOCK - 32];
 };
@@ -233,10 +259,10 @@ struct entry {
     uint32_t chain; /* always 0 */
     uint8_t kind;
     uint8_t pad[3];
-    uint32_t next;    /* AUTHORITY, at the same place as in struct message */
-    uint32_t payload; /* AUTHORITY */
-    uint32_t pair;    /* AUTHORITY: whose members get it; 0 in the queue of a normal channel */
-    uint32_t pad2;
+    uint32_t next;     /* AUTHORITY, at the same place as in struct message */
+    uint32_t payload;  /* AUTHORITY */
+    uint32_t pair;     /* AUTHORITY: whose members get it; 0 in the queue of a normal channel */
+    uint32_t sent_ms;  /* at the same place as in struct message */
     uint64_t deadline; /* AUTHORITY, at the same place as in struct message */
     uint64_t sequence; /* AUTHORITY */
     uint64_t sent;     /* AUTHORITY: nanoseconds; memberships that had expired by then do not get it */
@@ -331,6 +357,7 @@ struct tail {
 
 _Static_assert(sizeof(struct header) <= PAGE, "the header fits its page");
 _Static_assert(sizeof(struct shard) == 3 * 64, "shard");
+_Static_assert(sizeof(struct tally) == 136, "tally");
 _Static_assert(sizeof(struct channel) == BLOCK, "channel");
 _Static_assert(sizeof(struct message) == BLOCK, "message");
 _Static_assert(sizeof(struct entry) <= BLOCK, "entry");

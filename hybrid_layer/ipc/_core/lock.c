@@ -40,6 +40,7 @@ enum status lock_take(struct handle *handle, enum mode mode) {
         return RETIRED;
     }
     atomic_fetch_add_explicit(&header->progress, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release); /* an observer that sees a change from here on sees that, too */
     if (takeover || atomic_load_explicit(&header->dirty, memory_order_relaxed) ||
         atomic_load_explicit(&header->damaged, memory_order_relaxed)) {
         atomic_store(&header->dirty, 1);

@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "blocks.h"
+#include "counters.h"
 #include "memberships.h"
 
 _Static_assert(offsetof(struct message, next) == offsetof(struct entry, next), "shared field");
+_Static_assert(offsetof(struct message, sent_ms) == offsetof(struct entry, sent_ms), "shared field");
 _Static_assert(offsetof(struct message, deadline) == offsetof(struct entry, deadline), "shared field");
 
 struct message *message_at(struct handle *handle, uint32_t reference) {
@@ -46,6 +48,7 @@ enum status message_new(struct handle *handle, const struct push *push, uint64_t
         return DAMAGED;
     message->next = 0;
     message->deadline = now + push->expiry_ns;
+    message->sent_ms = ms_of(now);
     message->kind = KIND_MESSAGE;
     return OK;
 }

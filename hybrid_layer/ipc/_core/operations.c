@@ -116,6 +116,28 @@ enum status op_push(struct handle *handle, enum mode mode, struct push *push, st
     OPERATION(housekeep(handle) == OK ? push_loaned(handle, push, wakeups) : DAMAGED);
 }
 
+/* A further round, after an area was grown or swept, goes on behind those that are done. */
+static enum status push_each(struct handle *handle, struct pushes *pushes, struct wakeups *wakeups) {
+    for (; pushes->done < pushes->number; pushes->done++) {
+        uint32_t channel;
+        enum status status = queue_push(handle, &pushes->items[pushes->done], &channel);
+        if (status == FULL)
+            return OK;
+        if (status != OK && status != GONE)
+            return status;
+        count(handle, COUNT_SENT, 1);
+        if (status == GONE)
+            count(handle, COUNT_DEAD, 1);
+        else if (waiters_wake(handle, channel, wakeups) != OK)
+            return DAMAGED;
+    }
+    return OK;
+}
+
+enum status op_push_several(struct handle *handle, enum mode mode, struct pushes *pushes, struct wakeups *wakeups) {
+    OPERATION(housekeep(handle) == OK ? push_each(handle, pushes, wakeups) : DAMAGED);
+}
+
 enum status op_loan_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
                             uint32_t *loan) {
     OPERATION(loan_reserve(handle, local, size, is_payload, loan));
@@ -194,6 +216,22 @@ static enum status send_loaned(struct handle *handle, struct group_send *send, s
 
 enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct wakeups *wakeups) {
     OPERATION(housekeep(handle) == OK ? send_loaned(handle, send, wakeups) : DAMAGED);
+}
+
+static enum status send_each(struct handle *handle, struct group_sends *sends, struct wakeups *wakeups) {
+    for (; sends->done < sends->number; sends->done++) {
+        struct group_send *send = &sends->items[sends->done];
+        enum status status = send_loaned(handle, send, wakeups);
+        if (status != OK)
+            return status;
+        sends->dropped += send->dropped;
+    }
+    return OK;
+}
+
+enum status op_group_send_several(struct handle *handle, enum mode mode, struct group_sends *sends,
+                                  struct wakeups *wakeups) {
+    OPERATION(housekeep(handle) == OK ? send_each(handle, sends, wakeups) : DAMAGED);
 }
 
 enum status op_group_targets(struct handle *handle, enum mode mode, struct name group, char *names, size_t size,

@@ -24,6 +24,14 @@
  * NO_SHM. Counts the outcome. With OK a payload on loan belongs to the message, otherwise it stays the caller's. */
 enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct wakeups *wakeups);
 
+/* Stores messages, none on loan, in order, and counts in `done` those that are stored, or are for nobody. OK also where
+ * it ends before one that finds no room or no memory, which is not counted: that one has to be tried by itself. */
+struct pushes {
+    struct push *items;
+    size_t number, done;
+};
+enum status op_push_several(struct handle *handle, enum mode mode, struct pushes *pushes, struct wakeups *wakeups);
+
 /* Reserves the blocks for a payload, or a message with its local part, that is copied without the lock. NO_SLOT (all
  * loans are in use), NO_MEMORY, NO_SHM. */
 enum status op_loan_reserve(struct handle *handle, enum mode mode, size_t local, size_t size, bool is_payload,
@@ -66,6 +74,16 @@ enum status op_group_discard(struct handle *handle, enum mode mode, struct name 
 
 /* Stores a message for each member, once for each inbox. Members at capacity are counted, in `send->dropped` too. */
 enum status op_group_send(struct handle *handle, enum mode mode, struct group_send *send, struct wakeups *wakeups);
+
+/* Sends messages to one group, in order and to the same members. As op_push_several; `dropped` is that of all.
+ * NO_MEMORY, NO_SHM: there is none for the payload of the next one. */
+struct group_sends {
+    struct group_send *items;
+    size_t number, done;
+    uint32_t dropped;
+};
+enum status op_group_send_several(struct handle *handle, enum mode mode, struct group_sends *sends,
+                                  struct wakeups *wakeups);
 
 /* Writes the names of the members' channels and inboxes, each behind its length. NO_SPACE: they do not fit into `size`,
  * and `used` says how much they take. */

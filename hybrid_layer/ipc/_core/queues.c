@@ -8,6 +8,7 @@
 #include "counters.h"
 #include "messages.h"
 #include "suspect.h"
+#include "tallies.h"
 
 void queue_append(struct handle *handle, struct channel *channel, uint32_t reference) {
     struct message *tail = channel->tail != 0 ? message_at(handle, channel->tail) : NULL;
@@ -125,6 +126,9 @@ enum status queue_push(struct handle *handle, const struct push *push, uint32_t 
     struct channel *channel = block_raw(handle, &handle->messages, reference);
     status = queue_make_room(handle, channel, push->capacity, now);
     uint32_t message;
+    bool is_normal = !names_inbox(push->channel);
+    if (status == FULL && is_normal)
+        tally_full(handle, channel, push->capacity);
     if (status == OK)
         status = message_new(handle, push, now, &message);
     if (status != OK) {
@@ -133,6 +137,8 @@ enum status queue_push(struct handle *handle, const struct push *push, uint32_t 
             return DAMAGED;
         return status;
     }
+    if (is_normal)
+        tally_sent(handle, channel, push->capacity);
     queue_append(handle, channel, message);
     *channel_reference = reference;
     return OK;

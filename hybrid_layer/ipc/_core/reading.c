@@ -14,6 +14,7 @@
 #include "loops.h"
 #include "messages.h"
 #include "queues.h"
+#include "tallies.h"
 #include "waiters.h"
 #include "waking.h"
 
@@ -24,6 +25,7 @@ struct source {
     size_t offset;  /* of the payload in the data */
     size_t size;
     bool is_shared;
+    uint32_t sent_ms;
     uint64_t deadline;
 };
 
@@ -33,8 +35,8 @@ static bool find_source(struct handle *handle, uint32_t reference, struct source
         return false;
     if (block->kind == KIND_MESSAGE) {
         struct message *message = (struct message *)block;
-        *source =
-            (struct source){reference, MESSAGE_DATA, message->local_length, message->size, false, message->deadline};
+        *source = (struct source){reference, MESSAGE_DATA,     message->local_length, message->size,
+                                  false,     message->sent_ms, message->deadline};
         return true;
     }
     struct entry *entry = (struct entry *)block;
@@ -43,7 +45,7 @@ static bool find_source(struct handle *handle, uint32_t reference, struct source
     struct payload *payload = block_at(handle, &handle->messages, entry->payload, KIND_PAYLOAD);
     if (payload == NULL)
         return false;
-    *source = (struct source){entry->payload, PAYLOAD_DATA, 0, payload->size, true, entry->deadline};
+    *source = (struct source){entry->payload, PAYLOAD_DATA, 0, payload->size, true, entry->sent_ms, entry->deadline};
     return true;
 }
 
@@ -86,6 +88,7 @@ enum status queue_wait(struct handle *handle, struct name name, uint32_t loop) {
 enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, struct taken *taken,
                       struct wakeups *wakeups) {
     uint32_t reference;
+    uint64_t now = 0;
     struct source source;
     taken->loan = NO_LOAN;
     taken->used = 0;
@@ -94,7 +97,8 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
     if (status == OK) {
         struct channel *channel = block_raw(handle, &handle->messages, reference);
         channel->was_read = 1;
-        if (!queue_purge(handle, channel, now_ns()))
+        now = now_ns();
+        if (!queue_purge(handle, channel, now))
             return DAMAGED;
         if (channel->head == 0)
             status = loop == NO_LOOP && channel_release(handle, reference) != OK ? DAMAGED : EMPTY;
@@ -121,6 +125,9 @@ enum status queue_pop(struct handle *handle, struct name name, uint32_t loop, st
         return status;
     }
     count(handle, COUNT_RECEIVED, 1);
+    count_wait(handle, source.sent_ms, now, 1);
+    if (channel->owner == 0)
+        add_locked(&tally_of(handle, channel)->received, 1);
     taken->left = channel->head != 0;
     return taken->left ? waiters_wake(handle, reference, wakeups) : channel_release(handle, reference);
 }
@@ -142,7 +149,7 @@ static enum status write_names(struct handle *handle, uint32_t head, const struc
 }
 
 /* Copies the head into the buffer. EMPTY: no member gets it any more. NO_SPACE: it does not fit into the rest. */
-static enum status drain_head(struct handle *handle, struct channel *channel, struct taken *taken) {
+static enum status drain_head(struct handle *handle, struct channel *channel, uint64_t now, struct taken *taken) {
     struct source source;
     uint32_t head = channel->head;
     if (!source_of(handle, head, &source))
@@ -174,6 +181,7 @@ static enum status drain_head(struct handle *handle, struct channel *channel, st
                                        names + names_size, source.size) ||
                             !queue_drop_head(handle, channel)))
         return DAMAGED;
+    count_wait(handle, source.sent_ms, now, item.names);
     memcpy(taken->buffer + taken->used, &item, sizeof item);
     taken->used += needed;
     return OK;
@@ -198,7 +206,7 @@ enum status inbox_drain(struct handle *handle, struct name name, uint32_t loop, 
             return DAMAGED;
         if (channel->head == 0)
             break;
-        status = drain_head(handle, channel, taken);
+        status = drain_head(handle, channel, now, taken);
         if (status == EMPTY && queue_drop_head(handle, channel))
             continue;
         if (status == NO_SPACE && taken->size != 0 && taken->used != 0 && taken->used <= taken->size)

@@ -13,6 +13,7 @@
 #include "memberships.h"
 #include "records.h"
 #include "shards.h"
+#include "tallies.h"
 
 /* What becomes of a record: KEEP it, DROP it alone, or CUT it off with all that follows, as it makes no sense. */
 enum verdict { KEEP, DROP, CUT };
@@ -204,6 +205,10 @@ static enum verdict keep_entry(struct rebuild *rebuild, uint32_t reference, stru
     struct pair *pair = NULL;
     if (entry->chain != 0 || entry->payload == reference)
         return CUT;
+    if ((entry->pair != 0) != (((struct channel *)block_raw(handle, &handle->messages, channel))->owner != 0)) {
+        rebuild->damaged++; /* no process could tell whose it is */
+        return DROP;
+    }
     if (entry->pair != 0) {
         pair = pair_at(handle, entry->pair);
         if (pair == NULL || !marks_has(&rebuild->groups, entry->pair) || pair->target != channel)
@@ -338,6 +343,7 @@ bool recovery_rebuild(struct handle *handle) {
         rebuild_books(&rebuild.messages);
         rebuild_books(&rebuild.groups);
         check_positions(&rebuild);
+        tallies_repair(handle);
         if (epoch_is_damaged(handle->header)) {
             epoch_repair(handle->header);
             rebuild.damaged++;
@@ -346,8 +352,10 @@ bool recovery_rebuild(struct handle *handle) {
             shards_pause(handle->header);
         count(handle, COUNT_DAMAGED, rebuild.damaged);
         atomic_fetch_add(&handle->lost, rebuild.damaged);
-        if (rebuild.damaged != 0 || was_marked)
+        if (rebuild.damaged != 0 || was_marked) {
+            count(handle, COUNT_REPAIRS, 1);
             atomic_fetch_add(&handle->repairs, 1);
+        }
         atomic_fetch_add(&handle->header->rebuilds, 1);
         atomic_store(&handle->wake_everybody, true);
     }

@@ -19,7 +19,9 @@
 #include "reaping.h"
 
 #define SHARDS_SIZE ((REMOTE_SHARDS * sizeof(struct shard) + PAGE - 1) / PAGE * PAGE)
-#define SLOTS_OFFSET (PAGE + SHARDS_SIZE)
+#define TALLIES_OFFSET (PAGE + SHARDS_SIZE)
+#define TALLIES_SIZE (((TALLIES + 1) * sizeof(struct tally) + PAGE - 1) / PAGE * PAGE)
+#define SLOTS_OFFSET (TALLIES_OFFSET + TALLIES_SIZE)
 
 static size_t page_up(size_t size) { return (size + PAGE - 1) & ~(size_t)(PAGE - 1); }
 
@@ -119,6 +121,9 @@ enum status segment_format(int fd, int lock_fd, const struct beginning *beginnin
     blocks_set_fresh(&header->messages, 1); /* block 0 is "none" */
     blocks_set_fresh(&header->groups, 1);
     shards_begin(header, (struct shard *)((unsigned char *)header + PAGE), beginning->heritage);
+    if (beginning->heritage != NULL)
+        figures_store(header, (struct tally *)((unsigned char *)header + TALLIES_OFFSET),
+                      &beginning->heritage->figures);
     if (beginning->is_successor)
         shards_pause(header);
     header->seal = seal_of(header);
@@ -139,7 +144,7 @@ static void area_open(struct area *area, struct handle *handle, struct area_book
     area->bucket_mask = place->buckets - 1;
 }
 
-enum status segment_map(int fd, int lock_fd, struct handle *handle, const char **reason) {
+static enum status map(int fd, int lock_fd, int protection, struct handle *handle, const char **reason) {
     struct stat status, locks;
     struct geometry geometry;
     *reason = NULL;
@@ -178,16 +183,9 @@ enum status segment_map(int fd, int lock_fd, struct handle *handle, const char *
         *reason = "its size is not what its header says";
         return DAMAGED;
     }
-    void *base = mmap(NULL, geometry.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *base = mmap(NULL, geometry.size, protection, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED)
         return SYSTEM_ERROR;
-    struct private_page *private = private_open();
-    if (private == NULL) {
-        int error = errno;
-        munmap(base, geometry.size);
-        errno = error;
-        return SYSTEM_ERROR;
-    }
     handle->fd = fd;
     handle->lock_fd = lock_fd;
     handle->device = locks.st_dev;
@@ -195,11 +193,25 @@ enum status segment_map(int fd, int lock_fd, struct handle *handle, const char *
     handle->size = geometry.size;
     handle->header = base;
     handle->shards = (struct shard *)((unsigned char *)base + PAGE);
+    handle->tallies = (struct tally *)((unsigned char *)base + TALLIES_OFFSET);
     handle->slots = (struct slot *)((unsigned char *)base + SLOTS_OFFSET);
-    handle->private = private;
     area_open(&handle->messages, handle, &handle->header->messages, &geometry.messages);
     area_open(&handle->groups, handle, &handle->header->groups, &geometry.groups);
     return OK;
+}
+
+enum status segment_map(int fd, int lock_fd, struct handle *handle, const char **reason) {
+    enum status status = map(fd, lock_fd, PROT_READ | PROT_WRITE, handle, reason);
+    if (status != OK || (handle->private = private_open()) != NULL)
+        return status;
+    int error = errno;
+    segment_unmap(handle);
+    errno = error;
+    return SYSTEM_ERROR;
+}
+
+enum status segment_map_to_observe(int fd, int lock_fd, struct handle *handle, const char **reason) {
+    return map(fd, lock_fd, PROT_READ, handle, reason);
 }
 
 void segment_unmap(struct handle *handle) {

@@ -23,6 +23,9 @@ enum status segment_format(int fd, int lock_fd, const struct beginning *beginnin
 /* Maps the segment and copies what is fixed. SYSTEM_ERROR, or DAMAGED with *reason naming what is wrong. */
 enum status segment_map(int fd, int lock_fd, struct handle *handle, const char **reason);
 
+/* The same for an observer, which never joins: `fd` and the mapping are for reading only. */
+enum status segment_map_to_observe(int fd, int lock_fd, struct handle *handle, const char **reason);
+
 /* Whether the part of the header that never changes is what it was when this process attached. */
 bool segment_is_sealed(struct handle *handle);
 

@@ -10,6 +10,7 @@
 #include "memberships.h"
 #include "messages.h"
 #include "queues.h"
+#include "tallies.h"
 #include "waking.h"
 
 static uint32_t capacity_for(const struct group_send *send, struct handle *handle, uint32_t target,
@@ -30,7 +31,10 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
     uint32_t reference;
     if (channel == NULL || payload == NULL)
         return DAMAGED;
-    enum status status = queue_make_room(handle, channel, capacity_for(send, handle, pair->target, channel), now);
+    uint32_t capacity = capacity_for(send, handle, pair->target, channel);
+    enum status status = queue_make_room(handle, channel, capacity, now);
+    if (channel->owner == 0 && status == FULL)
+        tally_full(handle, channel, capacity);
     if (status == OK)
         status = blocks_take(handle, &handle->messages, 1, &reference, NULL);
     if (status == FULL || status == GONE || status == NO_MEMORY || status == GROW_MESSAGES)
@@ -42,6 +46,7 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
         .kind = KIND_ENTRY,
         .payload = payload_reference,
         .pair = channel->owner != 0 ? pair_reference : 0,
+        .sent_ms = ms_of(now),
         .deadline = now + send->expiry_ns,
         .sequence = handle->header->sequence,
         .sent = now,
@@ -50,8 +55,42 @@ static enum status send_to_pair(struct handle *handle, const struct group_send *
     if (entry->pair != 0)
         pair->pending++;
     queue_append(handle, channel, reference);
-    count(handle, COUNT_SENT, send->is_forwarded ? 0 : 1); /* each stored entry, so once for each queue */
+    if (!send->is_forwarded) { /* each stored entry, so once for each queue */
+        count(handle, COUNT_SENT, 1);
+        if (channel->owner == 0)
+            tally_sent(handle, channel, capacity);
+    }
     return waiters_wake(handle, pair->target, wakeups);
+}
+
+/* Finds the pairs of which all members are excluded. */
+static enum status find_excluded(struct handle *handle, const struct group_send *send, uint64_t now) {
+    for (size_t i = 0; i < send->excluded_count; i++) {
+        struct excluded *excluded = &send->excluded[i];
+        uint32_t target, reference, member, members = 0;
+        excluded->pair = 0;
+        enum status status = channel_find(handle, excluded->target, &target);
+        if (status == OK)
+            status = find_pair(handle, send->reference, target, &reference);
+        for (size_t n = 0; status == OK && n < excluded->locals_count; n++) {
+            status = find_member(handle, reference, excluded->locals[n], false, &member);
+            if (status == OK)
+                members += ((struct member *)block_raw(handle, &handle->groups, member))->deadline > now;
+            status = status == EMPTY ? OK : status;
+        }
+        if (status == OK && members >= pair_at(handle, reference)->live)
+            excluded->pair = reference;
+        if (status != OK && status != EMPTY)
+            return DAMAGED;
+    }
+    return OK;
+}
+
+static bool is_excluded(const struct group_send *send, uint32_t pair) {
+    for (size_t i = 0; i < send->excluded_count; i++)
+        if (send->excluded[i].pair == pair)
+            return true;
+    return false;
 }
 
 /* Does with one pair what a group send does with it. OK also where the message is dropped, which is counted. */
@@ -62,6 +101,8 @@ static enum status serve_pair(struct handle *handle, struct group_send *send, ui
     if (pair->live == 0) /* without any, but with members: they would get nothing any more */
         return pair->gone == 0 && pair->members != 0 ? DAMAGED : OK;
     send->served++;
+    if (send->excluded_count != 0 && is_excluded(send, reference))
+        return OK;
     enum status status = send_to_pair(handle, send, reference, pair, payload, now, wakeups);
     if (status == OK || status == DAMAGED)
         return status;
@@ -126,7 +167,7 @@ enum status group_send_perform(struct handle *handle, struct group_send *send, s
     if (send->reference == 0)
         return send->loan == 0 || payload_release(handle, send->loan) ? OK : DAMAGED;
     struct group *group = block_raw(handle, &handle->groups, send->reference);
-    if (group == NULL)
+    if (group == NULL || find_excluded(handle, send, now) != OK)
         return DAMAGED;
     handle->header->sequence++;
     uint32_t at = group->pairs;

@@ -12,6 +12,14 @@ struct capacity_of {
     uint32_t capacity;
 };
 
+/* Members of one target that get nothing. */
+struct excluded {
+    struct name target;
+    const struct name *locals; /* none of them twice; of a normal channel an empty one */
+    size_t locals_count;
+    uint32_t pair; /* for the work: the pair that has no other members, or 0 */
+};
+
 struct group_send {
     struct name group;
     const void *payload;
@@ -19,6 +27,10 @@ struct group_send {
     uint32_t capacity; /* of every target that `others` does not name */
     const struct capacity_of *others;
     size_t others_count;
+    /* Who is excluded. Here a queue gets no entry if all its members are. Of the others, the process leaves them out
+     * that takes the entry: it reads the payload. */
+    struct excluded *excluded;
+    size_t excluded_count;
     uint64_t expiry_ns;
     uint32_t loan;     /* a filled payload chain, or 0 */
     bool is_forwarded; /* it came over a server, and its sender has counted it as sent */

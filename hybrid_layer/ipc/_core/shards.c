@@ -100,4 +100,5 @@ void shards_bequeath(struct handle *handle, struct heritage *heritage) {
         heirloom->outages = atomic_load(&shard->outages);
     }
     heritage->followed = handle->header->followed;
+    figures_take(handle, &heritage->figures);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "handle.h"
+#include "tallies.h"
 
 /* Whether the position is known, and then *position. */
 bool position_read(const struct shard *shard, struct position *position);
@@ -38,6 +39,7 @@ struct heirloom {
 struct heritage {
     struct heirloom shards[REMOTE_SHARDS];
     uint32_t followed;
+    struct figures figures;
 };
 
 /* The shard table of a new segment, in which nobody is yet: from the heritage, or with turns that no other segment has.

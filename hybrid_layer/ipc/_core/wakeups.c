@@ -30,3 +30,16 @@ void wakeups_add(struct wakeups *wakeups, uint32_t slot, uint32_t generation, ui
     }
     wakeups->items[wakeups->count++] = (struct wakeup){slot, generation, loop, SLEEP_OF(state)};
 }
+
+void wakeups_merge(struct wakeups *wakeups) {
+    uint8_t seen[SLOTS] = {0}; /* a bit for each loop */
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < wakeups->count; i++) {
+        struct wakeup wakeup = wakeups->items[i];
+        uint8_t bit = (uint8_t)(1u << wakeup.loop);
+        if ((seen[wakeup.slot] & bit) == 0)
+            wakeups->items[kept++] = wakeup;
+        seen[wakeup.slot] |= bit;
+    }
+    wakeups->count = kept;
+}

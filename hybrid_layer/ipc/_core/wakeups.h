@@ -18,5 +18,8 @@ struct wakeups {
 void wakeups_open(struct wakeups *wakeups);
 void wakeups_close(struct wakeups *wakeups);
 
+/* Leaves each loop there once: several messages of one operation may have been for it. */
+void wakeups_merge(struct wakeups *wakeups);
+
 /* Adds a loop in this state. Out of memory it is left out, and finds its message in its housekeeping. */
 void wakeups_add(struct wakeups *wakeups, uint32_t slot, uint32_t generation, uint32_t loop, uint64_t state);

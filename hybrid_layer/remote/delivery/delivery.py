@@ -6,6 +6,7 @@ In both, normal channels are queues, and a message to a group is one call to eve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from hybrid_layer.source import Source
@@ -23,8 +24,11 @@ class Delivery(Source, Protocol):
     def inbox_added(self) -> None:
         """Note that the process has another inbox, ``Context.inboxes[-1]``."""
 
-    async def send(self, channel: str, payload: bytes) -> None:
-        """Send to a process-specific channel. A message to a dead process is counted."""
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
+        """Send to a process-specific channel, for `expiry` seconds. A message to a dead process is counted."""
+
+    async def send_multiple(self, channel: str, payloads: Sequence[bytes]) -> None:
+        """As `send`, for several: in order, the first ones that there is room for. Errors have ``stored``."""
 
     async def group_add(self, group: str, channel: str) -> None:
         """Make `channel` a member, or restart its `group_expiry`."""

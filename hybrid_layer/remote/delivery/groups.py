@@ -18,9 +18,11 @@ from hybrid_layer.names import addressee_of
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.machine_delivery import MachineDelivery
-from hybrid_layer.remote.delivery.queues import send_to_queue
+from hybrid_layer.remote.delivery.queues import send_several_to_queue, send_to_queue
 from hybrid_layer.remote.delivery.store import Store
+from hybrid_layer.several import next_step
 from hybrid_layer.statistics import warn_of_full_members
+from hybrid_layer.transport import Excluded
 
 
 class Groups:
@@ -59,11 +61,23 @@ class Groups:
 
     async def send(self, group: str, payload: bytes) -> None:
         """Send `payload` to the members. Raises an error of either half; it says who got the message nevertheless."""
+        await self._send(group, (payload,), None)
+
+    async def send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> None:
+        """As `send`, for several, in order, without `excluded`: in steps, each to the members as of then."""
+        done = 0
+        while done < len(payloads):
+            step = next_step(payloads, done)
+            await self._send(group, step, excluded)
+            done += len(step)
+
+    async def _send(self, group: str, payloads: Sequence[bytes], excluded: Excluded | None) -> None:
+        """None for `excluded` stands for a single message, to all."""
         here, failure = "", None
         if self._machine is not None:
-            here, failure = await self._machine.group_send(group, payload)
+            here, failure = await self._machine.group_send(group, payloads, excluded)
         try:
-            await self._send_to_server(group, payload, here)
+            await self._send_to_server(group, payloads, here, excluded)
         except RemoteUnavailable as error:
             if here and failure is None:
                 raise RemoteUnavailable(f"{error} The members of {group} on this machine got the message.") from None
@@ -72,23 +86,28 @@ class Groups:
             others = "The members on other machines got" if here else "All members, these too, get"
             raise type(failure)(f"{failure} {others} the message over the servers.") from None
 
-    async def _send_to_server(self, group: str, payload: bytes, passed_over: str) -> None:
-        context = self._context
-        sent = await self._store.group_send(context.shard_of(group), group, payload, passed_over)
+    async def _send_to_server(
+        self, group: str, payloads: Sequence[bytes], passed_over: str, excluded: Excluded | None
+    ) -> None:
+        context, store = self._context, self._store
+        shard = context.shard_of(group)
+        if excluded is None:
+            sent = await store.group_send(shard, group, payloads[0], passed_over)
+        else:
+            sent = await store.group_send_multiple(shard, group, payloads, passed_over, excluded)
         full = sent.full
         for key, number in (("sent", sent.reached), ("full", full), ("dead", sent.dead), ("expired", sent.expired)):
             if number:
                 context.statistics.count(key, number)
         if sent.elsewhere:
-            full += await self._send_elsewhere(group, sent.elsewhere, payload)
+            full += await self._send_elsewhere(group, sent.elsewhere, payloads)
         if full:
             warn_of_full_members(group, full)
 
-    async def _send_elsewhere(self, group: str, channels: Sequence[str], payload: bytes) -> int:
+    async def _send_elsewhere(self, group: str, channels: Sequence[str], payloads: Sequence[bytes]) -> int:
         """Send to normal channels, whose queues may be on any shard. Returns how many were full."""
         results = await asyncio.gather(
-            *(send_to_queue(self._context, self._store, channel, payload) for channel in channels),
-            return_exceptions=True,
+            *(self._send_to_queue(channel, payloads) for channel in channels), return_exceptions=True
         )
         failures = [result for result in results if isinstance(result, RemoteUnavailable)]
         for result in results:
@@ -98,6 +117,12 @@ class Groups:
             causes = " ".join(dict.fromkeys(map(str, failures)))  # several queues may be on one server
             raise RemoteUnavailable(f"{causes} The other members of {group} got the message.")
         return sum(isinstance(result, ChannelFull) for result in results)
+
+    async def _send_to_queue(self, channel: str, payloads: Sequence[bytes]) -> None:
+        if len(payloads) == 1:
+            await send_to_queue(self._context, self._store, channel, payloads[0])
+        else:
+            await send_several_to_queue(self._context, self._store, channel, payloads)
 
     def _other_addressee(self, channel: str) -> str:
         """The process or machine that owns `channel`, if it is another one; else ""."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hybrid_layer.exceptions import ConfigurationError, HybridLayerError, SegmentDamaged
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.leases import Leases
@@ -10,7 +12,7 @@ from hybrid_layer.remote.delivery.machine_reader import MachineReader
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.registrations import Registrations
 from hybrid_layer.remote.delivery.store import Store
-from hybrid_layer.transport import MOST_SHARDS, Machine
+from hybrid_layer.transport import MOST_SHARDS, Excluded, Machine
 
 
 def check_shards(number: int) -> None:
@@ -60,7 +62,9 @@ class MachineDelivery:
         """End the membership of a channel that this machine owns."""
         await self._machine.leave(group, channel)
 
-    async def group_send(self, group: str, payload: bytes) -> tuple[str, HybridLayerError | None]:
+    async def group_send(
+        self, group: str, payloads: Sequence[bytes], excluded: Excluded | None
+    ) -> tuple[str, HybridLayerError | None]:
         """Send to the members on this machine. Returns what the server is to pass over, and the error.
 
         That is the machine as it was named in the same step. If nothing was stored here, it gets the message over the
@@ -71,7 +75,9 @@ class MachineDelivery:
             await machine.id()  # so that the next line need not wait until this process has attached
             if not machine.has_groups():
                 return "", None
-            return await machine.group_send(group, payload), None
+            if excluded is None:
+                return await machine.group_send(group, payloads[0]), None
+            return await machine.group_send_multiple(group, payloads, excluded), None
         except SegmentDamaged as error:
             return await machine.id(), error
         except HybridLayerError as error:

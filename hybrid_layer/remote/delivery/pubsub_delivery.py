@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.groups import Groups
@@ -16,6 +17,7 @@ from hybrid_layer.remote.delivery.heartbeat import OPENING, Heartbeat
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.pubsub_shard import PubSubShard
 from hybrid_layer.remote.delivery.store import Store
+from hybrid_layer.several import note_stored
 from hybrid_layer.timers import time_limit
 
 
@@ -60,12 +62,20 @@ class PubSubDelivery:
     def on_cancel(self, loop: asyncio.AbstractEventLoop) -> None:
         """Do nothing: messages are received whether a consumer waits or not."""
 
-    async def send(self, channel: str, payload: bytes) -> None:
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
         context = self._context
-        receivers = await self._store.publish(context.shard_of(channel), channel, payload)
+        receivers = await self._store.publish(context.shard_of(channel), channel, payload, expiry)
         context.statistics.count("sent")
         if not receivers:
             context.statistics.count("dead")
+
+    async def send_multiple(self, channel: str, payloads: Sequence[bytes]) -> None:
+        # All are written at once, in order, to one connection.
+        results = await asyncio.gather(*(self.send(channel, payload) for payload in payloads), return_exceptions=True)
+        for error in results:
+            if isinstance(error, BaseException):
+                note_stored(error, sum(result is None for result in results))
+                raise error
 
     async def group_add(self, group: str, channel: str) -> None:
         if self._context.is_own(channel):

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hybrid_layer.clock import monotonic
+from hybrid_layer.envelope import MARK, without_excluded
+from hybrid_layer.exceptions import Undecodable
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.doubts import Doubts
 from hybrid_layer.remote.delivery.epoch import read_epoch
@@ -104,11 +106,20 @@ class PubSubShard:
         generation = self._accept(entry)
         if entry is None or generation is None or self._is_flushed(entry):
             return
-        channels = self._subscribed.members(group)
+        channels: Sequence[str] = self._subscribed.members(group)
         if channels:
+            if entry.payload.startswith(MARK):
+                channels = self._without_excluded(channels, entry.payload)
             self._doubts.deliver(entry, channels, generation)
         elif group not in self._subscribed:
             self.subscriber.drop(group)
+
+    def _without_excluded(self, channels: Sequence[str], payload: bytes) -> Sequence[str]:
+        try:
+            return without_excluded(channels, payload)
+        except Undecodable as error:
+            self._context.undecodable(self._shard, f"a message, as {error},")
+            return ()
 
     def _take_for_added(self, group: str, entry: Entry | None) -> None:
         generation = self._accept_own(entry)

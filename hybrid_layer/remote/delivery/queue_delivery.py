@@ -7,13 +7,14 @@ A process has an inbox on every shard: direct messages are on the shard of the p
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.groups import Groups
 from hybrid_layer.remote.delivery.heartbeat import Heartbeat
 from hybrid_layer.remote.delivery.inbox_reader import InboxReader
 from hybrid_layer.remote.delivery.outages import Outages
-from hybrid_layer.remote.delivery.queues import send_to_queue
+from hybrid_layer.remote.delivery.queues import send_several_to_queue, send_to_queue
 from hybrid_layer.remote.delivery.store import Store
 
 
@@ -44,8 +45,11 @@ class QueueDelivery:
         for reader in self._readers:
             reader.on_cancel(loop)
 
-    async def send(self, channel: str, payload: bytes) -> None:
-        await send_to_queue(self._context, self._store, channel, payload)
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
+        await send_to_queue(self._context, self._store, channel, payload, expiry)
+
+    async def send_multiple(self, channel: str, payloads: Sequence[bytes]) -> None:
+        await send_several_to_queue(self._context, self._store, channel, payloads)
 
     async def group_add(self, group: str, channel: str) -> None:
         await self._groups.add(group, channel)

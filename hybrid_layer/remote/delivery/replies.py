@@ -52,6 +52,16 @@ class Sent(NamedTuple):
     """Expired entries that were dropped to make room."""
 
 
+class SeveralSent(NamedTuple):
+    """The reply to `send_multiple`."""
+
+    outcome: Outcome
+    """FULL: not all are stored."""
+    expired: int
+    done: int
+    """How many are stored, or would be if the addressee were not dead: the first ones."""
+
+
 class GroupSent(NamedTuple):
     """The reply to `group_send`: numbers of members."""
 

@@ -20,11 +20,12 @@ from hybrid_layer.remote.delivery.replies import (
     Registration,
     Renewal,
     Sent,
+    SeveralSent,
     StreamItem,
 )
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.runtime.backoff import ReadingLost
-from hybrid_layer.transport import Position, View
+from hybrid_layer.transport import Excluded, Position, View
 
 
 class StreamReader(Protocol):
@@ -160,8 +161,16 @@ class Subscription(Protocol):
 class Store(Protocol):
     """The servers of one layer, as one process uses them."""
 
-    async def send(self, shard: Shard, channel: str, payload: bytes, capacity: int) -> Sent:
-        """Store a message in the queue of a normal channel, or in the inbox of a process-specific one."""
+    async def send(
+        self, shard: Shard, channel: str, payload: bytes, capacity: int, expiry: float | None = None
+    ) -> Sent:
+        """Store a message in the queue of a normal channel, or in the inbox of a process-specific one.
+
+        Here and below, a message expires in `expiry` seconds; None: after those of the policy.
+        """
+
+    async def send_multiple(self, shard: Shard, channel: str, payloads: Sequence[bytes], capacity: int) -> SeveralSent:
+        """As `send`, for several in one step: in order, the first ones that there is room for."""
 
     async def put_back(self, shard: Shard, channel: str, entry: Entry, left: float) -> None:
         """Return an entry of a normal channel to the head of its queue. It expires in `left` seconds."""
@@ -169,7 +178,7 @@ class Store(Protocol):
     def reader(self, shard: Shard, notes_of: str = "") -> Reader:
         """A new reader. It also returns the notes for the addressee `notes_of`."""
 
-    async def publish(self, shard: Shard, channel: str, payload: bytes) -> int:
+    async def publish(self, shard: Shard, channel: str, payload: bytes, expiry: float | None = None) -> int:
         """Publish a message for the process of `channel`. Returns how many connections received it."""
 
     def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> Subscription:
@@ -192,6 +201,11 @@ class Store(Protocol):
 
     async def group_send(self, shard: Shard, group: str, payload: bytes, skip: str = "") -> GroupSent:
         """Give a message to the members of `group`, which is on `shard`; not to those on the machine `skip`."""
+
+    async def group_send_multiple(
+        self, shard: Shard, group: str, payloads: Sequence[bytes], skip: str, excluded: Excluded
+    ) -> GroupSent:
+        """As `group_send`, for several in one step, in order, without `excluded`. The reply adds them up."""
 
     async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
         """Note that `group` has members on `machine`, for `life` seconds, or longer if it was registered for longer.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,14 +12,14 @@ from psycopg import pq
 
 from hybrid_layer.remote.postgres.schema import SCHEMA
 
-Argument = str | int | bool | bytes | None
+Argument = str | int | bool | bytes | tuple[bytes, ...] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statement:
     """A call of `function`, whose arguments have `types` and whose results are decoded by `results`.
 
-    A type is ``s`` text, ``i`` bigint, ``b`` boolean or ``y`` bytea.
+    A type is ``s`` text, ``i`` bigint, ``b`` boolean, ``y`` bytea or ``a`` bytea[].
     """
 
     function: str
@@ -31,12 +32,12 @@ class Statement:
     formats: Sequence[pq.Format] = field(init=False)
 
     def __post_init__(self) -> None:
-        sql_types = {"s": "text", "i": "bigint", "b": "boolean", "y": "bytea"}
+        sql_types = {"s": "text", "i": "bigint", "b": "boolean", "y": "bytea", "a": "bytea[]"}
         places = ", ".join(f"${n}::{sql_types[kind]}" for n, kind in enumerate(self.types, 1))
         object.__setattr__(self, "name", self.function.encode())
         object.__setattr__(self, "sql", f"SELECT * FROM {SCHEMA}.{self.function}({places})".encode())
         object.__setattr__(
-            self, "formats", [pq.Format.BINARY if kind == "y" else pq.Format.TEXT for kind in self.types]
+            self, "formats", [pq.Format.BINARY if kind in "ya" else pq.Format.TEXT for kind in self.types]
         )
 
     def rows(self, result: pq.abc.PGresult) -> list[tuple[Any, ...]]:
@@ -54,9 +55,17 @@ def encoded(argument: Argument) -> bytes | None:
         return argument
     if isinstance(argument, str):
         return argument.encode("ascii")
+    if isinstance(argument, tuple):
+        return _array(argument)
     if isinstance(argument, bool):
         return b"t" if argument else b"f"
     return b"%d" % argument
+
+
+def _array(values: tuple[bytes, ...]) -> bytes:
+    """A bytea[] in binary format: dimensions, no NULLs, the type bytea, length, first index; then length and bytes."""
+    head = struct.pack("!5i", 1, 0, 17, len(values), 1)
+    return head + b"".join(struct.pack("!i", len(value)) + value for value in values)
 
 
 def _text(value: bytes) -> str:
@@ -76,6 +85,7 @@ ROWS = "iiissy"
 """Of an entry: its source, id, expiry stamp, epoch, names, payload."""
 
 SEND = Statement("send", "ssissyii", "iibsi", batched=True)
+SEND_MULTIPLE = Statement("send_multiple", "ssissaii", "iibsii")
 PUT_BACK = Statement("put_back", "ssiiissy", "bb")
 TAKE = Statement("take", "ssi", ROWS)
 AWAKE = Statement("awake", "s", "v")
@@ -91,7 +101,8 @@ UNSUBSCRIBE = Statement("unsubscribe", "si", "v")
 FETCH = Statement("fetch", "i", "sy")
 GROUP_ADD = Statement("group_add", "sssssiississ", "bbsi")
 GROUP_DISCARD = Statement("group_discard", "sssssis", "b")
-GROUP_SEND = Statement("group_send", "ssyiisssbisi", "iiiisisssi")
+GROUP_SEND = Statement("group_send", "ssyiisssbisis", "iiiisisssi")
+GROUP_SEND_MULTIPLE = Statement("group_send_multiple", "ssaiisssbisis", "iiiisisssi")
 REGISTER = Statement("register", "sssiii", "isi")
 FORGET = Statement("forget", "sssi", "v")
 MACHINE_ADD = Statement("machine_add", "ssssiiis", "bbsi")

@@ -6,91 +6,34 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
 
 from hybrid_layer.clock import boottime, monotonic
-from hybrid_layer.names import machine_of, non_local, process_of
-from hybrid_layer.remote.delivery.capacities import Capacities
+from hybrid_layer.names import machine_of, process_of
 from hybrid_layer.remote.delivery.context import Context
-from hybrid_layer.remote.delivery.replies import Entry, GroupSent, MachineRenewal, Outcome, Registration, Renewal, Sent
+from hybrid_layer.remote.delivery.replies import Entry, MachineRenewal, Registration, Renewal
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Take
 from hybrid_layer.remote.postgres import statements as s
-from hybrid_layer.remote.postgres.connections import Connections, Request
+from hybrid_layer.remote.postgres.connections import Request
 from hybrid_layer.remote.postgres.entries import parse_note
 from hybrid_layer.remote.postgres.hosts import Host
-from hybrid_layer.remote.postgres.link import Link
-from hybrid_layer.remote.postgres.names import Names, bell, of_process, part_of
-from hybrid_layer.remote.postgres.pipeline import Rows
+from hybrid_layer.remote.postgres.names import of_process, part_of
 from hybrid_layer.remote.postgres.reader import Reader
-from hybrid_layer.remote.postgres.statements import Argument, Statement
+from hybrid_layer.remote.postgres.sending import Sending
 from hybrid_layer.remote.postgres.stream_reader import StreamReader
 from hybrid_layer.remote.postgres.subscription import Subscription
 from hybrid_layer.transport import Position, View
 
-_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _SWEEP = 60.0
 """Seconds between two sweeps."""
-_LEAST = -(2**63)
 
 
-class PostgresStore:
+class PostgresStore(Sending):
     """Implements `hybrid_layer.remote.delivery.store.Store`."""
 
     def __init__(self, context: Context, hosts: Sequence[Host]) -> None:
-        self._context = context
-        self._names = Names(context.prefix)
-        self._publishes = context.options.mode == "pubsub"
-        self._is_spread = len(hosts) > 1
-        """Whether a group and the queue of a member may be on different shards."""
-        self._capacities = Capacities(context.policy)
-        self.connections = Connections(context, hosts)
+        super().__init__(context, hosts)
         self._sweep_at = [monotonic() + _SWEEP] * len(hosts)
-
-    async def _call(
-        self,
-        shard: Shard,
-        statement: Statement,
-        *arguments: Argument,
-        key: int = 0,
-        then: Callable[[Link, Rows], None] | None = None,
-    ) -> Any:
-        """The only row of the answer."""
-        return (await self.connections.run(shard.number, Request(statement, lambda _: arguments, key, then)))[0]
-
-    def _learn(self, shard: Shard, epoch: str, now_ms: int, asked: float) -> None:
-        shard.clock.measured(now_ms / 1000, asked)
-        known = epoch.encode()
-        if known != shard.epoch.snapshot[0]:
-            shard.epoch.meet(known)
-
-    def _rings(self, number: int, place: int) -> Callable[[Link, Rows], None]:
-        """Tells the own session's reader of a queue, if the answer has "rang", at `place`, false."""
-
-        def tell(link: Link, rows: Rows) -> None:
-            if rows and not rows[0][place]:
-                link.tell(bell(number))
-
-        return tell
-
-    async def send(self, shard: Shard, channel: str, payload: bytes, capacity: int) -> Sent:
-        machine = machine_of(channel)
-        if machine:
-            queue, addressee = f"@{machine}!", f"@{machine}"
-        elif "!" in channel:
-            queue, addressee = non_local(channel), process_of(channel)
-        else:
-            queue, addressee = channel, ""
-        number = self._names.number(addressee or channel)
-        asked, life = boottime(), self._context.expiry_ms
-        prefix = self._names.prefix
-        outcome, expired, _, epoch, now = await self._call(
-            shard, s.SEND, prefix, queue, number, addressee, channel, payload, capacity, life,
-            key=number, then=self._rings(number, 2),
-        )  # fmt: skip
-        self._learn(shard, epoch, now, asked)
-        return Sent(_OUTCOMES[outcome], expired)
 
     async def put_back(self, shard: Shard, channel: str, entry: Entry, left: float) -> None:
         number = self._names.number_of(channel)
@@ -100,10 +43,10 @@ class PostgresStore:
     def reader(self, shard: Shard, notes_of: str = "") -> Reader:
         return Reader(self.connections, shard, self._names, self._context.options, notes_of)
 
-    async def publish(self, shard: Shard, channel: str, payload: bytes) -> int:
+    async def publish(self, shard: Shard, channel: str, payload: bytes, expiry: float | None = None) -> int:
         number = self._names.number_of(channel)
         heard = of_process(number)
-        asked, prefix, life = boottime(), self._names.prefix, self._context.expiry_ms
+        asked, prefix, life = boottime(), self._names.prefix, self._life(expiry)
         request = Request(s.PUBLISH, lambda link: (prefix, heard, number, link.hears(heard), channel, payload, life))
         ((received, epoch, now),) = await self.connections.run(shard.number, request)
         self._learn(shard, epoch, now, asked)
@@ -153,41 +96,6 @@ class PostgresStore:
             await self._call(shard, s.MACHINE_NOTE, prefix, f"@{machine}", number, note, capacity, then=rings)
             return
         await self._call(shard, s.GROUP_DISCARD, prefix, group, *part_of(member), *self._told(tell), then=rings)
-
-    async def group_send(self, shard: Shard, group: str, payload: bytes, skip: str = "") -> GroupSent:
-        life, channel = self._context.expiry_ms, self._names.group(group) if self._publishes else ""
-        capacity, known = self._capacities.of(group)
-        total, elsewhere = [0, 0, 0, 0], list[str]()
-        after, asked = _LEAST, boottime()
-        while True:
-            to = (
-                group,
-                payload,
-                life,
-                capacity,
-                *_lists(known),
-                f"@{skip}" if skip else "",
-                self._is_spread,
-                after,
-                channel,
-            )
-            request = Request(s.GROUP_SEND, partial(self._group_send_with, to), then=_tell_silent)
-            ((*numbers, epoch, now, others, _, missing, more),) = await self.connections.run(shard.number, request)
-            if missing:
-                known = self._capacities.learn(group, [name.encode() for name in missing.split(",")])
-                continue
-            total = [one + other for one, other in zip(total, numbers, strict=True)]
-            elsewhere += filter(None, others.split(","))
-            if more is None:
-                break
-            after = more
-        self._learn(shard, epoch, now, asked)
-        reached, full, dead, expired = total
-        return GroupSent(reached, full, dead, expired, elsewhere)
-
-    def _group_send_with(self, to: tuple[Argument, ...], link: Link) -> Sequence[Argument]:
-        own = self._names.number(self._context.name) if self._publishes and self._context.name else 0
-        return (self._names.prefix, *to, own if own and link.hears(of_process(own)) else 0)
 
     async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
         life_ms, number = max(1, int(life * 1000)), self._names.number(f"@{machine}")
@@ -258,13 +166,3 @@ class PostgresStore:
 
     def abort(self) -> None:
         self.connections.abort()
-
-
-def _lists(capacities: Sequence[str | int]) -> tuple[str, str]:
-    """The names and the numbers in name, number, name, number... as lists for a function."""
-    return ",".join(map(str, capacities[::2])), ",".join(map(str, capacities[1::2]))
-
-
-def _tell_silent(link: Link, rows: Rows) -> None:
-    for number in filter(None, rows[0][7].split(",")):
-        link.tell(bell(int(number)))

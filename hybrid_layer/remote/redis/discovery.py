@@ -22,7 +22,7 @@ from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.statistics import Statistics, warn
 from hybrid_layer.supervision import keep_going
 from hybrid_layer.timers import sleep, time_limit
-from hybrid_layer.transport import RemoteHalf
+from hybrid_layer.transport import Excluded, RemoteHalf
 
 _PAUSE = 0.2
 """Seconds between two questions to Sentinels that do not answer."""
@@ -42,8 +42,11 @@ class DiscoveredTransport:
     async def open_inbox(self, inbox: str) -> None:
         await (await self._transport()).open_inbox(inbox)
 
-    async def send(self, channel: str, payload: bytes) -> None:
-        await (await self._transport()).send(channel, payload)
+    async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
+        await (await self._transport()).send(channel, payload, expiry)
+
+    async def send_multiple(self, channel: str, payloads: Sequence[bytes]) -> None:
+        await (await self._transport()).send_multiple(channel, payloads)
 
     async def receive(self, channel: str) -> bytes:
         return await (await self._transport(waits=True)).receive(channel)
@@ -56,6 +59,9 @@ class DiscoveredTransport:
 
     async def group_send(self, group: str, payload: bytes) -> None:
         await (await self._transport()).group_send(group, payload)
+
+    async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> None:
+        await (await self._transport()).group_send_multiple(group, payloads, excluded)
 
     async def flush(self) -> None:
         await (await self._transport()).flush()

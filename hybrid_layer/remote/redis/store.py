@@ -5,25 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from hybrid_layer.clock import boottime, seconds
-from hybrid_layer.names import machine_of, non_local, process_of
-from hybrid_layer.remote.delivery.capacities import Capacities
+from hybrid_layer.names import machine_of, process_of
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.replies import Entry, GroupSent, MachineRenewal, Outcome, Registration, Renewal, Sent
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Take
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.connections.blocking_reader import BlockingReader
-from hybrid_layer.remote.redis.connections.connections import Connections
 from hybrid_layer.remote.redis.connections.stream_reader import StreamReader
 from hybrid_layer.remote.redis.connections.subscription import Subscription, Subscriptions
-from hybrid_layer.remote.redis.knowledge import Knowledge
-from hybrid_layer.remote.redis.scripts import Script
 from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.replies import are_texts, is_number, is_scan, is_time
+from hybrid_layer.remote.redis.several import SeveralAtOnce, milliseconds
 from hybrid_layer.remote.redis.wire.entries import parse_note, published_entry
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.redis.wire.published import Published
@@ -35,38 +31,22 @@ _SCANNED_AT_ONCE = 1000
 _MOST_ALONE = 10_000
 
 
-class RedisStore:
+class RedisStore(SeveralAtOnce):
     """Implements `hybrid_layer.remote.delivery.store.Store`."""
 
     def __init__(self, context: Context, hosts: Sequence[Host]) -> None:
-        self._context = context
-        self._hosts = hosts
-        self._keys = [Keys(context.prefix, host.tag) for host in hosts]
-        self._known = [Knowledge(shard) for shard in context.shards]
-        self._publishes = context.options.mode == "pubsub"
-        """Processes are subscribed to their own messages and to those of their groups."""
-        self._is_spread = "1" if len(hosts) > 1 else "0"
-        """Whether a group and the queue of a member may be on different shards, for the scripts."""
-        self._capacities = Capacities(context.policy)
+        super().__init__(context, hosts)
         self._alone: set[str] = set()
         """Groups that had members on this machine only, when the last message was sent to them."""
-        self.connections = Connections(context, hosts)
         self._subscriptions = Subscriptions(context)
 
-    def _run(self, shard: Shard, script: Script, keys: list[str], *args: str | bytes | int) -> Coroutine[Any, Any, Any]:
-        return self.connections.run(shard.number, script.command(keys, *args), script.shape)
-
-    async def send(self, shard: Shard, channel: str, payload: bytes, capacity: int) -> Sent:
-        keys, knowledge = self._keys[shard.number], self._known[shard.number]
-        machine = machine_of(channel)
-        if machine:
-            names = [keys.inbox(f"@{machine}!"), keys.epoch, keys.alive(f"@{machine}")]
-        elif "!" in channel:
-            names = [keys.inbox(non_local(channel)), keys.epoch, keys.alive(process_of(channel))]
-        else:
-            names = [keys.queue(channel), keys.epoch]
+    async def send(
+        self, shard: Shard, channel: str, payload: bytes, capacity: int, expiry: float | None = None
+    ) -> Sent:
+        knowledge, names = self._known[shard.number], self._places(shard, channel)
         asked, known = boottime(), knowledge.for_scripts()
-        args = (payload, channel, capacity, self._context.expiry_ms, known)
+        own_life = () if expiry is None else (milliseconds(expiry),)
+        args = (payload, channel, capacity, self._context.expiry_ms, known, *own_life)
         outcome, expired, epoch, now_ms = await self._run(shard, scripts.SEND, names, *args)
         shard.clock.measured(now_ms / 1000, asked)
         if epoch != shard.epoch.snapshot[0]:
@@ -85,8 +65,10 @@ class RedisStore:
         host, keys = self._hosts[shard.number], self._keys[shard.number]
         return BlockingReader(host, keys, shard, self._context.options, notes_of, self.connections)
 
-    async def publish(self, shard: Shard, channel: str, payload: bytes) -> int:
+    async def publish(self, shard: Shard, channel: str, payload: bytes, expiry: float | None = None) -> int:
         keys, expiry_ms = self._keys[shard.number], self._context.expiry_ms
+        if expiry is not None:
+            expiry_ms = milliseconds(expiry)
         # Most messages are published without a script, which would double the server's cost. Then the stamp is made
         # here, and a flush is recognized by its place among the messages. Not in a cluster: a node that was replaced
         # refuses a script, but would publish to nobody.
@@ -123,7 +105,7 @@ class RedisStore:
         notes, names = self._notifying(keys, tell)
         alive, first = ([keys.alive(tell)], [shard.epoch.first]) if tell else ([], [])
         places = [keys.group(group), keys.epoch, keys.parts(group), *alive, *notes]
-        life_ms = max(1, int(life * 1000))
+        life_ms = milliseconds(life)
         added, epoch = await self._run(shard, scripts.GROUP_ADD, places, member, life_ms, how, group, *first, *names)
         shard.epoch.meet(epoch)
         return bool(added)
@@ -140,7 +122,7 @@ class RedisStore:
     async def _add_on_machine(self, shard: Shard, group: str, channel: str, life: float) -> bool:
         keys, inbox = self._keys[shard.number], f"@{machine_of(channel)}!"
         places = [keys.group(group), keys.epoch, keys.parts(group), keys.alive(inbox[:-1]), keys.inbox(inbox)]
-        life_ms = max(1, int(life * 1000))
+        life_ms = milliseconds(life)
         capacity = self._context.policy.capacity_for(channel)
         args = (channel, life_ms, 2 * life_ms, group, shard.epoch.first, inbox, capacity)
         added, epoch = await self._run(shard, scripts.MACHINE_ADD, places, *args)
@@ -204,7 +186,7 @@ class RedisStore:
         self._alone.add(group)
 
     async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
-        keys, life_ms = self._keys[shard.number], max(1, int(life * 1000))
+        keys, life_ms = self._keys[shard.number], milliseconds(life)
         places = [keys.group(group), keys.epoch, keys.parts(group)]
         asked, args = boottime(), (f"@{machine}!", life_ms, forgotten)
         t, epoch, now_ms = await self._run(shard, scripts.REGISTER, places, *args)

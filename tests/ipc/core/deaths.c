@@ -77,7 +77,7 @@ int main(int argc, char **argv) {
     }
     /* A process that dies takes with it at most what it was just reading. */
     MUST(lost <= steps + WORKERS);
-    MUST(handle->header->counters[COUNT_DAMAGED] == 0);
+    MUST(handle->header->counters[HALF_LOCAL][COUNT_DAMAGED] == 0);
     printf("%llu delivered, %llu lost with their readers, %u rebuilds\n", (unsigned long long)delivered,
            (unsigned long long)lost, handle->header->rebuilds);
     return 0;

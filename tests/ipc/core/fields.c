@@ -275,7 +275,7 @@ static void marks_and_clocks(void) {
     handle->header->next_look = 0;
     all_is_well(handle);
     for (uint32_t counter = 0; counter < COUNTERS; counter++)
-        handle->header->counters[counter] = UINT64_MAX;
+        handle->header->counters[HALF_LOCAL][counter] = UINT64_MAX;
     all_is_well(handle);
 }
 

@@ -162,7 +162,7 @@ static void go_on(struct stage *stage, char content[CONTENT]) {
     MUST(op_check(stage->handle, GLANCE, error, sizeof error, totals) == OK); /* with that, nobody waits */
     if (error[0] != '\0')
         wrong(__FILE__, __LINE__, error);
-    MUST(stage->handle->header->counters[COUNT_DAMAGED] == 0);
+    MUST(stage->handle->header->counters[HALF_LOCAL][COUNT_DAMAGED] == 0);
     content_read(stage->handle, content);
     strcpy(before, scene_before);
     strcpy(after, scene_after);

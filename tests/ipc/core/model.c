@@ -73,7 +73,7 @@ static void forget_all(void) {
     }
 }
 
-static uint64_t counter(enum counter which) { return atomic_load(&handle->header->counters[which]); }
+static uint64_t counter(enum counter which) { return atomic_load(&handle->header->counters[HALF_LOCAL][which]); }
 
 static uint32_t capacity_of(uint32_t queue) { return queue == 1 ? 2 : DEPTH; }
 
@@ -106,6 +106,36 @@ static void do_push(uint32_t queue) {
         if (lives)
             model->items[model->count++] = item;
     }
+}
+
+static void do_push_several(uint32_t queue) {
+    static char payloads[3][400];
+    struct push items[3];
+    struct wakeups wakeups;
+    struct queue *model = &queues[queue];
+    uint32_t local = is_inbox(queue) ? below(LOCALS) : 0, stored = 0;
+    struct pushes pushes = {.items = items, .number = below(4)};
+    for (uint32_t i = 0; i < pushes.number; i++) {
+        size_t size = 8 + below(300);
+        fill_payload(payloads[i], size, next_id + i);
+        items[i] = (struct push){
+            .channel = named(queue_names[queue]),
+            .local = named(locals[local]),
+            .payload = payloads[i],
+            .size = size,
+            .capacity = capacity_of(queue),
+            .expiry_ns = LONG,
+        };
+    }
+    wakeups_open(&wakeups);
+    enum status status = op_push_several(handle, WAIT, &pushes, &wakeups);
+    wakeups_merge(&wakeups);
+    wakeups_close(&wakeups);
+    for (; stored < pushes.done && !(is_inbox(queue) && !model->is_open); stored++)
+        model->items[model->count++] = (struct expected){next_id + stored, items[stored].size, 1u << local};
+    MUST(model->count <= capacity_of(queue));
+    MUST(status == NO_MEMORY || (status == OK && (pushes.done == pushes.number || model->count == capacity_of(queue))));
+    next_id += (uint32_t)pushes.number;
 }
 
 static void take_first(struct queue *model) {
@@ -339,8 +369,10 @@ static void do_rebuild(void) {
 
 static void step(void) {
     uint32_t what = below(100), queue = below(QUEUES), group = below(GROUPS);
-    if (what < 28)
+    if (what < 25)
         do_push(queue);
+    else if (what < 28)
+        do_push_several(queue);
     else if (what < 50)
         is_inbox(queue) ? do_drain(queue) : do_pop(queue);
     else if (what < 62)

@@ -46,6 +46,51 @@ enum status act_group_send(struct handle *handle, const char *group, uint32_t id
     return group_send_for(handle, group, id, size, capacity, LONG);
 }
 
+static char two[2][MEDIUM];
+
+enum status act_push_two(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size,
+                         uint32_t capacity) {
+    struct wakeups wakeups;
+    struct push items[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        fill_payload(two[i], size, id + i);
+        items[i] = push_of(channel, local, two[i], size, capacity);
+    }
+    struct pushes pushes = {.items = items, .number = 2};
+    wakeups_open(&wakeups);
+    enum status status = op_push_several(handle, WAIT, &pushes, &wakeups);
+    wakeups_merge(&wakeups);
+    all_are_rung(handle, &wakeups);
+    return status;
+}
+
+enum status act_group_send_two(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity,
+                               const char *passed_over) {
+    struct wakeups wakeups;
+    struct group_send items[2];
+    struct name no_local = {"", 0};
+    struct excluded excluded = {.locals = &no_local, .locals_count = 1};
+    if (passed_over != NULL)
+        excluded.target = named(passed_over);
+    for (uint32_t i = 0; i < 2; i++) {
+        fill_payload(two[i], size, id + i);
+        items[i] = (struct group_send){.group = named(group),
+                                       .payload = two[i],
+                                       .size = size,
+                                       .capacity = capacity,
+                                       .expiry_ns = LONG,
+                                       .loan = NO_LOAN,
+                                       .excluded = &excluded,
+                                       .excluded_count = passed_over != NULL};
+    }
+    struct group_sends sends = {.items = items, .number = 2};
+    wakeups_open(&wakeups);
+    enum status status = op_group_send_several(handle, WAIT, &sends, &wakeups);
+    wakeups_merge(&wakeups);
+    all_are_rung(handle, &wakeups);
+    return status;
+}
+
 enum status act_pop(struct handle *handle, const char *channel, uint32_t loop) {
     static char buffer[BUFFER];
     struct taken taken = {.buffer = buffer, .size = sizeof buffer};

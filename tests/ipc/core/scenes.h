@@ -53,5 +53,10 @@ enum status group_send_for(struct handle *handle, const char *group, uint32_t id
 enum status act_push(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size,
                      uint32_t capacity);
 enum status act_group_send(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity);
+enum status act_push_two(struct handle *handle, const char *channel, const char *local, uint32_t id, size_t size,
+                         uint32_t capacity); /* this one and the next */
+/* To all but the members in `passed_over`, a normal channel, or NULL. */
+enum status act_group_send_two(struct handle *handle, const char *group, uint32_t id, size_t size, uint32_t capacity,
+                               const char *passed_over);
 enum status act_pop(struct handle *handle, const char *channel, uint32_t loop);
 enum status act_drain(struct handle *handle, const char *inbox, uint32_t loop);

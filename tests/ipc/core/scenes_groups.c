@@ -72,6 +72,8 @@ static enum status discard_normal(struct handle *v) {
 static void normal_member(struct handle *s) { become_member(s, "g", "b", "", LONG); }
 
 static enum status group_send_medium(struct handle *v) { return act_group_send(v, "g", 9, MEDIUM, 3); }
+static enum status group_send_two(struct handle *v) { return act_group_send_two(v, "g", 8, MEDIUM, 9, NULL); }
+static enum status group_send_but_b(struct handle *v) { return act_group_send_two(v, "g", 8, MEDIUM, 9, "b"); }
 static enum status group_send_large(struct handle *v) { return act_group_send(v, "g", 9, BIG, 3); }
 
 /* One queue at capacity, one with expired messages, one with expired members, one asleep. */
@@ -134,6 +136,10 @@ const struct scene group_scenes[] = {
     {"group_send to nobody", "s.1!=", NULL, .act = group_send_medium, .at_least = 3},
     {"group_send to varied members", VARIED_BEFORE, VARIED_AFTER, varied_members, member, group_send_medium,
      .at_least = 80, .in_steps = true},
+    {"group_send of two", OTHERS "s.1!=", "b=8,9 " OTHERS "s.1!=8>y,9>y", other_members, .act = group_send_two,
+     .at_least = 60, .in_steps = true},
+    {"group_send past who is excluded", OTHERS "s.1!=", OTHERS "s.1!=8>y,9>y", other_members, .act = group_send_but_b,
+     .at_least = 40, .in_steps = true},
     {"large group_send", VARIED_BEFORE, VARIED_AFTER, varied_members, member, group_send_large, .at_least = 1000,
      .in_steps = true},
     {"large group_send without a loan", OTHERS "s.1!=", "b=9 " OTHERS "s.1!=9>y", other_members, use_all_loans,

@@ -11,6 +11,10 @@ static enum status push_b_full(struct handle *v) { return act_push(v, "b", "", 9
 static enum status push_large(struct handle *v) { return act_push(v, "b", "", 9, BIG, 10); }
 static enum status push_large_inbox(struct handle *v) { return act_push(v, "s.1!", LONG_LOCAL, 9, BIG, 10); }
 
+static enum status push_two_a(struct handle *v) { return act_push_two(v, "a", "", 8, MEDIUM, 10); }
+static enum status push_two_b(struct handle *v) { return act_push_two(v, "b", "", 8, MEDIUM, 4); }
+static enum status push_two_survivor(struct handle *v) { return act_push_two(v, "s.1!", "x", 8, SMALL, 10); }
+
 static void three_in_b(struct handle *s) {
     for (uint32_t id = 1; id <= 3; id++)
         put(s, "b", "", id, id == 2 ? MEDIUM : SMALL, LONG);
@@ -112,6 +116,11 @@ const struct scene message_scenes[] = {
      .at_least = 20},
     {"push finds the reader dead", "d.1!=1>x,2>x,3>x g:d.1!x s.1!=", "s.1!=", .ready = dead_full_inbox,
      .act = push_dead, .result = GONE, .at_least = 30, .in_steps = true},
+    {"push of two wakes a sleeper", "s.1!=", "a=8,9 s.1!=", .act = push_two_a, .at_least = 30, .in_steps = true},
+    {"push of two into an inbox", "a=1 s.1!=", "a=1 s.1!=8>x,9>x", one_in_a, .act = push_two_survivor, .at_least = 25,
+     .in_steps = true},
+    {"push of two with room for one", "b=1,2,3 s.1!=", "b=1,2,3,8 s.1!=", three_in_b, .act = push_two_b,
+     .at_least = 20},
     {"large push", "b=1,2,3 s.1!=", "b=1,2,3,9 s.1!=", three_in_b, .act = push_large, .at_least = 1000},
     {"large push into an inbox", "s.1!=", "s.1!=9>" LONG_LOCAL, .act = push_large_inbox, .at_least = 1000},
     {"large push without a loan", "b=1,2,3 s.1!=", "b=1,2,3,9 s.1!=", three_in_b, use_all_loans, push_large,

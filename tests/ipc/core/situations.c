@@ -129,7 +129,8 @@ static void the_dead_among_waiters(void) {
         struct push one = push_of("a", "", bytes, 100, 10);
         MUST(op_push(handle, WAIT, &one, &wakeups) == OK);
         MUST(wakeups.count == 1 && wakeups.items[0].slot == handle->private->slot);
-        MUST(handle->header->counters[COUNT_REAPED] == reaped && check(handle)[TOTAL_WAITERS] == 4 - reaped);
+        MUST(handle->header->counters[HALF_LOCAL][COUNT_REAPED] == reaped &&
+             check(handle)[TOTAL_WAITERS] == 4 - reaped);
     }
     MUST(handle->header->rebuilds == 0);
     end(&others[2]); /* which was only stopped, for all that the others knew */
@@ -274,7 +275,7 @@ static void not_seen(void) {
     MUST(push(handle, "a", "", 10000) == BUSY);
     refusal = 0;
     MUST(check(handle)[TOTAL_MESSAGES] == 3000);
-    MUST(handle->header->counters[COUNT_DAMAGED] == 0);
+    MUST(handle->header->counters[HALF_LOCAL][COUNT_DAMAGED] == 0);
     end(&other);
 }
 

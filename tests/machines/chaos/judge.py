@@ -25,6 +25,11 @@ BACK = 2.0
 HEALED = 6.0
 """The same after a machine was cut off. Its last connections may be read from until they are given up."""
 
+LONGEST_PAUSE = 1.2
+"""Seconds, by machine, until a message that was sent is read, even if the machine's reader was killed or stopped."""
+LONGEST_WITH_LOCK = 3.0
+"""The same after the segment was replaced, and where a stopped process holds its lock."""
+
 POPPED = 1
 """Messages of a normal channel that a process which is killed had taken."""
 
@@ -82,6 +87,7 @@ def judge(directory: Path, lives: list[Life], outages: Outages, servers: int, lo
         lost_jobs(testimony, jobs),
         _lost_own(testimony, way, outages, report, servers if locality == "machine" else 0),
         _lost_work(testimony, outages, report, servers),
+        _pauses(testimony, outages, report) if locality == "machine" else iter(()),
     )
     report.found = [text for judgement in judgements for text in first(judgement)]
     report.figures += jobs.lost
@@ -223,3 +229,33 @@ def _beyond_kills(testimony: Testimony, machine: int, lost: list[Sent], held: in
     for sent in lost:
         if not any(sent.begin <= dead and alive <= sent.end + UNREAD for alive, dead in kills):
             yield f"{sent} is lost for machine {machine}, and no process was killed there then"
+
+
+# Pauses
+
+
+def _pauses(testimony: Testimony, outages: Outages, report: Report) -> Iterator[str]:
+    """Messages from another machine that a process waited for too long, though they had been sent.
+
+    Without what a pause of its own, an outage, or other work on the processors explains.
+    """
+    waits = [(step.begin, step.end, step.delay) for step in testimony.steps if step.delay > 0.01]
+    waits += [(each.begin, each.end, each.delay) for each in testimony.receipts if each.delay > 0.01]
+    figures = report.figures
+    for receipt in testimony.receipts:
+        sent = testimony.sends.get((receipt.sender, receipt.number))
+        life = testimony.lives[receipt.reader]
+        if receipt.op != Op.OWN or sent is None or sent.state != State.DONE or _is_excused(sent, life, outages):
+            continue
+        if _machine(testimony, sent.sender) == life.seat.machine:
+            continue
+        begin = max(receipt.begin, sent.end)
+        pause = receipt.end - begin - receipt.delay
+        figures["longest wait across machines, ms"] = max(figures["longest wait across machines, ms"], int(pause * 1e3))
+        if pause <= LONGEST_PAUSE or any(since < receipt.end and until > begin for since, until in life.stops):
+            continue
+        # The reader of the stream waited for a processor, too: for no longer than somebody else did then.
+        pause -= max((wait for since, until, wait in waits if since < receipt.end and until > begin), default=0.0)
+        if pause > LONGEST_WITH_LOCK:
+            yield f"{receipt} came {receipt.end - begin:.2f} s late: {sent}"
+        figures[f"waits across machines longer than {LONGEST_PAUSE} s"] += pause > LONGEST_PAUSE

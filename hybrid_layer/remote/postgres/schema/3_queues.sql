@@ -34,6 +34,30 @@ BEGIN
   rang := put.rang;
 END $$;
 
+-- As send, for several: the first ones that there is room for, which are `done`. `rang` is false if any was.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.send_multiple(
+  whose text, queue text, k bigint, addressee text, names text, payloads bytea[], capacity bigint, life bigint,
+  OUT outcome bigint, OUT expired bigint, OUT rang boolean, OUT epoch text, OUT now bigint, OUT done bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+  payload bytea;
+  put record;
+BEGIN
+  expired := 0;
+  rang := true;
+  done := 0;
+  FOREACH payload IN ARRAY payloads LOOP
+    put := hybrid_layer_1.send(whose, queue, k, addressee, names, payload, capacity, life);
+    outcome := put.outcome;
+    expired := expired + put.expired;
+    rang := rang AND put.rang;
+    epoch := put.epoch;
+    now := put.now;
+    EXIT WHEN outcome = 1;
+    done := done + 1;
+  END LOOP;
+END $$;
+
 -- Returns a message to the head of its queue: with its old id. False: there was a flush meanwhile.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.put_back(
   whose text, queue text, k bigint, old_id bigint, until_ms bigint, old_epoch text, names text, payload bytea,

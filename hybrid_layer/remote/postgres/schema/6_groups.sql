@@ -140,10 +140,11 @@ END $$;
 -- locks of queues on which nobody sleeps, but perhaps the caller's own session.
 -- With a `channel`, that of the group, the members of processes get the message by way of the channels of these, and then
 -- it is published to the group, which counts as one member reached. `own_k` is the number of the process to whose channel
--- the caller's session listens, or 0.
+-- the caller's session listens, or 0. The members in the list `excluded` get nothing; machines read that in the payload.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.group_send(
   whose text, grp text, payload bytea, life bigint, capacity bigint, parts text, capacities text, skip text,
   is_spread boolean, after bigint, channel text, own_k bigint,
+  excluded text,
   OUT reached bigint, OUT full_ bigint, OUT dead bigint, OUT expired bigint, OUT epoch text, OUT now bigint,
   OUT elsewhere text, OUT silent text, OUT missing text, OUT more bigint
 ) LANGUAGE plpgsql AS $$
@@ -154,6 +155,7 @@ DECLARE
   of_known bigint[] := string_to_array(capacities, ',')::bigint[];
   named text;
   room bigint;
+  left_out text[] := string_to_array(excluded, ',');
   found int := 0;
   p record;
   put record;
@@ -177,6 +179,7 @@ BEGIN
     SELECT m.part, m.addressee, m.k, max(m.until_ms) AS t, count(*) AS n, string_agg(m.name, ',') AS names
       FROM hybrid_layer_1.member m
       WHERE m.grp = g AND m.until_ms > group_send.now AND m.k > after AND (skip = '' OR m.addressee <> skip)
+        AND (excluded = '' OR m.part || m.name <> ALL (left_out))
       GROUP BY m.part, m.addressee, m.k ORDER BY m.k LIMIT AT_ONCE
   LOOP
     found := found + 1;
@@ -224,6 +227,39 @@ BEGIN
       reached := reached + 1;
     END IF;
   END IF;
+END $$;
+
+-- As group_send, for several messages, in order. Numbers are added up.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.group_send_multiple(
+  whose text, grp text, payloads bytea[], life bigint, capacity bigint, parts text, capacities text, skip text,
+  is_spread boolean, after bigint, channel text, own_k bigint, excluded text,
+  OUT reached bigint, OUT full_ bigint, OUT dead bigint, OUT expired bigint, OUT epoch text, OUT now bigint,
+  OUT elsewhere text, OUT silent text, OUT missing text, OUT more bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+  payload bytea;
+  sent record;
+BEGIN
+  reached := 0;
+  full_ := 0;
+  dead := 0;
+  expired := 0;
+  silent := '';
+  FOREACH payload IN ARRAY payloads LOOP
+    sent := hybrid_layer_1.group_send(
+      whose, grp, payload, life, capacity, parts, capacities, skip, is_spread, after, channel, own_k, excluded);
+    reached := reached + sent.reached;
+    full_ := full_ + sent.full_;
+    dead := dead + sent.dead;
+    expired := expired + sent.expired;
+    epoch := sent.epoch;
+    now := sent.now;
+    elsewhere := sent.elsewhere;
+    silent := silent || sent.silent;
+    missing := sent.missing;
+    more := sent.more;
+    EXIT WHEN missing <> '';
+  END LOOP;
 END $$;
 
 -- Deletes what the prefix has, advances the epoch, and tells the living, and who listens to `channel`.

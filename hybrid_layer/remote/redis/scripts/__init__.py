@@ -51,7 +51,8 @@ def _is_record(reply: object, *kinds: type) -> TypeGuard[list[Any]]:
 
 
 def _is_sent(reply: object) -> bool:
-    return _is_record(reply, int, int, bytes, int) and 0 <= reply[0] <= 2
+    kinds = (int, int, bytes, int)
+    return (_is_record(reply, *kinds) or _is_record(reply, *kinds, int)) and 0 <= reply[0] <= 2
 
 
 def _is_published(reply: object) -> bool:
@@ -97,6 +98,7 @@ PUT_BACK = _load("put_back")
 GROUP_ADD = _load("group_add", _is_added)
 GROUP_DISCARD = _load("group_discard")
 GROUP_SEND = _load("group_send", _is_group_sent)
+GROUP_SEND_MULTIPLE = _load("group_send_multiple", _is_group_sent)
 PUBLISH = _load("publish", _is_published)
 GROUP_PUBLISH = _load("group_publish", _is_group_published)
 RENEW = _load("renew", _is_renewal)
@@ -112,7 +114,7 @@ EMPTY_STREAMS = _load("empty_streams")
 
 ALL = (
     *(SEND, PUT_BACK, GROUP_ADD, GROUP_DISCARD, GROUP_SEND, PUBLISH, GROUP_PUBLISH, RENEW, FLUSH, NOTE, WAKE),
-    *(REGISTER, FORGET, MACHINE_ADD, MACHINE_NOTE, RENEW_MACHINE, EMPTY_STREAMS),
+    *(GROUP_SEND_MULTIPLE, REGISTER, FORGET, MACHINE_ADD, MACHINE_NOTE, RENEW_MACHINE, EMPTY_STREAMS),
 )
 BY_SHA = {script.sha: script for script in ALL}
 

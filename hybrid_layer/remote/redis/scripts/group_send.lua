@@ -17,7 +17,11 @@
 -- the script. Until then nothing is written.
 local FEW, UNTRIMMED, HOUR_MS = 8, 64, 3600000
 local knows_all = ARGV[3] ~= '0' and string.byte(ARGV[#ARGV], -1) == 124 and not string.find(ARGV[4], '{', 1, true)
-if ARGV[6] ~= '' and knows_all then
+local is_by_machine = ARGV[6] ~= ''
+if knows_all and not is_by_machine then -- the sender's machine has no members; a machine's membership ends last
+  is_by_machine = string.byte(redis.call('ZRANGE', KEYS[1], -1, -1)[1] or '') == 64
+end
+if is_by_machine and knows_all then
   local epoch, time, life = redis.call('GET', KEYS[2]), redis.call('TIME'), tonumber(ARGV[2])
   local now, streams = time[1] * 1000 + math.floor(time[2] / 1000), {}
   local members = redis.call('ZRANGE', KEYS[1], 0, FEW, 'WITHSCORES')
