@@ -69,19 +69,18 @@ _ALL = [
     Configuration("postgres-1", POSTGRES, 1, on_postgres=True),
     Configuration("postgres-3", POSTGRES, 3, on_postgres=True),
     Configuration("postgres-pubsub-1", POSTGRES, 1, "pubsub", on_postgres=True),
-    Configuration("postgres-pubsub-3", POSTGRES, 3, "pubsub", on_postgres=True),
     Configuration("postgres-hybrid-3", HYBRID, 3, on_postgres=True),
     Configuration("postgres-machine-1", HYBRID, 1, on_postgres=True, locality="machine"),
-    Configuration("postgres-machine-3", HYBRID, 3, on_postgres=True, locality="machine"),
     Configuration("memory", MEMORY),
     Configuration("memory-pubsub", MEMORY_PUBSUB, remote="pubsub"),
 ]
 CONFIGURATIONS = {configuration.name: configuration for configuration in _ALL}
-PATHS = ["ipc", "hybrid-3", "machine-3", "queue-1", "pubsub-1"]
+PATHS = ["ipc", "hybrid-3", "machine-3", "queue-1", "pubsub-1", "postgres-1"]
 """Each piece of code that stores, waits or wakes is in one of these."""
-ON_LOOPS = [path for path in PATHS if path != "machine-3"]
-"""Those that run on each kind of event loop. By machine, an application's loop meets what it does in "ipc"."""
-VARIANTS = ["machine-local", "machine-1"]
+ON_LOOPS = [path for path in PATHS if path not in ("machine-3", "postgres-1")]
+"""Those that run on each kind of event loop. By machine, an application's loop meets what it does in "ipc"; a session
+with PostgreSQL needs no more of it than `add_reader`, as "ipc" does."""
+VARIANTS = ["machine-local", "machine-1", "postgres-3", "postgres-hybrid-3", "postgres-machine-1"]
 """Those that go the ways of others: they take part in what concerns names and groups, and where they are named."""
 IN_MEMORY = ["memory", "memory-pubsub"]
 """The remote half over a store in the memory of one process: what needs another process is marked `processes`."""

@@ -34,6 +34,13 @@ from tests.support.marks import thorough_unless
 
 ON_CLUSTERS = ("test_groups", "test_flush_close")
 """The files that run on clusters too: what is different there is which keys and channels lie together."""
+BEFORE_ANY_STORE = ("test_contexts", "test_frozen_time", "test_messages", "test_names", "test_options")
+"""The files about what is decided before a store is asked. They run on Redis, not on PostgreSQL."""
+BY_A_STORE = (
+    *("test_cancellation", "test_capacity_expiry", "test_channels", "test_flush_close", "test_groups"),
+    "test_process_specific",
+)
+"""The files about what a store does itself. The others run on PostgreSQL with `make test-all`."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,10 +55,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not metafunc.module.__name__.endswith(ON_CLUSTERS):
         left_out = () if mark else VARIANTS
         names = [name for name in names if not CONFIGURATIONS[name].on_cluster and name not in left_out]
+    if metafunc.module.__name__.endswith(BEFORE_ANY_STORE):
+        names = [name for name in names if not CONFIGURATIONS[name].on_postgres]
     if metafunc.definition.get_closest_marker("processes"):
         names = [name for name in names if name not in IN_MEMORY]
     # A test of other configurations alone takes the first.
     usual = [name for name in names if name in (*PATHS, *IN_MEMORY)] or names[:1]
+    if not metafunc.module.__name__.endswith(BY_A_STORE):
+        usual = [name for name in usual if not CONFIGURATIONS[name].on_postgres]
     loops = ["asyncio"]
     if inspect.iscoroutinefunction(metafunc.function) and not metafunc.definition.get_closest_marker("one_loop"):
         loops = list(LOOPS)
