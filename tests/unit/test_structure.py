@@ -168,7 +168,7 @@ def test_folders_of_the_remote_half(path: Path) -> None:
             assert node.end_lineno - node.lineno < 60, node.name
 
 
-OF_SEVERAL_PROCESSES = 26
+OF_SEVERAL_PROCESSES = 27
 """Contract tests that a store in the memory of one process cannot pass, and are marked `processes` for that."""
 
 

@@ -138,6 +138,7 @@ void excluded_free(struct group_send *send);
     FAST(count)                  \
     NONE(counters)               \
     NONE(remote_counters)        \
+    ONE(state)                   \
     NONE(check)                  \
     NONE(processes)              \
     NONE(retire)                 \

@@ -15,6 +15,7 @@
 #include "loans.h"
 #include "loops.h"
 #include "messages.h"
+#include "queues.h"
 #include "reading.h"
 #include "registrations.h"
 #include "sending.h"
@@ -89,6 +90,9 @@ enum status op_group_send_several(struct handle *handle, enum mode mode, struct 
  * and `used` says how much they take. */
 enum status op_group_targets(struct handle *handle, enum mode mode, struct name group, char *names, size_t size,
                              size_t *used);
+
+/* What is known of a channel or inbox, see queue_look. */
+enum status op_state(struct handle *handle, enum mode mode, struct name name, struct queue_state *state);
 
 /* Gives an event loop of this process a place. NO_SLOT: all are taken. */
 enum status op_loop_open(struct handle *handle, enum mode mode, uint32_t *loop);

@@ -8,7 +8,7 @@ A verb is one call to one server. It takes the server's clock and the epoch from
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from hybrid_layer.remote.delivery.epoch import Epoch
@@ -17,8 +17,10 @@ from hybrid_layer.remote.delivery.replies import (
     Entry,
     GroupSent,
     MachineRenewal,
+    QueueState,
     Registration,
     Renewal,
+    Report,
     Sent,
     SeveralSent,
     StreamItem,
@@ -231,8 +233,14 @@ class Store(Protocol):
     async def trim(self, shard: Shard, machine: str, position: Position) -> None:
         """Remove the entries of a machine's stream before `position`, which are taken in."""
 
-    async def renew(self, shard: Shard, addressee: str, life: float) -> Renewal:
-        """Let an addressee count as alive for `life` seconds."""
+    async def renew(self, shard: Shard, addressee: str, life: float, report: Report | None = None) -> Renewal:
+        """Let an addressee count as alive for `life` seconds, and take in a report of what was counted."""
+
+    async def counters(self, shard: Shard, report: Report | None) -> Mapping[str, int]:
+        """Take in a report, and return all that processes have reported here. What is kept may end after two days."""
+
+    async def queue_state(self, shard: Shard, channel: str) -> QueueState:
+        """What is in the queue of a normal channel, or in the inbox of a process-specific one."""
 
     async def measure(self, shard: Shard) -> None:
         """Measure the server's clock."""
