@@ -239,6 +239,11 @@ enum status op_group_targets(struct handle *handle, enum mode mode, struct name 
     OPERATION(group_targets(handle, group, names, size, used));
 }
 
+enum status op_group_members(struct handle *handle, enum mode mode, struct name group, struct name target, bool ends,
+                             char *names, size_t size, size_t *used) {
+    OPERATION(housekeep(handle) == OK ? group_members(handle, group, target, ends, names, size, used) : DAMAGED);
+}
+
 enum status op_loop_open(struct handle *handle, enum mode mode, uint32_t *loop) { OPERATION(loop_open(handle, loop)); }
 
 enum status op_loop_close(struct handle *handle, enum mode mode, uint32_t loop, struct wakeups *wakeups) {
