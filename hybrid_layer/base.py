@@ -45,7 +45,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     name raises `InvalidName` if it breaks the rules for names.
     """
 
-    extensions: ClassVar[list[str]] = ["groups", "flush", "statistics"]
+    extensions: ClassVar[list[str]] = ["groups", "flush", "statistics", "group_channels"]
     ChannelFull = channels.exceptions.ChannelFull
     MessageTooLarge = exceptions.MessageTooLarge
 
@@ -203,6 +203,38 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         payloads = [self._codec.encode(message, where) for message in messages]
         if payloads:
             await self._group_transport.group_send_multiple(group, payloads, {})
+
+    async def group_channels(self, group: str) -> list[str]:
+        """The channels that are members of `group`, in the order of their names.
+
+        Raises `RemoteUnavailable` if a process or machine did not say in time which of its channels are; the attribute
+        ``partial`` is what the others have said.
+        """
+        return sorted(await self._members(group, False))
+
+    async def group_count(self, group: str) -> int:
+        """How many channels are members of `group`: a number of connections, not of users. Otherwise as
+        `group_channels`."""
+        return await self._number(group, False)
+
+    async def group_clear(self, group: str) -> int:
+        """End all memberships in `group`, and return how many. Otherwise as `group_channels`."""
+        return await self._number(group, True)
+
+    async def _number(self, group: str, ends: bool) -> int:
+        try:
+            return len(await self._members(group, ends))
+        except exceptions.RemoteUnavailable as error:
+            error.partial = len(error.partial)
+            raise
+
+    async def _members(self, group: str, ends: bool) -> list[str]:
+        group = check_group(group)
+        try:
+            return await self._group_transport.group_channels(group, ends)
+        except exceptions.RemoteUnavailable as error:
+            error.partial = sorted(error.partial)
+            raise
 
     # The rest
 

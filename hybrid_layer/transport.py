@@ -53,6 +53,12 @@ class Transport(Protocol):
         Each of `payloads` names `excluded`, too: see `hybrid_layer.envelope`.
         """
 
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        """The members of `group`. With `ends`, ends their memberships.
+
+        Raises `RemoteUnavailable` with an attribute ``partial``, those that are known, if others did not answer.
+        """
+
     async def flush(self) -> None:
         """Delete every message and group of this prefix."""
 
@@ -225,6 +231,9 @@ class Machine(Protocol):
 
     async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> str:
         """As `group_send`, for several, in order, without `excluded`."""
+
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        """The members on this machine. With `ends`, ends their memberships."""
 
     # The stream on each server
 

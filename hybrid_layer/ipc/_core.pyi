@@ -164,6 +164,8 @@ class Segment:
         """As `group_send`, and how many are sent: the first ones. A large one must be alone. `excluded` is a dict of
         tuples; an inbox gets no entry if all its members are excluded, else whoever drains it leaves them out."""
     def group_targets(self, group: str, /) -> list[str]: ...
+    def group_members(self, group: str, target: str, ends: bool, /) -> list[str]:
+        """The members among the channels of one target: what follows it. `ends`: they are none any more."""
     def open_loop(self) -> int:
         """An event loop's place in the slot: no loop of this process is ever given the same number again, in whatever
         segment. Modulo `LOOPS`, it is the loop's bit. Where another method takes one, -1 is none."""

@@ -80,6 +80,10 @@ class LocalMachine:
         """As `group_send`, for several, without `excluded`."""
         return await self._transport.group_send_multiple_here(group, payloads, excluded)
 
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        """The members on this machine. With `ends`, end their memberships."""
+        return await self._transport.group_channels(group, ends)
+
     # The stream on each server
 
     async def look(self, shard: int) -> View:

@@ -214,6 +214,17 @@ class LocalTransport(SegmentCalls):
                 found[target] = capacity
         return found
 
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        """The members of `group`. With `ends`, end their memberships. The lock is held for one process's at a time."""
+        found = []
+        for target in await self.call(_core.Segment.group_targets, group):
+            found += [target + name for name in await self.call(_core.Segment.group_members, group, target, ends)]
+        if ends:
+            memberships = (await self.joined()).memberships
+            for channel in found:
+                memberships.pop((group, channel), None)
+        return found
+
     # The rest
 
     async def flush(self) -> None:

@@ -94,6 +94,9 @@ class RemoteTransport:
     async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> None:
         await self._sender().groups.send_multiple(group, payloads, excluded)
 
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        return await self._process().roll_calls.channels(group, ends)
+
     # The machine
 
     async def open_machine(self) -> None:

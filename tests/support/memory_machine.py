@@ -117,6 +117,13 @@ class MemoryMachine:
             self._give(without_excluded(sorted(self._groups[group].members), payload), payload, 60)
         return self.name
 
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        self._check()
+        members = sorted(self._groups[group].members)
+        for channel in members if ends else ():
+            await self.leave(group, channel)
+        return members
+
     def _give(self, channels: Sequence[str], payload: bytes, life: float) -> None:
         self.delivered += [(channel, payload) for channel in channels]
         self.lives += [life] * len(channels)

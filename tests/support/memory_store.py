@@ -451,6 +451,25 @@ class MemoryStore:
                 reached += server.publish(lambda each: group in each.groups, "group", group, entry)
             return GroupSent(reached, full, dead, expired)
 
+    async def group_channels(self, shard: Shard, group: str) -> list[str]:
+        with self._server.lock:
+            now = self._called("group_channels", shard)
+            members = [name for name, until in self._server.groups[group].items() if until > now]
+            return [name for name in members if "!" not in name or not self._server.is_gone(name)]
+
+    async def ask(self, shard: Shard, group: str, payload: bytes, skip: str, expiry: float) -> int:
+        with self._server.lock:
+            now = self._called("ask", shard)
+            server, asked = self._server, 0
+            for inbox, until in server.groups[group].items():
+                if inbox.startswith("@") and inbox != f"@{skip}!" and until > now and not server.is_gone(inbox):
+                    entry = self._entry(now, (), payload, expiry)
+                    asked += server.append(inbox[:-1], entry, 10_000, group, round(until * 1000))[0]
+            if self._publishes:
+                entry = self._entry(now, ["!"], payload, expiry)
+                asked += server.publish(lambda each: group in each.groups, "group", group, entry)
+            return asked
+
     async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
         with self._server.lock:
             now = self._called("register", shard)

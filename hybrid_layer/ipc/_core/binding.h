@@ -124,6 +124,7 @@ void excluded_free(struct group_send *send);
     FAST(group_join)             \
     FAST(group_discard)          \
     ONE(group_targets)           \
+    FAST(group_members)          \
     NONE(open_loop)              \
     ONE(close_loop)              \
     FAST(collect)                \

@@ -242,6 +242,11 @@ enum status op_state(struct handle *handle, enum mode mode, struct name name, st
     OPERATION(queue_look(handle, name, state));
 }
 
+enum status op_group_members(struct handle *handle, enum mode mode, struct name group, struct name target, bool ends,
+                             char *names, size_t size, size_t *used) {
+    OPERATION(housekeep(handle) == OK ? group_members(handle, group, target, ends, names, size, used) : DAMAGED);
+}
+
 enum status op_loop_open(struct handle *handle, enum mode mode, uint32_t *loop) { OPERATION(loop_open(handle, loop)); }
 
 enum status op_loop_close(struct handle *handle, enum mode mode, uint32_t loop, struct wakeups *wakeups) {

@@ -147,7 +147,7 @@ enum status queue_push(struct handle *handle, const struct push *push, uint32_t 
     status = queue_make_room(handle, channel, push->capacity, now);
     uint32_t message;
     bool is_normal = !names_inbox(push->channel);
-    if (status == FULL && is_normal)
+    if (status == FULL && is_normal && !push->is_one_of_several)
         tally_full(handle, channel, push->capacity);
     if (status == OK)
         status = message_new(handle, push, now, &message);

@@ -209,6 +209,18 @@ class Store(Protocol):
     ) -> GroupSent:
         """As `group_send`, for several in one step, in order, without `excluded`. The reply adds them up."""
 
+    async def group_channels(self, shard: Shard, group: str) -> list[str]:
+        """The members of `group` that the server knows by name, and "@MACHINE!" for each machine that has members.
+
+        Without those whose process is dead.
+        """
+
+    async def ask(self, shard: Shard, group: str, payload: bytes, skip: str, expiry: float) -> int:
+        """Give a message to those that know members of `group` which the server does not know, and to no member.
+
+        These are the processes that are subscribed to the group, and the machines, but for `skip`. Returns how many.
+        """
+
     async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
         """Note that `group` has members on `machine`, for `life` seconds, or longer if it was registered for longer.
 

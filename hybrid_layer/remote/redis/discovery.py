@@ -63,6 +63,9 @@ class DiscoveredTransport:
     async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> None:
         await (await self._transport()).group_send_multiple(group, payloads, excluded)
 
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        return await (await self._transport()).group_channels(group, ends)
+
     async def flush(self) -> None:
         await (await self._transport()).flush()
 

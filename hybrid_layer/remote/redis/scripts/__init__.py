@@ -108,6 +108,7 @@ GROUP_ADD = _load("group_add", _is_added)
 GROUP_DISCARD = _load("group_discard")
 GROUP_SEND = _load("group_send", _is_group_sent)
 GROUP_SEND_MULTIPLE = _load("group_send_multiple", _is_group_sent)
+GROUP_CHANNELS = _load("group_channels", are_texts)
 PUBLISH = _load("publish", _is_published)
 GROUP_PUBLISH = _load("group_publish", _is_group_published)
 RENEW = _load("renew", _is_renewal)
@@ -125,7 +126,7 @@ QUEUE_STATE = _load("queue_state", _is_queue_state)
 
 ALL = (
     *(SEND, PUT_BACK, GROUP_ADD, GROUP_DISCARD, GROUP_SEND, PUBLISH, GROUP_PUBLISH, RENEW, FLUSH, NOTE, WAKE),
-    *(GROUP_SEND_MULTIPLE, REGISTER, FORGET, MACHINE_ADD, MACHINE_NOTE, RENEW_MACHINE, EMPTY_STREAMS),
+    *(GROUP_SEND_MULTIPLE, GROUP_CHANNELS, REGISTER, FORGET, MACHINE_ADD, MACHINE_NOTE, RENEW_MACHINE, EMPTY_STREAMS),
     *(COUNTERS, QUEUE_STATE),
 )
 BY_SHA = {script.sha: script for script in ALL}
