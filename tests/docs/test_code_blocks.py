@@ -210,6 +210,14 @@ def test_python(page: str, session: Session, capsys: pytest.CaptureFixture[str])
         session.try_out({key: value for key, value in namespace.items() if before.get(key) is not value})
 
 
+@pytest.mark.parametrize("page", texts.TEXTS)
+def test_what_is_included_is_whole(page: str) -> None:
+    """Files are included by numbers of lines, too."""
+    for node in texts.tree(page).findall(nodes.literal_block):
+        if "source" in node and texts.language(node) == PYTHON:
+            ast.parse(node.astext())
+
+
 @pytest.mark.parametrize(("call", "code"), [('"news", {}', 0), ('"news"', 1)], ids=["right", "wrong"])
 def test_a_type_checker_knows_the_layer(call: str, code: int, tmp_path: Path) -> None:
     """As the page on types says. Without Channels' types, as in this environment."""

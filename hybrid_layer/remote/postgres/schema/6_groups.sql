@@ -262,6 +262,57 @@ BEGIN
   END LOOP;
 END $$;
 
+-- The members, as a list, without those whose process or machine is gone.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.group_channels(whose text, grp text, OUT found text) LANGUAGE plpgsql AS $$
+DECLARE
+  now bigint := hybrid_layer_1.clock_();
+BEGIN
+  SELECT coalesce(string_agg(m.part || m.name, ','), '') INTO found FROM hybrid_layer_1.member m
+    WHERE m.grp = whose || '|' || group_channels.grp AND m.until_ms > now
+      AND (m.addressee = '' OR NOT hybrid_layer_1.is_gone_(whose, m.addressee, '', now));
+END $$;
+
+-- Gives a message to the machines with members but `skip`, and, with the `channel` of the group, to the processes that
+-- listen to it. `asked` is how many. `silent` as in group_send.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.ask(
+  whose text, grp text, payload bytea, life bigint, skip text, channel text, OUT asked bigint, OUT silent text
+) LANGUAGE plpgsql AS $$
+DECLARE
+  CAPACITY CONSTANT bigint := 10000;
+  now bigint := hybrid_layer_1.clock_();
+  epoch text;
+  p record;
+  put record;
+BEGIN
+  asked := 0;
+  silent := '';
+  SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
+  IF epoch IS NULL THEN
+    epoch := hybrid_layer_1.begin_epoch_(whose, false);
+  END IF;
+  FOR p IN
+    SELECT m.part, m.addressee, m.k, m.until_ms AS t FROM hybrid_layer_1.member m
+      WHERE m.grp = whose || '|' || ask.grp AND m.until_ms > now AND m.addressee LIKE '@%' AND m.addressee <> skip
+      ORDER BY m.k
+  LOOP
+    IF NOT hybrid_layer_1.is_gone_(whose, p.addressee, '', now) THEN
+      put := hybrid_layer_1.store_(
+        whose || '|' || p.part, p.k, epoch, '=' || ask.grp || ',' || p.t, payload, CAPACITY, life);
+      asked := asked + CASE WHEN put.stored THEN 1 ELSE 0 END;
+      IF NOT put.rang THEN
+        silent := silent || ',' || p.k;
+      END IF;
+    END IF;
+  END LOOP;
+  IF channel <> '' THEN
+    asked := asked + (
+      SELECT count(DISTINCT l.k) FROM hybrid_layer_1.listener l
+        WHERE l.channel = ask.channel AND l.pid IN (SELECT a.pid FROM pg_stat_activity a)
+    );
+    PERFORM hybrid_layer_1.notify_(channel, 'g|' || now + life || '|' || epoch || '||', payload, now + life);
+  END IF;
+END $$;
+
 -- Deletes what the prefix has, advances the epoch, and tells the living, and who listens to `channel`.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.flush(whose text, channel text, OUT epoch text, OUT told text)
 LANGUAGE plpgsql AS $$
