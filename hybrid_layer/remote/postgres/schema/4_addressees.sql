@@ -24,11 +24,11 @@ END $$;
 
 -- Takes in a report, if there is one, and returns all that was reported: "<field>=<number>", as a list.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.counters(
-  whose text, reporter text, number bigint, fields text, numbers text, OUT found text
+  whose text, reporter text, number bigint, fields text, numbers text, OUT listed text
 ) LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM hybrid_layer_1.report_(whose, reporter, number, fields, numbers);
-  SELECT coalesce(string_agg(c.field || '=' || c.n, ','), '') INTO found FROM hybrid_layer_1.counter c
+  SELECT coalesce(string_agg(c.field || '=' || c.n, ','), '') INTO listed FROM hybrid_layer_1.counter c
     WHERE c.prefix = whose;
 END $$;
 

@@ -263,11 +263,11 @@ BEGIN
 END $$;
 
 -- The members, as a list, without those whose process or machine is gone.
-CREATE OR REPLACE FUNCTION hybrid_layer_1.group_channels(whose text, grp text, OUT found text) LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION hybrid_layer_1.group_channels(whose text, grp text, OUT listed text) LANGUAGE plpgsql AS $$
 DECLARE
   now bigint := hybrid_layer_1.clock_();
 BEGIN
-  SELECT coalesce(string_agg(m.part || m.name, ','), '') INTO found FROM hybrid_layer_1.member m
+  SELECT coalesce(string_agg(m.part || m.name, ','), '') INTO listed FROM hybrid_layer_1.member m
     WHERE m.grp = whose || '|' || group_channels.grp AND m.until_ms > now
       AND (m.addressee = '' OR NOT hybrid_layer_1.is_gone_(whose, m.addressee, '', now));
 END $$;
