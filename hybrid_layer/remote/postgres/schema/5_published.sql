@@ -79,6 +79,17 @@ BEGIN
   END IF;
 END $$;
 
+-- How many processes listen to the channel of a group. Sessions that broke count until the next sweep, unless the answer
+-- must be `exact`, which costs more.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.listeners_(channel text, exact boolean) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+  n bigint;
+BEGIN
+  SELECT count(DISTINCT l.k) INTO n FROM hybrid_layer_1.listener l
+    WHERE l.channel = listeners_.channel AND (NOT exact OR l.pid IN (SELECT a.pid FROM pg_stat_activity a));
+  RETURN n;
+END $$;
+
 CREATE OR REPLACE FUNCTION hybrid_layer_1.fetch(which bigint, OUT head text, OUT payload bytea) LANGUAGE plpgsql AS $$
 BEGIN
   SELECT b.head, b.payload INTO head, payload FROM hybrid_layer_1.body b WHERE b.id = which;

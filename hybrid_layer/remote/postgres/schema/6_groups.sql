@@ -139,7 +139,7 @@ END $$;
 -- that gets nothing, or "". `is_spread`: normal channels get nothing and are in the list `elsewhere`. `silent` lists the
 -- locks of queues on which nobody sleeps, but perhaps the caller's own session.
 -- With a `channel`, that of the group, the members of processes get the message by way of the channels of these, and then
--- it is published to the group, which counts as one member reached. `own_k` is the number of the process to whose channel
+-- it is published to the group; each process that listens to that is one more that is reached. `own_k` is the number of the process to whose channel
 -- the caller's session listens, or 0. The members in the list `excluded` get nothing; machines read that in the payload.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.group_send(
   whose text, grp text, payload bytea, life bigint, capacity bigint, parts text, capacities text, skip text,
@@ -224,7 +224,7 @@ BEGIN
     more := NULL;
     IF channel <> '' THEN
       PERFORM hybrid_layer_1.notify_(channel, 'g|' || now + life || '|' || epoch || '||', payload, now + life);
-      reached := reached + 1;
+      reached := reached + hybrid_layer_1.listeners_(channel, false);
     END IF;
   END IF;
 END $$;
@@ -305,10 +305,7 @@ BEGIN
     END IF;
   END LOOP;
   IF channel <> '' THEN
-    asked := asked + (
-      SELECT count(DISTINCT l.k) FROM hybrid_layer_1.listener l
-        WHERE l.channel = ask.channel AND l.pid IN (SELECT a.pid FROM pg_stat_activity a)
-    );
+    asked := asked + hybrid_layer_1.listeners_(channel, true);
     PERFORM hybrid_layer_1.notify_(channel, 'g|' || now + life || '|' || epoch || '||', payload, now + life);
   END IF;
 END $$;
