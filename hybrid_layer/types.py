@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from re import Pattern
 from typing import Any, Protocol
 
+from hybrid_layer.statistics import ChannelStatistics, GlobalStatistics
+
 Message = dict[str, Any]
 """What `docs/sends.rst` says of messages: a dict with str as keys."""
 
@@ -70,6 +72,12 @@ class ChannelLayer(Protocol):
 
     async def statistics(self) -> dict[str, int]:
         """Counters by reason: see `docs/errors.rst`."""
+
+    async def global_statistics(self) -> GlobalStatistics:
+        """What was counted of all channels together: see `docs/statistics.rst`."""
+
+    async def channel_statistics(self, channel: str) -> ChannelStatistics:
+        """What is known of `channel`."""
 
     def get_capacity(self, channel: str) -> int:
         """The capacity of `channel`, in messages."""

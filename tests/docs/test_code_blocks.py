@@ -39,6 +39,7 @@ from docutils import nodes
 from hybrid_layer.remote import RedisChannelLayer
 from tests.docs import commands, texts
 from tests.support.loops import Run
+from tests.support.probe import own_serializers
 
 MOST_EXEMPT = 10
 EXEMPT = "not run: "
@@ -185,6 +186,7 @@ async def two_browsers(consumer: type[AsyncJsonWebsocketConsumer]) -> None:
 @pytest.fixture
 def session(run: Run, hosts: list[str], prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     monkeypatch.setenv("LAYER_KEY", "a key for tests")
+    own_serializers(monkeypatch)
     with contextlib.ExitStack() as settings:
         session = Session(run, hosts, prefix, settings)
         session.use({"default": {"BACKEND": "hybrid_layer.HybridChannelLayer"}})
