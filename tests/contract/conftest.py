@@ -32,7 +32,7 @@ from tests.contract.configurations import (
 from tests.support.loops import LOOPS
 from tests.support.marks import thorough_unless
 
-ON_CLUSTERS = ("test_groups", "test_flush_close")
+ON_CLUSTERS = ("test_groups", "test_group_channels", "test_flush_close")
 """The files that run on clusters too: what is different there is which keys and channels lie together."""
 BEFORE_ANY_STORE = ("test_contexts", "test_frozen_time", "test_messages", "test_names", "test_options")
 """The files about what is decided before a store is asked. They run on Redis, not on PostgreSQL."""
