@@ -13,7 +13,7 @@ from hybrid_layer.remote.postgres.schema import LOCK, REVISION, SCHEMA, script
 
 _OLDEST = 140000
 _SETUP = """
-SELECT set_config('synchronous_commit', 'off', false),
+SELECT pg_backend_pid(), set_config('synchronous_commit', 'off', false),
     set_config('default_transaction_isolation', 'read committed', false),
     set_config('default_transaction_deferrable', 'off', false), set_config('idle_session_timeout', '0', false),
     set_config('lock_timeout', '0', false), set_config('statement_timeout', %s, false), set_config('jit', 'off', false),
@@ -38,13 +38,14 @@ async def open_session(host: Host, timeout: float) -> AsyncConnection:
             raise NotReady(
                 f"The server {host.label} is PostgreSQL {version // 10000}; hybrid_layer needs PostgreSQL 14 or newer."
             )
-        if await lends_transactions(connection, parameters, timeout / 2):
+        setup = await (await connection.execute(_SETUP, [str(int(timeout * 1000))])).fetchone()
+        is_direct = setup is not None and setup[0] == connection.info.backend_pid
+        if not is_direct and await lends_transactions(connection, parameters, timeout / 2):
             raise NotReady(
                 f"{host.label} is a pooler that lends a session for one transaction, such as PgBouncer with "
                 f"pool_mode=transaction; receivers need a session of their own. Give the address of the server itself, "
                 f"or of a pool with pool_mode=session."
             )
-        await connection.execute(_SETUP, [str(int(timeout * 1000))])
         if await _revision(connection, host) < REVISION:
             await _make_schema(connection, host)
     except BaseException:
