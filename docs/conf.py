@@ -23,6 +23,7 @@ extensions = [
     "sphinx_copybutton",
     "links",
 ]
+highlight_language = "none"  # a block says what it is in
 nitpicky = True  # a link that leads nowhere is a warning, and `make docs` ends at a warning
 exclude_patterns = ["_*"]
 

@@ -22,7 +22,7 @@ from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import check_channel, check_group, machine_of, process_of
 from hybrid_layer.policy import Policy
 from hybrid_layer.serializers import Codec, to_group
-from hybrid_layer.statistics import warn
+from hybrid_layer.statistics import ChannelStatistics, GlobalStatistics, warn
 from hybrid_layer.transport import Transport
 
 _MOST_READABLE = 8192
@@ -45,7 +45,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     name raises `InvalidName` if it breaks the rules for names.
     """
 
-    extensions: ClassVar[list[str]] = ["groups", "flush"]
+    extensions: ClassVar[list[str]] = ["groups", "flush", "statistics", "group_channels"]
     ChannelFull = channels.exceptions.ChannelFull
     MessageTooLarge = exceptions.MessageTooLarge
 
@@ -204,6 +204,38 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         if payloads:
             await self._group_transport.group_send_multiple(group, payloads, {})
 
+    async def group_channels(self, group: str) -> list[str]:
+        """The channels that are members of `group`, in the order of their names.
+
+        Raises `RemoteUnavailable` if a process or machine did not say in time which of its channels are; the attribute
+        ``partial`` is what the others have said.
+        """
+        return sorted(await self._members(group, False))
+
+    async def group_count(self, group: str) -> int:
+        """How many channels are members of `group`: a number of connections, not of users. Otherwise as
+        `group_channels`."""
+        return await self._number(group, False)
+
+    async def group_clear(self, group: str) -> int:
+        """End all memberships in `group`, and return how many. Otherwise as `group_channels`."""
+        return await self._number(group, True)
+
+    async def _number(self, group: str, ends: bool) -> int:
+        try:
+            return len(await self._members(group, ends))
+        except exceptions.RemoteUnavailable as error:
+            error.partial = len(error.partial)
+            raise
+
+    async def _members(self, group: str, ends: bool) -> list[str]:
+        group = check_group(group)
+        try:
+            return await self._group_transport.group_channels(group, ends)
+        except exceptions.RemoteUnavailable as error:
+            error.partial = sorted(error.partial)
+            raise
+
     # The rest
 
     async def flush(self) -> None:
@@ -217,11 +249,34 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
             await transport.close()
 
     async def statistics(self) -> dict[str, int]:
-        """Numbers of messages sent, received, and dropped, by reason: the keys of `hybrid_layer.statistics.KEYS`."""
+        """Numbers of messages sent, received, and dropped, by reason: the keys of `hybrid_layer.statistics.KEYS`.
+
+        In shared memory they cover all processes of this machine that use the prefix. On servers they cover, in the
+        hybrid, what these processes did there; in the remote classes all processes that use the prefix, which report
+        with their heartbeats. Of a server that does not answer, they lack what others have reported since it last did.
+        """
         total: Counter[str] = Counter()
         for transport in self._transports:
             total.update(await transport.statistics())
         return dict(total)
+
+    async def global_statistics(self) -> GlobalStatistics:
+        """How many messages were sent, and how many met a full channel: of the same processes as `statistics`."""
+        counters = await self.statistics()
+        return {"messages_count": counters["sent"], "channel_full_count": counters["full"]}
+
+    async def channel_statistics(self, channel: str) -> ChannelStatistics:
+        """What is known of `channel`: messages sent, unread, the oldest one's age, and how many met it full.
+
+        For a local channel all of it is this machine's: another machine has a channel of the same name. A channel on a
+        server is asked for there. The two counts are None for process-specific channels, and for a normal channel that
+        is counted together with others, as there are more than 256. Of a process-specific channel, what is unread is
+        that of its inbox: of all channels with the same name up to ``!``.
+
+        Raises `InvalidName`, and `RemoteUnavailable` if the channel's server does not answer.
+        """
+        channel = check_channel(channel)
+        return await self._transport_for(channel).channel_statistics(channel)
 
     def get_capacity(self, channel: str) -> int:
         """The capacity of `channel`, in messages."""

@@ -5,14 +5,15 @@ An envelope is the byte 0xC1, the length of the fields in two bytes (big-endian)
 the payload. MessagePack never begins with 0xC1, JSON begins with ``{``, a Fernet token with a letter. So most payloads
 need no envelope. The fields are not encrypted, and any program that may write to the servers can make some up.
 
-The keys are short strings. ``x`` has the channels that get nothing, as `Excluded` does. Those of later releases are
-ignored.
+The keys are short strings. ``x`` has the channels that get nothing, as `Excluded` does; ``q`` is a `RollCall`,
+and no message. Those of later releases are ignored.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -25,6 +26,18 @@ MARK = b"\xc1"
 _HEAD = 3
 """Bytes before the fields."""
 _EMPTY = MARK + b"\0\0"
+
+
+class RollCall(NamedTuple):
+    """Which channels are members of a group?"""
+
+    reply_to: str
+    """The queue for the answer, on the group's server: the name of no channel."""
+    ends: bool
+    """Their memberships end."""
+
+
+_REPLY_TO = re.compile(r"\?[A-Z2-7]{10}")
 _MOST = 0xFFFF
 """Bytes of the fields."""
 
@@ -71,6 +84,22 @@ def excluded_in(payload: bytes) -> Excluded:
         for part, local_names in found.items()
         if type(part) is str and 0 < len(part) <= MAX_LENGTH and part.isascii()
     }
+
+
+def roll_call(reply_to: str, ends: bool) -> bytes:
+    """An envelope, around nothing, that asks for the members of the group that it is sent to: see `RollCall`."""
+    return enclosed(b"", msgpack.packb({"q": [reply_to, ends]}))
+
+
+def roll_call_in(payload: bytes) -> RollCall | None:
+    """The roll call in `payload`, if it is one. Raises `Undecodable`."""
+    found = _fields(payload).get("q")
+    if found is None:
+        return None
+    is_one = type(found) is list and len(found) == 2 and type(found[0]) is str and type(found[1]) is bool
+    if not is_one or not _REPLY_TO.fullmatch(found[0]):
+        raise Undecodable("the roll call in its envelope is none")
+    return RollCall(*found)
 
 
 def without_excluded(channels: Sequence[str], payload: bytes) -> Sequence[str]:

@@ -5,6 +5,8 @@ All derive from :class:`HybridLayerError`, and from the built-in or Django class
 mistake. Each text names the cause and the remedy.
 """
 
+from typing import Any
+
 from channels.exceptions import ChannelFull
 from django.core.exceptions import ImproperlyConfigured
 
@@ -58,6 +60,9 @@ class MessageTooLarge(HybridLayerError, ValueError):
 
 class RemoteUnavailable(HybridLayerError, ConnectionError):
     """A server could not be reached in time, or the connection broke during a call."""
+
+    partial: Any = ()
+    """What is known in spite of that, with the type of the call's result: of a call that asks several."""
 
 
 class SegmentBusy(HybridLayerError):

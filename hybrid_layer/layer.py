@@ -17,6 +17,7 @@ from hybrid_layer.ipc.layer import MemoryOptions, local_transport
 from hybrid_layer.names import check_channel, machine_of
 from hybrid_layer.options import one_of, shown
 from hybrid_layer.router import Route, Router
+from hybrid_layer.statistics import ChannelStatistics
 from hybrid_layer.transport import RemoteHalf, Transport
 
 
@@ -81,6 +82,12 @@ class HybridChannelLayer(BaseLayer):
         if self._remote is not None and machine_of(check_channel(channel)):
             await self._local.joined()
         await super().send_multiple(channel, messages)
+
+    async def channel_statistics(self, channel: str) -> ChannelStatistics:
+        """As `BaseLayer.channel_statistics`."""
+        if self._remote is not None and machine_of(check_channel(channel)):
+            await self._local.joined()  # as in `send`
+        return await super().channel_statistics(channel)
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """As `BaseLayer.receive`."""

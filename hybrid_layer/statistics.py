@@ -9,12 +9,35 @@ import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from threading import get_ident
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.policy import Policy
 
 KEYS = ("sent", "received", "full", "expired", "dead", "slow", "memory", "damaged", "undecodable", "errors")
+
+
+class GlobalStatistics(TypedDict):
+    """What was counted of all channels together."""
+
+    messages_count: int
+    """Messages sent."""
+    channel_full_count: int
+    """Messages that met a full channel."""
+
+
+class ChannelStatistics(TypedDict):
+    """What is known of one channel. The two counts are None where nothing is counted by the channel's name."""
+
+    messages_count: int | None
+    """Messages sent to it."""
+    messages_pending: int
+    """Unread messages."""
+    messages_max_age: float
+    """For how many seconds the oldest of them has been there; 0 without any."""
+    channel_full_count: int | None
+    """Messages that met it full."""
+
 
 WARN_INTERVAL_S = 60
 MAX_WARN_KEYS = 200

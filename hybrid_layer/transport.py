@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Literal, NamedTuple, Protocol
 
+from hybrid_layer.statistics import ChannelStatistics
+
 Excluded = Mapping[str, Sequence[str]]
 """Channels that get nothing of a group's message: by the part up to and including ``!``, what follows it. A normal
 channel is followed by "" alone."""
@@ -51,6 +53,12 @@ class Transport(Protocol):
         Each of `payloads` names `excluded`, too: see `hybrid_layer.envelope`.
         """
 
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        """The members of `group`. With `ends`, ends their memberships.
+
+        Raises `RemoteUnavailable` with an attribute ``partial``, those that are known, if others did not answer.
+        """
+
     async def flush(self) -> None:
         """Delete every message and group of this prefix."""
 
@@ -58,7 +66,13 @@ class Transport(Protocol):
         """Close what belongs to the running loop."""
 
     async def statistics(self) -> dict[str, int]:
-        """The counters of this half, with the keys `hybrid_layer.statistics.KEYS`."""
+        """The counters of this half, with the keys `hybrid_layer.statistics.KEYS`.
+
+        Of all processes: the machine's in shared memory, the prefix's on servers.
+        """
+
+    async def channel_statistics(self, channel: str) -> ChannelStatistics:
+        """What this half knows of `channel`."""
 
     def count(self, key: str) -> None:
         """Add one to the counter `key`, for events that only the layer notices, such as an undecodable payload."""
@@ -218,6 +232,9 @@ class Machine(Protocol):
     async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> str:
         """As `group_send`, for several, in order, without `excluded`."""
 
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        """The members on this machine. With `ends`, ends their memberships."""
+
     # The stream on each server
 
     async def look(self, shard: int) -> View:
@@ -259,6 +276,12 @@ class Machine(Protocol):
 
     def count(self, key: str, n: int = 1) -> None:
         """Add to a counter of the machine."""
+
+    def count_remote(self, key: str, n: int) -> bool:
+        """Add to a counter of what the machine's processes do on servers. False: the process is not attached yet."""
+
+    async def remote_counters(self) -> dict[str, int]:
+        """These counters."""
 
     def report(self, channels: Sequence[str], payload: bytes, life: float) -> None:
         """Give a message to channels of this process, beside their queues. It expires in `life` seconds."""

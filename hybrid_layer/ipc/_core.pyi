@@ -6,6 +6,8 @@ from hybrid_layer.transport import Excluded
 LAYOUT_VERSION: int
 SLOTS: int
 LOOPS: int
+COUNTERS: int
+"""Counters of one half: those of the local one come first, then those of the remote one."""
 REMOTE_SHARDS: int
 PORTABLE: bool
 """The build for systems other than Linux: the record locks lie on the lock file, and there is no /dev/shm."""
@@ -162,6 +164,8 @@ class Segment:
         """As `group_send`, and how many are sent: the first ones. A large one must be alone. `excluded` is a dict of
         tuples; an inbox gets no entry if all its members are excluded, else whoever drains it leaves them out."""
     def group_targets(self, group: str, /) -> list[str]: ...
+    def group_members(self, group: str, target: str, ends: bool, /) -> list[str]:
+        """The members among the channels of one target: what follows it. `ends`: they are none any more."""
     def open_loop(self) -> int:
         """An event loop's place in the slot: no loop of this process is ever given the same number again, in whatever
         segment. Modulo `LOOPS`, it is the loop's bit. Where another method takes one, -1 is none."""
@@ -178,6 +182,8 @@ class Segment:
     def count(self, counter: int, number: int, /) -> None: ...
     def counters(self) -> list[int]: ...
     def remote_counters(self) -> list[int]: ...
+    def state(self, channel: str, /) -> tuple[int, float, int | None, int | None]:
+        """Unread messages, age of the oldest in seconds, how many were sent, and how many met a full channel."""
     def check(self) -> tuple[str, list[int]]: ...
     def processes(self) -> list[tuple[int, int, int, bool]]: ...
     def retire(self) -> int | None: ...

@@ -64,6 +64,10 @@ class SegmentCalls:
             process.housekeep()
         return process
 
+    def attached(self) -> ProcessState | None:
+        """The state of this process; None: it has not attached yet, or is a fork of one that has."""
+        return self._current()
+
     async def joined(self) -> ProcessState:
         """The state of this process. Attaches first, if necessary."""
         return self._current() or await self._join()

@@ -80,6 +80,10 @@ class LocalMachine:
         """As `group_send`, for several, without `excluded`."""
         return await self._transport.group_send_multiple_here(group, payloads, excluded)
 
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        """The members on this machine. With `ends`, end their memberships."""
+        return await self._transport.group_channels(group, ends)
+
     # The stream on each server
 
     async def look(self, shard: int) -> View:
@@ -174,6 +178,17 @@ class LocalMachine:
     def count(self, key: str, n: int = 1) -> None:
         """Add to a counter of the machine."""
         self._transport.process().counters.count(key, n)
+
+    def count_remote(self, key: str, n: int) -> bool:
+        """Add to a counter of what the machine's processes do on servers. False: the process is not attached yet."""
+        process = self._transport.attached()
+        if process is not None:
+            process.counters.count_remote(key, n)
+        return process is not None
+
+    async def remote_counters(self) -> dict[str, int]:
+        """These counters."""
+        return (await self._transport.joined()).counters.remote_as_dict()
 
     def report(self, channels: Sequence[str], payload: bytes, life: float) -> None:
         """Give a message to channels of this process, beside their queues. It expires in `life` seconds."""

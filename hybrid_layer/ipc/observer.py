@@ -16,9 +16,10 @@ from typing import NamedTuple, TypeVar, TypeVarTuple
 
 from hybrid_layer.exceptions import SegmentDamaged, SegmentNotFound
 from hybrid_layer.ipc import _core, attachments, objects
-from hybrid_layer.ipc.diagnostics import busy, command_line, contended
+from hybrid_layer.ipc.diagnostics import busy, command_line, contended, lock_holder
 from hybrid_layer.ipc.inventory import not_found, observe
 from hybrid_layer.ipc.segment import LocalSegment
+from hybrid_layer.ipc.stall_detector import StallDetector
 from hybrid_layer.names import non_local
 from hybrid_layer.statistics import KEYS
 
@@ -266,10 +267,14 @@ class Observer:
         return self._of(self._now(), call)
 
     def _of(self, core: _core.Observer, call: Callable[[_core.Observer, *Ts], T], *args: *Ts) -> T:
+        detector = StallDetector()
         try:
-            return call(core, *args)
-        except _core.Busy:
-            raise busy(contended(core, self.prefix)) from None
+            while True:
+                try:
+                    return call(core, *args)
+                except _core.Busy:  # not once free for long enough within 50 ms
+                    if detector.is_stalled(lock_holder(core)):
+                        raise busy(contended(core, self.prefix)) from None
         except _core.Damaged:
             raise SegmentDamaged(
                 f"The segment of prefix {self.prefix!r} holds inconsistent data. The next process that uses it repairs "

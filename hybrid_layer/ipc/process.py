@@ -43,6 +43,14 @@ class SegmentCounters:
         """All counters, including those at 0."""
         return dict(zip(KEYS, self._segment.core.counters(), strict=False))
 
+    def count_remote(self, key: str, n: int) -> None:
+        """Add `n` to the counter `key` of what is done on servers."""
+        self._segment.core.count(_core.COUNTERS + _NUMBERS[key], n)
+
+    def remote_as_dict(self) -> dict[str, int]:
+        """All counters of what is done on servers."""
+        return dict(zip(KEYS, self._segment.core.remote_counters(), strict=False))
+
 
 class ProcessState:
     """State of one layer object in one process. A forked child makes its own, and uses no lock of this one."""

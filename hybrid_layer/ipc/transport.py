@@ -18,7 +18,7 @@ from hybrid_layer.ipc.ownership import refuse
 from hybrid_layer.ipc.process import InboxSource
 from hybrid_layer.names import local, machine_of, non_local
 from hybrid_layer.several import next_step, note_stored
-from hybrid_layer.statistics import KEYS, warn, warn_of_full_members
+from hybrid_layer.statistics import KEYS, ChannelStatistics, warn, warn_of_full_members
 from hybrid_layer.transport import Excluded
 
 T = TypeVar("T")
@@ -214,6 +214,17 @@ class LocalTransport(SegmentCalls):
                 found[target] = capacity
         return found
 
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        """The members of `group`. With `ends`, end their memberships. The lock is held for one process's at a time."""
+        found = []
+        for target in await self.call(_core.Segment.group_targets, group):
+            found += [target + name for name in await self.call(_core.Segment.group_members, group, target, ends)]
+        if ends:
+            memberships = (await self.joined()).memberships
+            for channel in found:
+                memberships.pop((group, channel), None)
+        return found
+
     # The rest
 
     async def flush(self) -> None:
@@ -236,6 +247,16 @@ class LocalTransport(SegmentCalls):
     async def statistics(self) -> dict[str, int]:
         """The counters of all processes of the machine, since the segment was made."""
         return (await self.joined()).counters.as_dict()
+
+    async def channel_statistics(self, channel: str) -> ChannelStatistics:
+        """What is known of `channel` on this machine."""
+        pending, age, sent, full = await self.call(_core.Segment.state, non_local(channel))
+        return {
+            "messages_count": sent,
+            "messages_pending": pending,
+            "messages_max_age": age,
+            "channel_full_count": full,
+        }
 
     def count(self, key: str) -> None:
         """Add one to the counter `key`."""

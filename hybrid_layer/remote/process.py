@@ -14,6 +14,7 @@ from hybrid_layer.remote.delivery.machine_delivery import MachineDelivery
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.pubsub_delivery import PubSubDelivery
 from hybrid_layer.remote.delivery.queue_delivery import QueueDelivery
+from hybrid_layer.remote.delivery.roll_calls import RollCalls
 from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.transport import Machine
 
@@ -37,6 +38,7 @@ class Process:
         self.outages = Outages(context, context)
         self.machine = None if machine is None else MachineDelivery(context, store, machine)
         groups = self.groups = Groups(context, store, heartbeat, self.machine)
+        self.roll_calls = RollCalls(context, store, groups, machine)
         self.delivery: Delivery
         if options.mode == "pubsub":
             self.delivery = PubSubDelivery(context, store, heartbeat, groups, self.outages)

@@ -13,11 +13,14 @@ from typing import Any
 
 from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import machine_of, non_local
+from hybrid_layer.remote.delivery.counting import MachineStatistics
 from hybrid_layer.remote.delivery.queue_reader import QueueReader
 from hybrid_layer.remote.delivery.queues import send_several_to_queue, send_to_queue
+from hybrid_layer.remote.delivery.reporting import counters_of_all, statistics_of
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.process import Process
 from hybrid_layer.remote.runtime.calls import LoopState
+from hybrid_layer.statistics import KEYS, ChannelStatistics
 from hybrid_layer.transport import Excluded
 
 
@@ -38,14 +41,14 @@ class RemoteTransport:
             await process.delivery.open()
 
     async def send(self, channel: str, payload: bytes, expiry: float | None = None) -> None:
-        process = self._process()
+        process = self._sender()
         if "!" in channel and not machine_of(channel):
             await process.delivery.send(channel, payload, expiry)
         else:
             await send_to_queue(process.context, process.store, channel, payload, expiry)
 
     async def send_multiple(self, channel: str, payloads: Sequence[bytes]) -> None:
-        process = self._process()
+        process = self._sender()
         if "!" in channel and not machine_of(channel):
             await process.delivery.send_multiple(channel, payloads)
         else:
@@ -86,10 +89,13 @@ class RemoteTransport:
         await self._process().delivery.group_discard(group, channel)
 
     async def group_send(self, group: str, payload: bytes) -> None:
-        await self._process().groups.send(group, payload)
+        await self._sender().groups.send(group, payload)
 
     async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> None:
-        await self._process().groups.send_multiple(group, payloads, excluded)
+        await self._sender().groups.send_multiple(group, payloads, excluded)
+
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        return await self._process().roll_calls.channels(group, ends)
 
     # The machine
 
@@ -143,7 +149,16 @@ class RemoteTransport:
                 process.context.loops.drop(loop)
 
     async def statistics(self) -> dict[str, int]:
-        return self._process().context.statistics.as_dict()
+        process = self._process()
+        context, store = process.context, process.store
+        if isinstance(context.statistics, MachineStatistics):
+            return await context.statistics.of_machine()
+        found = await asyncio.gather(*(counters_of_all(context, store, shard) for shard in context.shards))
+        return {key: sum(counts.get(key, 0) for counts in found) for key in KEYS}
+
+    async def channel_statistics(self, channel: str) -> ChannelStatistics:
+        process = self._process()
+        return await statistics_of(process.context, process.store, channel)
 
     def count(self, key: str) -> None:
         self._process().context.statistics.count(key)
@@ -151,6 +166,12 @@ class RemoteTransport:
     def _process(self) -> Process:
         process = self._state.last if self._state.page[0] else None
         return process or self._state.get(self._begin)
+
+    def _sender(self) -> Process:
+        """As `_process`. Its heartbeat reports what it counts, even if it only sends."""
+        process = self._process()
+        process.heartbeat.settle()
+        return process
 
     def _begin(self) -> Process:
         process = self._build()

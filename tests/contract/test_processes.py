@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 
-from hybrid_layer.exceptions import HybridLayerError
+from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
 from tests.contract import peers
 from tests.contract.configurations import LayerMaker
 from tests.contract.peers import OtherProcess
@@ -338,3 +338,50 @@ async def test_readers_in_two_processes_come_and_go(make_layer: LayerMaker, star
     readers[1].cancel()
     assert sorted(seen) == list(range(301))
     await other.kill()
+
+
+@pytest.mark.one_loop
+async def test_members_of_another_process(make_layer: LayerMaker, start: Start) -> None:
+    layer, other = make_layer(), await start()
+    mine, theirs = await layer.new_channel(), await other.new_channel()
+    await layer.group_add("group", mine)
+    await other.group_add("group", theirs)
+    assert await layer.group_channels("group") == await other.group_channels("group") == sorted([mine, theirs])
+    assert await other.group_clear("group") == 2
+    assert await layer.group_count("group") == 0
+    await layer.group_send("group", {"n": 1})
+    await layer.group_add("group", theirs)
+    assert await layer.group_channels("group") == [theirs]
+    await layer.group_send("group", {"n": 2})
+    assert await other.receive(theirs) == {"n": 2}
+    await other.end()
+
+
+@pytest.mark.one_loop
+@pytest.mark.configurations("pubsub-1", "ipc")
+async def test_members_of_a_process_that_is_stopped_or_killed(make_layer: LayerMaker, start: Start) -> None:
+    """Only pub/sub has to ask it."""
+    options = {"timeout": 1} if make_layer.configuration.hosts else {}
+    layer, other = make_layer(**options), await start()
+    mine, theirs = await layer.new_channel(), await other.new_channel()
+    for each, channel in ((layer, mine), (other, theirs)):
+        await each.group_add("group", channel)
+    await asyncio.to_thread(other.process.pause)
+    if options:
+        with pytest.raises(RemoteUnavailable, match=r"^1 of 2 processes and machines on .* did not say") as caught:
+            await layer.group_channels("group")
+        assert caught.value.partial == [mine]
+        with pytest.raises(RemoteUnavailable) as caught:
+            await layer.group_count("group")
+        assert caught.value.partial == 1
+    else:
+        assert await layer.group_channels("group") == sorted([mine, theirs])
+    await other.kill()
+
+    async def only_mine() -> bool:
+        try:
+            return bool(await layer.group_channels("group") == [mine])
+        except RemoteUnavailable:
+            return False
+
+    await wait_until(only_mine, "it is known that the process has died")

@@ -39,6 +39,7 @@ from docutils import nodes
 from hybrid_layer.remote import RedisChannelLayer
 from tests.docs import commands, texts
 from tests.support.loops import Run
+from tests.support.probe import own_serializers
 
 MOST_EXEMPT = 10
 EXEMPT = "not run: "
@@ -185,6 +186,7 @@ async def two_browsers(consumer: type[AsyncJsonWebsocketConsumer]) -> None:
 @pytest.fixture
 def session(run: Run, hosts: list[str], prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     monkeypatch.setenv("LAYER_KEY", "a key for tests")
+    own_serializers(monkeypatch)
     with contextlib.ExitStack() as settings:
         session = Session(run, hosts, prefix, settings)
         session.use({"default": {"BACKEND": "hybrid_layer.HybridChannelLayer"}})
@@ -208,6 +210,14 @@ def test_python(page: str, session: Session, capsys: pytest.CaptureFixture[str])
             shown = doctest.OutputChecker().check_output(f"{after.text}\n", printed, doctest.ELLIPSIS)
             assert shown, f"{block} prints {printed!r}"
         session.try_out({key: value for key, value in namespace.items() if before.get(key) is not value})
+
+
+@pytest.mark.parametrize("page", texts.TEXTS)
+def test_what_is_included_is_whole(page: str) -> None:
+    """Files are included by numbers of lines, too."""
+    for node in texts.tree(page).findall(nodes.literal_block):
+        if "source" in node and texts.language(node) == PYTHON:
+            ast.parse(node.astext())
 
 
 @pytest.mark.parametrize(("call", "code"), [('"news", {}', 0), ('"news"', 1)], ids=["right", "wrong"])

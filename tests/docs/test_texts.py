@@ -48,6 +48,15 @@ def test_the_readme_is_read_in_three_minutes() -> None:
     )  # a hundred of them are in blocks that nobody reads aloud
 
 
+def test_the_figures_of_the_readme_are_those_of_the_comparison() -> None:
+    (rows,) = [table for table in texts.tree("README.rst").findall(nodes.table) if "In use" in table.astext()]
+    figures = re.findall(r"\b\d[\d.,]*\d\b", rows.astext())
+    assert len(figures) >= 4
+    comparison = texts.tree("docs/comparison.rst").astext()
+    for figure in figures:
+        assert figure in comparison, figure
+
+
 @pytest.mark.parametrize("name", [name for name in texts.TEXTS if name.startswith("docs/")])
 def test_a_page_opens_with_what_its_reader_wants(name: str) -> None:
     """A paragraph before the first heading, list or block. No list of contents: the site has one beside each page."""

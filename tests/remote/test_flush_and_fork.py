@@ -27,7 +27,7 @@ async def test_flush_leaves_names_and_liveness(make_layer: Make, server: Server,
     await layer.group_add("g", name)
     await layer.flush()
     kinds = {key.split(b"|")[2] for key in server.command("KEYS", f"{prefix}|*")}
-    assert kinds <= {b"alive", b"epoch", b"notes", b"wake"}
+    assert kinds <= {b"alive", b"epoch", b"notes", b"wake", b"counts"}
     await layer.send(name, {"n": 2})
     assert await layer.receive(name) == {"n": 2}
 

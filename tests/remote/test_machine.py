@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from hybrid_layer.configuration import LayerOptions, ServerOptions
-from hybrid_layer.exceptions import SegmentBusy
+from hybrid_layer.envelope import enclosed, fields_without, opened
+from hybrid_layer.exceptions import RemoteUnavailable, SegmentBusy
 from hybrid_layer.policy import Policy
 from hybrid_layer.remote.redis.connect import remote_transport
 from hybrid_layer.remote.redis.options import remote_options
@@ -229,3 +231,55 @@ async def test_layers_of_a_machine_with_different_hosts_are_warned_of(
     for each in own:
         await each.open_machine()
     await wait_until(lambda: "take turns with different data" in caplog.text, "it is noticed", 15)
+
+
+@MODES
+async def test_the_members_on_other_machines(server: Server, prefix: str, mode: str) -> None:
+    """Asked are those machines that have members; one that does not answer is an error with what is known."""
+    machines = [MemoryMachine() for _ in range(3)]
+    first, second, third = (transport(server, prefix, machine, mode) for machine in machines)
+    await first.group_add("g", "jobs")
+    await second.group_add("g", "reports")
+    await second.group_add("g", "mail")
+    assert sorted(await first.group_channels("g", False)) == ["jobs", "mail", "reports"]
+    assert sorted(await third.group_channels("g", False)) == ["jobs", "mail", "reports"]
+    machines[1].works = False
+    started = time.monotonic()
+    with pytest.raises(RemoteUnavailable, match=r"^1 of 2 processes and machines on .* did not say in time") as caught:
+        await third.group_channels("g", False)
+    assert caught.value.partial == ["jobs"]
+    assert time.monotonic() - started < 2 + 1
+    machines[1].works = True
+    await second.group_send("g", b"x")
+    assert sorted(await third.group_channels("g", True)) == ["jobs", "mail", "reports"]
+    assert await first.group_channels("g", False) == []
+    await third.group_send("g", b"y")
+    assert await third.group_channels("g", False) == [], "which comes behind the message"
+    await first.group_add("g", "jobs")
+    await third.group_send("g", b"z")
+    await wait_until(lambda: ("jobs", b"z") in machines[0].delivered, "who joins again gets the next one")
+    assert [payload for _, payload in machines[0].delivered] == [b"x", b"z"]
+    assert sorted(machines[1].delivered) == [("mail", b"x"), ("reports", b"x")]
+    for each in (first, second, third):
+        await each.close()
+
+
+@MODES
+async def test_several_and_excluded_on_other_machines(server: Server, prefix: str, mode: str) -> None:
+    machine = MemoryMachine()
+    own, sender = transport(server, prefix, machine, mode), transport(server, prefix, None, mode)
+    for channel in ("jobs", "reports"):
+        await own.group_add("g", channel)
+    excluded = {"jobs": ("",)}
+    await sender.group_send_multiple("g", [b"1", b"2"], {})
+    await sender.group_send_multiple("g", [enclosed(b"3", fields_without(excluded))], excluded)
+    for payload in (b"\xc1", b"\xc1\0\1\x90", b"\xc1\0\4\x81\xa1q\1"):  # a stranger's
+        await sender.group_send("g", payload)
+    await sender.group_send("g", b"4")
+    await wait_until(lambda: ("reports", b"4") in machine.delivered, "all have come")
+    assert [payload for name, payload in machine.delivered if name == "jobs"] == [b"1", b"2", b"4"]
+    others = [opened(payload) for name, payload in machine.delivered if name == "reports"]
+    assert others == [b"1", b"2", b"3", b"4"]
+    assert (await own.statistics())["undecodable"] + machine.counted["undecodable"] == 3
+    for each in (own, sender):
+        await each.close()

@@ -127,6 +127,7 @@ def test_the_keys_of_the_page() -> None:
         keys.group("GROUP"),
         keys.parts("GROUP"),
         keys.alive("PROCESS"),
+        keys.counts(""),
         keys.notes("PROCESS"),
         keys.epoch,
         keys.wake("READER"),

@@ -53,7 +53,7 @@ async def test_nothing_is_stored_and_the_oldest_go(make_pubsub: Make, server: Se
     assert await receive(layer, other) == "its own buffer"
     assert (await layer.statistics())["slow"] == 40
     kinds = {key.split(b"|")[2] for key in server.command("KEYS", f"{prefix}|*")}
-    assert kinds == {b"alive", b"epoch"}
+    assert kinds == {b"alive", b"epoch", b"counts"}
     assert [await receive(layer, name) for _ in range(10)] == [n // 2 for n in range(40, 50)]
     statistics = await layer.statistics()
     assert (statistics["full"], statistics["dead"], statistics["slow"]) == (0, 0, 40)

@@ -14,6 +14,7 @@ from hybrid_layer.envelope import without_excluded
 from hybrid_layer.exceptions import SegmentBusy
 from hybrid_layer.identity import random_id
 from hybrid_layer.names import machine_of
+from hybrid_layer.statistics import KEYS
 from hybrid_layer.transport import Arrival, Excluded, Group, Position, Renewed, Taken, View
 
 
@@ -47,6 +48,7 @@ class MemoryMachine:
         self.lives: list[float] = []
         self.reported: list[tuple[str, bytes]] = []
         self.counted: defaultdict[str, int] = defaultdict(int)
+        self.remote: defaultdict[str, int] = defaultdict(int)
         self._streams: defaultdict[int, _Stream] = defaultdict(_Stream)
         self._groups: defaultdict[str, _Group] = defaultdict(_Group)
 
@@ -114,6 +116,13 @@ class MemoryMachine:
         for payload in payloads:
             self._give(without_excluded(sorted(self._groups[group].members), payload), payload, 60)
         return self.name
+
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        self._check()
+        members = sorted(self._groups[group].members)
+        for channel in members if ends else ():
+            await self.leave(group, channel)
+        return members
 
     def _give(self, channels: Sequence[str], payload: bytes, life: float) -> None:
         self.delivered += [(channel, payload) for channel in channels]
@@ -228,6 +237,13 @@ class MemoryMachine:
 
     def count(self, key: str, n: int = 1) -> None:
         self.counted[key] += n
+
+    def count_remote(self, key: str, n: int) -> bool:
+        self.remote[key] += n
+        return True
+
+    async def remote_counters(self) -> dict[str, int]:
+        return {key: self.remote[key] for key in KEYS}
 
     def report(self, channels: Sequence[str], payload: bytes, life: float) -> None:
         self.reported += [(channel, payload) for channel in channels]

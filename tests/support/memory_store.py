@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -28,8 +28,10 @@ from hybrid_layer.remote.delivery.replies import (
     MachineRenewal,
     Note,
     Outcome,
+    QueueState,
     Registration,
     Renewal,
+    Report,
     Sent,
     SeveralSent,
 )
@@ -60,6 +62,9 @@ class Server:
         self.groups: defaultdict[str, dict[str, float]] = defaultdict(dict)
         self.alive: dict[str, float] = {}
         self.notes: defaultdict[str, list[Note]] = defaultdict(list)
+        self.counts: Counter[str] = Counter()
+        self.reported: dict[str, int] = {}
+        """By reporter, the number of its last report."""
         self.run = 1 + secrets.randbelow(2**64 - 1)
         self.machines: dict[str, AliveKey] = {}
         """By ``@MACHINE``; until when it lives is in `alive`."""
@@ -70,6 +75,12 @@ class Server:
     @property
     def epoch(self) -> bytes:
         return f"{self._incarnation}:{self.flushes}".encode()
+
+    def add_report(self, report: Report | None) -> None:
+        """Add up what a process has counted, once."""
+        if report is not None and self.reported.get(report.reporter) != report.number:
+            self.reported[report.reporter] = report.number
+            self.counts.update(report.counts)
 
     def is_gone(self, inbox: str) -> bool:
         """Whether the process or machine of `inbox` is dead."""
@@ -440,6 +451,25 @@ class MemoryStore:
                 reached += server.publish(lambda each: group in each.groups, "group", group, entry)
             return GroupSent(reached, full, dead, expired)
 
+    async def group_channels(self, shard: Shard, group: str) -> list[str]:
+        with self._server.lock:
+            now = self._called("group_channels", shard)
+            members = [name for name, until in self._server.groups[group].items() if until > now]
+            return [name for name in members if "!" not in name or not self._server.is_gone(name)]
+
+    async def ask(self, shard: Shard, group: str, payload: bytes, skip: str, expiry: float) -> int:
+        with self._server.lock:
+            now = self._called("ask", shard)
+            server, asked = self._server, 0
+            for inbox, until in server.groups[group].items():
+                if inbox.startswith("@") and inbox != f"@{skip}!" and until > now and not server.is_gone(inbox):
+                    entry = self._entry(now, (), payload, expiry)
+                    asked += server.append(inbox[:-1], entry, 10_000, group, round(until * 1000))[0]
+            if self._publishes:
+                entry = self._entry(now, ["!"], payload, expiry)
+                asked += server.publish(lambda each: group in each.groups, "group", group, entry)
+            return asked
+
     async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
         with self._server.lock:
             now = self._called("register", shard)
@@ -477,8 +507,24 @@ class MemoryStore:
             self._called("trim", shard)
             self._server.streams[f"@{machine}"].trim(position)
 
-    async def renew(self, shard: Shard, addressee: str, life: float) -> Renewal:
+    async def counters(self, shard: Shard, report: Report | None) -> Mapping[str, int]:
         with self._server.lock:
+            self._called("counters", shard)
+            self._server.add_report(report)
+            return dict(self._server.counts)
+
+    async def queue_state(self, shard: Shard, channel: str) -> QueueState:
+        with self._server.lock:
+            now_ms = self._called("queue_state", shard) * 1000
+            queue = self._server.queues[non_local(channel) if "!" in channel else channel]
+            stamps = [entry.stamp_ms for entry in queue if entry.stamp_ms > now_ms]
+            fields = {key: f"{key}|{channel}" for key in ("sent", "full")}
+            counts = {key: self._server.counts[field] for key, field in fields.items() if field in self._server.counts}
+            return QueueState(len(stamps), (stamps[0] - now_ms) / 1000 if stamps else None, counts)
+
+    async def renew(self, shard: Shard, addressee: str, life: float, report: Report | None = None) -> Renewal:
+        with self._server.lock:
+            self._server.add_report(report)
             now = self._called("renew", shard)
             was_lost = self._server.alive.get(addressee, 0.0) <= now
             self._server.alive[addressee] = now + life

@@ -142,6 +142,7 @@ static int core_exec(PyObject *module) {
                        PyModule_AddIntConstant(module, "LAYOUT_VERSION", LAYOUT_VERSION) == 0 &&
                        PyModule_AddIntConstant(module, "SLOTS", SLOTS) == 0 &&
                        PyModule_AddIntConstant(module, "LOOPS", LOOPS) == 0 &&
+                       PyModule_AddIntConstant(module, "COUNTERS", COUNTERS) == 0 &&
                        PyModule_AddIntConstant(module, "REMOTE_SHARDS", REMOTE_SHARDS) == 0 &&
                        PyModule_AddObjectRef(module, "PORTABLE", is_portable ? Py_True : Py_False) == 0;
     for (uint32_t i = 0; is_complete && i < SYSTEM_ERROR; i++)

@@ -124,6 +124,7 @@ void excluded_free(struct group_send *send);
     FAST(group_join)             \
     FAST(group_discard)          \
     ONE(group_targets)           \
+    FAST(group_members)          \
     NONE(open_loop)              \
     ONE(close_loop)              \
     FAST(collect)                \
@@ -138,6 +139,7 @@ void excluded_free(struct group_send *send);
     FAST(count)                  \
     NONE(counters)               \
     NONE(remote_counters)        \
+    ONE(state)                   \
     NONE(check)                  \
     NONE(processes)              \
     NONE(retire)                 \

@@ -105,6 +105,23 @@ static PyObject *counters_of(Segment *self, enum half half) {
 PyObject *method_counters(Segment *self, PyObject *Py_UNUSED(unused)) { return counters_of(self, HALF_LOCAL); }
 PyObject *method_remote_counters(Segment *self, PyObject *Py_UNUSED(unused)) { return counters_of(self, HALF_REMOTE); }
 
+/* (unread, age of the oldest, sent, full) of a channel; the last two are None if it is not counted by name. */
+PyObject *method_state(Segment *self, PyObject *argument) {
+    enum status status;
+    struct name name;
+    struct queue_state state;
+    if (!channel_of(argument, &name))
+        return NULL;
+    RUN(op_state, name, &state);
+    wake_after_rebuild(self);
+    if (status != OK)
+        return raise_status(status);
+    if (!state.is_counted)
+        return Py_BuildValue("(IdOO)", state.unread, state.oldest_ms / 1e3, Py_None, Py_None);
+    return Py_BuildValue("(IdKK)", state.unread, state.oldest_ms / 1e3, (unsigned long long)state.sent,
+                         (unsigned long long)state.full);
+}
+
 PyObject *method_check(Segment *self, PyObject *Py_UNUSED(unused)) {
     enum status status;
     char error[160];

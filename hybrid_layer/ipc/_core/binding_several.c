@@ -22,7 +22,7 @@ static bool is_result(enum status status, size_t done) { return status == OK || 
 
 /* (loops to wake, how many are stored) */
 PyObject *method_push_several(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
-    struct push each = {.loan = 0};
+    struct push each = {.loan = 0, .is_one_of_several = true};
     struct pushes pushes = {.done = 0};
     if (!wants("push_several", count_of_args, 5) || !channel_of(args[0], &each.channel) ||
         !name_of(args[1], &each.local, NAME_MAX_LENGTH) || !u32_of(args[3], &each.capacity) ||

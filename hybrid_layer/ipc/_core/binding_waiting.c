@@ -67,6 +67,26 @@ PyObject *method_group_targets(Segment *self, PyObject *argument) {
     return list;
 }
 
+PyObject *method_group_members(Segment *self, PyObject *const *args, Py_ssize_t count_of_args) {
+    enum status status;
+    struct name group, target;
+    char small[4096];
+    struct taken names = {.buffer = small, .size = sizeof small};
+    if (!wants("group_members", count_of_args, 3) || !channel_of(args[0], &group) || !channel_of(args[1], &target))
+        return NULL;
+    int ends = PyObject_IsTrue(args[2]);
+    if (ends < 0)
+        return NULL;
+    do
+        RUN(op_group_members, group, target, ends, names.buffer, names.size, &names.used);
+    while (enlarge(status, &names, small, 0));
+    wake_after_rebuild(self);
+    PyObject *list = status == OK ? names_list(names.buffer, names.used, UINT32_MAX) : raise_status(status);
+    if (names.buffer != small)
+        free(names.buffer);
+    return list;
+}
+
 /* Loops */
 
 PyObject *method_open_loop(Segment *self, PyObject *Py_UNUSED(unused)) {

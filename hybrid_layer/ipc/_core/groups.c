@@ -202,6 +202,67 @@ enum status group_targets(struct handle *handle, struct name group_name, char *n
     return *used <= size ? OK : NO_SPACE;
 }
 
+/* Writes a name as length and byte, if it fits into the rest. */
+static bool write_name(struct handle *handle, uint32_t reference, const struct member *member, char *names, size_t size,
+                       size_t *used) {
+    size_t length = read_length(&member->name_length);
+    if (length > NAME_MAX_LENGTH)
+        return false;
+    if (*used + length + 1 <= size) {
+        names[*used] = (char)length;
+        if (!data_read(handle, &handle->groups, reference, MEMBER_NAME, 0, names + *used + 1, length))
+            return false;
+    }
+    *used += length + 1;
+    return true;
+}
+
+static enum status end_members(struct handle *handle, uint32_t pair_reference, struct pair *pair) {
+    uint32_t at = pair->members, target = pair->target;
+    for (uint32_t steps = 0; at != 0; steps++) {
+        struct member *member = member_at(handle, at);
+        if (member == NULL || steps >= handle->groups.blocks)
+            return DAMAGED;
+        uint32_t next = member->next;
+        if (member->left == 0 && end_member(handle, at, member, pair) != OK)
+            return DAMAGED;
+        at = next;
+    }
+    if (free_pair_if_empty(handle, pair_reference) != OK)
+        return DAMAGED;
+    return channel_release(handle, target);
+}
+
+enum status group_members(struct handle *handle, struct name group_name, struct name target_name, bool ends,
+                          char *names, size_t size, size_t *used) {
+    uint32_t target, group, reference;
+    uint64_t now = now_ns();
+    *used = 0;
+    enum status status = channel_find(handle, target_name, &target);
+    if (status == OK)
+        status = find_group(handle, group_name, &group);
+    if (status == OK)
+        status = find_pair(handle, group, target, &reference);
+    if (status != OK)
+        return status == EMPTY ? OK : status;
+    struct pair *pair = pair_at(handle, reference);
+    if (pair == NULL)
+        return DAMAGED;
+    uint32_t at = pair->members;
+    for (uint32_t steps = 0; at != 0; steps++) {
+        struct member *member = member_at(handle, at);
+        if (member == NULL || steps >= handle->groups.blocks)
+            return DAMAGED;
+        bool is_member = member->left == 0 && member->deadline > now;
+        if (is_member && !write_name(handle, at, member, names, size, used))
+            return DAMAGED;
+        at = member->next;
+    }
+    if (*used > size)
+        return NO_SPACE;
+    return ends ? end_members(handle, reference, pair) : OK;
+}
+
 enum status group_recipients(struct handle *handle, const struct entry *entry, char *names, size_t size, size_t *used,
                              uint32_t *members) {
     struct pair *pair = pair_at(handle, entry->pair);

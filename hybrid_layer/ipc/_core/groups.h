@@ -31,6 +31,11 @@ enum status group_discard(struct handle *handle, struct name group, struct name 
 /* Writes the names of the group's targets as length and bytes each. NO_SPACE with the size that is needed in *used. */
 enum status group_targets(struct handle *handle, struct name group, char *names, size_t size, size_t *used);
 
+/* Writes the local names of the group's members in one target, as group_targets does. With `ends`, ends all of them
+ * once they fit. */
+enum status group_members(struct handle *handle, struct name group, struct name target, bool ends, char *names,
+                          size_t size, size_t *used);
+
 /* Writes the local names of the members that get this entry, as length and bytes each. */
 enum status group_recipients(struct handle *handle, const struct entry *entry, char *names, size_t size, size_t *used,
                              uint32_t *members);

@@ -17,7 +17,8 @@ struct push {
     size_t size;
     uint32_t capacity;
     uint64_t expiry_ns;
-    uint32_t loan; /* a filled chain (see loans.h) with local and payload in it, or 0 */
+    uint32_t loan;          /* a filled chain (see loans.h) with local and payload in it, or 0 */
+    bool is_one_of_several; /* if it finds no room, it is pushed by itself: only that is counted */
 };
 
 /* What stands in a queue at this place, a message or an entry, or NULL. */

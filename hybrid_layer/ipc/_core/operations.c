@@ -8,7 +8,6 @@
 #include "counters.h"
 #include "inboxes.h"
 #include "lock.h"
-#include "queues.h"
 #include "registrations.h"
 #include "streams.h"
 #include "reaping.h"
@@ -237,6 +236,15 @@ enum status op_group_send_several(struct handle *handle, enum mode mode, struct 
 enum status op_group_targets(struct handle *handle, enum mode mode, struct name group, char *names, size_t size,
                              size_t *used) {
     OPERATION(group_targets(handle, group, names, size, used));
+}
+
+enum status op_state(struct handle *handle, enum mode mode, struct name name, struct queue_state *state) {
+    OPERATION(queue_look(handle, name, state));
+}
+
+enum status op_group_members(struct handle *handle, enum mode mode, struct name group, struct name target, bool ends,
+                             char *names, size_t size, size_t *used) {
+    OPERATION(housekeep(handle) == OK ? group_members(handle, group, target, ends, names, size, used) : DAMAGED);
 }
 
 enum status op_loop_open(struct handle *handle, enum mode mode, uint32_t *loop) { OPERATION(loop_open(handle, loop)); }

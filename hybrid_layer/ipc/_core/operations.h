@@ -15,6 +15,7 @@
 #include "loans.h"
 #include "loops.h"
 #include "messages.h"
+#include "queues.h"
 #include "reading.h"
 #include "registrations.h"
 #include "sending.h"
@@ -24,8 +25,9 @@
  * NO_SHM. Counts the outcome. With OK a payload on loan belongs to the message, otherwise it stays the caller's. */
 enum status op_push(struct handle *handle, enum mode mode, struct push *push, struct wakeups *wakeups);
 
-/* Stores messages, none on loan, in order, and counts in `done` those that are stored, or are for nobody. OK also where
- * it ends before one that finds no room or no memory, which is not counted: that one has to be tried by itself. */
+/* Stores messages, whose loans are all 0, in order, and counts in `done` those that are stored, or are for nobody. OK
+ * also where it ends before one that finds no room or no memory, which is not counted: that one has to be tried by
+ * itself. */
 struct pushes {
     struct push *items;
     size_t number, done;
@@ -89,6 +91,13 @@ enum status op_group_send_several(struct handle *handle, enum mode mode, struct 
  * and `used` says how much they take. */
 enum status op_group_targets(struct handle *handle, enum mode mode, struct name group, char *names, size_t size,
                              size_t *used);
+
+/* What is known of a channel or inbox, see queue_look. */
+enum status op_state(struct handle *handle, enum mode mode, struct name name, struct queue_state *state);
+
+/* Writes the local names of a group's members in one target, in the same way. With `ends`, ends their memberships. */
+enum status op_group_members(struct handle *handle, enum mode mode, struct name group, struct name target, bool ends,
+                             char *names, size_t size, size_t *used);
 
 /* Gives an event loop of this process a place. NO_SLOT: all are taken. */
 enum status op_loop_open(struct handle *handle, enum mode mode, uint32_t *loop);

@@ -115,6 +115,26 @@ enum status queue_make_room(struct handle *handle, struct channel *channel, uint
     return is_dead ? GONE : FULL;
 }
 
+enum status queue_look(struct handle *handle, struct name name, struct queue_state *state) {
+    uint64_t now = now_ns();
+    uint32_t reference, place = names_inbox(name) ? TALLY_OTHER : tally_find(handle, name);
+    *state = (struct queue_state){.is_counted = place != TALLY_OTHER};
+    if (state->is_counted) {
+        state->sent = atomic_load_explicit(&handle->tallies[place].sent, memory_order_relaxed);
+        state->full = atomic_load_explicit(&handle->tallies[place].full, memory_order_relaxed);
+    }
+    enum status status = channel_find(handle, name, &reference);
+    if (status != OK)
+        return status == EMPTY ? OK : status;
+    struct channel *channel = block_raw(handle, &handle->messages, reference);
+    if (!queue_purge(handle, channel, now) || (channel->unordered && !purge_everywhere(handle, channel, now)))
+        return DAMAGED;
+    const struct message *head = channel->head != 0 ? message_at(handle, channel->head) : NULL;
+    state->unread = channel->count;
+    state->oldest_ms = head != NULL ? ms_of(now) - head->sent_ms : 0;
+    return channel_release(handle, reference);
+}
+
 enum status queue_push(struct handle *handle, const struct push *push, uint32_t *channel_reference) {
     uint64_t now = now_ns();
     uint32_t reference;
@@ -127,7 +147,7 @@ enum status queue_push(struct handle *handle, const struct push *push, uint32_t 
     status = queue_make_room(handle, channel, push->capacity, now);
     uint32_t message;
     bool is_normal = !names_inbox(push->channel);
-    if (status == FULL && is_normal)
+    if (status == FULL && is_normal && !push->is_one_of_several)
         tally_full(handle, channel, push->capacity);
     if (status == OK)
         status = message_new(handle, push, now, &message);

@@ -25,3 +25,11 @@ bool queue_drop_head(struct handle *handle, struct channel *channel);
 
 /* Drops every message of the queue. */
 bool queue_clear(struct handle *handle, struct channel *channel);
+
+/* What is known of a channel, whether it exists at the moment or not. */
+struct queue_state {
+    uint32_t unread, oldest_ms; /* messages that have not expired, and how long the oldest of them has been here */
+    bool is_counted;            /* by name, since the segment was made: */
+    uint64_t sent, full;
+};
+enum status queue_look(struct handle *handle, struct name name, struct queue_state *state);

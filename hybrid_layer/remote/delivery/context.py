@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from hybrid_layer import identity
 from hybrid_layer.clock import monotonic
@@ -13,6 +13,7 @@ from hybrid_layer.inbox import Inbox
 from hybrid_layer.loops import LoopLocal
 from hybrid_layer.names import process_of
 from hybrid_layer.policy import Policy
+from hybrid_layer.remote.delivery.counting import ChannelCounts, Ledger, MachineStatistics
 from hybrid_layer.remote.delivery.shards import Shard, shard_for
 from hybrid_layer.remote.runtime.calls import LoopState
 from hybrid_layer.statistics import Statistics, warn
@@ -56,7 +57,12 @@ class Context:
             lambda name: self.shards[shard_for(name, len(self.shards))]
         )
         """The shard of a name: of a channel, a member of a group or an inbox."""
-        self.statistics = Statistics()
+        self.statistics = Statistics() if machine is None else MachineStatistics(machine)
+        self.channel_counts = ChannelCounts()
+        self.reporter = identity.random_id()
+        """What the servers know this process's reports by."""
+        self.ledgers = [Ledger(self.reporter, partial(self._counted, shard.number)) for shard in self.shards]
+        """What each server was told of what was counted."""
         self.name = ""
         """``PROCESS`` in this process's channel names; empty until the first is made."""
         self.home = self.shards[0]
@@ -65,6 +71,14 @@ class Context:
         """The names of its inboxes, which Channels calls non-local names."""
         self.inbox = Inbox(self.policy, self.statistics, lambda: generations)
         """The messages taken in for this process's channels, and the waiting coroutines."""
+
+    def _counted(self, shard: int) -> dict[str, int]:
+        """What a server is to know: of the channels that are there; and of all, by one server."""
+        found = self.channel_counts.fields(lambda channel: self.shard_of(channel).number == shard)
+        is_the_one = shard_for(self.reporter, len(self.shards)) == shard
+        if is_the_one and not isinstance(self.statistics, MachineStatistics):
+            found.update(self.statistics.as_dict())
+        return found
 
     def adopt(self, inbox: str) -> bool:
         """Note the name of an inbox of this process. False if it is known already.

@@ -22,6 +22,7 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.intake import accept_note
 from hybrid_layer.remote.delivery.replies import Note
+from hybrid_layer.remote.delivery.reporting import report_to_all_but
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.remote.runtime import io_thread
@@ -187,6 +188,7 @@ class Heartbeat(ResidentTask):
             kept = self._kept()
             if monotonic() >= self._due:
                 self._due = monotonic() + self._life / 3
+                await report_to_all_but(self._context, self._store, {number for number, _ in kept})
             else:
                 kept = {each for each in kept if each[0] in self._lost or each not in self._known}
             await self._renew_each(kept)
@@ -232,7 +234,10 @@ class Heartbeat(ResidentTask):
         lost = shard.number in self._lost
         self._lost.discard(shard.number)
         try:
-            renewal = await self._store.renew(shard, name, self._life)
+            ledger = self._context.ledgers[shard.number]
+            report = ledger.report()
+            renewal = await self._store.renew(shard, name, self._life, report)
+            ledger.told(report)
             self._known.add((shard.number, name))
             shard.epoch.answered(renewal.epoch, known_epoch)
             self.take_notes(shard, renewal.notes)

@@ -15,7 +15,9 @@ import contextlib
 from collections.abc import Sequence
 
 from hybrid_layer.clock import monotonic
-from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable
+from hybrid_layer.envelope import MARK, roll_call_in
+from hybrid_layer.exceptions import HybridLayerError, RemoteUnavailable, Undecodable
+from hybrid_layer.remote.delivery.answers import send_answer
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.epoch import numbers_of
 from hybrid_layer.remote.delivery.registrations import Registrations
@@ -40,6 +42,7 @@ _PAUSE = 0.05
 _LONGEST = 1e9
 """Longest life, in seconds, of what a server has: of a membership by a note, above all."""
 
+_ROLL_CALL = "a roll call"
 _WHAT = "the reader of the machine's stream"
 _UPKEEP_OF = "the upkeep of the machine's stream"
 
@@ -161,12 +164,20 @@ class MachineReader:
                 break
         if taken is Taken.DONE and fault == "expired":
             self._machine.count("expired")
+        elif taken is Taken.DONE and fault == _ROLL_CALL:
+            await self._answer(item)
         elif taken is Taken.DONE and fault:
             self._context.undecodable(self._shard, fault)
         elif taken is Taken.FORGET:
             with contextlib.suppress(RemoteUnavailable):  # the group's next message leads here again
                 await self._store.forget(self._shard, item.group, view.machine, item.t)
         return taken is not Taken.STALE
+
+    async def _answer(self, item: StreamItem) -> None:
+        roll_call = None if item.entry is None else roll_call_in(item.entry.payload)
+        if roll_call is not None:
+            names = await self._machine.group_channels(item.group, roll_call.ends)
+            await send_answer(self._context, self._store, self._shard, roll_call.reply_to, names)
 
     def _arrival(self, view: View, item: StreamItem, has_renewed: bool) -> tuple[Arrival, str]:
         """What is to be done with an entry, and why that is nothing."""
@@ -188,9 +199,15 @@ class MachineReader:
                 return Arrival(item.id, *numbers, "-", channel=content.member, group=content.group), ""
             found = Arrival(item.id, *numbers, "+", channel=content.member, group=content.group, life=life)
             return found if life > 0 else nothing, ""
+        payload = content.payload
+        if item.group and payload.startswith(MARK):
+            try:
+                if roll_call_in(payload) is not None:
+                    return nothing, _ROLL_CALL if life > 0 else ""
+            except Undecodable:
+                return nothing, "an entry"
         if life <= 0:
             return nothing, "expired"
-        payload = content.payload
         if item.group:
             return Arrival(item.id, *numbers, "group", group=item.group, t=item.t, payload=payload, life=life), ""
         return Arrival(item.id, *numbers, "direct", channel=content.names[0], payload=payload, life=life), ""

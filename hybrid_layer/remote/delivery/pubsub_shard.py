@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hybrid_layer.clock import monotonic
-from hybrid_layer.envelope import MARK, without_excluded
+from hybrid_layer.envelope import MARK, RollCall, roll_call_in, without_excluded
 from hybrid_layer.exceptions import Undecodable
+from hybrid_layer.remote.delivery.answers import send_answer
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.doubts import Doubts
 from hybrid_layer.remote.delivery.epoch import read_epoch
@@ -20,6 +21,7 @@ from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Kind, Question, Store
 from hybrid_layer.remote.delivery.subscribed_groups import SubscribedGroups
 from hybrid_layer.remote.delivery.subscriber import Subscriber
+from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.supervision import Guard
 
 _WHAT = "the subscriber"
@@ -30,6 +32,7 @@ class PubSubShard:
 
     def __init__(self, context: Context, store: Store, shard: Shard, heartbeat: Heartbeat, outages: Outages) -> None:
         self._context = context
+        self._store = store
         self._shard = shard
         self._subscribed = SubscribedGroups(lambda: shard.epoch.flushes_met)
         self._guard = Guard(_WHAT, context.statistics.count)
@@ -107,19 +110,27 @@ class PubSubShard:
         if entry is None or generation is None or self._is_flushed(entry):
             return
         channels: Sequence[str] = self._subscribed.members(group)
+        if entry.payload.startswith(MARK):
+            try:
+                if roll_call := roll_call_in(entry.payload):
+                    self._answer(group, roll_call, entry, channels)
+                    return
+                channels = without_excluded(channels, entry.payload)
+            except Undecodable as error:
+                self._context.undecodable(self._shard, f"a message, as {error},")
+                return
         if channels:
-            if entry.payload.startswith(MARK):
-                channels = self._without_excluded(channels, entry.payload)
             self._doubts.deliver(entry, channels, generation)
         elif group not in self._subscribed:
             self.subscriber.drop(group)
 
-    def _without_excluded(self, channels: Sequence[str], payload: bytes) -> Sequence[str]:
-        try:
-            return without_excluded(channels, payload)
-        except Undecodable as error:
-            self._context.undecodable(self._shard, f"a message, as {error},")
-            return ()
+    def _answer(self, group: str, roll_call: RollCall, entry: Entry, channels: Sequence[str]) -> None:
+        context, store, shard = self._context, self._store, self._shard
+        if shard.clock.left(entry.stamp_ms) <= 0:
+            return  # whoever has asked waits no longer
+        for channel in channels if roll_call.ends else ():
+            self.remove(group, channel)
+        io_thread.current().submit(lambda: send_answer(context, store, shard, roll_call.reply_to, list(channels)))
 
     def _take_for_added(self, group: str, entry: Entry | None) -> None:
         generation = self._accept_own(entry)

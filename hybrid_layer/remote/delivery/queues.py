@@ -24,8 +24,12 @@ async def send_to_queue(
         count("expired", expired)
     if outcome is Outcome.FULL:
         count("full")
+        if "!" not in channel:
+            context.channel_counts.count("full", channel)
         raise ChannelFull(_full_text(channel, capacity))
     count("sent")
+    if "!" not in channel:
+        context.channel_counts.count("sent", channel)
     if outcome is Outcome.DEAD:
         count("dead")
 
@@ -42,8 +46,12 @@ async def send_several_to_queue(context: Context, store: Store, channel: str, pa
             for key, number in (("sent", done), ("expired", expired), ("dead", outcome is Outcome.DEAD and done)):
                 if number:
                     count(key, number)
+            if "!" not in channel:
+                context.channel_counts.count("sent", channel, done)
             if outcome is Outcome.FULL:
                 count("full")
+                if "!" not in channel:
+                    context.channel_counts.count("full", channel)
                 raise ChannelFull(_full_text(channel, capacity))
     except Exception as error:
         note_stored(error, stored)

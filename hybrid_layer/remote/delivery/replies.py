@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -72,6 +72,31 @@ class GroupSent(NamedTuple):
     """Expired entries that were dropped to make room."""
     elsewhere: Sequence[str] = ()
     """Members that have not got it: normal channels whose queues are perhaps on other shards."""
+
+
+class Report(NamedTuple):
+    """What a process has counted since its last report, to be added to what all processes have counted.
+
+    It is not a reply, but travels with a request. A store adds each number of a reporter once.
+    """
+
+    reporter: str
+    """A random id of the process and layer."""
+    number: int
+    counts: Mapping[str, int]
+    """By one of `hybrid_layer.statistics.KEYS`; or by ``sent|CHANNEL`` and ``full|CHANNEL``, of a normal channel, or of
+    all others together under ``""``."""
+
+
+class QueueState(NamedTuple):
+    """What a server knows of a channel."""
+
+    pending: int
+    """Unread messages that have not expired, as far as the server can tell."""
+    left: float | None
+    """Seconds until the oldest of them expires; None without any, or if the server cannot tell."""
+    counts: Mapping[str, int]
+    """``sent`` and ``full``, if anything was counted by the channel's name."""
 
 
 class Renewal(NamedTuple):

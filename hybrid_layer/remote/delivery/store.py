@@ -8,7 +8,7 @@ A verb is one call to one server. It takes the server's clock and the epoch from
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from hybrid_layer.remote.delivery.epoch import Epoch
@@ -17,8 +17,10 @@ from hybrid_layer.remote.delivery.replies import (
     Entry,
     GroupSent,
     MachineRenewal,
+    QueueState,
     Registration,
     Renewal,
+    Report,
     Sent,
     SeveralSent,
     StreamItem,
@@ -207,6 +209,18 @@ class Store(Protocol):
     ) -> GroupSent:
         """As `group_send`, for several in one step, in order, without `excluded`. The reply adds them up."""
 
+    async def group_channels(self, shard: Shard, group: str) -> list[str]:
+        """The members of `group` that the server knows by name, and "@MACHINE!" for each machine that has members.
+
+        Without those whose process is dead.
+        """
+
+    async def ask(self, shard: Shard, group: str, payload: bytes, skip: str, expiry: float) -> int:
+        """Give a message to those that know members of `group` which the server does not know, and to no member.
+
+        These are the processes that are subscribed to the group, and the machines, but for `skip`. Returns how many.
+        """
+
     async def register(self, shard: Shard, group: str, machine: str, life: float, forgotten: int) -> Registration:
         """Note that `group` has members on `machine`, for `life` seconds, or longer if it was registered for longer.
 
@@ -231,8 +245,14 @@ class Store(Protocol):
     async def trim(self, shard: Shard, machine: str, position: Position) -> None:
         """Remove the entries of a machine's stream before `position`, which are taken in."""
 
-    async def renew(self, shard: Shard, addressee: str, life: float) -> Renewal:
-        """Let an addressee count as alive for `life` seconds."""
+    async def renew(self, shard: Shard, addressee: str, life: float, report: Report | None = None) -> Renewal:
+        """Let an addressee count as alive for `life` seconds, and take in a report of what was counted."""
+
+    async def counters(self, shard: Shard, report: Report | None) -> Mapping[str, int]:
+        """Take in a report, and return all that processes have reported here. What is kept may end after two days."""
+
+    async def queue_state(self, shard: Shard, channel: str) -> QueueState:
+        """What is in the queue of a normal channel, or in the inbox of a process-specific one."""
 
     async def measure(self, shard: Shard) -> None:
         """Measure the server's clock."""

@@ -17,6 +17,7 @@ from psycopg import AsyncConnection, pq
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.postgres.hosts import Host
+from hybrid_layer.remote.postgres.names import is_of_group
 from hybrid_layer.remote.postgres.pipeline import Call, CallFailed, Pipeline, Rows
 from hybrid_layer.remote.postgres.session import NotReady, open_session
 from hybrid_layer.remote.postgres.statements import SUBSCRIBE, UNSUBSCRIBE, Argument, Statement, encoded
@@ -27,6 +28,9 @@ from hybrid_layer.timers import Timer, time_limit
 _WHAT = "a connection to PostgreSQL"
 Listener = Callable[[str, bytes], None]
 """Is called with the channel and the text of a notification."""
+
+Process = tuple[int, bool]
+"""The number of the process that listens; and whether it begins to, or ends."""
 
 
 class Link:
@@ -90,21 +94,23 @@ class Link:
     def listen(
         self,
         channels: Sequence[str],
-        number: int | None,
         listener: Listener,
         deadline: float,
+        process: Process | None = None,
         then: Callable[[Rows | None], None] | None = None,
     ) -> None:
-        """Have `listener` called with what is notified on `channels`, and be seen to listen for the process `number`.
+        """Have `listener` called with what is notified on `channels`, for a process or a reader.
 
         `then` is called once that is so, or with None if it failed.
         """
         new = [channel for channel in channels if channel not in self._listeners]
         for channel in channels:
             self._listeners.setdefault(channel, []).append(listener)
-        self.call(SUBSCRIBE, [",".join(new), number], deadline, then=then)
+        self._change(SUBSCRIBE, new, deadline, process, then)
 
-    def unlisten(self, channels: Sequence[str], number: int | None, listener: Listener, deadline: float) -> None:
+    def unlisten(
+        self, channels: Sequence[str], listener: Listener, deadline: float, process: Process | None = None
+    ) -> None:
         """Call it no more."""
         ended = []
         for channel in channels:
@@ -113,7 +119,19 @@ class Link:
                 self._listeners[channel] = left
             else:
                 ended.append(channel)
-        self.call(UNSUBSCRIBE, [",".join(ended), number], deadline)
+        self._change(UNSUBSCRIBE, ended, deadline, process)
+
+    def _change(
+        self,
+        statement: Statement,
+        channels: Sequence[str],
+        deadline: float,
+        process: Process | None,
+        then: Callable[[Rows | None], None] | None = None,
+    ) -> None:
+        of_groups = [channel for channel in channels if is_of_group(channel)]
+        number, begins_or_ends = process or (None, False)
+        self.call(statement, [",".join(channels), ",".join(of_groups), number, begins_or_ends], deadline, then=then)
 
     def hears(self, channel: str) -> bool:
         """Whether this session listens to `channel`."""

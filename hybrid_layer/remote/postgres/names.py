@@ -52,6 +52,11 @@ def of_process(number: int) -> str:
     return f"hl1p_{number & 0xFFFFFFFFFFFFFFFF:x}"
 
 
+def is_of_group(channel: str) -> bool:
+    """Whether it is the channel of a group."""
+    return channel.startswith("hl1g_")
+
+
 def part_of(member: str) -> tuple[str, str]:
     """A member's part and the rest of its name."""
     part = non_local(member)

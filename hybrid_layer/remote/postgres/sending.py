@@ -109,6 +109,17 @@ class Sending:
         names = ",".join(part + name for part, local_names in excluded.items() for name in local_names)
         return await self._group_send(shard, group, s.GROUP_SEND_MULTIPLE, tuple(payloads), skip, names)
 
+    async def group_channels(self, shard: Shard, group: str) -> list[str]:
+        (found,) = await self._call(shard, s.GROUP_CHANNELS, self._names.prefix, group)
+        return [name for name in found.split(",") if name]
+
+    async def ask(self, shard: Shard, group: str, payload: bytes, skip: str, expiry: float) -> int:
+        channel = self._names.group(group) if self._publishes else ""
+        passed_over = f"@{skip}" if skip else ""
+        to = self._names.prefix, group, payload, self._life(expiry), passed_over, channel
+        asked, _ = await self._call(shard, s.ASK, *to, then=partial(_tell_silent, at=1))
+        return int(asked)
+
     async def _group_send(
         self, shard: Shard, group: str, statement: Statement, content: Argument, skip: str, excluded: str
     ) -> GroupSent:
@@ -152,6 +163,6 @@ def _lists(capacities: Sequence[str | int]) -> tuple[str, str]:
     return ",".join(map(str, capacities[::2])), ",".join(map(str, capacities[1::2]))
 
 
-def _tell_silent(link: Link, rows: Rows) -> None:
-    for number in filter(None, rows[0][7].split(",")):
+def _tell_silent(link: Link, rows: Rows, at: int = 7) -> None:
+    for number in filter(None, rows[0][at].split(",")):
         link.tell(bell(int(number)))

@@ -87,7 +87,7 @@ class Sleeper:
         new = [number for number in numbers if number not in self._listening]
         if new:
             self._listening.update(new)
-            link.listen([bell(number) for number in new], None, self.rung, self._deadline())
+            link.listen([bell(number) for number in new], self.rung, self._deadline())
 
     def _leave(self, link: Link, numbers: Iterable[int]) -> None:
         """Listen for these bells no more."""
@@ -96,7 +96,7 @@ class Sleeper:
             return
         self._listening.difference_update(ended)
         self._wake(link, ended)
-        link.unlisten([bell(number) for number in ended], None, self.rung, self._deadline())
+        link.unlisten([bell(number) for number in ended], self.rung, self._deadline())
 
     def _wake(self, link: Link, numbers: Iterable[int]) -> None:
         """Have senders not ring for these queues."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hybrid_layer.clock import boottime, monotonic
-from hybrid_layer.names import machine_of, process_of
+from hybrid_layer.names import machine_of, non_local, process_of
 from hybrid_layer.remote.delivery.context import Context
-from hybrid_layer.remote.delivery.replies import Entry, MachineRenewal, Registration, Renewal
+from hybrid_layer.remote.delivery.replies import Entry, MachineRenewal, QueueState, Registration, Renewal, Report
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Take
 from hybrid_layer.remote.postgres import statements as s
@@ -126,14 +126,25 @@ class PostgresStore(Sending):
     async def trim(self, shard: Shard, machine: str, position: Position) -> None:
         await self._call(shard, s.TRIM, self._names.queue(f"@{machine}!"), position.ms)
 
-    async def renew(self, shard: Shard, addressee: str, life: float) -> Renewal:
+    async def renew(self, shard: Shard, addressee: str, life: float, report: Report | None = None) -> Renewal:
         asked, has_met = boottime(), bool(shard.epoch.first)
-        was_gone, epoch, now, notes = await self._call(
-            shard, s.RENEW, self._names.prefix, addressee, math.ceil(life * 1000), has_met
-        )
+        to = self._names.prefix, addressee, math.ceil(life * 1000), has_met
+        was_gone, epoch, now, notes = await self._call(shard, s.RENEW, *to, *_written(report))
         shard.clock.measured(now / 1000, asked)
         self._sweep_if_due(shard)
         return Renewal(was_gone, epoch.encode(), [parse_note(note) for note in notes.split("\n") if note])
+
+    async def counters(self, shard: Shard, report: Report | None) -> Mapping[str, int]:
+        (found,) = await self._call(shard, s.COUNTERS, self._names.prefix, *_written(report))
+        pairs = (each.rpartition("=") for each in found.split(",") if each)
+        return {field: int(number) for field, _, number in pairs}
+
+    async def queue_state(self, shard: Shard, channel: str) -> QueueState:
+        machine = machine_of(channel)
+        queue = f"@{machine}!" if machine else non_local(channel)
+        pending, left, sent, full = await self._call(shard, s.QUEUE_STATE, self._names.prefix, queue, channel)
+        counts = {field: number for field, number in (("sent", sent), ("full", full)) if number is not None}
+        return QueueState(pending, None if left is None else left / 1000, counts)
 
     def _sweep_if_due(self, shard: Shard) -> None:
         if monotonic() >= self._sweep_at[shard.number]:
@@ -166,3 +177,10 @@ class PostgresStore(Sending):
 
     def abort(self) -> None:
         self.connections.abort()
+
+
+def _written(report: Report | None) -> tuple[str, int, str, str]:
+    """A report as functions take it."""
+    if report is None:
+        return "", 0, "", ""
+    return report.reporter, report.number, ",".join(report.counts), ",".join(map(str, report.counts.values()))

@@ -97,8 +97,8 @@ class Subscription:
         self.groups.update(groups)
         if then == self._confirm:
             self._confirmations += 1
-        number = self._number if is_first else None
-        link.listen([*own, *channels], number, self._notified, self._connections.deadline(), then)
+        process = self._number, is_first
+        link.listen([*own, *channels], self._notified, self._connections.deadline(), process, then)
 
     def unsubscribe(self, groups: Sequence[str]) -> None:
         ended = [group for group in groups if group in self.groups]
@@ -110,7 +110,7 @@ class Subscription:
         for channel in channels:
             self._groups_by_channel.pop(channel, None)
         if channels:
-            link.unlisten(channels, None, self._notified, self._connections.deadline())
+            link.unlisten(channels, self._notified, self._connections.deadline(), (self._number, False))
 
     def ask(self, question: Question) -> None:
         self._asked[question] = None
@@ -123,7 +123,7 @@ class Subscription:
 
         group = question.group
         if group is None or group in self.groups:
-            self._link.call(SUBSCRIBE, ["", None], self._connections.deadline(), then=answered)
+            self._link.call(SUBSCRIBE, ["", "", None, False], self._connections.deadline(), then=answered)
         else:
             self._listen([group], False, answered)
 
@@ -196,7 +196,7 @@ class Subscription:
         """Drop what is not wanted, and make sure that the server still answers."""
         self._on_idle()
         if self._link is not None and self._lost is None:
-            self._link.call(SUBSCRIBE, ["", None], monotonic() + min(2.0, self._connections.timeout))
+            self._link.call(SUBSCRIBE, ["", "", None, False], monotonic() + min(2.0, self._connections.timeout))
             self._watch()
 
     # The end
@@ -217,8 +217,8 @@ class Subscription:
             channels = [names.group(group) for group in self.groups]
             if self._is_subscribed:
                 channels += [of_process(self._number), names.epochs]
-            number = self._number if self._is_subscribed else None
-            link.unlisten(channels, number, self._notified, self._connections.deadline())
+            process = self._number, self._is_subscribed
+            link.unlisten(channels, self._notified, self._connections.deadline(), process)
 
     def _joined(self) -> Link:
         if self._link is None or self._lost is not None:

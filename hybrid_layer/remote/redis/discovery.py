@@ -19,7 +19,7 @@ from hybrid_layer.identity import PerProcess, this_process
 from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
 from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.runtime import io_thread
-from hybrid_layer.statistics import Statistics, warn
+from hybrid_layer.statistics import ChannelStatistics, Statistics, warn
 from hybrid_layer.supervision import keep_going
 from hybrid_layer.timers import sleep, time_limit
 from hybrid_layer.transport import Excluded, RemoteHalf
@@ -63,6 +63,9 @@ class DiscoveredTransport:
     async def group_send_multiple(self, group: str, payloads: Sequence[bytes], excluded: Excluded) -> None:
         await (await self._transport()).group_send_multiple(group, payloads, excluded)
 
+    async def group_channels(self, group: str, ends: bool) -> list[str]:
+        return await (await self._transport()).group_channels(group, ends)
+
     async def flush(self) -> None:
         await (await self._transport()).flush()
 
@@ -71,7 +74,15 @@ class DiscoveredTransport:
             await self._found.close()
 
     async def statistics(self) -> dict[str, int]:
-        return Statistics().as_dict() if self._found is None else await self._found.statistics()
+        try:
+            transport = await self._transport()
+        except RemoteUnavailable as error:
+            warn("statistics of services", f"Statistics lack all that was counted on servers: {error}")
+            return Statistics().as_dict()
+        return await transport.statistics()
+
+    async def channel_statistics(self, channel: str) -> ChannelStatistics:
+        return await (await self._transport()).channel_statistics(channel)
 
     def count(self, key: str) -> None:
         if self._found is not None:

@@ -68,11 +68,19 @@ class SeveralAtOnce:
     async def group_send_multiple(
         self, shard: Shard, group: str, payloads: Sequence[bytes], skip: str, excluded: Excluded
     ) -> GroupSent:
+        names = [part + name for part, local_names in excluded.items() for name in local_names]
+        return await self._send_to_group(shard, group, [len(payloads), len(names), *payloads, *names], skip)
+
+    async def ask(self, shard: Shard, group: str, payload: bytes, skip: str, expiry: float) -> int:
+        sent = await self._send_to_group(shard, group, [1, -milliseconds(expiry), payload], skip)
+        return sent.reached + sent.full
+
+    async def _send_to_group(
+        self, shard: Shard, group: str, contents: Sequence[str | bytes | int], skip: str
+    ) -> GroupSent:
         keys, knowledge = self._keys[shard.number], self._known[shard.number]
         places, (capacity, capacities) = [keys.group(group), keys.epoch], self._capacities.of(group)
         options = (keys.base, self._is_spread, f"@{skip}!" if skip else "", group if self._publishes else "")
-        names = [part + name for part, local_names in excluded.items() for name in local_names]
-        contents: list[str | bytes | int] = [len(payloads), len(names), *payloads, *names]
         while True:
             asked, known = boottime(), knowledge.for_scripts()
             head = (self._context.expiry_ms, capacity, *options)
@@ -85,6 +93,12 @@ class SeveralAtOnce:
         elsewhere = [name.decode("ascii", "replace") for name in reply[6]] if len(reply) > 6 else ()
         reached, full, dead, expired = reply[:4]
         return GroupSent(reached, full, dead, expired, elsewhere)
+
+    async def group_channels(self, shard: Shard, group: str) -> list[str]:
+        keys, known = self._keys[shard.number], self._known[shard.number].of_clock()
+        args = (keys.base, self._context.expiry_ms, known)
+        found = await self._run(shard, scripts.GROUP_CHANNELS, [keys.group(group), keys.epoch], *args)
+        return [name.decode("ascii", "replace") for name in found]
 
     @staticmethod
     def _learn(shard: Shard, epoch: bytes, now_ms: int, asked: float) -> None:

@@ -10,17 +10,18 @@ from collections.abc import Callable, Sequence
 from hybrid_layer.clock import boottime, seconds
 from hybrid_layer.names import machine_of, process_of
 from hybrid_layer.remote.delivery.context import Context
-from hybrid_layer.remote.delivery.replies import Entry, GroupSent, MachineRenewal, Outcome, Registration, Renewal, Sent
+from hybrid_layer.remote.delivery.replies import Entry, GroupSent, MachineRenewal, Outcome, Registration, Sent
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Take
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.connections.blocking_reader import BlockingReader
 from hybrid_layer.remote.redis.connections.stream_reader import StreamReader
 from hybrid_layer.remote.redis.connections.subscription import Subscription, Subscriptions
+from hybrid_layer.remote.redis.counting import CountingVerbs
 from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.server.replies import are_texts, is_number, is_scan, is_time
-from hybrid_layer.remote.redis.several import SeveralAtOnce, milliseconds
-from hybrid_layer.remote.redis.wire.entries import parse_note, published_entry
+from hybrid_layer.remote.redis.several import milliseconds
+from hybrid_layer.remote.redis.wire.entries import published_entry
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.redis.wire.published import Published
 from hybrid_layer.remote.redis.wire.stream import read_position, written_position
@@ -31,7 +32,7 @@ _SCANNED_AT_ONCE = 1000
 _MOST_ALONE = 10_000
 
 
-class RedisStore(SeveralAtOnce):
+class RedisStore(CountingVerbs):
     """Implements `hybrid_layer.remote.delivery.store.Store`."""
 
     def __init__(self, context: Context, hosts: Sequence[Host]) -> None:
@@ -218,15 +219,6 @@ class RedisStore(SeveralAtOnce):
     async def trim(self, shard: Shard, machine: str, position: Position) -> None:
         key = self._keys[shard.number].inbox(f"@{machine}!")
         await self.connections.run(shard.number, ("XTRIM", key, "MINID", written_position(position)), is_number)
-
-    async def renew(self, shard: Shard, addressee: str, life: float) -> Renewal:
-        keys = self._keys[shard.number]
-        names = [keys.alive(addressee), keys.notes(addressee), keys.epoch, keys.alive("")]
-        known = self._known[shard.number].of_clock()
-        asked, args = boottime(), (int(life * 1000), "1" if shard.epoch.first else "0", known)
-        gone, epoch, *rest = await self._run(shard, scripts.RENEW, names, *args)
-        shard.clock.measured(seconds(rest[:2]), asked)
-        return Renewal(bool(gone), epoch, [parse_note(note) for note in rest[2:]])
 
     async def measure(self, shard: Shard) -> None:
         asked = boottime()

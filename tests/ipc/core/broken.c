@@ -132,6 +132,15 @@ static void number_of_inboxes_is_wrong(void) { handle->header->inboxes++; }
 static void position_is_another(void) { handle->shards[5].positions[0].sequence++; }
 static void position_is_nowhere(void) { handle->shards[6].at = 3; }
 
+/* Tallies. */
+static void tally_is_elsewhere(void) {
+    uint32_t place = tally_find(handle, named("a")), other = (place + TALLIES / 2) % TALLIES;
+    handle->tallies[other] = handle->tallies[place];
+    handle->tallies[place].name_length = 0;
+}
+static void tally_has_no_name(void) { handle->tallies[tally_find(handle, named("a"))].name_length = UINT32_MAX; }
+static void channel_has_anothers_tally(void) { channel(a)->tally = TALLY_OTHER + 1; }
+
 /* Memory. */
 static void free_chain_leads_nowhere(void) { books()->free_head = handle->messages.blocks + 1; }
 static void used_is_free(void) {
@@ -214,6 +223,9 @@ static const struct {
     CASE(number_of_inboxes_is_wrong, "the number of inboxes is wrong"),
     CASE(position_is_another, "the position in a stream contradicts its check"),
     CASE(position_is_nowhere, "the position in a stream contradicts its check"),
+    CASE(tally_is_elsewhere, "a tally lies where its name does not lead"),
+    CASE(tally_has_no_name, "a tally lies where its name does not lead"),
+    CASE(channel_has_anothers_tally, "or a channel is counted as another"),
     CASE(free_chain_leads_nowhere, "the free chain leads nowhere"),
     CASE(used_is_free, "a used block is free"),
     CASE(free_chain_is_a_circle, "the free chain runs into itself"),

@@ -1,4 +1,5 @@
 /* Random bytes are written over a segment in use. Every operation must return; what a rebuild leaves must be sound. */
+#include "observer.h"
 #include "workload.h"
 
 #include <stdio.h>
@@ -32,6 +33,26 @@ static void damage(unsigned char *bytes, const struct handle *handle) {
     }
 }
 
+/* A tool reads what is there, and is not led astray. */
+static void observe(struct handle *handle) {
+    static char buffer[1u << 20];
+    struct sight sight = {.buffer = buffer, .size = sizeof buffer};
+    struct seen_message messages[8];
+    struct seen_area areas[2];
+    uint32_t bucket = 0, number;
+    uint64_t now;
+    while (observe_channels(handle, &bucket, &sight) == OK)
+        ;
+    for (bucket = 0; observe_members(handle, &bucket, &sight) == OK;)
+        ;
+    (void)observe_areas(handle, areas);
+    if (observe_queue(handle, named("a"), messages, 8, &number, &now) == OK)
+        for (uint32_t i = 0; i < number; i++) {
+            size_t size = (size_t)messages[i].local_length + messages[i].size;
+            (void)observe_data(handle, named("a"), &messages[i], buffer, size < sizeof buffer ? size : sizeof buffer);
+        }
+}
+
 /* One segment, in use by this process alone, damaged and repaired several times. */
 static void one_round(struct ledger *ledger, uint64_t round) {
     struct worker worker;
@@ -44,6 +65,7 @@ static void one_round(struct ledger *ledger, uint64_t round) {
         worker_step(&worker);
     for (uint32_t times = 0; times < 8; times++) {
         damage((unsigned char *)handle->header, handle);
+        observe(handle);
         if (below(2) == 0)
             (void)op_check(handle, WAIT, error, sizeof error, totals);
         for (uint32_t i = 0; i < OPERATIONS; i++)

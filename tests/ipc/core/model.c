@@ -1,4 +1,5 @@
 /* Random operations of one process, each compared with a plain model, the whole segment checked after each. */
+#include "observer.h"
 #include "support.h"
 
 #include <stdio.h>
@@ -44,6 +45,7 @@ struct queue {
     struct expected items[DEPTH];
     uint32_t members[GROUPS]; /* bit for each local name; of a normal channel only bit 0 */
     bool waits[LOOPS];
+    uint64_t sent, full; /* of a normal channel */
 };
 
 static struct queue queues[QUEUES];
@@ -75,6 +77,34 @@ static void forget_all(void) {
 
 static uint64_t counter(enum counter which) { return atomic_load(&handle->header->counters[HALF_LOCAL][which]); }
 
+static struct queue_state look_at(uint32_t queue) {
+    struct queue_state state;
+    MUST(op_state(handle, WAIT, named(queue_names[queue]), &state) == OK);
+    return state;
+}
+
+/* What is told of each channel is what has been done to it, and an observer sees what is there. */
+static void look(void) {
+    struct sight sight = {.buffer = bytes, .size = sizeof bytes};
+    struct seen_channel seen;
+    uint32_t unread = 0, expected = 0, bucket = 0;
+    for (uint32_t queue = 0; queue < QUEUES; queue++) {
+        struct queue_state state = look_at(queue);
+        MUST(state.unread == queues[queue].count);
+        MUST(is_inbox(queue) ? !state.is_counted
+                             : (state.sent == queues[queue].sent && state.full == queues[queue].full));
+        expected += queues[queue].count;
+    }
+    for (enum status status; (status = observe_channels(handle, &bucket, &sight)) != EMPTY;) {
+        MUST(status == OK);
+        for (size_t at = 0; at < sight.used; at += sizeof seen + seen.name_length + seen.waiters * sizeof(uint32_t)) {
+            memcpy(&seen, bytes + at, sizeof seen);
+            unread += seen.unread;
+        }
+    }
+    MUST(unread == expected);
+}
+
 static uint32_t capacity_of(uint32_t queue) { return queue == 1 ? 2 : DEPTH; }
 
 static void do_push(uint32_t queue) {
@@ -101,8 +131,10 @@ static void do_push(uint32_t queue) {
         MUST(status == GONE);
     } else if (model->count == capacity_of(queue)) {
         MUST(status == FULL);
+        model->full++;
     } else {
         MUST(status == OK);
+        model->sent++;
         if (lives)
             model->items[model->count++] = item;
     }
@@ -300,6 +332,11 @@ static void do_group_send(uint32_t group) {
     wakeups_close(&wakeups);
     if (counter(COUNT_MEMORY) != missed) {
         forget_all(); /* some have it: which ones is nobody's business */
+        for (uint32_t queue = 0; queue < NORMAL; queue++) {
+            struct queue_state state = look_at(queue);
+            queues[queue].sent = state.sent;
+            queues[queue].full = state.full;
+        }
         return;
     }
     if (status == NO_MEMORY)
@@ -310,9 +347,13 @@ static void do_group_send(uint32_t group) {
         item.recipients = model->members[group];
         if (item.recipients == 0)
             continue;
-        if (model->count == capacity_of(queue))
+        if (model->count == capacity_of(queue)) {
             full++;
-        else if (lives)
+            model->full++;
+            continue;
+        }
+        model->sent++;
+        if (lives)
             model->items[model->count++] = item;
     }
     MUST(counter(COUNT_FULL) == full);
@@ -426,6 +467,8 @@ int main(int argc, char **argv) {
     for (uint64_t number = 0; number < steps; number++) {
         step();
         check(handle);
+        if (below(20) == 0)
+            look();
         if (below(500) == 0)
             take_all_out();
     }

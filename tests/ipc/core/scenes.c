@@ -55,6 +55,7 @@ enum status act_push_two(struct handle *handle, const char *channel, const char 
     for (uint32_t i = 0; i < 2; i++) {
         fill_payload(two[i], size, id + i);
         items[i] = push_of(channel, local, two[i], size, capacity);
+        items[i].loan = 0;
     }
     struct pushes pushes = {.items = items, .number = 2};
     wakeups_open(&wakeups);

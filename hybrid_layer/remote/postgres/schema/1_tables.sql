@@ -58,3 +58,25 @@ CREATE UNLOGGED TABLE IF NOT EXISTS hybrid_layer_1.body (
   payload bytea NOT NULL
 );
 ALTER TABLE hybrid_layer_1.body ALTER payload SET STORAGE EXTERNAL;
+
+-- Which sessions listen to the channel of a group, for the process of the number `k`.
+CREATE UNLOGGED TABLE IF NOT EXISTS hybrid_layer_1.listener (
+  channel text COLLATE "C" NOT NULL,
+  k bigint NOT NULL,
+  pid int NOT NULL,
+  PRIMARY KEY (channel, k, pid)
+);
+
+-- What processes have reported that they counted: their sums, and by reporter the number of the last report.
+CREATE UNLOGGED TABLE IF NOT EXISTS hybrid_layer_1.counter (
+  prefix text COLLATE "C" NOT NULL,
+  field text COLLATE "C" NOT NULL,
+  n bigint NOT NULL,
+  until_ms bigint NOT NULL,
+  PRIMARY KEY (prefix, field)
+);
+CREATE UNLOGGED TABLE IF NOT EXISTS hybrid_layer_1.report (
+  reporter text COLLATE "C" PRIMARY KEY,
+  last bigint NOT NULL,
+  until_ms bigint NOT NULL
+);

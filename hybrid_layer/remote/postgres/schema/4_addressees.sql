@@ -1,9 +1,55 @@
 -- SPDX-License-Identifier: BSD-3-Clause
 -- Processes and machines: that they live, and the streams of machines.
 
--- Lets a process count as alive for `life` ms. Returns the notes that others left for it, one a line.
+-- Adds up what a process has counted, unless that is done: `fields` and `numbers` are lists of the same length.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.report_(whose text, reporter text, number bigint, fields text, numbers text)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  LIFE CONSTANT bigint := 172800000; -- two days
+  until bigint := hybrid_layer_1.clock_() + LIFE;
+BEGIN
+  IF reporter = '' THEN
+    RETURN;
+  END IF;
+  INSERT INTO hybrid_layer_1.report AS r (reporter, last, until_ms) VALUES (whose || '|' || report_.reporter, number, until)
+    ON CONFLICT ON CONSTRAINT report_pkey DO UPDATE SET last = excluded.last, until_ms = excluded.until_ms
+    WHERE r.last <> excluded.last;
+  IF FOUND THEN
+    INSERT INTO hybrid_layer_1.counter AS c (prefix, field, n, until_ms)
+      SELECT whose, f.field, f.n::bigint, until
+        FROM unnest(string_to_array(fields, ','), string_to_array(numbers, ',')) AS f (field, n) ORDER BY f.field
+      ON CONFLICT ON CONSTRAINT counter_pkey DO UPDATE SET n = c.n + excluded.n, until_ms = excluded.until_ms;
+  END IF;
+END $$;
+
+-- Takes in a report, if there is one, and returns all that was reported: "<field>=<number>", as a list.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.counters(
+  whose text, reporter text, number bigint, fields text, numbers text, OUT listed text
+) LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM hybrid_layer_1.report_(whose, reporter, number, fields, numbers);
+  SELECT coalesce(string_agg(c.field || '=' || c.n, ','), '') INTO listed FROM hybrid_layer_1.counter c
+    WHERE c.prefix = whose;
+END $$;
+
+-- How many unread messages are in a queue, in how many ms the first of them expires, and what was counted by the name of
+-- its channel.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.queue_state(
+  whose text, queue text, channel text, OUT pending bigint, OUT left_ms bigint, OUT sent bigint, OUT full_ bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+  now bigint := hybrid_layer_1.clock_();
+BEGIN
+  SELECT count(*), (array_agg(m.until_ms ORDER BY m.id))[1] - now INTO pending, left_ms FROM hybrid_layer_1.message m
+    WHERE m.queue = whose || '|' || queue_state.queue AND m.until_ms > now AND m.payload IS NOT NULL;
+  SELECT c.n INTO sent FROM hybrid_layer_1.counter c WHERE c.prefix = whose AND c.field = 'sent|' || channel;
+  SELECT c.n INTO full_ FROM hybrid_layer_1.counter c WHERE c.prefix = whose AND c.field = 'full|' || channel;
+END $$;
+
+-- Lets a process count as alive for `life` ms, and takes in a report, if there is one. Returns the notes that others left for it, one a line.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.renew(
   whose text, addressee text, life bigint, has_met boolean,
+  reporter text, number bigint, fields text, numbers text,
   OUT was_gone boolean, OUT epoch text, OUT now bigint, OUT notes text
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -24,6 +70,7 @@ BEGIN
         FOR UPDATE SKIP LOCKED
     )) RETURNING m.id, m.names
   ) SELECT coalesce(string_agg(t.names, E'\n' ORDER BY t.id), '') INTO notes FROM taken t;
+  PERFORM hybrid_layer_1.report_(whose, reporter, number, fields, numbers);
 END $$;
 
 -- Lets a machine count as alive for `life` ms, or longer if it does already. `known` is the registration that it knows,
@@ -120,6 +167,9 @@ BEGIN
   DELETE FROM hybrid_layer_1.alive m WHERE m.ctid = ANY(ARRAY(
     SELECT x.ctid FROM hybrid_layer_1.alive x WHERE x.until_ms < now - SLACK FOR UPDATE SKIP LOCKED
   ));
+  DELETE FROM hybrid_layer_1.counter c WHERE c.until_ms < now;
+  DELETE FROM hybrid_layer_1.report r WHERE r.until_ms < now;
+  DELETE FROM hybrid_layer_1.listener l WHERE l.pid NOT IN (SELECT a.pid FROM pg_stat_activity a);
   DELETE FROM hybrid_layer_1.body m WHERE m.ctid = ANY(ARRAY(
     SELECT x.ctid FROM hybrid_layer_1.body x WHERE x.until_ms < now FOR UPDATE SKIP LOCKED
   ));

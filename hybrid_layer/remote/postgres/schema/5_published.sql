@@ -39,8 +39,10 @@ BEGIN
   END IF;
 END $$;
 
--- Listens to `channels`, a list. Unless `k` is NULL, it holds k + 2 for the session: it listens for that process.
-CREATE OR REPLACE FUNCTION hybrid_layer_1.subscribe(channels text, k bigint) RETURNS void LANGUAGE plpgsql AS $$
+-- Listens to `channels`, a list; `groups` are those of them that are channels of groups. Unless it is NULL, `k` is the
+-- number of the process that listens. `is_first`: it holds k + 2 for the session.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.subscribe(channels text, groups text, k bigint, is_first boolean) RETURNS void
+LANGUAGE plpgsql AS $$
 DECLARE
   each text;
   v text;
@@ -48,10 +50,19 @@ BEGIN
   FOREACH each IN ARRAY string_to_array(channels, ',') LOOP
     EXECUTE format('LISTEN %I', each);
   END LOOP;
-  v := pg_advisory_lock_shared(k + 2)::text; -- NULL: nothing
+  IF is_first THEN
+    v := pg_advisory_lock_shared(k + 2)::text;
+  END IF;
+  IF groups <> '' THEN
+    INSERT INTO hybrid_layer_1.listener AS l (channel, k, pid)
+      SELECT g.channel, subscribe.k, pg_backend_pid() FROM unnest(string_to_array(groups, ',')) AS g (channel)
+      ON CONFLICT ON CONSTRAINT listener_pkey DO NOTHING;
+  END IF;
 END $$;
 
-CREATE OR REPLACE FUNCTION hybrid_layer_1.unsubscribe(channels text, k bigint) RETURNS void LANGUAGE plpgsql AS $$
+-- The reverse. `is_last`: it holds k + 2 no more.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.unsubscribe(channels text, groups text, k bigint, is_last boolean) RETURNS void
+LANGUAGE plpgsql AS $$
 DECLARE
   each text;
   v text;
@@ -59,7 +70,24 @@ BEGIN
   FOREACH each IN ARRAY string_to_array(channels, ',') LOOP
     EXECUTE format('UNLISTEN %I', each);
   END LOOP;
-  v := pg_advisory_unlock_shared(k + 2)::text;
+  IF is_last THEN
+    v := pg_advisory_unlock_shared(k + 2)::text;
+  END IF;
+  IF groups <> '' THEN
+    DELETE FROM hybrid_layer_1.listener l
+      WHERE l.channel = ANY (string_to_array(groups, ',')) AND l.k = unsubscribe.k AND l.pid = pg_backend_pid();
+  END IF;
+END $$;
+
+-- How many processes listen to the channel of a group. Sessions that broke count until the next sweep, unless the answer
+-- must be `exact`, which costs more.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.listeners_(channel text, exact boolean) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+  n bigint;
+BEGIN
+  SELECT count(DISTINCT l.k) INTO n FROM hybrid_layer_1.listener l
+    WHERE l.channel = listeners_.channel AND (NOT exact OR l.pid IN (SELECT a.pid FROM pg_stat_activity a));
+  RETURN n;
 END $$;
 
 CREATE OR REPLACE FUNCTION hybrid_layer_1.fetch(which bigint, OUT head text, OUT payload bytea) LANGUAGE plpgsql AS $$

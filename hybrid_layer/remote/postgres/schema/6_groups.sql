@@ -139,7 +139,7 @@ END $$;
 -- that gets nothing, or "". `is_spread`: normal channels get nothing and are in the list `elsewhere`. `silent` lists the
 -- locks of queues on which nobody sleeps, but perhaps the caller's own session.
 -- With a `channel`, that of the group, the members of processes get the message by way of the channels of these, and then
--- it is published to the group, which counts as one member reached. `own_k` is the number of the process to whose channel
+-- it is published to the group; each process that listens to that is one more that is reached. `own_k` is the number of the process to whose channel
 -- the caller's session listens, or 0. The members in the list `excluded` get nothing; machines read that in the payload.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.group_send(
   whose text, grp text, payload bytea, life bigint, capacity bigint, parts text, capacities text, skip text,
@@ -224,7 +224,7 @@ BEGIN
     more := NULL;
     IF channel <> '' THEN
       PERFORM hybrid_layer_1.notify_(channel, 'g|' || now + life || '|' || epoch || '||', payload, now + life);
-      reached := reached + 1;
+      reached := reached + hybrid_layer_1.listeners_(channel, false);
     END IF;
   END IF;
 END $$;
@@ -260,6 +260,54 @@ BEGIN
     more := sent.more;
     EXIT WHEN missing <> '';
   END LOOP;
+END $$;
+
+-- The members, as a list, without those whose process or machine is gone.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.group_channels(whose text, grp text, OUT listed text) LANGUAGE plpgsql AS $$
+DECLARE
+  now bigint := hybrid_layer_1.clock_();
+BEGIN
+  SELECT coalesce(string_agg(m.part || m.name, ','), '') INTO listed FROM hybrid_layer_1.member m
+    WHERE m.grp = whose || '|' || group_channels.grp AND m.until_ms > now
+      AND (m.addressee = '' OR NOT hybrid_layer_1.is_gone_(whose, m.addressee, '', now));
+END $$;
+
+-- Gives a message to the machines with members but `skip`, and, with the `channel` of the group, to the processes that
+-- listen to it. `asked` is how many. `silent` as in group_send.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.ask(
+  whose text, grp text, payload bytea, life bigint, skip text, channel text, OUT asked bigint, OUT silent text
+) LANGUAGE plpgsql AS $$
+DECLARE
+  CAPACITY CONSTANT bigint := 10000;
+  now bigint := hybrid_layer_1.clock_();
+  epoch text;
+  p record;
+  put record;
+BEGIN
+  asked := 0;
+  silent := '';
+  SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
+  IF epoch IS NULL THEN
+    epoch := hybrid_layer_1.begin_epoch_(whose, false);
+  END IF;
+  FOR p IN
+    SELECT m.part, m.addressee, m.k, m.until_ms AS t FROM hybrid_layer_1.member m
+      WHERE m.grp = whose || '|' || ask.grp AND m.until_ms > now AND m.addressee LIKE '@%' AND m.addressee <> skip
+      ORDER BY m.k
+  LOOP
+    IF NOT hybrid_layer_1.is_gone_(whose, p.addressee, '', now) THEN
+      put := hybrid_layer_1.store_(
+        whose || '|' || p.part, p.k, epoch, '=' || ask.grp || ',' || p.t, payload, CAPACITY, life);
+      asked := asked + CASE WHEN put.stored THEN 1 ELSE 0 END;
+      IF NOT put.rang THEN
+        silent := silent || ',' || p.k;
+      END IF;
+    END IF;
+  END LOOP;
+  IF channel <> '' THEN
+    asked := asked + hybrid_layer_1.listeners_(channel, true);
+    PERFORM hybrid_layer_1.notify_(channel, 'g|' || now + life || '|' || epoch || '||', payload, now + life);
+  END IF;
 END $$;
 
 -- Deletes what the prefix has, advances the epoch, and tells the living, and who listens to `channel`.

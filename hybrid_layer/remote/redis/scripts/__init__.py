@@ -17,6 +17,7 @@ from hybrid_layer.remote.redis.wire.stream import read_position
 from hybrid_layer.remote.runtime.calls import Shape
 
 _REGISTRATION, _RUN_ID = re.compile(rb"[0-9]{1,20}"), re.compile(rb"[0-9a-f]{0,16}")
+_NUMBER, _NUMBER_OR_NONE = re.compile(rb"-?[0-9]{1,20}"), re.compile(rb"[0-9]{0,20}")
 _INCLUDE = re.compile(r"^-- include:(.*)$", re.MULTILINE)
 
 
@@ -63,6 +64,14 @@ def _is_renewal(reply: object) -> bool:
     return isinstance(reply, list) and _is_published(reply[:4]) and are_texts(reply[4:])
 
 
+def _are_counters(reply: object) -> bool:
+    return are_texts(reply) and len(reply) % 2 == 0 and all(map(_NUMBER.fullmatch, reply[1::2]))
+
+
+def _is_queue_state(reply: object) -> bool:
+    return _is_record(reply, int, int, bytes, bytes) and all(map(_NUMBER_OR_NONE.fullmatch, reply[2:]))
+
+
 def _is_group_sent(reply: object) -> bool:
     if isinstance(reply, list) and reply[:1] == [-1]:
         return are_texts(reply[1:])
@@ -99,6 +108,7 @@ GROUP_ADD = _load("group_add", _is_added)
 GROUP_DISCARD = _load("group_discard")
 GROUP_SEND = _load("group_send", _is_group_sent)
 GROUP_SEND_MULTIPLE = _load("group_send_multiple", _is_group_sent)
+GROUP_CHANNELS = _load("group_channels", are_texts)
 PUBLISH = _load("publish", _is_published)
 GROUP_PUBLISH = _load("group_publish", _is_group_published)
 RENEW = _load("renew", _is_renewal)
@@ -111,10 +121,13 @@ MACHINE_ADD = _load("machine_add", _is_added)
 MACHINE_NOTE = _load("machine_note")
 RENEW_MACHINE = _load("renew_machine", _is_machine_renewal)
 EMPTY_STREAMS = _load("empty_streams")
+COUNTERS = _load("counters", _are_counters)
+QUEUE_STATE = _load("queue_state", _is_queue_state)
 
 ALL = (
     *(SEND, PUT_BACK, GROUP_ADD, GROUP_DISCARD, GROUP_SEND, PUBLISH, GROUP_PUBLISH, RENEW, FLUSH, NOTE, WAKE),
-    *(GROUP_SEND_MULTIPLE, REGISTER, FORGET, MACHINE_ADD, MACHINE_NOTE, RENEW_MACHINE, EMPTY_STREAMS),
+    *(GROUP_SEND_MULTIPLE, GROUP_CHANNELS, REGISTER, FORGET, MACHINE_ADD, MACHINE_NOTE, RENEW_MACHINE, EMPTY_STREAMS),
+    *(COUNTERS, QUEUE_STATE),
 )
 BY_SHA = {script.sha: script for script in ALL}
 

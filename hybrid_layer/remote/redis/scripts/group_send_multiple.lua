@@ -7,7 +7,8 @@
 --       4 "1" if the queues of normal channels are perhaps on other shards, else "0"
 --       5 "@MACHINE!", a machine that gets nothing, or ""
 --       6 the group's name if processes are subscribed to their groups, else ""
---       7 the number of messages  8 the number of channels that get nothing
+--       7 the number of messages  8 the number of channels that get nothing; or, below 0, the life in ms of a question:
+--         it is for the machines and the subscribed processes, and for no member that the server knows
 --       9.. the payloads of the messages, then the names of these channels
 --       then part, capacity, part, capacity...  and last, the caller's knowledge of the clock (clock.lua), or ""
 -- Returns {members reached, members at capacity, members that are gone, expired entries dropped, epoch,
@@ -23,7 +24,8 @@ end
 local epoch = current_epoch(KEYS[2])
 local now, life, base, name = server_ms(), tonumber(ARGV[1]), ARGV[3], ARGV[6]
 local last_payload = 8 + ARGV[7]
-local last = last_payload + ARGV[8]
+local last, is_question = last_payload + math.max(0, ARGV[8]), tonumber(ARGV[8]) < 0
+local message_life = is_question and -ARGV[8] or life
 local known, publishes = ARGV[#ARGV], name ~= ''
 local members = members_by_part(KEYS[1], base, epoch, now)
 local capacity_of, unknown = capacities(members.parts, tonumber(ARGV[2]), ARGV, last + 1)
@@ -40,7 +42,7 @@ local function without_excluded()
   for _, part in ipairs(members.parts) do
     local names = {}
     for name in string.gmatch(string.sub(members.names_of[part], #part + 1) .. ',', '([^,]*),') do
-      if not excluded[part .. name] then
+      if not excluded[part .. name] and (is_machine(part) or not is_question) then
         names[#names + 1] = name
       end
     end
@@ -52,7 +54,7 @@ local function without_excluded()
   return chosen
 end
 
-local chosen = last > last_payload and without_excluded() or members
+local chosen = (last > last_payload or is_question) and without_excluded() or members
 local elsewhere = ARGV[4] == '1' and {} or nil
 local living, gone, dead = living_and_gone(KEYS[1], chosen, base, epoch, now, life, known, elsewhere, ARGV[5])
 local queued, listening = {}, {}
@@ -60,12 +62,12 @@ for _, part in ipairs(living) do
   local way = (publishes and of_process(part) and not is_machine(part)) and listening or queued
   way[#way + 1] = part
 end
-local head = entry_head(now + life, epoch)
+local head = entry_head(now + message_life, epoch)
 local sent, full, expired = 0, 0, 0
 dead = dead * ARGV[7]
 for i = 9, last_payload do
   local stored, at_capacity, dropped, doubtful =
-    store_for_each(KEYS[1], queued, chosen, capacity_of, base, ARGV[i], epoch, life, now, known)
+    store_for_each(KEYS[1], queued, chosen, capacity_of, base, ARGV[i], epoch, message_life, now, known)
   sent, full, expired, dead = sent + stored, full + at_capacity, expired + dropped, dead + doubtful
   for _, part in ipairs(listening) do
     local entry = head .. chosen.names_of[part] .. '|' .. ARGV[i]

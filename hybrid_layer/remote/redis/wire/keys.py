@@ -36,6 +36,9 @@ class Keys:
         ``scripts/include/alive.lua``."""
         self.process = f"{self.base}process|".__add__
         """Pub/sub channel: the messages for this process."""
+        self.counts = f"{self.base}counts|".__add__
+        """Hash: what processes have counted, of ""; string: the number of a process's last report. See
+        ``scripts/include/counts.lua``."""
         self.notes = f"{self.base}notes|".__add__
         """List: changes by others to the memberships of the process."""
         self.wake = f"{self.base}wake|".__add__

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Tells servers what this process has counted, where no heartbeat does; and asks what all have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+from hybrid_layer.exceptions import RemoteUnavailable
+from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.delivery.shards import Shard
+from hybrid_layer.remote.delivery.store import Store
+from hybrid_layer.statistics import ChannelStatistics, warn
+
+
+async def _report(context: Context, store: Store, shard: Shard) -> None:
+    """Tell a server what was counted since the last report, if anything was. Raises `RemoteUnavailable`."""
+    ledger = context.ledgers[shard.number]
+    report = ledger.report()
+    if report is not None:
+        await store.counters(shard, report)
+        ledger.told(report)
+
+
+async def report_to_all_but(context: Context, store: Store, renewed: Collection[int]) -> None:
+    """Report to the servers where the process is not to be known, as it only sends. Some may not be reached."""
+    others = [shard for shard in context.shards if shard.number not in renewed]
+    results = await asyncio.gather(*(_report(context, store, shard) for shard in others), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, RemoteUnavailable):
+            raise result
+
+
+async def counters_of_all(context: Context, store: Store, shard: Shard) -> Mapping[str, int]:
+    """All that was reported to a server, this process's latest numbers included.
+
+    Without an answer, what others have reported since the last one is missing. People look at statistics most when a
+    server is down.
+    """
+    ledger = context.ledgers[shard.number]
+    report = ledger.report()
+    try:
+        sums = await store.counters(shard, report)
+    except RemoteUnavailable as error:
+        warn(("statistics", shard.label), f"Statistics lack what other processes have counted lately: {error}")
+        return ledger.estimate()
+    ledger.told(report)
+    ledger.note(sums)
+    return sums
+
+
+async def statistics_of(context: Context, store: Store, channel: str) -> ChannelStatistics:
+    """What the channel's server knows of it. Raises `RemoteUnavailable`."""
+    shard = context.shard_of(channel)
+    await _report(context, store, shard)
+    pending, left, counts = await store.queue_state(shard, channel)
+    is_counted = "!" not in channel
+    return {
+        "messages_count": counts.get("sent", 0) if is_counted else None,
+        "messages_pending": pending,
+        "messages_max_age": 0.0 if left is None else max(0.0, context.policy.expiry - left),
+        "channel_full_count": counts.get("full", 0) if is_counted else None,
+    }
