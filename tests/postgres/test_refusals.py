@@ -100,6 +100,8 @@ async def test_a_pooler_of_transactions(make_layer: Make, postgres_server: Postg
     with PgBouncer(postgres_server, pool_mode="transaction") as pooler:
         layer = make_layer(hosts=[pooler.url_of(database)])
         await refused(layer, f":{pooler.port}/{database} is a pooler that lends a session for one transaction")
+        with psycopg.connect(pooler.url_of(database)) as others:
+            assert others.execute("SHOW enable_seqscan").fetchone() == ("on",)
 
 
 @pytest.mark.thorough

@@ -229,6 +229,8 @@ class PostgresServer(Closing):
         """Stop all its processes where they are: connections stay open and no answer comes."""
         self._running_child().pause()
         self._signal_children(signal.SIGSTOP)
+        stands = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+        block_until(lambda: all(child.status() in stands for child in self._children()), "its processes stand")
 
     def resume(self) -> None:
         """Continue after `pause`."""
