@@ -16,7 +16,7 @@ import msgpack
 
 from hybrid_layer import messages
 from hybrid_layer.configuration import LayerOptions
-from hybrid_layer.envelope import enclosed, opened
+from hybrid_layer.envelope import MARK, enclosed, opened
 from hybrid_layer.exceptions import ConfigurationError, InvalidMessageValue, MessageTooLarge, Undecodable
 from hybrid_layer.interruption import is_foreign
 from hybrid_layer.options import did_you_mean, shown
@@ -181,7 +181,9 @@ class Codec:
             )
         if self._cipher is not None:
             payload = self._cipher.encrypt(where.encode() + _END_OF_NAME + payload)
-        return enclosed(payload, fields)
+        if fields or payload.startswith(MARK):  # not a call for each message
+            payload = enclosed(payload, fields)
+        return payload
 
     def decode(self, payload: bytes, channel: str) -> dict[str, Any]:
         """The message in `payload`, which came for `channel`. Raises `Undecodable`."""
@@ -200,7 +202,7 @@ class Codec:
         return message
 
     def _load(self, payload: bytes) -> dict[str, Any]:
-        if self._cipher is None:
+        if self._cipher is None and payload.startswith(MARK):
             payload = opened(payload)
         # A damaged or foreign payload may make a serializer raise anything, and readers have to go on.
         try:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from hybrid_layer.statistics import ChannelStatistics, GlobalStatistics
 
 Message = dict[str, Any]
-"""What `docs/sends.rst` says of messages: a dict with str as keys."""
+"""A message: see `docs/messages.rst`."""
 
 
 class ChannelLayer(Protocol):

@@ -132,6 +132,15 @@ async def test_a_cancelled_sender_leaves_the_first_ones(make_layer: LayerMaker) 
     assert seen[:-1] == list(range(len(seen) - 1))
 
 
+@pytest.mark.configurations("ipc")
+async def test_a_call_that_finds_no_room_counts_once(make_layer: LayerMaker) -> None:
+    layer = make_layer(capacity=3)
+    with pytest.raises(ChannelFull):
+        await layer.send_multiple("jobs", numbers(10))
+    assert (await layer.channel_statistics("jobs"))["channel_full_count"] == 1
+    assert await counted(layer, "full") == 1
+
+
 @pytest.mark.configurations("local")
 async def test_memory_full_for_several(make_layer: LayerMaker) -> None:
     layer = make_layer(message_memory=2 * 1024 * 1024, capacity=10_000)

@@ -20,7 +20,7 @@ from hybrid_layer.loops import call_in
 from hybrid_layer.names import non_local
 
 with contextlib.suppress(ImportError):  # the package without its local half
-    from hybrid_layer.ipc import attachments, objects, sweeping, transport, wait_set
+    from hybrid_layer.ipc import attachments, calls, objects, sweeping, wait_set
     from hybrid_layer.ipc.segment import LocalSegment
 
 # Only functions for the remote half import it: some tests check that a layer works without it.
@@ -415,11 +415,11 @@ def turns_of_a_loop() -> int:
 
 def sends() -> tuple[object, ...]:
     """The core's operations that are not repeated once they have met damage."""
-    return transport._SENDS
+    return calls._SENDS
 
 
 def set_sends(monkeypatch: Any, operations: tuple[object, ...]) -> None:
-    monkeypatch.setattr(transport, "_SENDS", operations)
+    monkeypatch.setattr(calls, "_SENDS", operations)
 
 
 class Sweeper:

@@ -19,5 +19,6 @@ async def use(layer: ChannelLayer) -> int:
     await layer.send("jobs", {"type": "job"}, expiry=2)
     await layer.send_multiple("jobs", [{"type": "job"}])
     await layer.group_send("news", {"type": "news"}, exclude=await layer.new_channel())
+    pending: int = (await layer.channel_statistics("jobs"))["messages_pending"]
     names: list[str] = await layer.group_channels("news")
-    return len(names) + await layer.group_count("news")
+    return pending + len(names) + await layer.group_count("news")

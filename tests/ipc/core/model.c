@@ -165,6 +165,8 @@ static void do_push_several(uint32_t queue) {
     wakeups_close(&wakeups);
     for (; stored < pushes.done && !(is_inbox(queue) && !model->is_open); stored++)
         model->items[model->count++] = (struct expected){next_id + stored, items[stored].size, 1u << local};
+    model->sent += stored;
+    model->full += status == OK && pushes.done < pushes.number;
     MUST(model->count <= capacity_of(queue));
     MUST(status == NO_MEMORY || (status == OK && (pushes.done == pushes.number || model->count == capacity_of(queue))));
     next_id += (uint32_t)pushes.number;
