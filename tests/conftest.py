@@ -23,12 +23,14 @@ from tests.support import django_settings, loops, processes
 from tests.support.clusters import Cluster, cluster_of
 from tests.support.guardian import guardian
 from tests.support.machines import Network, why_not
+from tests.support.pgbouncer import find_pgbouncer
 from tests.support.postgres import PostgresServer, find_programs, start_postgres
 from tests.support.probe import forget_warnings
 from tests.support.servers import KINDS, Kind, Server, default_kind, find_program, start_server
 
 IN_CI = os.environ.get("CI") == "true"
 LEFT_OUT = "there is no redis-server on this machine: others stood in for it, and its own tests were skipped"
+NO_PGBOUNCER = "there is no pgbouncer on this machine: its tests were skipped"
 NO_POSTGRES = "there is no PostgreSQL server on this machine (Debian's package postgresql): its tests were skipped"
 
 PACKAGE = Path(hybrid_layer.__file__).parent
@@ -52,8 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"there is no {kind} server: make build")
     if find_program("redis") is None and (IN_CI or config.getoption("--server") == "redis"):
         raise pytest.UsageError("there is no redis-server on this machine, and nothing is left out")
-    if find_programs("postgresql") is None and IN_CI:
-        raise pytest.UsageError(f"{NO_POSTGRES}, and in CI nothing may be")
+    for lacking in filter(None, _no_postgres()):
+        if IN_CI:
+            raise pytest.UsageError(f"{lacking}, and in CI nothing may be")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -106,7 +109,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     lacking = [
         find_program("redis") is None and LEFT_OUT,
-        find_programs("postgresql") is None and NO_POSTGRES,
+        *_no_postgres(),
         _no_machines(),
     ]
     for left_out in filter(None, lacking):
@@ -115,6 +118,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if IN_CI and _skipped(config):
         terminalreporter.section("failed")
         terminalreporter.line(f"{_skipped(config)} skipped, and in CI nothing may be: they are named above", red=True)
+
+
+def _no_postgres() -> list[str | None]:
+    return [
+        NO_POSTGRES if find_programs("postgresql") is None else None,
+        NO_PGBOUNCER if find_pgbouncer() is None else None,
+    ]
 
 
 def _no_machines() -> str | None:
@@ -178,6 +188,13 @@ def needs_postgres() -> None:
     """For tests that need a PostgreSQL server."""
     if find_programs("postgresql") is None:
         pytest.skip(NO_POSTGRES)
+
+
+@pytest.fixture
+def needs_pgbouncer(needs_postgres: None) -> None:
+    """For tests that need PgBouncer."""
+    if find_pgbouncer() is None:
+        pytest.skip(NO_PGBOUNCER)
 
 
 @pytest.fixture(scope="session")

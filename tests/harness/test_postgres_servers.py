@@ -60,6 +60,7 @@ def test_what_a_stop_a_crash_and_a_kill_keep(new_postgres_server: NewPostgresSer
     assert server.command(FOUND) == [(1, 0)]
 
 
+@pytest.mark.thorough
 def test_a_killed_session_takes_the_others_along(new_postgres_server: NewPostgresServer) -> None:
     server = new_postgres_server()
     with psycopg.connect(server.url, autocommit=True) as one, psycopg.connect(server.url) as other:
@@ -69,6 +70,7 @@ def test_a_killed_session_takes_the_others_along(new_postgres_server: NewPostgre
     block_until(lambda: _answers(server), "it serves again")
 
 
+@pytest.mark.thorough
 def test_a_standby_is_promoted(new_postgres_server: NewPostgresServer) -> None:
     primary = new_postgres_server()
     with primary.start_standby() as standby:
@@ -96,6 +98,7 @@ def test_a_paused_server_is_silent_and_can_be_closed(new_postgres_server: NewPos
     assert not any(child.is_running() for child in children)
 
 
+@pytest.mark.thorough
 def test_access_by_password_alone(new_postgres_server: NewPostgresServer) -> None:
     server = new_postgres_server(access=["host all all 127.0.0.1/32 scram-sha-256"])
     server.command("CREATE ROLE site LOGIN PASSWORD 'secret'")

@@ -95,13 +95,17 @@ async def test_an_old_server(make_layer: Make) -> None:
         await refused(layer, f"{HOST}:{server.port} is PostgreSQL 13; hybrid_layer needs PostgreSQL 14")
 
 
+@pytest.mark.usefixtures("needs_pgbouncer")
 async def test_a_pooler_of_transactions(make_layer: Make, postgres_server: PostgresServer, database: str) -> None:
     with PgBouncer(postgres_server, pool_mode="transaction") as pooler:
         layer = make_layer(hosts=[pooler.url_of(database)])
         await refused(layer, f":{pooler.port}/{database} is a pooler that lends a session for one transaction")
+        with psycopg.connect(pooler.url_of(database)) as others:
+            assert others.execute("SHOW enable_seqscan").fetchone() == ("on",)
 
 
 @pytest.mark.thorough
+@pytest.mark.usefixtures("needs_pgbouncer")
 async def test_a_pooler_of_sessions_serves(make_layer: Make, postgres_server: PostgresServer, database: str) -> None:
     with PgBouncer(postgres_server, pool_mode="session") as pooler:
         layer = make_layer(hosts=[pooler.url_of(database)])

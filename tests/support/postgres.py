@@ -86,6 +86,13 @@ def _user() -> pwd.struct_passwd:
         return pwd.getpwnam("nobody")
 
 
+def _reachable(programs: Path, directory: Path) -> Path:
+    """`programs`, or a copy in `directory` if the server's user may not go there: a package in root's home."""
+    if subprocess.run(as_user("test", "-x", programs / "postgres"), cwd="/").returncode == 0:
+        return programs
+    return shutil.copytree(programs.parent, directory / "programs", symlinks=True) / programs.name
+
+
 def give_away(path: Path) -> None:
     """Make `path` and what is in it the server's."""
     if os.geteuid() == 0:
@@ -156,17 +163,17 @@ class PostgresServer(Closing):
         self.directory = Path(tempfile.mkdtemp(prefix="hybrid-layer-postgresql-"))
         guardian.watch("directory", self.directory)
         self.data = self.directory / "data"
-        self._programs = programs
+        self._programs = _reachable(programs, self.directory)
         self._child: Child | None = None
         self._config = {**_CONFIG, "unix_socket_directories": self.directory, **config, "port": self.port}
         try:
             give_away(self.directory)
             if primary is None:
-                _new_cluster(programs, self.data)
+                _new_cluster(self._programs, self.data)
             else:
                 address = f"host={HOST} port={primary.port} user={ADMIN}"
                 options = ("--checkpoint=fast", "--no-sync", "--write-recovery-conf", "--wal-method=stream")
-                _run(programs, self.directory, "pg_basebackup", "-d", address, "-D", self.data, *options)
+                _run(self._programs, self.directory, "pg_basebackup", "-d", address, "-D", self.data, *options)
             self._own_files()
             self._configure(access)
             self._start()
@@ -222,6 +229,8 @@ class PostgresServer(Closing):
         """Stop all its processes where they are: connections stay open and no answer comes."""
         self._running_child().pause()
         self._signal_children(signal.SIGSTOP)
+        stands = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+        block_until(lambda: all(child.status() in stands for child in self._children()), "its processes stand")
 
     def resume(self) -> None:
         """Continue after `pause`."""

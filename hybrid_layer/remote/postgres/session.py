@@ -13,13 +13,14 @@ from hybrid_layer.remote.postgres.schema import LOCK, REVISION, SCHEMA, script
 
 _OLDEST = 140000
 _SETUP = """
-SELECT pg_backend_pid(), set_config('synchronous_commit', 'off', false),
-    set_config('default_transaction_isolation', 'read committed', false),
-    set_config('default_transaction_deferrable', 'off', false), set_config('idle_session_timeout', '0', false),
-    set_config('lock_timeout', '0', false), set_config('statement_timeout', %s, false), set_config('jit', 'off', false),
-    set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),
-    set_config('enable_bitmapscan', 'off', false)
+SELECT set_config(name, value, false) FROM (VALUES
+    ('synchronous_commit', 'off'), ('default_transaction_isolation', 'read committed'),
+    ('default_transaction_deferrable', 'off'), ('idle_session_timeout', '0'), ('lock_timeout', '0'),
+    ('statement_timeout', %(timeout)s), ('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'),
+    ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off')
+) settings (name, value) WHERE %(process)s IN (0, pg_backend_pid())
 """
+# In the session of that process alone: one that a pooler lends is others', too.
 # Isolation: with an older snapshot, a function would not see what came before it got a queue's lock. Plans must not
 # depend on what a table happens to hold when a session begins: a queue that is empty then may be long later.
 
@@ -38,14 +39,16 @@ async def open_session(host: Host, timeout: float) -> AsyncConnection:
             raise NotReady(
                 f"The server {host.label} is PostgreSQL {version // 10000}; hybrid_layer needs PostgreSQL 14 or newer."
             )
-        setup = await (await connection.execute(_SETUP, [str(int(timeout * 1000))])).fetchone()
-        is_direct = setup is not None and setup[0] == connection.info.backend_pid
+        settings = {"timeout": str(int(timeout * 1000)), "process": connection.info.backend_pid}
+        is_direct = (await connection.execute(_SETUP, settings)).rowcount > 0
         if not is_direct and await lends_transactions(connection, parameters, timeout / 2):
             raise NotReady(
                 f"{host.label} is a pooler that lends a session for one transaction, such as PgBouncer with "
                 f"pool_mode=transaction; receivers need a session of their own. Give the address of the server itself, "
                 f"or of a pool with pool_mode=session."
             )
+        if not is_direct:
+            await connection.execute(_SETUP, {**settings, "process": 0})
         if await _revision(connection, host) < REVISION:
             await _make_schema(connection, host)
     except BaseException:
