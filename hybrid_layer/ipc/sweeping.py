@@ -33,18 +33,37 @@ _DESCRIPTORS = Path("/dev/fd")
 def sweep() -> None:
     """Look at the segments of this user. No thread of this process may attach or leave meanwhile."""
     try:
-        names = _some_of(_names())
-        own = _inodes(map(int, os.listdir(_DESCRIPTORS))) if names else set()
+        names = _some_of(names_of_user())
+        own = _own_files() if names else set()
     except OSError:
         return  # without /proc, or without a free descriptor, other processes have to do it
     until = monotonic() + _SECONDS
     for number, name in enumerate(names):
         if number >= _FIRST and monotonic() > until:
             return
-        # Closing a descriptor of a file drops the record locks that the process has on it.
-        if own.isdisjoint(_inodes([objects.lock_bearer(name), objects.directory_of(name) / "lock"])):
+        if _is_free(name, own):
             with contextlib.suppress(Contended, HybridLayerError, _core.NoSlot, *LOCK_REFUSED):
-                _remove_if_left(name)
+                remove_if_left(name)
+
+
+def remove_of_run(run: str) -> None:
+    """Remove the segments of a run of tests, by the start of their prefix, with all that is unread in them."""
+    with contextlib.suppress(OSError):
+        own = _own_files()
+        for name in names_of_user():
+            if _is_free(name, own):
+                with contextlib.suppress(Contended, HybridLayerError, _core.NoSlot, *LOCK_REFUSED):
+                    if (objects.prefix_of(name) or "").startswith(run):
+                        remove_if_left(name, even_if_needed=True)
+
+
+def _own_files() -> set[tuple[int, int]]:
+    return _inodes(map(int, os.listdir(_DESCRIPTORS)))
+
+
+def _is_free(name: str, own: set[tuple[int, int]]) -> bool:
+    """Whether this process has none of the segment's files open, or the removal would drop its record locks on them."""
+    return own.isdisjoint(_inodes([objects.lock_bearer(name), objects.directory_of(name) / "lock"]))
 
 
 def _some_of(names: list[str]) -> list[str]:
@@ -62,36 +81,43 @@ def _time_of(path: Path) -> float:
         return 0.0
 
 
-def _names() -> list[str]:
+def names_of_user() -> list[str]:
+    """The names of this user's segments, of this layout. Raises `OSError`."""
     start, end = f"hybrid_layer.{os.geteuid()}.", f".{_core.LAYOUT_VERSION}"
     found = {entry.removesuffix(".d") for entry in os.listdir(objects.ROOT) if entry.startswith(start)}
     return [name for name in found if name.endswith(end)]
 
 
-def _remove_if_left(name: str) -> None:
+def remove_if_left(name: str, even_if_needed: bool = False) -> bool:
+    """Remove a segment that no process uses, unless its content is still needed. Return whether it is gone.
+
+    Raises what attaching raises.
+    """
     if objects.is_inhabited(name):
-        return
+        return False
     lock_file = LockFile(objects.directory_of(name))
     try:
         with lock_file.held():  # so no process attaches to it
             fd = objects.open_object(name)
             if fd is not None:
                 try:
-                    if _is_left(fd, lock_file):
+                    if _is_left(fd, lock_file, even_if_needed):
                         objects.remove_object(name)
                 finally:
                     os.close(fd)
-            if not objects.object_exists(name):
-                lock_file.remove_directory()
+            if objects.object_exists(name):
+                return False
+            lock_file.remove_directory()
+            return True
     finally:
         lock_file.close()
 
 
-def _is_left(fd: int, lock_file: LockFile) -> bool:
+def _is_left(fd: int, lock_file: LockFile, even_if_needed: bool) -> bool:
     core = _core.Segment(fd, lock_file.fd if _core.PORTABLE else fd, str(lock_file.directory))
     if not core.is_deserted():
         return False
-    if core.retired:
+    if core.retired or even_if_needed:
         return True  # its processes have moved, or have died
     core.join()
     try:
