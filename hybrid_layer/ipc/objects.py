@@ -136,22 +136,6 @@ def is_inhabited(name: str) -> bool:
         os.close(fd)
 
 
-def prefix_of(name: str) -> str | None:
-    """The prefix of the segment `name`, as its header has it; None if there is none that can be read.
-
-    This process must not use that segment itself, as for `is_inhabited`. Raises `ConfigurationError`.
-    """
-    fd = open_object(name)
-    if fd is None:
-        return None
-    try:
-        return _core.Segment(fd, fd, "").prefix
-    except _core.Damaged:
-        return None
-    finally:
-        os.close(fd)
-
-
 def inode_of(status: os.stat_result) -> tuple[int, int]:
     """What tells a file from all others: its device and inode."""
     return status.st_dev, status.st_ino

@@ -33,37 +33,17 @@ _DESCRIPTORS = Path("/dev/fd")
 def sweep() -> None:
     """Look at the segments of this user. No thread of this process may attach or leave meanwhile."""
     try:
-        names = _some_of(names_of_user())
-        own = _own_files() if names else set()
+        names = _some_of(_names())
+        own = _inodes(map(int, os.listdir(_DESCRIPTORS))) if names else set()
     except OSError:
         return  # without /proc, or without a free descriptor, other processes have to do it
     until = monotonic() + _SECONDS
     for number, name in enumerate(names):
         if number >= _FIRST and monotonic() > until:
             return
-        if _is_free(name, own):
-            with contextlib.suppress(Contended, HybridLayerError, _core.NoSlot, *LOCK_REFUSED):
-                remove_if_left(name)
-
-
-def remove_of_run(run: str) -> None:
-    """Remove the segments of a run of tests, by the start of their prefix, with all that is unread in them."""
-    with contextlib.suppress(OSError):
-        own = _own_files()
-        for name in names_of_user():
-            if _is_free(name, own):
-                with contextlib.suppress(Contended, HybridLayerError, _core.NoSlot, *LOCK_REFUSED):
-                    if (objects.prefix_of(name) or "").startswith(run):
-                        remove_if_left(name, even_if_needed=True)
-
-
-def _own_files() -> set[tuple[int, int]]:
-    return _inodes(map(int, os.listdir(_DESCRIPTORS)))
-
-
-def _is_free(name: str, own: set[tuple[int, int]]) -> bool:
-    """Whether this process has none of the segment's files open, or the removal would drop its record locks on them."""
-    return own.isdisjoint(_inodes([objects.lock_bearer(name), objects.directory_of(name) / "lock"]))
+        # Closing a descriptor of a file drops the record locks that the process has on it.
+        if own.isdisjoint(_inodes([objects.lock_bearer(name), objects.directory_of(name) / "lock"])):
+            remove_if_left(name)
 
 
 def _some_of(names: list[str]) -> list[str]:
@@ -81,8 +61,7 @@ def _time_of(path: Path) -> float:
         return 0.0
 
 
-def names_of_user() -> list[str]:
-    """The names of this user's segments, of this layout. Raises `OSError`."""
+def _names() -> list[str]:
     start, end = f"hybrid_layer.{os.geteuid()}.", f".{_core.LAYOUT_VERSION}"
     found = {entry.removesuffix(".d") for entry in os.listdir(objects.ROOT) if entry.startswith(start)}
     return [name for name in found if name.endswith(end)]
@@ -91,8 +70,14 @@ def names_of_user() -> list[str]:
 def remove_if_left(name: str, even_if_needed: bool = False) -> bool:
     """Remove a segment that no process uses, unless its content is still needed. Return whether it is gone.
 
-    Raises what attaching raises.
+    False also if it cannot be removed now. This process must not use it.
     """
+    with contextlib.suppress(Contended, HybridLayerError, OSError, _core.NoSlot, *LOCK_REFUSED):
+        return _remove_if_left(name, even_if_needed)
+    return False
+
+
+def _remove_if_left(name: str, even_if_needed: bool) -> bool:
     if objects.is_inhabited(name):
         return False
     lock_file = LockFile(objects.directory_of(name))

@@ -73,6 +73,6 @@ def _clean_up(run: str, pid: int) -> None:
     """Remove what the run's processes have left in shared memory: workers end without running any code."""
     if os.getpid() == pid:  # a forked child inherits this function
         with contextlib.suppress(ImportError):  # the package without its local half
-            from hybrid_layer.ipc.sweeping import remove_of_run
+            from hybrid_layer.testing.leftovers import remove_segments
 
-            remove_of_run(run)
+            remove_segments(run)

@@ -76,7 +76,7 @@ def half_of(path: Path) -> str:
 def test_who_knows_whom(path: Path) -> None:
     known = parts(path)
     half = half_of(path)
-    if half in TOOLS or path.stem == "apps":
+    if half in TOOLS or path.stem in ("apps", "__main__"):
         assert known <= SHARED | TOOLS | {"ipc", "layer", "remote", "router"}
     elif half == "interpreted":
         assert known <= SHARED - {"inbox"} | {half}
