@@ -30,6 +30,6 @@ def _names(start: str) -> Iterator[str]:
     return (f"{start}.{number}" for number in itertools.count())
 
 
-async def look(servers: ServerOptions, prefix: str, timeout: float) -> list[ServerState]:
+async def look(servers: ServerOptions, prefix: str, timeout: float, *, count_keys: bool = True) -> list[ServerState]:
     """The state of each server. One that is down is in the list, too; none is waited for longer than `timeout`."""
-    return await inspect(servers, prefix, timeout)
+    return await inspect(servers, prefix, timeout, count_keys)

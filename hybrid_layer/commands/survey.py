@@ -63,7 +63,7 @@ def survey(target: Target) -> Survey:
         found.servers = asyncio.run(look(target.servers, target.prefix, target.timeout))
     if target.memory is not None:
         found.segments = all_segments()
-        found.shm = _shm()
+        found.shm = shm_room()
         try:
             found.memory = memory_of(target)
         except FileNotFoundError as error:  # SegmentNotFound
@@ -93,7 +93,8 @@ def memory_of(target: Target) -> Memory:
         )
 
 
-def _shm() -> tuple[int, int] | None:
+def shm_room() -> tuple[int, int] | None:
+    """Size and free bytes of /dev/shm, if shared memory is there and the system says."""
     if str(ROOT) != "/dev/shm":
         return None
     try:

@@ -82,6 +82,11 @@ def of_site(alias: str, timeout: float) -> Target:
     layer = channel_layers[alias]
     if not isinstance(layer, BaseLayer):
         raise CannotLook(f"CHANNEL_LAYERS[{alias!r}] is a {type(layer).__name__}, which is not of hybrid_layer.")
+    return of_layer(layer, timeout)
+
+
+def of_layer(layer: BaseLayer, timeout: float) -> Target:
+    """A layer that this process has."""
     return Target(layer.prefix, layer.options, timeout, lambda: layer, knows_class=True)
 
 

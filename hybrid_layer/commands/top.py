@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from argparse import Namespace
@@ -153,7 +152,7 @@ def _screen(prefix: str, rates: Rates, last: Look, now: Look) -> list[str]:
         )
         for state, after, before in counts[: max(1, lines - _HEADING)]
     ]
-    head = f"{prefix}  {time.strftime('%H:%M:%S')}  every {duration(rates.seconds)}  (pid {os.getpid()}; Ctrl-C ends)"
+    head = f"{prefix}  {time.strftime('%H:%M:%S')}  every {duration(rates.seconds)}  (Ctrl-C ends)"
     body = table(("unread", "capacity", "oldest", "sent", "read", "waiting", "channel"), rows, width)
     return [head[:width], "", _rates(rates)[:width], "", *body]
 

@@ -53,7 +53,7 @@ class ServerState:
         return not self.error
 
 
-async def inspect(options: ServerOptions, prefix: str, timeout: float) -> list[ServerState]:
+async def inspect(options: ServerOptions, prefix: str, timeout: float, count_keys: bool) -> list[ServerState]:
     """The state of each server, in the order of `hosts`. All are asked at once, for at most `timeout` seconds."""
     deadline = monotonic() + timeout
     hosts = parse_hosts(options)
@@ -63,7 +63,9 @@ async def inspect(options: ServerOptions, prefix: str, timeout: float) -> list[S
                 hosts = tuple(await hosts.hosts())
         except (RedisError, OSError, TimeoutError) as error:
             return [ServerState(f"the services of {options.services}", _text(error))]
-    found = await asyncio.gather(*(_look(host, prefix, deadline) for host in hosts))
+    found = await asyncio.gather(
+        *(_look(host, Keys(prefix, host.tag) if count_keys else None, deadline) for host in hosts)
+    )
     # The parts of a cluster that are on one node are one server.
     by_label: dict[str, ServerState] = {}
     for state in found:
@@ -73,7 +75,7 @@ async def inspect(options: ServerOptions, prefix: str, timeout: float) -> list[S
     return list(by_label.values())
 
 
-async def _look(host: Host, prefix: str, deadline: float) -> ServerState:
+async def _look(host: Host, keys: Keys | None, deadline: float) -> ServerState:
     state = ServerState(host.label)
     try:
         async with time_limit(deadline - monotonic()):
@@ -81,7 +83,9 @@ async def _look(host: Host, prefix: str, deadline: float) -> ServerState:
             try:
                 (info,) = await greet(connection, [("INFO",)])
                 state.label = host.label  # of a cluster's node: known by now
-                await _ask(connection, state, info, Keys(prefix, host.tag), deadline)
+                await _ask(connection, state, info)
+                if keys is not None:
+                    await _count_keys(connection, state, keys, deadline)
             finally:
                 await sockets.close(connection)
     except (RedisError, OSError, TimeoutError) as error:
@@ -92,7 +96,7 @@ async def _look(host: Host, prefix: str, deadline: float) -> ServerState:
     return state
 
 
-async def _ask(connection: Any, state: ServerState, info: Any, keys: Keys, deadline: float) -> None:
+async def _ask(connection: Any, state: ServerState, info: Any) -> None:
     if isinstance(info, bytes):
         lines = info.decode("utf-8", "replace").splitlines()
         state.info = dict(line.split(":", 1) for line in lines if ":" in line)
@@ -105,6 +109,9 @@ async def _ask(connection: Any, state: ServerState, info: Any, keys: Keys, deadl
     if isinstance(reply, ResponseError):
         state.skipped.append("PING")
     state.round_trip = monotonic() - began
+
+
+async def _count_keys(connection: Any, state: ServerState, keys: Keys, deadline: float) -> None:
     cursor: Any = b"0"
     counts: Counter[str] = Counter()
     while True:
