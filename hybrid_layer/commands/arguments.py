@@ -7,6 +7,7 @@ from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from typing import NamedTuple
 
+import hybrid_layer
 from hybrid_layer.configuration import LayerOptions
 
 
@@ -46,6 +47,7 @@ def _add_common(parser: ArgumentParser, of_site: bool) -> None:
             default=SUPPRESS,
             help="a server; again for each one in its hosts",
         )
+        add("--version", action="version", version=hybrid_layer.__version__)
         add("--no-color", action="store_true", default=SUPPRESS, help="no colours, on a terminal either")
     add("--json", action="store_true", default=SUPPRESS, help="print JSON, whose format has a version")
     add("--timeout", type=_seconds, metavar="S", default=SUPPRESS, help="seconds to wait for an answer (5)")
@@ -151,7 +153,7 @@ COMMANDS = {
     "send": Command("send a message to a channel", "messages:send", _send, needs_class=True),
     "group-send": Command("send a message to a group", "messages:group_send", _group_send, needs_class=True),
     "receive": Command("take messages off a channel", "messages:receive", _receive, needs_class=True),
-    "flush": Command("delete all messages and groups of the prefix", "removal:flush", _no_input, needs_class=True),
-    "segments": Command("the segments on this machine, of any prefix", "removal:segments", _nothing),
-    "clean": Command("remove segments that no process uses", "removal:clean", _clean),
+    "flush": Command("delete all messages and groups of the prefix", "flush:run", _no_input, needs_class=True),
+    "segments": Command("the segments on this machine, of any prefix", "segments:segments", _nothing),
+    "clean": Command("remove segments that no process uses", "segments:clean", _clean),
 }

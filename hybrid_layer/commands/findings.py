@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from hybrid_layer.commands.output import duration, plural, size
 from hybrid_layer.commands.survey import Memory, Survey
-from hybrid_layer.ipc import _core
-from hybrid_layer.ipc.objects import digest
 
 LEVELS = ("INFO", "WARNING", "ERROR")
 _MUCH = 0.8
@@ -92,6 +90,11 @@ def _of_servers(found: Survey) -> Iterator[Finding]:
 def _of_files(found: Survey) -> Iterator[Finding]:
     if found.why_no_memory and not found.is_missing:
         yield Finding("D010", "ERROR", found.why_no_memory, "Continue or kill the process that is named, if any.")
+    if not found.segments:
+        return
+    from hybrid_layer.ipc import _core  # here, since it does not exist everywhere
+    from hybrid_layer.ipc.objects import digest
+
     own = digest(found.prefix)
     others = sorted({each.user for each in found.segments if each.digest == own and each.user != found.user})
     if others:

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 
 from hybrid_layer.commands.target import Target
 from hybrid_layer.exceptions import HybridLayerError
-from hybrid_layer.ipc.inventory import SegmentFile
-from hybrid_layer.ipc.inventory import segments as all_segments
-from hybrid_layer.ipc.objects import ROOT
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the local half does not exist everywhere
     from hybrid_layer.commands.servers import ServerState
+    from hybrid_layer.ipc.inventory import SegmentFile
     from hybrid_layer.ipc.observer import Area, ChannelCounts, ChannelState, ProcessInfo
 
 
@@ -62,7 +60,9 @@ def survey(target: Target) -> Survey:
 
         found.servers = asyncio.run(look(target.servers, target.prefix, target.timeout))
     if target.memory is not None:
-        found.segments = all_segments()
+        from hybrid_layer.ipc.inventory import segments
+
+        found.segments = segments()
         found.shm = shm_room()
         try:
             found.memory = memory_of(target)
@@ -95,6 +95,8 @@ def memory_of(target: Target) -> Memory:
 
 def shm_room() -> tuple[int, int] | None:
     """Size and free bytes of /dev/shm, if shared memory is there and the system says."""
+    from hybrid_layer.ipc.objects import ROOT
+
     if str(ROOT) != "/dev/shm":
         return None
     try:

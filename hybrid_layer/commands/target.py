@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hybrid_layer.base import BaseLayer
 from hybrid_layer.configuration import LayerOptions, ServerOptions
 from hybrid_layer.exceptions import ConfigurationError
-from hybrid_layer.ipc.layer import IPCChannelLayer, MemoryOptions
+from hybrid_layer.ipc.layer import IPCChannelLayer, MemoryOptions, check_local_half
 from hybrid_layer.layer import HybridOptions
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Target:
         """A look at its segment. Raises `SegmentNotFound`, or `CannotLook` if it has none by its class."""
         if self.memory is None:
             raise CannotLook("This layer has no half in shared memory, which is what this command looks at.")
+        check_local_half()
         from hybrid_layer.ipc.observer import Observer
 
         return Observer(self.prefix)
@@ -68,7 +69,13 @@ class Target:
 
 def of_arguments(prefix: str, hosts: Sequence[str] | None, timeout: float) -> Target:
     """What ``python -m hybrid_layer`` looks at."""
-    options = HybridOptions(prefix=prefix, hosts=hosts, timeout=timeout)
+    options: ServerOptions = HybridOptions(prefix=prefix, hosts=hosts, timeout=timeout)
+    try:
+        check_local_half()
+    except ConfigurationError:
+        if hosts is None:
+            raise
+        options = ServerOptions(prefix=prefix, hosts=hosts, timeout=timeout)  # on Windows there is nothing else
     return Target(prefix, options, timeout, lambda: local_layer(prefix), knows_class=hosts is None)
 
 

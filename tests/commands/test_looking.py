@@ -18,13 +18,12 @@ import redis
 from django.core.management import call_command
 from django.test import override_settings
 
-from hybrid_layer.commands import findings as findings_module
 from hybrid_layer.commands import top
 from hybrid_layer.commands.findings import REASONS, findings
 from hybrid_layer.commands.output import Output, cut, duration, size
 from hybrid_layer.commands.survey import Memory, Survey
 from hybrid_layer.commands.target import of_arguments
-from hybrid_layer.ipc import IPCChannelLayer
+from hybrid_layer.ipc import IPCChannelLayer, _core
 from hybrid_layer.ipc.inventory import SegmentFile
 from hybrid_layer.ipc.objects import digest, segment_name
 from hybrid_layer.ipc.observer import Area, ChannelState, ProcessInfo
@@ -323,9 +322,7 @@ def process(**values: Any) -> Survey:
 
 
 def file(**values: Any) -> Survey:
-    usual = SegmentFile(
-        "n", 1, findings_module._core.LAYOUT_VERSION, digest("p"), "p", 4096, is_inhabited=True, processes=1
-    )
+    usual = SegmentFile("n", 1, _core.LAYOUT_VERSION, digest("p"), "p", 4096, is_inhabited=True, processes=1)
     return replace(SURVEY, segments=[usual._replace(**values)])
 
 

@@ -1,69 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""``flush``, ``segments`` and ``clean``."""
+"""``segments`` and ``clean``."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import sys
 from argparse import Namespace
-from typing import Any
 
-from hybrid_layer.commands.output import Output, plural, size, table
-from hybrid_layer.commands.target import CannotLook, Target
-from hybrid_layer.exceptions import HybridLayerError, SegmentNotFound
+from hybrid_layer.commands.output import Output, size, table
+from hybrid_layer.commands.questions import ask
+from hybrid_layer.commands.target import Target
+from hybrid_layer.exceptions import HybridLayerError
 from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.inventory import SegmentFile
 from hybrid_layer.ipc.inventory import segments as all_segments
 from hybrid_layer.ipc.observer import Observer
 from hybrid_layer.ipc.sweeping import remove_if_left
-
-
-def flush(target: Target, arguments: Namespace, output: Output) -> int:
-    """0: all is deleted; 2: the person, or nobody, said no."""
-    facts: dict[str, Any] = {"prefix": target.prefix}
-    lines = [f"Prefix {target.prefix!r}:"]
-    if target.memory is not None:
-        try:
-            with target.observer() as observer:
-                facts["processes"] = sum(process.is_alive for process in observer.processes())
-                facts["unread"] = sum(channel.pending for channel in observer.channels())
-                facts["groups"] = len(observer.groups())
-            lines.append(
-                f"  on this machine {plural(facts['processes'], 'process')}, {facts['unread']:,} unread, "
-                f"{plural(facts['groups'], 'group')}"
-            )
-        except SegmentNotFound as error:
-            if target.servers is None:
-                raise
-            lines.append(f"  {error}")
-    if target.servers is not None:
-        lines.append(f"  and all that is on its servers: {plural(len(target.servers.hosts or ['']), 'host')}")
-    _ask("flush", [*lines, "All messages and groups are deleted. No process has to be restarted."], arguments, output)
-
-    async def delete() -> None:
-        try:
-            async with asyncio.timeout(max(target.timeout, 1)):
-                await target.layer.flush()
-        finally:
-            await target.layer.close()
-
-    asyncio.run(delete())
-    output.show({**facts, "flushed": True}, ["Deleted."])
-    return 0
-
-
-def _ask(command: str, lines: list[str], arguments: Namespace, output: Output) -> None:
-    """Show `lines` and ask. Raises `CannotLook` unless the answer is yes, or nobody is to be asked."""
-    if not output.as_json:
-        output.write("\n".join(lines) + "\n")
-    if arguments.no_input:
-        return
-    if output.as_json or not sys.stdin.isatty():
-        raise CannotLook(f"{command} asks first, and nobody is here to answer: add --noinput. Nothing was changed.")
-    output.write("Type yes to go on:\n")
-    if sys.stdin.readline().strip().lower() != "yes":
-        raise CannotLook("Nothing was changed.")
 
 
 def segments(target: Target, arguments: Namespace, output: Output) -> int:
@@ -109,7 +60,7 @@ def clean(target: Target, arguments: Namespace, output: Output) -> int:
                 empty.append((each.name, each.prefix or each.name))
     if unread and arguments.unread:
         lines = [f"{number:,} unread of prefix {prefix!r}" for prefix, number in unread.values()]
-        _ask("clean --unread", [*lines, "They are deleted with their segments."], arguments, output)
+        ask("clean --unread", [*lines, "They are deleted with their segments."], arguments, output)
     removed = [prefix for name, prefix in empty if remove_if_left(name)]
     if arguments.unread:
         removed += [prefix for name, (prefix, _) in unread.items() if remove_if_left(name, even_if_needed=True)]
