@@ -19,6 +19,7 @@ from django.core.management import call_command
 from django.test import override_settings
 
 from hybrid_layer.commands import top
+from hybrid_layer.commands.arguments import COMMANDS
 from hybrid_layer.commands.findings import REASONS, findings
 from hybrid_layer.commands.output import Output, cut, duration, size
 from hybrid_layer.commands.survey import Memory, Survey
@@ -374,6 +375,11 @@ def test_each_finding_is_described() -> None:
     ]
     assert sorted(described) == sorted({id for _, expected in FOUND for id in expected})
     assert set(REASONS) == set(KEYS) - {"sent", "received"}
+
+
+def test_each_command_is_described() -> None:
+    (described, *_) = texts.first_cells(texts.section("docs/operating.rst", "The command"))
+    assert {cell.split()[0] for cell in described} == set(COMMANDS)
 
 
 @pytest.mark.parametrize(
