@@ -75,7 +75,7 @@ async def _through_memory(target: Target) -> Check:
     try:
         layer = local_layer(target.prefix, expiry=target.timeout)
     except SegmentNotFound as error:
-        if "but" in str(error):  # another user or another release has one: the probe runs in the wrong place
+        if _is_elsewhere(target.prefix):
             raise CannotLook(str(error)) from None
         # A site that has just started has none until its first message, and a tool makes none for it.
         other = f"healthcheck-{secrets.token_hex(8)}"
@@ -89,6 +89,14 @@ async def _through_memory(target: Target) -> Check:
         return detail
 
     return await _tried("shared memory", target.timeout, attempt)
+
+
+def _is_elsewhere(prefix: str) -> bool:
+    """Whether another user or another release has a segment of this prefix: the probe runs in the wrong place."""
+    from hybrid_layer.ipc.inventory import segments
+    from hybrid_layer.ipc.objects import digest
+
+    return any(each.digest == digest(prefix) for each in segments())
 
 
 async def _through_servers(target: Target, servers: ServerOptions) -> Check:

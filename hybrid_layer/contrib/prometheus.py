@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from channels.layers import channel_layers
@@ -62,8 +62,7 @@ class Collector(_Collector):
             if target.servers is not None:
                 _collect_servers(families, alias, target)
             if target.memory is None:
-                counters = _in_a_thread(layer.statistics())
-                families.count(alias, "remote", counters)
+                _collect_counters(families, alias, layer, self._timeout)
         yield from families.all()
 
     def _all(self) -> Mapping[str, BaseLayer]:
@@ -197,14 +196,26 @@ def _collect_servers(families: _Families, alias: str, target: Target) -> None:
             families.round_trip.add_metric(labels, state.round_trip)
 
 
+def _collect_counters(families: _Families, alias: str, layer: BaseLayer, timeout: float) -> None:
+    """Of a layer without shared memory, where a hybrid keeps them."""
+
+    async def ask() -> dict[str, int]:
+        try:
+            async with asyncio.timeout(timeout):
+                return await layer.statistics()
+        finally:
+            await layer.close()  # what belongs to this thread's loop
+
+    try:
+        families.count(alias, "remote", _in_a_thread(ask()))
+    except (HybridLayerError, TimeoutError) as error:
+        warn(("metrics", alias), f"There are no counters of layer {alias!r}: {str(error) or 'no answer in time'}")
+
+
 def _in_a_thread(work: Any) -> Any:
     """The result of a coroutine. The calling thread may have a running event loop of its own."""
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(asyncio.run(work)))
-    thread.start()
-    thread.join()
-    (result,) = results
-    return result
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 class _Passing(_Collector):
