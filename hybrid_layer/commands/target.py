@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import cached_property
+from re import Pattern
 from typing import TYPE_CHECKING, Any
 
 from hybrid_layer.base import BaseLayer
@@ -98,12 +99,24 @@ def of_layer(layer: BaseLayer, timeout: float) -> Target:
 
 
 def local_layer(prefix: str, **options: Any) -> IPCChannelLayer:
-    """A layer on the segment of `prefix`, of whatever size. Raises `SegmentNotFound`: no tool makes a segment."""
+    """A layer on the segment of `prefix`, of its size, with the capacities that the site's processes have used.
+
+    Raises `SegmentNotFound`: no tool makes a segment.
+    """
     from hybrid_layer.ipc.observer import Observer
 
     with Observer(prefix) as observer:
         messages, groups = observer.areas()
-    return IPCChannelLayer(prefix=prefix, message_memory=messages.limit, group_memory=groups.limit, **options)
+        capacities: dict[str | Pattern[str], int] = {
+            name: each.capacity for name, each in observer.channel_counts().items() if each.capacity
+        }
+    return IPCChannelLayer(
+        prefix=prefix,
+        message_memory=messages.limit,
+        group_memory=groups.limit,
+        channel_capacity=capacities,
+        **options,
+    )
 
 
 def remote_layer(servers: ServerOptions, **others: Any) -> BaseLayer:

@@ -32,6 +32,13 @@ def test_send_peek_and_receive(command: Command, layer: IPCChannelLayer, run: Ru
     assert command("peek", "jobs").out == "No unread message.\n"
 
 
+def test_send_keeps_to_the_sites_capacity(command: Command, prefix: str, run: Run) -> None:
+    """Without its settings: a capacity of its own would also be shown as the channel's from then on."""
+    site = IPCChannelLayer(prefix=prefix, message_memory=1 << 20, group_memory=1 << 20, channel_capacity={"few": 1})
+    run(site.send("few", {}))
+    assert "at its capacity of 1 unread" in command("send", "few", "{}").err
+
+
 def test_group_send(command: Command, layer: IPCChannelLayer, run: Run) -> None:
     async def members() -> str:
         own = await layer.new_channel()
