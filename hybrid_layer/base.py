@@ -55,6 +55,8 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
     """The half that carries groups, set by the subclass."""
 
     def __init__(self, options: LayerOptions) -> None:
+        self.options = options
+        """All that it was built with, a frozen dataclass: defaults, and what was given."""
         self._codec = Codec(options)
         self._policy = Policy(options)
         self.expiry = options.expiry

@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.support.demo import EXAMPLE, Demo
 from tests.support.servers import HOST, NewServer
-from tests.support.waiting import block_any_moment
+from tests.support.waiting import block_any_moment, block_until
 
 SECONDS = 30.0
 
@@ -86,6 +86,15 @@ def test_page_and_its_files(demo: Demo) -> None:
     assert demo.get("/static/chat/room.js")[0] == 200
     assert demo.get("/room/%3Cscript%3E/")[0] == 404
     assert demo.get("/room/" + "x" * 41 + "/")[0] == 404
+
+
+def test_inside_the_layer(demo: Demo) -> None:
+    """The page, and the numbers that it asks for: those of this machine, and no message's text."""
+    assert "Inside" in demo.get("/inside/")[1]
+    block_until(lambda: "runworker" in demo.get("/inside/numbers/")[1], "the worker is there")
+    found = json.loads(demo.get("/inside/numbers/")[1])
+    assert found["memory"]["messages"]["limit"] == 100 * 1024 * 1024
+    assert found["counters"]["errors"] == 0
 
 
 def test_tabs_of_two_processes_hear_each_other(demo: Demo) -> None:

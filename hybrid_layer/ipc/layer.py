@@ -30,13 +30,19 @@ class MemoryOptions(LayerOptions):
 
 
 def local_transport(policy: Policy, options: MemoryOptions) -> LocalTransport:
-    """The local half. Imported here, so that the remote classes work where it does not exist.
+    """The local half. Raises `ConfigurationError` if it does not exist here."""
+    check_local_half()
+    # Imported here, so that the remote classes work where it does not exist.
+    from hybrid_layer.ipc.transport import LocalTransport
 
-    Raises `ConfigurationError` if it does not exist here.
-    """
+    return LocalTransport(policy, options.message_memory, options.group_memory)
+
+
+def check_local_half() -> None:
+    """Raise `ConfigurationError` if the local half does not exist here, or not for this Python."""
     try:
         from hybrid_layer.ipc._core import Segment  # noqa: F401  # in an unbuilt tree, the C folder is imported as a package
-        from hybrid_layer.ipc.transport import LocalTransport
+        from hybrid_layer.ipc.transport import LocalTransport  # noqa: F401
     except ImportError as error:
         if error.name == "hybrid_layer.ipc":  # the core refuses a sub-interpreter
             raise ConfigurationError(f"{error}.") from error
@@ -52,7 +58,6 @@ def local_transport(policy: Policy, options: MemoryOptions) -> LocalTransport:
             f"The machine-local layer is not available here ({error}). It needs Linux or macOS, and its compiled core: "
             f"`pip install hybrid_layer` brings or builds it. Elsewhere use hybrid_layer.remote.RedisChannelLayer."
         ) from error
-    return LocalTransport(policy, options.message_memory, options.group_memory)
 
 
 class IPCChannelLayer(BaseLayer):

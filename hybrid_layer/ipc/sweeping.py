@@ -43,8 +43,7 @@ def sweep() -> None:
             return
         # Closing a descriptor of a file drops the record locks that the process has on it.
         if own.isdisjoint(_inodes([objects.lock_bearer(name), objects.directory_of(name) / "lock"])):
-            with contextlib.suppress(Contended, HybridLayerError, _core.NoSlot, *LOCK_REFUSED):
-                _remove_if_left(name)
+            remove_if_left(name)
 
 
 def _some_of(names: list[str]) -> list[str]:
@@ -68,30 +67,42 @@ def _names() -> list[str]:
     return [name for name in found if name.endswith(end)]
 
 
-def _remove_if_left(name: str) -> None:
+def remove_if_left(name: str, even_if_needed: bool = False) -> bool:
+    """Remove a segment that no process uses, unless its content is still needed. Return whether it is gone.
+
+    False also if it cannot be removed now. This process must not use it.
+    """
+    with contextlib.suppress(Contended, HybridLayerError, OSError, _core.NoSlot, *LOCK_REFUSED):
+        return _remove_if_left(name, even_if_needed)
+    return False
+
+
+def _remove_if_left(name: str, even_if_needed: bool) -> bool:
     if objects.is_inhabited(name):
-        return
+        return False
     lock_file = LockFile(objects.directory_of(name))
     try:
         with lock_file.held():  # so no process attaches to it
             fd = objects.open_object(name)
             if fd is not None:
                 try:
-                    if _is_left(fd, lock_file):
+                    if _is_left(fd, lock_file, even_if_needed):
                         objects.remove_object(name)
                 finally:
                     os.close(fd)
-            if not objects.object_exists(name):
-                lock_file.remove_directory()
+            if objects.object_exists(name):
+                return False
+            lock_file.remove_directory()
+            return True
     finally:
         lock_file.close()
 
 
-def _is_left(fd: int, lock_file: LockFile) -> bool:
+def _is_left(fd: int, lock_file: LockFile, even_if_needed: bool) -> bool:
     core = _core.Segment(fd, lock_file.fd if _core.PORTABLE else fd, str(lock_file.directory))
     if not core.is_deserted():
         return False
-    if core.retired:
+    if core.retired or even_if_needed:
         return True  # its processes have moved, or have died
     core.join()
     try:

@@ -223,6 +223,31 @@ def test_it_fits(tab: Tab, scheme: str, width: int, pictures: Path) -> None:
     page.screenshot(path=pictures / f"{scheme}-{width}.png", full_page=True)
 
 
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1180), ("dark", 390)])
+def test_inside_the_layer(
+    tab: Tab, demo: Demo, context: BrowserContext, scheme: str, width: int, pictures: Path
+) -> None:
+    """Live numbers of channels and processes, which change while a job runs; nothing sticks out."""
+    ada = tab("Ada")
+    worker = demo.of_kind("runworker").pid
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.set_viewport_size({"width": width, "height": 840})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto(f"{demo.url}/inside/")
+    expect(page.locator("#line[data-state=open]")).to_contain_text("machine")
+    expect(page.locator("#processes")).to_contain_text(str(worker))
+    ada.locator("#start").click()
+    expect(page.locator("#channels")).to_contain_text("jobs")
+    expect(page.locator("#sent")).to_have_text(re.compile(r"^[1-9]"))
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide == 0
+    page.screenshot(path=pictures / f"inside-{scheme}-{width}.png", full_page=True)
+    assert complaints == []
+
+
 def test_lists_are_bounded(tab: Tab) -> None:
     page = tab("Ada")
     page.evaluate(

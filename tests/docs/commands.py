@@ -20,7 +20,7 @@ from tests.docs.texts import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = ("benchmarks/", "docs/", "examples/", "hybrid_layer/", "tests/")
-OTHERS = {"cut", "docker", "export", "grep", "kubectl", "py-spy", "redis-cli", "systemctl", "useradd"}
+OTHERS = {"cut", "docker", "export", "grep", "kubectl", "prometheus", "py-spy", "redis-cli", "systemctl", "useradd"}
 """Programs of which only the files are checked that they are given."""
 SEPARATORS = {"|", "||", "&", "&&", ";", "(", ")"}
 

@@ -1,4 +1,4 @@
-"""`prefix_for_tests` in real projects: the processes of one run share a prefix, and no others have it."""
+"""`hybrid_layer.testing` in real projects: a run has a prefix of its own, all its processes share it, nothing stays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_layer.testing import prefix_for_tests
+from hybrid_layer.ipc.objects import segment_name
+from hybrid_layer.testing import layers_for_tests, prefix_for_tests
 from tests.support.processes import ROOT
 
 FILES = {
@@ -26,7 +27,7 @@ if __name__ == "__main__":
     "settings.py": """
 import os
 from pathlib import Path
-from hybrid_layer.testing import prefix_for_tests
+from hybrid_layer.testing import layers_for_tests
 
 SECRET_KEY = "tests"
 INSTALLED_APPS = ["channels"]
@@ -34,12 +35,13 @@ ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "urls"
 ASGI_APPLICATION = "asgi.application"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db", "TEST": {"NAME": "test_db"}}}
-CHANNEL_LAYERS = {
+SITE = {
     "default": {
         "BACKEND": "hybrid_layer.ipc.IPCChannelLayer",
-        "CONFIG": {"prefix": prefix_for_tests(), "message_memory": 1 << 20, "group_memory": 1 << 18},
+        "CONFIG": {"prefix": "site", "message_memory": 1 << 20, "group_memory": 1 << 18},
     }
 }
+CHANNEL_LAYERS = SITE if "WITH_PLUGIN" in os.environ else layers_for_tests(SITE)
 """,
     "urls.py": """
 from asgiref.sync import async_to_sync
@@ -92,7 +94,7 @@ def talk():
             pass
         else:
             raise AssertionError("two workers share a prefix")
-        await layer.flush()
+        await layer.send("jobs", {"type": "left"})  # nobody reads it
 
     meet("began")
     asyncio.run(main())
@@ -145,6 +147,25 @@ def test_first():
 def test_second():
     workers.talk()
 """,
+    "test_plugin.py": """
+import asyncio
+from pathlib import Path
+from channels.layers import get_channel_layer
+
+
+def test_one():
+    layer = get_channel_layer()
+    asyncio.run(layer.send("jobs", {"type": "left"}))
+    (Path("prefixes") / "one").write_text(layer.prefix)
+""",
+    "conftest.py": """
+import os
+if "WITH_PLUGIN" in os.environ:
+    pytest_plugins = ["hybrid_layer.testing.plugin"]
+    os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+    import django
+    django.setup()
+""",
 }
 
 
@@ -157,16 +178,18 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(project: Path, *arguments: str, method: str = "fork") -> None:
+def run(project: Path, *arguments: str, method: str = "fork", **more: str) -> None:
     dropped = ("PYTEST_", "HYBRID_LAYER_", "DJANGO_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(project), str(ROOT)]), "START_METHOD": method}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(project), str(ROOT)]), "START_METHOD": method, **more}
     done = subprocess.run(
         [sys.executable, *arguments], cwd=project, env=environment, capture_output=True, text=True, timeout=100
     )
     assert done.returncode == 0, done.stdout + done.stderr
     prefixes = [path.read_text() for path in (project / "prefixes").iterdir()]
     assert len(set(prefixes)) == len(prefixes)
+    left = {segment_name(prefix, os.geteuid()) for prefix in prefixes} & set(os.listdir("/dev/shm"))
+    assert not left, "the run has left its segments"
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
@@ -187,6 +210,36 @@ def test_the_live_server_of_channels(project: Path, method: str) -> None:
 def test_workers_of_xdist(project: Path) -> None:
     run(project, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "test_xdist.py")
     assert len(list((project / "prefixes").iterdir())) == 2
+
+
+def test_the_plugin_of_pytest(project: Path) -> None:
+    run(project, "-m", "pytest", "-p", "no:cacheprovider", "test_plugin.py", WITH_PLUGIN="1")
+    (prefix,) = (project / "prefixes").iterdir()
+    assert prefix.read_text().startswith("test-")
+
+
+def test_the_layers_of_a_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYBRID_LAYER_TEST_RUN", "test-1")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    backend, other = "hybrid_layer.HybridChannelLayer", {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    site = {
+        "default": {"BACKEND": backend, "CONFIG": {"prefix": "a", "capacity": 5}},
+        "same": {"BACKEND": backend, "CONFIG": {"prefix": lambda: "a"}},
+        "tests": {"BACKEND": backend, "CONFIG": {"hosts": ["redis://a"]}, "TEST_CONFIG": {"prefix": "b"}},
+        "bare": {"BACKEND": backend},
+        "other": other,
+    }
+    found = layers_for_tests(site)
+    configs = {alias: entry["CONFIG"] for alias, entry in found.items() if entry is not other}
+    prefixes = [config["prefix"]() for config in configs.values()]
+    assert prefixes == ["test-1", "test-1", "test-1.1", "test-1.2"]
+    rest = {alias: config.keys() - {"prefix"} for alias, config in configs.items()}
+    assert rest == {"default": {"capacity"}, "same": set(), "tests": set(), "bare": set()}
+    assert found["other"] is other
+    assert "TEST_CONFIG" not in found["tests"]
+    assert site["default"]["CONFIG"] == {"prefix": "a", "capacity": 5}
+    again = layers_for_tests(found)
+    assert [again[alias]["CONFIG"]["prefix"]() for alias in configs] == prefixes
 
 
 def test_a_run_has_one_prefix(monkeypatch: pytest.MonkeyPatch) -> None:

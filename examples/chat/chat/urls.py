@@ -1,8 +1,8 @@
-"""Addresses: "/" sends one on to a room, "/room/kitchen/" is a room, "/ws/kitchen/" its socket."""
+"""Addresses: "/" leads to a room, "/room/kitchen/" is a room, "/ws/kitchen/" its socket, "/inside/" the layer."""
 
 from django.urls import path, register_converter
 
-from chat import views
+from chat import inside, views
 from chat.limits import ROOM_PATTERN
 
 
@@ -22,4 +22,6 @@ register_converter(RoomConverter, "room")
 urlpatterns = [
     path("", views.front, name="front"),
     path("room/<room:room>/", views.room, name="room"),
+    path("inside/", inside.page, name="inside"),
+    path("inside/numbers/", inside.numbers, name="numbers"),
 ]

@@ -29,7 +29,19 @@ ALL = "*"
 
 def parse_hosts(options: ServerOptions) -> tuple[Host, ...] | Sentinels:
     """The hosts that these options describe, or what will find them. Raises `ConfigurationError`."""
+    return _parse(_Parser(options), options)
+
+
+def plain_servers(options: ServerOptions) -> list[str]:
+    """The servers that these options reach over a network without TLS, by their labels. Raises `ConfigurationError`."""
     parser = _Parser(options)
+    _parse(parser, options)
+    plain = [each.label for each in parser.servers if not each.is_private]
+    # Where they are, only the Sentinels know.
+    return ["the services of the Sentinels"] if plain and options.services is not None else plain
+
+
+def _parse(parser: _Parser, options: ServerOptions) -> tuple[Host, ...] | Sentinels:
     entries = _entries([DEFAULT] if options.hosts is None else options.hosts)
     if (services := options.services) is not None:
         if options.hosts is None:

@@ -12,6 +12,7 @@ import re
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from typing import Any, cast
 
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
@@ -55,6 +56,16 @@ class Server(Host):
     def address(self) -> tuple[str, int]:
         """Host and port. A server with a path has none."""
         return self.kwargs["host"], self.kwargs["port"]
+
+    @property
+    def is_private(self) -> bool:
+        """Whether what is sent there crosses no network in the clear: by TLS, or to this machine."""
+        if self.connection_class is not Connection:
+            return True
+        try:
+            return ip_address(self.kwargs["host"]).is_loopback
+        except ValueError:
+            return bool(self.kwargs["host"] == "localhost")
 
     async def connection(self) -> AnyConnection:
         return self.new_connection()

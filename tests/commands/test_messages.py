@@ -1,0 +1,142 @@
+"""Commands that send, take and delete messages, and remove segments."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from hybrid_layer.ipc import IPCChannelLayer
+from hybrid_layer.ipc.inventory import segments
+from hybrid_layer.ipc.objects import segment_name
+from tests.commands.conftest import Command
+from tests.support.loops import Run
+from tests.support.process_main import Parent
+from tests.support.processes import Spawn
+
+
+def test_send_peek_and_receive(command: Command, layer: IPCChannelLayer, run: Run) -> None:
+    run(layer.send("jobs", {"type": "first", "data": b"\xff"}))  # there is a segment from here on
+    assert command("send", "jobs", '{"type": "second"}').code == 0
+    looked = command("peek", "jobs", "--body")
+    assert looked.code == 0
+    assert looked.lines[0].startswith("jobs  ")
+    assert looked.lines[1::2] == ["""    {"type": "first", "data": "b'\\\\xff'"}""", '    {"type": "second"}']
+    sizes = command("peek", "jobs", "--count", "1", "--json").json["messages"]
+    assert [set(each) for each in sizes] == [{"channel", "size", "age", "left", "is_to_group"}]
+    taken = command("--json", "receive", "jobs", "--count", "2", "--yes")
+    assert taken.code == 0
+    assert [each["type"] for each in taken.json["messages"]] == ["first", "second"]
+    assert taken.json["messages"][0]["data"] == "base64:/w=="
+    assert command("receive", "jobs", "--yes", "--timeout", "0.1").code == 1
+    assert command("peek", "jobs").out == "No unread message.\n"
+
+
+def test_send_keeps_to_the_sites_capacity(command: Command, prefix: str, run: Run) -> None:
+    """Without its settings: a capacity of its own would also be shown as the channel's from then on."""
+    site = IPCChannelLayer(prefix=prefix, message_memory=1 << 20, group_memory=1 << 20, channel_capacity={"few": 1})
+    run(site.send("few", {}))
+    assert "at its capacity of 1 unread" in command("send", "few", "{}").err
+
+
+def test_group_send(command: Command, layer: IPCChannelLayer, run: Run) -> None:
+    async def members() -> str:
+        own = await layer.new_channel()
+        await layer.group_add("room", own)
+        return own
+
+    own = run(members())
+    assert command("group-send", "room", '{"type": "hello"}').code == 0
+    assert run(layer.receive(own)) == {"type": "hello"}
+    assert command("members", "room").lines[1].endswith(own)
+    assert command("members", "room", "--count").out == "1\n"
+    assert command("groups", "--json").json["groups"] == {"room": 1}
+    assert command("members", "nobody").out == "No member on this machine.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["receive", "jobs"], "add --yes"),
+        (["send", "jobs", "{"], "not valid JSON"),
+        (["send", "jobs", "[]"], "must be a JSON object"),
+        (["send", "a b", "{}"], "Invalid channel name"),
+        (["send", "full", "{}"], "is at its capacity"),
+        (["flush"], "add --noinput"),
+        (["clean", "--unread"], "add --noinput"),
+        (["peek", "!"], "Invalid channel name"),
+        (["--hosts", "redis://localhost", "send", "jobs", "{}"], "manage.py channel_layer send"),
+        (["--hosts", "localhost", "status"], "is not a URI"),
+        (["healthcheck", "--max-age", "soon"], "no number of seconds"),
+        (["chanels"], "invalid choice"),
+    ],
+)
+def test_wrong_use_changes_nothing(
+    command: Command, layer: IPCChannelLayer, run: Run, arguments: list[str], said: str
+) -> None:
+    async def fill() -> dict[str, int]:
+        for _ in range(layer.capacity):
+            await layer.send("full", {})
+        return await layer.statistics()
+
+    before = run(fill())
+    done = command(*arguments)
+    assert done.code == 2
+    assert said in done.err
+    assert "Traceback" not in done.err
+    after = run(layer.statistics())
+    assert (after["sent"], after["received"]) == (before["sent"], before["received"])
+
+
+def test_without_a_segment(command: Command, prefix: str) -> None:
+    for arguments in (["send", "jobs", "{}"], ["peek", "jobs"], ["flush", "--noinput"], ["status"], ["channels"]):
+        done = command(*arguments)
+        assert (done.code, done.out) == (2, "")
+        assert prefix in done.err
+    assert command("channels", "--json").json["error"]
+    assert segment_name(prefix, os.geteuid()) not in os.listdir("/dev/shm")
+
+
+def test_of_another_user(command: Command, of_another_user: int) -> None:
+    for arguments in (["status"], ["healthcheck"], ["send", "jobs", "{}"]):
+        done = command(*arguments)
+        assert done.code == 2
+        assert f"user {of_another_user}" in done.err
+    found = command("segments", "--json").json["segments"]
+    assert of_another_user in {each["user"] for each in found}
+
+
+def test_flush(command: Command, layer: IPCChannelLayer, run: Run) -> None:
+    run(layer.send("jobs", {}))
+    done = command("flush", "--noinput")
+    assert done.code == 0
+    assert "1 process, 1 unread, 0 groups" in done.lines[1]
+    assert command("channels").out == "No channel.\n"
+
+
+async def leave(parent: Parent, prefix: str, number: int) -> None:
+    layer = IPCChannelLayer(prefix=prefix, message_memory=1 << 20, group_memory=1 << 20)
+    await layer.new_channel()
+    for _ in range(number):
+        await layer.send("jobs", {})
+    parent.ready()
+    parent.receive()
+
+
+def test_clean(command: Command, prefix: str, spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What processes have left that ended without a word."""
+    empty, unread = f"{prefix}.empty", f"{prefix}.unread"
+    for name, number in ((empty, 0), (unread, 3)):
+        process = spawn(leave, name, number)
+        process.ready()
+        process.close()
+    # Of this test alone: a person's are on this machine, too, and other tests'.
+    monkeypatch.setattr(
+        "hybrid_layer.commands.segments.all_segments",
+        lambda: [each for each in segments() if each.prefix in (empty, unread)],
+    )
+    done = command("clean", "--json").json
+    assert done["removed"] == [empty]
+    assert done["kept"] == {unread: 3}
+    assert command("clean", "--unread", "--noinput", "--json").json["removed"] == [unread]
+    assert command("segments", "--json").json["segments"] == []
