@@ -13,7 +13,6 @@ from django.core.checks import Warning
 
 from hybrid_layer.base import BaseLayer
 from hybrid_layer.configuration import MIB, LayerOptions, ServerOptions
-from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.ipc.layer import MemoryOptions
 
 
@@ -56,17 +55,18 @@ def _default_prefix(where: str, layer: BaseLayer) -> Iterator[Any]:
 def _in_the_clear(where: str, options: ServerOptions) -> Iterator[Any]:
     if options.symmetric_encryption_keys:
         return
-    # Imported here, since a site without servers does not load the client library.
-    from hybrid_layer.remote.redis.hosts.hosts import plain_servers
+    # Imported here, since a site does not load the client library of servers that it does not use.
+    from hybrid_layer.remote.options import are_databases
 
-    try:
-        servers = plain_servers(options)
-    except ConfigurationError:
-        return  # the hosts are of another store
+    if are_databases(options):
+        from hybrid_layer.remote.postgres.hosts import plain_servers
+    else:
+        from hybrid_layer.remote.redis.hosts.hosts import plain_servers
+    servers = plain_servers(options)
     if servers:
         yield Warning(
             f"{where} sends messages in the clear to {', '.join(servers)}.",
-            hint="Use TLS (rediss://), or encrypt the messages: symmetric_encryption_keys.",
+            hint="Use TLS (rediss://..., postgresql://...?sslmode=verify-full), or set symmetric_encryption_keys.",
             id="hybrid_layer.W014",
         )
 

@@ -16,7 +16,7 @@ _OLD = 30.0
 """Seconds after which an unread message is a sign that its reader does not keep up."""
 _FAR = 0.1
 """Seconds of a round trip that are long for a server of a channel layer."""
-_OLDEST = {"redis": (6, 2), "valkey": (7, 2)}
+_OLDEST = {"redis": (6, 2), "valkey": (7, 2), "postgresql": (14, 0)}
 
 REASONS = {
     "full": "Readers do not keep up: add workers, or raise capacity or channel_capacity.",
@@ -72,7 +72,7 @@ def _of_servers(found: Survey) -> Iterator[Finding]:
             continue
         if each.round_trip is not None and each.round_trip > _FAR:
             evidence = f"A round trip to {each.label} took {duration(each.round_trip)}."
-            yield Finding("D002", "WARNING", evidence, "See what keeps it busy (SLOWLOG GET), or put it nearer.")
+            yield Finding("D002", "WARNING", evidence, "See what keeps it busy, or put it nearer.")
         limit, used = _int(each.info, "maxmemory"), _int(each.info, "used_memory")
         policy = each.info.get("maxmemory_policy", "noeviction")
         if limit and policy != "noeviction":

@@ -121,10 +121,12 @@ def local_layer(prefix: str, **options: Any) -> IPCChannelLayer:
 
 def remote_layer(servers: ServerOptions, **others: Any) -> BaseLayer:
     """A layer on the servers alone, whose messages wait in queues there, with `others` in place of some options."""
-    from hybrid_layer.remote import RedisChannelLayer
+    from hybrid_layer import remote
+    from hybrid_layer.remote.options import are_databases
 
     given = {each.name: getattr(servers, each.name) for each in fields(ServerOptions)}
     try:
-        return RedisChannelLayer(**{**given, **others})
+        kind = remote.PostgresChannelLayer if are_databases(servers) else remote.RedisChannelLayer
+        return kind(**{**given, **others})
     except ConfigurationError as error:
         raise CannotLook(str(error)) from None

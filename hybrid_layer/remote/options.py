@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The options of the remote half that every kind of servers has, checked."""
+"""The options of the remote half, checked."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from hybrid_layer.configuration import ServerOptions
+from hybrid_layer.configuration import ServerOptions, option
 from hybrid_layer.exceptions import ConfigurationError
-from hybrid_layer.options import shown
+from hybrid_layer.options import one_of, shown
 from hybrid_layer.remote.delivery.context import DeliveryOptions
+from hybrid_layer.remote.kinds import kind_of
 from hybrid_layer.serializers import to_group
 from hybrid_layer.statistics import warn
 
@@ -19,6 +22,18 @@ _MESSAGE_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 
 Encode = Callable[[dict[str, Any], str], bytes]
 """Returns the payload of a message; the second argument names the message in error texts."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PostgresOptions(ServerOptions):
+    """Options of the layer over PostgreSQL. Here, where they are known without a driver."""
+
+    remote: str = option("queue", partial(one_of, choices=("queue", "pubsub")))
+
+
+def are_databases(options: ServerOptions) -> bool:
+    """Whether the servers are PostgreSQL. Raises `ConfigurationError`."""
+    return isinstance(options, PostgresOptions) or kind_of(options.hosts) == "postgresql"
 
 
 def delivery_options(options: ServerOptions, mode: str, encode: Encode) -> DeliveryOptions:

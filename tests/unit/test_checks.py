@@ -80,6 +80,10 @@ def test_of_any_site(layers: dict[str, Any], expected: list[str]) -> None:
         ({"default": entry(prefix="mine", hosts=["rediss://10.255.255.1", "redis://localhost", "redis://[::1]"])}, []),
         ({"default": entry(prefix="mine", hosts=[NOWHERE], symmetric_encryption_keys=["key"])}, []),
         ({"default": entry(prefix="mine", hosts=["redis://sentinel"], services=["a"])}, ["W014"]),
+        ({"default": entry(prefix="mine", hosts=["postgresql://10.255.255.1/name"])}, ["W014"]),
+        ({"default": entry(prefix="mine", hosts=["postgresql://10.255.255.1/name?sslmode=verify-full"])}, []),
+        ({"default": entry(prefix="mine", hosts=["postgresql:///name", {"host": "/run", "dbname": "name"}])}, []),
+        ({"default": entry(prefix="mine", hosts=[{"host": "localhost,db", "dbname": "name"}])}, ["W014"]),
     ],
 )
 def test_of_a_deployment(layers: dict[str, Any], expected: list[str]) -> None:

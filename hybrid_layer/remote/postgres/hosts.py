@@ -69,6 +69,18 @@ def parse_hosts(options: ServerOptions) -> tuple[Host, ...]:
     return tuple(parse_host(entry, f"hosts[{index}]", defaults) for index, entry in enumerate(hosts))
 
 
+def plain_servers(options: ServerOptions) -> list[str]:
+    """The hosts that these options reach over a network, and perhaps without TLS. Raises `ConfigurationError`."""
+    return [host.label for host in parse_hosts(options) if _is_plain(host.parameters())]
+
+
+def _is_plain(parameters: Mapping[str, str]) -> bool:
+    if "service" in parameters or parameters.get("sslmode") in ("require", "verify-ca", "verify-full"):
+        return False  # libpq reads the parameters of a service itself
+    places = (parameters.get("hostaddr") or parameters.get("host", "")).split(",")
+    return not all(place in ("", "localhost", "127.0.0.1", "::1") or place.startswith(("/", "@")) for place in places)
+
+
 def parse_host(entry: object, where: str = "the host", defaults: Mapping[str, str] | None = None) -> Host:
     """The host that `entry`, which is at `where` in the settings, describes. Raises `ConfigurationError`.
 

@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 from hybrid_layer.base import BaseLayer
-from hybrid_layer.configuration import ServerOptions, option, takes
-from hybrid_layer.options import one_of
+from hybrid_layer.configuration import ServerOptions, takes
 from hybrid_layer.policy import Policy
 from hybrid_layer.remote.delivery.machine_delivery import check_shards
-from hybrid_layer.remote.options import Encode, delivery_options
+from hybrid_layer.remote.options import Encode, PostgresOptions, delivery_options
 from hybrid_layer.remote.postgres.hosts import parse_hosts
 from hybrid_layer.remote.postgres.store import PostgresStore
 from hybrid_layer.remote.process import Process
@@ -30,13 +28,6 @@ def postgres_transport(
     return RemoteTransport(
         partial(Process, policy, delivery_options(options, mode, encode), labels, open_store, machine)
     )
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class PostgresOptions(ServerOptions):
-    """Options of the layer over PostgreSQL."""
-
-    remote: str = option("queue", partial(one_of, choices=("queue", "pubsub")))
 
 
 class PostgresChannelLayer(BaseLayer):

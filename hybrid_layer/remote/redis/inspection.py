@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
@@ -20,37 +19,12 @@ from hybrid_layer.remote.redis.server.errors import safe_text
 from hybrid_layer.remote.redis.server.handshake import greet
 from hybrid_layer.remote.redis.server.host import Host
 from hybrid_layer.remote.redis.wire.keys import Keys
+from hybrid_layer.remote.server_state import ServerState
 from hybrid_layer.timers import time_limit
 
 _SCANNED_AT_ONCE = 1000
 _ANSWER = 0.1
 """Seconds of the time limit that are kept for the answer to the last question."""
-
-
-@dataclass
-class ServerState:
-    """One server, or its refusal."""
-
-    label: str
-    """Its name. Contains no password."""
-    error: str = ""
-    """Why it is not up; empty if it is."""
-    round_trip: float | None = None
-    """Seconds."""
-    version: str = ""
-    keys: dict[str, int] = field(default_factory=dict)
-    """Keys of the prefix, by kind."""
-    all_keys: bool = True
-    """False: there was not enough time to count all."""
-    info: dict[str, str] = field(default_factory=dict)
-    """What the server says of itself (INFO)."""
-    skipped: list[str] = field(default_factory=list)
-    """Questions that it does not allow."""
-
-    @property
-    def is_up(self) -> bool:
-        """Whether it answers."""
-        return not self.error
 
 
 async def inspect(options: ServerOptions, prefix: str, timeout: float, count_keys: bool) -> list[ServerState]:
