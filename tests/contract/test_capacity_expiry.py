@@ -146,18 +146,18 @@ async def test_expired_messages_before_a_living_one(make_layer: LayerMaker) -> N
 @pytest.mark.one_loop
 async def test_each_message_has_its_own_expiry(make_layer: LayerMaker) -> None:
     """Sending to a channel does not renew the messages that wait in it."""
-    layer = make_layer(expiry=0.4)
+    layer = make_layer(expiry=1)
     for channel in await both_kinds(layer):
         sent = []
-        for n in range(10):
+        for n in range(8):
             sent.append(time.monotonic())
             await layer.send(channel, {"n": n})
-            await until(sent[-1] + 0.05)
+            await until(sent[-1] + 0.15)
         asked = time.monotonic()
         first = (await receive(layer, channel))["n"]
         # A server has its own clock, which the layer knows to a few milliseconds.
-        assert time.monotonic() - sent[first - 1] > 0.39
-        assert asked - sent[first] < 0.45
+        assert time.monotonic() - sent[first - 1] > 0.99
+        assert asked - sent[first] < 1.05
 
 
 @pytest.mark.one_loop

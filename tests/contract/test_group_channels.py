@@ -10,7 +10,7 @@ import pytest
 from hybrid_layer.exceptions import InvalidName
 from tests.contract.configurations import LayerMaker
 from tests.contract.tools import assert_silent, cancel, receive, receive_numbers
-from tests.support.waiting import outlive, receiving, wait_until
+from tests.support.waiting import outlive, receiving, turns, wait_until
 
 A_NORMAL_CHANNEL = "a.normal.channel"
 
@@ -101,11 +101,11 @@ async def test_cancelled_callers_and_a_flush(make_layer: LayerMaker) -> None:
     channels = await members(layer, 2)
     for _ in range(5):
         asking = asyncio.create_task(layer.group_channels("group"))
-        await asyncio.sleep(0)
+        await turns()
         await cancel(asking)
     assert await layer.group_channels("group") == sorted(channels)
     asking = asyncio.create_task(layer.group_channels("group"))
-    await asyncio.sleep(0)
+    await turns()
     await layer.flush()
     assert set(await asking) <= {*channels}
 

@@ -92,7 +92,7 @@ def test_public_attributes_and_defaults(backend: str) -> None:
     assert isinstance(layer, BaseChannelLayer)
     assert (layer.prefix, layer.expiry, layer.group_expiry, layer.capacity) == ("asgi", 60, 86400, 100)
     assert not layer.channel_capacity
-    assert sorted(layer.extensions) == ["flush", "groups"]
+    assert sorted(layer.extensions) == ["flush", "group_channels", "groups", "statistics"]
     assert issubclass(layer.ChannelFull, Exception)
     assert issubclass(layer.MessageTooLarge, ValueError)
 

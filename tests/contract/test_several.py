@@ -11,7 +11,7 @@ from channels.exceptions import ChannelFull
 from hybrid_layer.exceptions import InvalidMessageType, InvalidName, MessageTooLarge
 from tests.contract.configurations import LayerMaker
 from tests.contract.tools import assert_silent, cancel, counted, new_channel, receive, receive_numbers
-from tests.support.waiting import at_rest, outlive
+from tests.support.waiting import at_rest, outlive, turns
 
 A_NORMAL_CHANNEL = "a.normal.channel"
 KINDS = pytest.mark.parametrize("kind", ["normal", "specific"])
@@ -123,7 +123,7 @@ async def test_several_to_a_group_with_a_full_member(make_layer: LayerMaker) -> 
 async def test_a_cancelled_sender_leaves_the_first_ones(make_layer: LayerMaker) -> None:
     layer = make_layer(capacity=10_000)
     sending = asyncio.create_task(layer.send_multiple(A_NORMAL_CHANNEL, numbers(2000)))
-    await asyncio.sleep(0)
+    await turns()
     await cancel(sending)
     await layer.send(A_NORMAL_CHANNEL, {"n": -1})
     seen = []

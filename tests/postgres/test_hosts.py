@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -178,12 +179,12 @@ def databases(postgres_server: PostgresServer) -> Iterator[dict[str, dict[str, A
     found = connections.configure_settings({"default": site, "lite": {"ENGINE": "django.db.backends.sqlite3"}})
     connections.settings = found
     for alias in ("default", "lite"):
-        if hasattr(connections._connections, alias):
+        with contextlib.suppress(AttributeError):  # this thread has not used it
             del connections[alias]
     yield found
     connections.settings = before
     for alias in ("default", "lite"):
-        if hasattr(connections._connections, alias):
+        with contextlib.suppress(AttributeError):  # this thread has not used it
             del connections[alias]
 
 

@@ -42,6 +42,11 @@ class Probe:
         """Send bytes of any kind."""
         await self._layer._group_transport.group_send(group, payload)
 
+    def decoded(self, payload: bytes, channel: str) -> dict[str, Any]:
+        """The message in `payload`, which was sent to `channel`."""
+        message: dict[str, Any] = self._layer._codec.decode(payload, channel)
+        return message
+
     # The half in shared memory
 
     @property
@@ -437,7 +442,7 @@ class Sweeper:
     def pretend(self, names: list[str], looked_at: Callable[[str], None]) -> None:
         """Have these names there, and `looked_at` called in place of the look at one."""
         self._monkeypatch.setattr(sweeping, "_names", lambda: names)
-        self._monkeypatch.setattr(sweeping, "_remove_if_left", looked_at)
+        self._monkeypatch.setattr(sweeping, "_remove_if_left", lambda name, even_if_needed: looked_at(name))
 
     def seconds(self, seconds: float) -> None:
         """Have so much time for one sweep."""
