@@ -60,8 +60,12 @@ async def test_failures(make_layer: Make, new_postgres_server: NewPostgresServer
     received = await receiving(layer, name)
     await layer.group_add("own", name)
     await other.group_add("added", name)
-    if remote == "queue":  # else the process subscribes, and knows at once
+    if remote == "queue":
         await wait_until(lambda: probe(layer).would_restore("added", name), "the process knows what the other one did")
+    else:  # it subscribes to the group
+        await other.group_send("added", {})
+        await received[0]
+        received = await receiving(layer, name)
 
     async def has_come(group: str, waiting: asyncio.Task[Any]) -> bool:
         await recovered(lambda: other.group_send(group, {}), 20)
