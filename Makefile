@@ -34,8 +34,8 @@ test: $(READY) ## run the tests, in some minutes; TESTS=tests/unit/test_names.py
 .PHONY: test-all
 test-all: test ## run all that CI runs: more configurations, each kind of server, the portable core, the browser
 	$(PYTEST) -m 'thorough and not long' $(TESTS)
-	$(PYTEST) -m 'not thorough and not long' --server=redis-6.2 tests/remote
-	$(PYTEST) -m 'not thorough and not long' --server=valkey tests/remote
+	$(PYTEST) -m 'not thorough and not long and not any_server' --server=redis-6.2 tests/remote
+	$(PYTEST) -m 'not thorough and not long and not any_server' --server=valkey tests/remote
 	$(MAKE) portable
 	$(MAKE) browser
 

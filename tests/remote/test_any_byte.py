@@ -19,6 +19,8 @@ from tests.support.proxy import Direction, Fault, Proxy
 from tests.support.servers import Server
 from tests.support.waiting import any_moment, succeeds, turns, wait_until
 
+pytestmark = pytest.mark.any_server
+
 TIMEOUT = 0.25
 
 

@@ -18,6 +18,8 @@ from tests.support.loops import Run
 from tests.support.marks import but_thorough
 from tests.support.servers import HOST, NewServer, free_port
 
+pytestmark = pytest.mark.any_server
+
 NUMBER = 60
 
 

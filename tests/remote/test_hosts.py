@@ -16,6 +16,8 @@ from hybrid_layer.remote.redis.hosts.cluster import hash_tags
 from hybrid_layer.remote.redis.hosts.hosts import parse_hosts
 from tests.support.probe import node_of_cluster
 
+pytestmark = pytest.mark.any_server
+
 
 def parse(host: Any, **connection_kwargs: Any) -> Any:
     found: Any = parse_hosts(ServerOptions(hosts=[host], connection_kwargs=connection_kwargs))

@@ -17,6 +17,8 @@ from hybrid_layer.remote.delivery.replies import Entry
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.wire.entries import parse_note
 
+pytestmark = pytest.mark.any_server
+
 
 class Reader:
     """Asks nobody; `error` is what the question for the time meets."""

@@ -24,6 +24,8 @@ from tests.support.probe import io_thread_probe, new_io_thread
 from tests.support.servers import NewServer, Server
 from tests.support.waiting import outlive, turns, wait_until
 
+pytestmark = pytest.mark.any_server
+
 ROOT = Path(__file__).parents[2]
 
 

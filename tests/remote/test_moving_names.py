@@ -23,6 +23,8 @@ from tests.support.processes import Spawn
 from tests.support.servers import NewServer
 from tests.support.waiting import at_rest, until, wait_until
 
+pytestmark = pytest.mark.any_server
+
 TIMEOUT = 3.0
 SLACK = 2.0
 """Seconds beyond the promised ones, for a busy machine."""

@@ -19,6 +19,8 @@ from hybrid_layer.remote.redis.wire.entries import parse, parse_note
 from tests.support.loops import run
 from tests.support.odd_server import EPOCH, OddServer, script_of, usual
 
+pytestmark = pytest.mark.any_server
+
 DIGITS = st.integers().map(str) | st.integers(1, 6000).map(lambda n: "9" * n) | st.floats().map(str) | st.text()
 BYTES = st.binary(max_size=20) | DIGITS.map(lambda text: text.encode("utf-8", "surrogatepass"))
 FIELDS = BYTES | st.sampled_from([b"1", b"+", b"-", b"f", EPOCH, b"1-1:" + b"9" * 5000, b"a!b", b"1700000000000"])

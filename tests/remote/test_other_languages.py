@@ -28,6 +28,8 @@ from tests.remote.stores import CHANNEL, START, M, redis_store, view
 from tests.remote.tools import Make
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.any_server
+
 FOLDER = texts.ROOT / "examples" / "other_languages"
 PAGE = "docs/wire_format.rst"
 

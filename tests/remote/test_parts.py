@@ -15,6 +15,8 @@ from hybrid_layer.remote.redis.wire.entries import parse, published_entry
 from hybrid_layer.remote.redis.wire.keys import Keys
 from tests.support.probe import ended_incarnations
 
+pytestmark = pytest.mark.any_server
+
 
 def test_all_channels_of_a_process_are_on_one_shard() -> None:
     names = [f"{prefix}.ABCDEFGHIJ!{n}" for prefix in ("specific", "http.response") for n in range(50)]

@@ -15,6 +15,8 @@ from tests.support.servers import HOST, NewServer, Server, free_port
 from tests.support.waiting import cancelled
 from tests.unit.test_discretion import SECRET, said
 
+pytestmark = pytest.mark.any_server
+
 
 async def failing_calls(layer: Any) -> str:
     """What is said of each."""

@@ -29,6 +29,8 @@ from tests.support.sentinels import Group, sentinel_group
 from tests.support.servers import HOST, Server, free_port
 from tests.support.waiting import until, wait_until
 
+pytestmark = pytest.mark.any_server
+
 
 @pytest.fixture(scope="module")
 def group(servers: list[Server]) -> Iterator[Group]:

@@ -22,6 +22,8 @@ from tests.support.probe import io_thread_probe, new_io_thread
 from tests.support.servers import HOST, Server
 from tests.support.waiting import until, wait_until
 
+pytestmark = pytest.mark.any_server
+
 TASKS = {
     "queue": [
         "the reader of normal channels",
