@@ -8,6 +8,9 @@ one. The model is small enough to doubt each line of it:
 - A message on a process-specific channel, and a job on a normal one, costs what a round trip's messages cost the
   server. In the hybrid, jobs that stay on their machine cost it nothing.
 - Consumers are in random groups: m members in T processes are in T * (1 - (1 - 1/T)^m) of them.
+- By machine, the servers know machines in place of processes, and no members. The sender's own machine costs nothing;
+  each other one that has members costs what one machine with 32 members does. Direct messages come from all machines
+  alike, so one in N stays on its own.
 - Costs add up. A server is full when it uses one processor for 60 % of the time. Several servers share all messages:
   a group is on one of them, and so is a process-specific channel and a queue.
 - They do not share what each process costs each server while it only waits.
@@ -29,7 +32,8 @@ _SERVERS = (1, 10, 100)
 """For which it is told how many machines they serve."""
 _WAITING = {"channels_redis core": 0.15, "channels_redis pubsub": 0.0, "queued": 1.0, "published": 1.0}
 """A process that only waits costs each server this part of a direct message each second: pops or pings that end after
-`block_time`, alive keys. No question asks this; it was measured apart, with twelve processes."""
+`block_time`, alive keys. No question asks this; it was measured apart, with twelve processes. By machine, it is the
+machine that waits, and not each process: with 50 processes on 16 servers, one command a second for each server."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,15 @@ class Site:
     @property
     def homes(self) -> float:
         """Processes that have a member of a group."""
-        return self.all_processes * (1 - (1 - 1 / self.all_processes) ** self.members)
+        return self._with_members(self.all_processes)
+
+    @property
+    def machines_reached(self) -> float:
+        """Machines that have a member of a group, but for the sender's."""
+        return self._with_members(self.machines) * (1 - 1 / self.machines)
+
+    def _with_members(self, addressees: int) -> float:
+        return addressees * (1 - (1 - 1 / addressees) ** self.members)
 
 
 SITES = (
@@ -88,16 +100,18 @@ class Costs:
 
     script: float
     home: float
+    """Of each process that has members; by machine, of each machine."""
     member: float
     direct: float
     job: float
     is_local: bool
     """Do jobs that stay on their machine cost nothing?"""
     waiting: float
-    """Of each process to each server, per second."""
+    """Of each process, or by machine of each machine, to each server, per second."""
     connections: float
     """Of each process."""
     member_bytes: float
+    by_machine: bool = False
 
     @classmethod
     def measured(cls, answers: dict[str, Any], contestant: str, is_local: bool) -> Costs:
@@ -125,13 +139,22 @@ class Costs:
             member_bytes=max(0.0, figure("memory", "member")),
         )
 
+    @classmethod
+    def measured_by_machine(cls, answers: dict[str, Any], by_name: Costs) -> Costs:
+        """What differs from `by_name`."""
+        figures = answers["machines"]["contestants"]["hybrid, by machine"]["medians"]
+        here, there = figures["here_2_us"] / 1e6, figures["there_2_us"] / 1e6
+        return replace(by_name, script=here, home=max(0.0, there - here), member=0.0, member_bytes=0.0, by_machine=True)
+
     def load(self, site: Site, shards: int) -> float:
         """How busy each of so many servers is; 1 is one processor."""
         groups = site.groups * site.group_rate
         jobs = site.all_processes * site.jobs * (1 - site.jobs_at_home if self.is_local else 1)
-        shared = groups * (self.script + site.homes * self.home + site.members * self.member)
-        shared += site.all_consumers * site.direct_rate * self.direct + jobs * self.job
-        return shared / shards + site.all_processes * self.waiting
+        homes = site.machines_reached if self.by_machine else site.homes
+        shared = groups * (self.script + homes * self.home + site.members * self.member)
+        direct = site.all_consumers * site.direct_rate * (1 - 1 / site.machines if self.by_machine else 1)
+        shared += direct * self.direct + jobs * self.job
+        return shared / shards + (site.machines if self.by_machine else site.all_processes) * self.waiting
 
     def reach(self, site: Site, shards: int) -> int:
         """The most machines, each like those of `site`, for which so many servers are enough."""
@@ -157,6 +180,7 @@ LAYERS = {
     "hybrid, queues": ("queued", True),
     "hybrid, pub/sub": ("published", True),
 }
+_BY_MACHINE = "hybrid, by machine"
 
 
 def table(site: Site, costs: dict[str, Costs]) -> str:
@@ -198,6 +222,9 @@ def report(everything: dict[str, Any]) -> str:
         "Microseconds of a server: a group send's script, each process, each member; a direct message; a job;",
         "and each second of a process that waits",
     ]
+    if "machines" in everything["questions"]:
+        costs[_BY_MACHINE] = Costs.measured_by_machine(everything["questions"], costs["hybrid, queues"])
+        lines[-1] += ". By machine: each machine in place of each process"
     for name, cost in costs.items():
         figures = (cost.script, cost.home, cost.member, cost.direct, cost.job, cost.waiting)
         lines.append(f"  {name:24}" + "".join(f"{figure * 1e6:>9.1f}" for figure in figures))

@@ -100,6 +100,21 @@ def test_servers_share_messages_but_not_processes_that_wait() -> None:
     assert waits.reach(site, 6) < costs.reach(site, 6)
 
 
+def test_by_machine_the_servers_know_no_processes() -> None:
+    by_name = scaling.Costs(1e-4, 1e-5, 1e-6, 1e-5, 1e-5, True, 1e-5, connections=3, member_bytes=100)
+    answers = {"machines": {"contestants": {"hybrid, by machine": {"medians": {"here_2_us": 50, "there_2_us": 80}}}}}
+    costs = scaling.Costs.measured_by_machine(answers, by_name)
+    assert costs.home == pytest.approx(30e-6)
+    site = scaling.SITES[-1]
+    more = replace(site, processes=2 * site.processes, consumers=site.consumers // 2)
+    assert more.all_consumers == site.all_consumers
+    same_jobs = replace(more, jobs=site.jobs / 2)
+    assert costs.load(same_jobs, 3) == pytest.approx(costs.load(site, 3))
+    assert by_name.load(same_jobs, 3) > by_name.load(site, 3)
+    alone = replace(site, machines=1, jobs_at_home=1)
+    assert costs.load(alone, 1) == pytest.approx(alone.groups * alone.group_rate * 50e-6 + costs.waiting)
+
+
 def test_what_servers_do_by_the_clock_is_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Backend, "idle", [0.01, 0.0])
     backend = Backend(hosts=[], observers=[])
