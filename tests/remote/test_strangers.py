@@ -15,7 +15,7 @@ from tests.support.waiting import at_rest, outlive, until, wait_until
 
 
 async def read(layer: Any, channel: str) -> Any:
-    return (await asyncio.wait_for(layer.receive(channel), 5))["n"]
+    return (await asyncio.wait_for(layer.receive(channel), 20))["n"]
 
 
 async def test_a_strangers_value_at_a_key_costs_no_other_channel(
