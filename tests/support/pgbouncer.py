@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import shutil
 import signal
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from tests.support.child import Child
-from tests.support.closing import Closing
-from tests.support.guardian import guardian
 from tests.support.postgres import ADMIN, PostgresServer, as_user, give_away
-from tests.support.servers import HOST, START_SECONDS, STOP_SECONDS, ServerError, free_port
-from tests.support.waiting import block_until
+from tests.support.server_process import ServerError, ServerProcess
+from tests.support.servers import HOST, free_port
 
 
 def find_pgbouncer() -> Path | None:
@@ -24,16 +20,14 @@ def find_pgbouncer() -> Path | None:
     return Path(found) if found else None
 
 
-class PgBouncer(Closing):
-    """A pooler of connections to `server`. As a context manager it ends with the block."""
+class PgBouncer(ServerProcess):
+    """A pooler of connections to `server`."""
 
     def __init__(self, server: PostgresServer, **config: Any) -> None:
         program = find_pgbouncer()
         if program is None:
             raise ServerError("this machine has no pgbouncer")
-        self.port = free_port()
-        self._directory = Path(tempfile.mkdtemp(prefix="hybrid-layer-pgbouncer-"))
-        guardian.watch("directory", self._directory)
+        super().__init__("pgbouncer", HOST, free_port())
         settings = {
             "listen_addr": HOST,
             "listen_port": self.port,
@@ -44,14 +38,12 @@ class PgBouncer(Closing):
         }
         to = f"host={server.host} port={server.port} user={ADMIN}"
         lines = ["[databases]", f"* = {to}", "[pgbouncer]", *(f"{name} = {value}" for name, value in settings.items())]
-        path = self._directory / "pgbouncer.ini"
-        path.write_text("".join(f"{line}\n" for line in lines))
-        give_away(self._directory)
-        self._child = Child(as_user(program, path), output=self._directory / "log")
+        self._config = self.directory / "pgbouncer.ini"
+        self._config.write_text("".join(f"{line}\n" for line in lines))
+        self._program = program
+        give_away(self.directory)
         try:
-            block_until(lambda: self._answers() or not self._child.running, "it answers", START_SECONDS)
-            if not self._child.running:
-                raise ServerError(f"pgbouncer ended at once: {(self._directory / 'log').read_text()[-2000:]}")
+            self._start()
         except BaseException:
             self.close()
             raise
@@ -60,13 +52,14 @@ class PgBouncer(Closing):
         """The address of a database, as an entry of `hosts`."""
         return f"postgresql://{ADMIN}@{HOST}:{self.port}/{database}"
 
-    def close(self) -> None:
-        """Stop it and remove its directory."""
-        self._child.signal(signal.SIGQUIT)
-        self._child.wait(STOP_SECONDS)
-        self._child.end_group()
-        shutil.rmtree(self._directory, ignore_errors=True)
-        guardian.forget("directory", self._directory)
+    def stop(self) -> None:
+        """End it at once. Nothing happens if it has ended already."""
+        if self._child is not None:
+            self._child.signal(signal.SIGQUIT)
+            self._ended()
+
+    def _start(self) -> None:
+        self._run(as_user(self._program, self._config), None)
 
     def _answers(self) -> bool:
         try:

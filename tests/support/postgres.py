@@ -27,10 +27,8 @@ from typing import Any, Literal, get_args
 import psutil
 import psycopg
 
-from tests.support.child import Child
-from tests.support.closing import Closing
-from tests.support.guardian import guardian
-from tests.support.servers import HOST, START_SECONDS, STOP_SECONDS, ServerError, free_port
+from tests.support.server_process import STOP_SECONDS, ServerError, ServerProcess
+from tests.support.servers import HOST, free_port
 from tests.support.waiting import block_until
 
 PostgresKind = Literal["postgresql", "postgresql-18"]
@@ -144,7 +142,7 @@ def _make_template(programs: Path, template: Path) -> None:
         unfinished.rename(template)
 
 
-class PostgresServer(Closing):
+class PostgresServer(ServerProcess):
     """One running server. As a context manager it ends with the block."""
 
     def __init__(
@@ -157,14 +155,9 @@ class PostgresServer(Closing):
         programs = find_programs(kind)
         if programs is None:
             raise ServerError(f"this machine has no {kind} server")
-        self.kind = kind
-        self.host = HOST
-        self.port = int(config.get("port") or free_port())
-        self.directory = Path(tempfile.mkdtemp(prefix="hybrid-layer-postgresql-"))
-        guardian.watch("directory", self.directory)
+        super().__init__(kind, HOST, int(config.get("port") or free_port()))
         self.data = self.directory / "data"
         self._programs = _reachable(programs, self.directory)
-        self._child: Child | None = None
         self._config = {**_CONFIG, "unix_socket_directories": self.directory, **config, "port": self.port}
         try:
             give_away(self.directory)
@@ -182,24 +175,9 @@ class PostgresServer(Closing):
             raise
 
     @property
-    def pid(self) -> int:
-        """The server's first process. An error while it does not run."""
-        return self._running_child().pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the process lives; a paused one does."""
-        return self._child is not None and self._child.running
-
-    @property
     def url(self) -> str:
         """As an entry of `hosts`."""
         return self.url_of(ADMIN)
-
-    @property
-    def log(self) -> str:
-        """The server's output so far."""
-        return (self.directory / "log").read_text(errors="replace")
 
     def url_of(self, database: str, user: str = ADMIN, password: str = "", **options: Any) -> str:
         """The address of a database, for a user. `options` follow the question mark."""
@@ -227,7 +205,7 @@ class PostgresServer(Closing):
 
     def pause(self) -> None:
         """Stop all its processes where they are: connections stay open and no answer comes."""
-        self._running_child().pause()
+        super().pause()
         self._signal_children(signal.SIGSTOP)
         stands = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
         block_until(lambda: all(child.status() in stands for child in self._children()), "its processes stand")
@@ -235,7 +213,7 @@ class PostgresServer(Closing):
     def resume(self) -> None:
         """Continue after `pause`."""
         self._signal_children(signal.SIGCONT)
-        self._running_child().resume()
+        super().resume()
 
     def stop(self) -> None:
         """End it in order ("fast"): sessions are cut off, tables stay. Nothing happens if it has ended already."""
@@ -253,11 +231,6 @@ class PostgresServer(Closing):
         """Kill the process of one session (SIGKILL): the server ends all others and starts anew, as after a crash."""
         os.kill(pid, signal.SIGKILL)
 
-    def restart(self) -> None:
-        """Start it again on the same port, with the same data; one that runs is stopped first."""
-        self.stop()
-        self._start()
-
     def start_standby(self, **config: Any) -> PostgresServer:
         """Another server that repeats what this one does, until it is promoted."""
         return PostgresServer(self.kind, config, primary=self)
@@ -270,12 +243,7 @@ class PostgresServer(Closing):
         """Stop it and remove its directory."""
         self.stop()
         self._remove_shared_memory()
-        shutil.rmtree(self.directory, ignore_errors=True)
-        guardian.forget("directory", self.directory)
-
-    def _running_child(self) -> Child:
-        assert self._child is not None, f"{self!r}: start it first"
-        return self._child
+        super().close()
 
     def _own_files(self) -> None:
         """Copies of certificates and keys, as PostgreSQL wants to own them alone."""
@@ -298,13 +266,7 @@ class PostgresServer(Closing):
 
     def _start(self) -> None:
         command = as_user(self._programs / "postgres", "-D", self.data)
-        self._child = Child(command, output=self.directory / "log", environment=_environment(self.directory))
-        try:
-            block_until(lambda: self._answers() or not self.running, "it answers", START_SECONDS)
-        except AssertionError:
-            raise ServerError(f"{self!r} does not answer: {self.log[-2000:]}") from None
-        if not self.running:
-            raise ServerError(f"{self!r} ended at once: {self.log[-2000:]}")
+        self._run(command, _environment(self.directory))
 
     def _answers(self) -> bool:
         try:
@@ -318,15 +280,9 @@ class PostgresServer(Closing):
         children = self._children()
         self._child.signal(number)
         self.resume()
-        child, self._child = self._child, None
         try:
-            child.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.signal(signal.SIGKILL)
-            child.wait(STOP_SECONDS)
-            raise ServerError(f"{self!r} did not end within {STOP_SECONDS} s: {self.log[-2000:]}") from None
+            self._ended()
         finally:
-            child.end_group()
             _, left = psutil.wait_procs(children, STOP_SECONDS)
             for process in left:
                 process.kill()
@@ -347,9 +303,6 @@ class PostgresServer(Closing):
         with contextlib.suppress(OSError, LookupError):
             _, segment = (self.data / "postmaster.pid").read_text().splitlines()[6].split()
             subprocess.run(["ipcrm", "-m", segment], capture_output=True)
-
-    def __repr__(self) -> str:
-        return f"<{self.kind} server {self.host}:{self.port}{'' if self.running else ', stopped'}>"
 
 
 def start_postgres(kind: PostgresKind = "postgresql", *, access: Sequence[str] = (), **config: Any) -> PostgresServer:

