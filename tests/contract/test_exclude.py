@@ -8,17 +8,8 @@ import pytest
 
 from hybrid_layer.exceptions import InvalidArgument, InvalidName, MessageTooLarge
 from tests.contract.configurations import LayerMaker
-from tests.contract.tools import assert_silent, counted, receive_numbers
+from tests.contract.tools import A_NORMAL_CHANNEL, assert_silent, counted, members, receive_numbers
 from tests.support.probe import probe
-
-A_NORMAL_CHANNEL = "a.normal.channel"
-
-
-async def members(layer: Any, count: int) -> list[str]:
-    channels = [await layer.new_channel("red" if n % 2 else "blue") for n in range(count)]
-    for channel in channels:
-        await layer.group_add("group", channel)
-    return channels
 
 
 async def test_who_is_excluded_gets_nothing(make_layer: LayerMaker) -> None:

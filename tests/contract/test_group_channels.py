@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from hybrid_layer.exceptions import InvalidName
 from tests.contract.configurations import LayerMaker
-from tests.contract.tools import assert_silent, cancel, receive, receive_numbers
+from tests.contract.tools import A_NORMAL_CHANNEL, assert_silent, cancel, members, receive, receive_numbers
 from tests.support.waiting import outlive, receiving, turns, wait_until
-
-A_NORMAL_CHANNEL = "a.normal.channel"
-
-
-async def members(layer: Any, count: int) -> list[str]:
-    channels = [await layer.new_channel("red" if n % 2 else "blue") for n in range(count)]
-    for channel in channels:
-        await layer.group_add("group", channel)
-    return channels
 
 
 async def test_the_members(make_layer: LayerMaker) -> None:

@@ -12,10 +12,8 @@ from channels.exceptions import ChannelFull
 
 from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError
 from tests.contract.configurations import LayerMaker
-from tests.contract.tools import assert_silent, counted, receive, receive_numbers
+from tests.contract.tools import A_NORMAL_CHANNEL, assert_silent, counted, receive, receive_numbers
 from tests.support.waiting import at_rest, outlive, until, wait_until
-
-A_NORMAL_CHANNEL = "a.normal.channel"
 
 
 async def members(layer: Any, count: int, group: str = "group") -> list[str]:

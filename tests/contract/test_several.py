@@ -10,10 +10,9 @@ from channels.exceptions import ChannelFull
 
 from hybrid_layer.exceptions import InvalidMessageType, InvalidName, MessageTooLarge
 from tests.contract.configurations import LayerMaker
-from tests.contract.tools import assert_silent, cancel, counted, new_channel, receive, receive_numbers
+from tests.contract.tools import A_NORMAL_CHANNEL, assert_silent, cancel, counted, new_channel, receive, receive_numbers
 from tests.support.waiting import at_rest, outlive, turns
 
-A_NORMAL_CHANNEL = "a.normal.channel"
 KINDS = pytest.mark.parametrize("kind", ["normal", "specific"])
 
 

@@ -13,6 +13,7 @@ T = TypeVar("T")
 kinds = pytest.mark.parametrize("kind", ["normal", "specific"])
 SOON = 5.0
 """Seconds within which anything that must happen happens, on a loaded machine too."""
+A_NORMAL_CHANNEL = "a.normal.channel"
 
 
 async def receive(layer: Any, channel: str, seconds: float = SOON) -> Any:
@@ -41,6 +42,14 @@ async def assert_silent(layer: Any, channel: str, seconds: float = 0.1) -> None:
 async def new_channel(layer: Any, kind: str) -> str:
     """A channel of the kind ``normal`` or ``specific``."""
     return "a.normal.channel" if kind == "normal" else await layer.new_channel()
+
+
+async def members(layer: Any, count: int) -> list[str]:
+    """New channels of two prefixes, in "group"."""
+    channels = [await layer.new_channel("red" if n % 2 else "blue") for n in range(count)]
+    for channel in channels:
+        await layer.group_add("group", channel)
+    return channels
 
 
 async def counted(layer: Any, key: str) -> int:
