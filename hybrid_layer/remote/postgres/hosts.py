@@ -93,7 +93,7 @@ def parse_host(entry: object, where: str = "the host", defaults: Mapping[str, st
 
 
 def _of_alias(entry: Mapping[str, Any], where: str, defaults: Mapping[str, str]) -> Host:
-    others = sorted(name for name in entry if name != "database")
+    others = sorted((name for name in entry if name != "database"), key=repr)
     alias = entry["database"]
     if others:
         raise ConfigurationError(
