@@ -118,6 +118,7 @@ def test_connection_kwargs_are_for_every_host_and_the_hosts_own_options_win() ->
         ({"hosts": [{"address": "postgresql://h", "port": 1}]}, "an address and also host, port or service"),
         ({"hosts": [{"address": 5}]}, "hosts[0]['address'] must be a URI, not 5."),
         ({"hosts": [{"database": "x", "host": "h"}]}, "hosts[0] has database and 'host'. 'database' is a name in"),
+        ({"hosts": [{"database": "x", "host": "h", b"user": "u"}]}, "hosts[0] has database and 'host'."),
         ({"hosts": [{"database": ""}]}, "hosts[0] has database=''; give a name in DATABASES."),
         ({"hosts": [{"database": "defalt"}]}, "Did you mean 'default'?"),
         ({"hosts": [{**DJANGO, "ENGINE": "django.db.backends.mysql"}]}, "the database must be PostgreSQL"),
