@@ -144,7 +144,7 @@ async def test_a_stranger_notifies(
     channels = [names.epochs, names.group("g"), *map(bell, numbers), *map(of_process, numbers)]
     with psycopg.connect(postgres_server.url_of(database), autocommit=True) as stranger:
         for channel in channels:
-            for text in ("", "m", "m|", "0|x", "\u2603" * 100, "b|1|99", "f|x", "-1"):
+            for text in ("", "m", "m|", "0|x", "\u2603" * 100, "b|1|99", "f|x", "-1", "a|", "g|1|e:0||", "n|", "@|1"):
                 stranger.execute("SELECT pg_notify(%s, %s)", [channel, text])
     await layer.group_send("g", {"n": 1})
     await layer.send("normal", {"n": 2})

@@ -111,7 +111,8 @@ def fetched(head: bytes, payload: bytes, group: str) -> tuple[Kind, str, Any]:
     kind, *fields, _ = head.split(b"|")
     to = group
     if kind == b"a":
-        to, *fields = fields[0].decode("ascii"), *fields[1:]
+        name, *fields = fields
+        to = name.decode("ascii")
     stamp, epoch, names = fields
     stamp_ms = number_in(stamp)
     if stamp_ms is None:
