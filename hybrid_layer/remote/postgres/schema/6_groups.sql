@@ -134,29 +134,31 @@ BEGIN
   ), '');
 END $$;
 
--- Sends to the members, up to 64 parts with locks above `after`. `more` is the last one's lock if there may be others,
--- else NULL. Parts whose capacities are missing are in the list `missing`; then nothing was sent. `skip` is a machine
--- that gets nothing, or "". `is_spread`: normal channels get nothing and are in the list `elsewhere`. `silent` lists the
--- locks of queues on which nobody sleeps, but perhaps the caller's own session.
+-- Sends to the members, up to 64 parts with locks above `after`, or more if the last ones have the same lock. `more` is
+-- the last one's lock if there may be others, else NULL. Parts whose capacities are missing are in the list `missing`;
+-- then nothing was sent. `skip` is a machine that gets nothing, or "". `is_spread`: normal channels get nothing and are in
+-- the list `elsewhere`. `silent` lists the locks of queues on which nobody sleeps, but perhaps the caller's own session.
 -- With a `channel`, that of the group, the members of processes get the message by way of the channels of these, and then
--- it is published to the group; each process that listens to that is one more that is reached. `own_k` is the number of the process to whose channel
--- the caller's session listens, or 0. The members in the list `excluded` get nothing; machines read that in the payload.
+-- it is published to the group; each process that listens to that is one more that is reached. `own_k` is the number of
+-- the process to whose channel the caller's session listens, or 0. The members in the list `excluded` get nothing;
+-- machines read that in the payload. `up_to` is for the second of several messages and those behind it: they go to all
+-- parts up to this lock, and none is missing. One that joined in between gets them whatever its queue holds.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.group_send(
   whose text, grp text, payload bytea, life bigint, capacity bigint, parts text, capacities text, skip text,
-  is_spread boolean, after bigint, channel text, own_k bigint,
-  excluded text,
+  is_spread boolean, after bigint, channel text, own_k bigint, excluded text, up_to bigint DEFAULT NULL,
   OUT reached bigint, OUT full_ bigint, OUT dead bigint, OUT expired bigint, OUT epoch text, OUT now bigint,
   OUT elsewhere text, OUT silent text, OUT missing text, OUT more bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
-  AT_ONCE CONSTANT int := 64;
+  LAST_K CONSTANT bigint := 9223372036854775807;
+  at_once bigint := CASE WHEN up_to IS NULL THEN 64 ELSE LAST_K END;
   g text := whose || '|' || grp;
   known text[] := string_to_array(parts, ',');
   of_known bigint[] := string_to_array(capacities, ',')::bigint[];
   named text;
   room bigint;
   left_out text[] := string_to_array(excluded, ',');
-  found int := 0;
+  found bigint := 0;
   p record;
   put record;
 BEGIN
@@ -171,16 +173,17 @@ BEGIN
     epoch := hybrid_layer_1.begin_epoch_(whose, false);
   END IF;
   now := date_part('epoch', clock_timestamp()) * 1000;
-  missing := hybrid_layer_1.unknown_(g, capacity, known, now);
+  missing := CASE WHEN up_to IS NULL THEN hybrid_layer_1.unknown_(g, capacity, known, now) ELSE '' END;
   IF missing <> '' THEN
     RETURN;
   END IF;
   FOR p IN
     SELECT m.part, m.addressee, m.k, max(m.until_ms) AS t, count(*) AS n, string_agg(m.name, ',') AS names
       FROM hybrid_layer_1.member m
-      WHERE m.grp = g AND m.until_ms > group_send.now AND m.k > after AND (skip = '' OR m.addressee <> skip)
+      WHERE m.grp = g AND m.until_ms > group_send.now AND m.k > after AND m.k <= coalesce(up_to, LAST_K)
+        AND (skip = '' OR m.addressee <> skip)
         AND (excluded = '' OR m.part || m.name <> ALL (left_out))
-      GROUP BY m.part, m.addressee, m.k ORDER BY m.k LIMIT AT_ONCE
+      GROUP BY m.part, m.addressee, m.k ORDER BY m.k FETCH FIRST (at_once) ROWS WITH TIES
   LOOP
     found := found + 1;
     more := p.k;
@@ -220,16 +223,19 @@ BEGIN
       END IF;
     END IF;
   END LOOP;
-  IF found < AT_ONCE THEN
+  IF up_to IS NOT NULL THEN
+    more := nullif(up_to, LAST_K);
+  ELSIF found < at_once THEN
     more := NULL;
-    IF channel <> '' THEN
-      PERFORM hybrid_layer_1.notify_(channel, 'g|' || now + life || '|' || epoch || '||', payload, now + life);
-      reached := reached + hybrid_layer_1.listeners_(channel, false);
-    END IF;
+  END IF;
+  IF more IS NULL AND channel <> '' THEN
+    PERFORM hybrid_layer_1.notify_(channel, 'g|' || now + life || '|' || epoch || '||', payload, now + life);
+    reached := reached + hybrid_layer_1.listeners_(channel, false);
   END IF;
 END $$;
 
--- As group_send, for several messages, in order. Numbers are added up.
+-- As group_send, for several messages, in order, to the same parts. Numbers are added up. What is published expires a ms
+-- later than the one before: the server drops a notification that equals another one of its transaction.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.group_send_multiple(
   whose text, grp text, payloads bytea[], life bigint, capacity bigint, parts text, capacities text, skip text,
   is_spread boolean, after bigint, channel text, own_k bigint, excluded text,
@@ -237,6 +243,8 @@ CREATE OR REPLACE FUNCTION hybrid_layer_1.group_send_multiple(
   OUT elsewhere text, OUT silent text, OUT missing text, OUT more bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
+  LAST_K CONSTANT bigint := 9223372036854775807;
+  up_to bigint;
   payload bytea;
   sent record;
 BEGIN
@@ -247,7 +255,7 @@ BEGIN
   silent := '';
   FOREACH payload IN ARRAY payloads LOOP
     sent := hybrid_layer_1.group_send(
-      whose, grp, payload, life, capacity, parts, capacities, skip, is_spread, after, channel, own_k, excluded);
+      whose, grp, payload, life, capacity, parts, capacities, skip, is_spread, after, channel, own_k, excluded, up_to);
     reached := reached + sent.reached;
     full_ := full_ + sent.full_;
     dead := dead + sent.dead;
@@ -259,6 +267,8 @@ BEGIN
     missing := sent.missing;
     more := sent.more;
     EXIT WHEN missing <> '';
+    up_to := coalesce(more, LAST_K);
+    life := CASE WHEN channel = '' THEN life ELSE life + 1 END;
   END LOOP;
 END $$;
 
