@@ -10,7 +10,7 @@ BEGIN
   RETURN date_part('epoch', clock_timestamp()) * 1000;
 END $$;
 
--- The epoch of a prefix, which begins if there is none. `had_data`: the caller knows of earlier data.
+-- Begins the epoch of a prefix, unless another session is faster. `had_data`: the caller knows of earlier data.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.begin_epoch_(whose text, had_data boolean) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
   now bigint := hybrid_layer_1.clock_();
@@ -26,6 +26,18 @@ BEGIN
     VALUES (whose, substr(md5(random()::text || clock_timestamp()::text), 1, 12) || ':0', now, had_data)
     ON CONFLICT (prefix) DO NOTHING;
   SELECT e.value INTO found FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
+  RETURN found;
+END $$;
+
+-- The epoch of a prefix, which begins if there is none. What sends looks by itself, since the call adds a third to that.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.epoch_(whose text, had_data boolean) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  found text;
+BEGIN
+  SELECT e.value INTO found FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
+  IF found IS NULL THEN
+    found := hybrid_layer_1.begin_epoch_(whose, had_data);
+  END IF;
   RETURN found;
 END $$;
 

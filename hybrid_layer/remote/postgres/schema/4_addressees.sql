@@ -55,10 +55,7 @@ CREATE OR REPLACE FUNCTION hybrid_layer_1.renew(
 DECLARE
   ends bigint;
 BEGIN
-  SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
-  IF epoch IS NULL THEN
-    epoch := hybrid_layer_1.begin_epoch_(whose, has_met);
-  END IF;
+  epoch := hybrid_layer_1.epoch_(whose, has_met);
   now := hybrid_layer_1.clock_();
   SELECT a.until_ms INTO ends FROM hybrid_layer_1.alive a WHERE a.name = whose || '|' || addressee;
   was_gone := ends IS NULL OR ends <= now;
@@ -85,10 +82,7 @@ DECLARE
   v text;
 BEGIN
   v := pg_advisory_xact_lock(k)::text; -- what has an id by now can be seen
-  SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
-  IF epoch IS NULL THEN
-    epoch := hybrid_layer_1.begin_epoch_(whose, has_met);
-  END IF;
+  epoch := hybrid_layer_1.epoch_(whose, has_met);
   now := hybrid_layer_1.clock_();
   SELECT a.until_ms, a.registration INTO ends, registration FROM hybrid_layer_1.alive a
     WHERE a.name = whose || '|' || machine;

@@ -15,10 +15,7 @@ DECLARE
 BEGIN
   rang := true;
   added := true;
-  SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
-  IF epoch IS NULL THEN
-    epoch := hybrid_layer_1.begin_epoch_(whose, false);
-  END IF;
+  epoch := hybrid_layer_1.epoch_(whose, false);
   now := hybrid_layer_1.clock_();
   IF tell <> '' AND hybrid_layer_1.is_gone_(whose, tell, first, now) THEN
     added := false;
@@ -61,10 +58,7 @@ CREATE OR REPLACE FUNCTION hybrid_layer_1.register(
   OUT t bigint, OUT epoch text, OUT now bigint
 ) LANGUAGE plpgsql AS $$
 BEGIN
-  SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
-  IF epoch IS NULL THEN
-    epoch := hybrid_layer_1.begin_epoch_(whose, false);
-  END IF;
+  epoch := hybrid_layer_1.epoch_(whose, false);
   now := hybrid_layer_1.clock_();
   INSERT INTO hybrid_layer_1.member AS m (grp, part, name, addressee, k, until_ms)
     VALUES (whose || '|' || register.grp, machine || '!', '', machine, register.k, greatest(now + life, forgotten + 1))
@@ -90,10 +84,7 @@ DECLARE
 BEGIN
   rang := true;
   added := false;
-  SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
-  IF epoch IS NULL THEN
-    epoch := hybrid_layer_1.begin_epoch_(whose, false);
-  END IF;
+  epoch := hybrid_layer_1.epoch_(whose, false);
   now := hybrid_layer_1.clock_();
   IF hybrid_layer_1.is_gone_(whose, machine, first, now) THEN
     RETURN;
@@ -296,10 +287,7 @@ DECLARE
 BEGIN
   asked := 0;
   silent := '';
-  SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
-  IF epoch IS NULL THEN
-    epoch := hybrid_layer_1.begin_epoch_(whose, false);
-  END IF;
+  epoch := hybrid_layer_1.epoch_(whose, false);
   FOR p IN
     SELECT m.part, m.addressee, m.k, m.until_ms AS t FROM hybrid_layer_1.member m
       WHERE m.grp = whose || '|' || ask.grp AND m.until_ms > now AND m.addressee LIKE '@%' AND m.addressee <> skip
@@ -326,9 +314,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
   v text;
 BEGIN
-  IF NOT EXISTS (SELECT 1 FROM hybrid_layer_1.epoch e WHERE e.prefix = whose) THEN
-    v := hybrid_layer_1.begin_epoch_(whose, false);
-  END IF;
+  PERFORM hybrid_layer_1.epoch_(whose, false);
   UPDATE hybrid_layer_1.epoch AS e SET value = split_part(e.value, ':', 1) || ':' || split_part(e.value, ':', 2)::bigint + 1
     WHERE e.prefix = whose RETURNING e.value INTO epoch;
   DELETE FROM hybrid_layer_1.message m WHERE m.ctid = ANY(ARRAY(
