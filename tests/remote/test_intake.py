@@ -14,8 +14,8 @@ from hybrid_layer.policy import Policy
 from hybrid_layer.remote.delivery.context import Context, DeliveryOptions
 from hybrid_layer.remote.delivery.intake import Intake, Taken
 from hybrid_layer.remote.delivery.replies import Entry
+from hybrid_layer.remote.delivery.written import parse_note
 from hybrid_layer.remote.redis import scripts
-from hybrid_layer.remote.redis.wire.entries import parse_note
 
 pytestmark = pytest.mark.any_server
 

@@ -15,7 +15,8 @@ from hybrid_layer.clock import ServerClock, boottime
 from hybrid_layer.exceptions import ChannelFull, HybridLayerError
 from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
 from hybrid_layer.remote.delivery.epoch import Epoch, read_epoch
-from hybrid_layer.remote.redis.wire.entries import parse, parse_note
+from hybrid_layer.remote.delivery.written import parse_note
+from hybrid_layer.remote.redis.wire.entries import parse
 from tests.support.loops import run
 from tests.support.odd_server import EPOCH, OddServer, script_of, usual
 

@@ -14,7 +14,7 @@ from hybrid_layer.remote.delivery.epoch import Epoch
 from hybrid_layer.remote.delivery.replies import Batch
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.postgres.connections import Connections
-from hybrid_layer.remote.postgres.entries import Row, entry_of, parse_note
+from hybrid_layer.remote.postgres.entries import Row, entry_of, note_of
 from hybrid_layer.remote.postgres.names import Names
 from hybrid_layer.remote.postgres.sleeper import Sleeper
 from hybrid_layer.remote.postgres.statements import TAKE
@@ -112,7 +112,7 @@ class Reader(Sleeper):
             self._wake(self._link, list(self._asleep))  # it comes back at once: nobody need ring
         if self._notes_of:
             if place == 0:
-                return Batch("", notes=[parse_note(row[4]) for row in rows])
+                return Batch("", notes=[note_of(row[4]) for row in rows])
             place -= 1
         return Batch(self._sources[place], [entry_of(row) for row in rows])
 

@@ -15,7 +15,7 @@ from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Take
 from hybrid_layer.remote.postgres import statements as s
 from hybrid_layer.remote.postgres.connections import Request
-from hybrid_layer.remote.postgres.entries import parse_note
+from hybrid_layer.remote.postgres.entries import note_of
 from hybrid_layer.remote.postgres.hosts import Host
 from hybrid_layer.remote.postgres.names import of_process, part_of
 from hybrid_layer.remote.postgres.reader import Reader
@@ -132,7 +132,7 @@ class PostgresStore(Sending):
         was_gone, epoch, now, notes = await self._call(shard, s.RENEW, *to, *_written(report))
         shard.clock.measured(now / 1000, asked)
         self._sweep_if_due(shard)
-        return Renewal(was_gone, epoch.encode(), [parse_note(note) for note in notes.split("\n") if note])
+        return Renewal(was_gone, epoch.encode(), [note_of(note) for note in notes.split("\n") if note])
 
     async def counters(self, shard: Shard, report: Report | None) -> Mapping[str, int]:
         (found,) = await self._call(shard, s.COUNTERS, self._names.prefix, *_written(report))

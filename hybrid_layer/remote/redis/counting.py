@@ -9,9 +9,9 @@ from hybrid_layer.clock import boottime, seconds
 from hybrid_layer.names import machine_of, non_local
 from hybrid_layer.remote.delivery.replies import QueueState, Renewal, Report
 from hybrid_layer.remote.delivery.shards import Shard
+from hybrid_layer.remote.delivery.written import parse_note
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.several import SeveralAtOnce
-from hybrid_layer.remote.redis.wire.entries import parse_note
 from hybrid_layer.remote.redis.wire.keys import Keys
 
 

@@ -20,6 +20,7 @@ from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.epoch import Epoch
 from hybrid_layer.remote.delivery.replies import Batch
 from hybrid_layer.remote.delivery.shards import Shard
+from hybrid_layer.remote.delivery.written import parse_note
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.connections.reading_connection import ReadingConnection
 from hybrid_layer.remote.redis.server import sockets
@@ -35,7 +36,7 @@ from hybrid_layer.remote.redis.server.replies import (
     is_time,
     next_reply,
 )
-from hybrid_layer.remote.redis.wire.entries import parse, parse_note
+from hybrid_layer.remote.redis.wire.entries import parse
 from hybrid_layer.remote.redis.wire.keys import Keys
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.remote.runtime.calls import Calls, Shape

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid_layer.remote.delivery.store import Kind
-from hybrid_layer.remote.redis.wire.entries import parse, parse_note
+from hybrid_layer.remote.delivery.written import parse_note
+from hybrid_layer.remote.redis.wire.entries import parse
 from hybrid_layer.remote.redis.wire.keys import Keys
 
 

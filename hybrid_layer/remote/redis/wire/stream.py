@@ -5,18 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hybrid_layer.exceptions import InvalidName
-from hybrid_layer.names import check_channel, check_group, machine_of
-from hybrid_layer.remote.delivery.epoch import number_in
-from hybrid_layer.remote.delivery.replies import Note, StreamItem
-from hybrid_layer.remote.redis.wire.entries import parse, parse_note
+from hybrid_layer.remote.delivery.replies import StreamItem
+from hybrid_layer.remote.delivery.written import parse_note, stream_item
+from hybrid_layer.remote.redis.wire.entries import parse
 from hybrid_layer.transport import Position
 
 _END = 1 << 64
 """Both numbers of an id are below it."""
 _LONGEST_ID = 41
-_STRANGE = 10**14
-"""No registration has such a T: see ``scripts/include/registration.lua``."""
 _NOTES = (b"+|", b"-|", b"f|")
 """How a note begins. A message begins with a version, which is a number."""
 
@@ -56,34 +52,11 @@ def read_answer(reply: object, key: bytes, machine: str) -> list[StreamItem] | N
 
 
 def _item(position: Position, fields: Any, machine: str) -> StreamItem:
-    """The entry at `position` of the stream of `machine`, with its `fields` as the server returns them.
-
-    What is for another machine's channel counts as one that cannot be read.
-    """
+    """The entry at `position` of the stream of `machine`, with its `fields` as the server returns them."""
     text = fields[1] if isinstance(fields, list) and len(fields) == 2 else None
     if not isinstance(text, bytes):
         return StreamItem(position)
-    try:
-        if text.startswith(_NOTES):
-            return StreamItem(position, note=_note(text, machine))
-        entry = parse(text)
-        if entry is None or not entry.epoch:
-            return StreamItem(position)
-        (name,) = entry.names
-        if not name.startswith("="):
-            return StreamItem(position, entry if machine_of(check_channel(name)) == machine else None)
-        group, _, digits = name[1:].partition(",")
-        t = number_in(digits.encode())
-        if t is None or t >= _STRANGE:
-            return StreamItem(position)
-        return StreamItem(position, entry._replace(names=()), group=check_group(group), t=t)
-    except (InvalidName, ValueError):
-        return StreamItem(position)
-
-
-def _note(text: bytes, machine: str) -> Note | None:
-    note = parse_note(text)
-    if note is None or note.kind == "f":
-        return note
-    check_group(note.group)
-    return note if machine_of(check_channel(note.member)) == machine else None
+    if text.startswith(_NOTES):
+        return stream_item(position, parse_note(text), machine)
+    entry = parse(text)
+    return stream_item(position, entry if entry is not None and entry.epoch else None, machine)
