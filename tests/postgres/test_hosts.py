@@ -108,7 +108,7 @@ def test_connection_kwargs_are_for_every_host_and_the_hosts_own_options_win() ->
         ({"hosts": [{}]}, "hosts[0] names no server"),
         ({"hosts": [{"password": "x"}]}, "hosts[0] names no server"),
         ({"hosts": [{"host": "h", "usr": "x"}]}, "hosts[0] has no option 'usr'. Did you mean 'user'?"),
-        ({"hosts": [{"host": "h", 5: "x"}]}, "hosts[0] has the key 5; keys of a host must be str."),
+        ({"hosts": [{"host": "h", 5: "x"}]}, "hosts[0] has the key 5; keys must be str."),
         ({"hosts": [{"host": ["a", "b"]}]}, "hosts[0] has host=["),
         ({"hosts": [{"host": "u@h"}]}, "hosts[0] has a host with a blank"),
         ({"hosts": [{"host": "h", "port": "five"}]}, "hosts[0] has no valid port"),

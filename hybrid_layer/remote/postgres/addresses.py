@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from hybrid_layer.discretion import described
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import did_you_mean
-from hybrid_layer.remote.kinds import POSTGRES_SCHEMES
+from hybrid_layer.remote.kinds import POSTGRES_SCHEMES, refuse_strange_keys, split_uri
 
 _DJANGO = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
 _WITHOUT_EFFECT = frozenset(
@@ -55,10 +55,8 @@ def read_entry(entry: object, where: str) -> dict[str, str]:
         raise ConfigurationError(
             f"{where} must be a URI such as 'postgresql://user@localhost/name' or a dict, not {described(entry)}."
         )
+    refuse_strange_keys(entry, where)
     given = dict(entry)
-    for key in given:
-        if not isinstance(key, str):
-            raise ConfigurationError(f"{where} has the key {described(key)}; keys of a host must be str.")
     if given.keys() & {*_DJANGO, "ENGINE", "OPTIONS"}:
         return checked(_of_django(given, where), where)
     address = given.pop("address", None)
@@ -107,18 +105,8 @@ def checked(given: Mapping[str, Any], where: str) -> dict[str, str]:
 
 
 def _of_uri(uri: str, where: str) -> dict[str, Any]:
-    if uri != uri.strip():
-        raise ConfigurationError(f"{where} begins or ends with a blank. Remove it.")
-    scheme, mark, rest = uri.partition("://")
-    if not mark:
-        raise ConfigurationError(
-            f"{where} is not a URI: it lacks '://'. Give a URI such as 'postgresql://user@localhost/name', or a dict."
-        )
-    if scheme.lower() not in POSTGRES_SCHEMES:
-        raise ConfigurationError(
-            f"{where} begins with an unknown scheme.{did_you_mean(scheme, POSTGRES_SCHEMES)} Known: postgresql://, "
-            f"postgres://."
-        )
+    example = "a URI such as 'postgresql://user@localhost/name', or a dict"
+    _, rest = split_uri(uri, where, POSTGRES_SCHEMES, example)
     if "@" in rest.partition("/")[2]:
         raise ConfigurationError(
             f"{where} has an '@' behind the first '/'. A password with '/' must be percent-encoded, as %2F, or given "

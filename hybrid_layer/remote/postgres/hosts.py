@@ -11,7 +11,7 @@ from hybrid_layer.configuration import ServerOptions
 from hybrid_layer.discretion import described, described_names
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import did_you_mean
-from hybrid_layer.remote.kinds import refuse_others
+from hybrid_layer.remote.kinds import refuse_others, refuse_strange_keys
 from hybrid_layer.remote.postgres.addresses import checked, keywords, read_entry, role_option
 
 DEFAULT = {"database": "default"}
@@ -62,10 +62,11 @@ def parse_hosts(options: ServerOptions) -> tuple[Host, ...]:
     for name in ("services", "sentinel_refresh_interval"):
         if getattr(options, name):
             raise ConfigurationError(f"{name} is for the Sentinels of Redis; hosts names PostgreSQL. Leave it out.")
-    shared = options.connection_kwargs
-    if shared is not None and not isinstance(shared, Mapping):
+    shared = {} if options.connection_kwargs is None else options.connection_kwargs
+    if not isinstance(shared, Mapping):
         raise ConfigurationError(f"connection_kwargs must be a dict of options of libpq, not {described(shared)}.")
-    defaults = {} if shared is None else checked(_named(shared, "connection_kwargs"), "connection_kwargs")
+    refuse_strange_keys(shared, "connection_kwargs")
+    defaults = checked(shared, "connection_kwargs")
     return tuple(parse_host(entry, f"hosts[{index}]", defaults) for index, entry in enumerate(hosts))
 
 
@@ -135,13 +136,6 @@ def _connection(alias: str, where: str) -> Any:
             f"the address of a PostgreSQL server."
         )
     return connection
-
-
-def _named(options: Mapping[Any, Any], where: str) -> Mapping[str, Any]:
-    for key in options:
-        if not isinstance(key, str):
-            raise ConfigurationError(f"{where} has the key {described(key)}; keys must be str.")
-    return options
 
 
 def _label(parameters: Mapping[str, str]) -> str:

@@ -12,16 +12,9 @@ from redis.asyncio.connection import parse_url
 
 from hybrid_layer.discretion import described
 from hybrid_layer.exceptions import ConfigurationError
-from hybrid_layer.options import did_you_mean
+from hybrid_layer.remote.kinds import refuse_strange_keys, split_uri
 
 _SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
-
-
-def refuse_strange_keys(entry: Mapping[Any, Any], where: str) -> None:
-    """Raise `ConfigurationError` if a key of the host `entry` is not a str."""
-    for key in entry:
-        if not isinstance(key, str):
-            raise ConfigurationError(f"{where} has the key {described(key)}; keys of a host must be str.")
 
 
 def server_options(entry: object, where: str) -> dict[str, Any]:
@@ -58,32 +51,20 @@ def _parse_address(address: object, where: str) -> dict[str, Any]:
 
 def _parse_uri(uri: str, where: str) -> dict[str, Any]:
     # Errors show no part of the URI: it may contain a password, in a faulty URI at any place.
-    if uri != uri.strip():
-        raise ConfigurationError(f"{where} begins or ends with a blank. Remove it.")
-    scheme, mark, rest = uri.partition("://")
-    if not mark:
-        raise ConfigurationError(
-            f"{where} is not a URI: it lacks '://'. Give a URI such as 'redis://localhost:6379', or a pair "
-            f"(host, port)."
-        )
-    if scheme.lower() not in _SCHEMES:
-        raise ConfigurationError(
-            f"{where} begins with an unknown scheme.{did_you_mean(scheme, _SCHEMES)} Known: "
-            f"{', '.join(f'{name}://' for name in _SCHEMES)}."
-        )
+    scheme, rest = split_uri(uri, where, _SCHEMES, "a URI such as 'redis://localhost:6379', or a pair (host, port)")
     if "#" in rest:
         raise ConfigurationError(
             f"{where} contains a '#', which ends a URI. In a password write it as %23, or give a dict with host, port "
             f"and password."
         )
-    plain = f"{scheme.lower().replace('valkey', 'redis')}://{rest}"
+    plain = f"{scheme.replace('valkey', 'redis')}://{rest}"
     try:
         port = urlsplit(plain).port
     except ValueError:
         raise ConfigurationError(
             f"{where} has no valid port. A password with '/', '@' or ':' must be percent-encoded, or given in a dict."
         ) from None
-    _refuse_loose_password(scheme.lower(), rest, where)
+    _refuse_loose_password(scheme, rest, where)
     try:
         options = dict(parse_url(plain))
     except (ValueError, TypeError):

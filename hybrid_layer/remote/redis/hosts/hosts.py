@@ -14,7 +14,8 @@ from hybrid_layer.configuration import ServerOptions
 from hybrid_layer.discretion import described, described_names
 from hybrid_layer.exceptions import ConfigurationError
 from hybrid_layer.options import positive_int
-from hybrid_layer.remote.redis.hosts.addresses import refuse_strange_keys, server_options
+from hybrid_layer.remote.kinds import refuse_strange_keys
+from hybrid_layer.remote.redis.hosts.addresses import server_options
 from hybrid_layer.remote.redis.hosts.cluster import Cluster
 from hybrid_layer.remote.redis.hosts.sentinel import Sentinels
 from hybrid_layer.remote.redis.server.host import Host
