@@ -150,10 +150,14 @@ class Observer:
         self.close()
 
     def close(self) -> None:
-        """Close the descriptor, unless this process has attached meanwhile: that would drop its record locks."""
+        """Close the descriptor, or leave that to this process's attachment, whose record locks it would drop."""
         with attachments.kept():
-            if self._attachment is None and attachments.attached(self.prefix) is None:
-                self._file.close()
+            if self._attachment is None and self._file.is_ours():
+                attachment = attachments.attached(self.prefix)
+                if attachment is None:
+                    self._file.close()
+                else:
+                    attachment.keep(self._file)
             self._file = objects.Descriptor()
 
     # The segment

@@ -56,6 +56,7 @@ class LocalSegment:
         self._identity = identity.this_process()
         self._file = objects.Descriptor()
         """That with our record locks: the object's, or in the portable build the lock file's."""
+        self._kept: list[objects.Descriptor] = []
         self.wakers: dict[int, Callable[[], None]] = {}
         """By number of an event loop of this process: a function that wakes the loop."""
         self._deferred: deque[tuple[_core.Segment, Callable[[_core.Segment], int | None]]] = deque()
@@ -81,6 +82,10 @@ class LocalSegment:
     def lock_bearer(self) -> objects.Descriptor:
         """The open file with this process's record locks: the segment, or the lock file in the portable build."""
         return self._file
+
+    def keep(self, file: objects.Descriptor) -> None:
+        """Close an older descriptor of the segment together with ours: alone, that would drop our record locks."""
+        self._kept.append(file)
 
     def is_own(self) -> bool:
         """Whether this process is attached: this one, not a parent of it."""
@@ -249,6 +254,8 @@ class LocalSegment:
     def _close_files(self) -> None:
         self._lock_file.close()
         self._file.close()
+        while self._kept:
+            self._kept.pop().close()
 
     def _leave_segment(self) -> None:
         needed = True

@@ -15,6 +15,7 @@ from hybrid_layer.ipc.inventory import segments
 from hybrid_layer.ipc.observer import WAIT_BOUNDS, Observer
 from hybrid_layer.names import non_local
 from tests.ipc.programs import Stopper
+from tests.ipc.test_descriptors import open_descriptors
 from tests.ipc.tools import (
     alive,
     check,
@@ -159,6 +160,23 @@ async def test_an_observer_that_is_older_than_the_layer(prefix: str, spawn: Spaw
     observer.close()
     assert probe(layer).core.lost() is None
     assert _core.is_inhabited(probe(layer).segment_descriptor)
+    site.send(None)
+    await asyncio.to_thread(site.result)
+
+
+async def test_no_descriptor_is_left(prefix: str, spawn: Spawn) -> None:
+    """That of an observer that is older than the layer is closed with the layer's."""
+    site = spawn(be_a_site, prefix)
+    await asyncio.to_thread(site.ready)
+    before = open_descriptors()
+    for _ in range(5):
+        with Observer(prefix) as observer:
+            layer = layer_of(prefix)
+            probe(layer).local.process()
+            assert observer.groups() == {"g": 1, "h": 1}
+        assert probe(layer).core.lost() is None
+        del layer
+        assert len(open_descriptors()) <= len(before), open_descriptors()
     site.send(None)
     await asyncio.to_thread(site.result)
 

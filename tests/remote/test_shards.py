@@ -139,6 +139,21 @@ async def test_a_silent_server_does_not_end_memberships_on_others(way: str, make
     three[home - 1].resume()
 
 
+async def test_a_silent_server_that_only_gets_reports_does_not_delay_renewals_on_others(
+    make_layer: Make, three: list[Server]
+) -> None:
+    layer = make_layer(hosts=[server.url for server in three], expiry=3, timeout=8)
+    await layer.group_add(name_on(0, "g"), "jobs")  # by a process that has no channel
+    await layer.send(name_on(1, "jobs"), {"n": 1})
+    three[1].pause()
+    (key,) = [key for key in three[0].command("KEYS", Keys(layer.prefix).alive("*")) if not key.endswith(b"|")]
+    for _ in range(25):
+        await until(time.monotonic() + 0.2)
+        seconds, microseconds = map(int, three[0].command("TIME"))
+        assert float(three[0].command("GET", key).partition(b".")[0]) > seconds * 1000 + microseconds / 1000
+    three[1].resume()
+
+
 @pytest.mark.parametrize("way", ["queue", "pubsub"])
 async def test_an_outage_of_several_servers_is_one(way: str, make: Make, three: list[Server]) -> None:
     layer, channel = await first_is_home(make, way, three, on_disconnect="layer.lost", on_reconnect="layer.back")

@@ -78,7 +78,7 @@ class Server:
 
     def add_report(self, report: Report | None) -> None:
         """Add up what a process has counted, once."""
-        if report is not None and self.reported.get(report.reporter) != report.number:
+        if report is not None and self.reported.get(report.reporter, 0) < report.number:
             self.reported[report.reporter] = report.number
             self.counts.update(report.counts)
 

@@ -8,6 +8,7 @@ of the last few seconds with it. Each report has a number, so that one that is r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from threading import Lock, get_ident
 
@@ -100,7 +101,13 @@ class Ledger:
         self._pending: Report | None = None
         self._sums: Mapping[str, int] = {}
         """What all processes had reported when the shard was asked last."""
-        self._told_by_then: dict[str, int] = {}
+        self._told_by_then: Counter[str] = Counter()
+        """What they have of this process. A report that was under way counts as told: it would count twice otherwise."""
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the next report is one that may have arrived."""
+        return self._pending is not None
 
     def report(self) -> Report | None:
         """The report under way, which may have arrived and is repeated; or one of the news; None without any."""
@@ -126,13 +133,15 @@ class Ledger:
     def note(self, sums: Mapping[str, int]) -> None:
         """Note what the shard has answered, after `told`."""
         with self._lock:
-            self._sums, self._told_by_then = sums, dict(self._told)
+            self._sums, self._told_by_then = sums, Counter(self._told)
+            if self._pending is not None:
+                self._told_by_then.update(self._pending.counts)
 
     def estimate(self) -> dict[str, int]:
         """What all have reported as far as known, and what this process has counted since."""
         with self._lock:
             counted = self._read()
             return {
-                field: self._sums.get(field, 0) + counted.get(field, 0) - self._told_by_then.get(field, 0)
+                field: self._sums.get(field, 0) + counted.get(field, 0) - self._told_by_then[field]
                 for field in {*self._sums, *counted}
             }

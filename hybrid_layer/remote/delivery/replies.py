@@ -77,7 +77,8 @@ class GroupSent(NamedTuple):
 class Report(NamedTuple):
     """What a process has counted since its last report, to be added to what all processes have counted.
 
-    It is not a reply, but travels with a request. A store adds each number of a reporter once.
+    It is not a reply, but travels with a request. A store adds each number of a reporter once, also if it is repeated
+    up to two days later, or comes behind the next one.
     """
 
     reporter: str

@@ -16,10 +16,11 @@ from hybrid_layer.statistics import ChannelStatistics, warn
 async def _report(context: Context, store: Store, shard: Shard) -> None:
     """Tell a server what was counted since the last report, if anything was. Raises `RemoteUnavailable`."""
     ledger = context.ledgers[shard.number]
-    report = ledger.report()
-    if report is not None:
-        await store.counters(shard, report)
-        ledger.told(report)
+    for _ in range(2 if ledger.is_under_way else 1):  # a report that is repeated lacks what was counted since
+        report = ledger.report()
+        if report is not None:
+            await store.counters(shard, report)
+            ledger.told(report)
 
 
 async def report_to_all_but(context: Context, store: Store, renewed: Collection[int]) -> None:
@@ -32,7 +33,7 @@ async def report_to_all_but(context: Context, store: Store, renewed: Collection[
 
 
 async def counters_of_all(context: Context, store: Store, shard: Shard) -> Mapping[str, int]:
-    """All that was reported to a server, this process's latest numbers included.
+    """All that was reported to a server, and this process's latest numbers.
 
     Without an answer, what others have reported since the last one is missing. People look at statistics most when a
     server is down.
@@ -43,10 +44,10 @@ async def counters_of_all(context: Context, store: Store, shard: Shard) -> Mappi
         sums = await store.counters(shard, report)
     except RemoteUnavailable as error:
         warn(("statistics", shard.label), f"Statistics lack what other processes have counted lately: {error}")
-        return ledger.estimate()
-    ledger.told(report)
-    ledger.note(sums)
-    return sums
+    else:
+        ledger.told(report)
+        ledger.note(sums)
+    return ledger.estimate()
 
 
 async def statistics_of(context: Context, store: Store, channel: str) -> ChannelStatistics:

@@ -13,7 +13,7 @@ BEGIN
   END IF;
   INSERT INTO hybrid_layer_1.report AS r (reporter, last, until_ms) VALUES (whose || '|' || report_.reporter, number, until)
     ON CONFLICT ON CONSTRAINT report_pkey DO UPDATE SET last = excluded.last, until_ms = excluded.until_ms
-    WHERE r.last <> excluded.last;
+    WHERE r.last < excluded.last; -- one that comes behind the next one, by another connection, is added by now
   IF FOUND THEN
     INSERT INTO hybrid_layer_1.counter AS c (prefix, field, n, until_ms)
       SELECT whose, f.field, f.n::bigint, until

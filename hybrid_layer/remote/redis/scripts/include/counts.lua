@@ -1,16 +1,16 @@
 -- SPDX-License-Identifier: BSD-3-Clause
 -- What processes have counted: a hash of sums, by "<counter>", or by "sent|<channel>" and "full|<channel>" of a normal
--- channel, or of all others together. Each report has a number, and is added once, however often it arrives.
+-- channel, or of all others together. Each report has a number, and is added once, however often it arrives, and however
+-- late: also behind the next one, by another connection.
 
 local COUNTS_MS = 2 * 86400000
-local REPORTED_MS = 600000
 local MOST_FIELDS = 1024
 
 -- Adds the report in ARGV, which begins at `first` with its number; then come field and number by turns. `reported` is
 -- where the number of the process's last report is.
 local function add_report(counts, reported, first)
   local number = ARGV[first]
-  if not number or redis.call('GET', reported) == number then
+  if not number or (tonumber(redis.call('GET', reported) or '') or 0) >= tonumber(number) then
     return
   end
   local length = redis.call('HLEN', counts)
@@ -23,5 +23,5 @@ local function add_report(counts, reported, first)
     redis.call('HINCRBY', counts, field, ARGV[i + 1])
   end
   redis.call('PEXPIRE', counts, COUNTS_MS)
-  redis.call('SET', reported, number, 'PX', REPORTED_MS)
+  redis.call('SET', reported, number, 'PX', COUNTS_MS)
 end
