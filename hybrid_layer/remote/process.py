@@ -38,12 +38,12 @@ class Process:
         self.outages = Outages(context, context)
         self.machine = None if machine is None else MachineDelivery(context, store, machine)
         groups = self.groups = Groups(context, store, heartbeat, self.machine)
-        self.roll_calls = RollCalls(context, store, groups, machine)
         self.delivery: Delivery
         if options.mode == "pubsub":
             self.delivery = PubSubDelivery(context, store, heartbeat, groups, self.outages)
         else:
             self.delivery = QueueDelivery(context, store, heartbeat, groups, self.outages)
+        self.roll_calls = RollCalls(context, store, self.delivery, machine)
 
     def abort(self) -> None:
         """End everything, from any thread, for a layer that is garbage."""

@@ -14,7 +14,7 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.identity import random_id
 from hybrid_layer.remote.delivery.answers import read_answer
 from hybrid_layer.remote.delivery.context import Context
-from hybrid_layer.remote.delivery.groups import Groups
+from hybrid_layer.remote.delivery.delivery import Delivery
 from hybrid_layer.remote.delivery.queue_reader import QueueReader
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Store
@@ -30,10 +30,10 @@ _TRIES = 2
 class RollCalls:
     """Asks for one layer in one process. Without a local half, `machine` is None."""
 
-    def __init__(self, context: Context, store: Store, groups: Groups, machine: Machine | None) -> None:
+    def __init__(self, context: Context, store: Store, delivery: Delivery, machine: Machine | None) -> None:
         self._context = context
         self._store = store
-        self._groups = groups
+        self._delivery = delivery
         self._machine = machine
 
     async def channels(self, group: str, ends: bool) -> list[str]:
@@ -53,7 +53,7 @@ class RollCalls:
             if ends:
                 for begin in range(0, len(known), _AT_ONCE):
                     step = known[begin : begin + _AT_ONCE]
-                    await asyncio.gather(*(self._groups.discard(group, channel) for channel in step))
+                    await asyncio.gather(*(self._delivery.group_discard(group, channel) for channel in step))
             others = {name for name in named if name.startswith("@")} - {f"@{here}!"}
             if others or self._context.options.mode == "pubsub":
                 timeout = self._context.options.timeout
