@@ -72,9 +72,9 @@ class PubSubDelivery:
     async def send_multiple(self, channel: str, payloads: Sequence[bytes]) -> None:
         # All are written at once, in order, to one connection.
         results = await asyncio.gather(*(self.send(channel, payload) for payload in payloads), return_exceptions=True)
-        for error in results:
-            if isinstance(error, BaseException):
-                note_stored(error, sum(result is None for result in results))
+        for stored, error in enumerate(results):
+            if error is not None:
+                note_stored(error, stored)
                 raise error
 
     async def group_add(self, group: str, channel: str) -> None:
