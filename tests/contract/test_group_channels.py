@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from hybrid_layer.exceptions import InvalidName
 from tests.contract.configurations import LayerMaker
 from tests.contract.tools import A_NORMAL_CHANNEL, assert_silent, cancel, members, receive, receive_numbers
+from tests.support.probe import probe
 from tests.support.waiting import outlive, receiving, turns, wait_until
 
 
@@ -49,6 +51,29 @@ async def test_clear(make_layer: LayerMaker) -> None:
         await assert_silent(each, channel, 0.05)
     assert await layer.group_channels("group") == [channels[0]]
     assert await layer.group_channels("other") == [channels[0]]
+
+
+@pytest.mark.configurations("pubsub-1", "hybrid-pubsub-3", "postgres-pubsub-1", "memory-pubsub")
+async def test_clear_before_the_owner_has_heard_of_a_membership(make_layer: LayerMaker) -> None:
+    """Another process has added its channel, and it hears of that later than of the end."""
+    layer, other = make_layer(), make_layer()
+    channel = await layer.new_channel()
+    (waiting,) = await receiving(layer, channel)
+    here = asyncio.get_running_loop()
+    await wait_until(lambda: probe(layer).listens_in is here, "this loop reads what is published for the process")
+
+    async def add_and_clear() -> int:
+        await other.group_add("group", channel)
+        return await layer.group_clear("group")
+
+    clearing = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(add_and_clear())))
+    await turns()
+    time.sleep(0.2)  # noqa: ASYNC251  # the loop is busy
+    assert await clearing == 1
+    await layer.group_send("group", {"n": 1})
+    await layer.send(channel, {"n": 2})
+    assert (await waiting)["n"] == 2
+    assert await layer.group_channels("group") == []
 
 
 @pytest.mark.one_loop

@@ -68,6 +68,18 @@ async def test_the_epoch_outlives_what_carries_it(make_layer: Make, prefix: str,
     assert server.command("GET", epoch).partition(b":")[0] == before.partition(b":")[0]
 
 
+async def test_a_queue_lives_as_long_as_its_own_messages(make_layer: Make, prefix: str, server: Server) -> None:
+    """So what nobody reads is not kept for long, such as the answer of a member whose asker is gone."""
+    late = make_layer(expiry=7 * 86_400)
+    await late.send("jobs", {"n": 1}, expiry=2)
+    found = lives(server, prefix)
+    assert DAY / 24 < found["queue|jobs"] < DAY / 12
+    assert found["epoch|"] > 14 * DAY
+    await late.send("jobs", {"n": 2})
+    await late.send("jobs", {"n": 3}, expiry=2)
+    assert 14 * DAY < lives(server, prefix)["queue|jobs"], "never shortened"
+
+
 async def test_who_sends_for_long_looks_after_the_epoch_again(
     make_layer: Make, prefix: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hybrid_layer.exceptions import RemoteUnavailable
 from tests.support.memory_store import MemoryChannelLayer, MemoryPubSubChannelLayer
 from tests.support.probe import probe
 from tests.support.waiting import turns, wait_until
@@ -47,4 +48,26 @@ async def test_a_renewal_is_one_verb(prefix: str) -> None:
         await turns(5)
         assert set(store.calls[before:]) == {"renew"}
         assert len(store.calls) - before <= 2  # it may have been at one just then
+    await layer.close()
+
+
+async def test_what_is_stored_is_what_came_before_the_first_failure(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A published message may fail alone: who sends the rest again must not leave it out."""
+    layer = MemoryPubSubChannelLayer(prefix=prefix)
+    own = await layer.new_channel()
+    (store,) = layer.stores
+    publish = store.publish
+
+    async def fail_once(shard: Any, channel: str, payload: bytes, expiry: float | None = None) -> int:
+        if b"lost" in payload:
+            raise RemoteUnavailable("no answer")
+        return await publish(shard, channel, payload, expiry)
+
+    monkeypatch.setattr(store, "publish", fail_once)
+    with pytest.raises(RemoteUnavailable) as caught:
+        await layer.send_multiple(own, [{"n": n} for n in (0, 1, "lost", 3)])
+    assert caught.value.stored == 2  # type: ignore[attr-defined]
+    assert [(await layer.receive(own))["n"] for _ in range(3)] == [0, 1, 3]
     await layer.close()

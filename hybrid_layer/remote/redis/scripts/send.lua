@@ -38,12 +38,12 @@ if not room then
 end
 local own_life = tonumber(ARGV[6]) or life
 local head, stored = entry_head(now + own_life, epoch) .. ARGV[2] .. '|', 0
-local key_life, payload = math.max(life, own_life), ARGV[1]
+local payload = ARGV[1]
 repeat
   if machine then
-    machine.append(KEYS[1], head .. payload, key_life, length)
+    machine.append(KEYS[1], head .. payload, own_life, length)
   else
-    push('RPUSH', KEYS[1], head .. payload, key_life)
+    push('RPUSH', KEYS[1], head .. payload, own_life)
   end
   stored = stored + 1
   payload = ARGV[6 + stored]
@@ -57,5 +57,5 @@ repeat
     dropped = dropped + more
   end
 until not (payload and room)
-prolong_epoch(KEYS[2], key_life, ARGV[5])
+prolong_epoch(KEYS[2], math.max(life, own_life), ARGV[5]) -- what the caller knows of it holds for its other messages
 return {room and (gone and 2 or 0) or 1, dropped, epoch, now, ARGV[7] and stored}
