@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.ipc.inventory import segments
 from hybrid_layer.ipc.objects import segment_name
+from hybrid_layer.ipc.observer import Observer
 from tests.commands.conftest import Command
 from tests.support.loops import Run
 from tests.support.process_main import Parent
 from tests.support.processes import Spawn
+from tests.support.waiting import block_until
 
 
 def test_send_peek_and_receive(command: Command, layer: IPCChannelLayer, run: Run) -> None:
@@ -30,6 +35,21 @@ def test_send_peek_and_receive(command: Command, layer: IPCChannelLayer, run: Ru
     assert taken.json["messages"][0]["data"] == "base64:/w=="
     assert command("receive", "jobs", "--yes", "--timeout", "0.1").code == 1
     assert command("peek", "jobs").out == "No unread message.\n"
+
+
+def test_what_was_taken_is_printed_though_it_is_interrupted(layer: IPCChannelLayer, run: Run, prefix: str) -> None:
+    run(layer.send("jobs", {"type": "first"}))
+    command = [sys.executable, "-m", "hybrid_layer", "--prefix", prefix, "receive", "jobs", "--count", "2", "--yes"]
+    with subprocess.Popen([*command, "--timeout", "60"], stdout=subprocess.PIPE, text=True) as process:
+        with Observer(prefix) as observer:
+            block_until(
+                lambda: [(each.pending, each.waiting) for each in observer.channels()] == [(0, 1)],
+                "the first message is taken",
+            )
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+    assert out == '{"type": "first"}\n'
+    assert process.returncode == 130
 
 
 def test_send_keeps_to_the_sites_capacity(command: Command, prefix: str, run: Run) -> None:
