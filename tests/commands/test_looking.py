@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -396,9 +397,13 @@ def test_each_finding_is_described() -> None:
     assert set(REASONS) == set(KEYS) - {"sent", "received"}
 
 
-def test_each_command_is_described() -> None:
+def test_each_command_is_described(command: Command) -> None:
     (described, *_) = texts.first_cells(texts.section("docs/operating.rst", "The command"))
     assert {cell.split()[0] for cell in described} == set(COMMANDS)
+    for cell in described:
+        options = re.findall(r"(?<![\w-])--?[a-z][a-z-]*", cell)
+        known = re.findall(r"(?<![\w-])--?[a-z][a-z-]*", command(cell.split()[0], "--help").out)
+        assert set(options) <= set(known), cell
 
 
 @pytest.mark.parametrize(
