@@ -242,6 +242,13 @@ def test_health_of_a_channel(command: Command, layer: IPCChannelLayer, run: Run)
     assert "no process waits" in nobody.out
 
 
+def test_its_message_is_counted_and_nothing_else(command: Command, layer: IPCChannelLayer, run: Run) -> None:
+    run(fill(layer))
+    before = run(layer.statistics())
+    assert command("healthcheck").code == 0
+    assert run(layer.statistics()) == {**before, "sent": before["sent"] + 1, "received": before["received"] + 1}
+
+
 def test_health_of_a_memory_that_is_full(command: Command, layer: IPCChannelLayer, run: Run) -> None:
     async def fill() -> None:
         for length in (10_000, 100, 0):

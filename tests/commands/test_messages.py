@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 
 import pytest
+from channels.layers import channel_layers
+from django.core.management import call_command
+from django.test import override_settings
 
 from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.ipc.inventory import segments
@@ -17,6 +21,7 @@ from tests.commands.conftest import Command
 from tests.support.loops import Run
 from tests.support.process_main import Parent
 from tests.support.processes import Spawn
+from tests.support.servers import HOST, free_port
 from tests.support.waiting import block_until
 
 
@@ -132,6 +137,22 @@ def test_flush(command: Command, layer: IPCChannelLayer, run: Run) -> None:
     assert done.code == 0
     assert "1 process, 1 unread, 0 groups" in done.lines[1]
     assert command("channels").out == "No channel.\n"
+
+
+def test_what_a_server_that_is_down_leaves_undone(prefix: str, run: Run) -> None:
+    """The exit code is 2, and this machine's part is done: docs/operating.rst says so."""
+    config = {"prefix": prefix, "hosts": [f"redis://{HOST}:{free_port()}"], "timeout": 1}
+    site = {"default": {"BACKEND": "hybrid_layer.HybridChannelLayer", "CONFIG": config}}
+    out = io.StringIO()
+    with override_settings(INSTALLED_APPS=["hybrid_layer"], CHANNEL_LAYERS=site):
+        layer = channel_layers["default"]
+        run(layer.send("jobs", {}))
+        with pytest.raises(SystemExit) as end:
+            call_command("channel_layer", "flush", "--noinput", stdout=out, stderr=out)
+        assert end.value.code == 2
+        assert "is not available" in out.getvalue()
+        with Observer(prefix) as observer:
+            assert not any(each.pending for each in observer.channels())
 
 
 async def leave(parent: Parent, prefix: str, number: int) -> None:

@@ -49,6 +49,12 @@ def test_looking_makes_nothing(commands: Commands, postgres_server: PostgresServ
     assert not postgres_server.value(f"SELECT count(*) FROM pg_namespace WHERE nspname = '{SCHEMA}'", database=database)
 
 
+def test_a_health_check_makes_the_schema(commands: Commands, postgres_server: PostgresServer, database: str) -> None:
+    """As the first process of the site would; docs/operating.rst says so."""
+    assert commands("healthcheck")[0] == 0
+    assert postgres_server.value(f"SELECT count(*) FROM pg_namespace WHERE nspname = '{SCHEMA}'", database=database)
+
+
 def test_a_database_in_use(commands: Commands, make_layer: Any, run: Run) -> None:
     layer = make_layer()
 
