@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.checks import Warning
 
 from hybrid_layer.base import BaseLayer
+from hybrid_layer.commands.survey import shm_room
 from hybrid_layer.configuration import MIB, LayerOptions, ServerOptions
 from hybrid_layer.ipc.layer import MemoryOptions
 
@@ -89,23 +90,15 @@ def _of_another_user(where: str, prefix: str) -> Iterator[Any]:
 
 
 def _small_shm(layers: Mapping[str, BaseLayer]) -> Iterator[Any]:
-    from hybrid_layer.ipc.objects import ROOT
-
     wanted = {
         layer.prefix: layer.options.message_memory + layer.options.group_memory
         for layer in layers.values()
         if isinstance(layer.options, MemoryOptions)
     }
-    if not wanted or str(ROOT) != "/dev/shm":
-        return
-    try:
-        status = os.statvfs(ROOT)
-    except OSError:
-        return
-    size, total = status.f_frsize * status.f_blocks, sum(wanted.values())
-    if size < total:
+    room, total = shm_room() if wanted else None, sum(wanted.values())
+    if room is not None and room[0] < total:
         yield Warning(
-            f"{ROOT} has {size // MIB} MiB, and the layers may take {total // MIB} MiB (message_memory and "
+            f"/dev/shm has {room[0] // MIB} MiB, and the layers may take {total // MIB} MiB (message_memory and "
             f"group_memory). When it is full, send raises ChannelFull.",
             hint="Make it larger (docker run --shm-size, shm_size in Compose, an emptyDir with medium: Memory in "
             "Kubernetes), or lower the two options.",

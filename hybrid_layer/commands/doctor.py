@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from argparse import Namespace
 from collections.abc import Iterator
 
 from hybrid_layer.commands.findings import LEVELS, Finding, findings, problems, skipped
-from hybrid_layer.commands.output import WIDTH, Output, plural
+from hybrid_layer.commands.output import Output, plural, wrapped
 from hybrid_layer.commands.survey import survey
 from hybrid_layer.commands.target import CannotLook, Target
 
@@ -31,9 +30,9 @@ def run(target: Target, arguments: Namespace, output: Output) -> int:
 def _lines(every: list[Finding], not_asked: list[str], output: Output) -> Iterator[str]:
     for each in every:
         head = f"{each.id} {each.level}"
-        first, *rest = textwrap.wrap(f"{head}  {each.evidence}", WIDTH, subsequent_indent="    ")
+        first, *rest = wrapped(f"{head}  {each.evidence}")
         yield first.replace(head, output.coloured(head, _COLOURS[each.level]), 1)
         yield from rest
-        yield from textwrap.wrap(each.remedy, WIDTH, initial_indent="    ", subsequent_indent="    ")
+        yield from wrapped(each.remedy, "    ")
     yield from (f"skipped  {text}" for text in not_asked)
     yield f"{plural(problems(every), 'problem')}."

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import textwrap
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from channels.exceptions import ChannelFull
+
 from hybrid_layer.base import BaseLayer
 from hybrid_layer.clock import monotonic
-from hybrid_layer.commands.output import WIDTH, Output, duration
+from hybrid_layer.commands.output import Output, duration, wrapped
 from hybrid_layer.commands.target import CannotLook, Target, local_layer, remote_layer
 from hybrid_layer.configuration import ServerOptions
 from hybrid_layer.exceptions import HybridLayerError, SegmentNotFound
@@ -38,7 +39,7 @@ def healthcheck(target: Target, arguments: Namespace, output: Output) -> int:
     else:
         checks = asyncio.run(_round_trips(target))
     healthy = all(check.good for check in checks)
-    lines = (line for check in checks for line in textwrap.wrap(_line(check), WIDTH, subsequent_indent="    "))
+    lines = (line for check in checks for line in wrapped(_line(check)))
     output.show({"healthy": healthy, "checks": checks}, lines)
     return 0 if healthy else 1
 
@@ -65,7 +66,7 @@ async def _tried(what: str, timeout: float, attempt: Callable[[], Awaitable[str]
             detail = await attempt()
     except TimeoutError:
         return Check(what, False, None, f"no message came back within {timeout:g} s")
-    except HybridLayerError as error:
+    except (HybridLayerError, ChannelFull) as error:
         return Check(what, False, None, str(error))
     return Check(what, True, monotonic() - began, detail)
 

@@ -50,9 +50,18 @@ def receive(target: Target, arguments: Namespace, output: Output) -> int:
         except TimeoutError:
             pass  # its exit code says so
 
-    asyncio.run(_closing(target, take()))
-    output.show({"channel": arguments.channel, "messages": messages}, map(_json, messages))
+    try:
+        asyncio.run(_closing(target, take()))
+    except BaseException:
+        if messages:  # nobody else has them any more
+            _show(messages, arguments, output)
+        raise
+    _show(messages, arguments, output)
     return 0 if len(messages) == arguments.count else 1
+
+
+def _show(messages: list[dict[str, Any]], arguments: Namespace, output: Output) -> None:
+    output.show({"channel": arguments.channel, "messages": messages}, map(_json, messages))
 
 
 async def _closing(target: Target, work: Coroutine[Any, Any, None]) -> None:

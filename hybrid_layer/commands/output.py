@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import json
 import os
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
@@ -71,8 +72,18 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], width: int = W
 
 def cut(text: str, width: int = WIDTH) -> str:
     """`text`, without what has no place, and without control characters of whoever wrote it."""
-    text = "".join(char if char.isprintable() else "?" for char in text)
+    text = printable(text)
     return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def wrapped(text: str, first: str = "") -> list[str]:
+    """Lines of `text`; the first begins with `first`, the others further to the right."""
+    return textwrap.wrap(printable(text), WIDTH, initial_indent=first, subsequent_indent="    ")
+
+
+def printable(text: str) -> str:
+    """`text` without control characters."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def size(number: float) -> str:

@@ -82,12 +82,16 @@ def of_arguments(prefix: str, hosts: Sequence[str] | None, timeout: float) -> Ta
 
 def of_site(alias: str, timeout: float) -> Target:
     """What ``manage.py channel_layer`` looks at: a layer in ``CHANNEL_LAYERS``."""
+    from channels.exceptions import InvalidChannelLayerError
     from channels.layers import channel_layers
 
     if alias not in channel_layers:
         known = ", ".join(channel_layers.configs) or "none"
         raise CannotLook(f"CHANNEL_LAYERS has no alias {alias!r}; it has {known}.")
-    layer = channel_layers[alias]
+    try:
+        layer = channel_layers[alias]
+    except InvalidChannelLayerError as error:
+        raise CannotLook(f"{error}.") from None
     if not isinstance(layer, BaseLayer):
         raise CannotLook(f"CHANNEL_LAYERS[{alias!r}] is a {type(layer).__name__}, which is not of hybrid_layer.")
     return of_layer(layer, timeout)

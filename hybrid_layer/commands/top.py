@@ -136,8 +136,7 @@ def _rate(number: float) -> str:
 
 
 def _screen(prefix: str, rates: Rates, last: Look, now: Look) -> list[str]:
-    columns, lines = shutil.get_terminal_size((WIDTH, 24))
-    width = max(WIDTH, columns) if columns >= WIDTH else columns
+    width, lines = shutil.get_terminal_size((WIDTH, 24))
     counts = [(each, now.counts.get(each.name), last.counts.get(each.name)) for each in now.channels]
     counts.sort(key=lambda each: (-each[0].pending / (each[0].capacity or 100), -each[0].oldest_age, each[0].name))
     rows = [

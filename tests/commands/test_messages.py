@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
+from channels.layers import channel_layers
+from django.core.management import call_command
+from django.test import override_settings
 
 from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.ipc.inventory import segments
 from hybrid_layer.ipc.objects import segment_name
+from hybrid_layer.ipc.observer import Observer
 from tests.commands.conftest import Command
 from tests.support.loops import Run
 from tests.support.process_main import Parent
 from tests.support.processes import Spawn
+from tests.support.servers import HOST, free_port
+from tests.support.waiting import block_until
 
 
 def test_send_peek_and_receive(command: Command, layer: IPCChannelLayer, run: Run) -> None:
@@ -30,6 +40,21 @@ def test_send_peek_and_receive(command: Command, layer: IPCChannelLayer, run: Ru
     assert taken.json["messages"][0]["data"] == "base64:/w=="
     assert command("receive", "jobs", "--yes", "--timeout", "0.1").code == 1
     assert command("peek", "jobs").out == "No unread message.\n"
+
+
+def test_what_was_taken_is_printed_though_it_is_interrupted(layer: IPCChannelLayer, run: Run, prefix: str) -> None:
+    run(layer.send("jobs", {"type": "first"}))
+    command = [sys.executable, "-m", "hybrid_layer", "--prefix", prefix, "receive", "jobs", "--count", "2", "--yes"]
+    with subprocess.Popen([*command, "--timeout", "60"], stdout=subprocess.PIPE, text=True) as process:
+        with Observer(prefix) as observer:
+            block_until(
+                lambda: [(each.pending, each.waiting) for each in observer.channels()] == [(0, 1)],
+                "the first message is taken",
+            )
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+    assert out == '{"type": "first"}\n'
+    assert process.returncode == 130
 
 
 def test_send_keeps_to_the_sites_capacity(command: Command, prefix: str, run: Run) -> None:
@@ -112,6 +137,22 @@ def test_flush(command: Command, layer: IPCChannelLayer, run: Run) -> None:
     assert done.code == 0
     assert "1 process, 1 unread, 0 groups" in done.lines[1]
     assert command("channels").out == "No channel.\n"
+
+
+def test_what_a_server_that_is_down_leaves_undone(prefix: str, run: Run) -> None:
+    """The exit code is 2, and this machine's part is done: docs/operating.rst says so."""
+    config = {"prefix": prefix, "hosts": [f"redis://{HOST}:{free_port()}"], "timeout": 1}
+    site = {"default": {"BACKEND": "hybrid_layer.HybridChannelLayer", "CONFIG": config}}
+    out = io.StringIO()
+    with override_settings(INSTALLED_APPS=["hybrid_layer"], CHANNEL_LAYERS=site):
+        layer = channel_layers["default"]
+        run(layer.send("jobs", {}))
+        with pytest.raises(SystemExit) as end:
+            call_command("channel_layer", "flush", "--noinput", stdout=out, stderr=out)
+        assert end.value.code == 2
+        assert "is not available" in out.getvalue()
+        with Observer(prefix) as observer:
+            assert not any(each.pending for each in observer.channels())
 
 
 async def leave(parent: Parent, prefix: str, number: int) -> None:

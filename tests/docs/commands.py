@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from argparse import ArgumentParser
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
@@ -16,6 +19,7 @@ import channels
 import django
 
 import hybrid_layer
+from hybrid_layer.commands.arguments import add_arguments
 from tests.docs.texts import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -87,8 +91,12 @@ def _python(arguments: list[str]) -> str | None:
             return None
         case ["-m", "hybrid_layer.remote.redis.scripts", *_]:
             return _failure(*arguments)
+        case ["-m", "hybrid_layer", *own]:
+            return _refusal(own, of_site=False)
         case ["-m", module, *options]:
             return _options(("-m", module), options)
+        case ["manage.py", "channel_layer", *own]:
+            return _refusal(own, of_site=True)
         case ["manage.py", command, *_]:
             return None if _is_command(command) else f"there is no command {command}"
         case _:
@@ -117,12 +125,24 @@ def _is_command(name: str) -> bool:
     return any((folder / "management/commands" / f"{name}.py").exists() for folder in folders)
 
 
+def _refusal(arguments: list[str], *, of_site: bool) -> str | None:
+    """What the project's own command says of its arguments."""
+    parser, said = ArgumentParser(), io.StringIO()
+    add_arguments(parser, of_site)
+    try:
+        with contextlib.redirect_stderr(said):
+            parser.parse_args(arguments)
+    except SystemExit:
+        return said.getvalue()
+    return None
+
+
 def _options(program: tuple[str, ...], options: list[str]) -> str | None:
     """Of a program of this project: those that it does not name in its help."""
     code, text = _help(program)
     if code:
         return text
-    unknown = [option for option in options if option.startswith("--") and option not in text]
+    unknown = [option for option in options if option.startswith("--") and option not in re.findall(r"--[\w-]+", text)]
     return f"it has no option {unknown[0]}" if unknown else None
 
 

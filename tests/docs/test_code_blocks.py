@@ -243,6 +243,16 @@ def test_commands(page: str) -> None:
                 assert (wrong := commands.mistake(command)) is None, f"{block}: {' '.join(command)}: {wrong}"
 
 
+@pytest.mark.parametrize("page", texts.TEXTS)
+def test_commands_for_operators_within_sentences(page: str) -> None:
+    for literal in texts.tree(page).findall(nodes.literal):
+        found = re.fullmatch(r"(?:python )?(-m hybrid_layer|(?:manage\.py )?channel_layer) (.*)", literal.astext())
+        if found is not None and "COMMAND" not in found[2]:
+            program = "-m hybrid_layer" if found[1].startswith("-m") else "manage.py channel_layer"
+            (words,) = commands.of(f"python {program} {found[2]}")
+            assert (wrong := commands.mistake(words)) is None, f"{literal.astext()}: {wrong}"
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -250,7 +260,10 @@ def test_commands(page: str) -> None:
         "make test TESTS=tests/nowhere.py",
         "pip install 'hybrid_layer[hierdis]'",
         "python manage.py runwroker jobs",
+        "python manage.py channel_layer stauts",
         "python -m benchmarks --quikc",
+        "python -m hybrid_layer stauts",
+        "python -m hybrid_layer healthcheck --max-aeg 60",
         "python -m hybrid_layer.nowhere",
         "python examples/nowhere.py",
         "python -c 'import nowhere'",

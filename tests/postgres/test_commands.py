@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
+import psycopg
 import pytest
 
 from hybrid_layer.commands.program import main
@@ -47,6 +49,12 @@ def test_looking_makes_nothing(commands: Commands, postgres_server: PostgresServ
     assert not postgres_server.value(f"SELECT count(*) FROM pg_namespace WHERE nspname = '{SCHEMA}'", database=database)
 
 
+def test_a_health_check_makes_the_schema(commands: Commands, postgres_server: PostgresServer, database: str) -> None:
+    """As the first process of the site would; docs/operating.rst says so."""
+    assert commands("healthcheck")[0] == 0
+    assert postgres_server.value(f"SELECT count(*) FROM pg_namespace WHERE nspname = '{SCHEMA}'", database=database)
+
+
 def test_a_database_in_use(commands: Commands, make_layer: Any, run: Run) -> None:
     layer = make_layer()
 
@@ -77,6 +85,24 @@ def test_a_role_without_rights_on_the_tables(
     assert server["up"]
     assert server["skipped"] == ["counting"]
     postgres_server.command("DROP ROLE few", database=database)
+
+
+def test_a_database_that_does_not_count_in_time(
+    commands: Commands, make_layer: Any, run: Run, postgres_server: PostgresServer, database: str
+) -> None:
+    """It answers, and so is up, though each of the counts takes a part of the time."""
+    run(make_layer().send("jobs", {}))
+    url = postgres_server.url_of(database)
+    with psycopg.connect(url) as one, psycopg.connect(url) as other:
+        one.execute(f"LOCK TABLE {SCHEMA}.message")
+        other.execute(f"LOCK TABLE {SCHEMA}.member")
+        release = threading.Timer(1, one.rollback)
+        release.start()
+        (server,) = commands.servers("--timeout", "2")
+        release.join()
+    assert server["up"], server["error"]
+    assert not server["all_keys"]
+    assert server["keys"] == {"message": 1}
 
 
 def test_a_database_that_is_down(prefix: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ SECRET_KEY = secrets.token_urlsafe(32)
 DEBUG = False
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "127.0.0.1,localhost").split(",")
 
-INSTALLED_APPS = ["channels", "django.contrib.staticfiles", "chat"]
+INSTALLED_APPS = ["channels", "django.contrib.staticfiles", "hybrid_layer", "chat"]
 MIDDLEWARE = ["django.middleware.security.SecurityMiddleware", "django.middleware.clickjacking.XFrameOptionsMiddleware"]
 ROOT_URLCONF = "chat.urls"
 ASGI_APPLICATION = "chat.asgi.application"

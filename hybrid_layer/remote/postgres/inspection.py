@@ -60,9 +60,9 @@ async def _session(host: Host) -> AsyncIterator[AsyncConnection]:
 
 async def _count(connection: AsyncConnection, state: ServerState, prefix: str, deadline: float) -> None:
     """A role that may use the layer need not have rights on its tables: then this is skipped."""
-    left = int(1000 * (deadline - _ANSWER - monotonic()))
-    await connection.execute("SELECT set_config('statement_timeout', %s, false)", [str(max(1, left))])
     for table, column in _COLUMNS.items():
+        left = int(1000 * (deadline - _ANSWER - monotonic()))
+        await connection.execute("SELECT set_config('statement_timeout', %s, false)", [str(max(1, left))])
         count = f"SELECT count(*) FROM {SCHEMA}.{table} WHERE {column} >= %s AND {column} < %s"
         try:
             found = await (await connection.execute(count.encode(), [f"{prefix}|", f"{prefix}}}"])).fetchone()
