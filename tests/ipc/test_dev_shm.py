@@ -1,4 +1,4 @@
-"""What only Linux's /dev/shm can do: be full, be missing, cut a segment off, give an object back to its owner.
+"""What only Linux's /dev/shm can do: be full, be missing, cut off or give away what is in it, list objects by name.
 
 Not for the portable core, see conftest.py.
 """
@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from channels.exceptions import ChannelFull
 
-from hybrid_layer.exceptions import ConfigurationError, SegmentUnavailable
-from hybrid_layer.ipc import IPCChannelLayer
+from hybrid_layer.exceptions import ConfigurationError, SegmentNotFound, SegmentUnavailable
+from hybrid_layer.ipc import IPCChannelLayer, _core, objects
+from hybrid_layer.ipc.inventory import segments
 from hybrid_layer.ipc.objects import lock_bearer
+from hybrid_layer.ipc.observer import Observer
 from tests.ipc.small_shm import small_shm
 from tests.ipc.test_memory_full import body, fill_and_read, keep_warnings
 from tests.ipc.test_strangers import NOBODY, needs_root
@@ -280,3 +282,18 @@ def test_file_system_that_is_not_there(prefix: str, fs: Any) -> None:
     assert "sees no folder /dev/shm" in text
     assert "pyfakefs" in text
     assert "Remove" not in text
+
+
+def test_another_layout_is_listed_and_not_touched(prefix: str) -> None:
+    name = f"hybrid_layer.{os.geteuid()}.{objects.digest(prefix)}.{_core.LAYOUT_VERSION + 1}"
+    path = objects.ROOT / name
+    path.write_bytes(b"a later release's")
+    try:
+        (found,) = [each for each in segments() if each.name == name]
+        assert (found.layout, found.prefix, found.processes) == (_core.LAYOUT_VERSION + 1, None, None)
+        assert found.is_inhabited is False
+        with pytest.raises(SegmentNotFound, match="another release"):
+            Observer(prefix)
+        assert path.read_bytes() == b"a later release's"
+    finally:
+        path.unlink()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hybrid_layer.exceptions import SegmentBusy, SegmentNotFound
-from hybrid_layer.ipc import _core, objects
+from hybrid_layer.ipc import _core
 from hybrid_layer.ipc.inventory import segments
 from hybrid_layer.ipc.observer import WAIT_BOUNDS, Observer
 from hybrid_layer.names import non_local
@@ -185,22 +185,6 @@ def test_there_is_none(prefix: str) -> None:
     with pytest.raises(SegmentNotFound, match=f"{prefix!r} on this machine"):
         Observer(prefix)
     assert is_clean(prefix)
-
-
-@pytest.mark.skipif(_core.PORTABLE, reason="it knows no list of objects")
-def test_another_layout_is_listed_and_not_touched(prefix: str) -> None:
-    name = f"hybrid_layer.{os.geteuid()}.{objects.digest(prefix)}.{_core.LAYOUT_VERSION + 1}"
-    path = objects.ROOT / name
-    path.write_bytes(b"a later release's")
-    try:
-        (found,) = [each for each in segments() if each.name == name]
-        assert (found.layout, found.prefix, found.processes) == (_core.LAYOUT_VERSION + 1, None, None)
-        assert found.is_inhabited is False
-        with pytest.raises(SegmentNotFound, match="another release"):
-            Observer(prefix)
-        assert path.read_bytes() == b"a later release's"
-    finally:
-        path.unlink()
 
 
 def mark_as_damaged(parent: Parent, prefix: str) -> None:
