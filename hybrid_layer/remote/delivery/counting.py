@@ -102,7 +102,7 @@ class Ledger:
         self._sums: Mapping[str, int] = {}
         """What all processes had reported when the shard was asked last."""
         self._told_by_then: Counter[str] = Counter()
-        """What they have of this process. A report that was under way counts as told: it would count twice otherwise."""
+        """What they have of this process. A report that was under way counts as told, or it would count twice."""
 
     @property
     def is_under_way(self) -> bool:
