@@ -6,7 +6,7 @@ CORE := hybrid_layer/ipc/_core
 INBOX := hybrid_layer/_inbox
 TESTS ?= tests --ignore=tests/browser
 SECONDS ?= 60
-EXTRAS := cryptography,hiredis,prometheus
+EXTRAS := cryptography,hiredis,opentelemetry,prometheus
 READY := .venv/ready build/core
 
 .DEFAULT_GOAL := help

@@ -48,6 +48,7 @@ OTHER_CHORES = (
     "matplotlib",
     "mypy",
     "nox",
+    "opentelemetry-sdk",
     "playwright",
     "PyYAML",
     "ruff",

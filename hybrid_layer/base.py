@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import channels.exceptions
 from channels.layers import BaseChannelLayer
 
-from hybrid_layer import exceptions, identity
+from hybrid_layer import exceptions, identity, propagation
 from hybrid_layer.arguments import check_excluded, check_expiry
 from hybrid_layer.configuration import LayerOptions
-from hybrid_layer.envelope import fields_without
+from hybrid_layer.envelope import fields_without, headers_in
 from hybrid_layer.identity import PerProcess
 from hybrid_layer.names import check_channel, check_group, machine_of, process_of
 from hybrid_layer.policy import Policy
@@ -117,7 +117,9 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         while True:
             payload = await transport.receive(channel)
             try:
-                return self._codec.decode(payload, channel)
+                message = self._codec.decode(payload, channel)
+                propagator = propagation.propagator
+                return message if propagator is None else propagator.received(message, channel, headers_in(payload))
             except exceptions.Undecodable as error:
                 transport.count("undecodable")
                 warn(("undecodable", channel), f"Dropped a message on {channel} that cannot be read: {error}")

@@ -5,14 +5,14 @@ An envelope is the byte 0xC1, the length of the fields in two bytes (big-endian)
 the payload. MessagePack never begins with 0xC1, JSON begins with ``{``, a Fernet token with a letter. So most payloads
 need no envelope. The fields are not encrypted, and any program that may write to the servers can make some up.
 
-The keys are short strings. ``x`` has the channels that get nothing, as `Excluded` does; ``q`` is a `RollCall`,
-and no message. Those of later releases are ignored.
+The keys are short strings. ``x`` has the channels that get nothing, as `Excluded` does; ``h`` has the headers of a
+trace, see `hybrid_layer.propagation`; ``q`` is a `RollCall`, and no message. Those of later releases are ignored.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgpack
@@ -52,6 +52,14 @@ def fields_without(excluded: Excluded) -> bytes:
     return fields
 
 
+def with_headers(fields: bytes, headers: Mapping[str, str], room: int) -> bytes:
+    """`fields`, to which `headers` are added if all of it fits into `room` bytes: no message fails for its trace."""
+    if not headers:
+        return fields
+    both: bytes = msgpack.packb({**(msgpack.unpackb(fields) if fields else {}), "h": dict(headers)})
+    return both if len(both) <= min(room, _MOST) else fields
+
+
 def enclosed(payload: bytes, fields: bytes = b"") -> bytes:
     """`payload` in an envelope with `fields`.
 
@@ -84,6 +92,14 @@ def excluded_in(payload: bytes) -> Excluded:
         for part, local_names in found.items()
         if type(part) is str and 0 < len(part) <= MAX_LENGTH and part.isascii()
     }
+
+
+def headers_in(payload: bytes) -> dict[str, str]:
+    """The headers in the envelope of `payload`, which could be opened. What is no text is left out."""
+    found = _fields(payload).get("h") if payload.startswith(MARK) else None
+    if type(found) is not dict:
+        return {}
+    return {name: text for name, text in found.items() if type(name) is str and type(text) is str}
 
 
 def roll_call(reply_to: str, ends: bool) -> bytes:

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import msgpack
 
-from hybrid_layer import messages
+from hybrid_layer import messages, propagation
 from hybrid_layer.configuration import LayerOptions
-from hybrid_layer.envelope import MARK, enclosed, opened
+from hybrid_layer.envelope import MARK, enclosed, opened, with_headers
 from hybrid_layer.exceptions import ConfigurationError, InvalidMessageValue, MessageTooLarge, Undecodable
 from hybrid_layer.interruption import is_foreign
 from hybrid_layer.options import did_you_mean, shown
@@ -179,6 +179,9 @@ class Codec:
                 f"The message to {where} has {size} bytes when serialized, more than max_message_size="
                 f"{self._max_message_size}. Store the data elsewhere and send its key, or raise max_message_size."
             )
+        if propagation.propagator is not None:
+            room = self._max_message_size - len(payload)
+            fields = with_headers(fields, propagation.propagator.headers(), room)
         if self._cipher is not None:
             payload = self._cipher.encrypt(where.encode() + _END_OF_NAME + payload)
         if fields or payload.startswith(MARK):  # not a call for each message
