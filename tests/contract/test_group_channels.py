@@ -11,7 +11,7 @@ from hybrid_layer.exceptions import InvalidName
 from tests.contract.configurations import LayerMaker
 from tests.contract.tools import A_NORMAL_CHANNEL, assert_silent, cancel, members, receive, receive_numbers
 from tests.support.probe import probe
-from tests.support.waiting import outlive, receiving, turns, wait_until
+from tests.support.waiting import block, outlive, receiving, turns, wait_until
 
 
 async def test_the_members(make_layer: LayerMaker) -> None:
@@ -68,7 +68,7 @@ async def test_clear_before_the_owner_has_heard_of_a_membership(make_layer: Laye
 
     clearing = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(add_and_clear())))
     await turns()
-    time.sleep(0.2)  # noqa: ASYNC251  # the loop is busy
+    block(time.monotonic() + 0.2)  # the loop is busy, until both wait for it
     assert await clearing == 1
     await layer.group_send("group", {"n": 1})
     await layer.send(channel, {"n": 2})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from typing import Any
 
 import psycopg
@@ -14,6 +15,7 @@ from hybrid_layer.remote.postgres.schema import SCHEMA
 from tests.support.loops import Run
 from tests.support.postgres import PostgresServer
 from tests.support.servers import HOST, free_port
+from tests.support.waiting import block
 
 pytestmark = pytest.mark.usefixtures("needs_postgres")
 
@@ -96,7 +98,13 @@ def test_a_database_that_does_not_count_in_time(
     with psycopg.connect(url) as one, psycopg.connect(url) as other:
         one.execute(f"LOCK TABLE {SCHEMA}.message")
         other.execute(f"LOCK TABLE {SCHEMA}.member")
-        release = threading.Timer(1, one.rollback)
+        half_the_time = time.monotonic() + 1
+
+        def finish_late() -> None:
+            block(half_the_time)
+            one.rollback()
+
+        release = threading.Thread(target=finish_late)
         release.start()
         (server,) = commands.servers("--timeout", "2")
         release.join()

@@ -22,7 +22,7 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.intake import accept_note
 from hybrid_layer.remote.delivery.replies import Note
-from hybrid_layer.remote.delivery.reporting import report_to_all_but
+from hybrid_layer.remote.delivery.reporting import report_to
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.remote.runtime import io_thread
@@ -188,7 +188,7 @@ class Heartbeat(ResidentTask):
             kept = self._kept()
             if monotonic() >= self._due:
                 self._due = monotonic() + self._life / 3
-                await report_to_all_but(self._context, self._store, {number for number, _ in kept})
+                kept |= {(shard.number, "") for shard in self._context.shards} - {(number, "") for number, _ in kept}
             else:
                 kept = {each for each in kept if each[0] in self._lost or each not in self._known}
             await self._renew_each(kept)
@@ -210,11 +210,15 @@ class Heartbeat(ResidentTask):
         return {(shard, self._own_name) for shard in shards}
 
     async def _renew_each(self, kept: set[tuple[int, str]]) -> None:
-        """Renew each of `kept`. A server that is silent delays the renewals on others for a moment only."""
-        renewing = self._renewing
-        for shard, name in kept - renewing.keys():
-            work = self._renew(self._context.shards[shard], name)
-            renewing[shard, name] = start_task(asyncio.get_running_loop(), work)
+        """Renew each of `kept`, or without a name only report what was counted.
+
+        A server that is silent delays the others for a moment only.
+        """
+        context, renewing = self._context, self._renewing
+        for number, name in kept - renewing.keys():
+            shard = context.shards[number]
+            work = self._renew(shard, name) if name else report_to(context, self._store, shard)
+            renewing[number, name] = start_task(asyncio.get_running_loop(), work)
         if not renewing:
             return
         done, slow = await asyncio.wait(renewing.values(), timeout=_SLOW)

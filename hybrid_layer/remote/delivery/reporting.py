@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tells servers what this process has counted, where no heartbeat does; and asks what all have."""
+"""Tells servers what this process has counted, where no renewal does; and asks what all have."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.context import Context
@@ -13,7 +12,7 @@ from hybrid_layer.remote.delivery.store import Store
 from hybrid_layer.statistics import ChannelStatistics, warn
 
 
-async def _report(context: Context, store: Store, shard: Shard) -> None:
+async def report_to(context: Context, store: Store, shard: Shard) -> None:
     """Tell a server what was counted since the last report, if anything was. Raises `RemoteUnavailable`."""
     ledger = context.ledgers[shard.number]
     for _ in range(2 if ledger.is_under_way else 1):  # a report that is repeated lacks what was counted since
@@ -21,15 +20,6 @@ async def _report(context: Context, store: Store, shard: Shard) -> None:
         if report is not None:
             await store.counters(shard, report)
             ledger.told(report)
-
-
-async def report_to_all_but(context: Context, store: Store, renewed: Collection[int]) -> None:
-    """Report to the servers where the process is not to be known, as it only sends. Some may not be reached."""
-    others = [shard for shard in context.shards if shard.number not in renewed]
-    results = await asyncio.gather(*(_report(context, store, shard) for shard in others), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, RemoteUnavailable):
-            raise result
 
 
 async def counters_of_all(context: Context, store: Store, shard: Shard) -> Mapping[str, int]:
@@ -53,7 +43,7 @@ async def counters_of_all(context: Context, store: Store, shard: Shard) -> Mappi
 async def statistics_of(context: Context, store: Store, channel: str) -> ChannelStatistics:
     """What the channel's server knows of it. Raises `RemoteUnavailable`."""
     shard = context.shard_of(channel)
-    await _report(context, store, shard)
+    await report_to(context, store, shard)
     pending, left, counts = await store.queue_state(shard, channel)
     is_counted = "!" not in channel
     return {
