@@ -28,6 +28,7 @@ from hybrid_layer.envelope import enclosed, headers_in
 from hybrid_layer.exceptions import InvalidArgument
 from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.serializers import Codec
+from tests.support.probe import probe
 from tests.support.waiting import cancelled, wait_until
 
 BACKENDS = ["ipc.IPCChannelLayer", "HybridChannelLayer", "remote.RedisChannelLayer", "remote.RedisPubSubChannelLayer"]
@@ -268,7 +269,7 @@ async def test_headers_that_a_stranger_made_up(headers: Any, prefix: str, spans:
     assert all(isinstance(text, str) for pair in headers_in(payload).items() for text in pair)
     got: list[Any] = []
     async with layer_of("ipc.IPCChannelLayer", prefix, []) as layer:
-        await layer._transport_for("jobs").send("jobs", payload)
+        await probe(layer).local.send("jobs", payload)
         await Async(got).dispatch(await layer.receive("jobs"))
     assert got == [{"type": "note"}]
     (span,) = spans.named("process jobs")
