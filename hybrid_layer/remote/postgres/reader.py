@@ -13,6 +13,7 @@ from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.epoch import Epoch
 from hybrid_layer.remote.delivery.replies import Batch
 from hybrid_layer.remote.delivery.shards import Shard
+from hybrid_layer.remote.delivery.store import AtOnce
 from hybrid_layer.remote.postgres.connections import Connections
 from hybrid_layer.remote.postgres.entries import Row, entry_of, note_of
 from hybrid_layer.remote.postgres.names import Names
@@ -44,7 +45,7 @@ class Reader(Sleeper):
     async def connect(self) -> None:
         await self._open()
 
-    async def read(self, sources: Sequence[str], count: int) -> Batch | None:
+    async def read(self, sources: Sequence[str], count: int, at_once: AtOnce | None = None) -> Batch | None:
         await self._open()
         if sources != self._sources:
             self._read_from(sources)
