@@ -89,14 +89,13 @@ class HybridChannelLayer(BaseLayer):
             await self._local.joined()  # as in `send`
         return await super().channel_statistics(channel)
 
-    async def receive(self, channel: str) -> dict[str, Any]:
-        """As `BaseLayer.receive`."""
+    def _transport_to_receive(self, channel: str) -> Transport:
         if self._remote is not None:
             # The process that added a normal channel to a group may be gone; the channel's readers serve the group.
             self._remote.serve_machine()
-            if self._reports_outages and machine_of(check_channel(channel)):
+            if self._reports_outages and machine_of(channel):
                 self._remote.waits(channel)
-        return await super().receive(channel)
+        return self._transport_for(channel)
 
     async def _process_id(self) -> str:
         if not self._names_machine:
