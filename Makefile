@@ -9,6 +9,9 @@ SECONDS ?= 60
 EXTRAS := cryptography,hiredis,opentelemetry,prometheus
 READY := .venv/ready build/core
 
+# Tests start thousands of processes, and each would compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -23,7 +26,7 @@ demo: .venv/demo build/core ## run the example site on http://127.0.0.1:8000; HO
 .PHONY: build
 build: $(READY) ## compile what has changed: the C core and the inbox
 
-PYTEST := $(BIN)/python -m pytest -n 4 --dist worksteal
+PYTEST := $(BIN)/python -m pytest -n 6 --dist worksteal
 # Tests that are asked for by name are run whole.
 USUAL := $(if $(filter file,$(origin TESTS)),not thorough and not long,not long)
 .PHONY: test
