@@ -46,6 +46,15 @@ class Target:
             attachments.has_swept = True
         return self._build()
 
+    def layer_on_servers(self) -> BaseLayer | None:
+        """Its half over servers as a layer of its own, which takes no place in shared memory. None: there is none, or
+        only servers are known."""
+        if self.servers is None or not self.knows_class:
+            return None
+        if isinstance(self.options, HybridOptions):
+            return remote_layer(self.servers, self.options.remote, timeout=self.timeout)
+        return self.layer
+
     @property
     def memory(self) -> MemoryOptions | None:
         """The options of its half in shared memory, if it has any."""
@@ -123,14 +132,16 @@ def local_layer(prefix: str, **options: Any) -> IPCChannelLayer:
     )
 
 
-def remote_layer(servers: ServerOptions, **others: Any) -> BaseLayer:
-    """A layer on the servers alone, whose messages wait in queues there, with `others` in place of some options."""
+def remote_layer(servers: ServerOptions, mode: str = "queue", **others: Any) -> BaseLayer:
+    """A layer on the servers alone, by queues or pub/sub, with `others` in place of some options."""
     from hybrid_layer import remote
     from hybrid_layer.remote.options import are_databases
 
     given = {each.name: getattr(servers, each.name) for each in fields(ServerOptions)}
+    given |= others
     try:
-        kind = remote.PostgresChannelLayer if are_databases(servers) else remote.RedisChannelLayer
-        return kind(**{**given, **others})
+        if are_databases(servers):
+            return remote.PostgresChannelLayer(**given, remote=mode)
+        return (remote.RedisPubSubChannelLayer if mode == "pubsub" else remote.RedisChannelLayer)(**given)
     except ConfigurationError as error:
         raise CannotLook(str(error)) from None
