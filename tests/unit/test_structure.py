@@ -33,6 +33,7 @@ SHARED = {
         "names",
         "options",
         "policy",
+        "propagation",
         "serializers",
         "several",
     ),
@@ -252,7 +253,7 @@ def test_core_without_a_circle() -> None:
 @pytest.mark.parametrize(
     ("statement", "unloaded"),
     [
-        ("import hybrid_layer", {"redis", "psutil", "cryptography", "hybrid_layer.remote.transport"}),
+        ("import hybrid_layer", {"channels", "django", "typing", "hybrid_layer.layer"}),
         (
             "from hybrid_layer import HybridChannelLayer; HybridChannelLayer()",
             {"redis", "psutil", "cryptography", "hybrid_layer.remote.transport"},
@@ -261,7 +262,10 @@ def test_core_without_a_circle() -> None:
             "from hybrid_layer.ipc import IPCChannelLayer; IPCChannelLayer()",
             {"redis", "psutil", "cryptography", "hybrid_layer.remote"},
         ),
-        ("import hybrid_layer.remote", {"psutil"}),
+        (
+            "from hybrid_layer.remote import RedisChannelLayer; RedisChannelLayer()",
+            {"posix_ipc", "hybrid_layer.layer", "hybrid_layer.ipc._core"},
+        ),
     ],
 )
 def test_what_is_not_needed_is_not_loaded(statement: str, unloaded: set[str]) -> None:
