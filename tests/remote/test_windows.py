@@ -26,6 +26,10 @@ sys.platform = "win32"
 
 
 class Loop(asyncio.SelectorEventLoop):
+    def __init__(self):
+        super().__init__()
+        self.slow_callback_duration = 60  # the development mode reports what takes long on a busy machine
+
     def add_reader(self, *args):
         raise NotImplementedError
 
