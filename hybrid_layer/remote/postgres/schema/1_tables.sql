@@ -5,8 +5,8 @@
 
 CREATE SCHEMA IF NOT EXISTS hybrid_layer_1;
 
--- Ids of messages, and of what was published. Logged, other than the tables: an unlogged sequence, as an identity column
--- of an unlogged table has it, is damaged on a standby that is promoted soon after it was made ("bad magic number in
+-- Ids of messages, and of what was published. Logged, unlike the tables: an unlogged sequence, such as that of an identity
+-- column of an unlogged table, is damaged on a standby that is promoted soon after it was made ("bad magic number in
 -- sequence"). A sequence writes to the log once in 32 numbers, and no session of the layer waits for that.
 CREATE SEQUENCE IF NOT EXISTS hybrid_layer_1.message_id_seq;
 CREATE SEQUENCE IF NOT EXISTS hybrid_layer_1.body_id_seq;

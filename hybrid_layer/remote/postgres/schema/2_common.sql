@@ -17,10 +17,12 @@ DECLARE
   found text;
   v text;
 BEGIN
-  -- A crash resets the sequence. Ids go on above all earlier ones, since fewer are given than microseconds pass.
   v := pg_advisory_xact_lock(hashtextextended('hybrid_layer_1.message_id_seq', 0))::text;
-  IF (SELECT last_value FROM hybrid_layer_1.message_id_seq) < (now - 3600000) * 1000 THEN
-    v := setval('hybrid_layer_1.message_id_seq', now * 1000)::text;
+  IF NOT EXISTS (SELECT 1 FROM hybrid_layer_1.epoch) THEN
+    -- After a crash or a failover the sequence may lack the last numbers that it gave. Ids go on above all earlier ones,
+    -- or a late trim would remove new messages: fewer are given than microseconds pass.
+    v := setval('hybrid_layer_1.message_id_seq', greatest(s.last_value, now * 1000))::text
+      FROM hybrid_layer_1.message_id_seq s;
   END IF;
   INSERT INTO hybrid_layer_1.epoch AS e (prefix, value, born_ms, was_lost)
     VALUES (whose, substr(md5(random()::text || clock_timestamp()::text), 1, 12) || ':0', now, had_data)
