@@ -29,3 +29,7 @@ else:
 
         globals()[name] = HybridChannelLayer
         return HybridChannelLayer
+
+    def __dir__() -> list[str]:
+        """With the class, for `help` and completion."""
+        return sorted({*globals(), *__all__})

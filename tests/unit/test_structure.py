@@ -272,3 +272,17 @@ def test_what_is_not_needed_is_not_loaded(statement: str, unloaded: set[str]) ->
     code = f"{statement}; import sys; print(*sorted(set(sys.modules) & {unloaded!r}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("print(*dir(hybrid_layer))", "HybridChannelLayer"),
+        ("help(hybrid_layer)", "class HybridChannelLayer"),
+        ("from hybrid_layer import *; print(HybridChannelLayer)", "'hybrid_layer.layer.HybridChannelLayer'"),
+    ],
+)
+def test_the_hybrid_is_found_before_its_first_use(statement: str, said: str) -> None:
+    code = f"import hybrid_layer; {statement}"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert said in found.stdout
