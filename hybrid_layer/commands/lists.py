@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hybrid_layer.base import BaseLayer
-from hybrid_layer.commands.output import Output, duration, plural, table, wrapped
+from hybrid_layer.commands.output import Output, duration, plural, printable, table, wrapped
 from hybrid_layer.commands.target import Target
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.names import check_group
@@ -143,7 +143,7 @@ def _members_everywhere(layer: BaseLayer, timeout: float, arguments: Namespace, 
 
     found = asyncio.run(ask())
     data: dict[str, Any] = {"group": arguments.group, "count": len(found), "machines": "all", "error": error or None}
-    lines = [f"{len(found)}"] if arguments.count else found or ["No member."]
+    lines = [f"{len(found)}"] if arguments.count else [printable(name) for name in found] or ["No member."]
     if not arguments.count:
         data["members"] = [{"channel": channel} for channel in found]
     output.show(data, [*lines, *wrapped(error)] if error else lines)

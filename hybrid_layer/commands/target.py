@@ -47,13 +47,18 @@ class Target:
         return self._build()
 
     def layer_on_servers(self) -> BaseLayer | None:
-        """Its half over servers as a layer of its own, which takes no place in shared memory. None: there is none, or
-        only servers are known."""
+        """Its half over servers as a layer of its own, which takes no place in shared memory and waits as long as the
+        command. None: there is no such half, or only servers are known."""
         if self.servers is None or not self.knows_class:
             return None
-        if isinstance(self.options, HybridOptions):
-            return remote_layer(self.servers, self.options.remote, timeout=self.timeout)
-        return self.layer
+        from hybrid_layer.remote import RedisPubSubChannelLayer
+        from hybrid_layer.remote.options import PostgresOptions
+
+        if isinstance(self.options, (HybridOptions, PostgresOptions)):
+            mode = self.options.remote
+        else:
+            mode = "pubsub" if isinstance(self.layer, RedisPubSubChannelLayer) else "queue"
+        return remote_layer(self.servers, mode, timeout=self.timeout)
 
     @property
     def memory(self) -> MemoryOptions | None:

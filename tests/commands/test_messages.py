@@ -9,19 +9,23 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from channels.layers import channel_layers
 from django.core.management import call_command
 from django.test import override_settings
 
+from hybrid_layer import HybridChannelLayer
 from hybrid_layer.base import BaseLayer
+from hybrid_layer.commands.target import of_layer
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.ipc.inventory import segments
 from hybrid_layer.ipc.objects import segment_name
 from hybrid_layer.ipc.observer import Observer
-from hybrid_layer.remote import RedisChannelLayer, RedisPubSubChannelLayer
+from hybrid_layer.remote import PostgresChannelLayer, RedisChannelLayer, RedisPubSubChannelLayer
 from tests.commands.conftest import Command
 from tests.support.loops import Run
 from tests.support.process_main import Parent
@@ -130,6 +134,27 @@ def test_members_on_all_machines(
         asyncio.run(ask())
 
 
+@pytest.mark.parametrize(
+    ("build", "kind", "mode"),
+    [
+        (partial(HybridChannelLayer, remote="pubsub"), RedisPubSubChannelLayer, "pubsub"),
+        (RedisChannelLayer, RedisChannelLayer, "queue"),
+        (RedisPubSubChannelLayer, RedisPubSubChannelLayer, "pubsub"),
+        (partial(PostgresChannelLayer, remote="pubsub"), PostgresChannelLayer, "pubsub"),
+    ],
+)
+def test_members_waits_as_long_as_it_is_told(build: Callable[..., BaseLayer], kind: type, mode: str) -> None:
+    """Whatever the site's own timeout is, so that it can say which members are known by then."""
+    is_database = kind is PostgresChannelLayer
+    layer = build(hosts=["postgresql://localhost/site" if is_database else "redis://localhost"], timeout=60)
+    asks = of_layer(layer, timeout=3).layer_on_servers()
+    assert asks is not None
+    assert asks is not layer
+    assert type(asks) is kind
+    assert asks.options.timeout == 3
+    assert getattr(asks.options, "remote", mode) == mode
+
+
 def test_members_that_are_not_all_known(prefix: str, hosts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     config = {"prefix": prefix, "hosts": hosts}
     site = {"default": {"BACKEND": "hybrid_layer.remote.RedisChannelLayer", "CONFIG": config}}
@@ -144,7 +169,10 @@ def test_members_that_are_not_all_known(prefix: str, hosts: list[str], monkeypat
 
     monkeypatch.setattr(BaseLayer, "group_channels", group_channels)
     with override_settings(INSTALLED_APPS=["hybrid_layer"], CHANNEL_LAYERS=site):
-        for names, code, printed in ((["a"], 1, "a\n1 of 2 machines did not say in time\n"), ([], 2, "")):
+        for names, code, printed in (
+            (["a", "b\x1b[2J"], 1, "a\nb?[2J\n1 of 2 machines did not say in time\n"),  # a stranger's
+            ([], 2, ""),
+        ):
             known[:] = names
             out.truncate(0)
             out.seek(0)
