@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Traces with OpenTelemetry. Needs the extra ``opentelemetry``.
 
-``HybridLayerInstrumentor().instrument()`` does it, or the command ``opentelemetry-instrument``. The spans are named by
-the conventions for messaging: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
+``HybridLayerInstrumentor().instrument()`` does it, or the command ``opentelemetry-instrument``. The spans follow the
+conventions for messaging: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
 
 - ``send CHANNEL`` and ``group_send`` where messages are sent;
 - ``process CHANNEL`` around a consumer's handler, with a link to the span of the sender. Its parent is what is current
@@ -54,7 +54,7 @@ _TEMPORARY = "(temporary)"
 class HybridLayerInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Makes spans where any layer of this process sends, and where any consumer handles one of its messages.
 
-    ``instrument(tracer_provider=...)`` takes a provider; without one, the global provider counts. Messages then carry
+    ``instrument(tracer_provider=...)`` takes a provider; without one, the global provider is used. Messages then carry
     the headers of the global propagator in their envelope, where they have room up to ``max_message_size``. Processes
     that are not instrumented ignore them.
     """
@@ -79,7 +79,7 @@ class HybridLayerInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 def sender_of(message: Mapping[str, Any]) -> Context:
     """The context in which `message` was sent, for code that calls `receive` itself, without a consumer.
 
-    It is empty for a message that was sent without tracing, or that is not what `receive` returned.
+    It is empty for a message that was sent without tracing, and for what `receive` has not returned, such as a copy.
     """
     origin = _origin_of(message)
     return Context() if origin is None else propagate.extract(origin.headers)
