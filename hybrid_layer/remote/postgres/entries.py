@@ -67,7 +67,9 @@ def fetched(head: bytes, payload: bytes, group: str) -> tuple[Kind, str, Any]:
         raise ValueError(stamp)
     if kind == b"g":
         return "group", to, Entry(stamp_ms, epoch, ("!",), payload)
-    return "added" if kind == b"a" else "direct", to, _entry(stamp_ms, epoch, names.decode("ascii"), payload)
+    if kind == b"d":
+        return "direct", to, Entry(stamp_ms, b"", (names.decode("ascii"),), payload) if names else None
+    return "added", to, _entry(stamp_ms, epoch, names.decode("ascii"), payload)
 
 
 def reference(text: bytes) -> int | None:

@@ -26,7 +26,7 @@ class Statement:
     types: str
     results: str
     batched: bool = False
-    """It takes the lock of one queue. Calls of one turn of the loop may then be one transaction."""
+    """It takes the lock of at most one queue. Calls of one turn of the loop may then be one transaction."""
     name: bytes = field(init=False)
     sql: bytes = field(init=False)
     formats: Sequence[pq.Format] = field(init=False)
@@ -97,7 +97,7 @@ RENEW_MACHINE = Statement("renew_machine", "ssiibsisi", "siisi")
 FOLLOW = Statement("follow", "siiib", ROWS)
 TRIM = Statement("trim", "si", "v")
 SWEEP = Statement("sweep", "", "v")
-PUBLISH = Statement("publish", "ssibsyi", "bsi")
+PUBLISH = Statement("publish", "sibsyii", "bi", batched=True)
 SUBSCRIBE = Statement("subscribe", "ssib", "v")
 UNSUBSCRIBE = Statement("unsubscribe", "ssib", "v")
 FETCH = Statement("fetch", "i", "sy")

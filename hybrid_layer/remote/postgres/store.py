@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -34,6 +35,8 @@ class PostgresStore(Sending):
     def __init__(self, context: Context, hosts: Sequence[Host]) -> None:
         super().__init__(context, hosts)
         self._sweep_at = [monotonic() + _SWEEP] * len(hosts)
+        self._serials = itertools.count(1)
+        """Of what is published."""
 
     async def put_back(self, shard: Shard, channel: str, entry: Entry, left: float) -> None:
         number = self._names.number_of(channel)
@@ -46,10 +49,10 @@ class PostgresStore(Sending):
     async def publish(self, shard: Shard, channel: str, payload: bytes, expiry: float | None = None) -> int:
         number = self._names.number_of(channel)
         heard = of_process(number)
-        asked, prefix, life = boottime(), self._names.prefix, self._life(expiry)
-        request = Request(s.PUBLISH, lambda link: (prefix, heard, number, link.hears(heard), channel, payload, life))
-        ((received, epoch, now),) = await self.connections.run(shard.number, request)
-        self._learn(shard, epoch, now, asked)
+        asked, life, serial = boottime(), self._life(expiry), next(self._serials)
+        request = Request(s.PUBLISH, lambda link: (heard, number, link.hears(heard), channel, payload, life, serial))
+        ((received, now),) = await self.connections.run(shard.number, request)
+        shard.clock.measured(now / 1000, asked)
         return int(received)
 
     def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> Subscription:
