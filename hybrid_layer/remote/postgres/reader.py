@@ -50,17 +50,31 @@ class Reader(Sleeper):
             self._read_from(sources)
         until = monotonic() + self._block_time
         while True:
-            if not self._is_empty or self._rung:
+            if (told := self._told(count)) is not None:
+                return told
+            if self._must_look():
                 rows = await self._take(count)
                 if rows:
                     return self._batch(rows, count)
             self._is_empty = False  # the next read looks, if only to notice that the server is gone
-            while not self._rung:
+            while not self._rung and not self._is_told():
                 if self._interrupted or self.cancelled:
                     self._interrupted = False
                     return None
                 if not await self._rings(until):
                     return None
+
+    def _must_look(self) -> bool:
+        """Whether a look may find anything, or was not made for long."""
+        return not self._is_empty or self._rung
+
+    def _is_told(self) -> bool:
+        """Whether bells have carried messages here."""
+        return False
+
+    def _told(self, count: int) -> Batch | None:
+        """Up to `count` messages that bells have carried here."""
+        return None
 
     def _read_from(self, sources: Sequence[str]) -> None:
         names, notes_of = self._names, self._notes_of

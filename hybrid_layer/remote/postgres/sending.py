@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from hybrid_layer.clock import boottime
-from hybrid_layer.names import machine_of, non_local, process_of
 from hybrid_layer.remote.delivery.capacities import Capacities
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.replies import GroupSent, Outcome, Sent, SeveralSent
@@ -23,7 +23,11 @@ from hybrid_layer.remote.postgres.statements import Argument, Statement
 from hybrid_layer.transport import Excluded
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_FULL = Outcome.FULL.value
+_NO_EPOCH = 3
 _LEAST = -(2**63)
+_ROOM_WITHIN = 0.02
+"""Seconds after which a process that was told has removed what it has taken over."""
 
 
 class Sending:
@@ -67,34 +71,46 @@ class Sending:
     async def send(
         self, shard: Shard, channel: str, payload: bytes, capacity: int, expiry: float | None = None
     ) -> Sent:
-        number, to = self._queue_of(channel)
-        asked, life = boottime(), self._life(expiry)
-        outcome, expired, _, epoch, now = await self._call(
-            shard, s.SEND, *to, payload, capacity, life, key=number, then=self._rings(number, 2)
-        )
-        self._learn(shard, epoch, now, asked)
-        return Sent(_OUTCOMES[outcome], expired)
+        addressee, queue, number = self._names.way(channel)
+        to = self._names.prefix, addressee, queue, number, channel, payload, capacity, self._life(expiry)
+        rings, expired_in_all, may_wait = self._rings(number, 2), 0, "!" in channel
+        heard = bell(number) if may_wait else ""
+        while True:
+            asked = boottime()
+            request = Request(s.SEND, partial(_with_own, to, heard), number, rings)
+            ((outcome, expired, rang, epoch, now),) = await self.connections.run(shard.number, request)
+            if outcome == _NO_EPOCH:
+                await self._call(shard, s.BEGIN_EPOCH, self._names.prefix, bool(addressee))
+                continue
+            self._learn(shard, epoch, now, asked)
+            expired_in_all += expired
+            if outcome == _FULL and rang and may_wait:  # a reader was told that room is wanted
+                may_wait = False
+                await asyncio.sleep(_ROOM_WITHIN)
+                continue
+            return Sent(_OUTCOMES[outcome], expired_in_all)
 
     async def send_multiple(self, shard: Shard, channel: str, payloads: Sequence[bytes], capacity: int) -> SeveralSent:
-        number, to = self._queue_of(channel)
-        asked, life = boottime(), self._life(None)
-        outcome, expired, _, epoch, now, done = await self._call(
-            shard, s.SEND_MULTIPLE, *to, tuple(payloads), capacity, life, then=self._rings(number, 2)
-        )
-        self._learn(shard, epoch, now, asked)
-        return SeveralSent(_OUTCOMES[outcome], expired, done)
-
-    def _queue_of(self, channel: str) -> tuple[int, tuple[Argument, ...]]:
-        """The number of the queue of `channel`, and the arguments that say where a message goes."""
-        machine = machine_of(channel)
-        if machine:
-            queue, addressee = f"@{machine}!", f"@{machine}"
-        elif "!" in channel:
-            queue, addressee = non_local(channel), process_of(channel)
-        else:
-            queue, addressee = channel, ""
-        number = self._names.number(addressee or channel)
-        return number, (self._names.prefix, queue, number, addressee, channel)
+        addressee, queue, number = self._names.way(channel)
+        to = self._names.prefix, addressee, queue, number, channel
+        rings, expired_in_all, stored, may_wait = self._rings(number, 2), 0, 0, "!" in channel
+        heard = bell(number) if may_wait else ""
+        while True:
+            asked = boottime()
+            content = tuple(payloads[stored:]), capacity, self._life(None)
+            request = Request(s.SEND_MULTIPLE, partial(_with_own, (*to, *content), heard), then=rings)
+            ((outcome, expired, rang, epoch, now, done),) = await self.connections.run(shard.number, request)
+            if outcome == _NO_EPOCH:
+                await self._call(shard, s.BEGIN_EPOCH, self._names.prefix, bool(addressee))
+                continue
+            self._learn(shard, epoch, now, asked)
+            expired_in_all += expired
+            stored += done
+            if outcome == _FULL and rang and may_wait:
+                may_wait = False
+                await asyncio.sleep(_ROOM_WITHIN)
+                continue
+            return SeveralSent(_OUTCOMES[outcome], expired_in_all, stored)
 
     def _life(self, expiry: float | None) -> int:
         """Milliseconds until a message expires."""
@@ -154,8 +170,14 @@ class Sending:
         return GroupSent(reached, full, dead, expired, elsewhere)
 
     def _group_arguments(self, to: tuple[Argument, ...], excluded: str, link: Link) -> Sequence[Argument]:
-        own = self._names.number(self._context.name) if self._publishes and self._context.name else 0
-        return (self._names.prefix, *to, own if own and link.hears(of_process(own)) else 0, excluded)
+        own = self._names.number(self._context.name) if self._context.name else 0
+        hears = link.hears(of_process(own) if self._publishes else bell(own))
+        return (self._names.prefix, *to, own if hears else 0, excluded)
+
+
+def _with_own(to: tuple[Argument, ...], heard: str, link: Link) -> Sequence[Argument]:
+    """`to`, and whether the session hears the channel `heard`."""
+    return (*to, link.hears(heard))
 
 
 def _lists(capacities: Sequence[str | int]) -> tuple[str, str]:

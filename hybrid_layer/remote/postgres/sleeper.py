@@ -49,6 +49,8 @@ class Sleeper:
         """A bell has rung since the last look was sent."""
         self._is_empty = False
         """All queues of the last look are empty, unless a bell has rung since."""
+        self._hears_all = False
+        """The session sleeps on all of them, and whatever came behind the last look has rung with what it is."""
         self._answer: Rows | None = None
         self._lost: RemoteUnavailable | None = None
         self._looks = False
@@ -73,13 +75,14 @@ class Sleeper:
 
     def _forget(self) -> None:
         self._link = None
-        self._is_empty = False
+        self._is_empty = self._hears_all = False
         self._listening.clear()
         self._asleep.clear()
 
     def rung(self, *_: object) -> None:
         """Look again: there is something in a queue. Called in the reader's loop."""
         self._rung = True
+        self._hears_all = False
         self._news.set()
 
     def _hear(self, link: Link, numbers: Iterable[int]) -> None:
@@ -115,7 +118,7 @@ class Sleeper:
     ) -> None:
         """Send a look for messages in queues `on`. It puts the session to sleep on `may_sleep`, if there are none."""
         assert self._link is not None
-        self._rung = self._is_empty = False
+        self._rung = self._is_empty = self._hears_all = False
         self._answer = None
         self._looks = True
         self._news.clear()
@@ -133,9 +136,15 @@ class Sleeper:
                 self._looks = False
                 self._answer = rows
                 self._is_empty = is_emptied and self._asleep.issuperset(on)
+                has_all = is_emptied or rows == []
+                self._hears_all = has_all and not self._rung and self._asleep.issuperset(on)
+                self._found(rows or [])
                 self._news.set()
 
         self._link.call(statement, arguments, self._deadline(), then=answered)
+
+    def _found(self, rows: Rows) -> None:
+        """A look has brought `rows`, if any."""
 
     def _answered(self) -> list[Row]:
         """The rows of the last look. Raises `ReadingLost`."""

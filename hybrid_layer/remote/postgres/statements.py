@@ -84,13 +84,15 @@ _READ: dict[str, Callable[[bytes], Any]] = {
 ROWS = "iiissy"
 """Of an entry: its source, id, expiry stamp, epoch, names, payload."""
 
-SEND = Statement("send", "ssissyii", "iibsi", batched=True)
-SEND_MULTIPLE = Statement("send_multiple", "ssissaii", "iibsii")
+BEGIN_EPOCH = Statement("begin_epoch", "sb", "v")
+SEND = Statement("send", "sssisyiib", "iibsi", batched=True)
+SEND_MULTIPLE = Statement("send_multiple", "sssisaiib", "iibsii")
+DONE = Statement("done", "sii", "v")
 PUT_BACK = Statement("put_back", "ssiiissy", "bb")
 TAKE = Statement("take", "ssi", ROWS)
 AWAKE = Statement("awake", "s", "v")
 MEASURE = Statement("measure", "s", "si")
-RENEW = Statement("renew", "ssibsiss", "bsis")
+RENEW = Statement("renew", "sssibsiss", "bsis")
 COUNTERS = Statement("counters", "ssiss", "s")
 QUEUE_STATE = Statement("queue_state", "sss", "iiii")
 RENEW_MACHINE = Statement("renew_machine", "ssiibsisi", "siisi")

@@ -31,11 +31,13 @@ CREATE UNLOGGED TABLE IF NOT EXISTS hybrid_layer_1.epoch (
 );
 
 -- Which processes and machines live, and until when unless they renew that. A machine has a registration and inboxes.
+-- `bell` is a channel on which the process hears what is sent to its inboxes. Nobody else knows that name.
 CREATE UNLOGGED TABLE IF NOT EXISTS hybrid_layer_1.alive (
   name text COLLATE "C" PRIMARY KEY,
   until_ms bigint NOT NULL,
   registration text COLLATE "C" NOT NULL DEFAULT '',
-  inboxes bigint NOT NULL DEFAULT 1
+  inboxes bigint NOT NULL DEFAULT 1,
+  bell text COLLATE "C" NOT NULL DEFAULT ''
 ) WITH (fillfactor = 50);
 
 -- The members of groups. A part is an inbox with its "!", a machine "@<MACHINE>!", or a normal channel; `name` is what

@@ -1,42 +1,84 @@
 -- SPDX-License-Identifier: BSD-3-Clause
 -- Sending to queues and inboxes, and reading from them.
 
--- Stores one message. `outcome`: 0 stored, 1 full, 2 the addressee is gone. `rang` as in store_.
+-- Begins the epoch of a prefix, unless it has begun.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.begin_epoch(whose text, had_data boolean) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM hybrid_layer_1.epoch_(whose, had_data);
+END $$;
+
+-- Stores one message. `addressee` and `queue` begin with the prefix; the former is "" for a normal channel. `outcome`: 0
+-- stored, 1 full (and `rang`: who reads there was asked to remove what it has), 2 the addressee is gone, 3 nothing was done, as the epoch has not begun: here, with the lock of the
+-- queue, another session that begins it would be waited for, and might wait for this one. `rang` is false
+-- if no other session sleeps there.
+--
+-- If a process sleeps there, the bell carries the message, so that nobody need ask for it:
+-- "<id>|<stamp>|<epoch>|<names>|<payload>". The row stays until the process has taken that over. `own`: it is the process
+-- of the caller's session, whose sleep cannot be seen.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.send(
-  whose text, queue text, k bigint, addressee text, names text, payload bytea, capacity bigint, life bigint,
+  whose text, addressee text, queue text, k bigint, names text, payload bytea, capacity bigint, life bigint, own boolean,
   OUT outcome bigint, OUT expired bigint, OUT rang boolean, OUT epoch text, OUT now bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
+  MOST CONSTANT int := 5500; -- then the text is too short to be refused
   ends bigint;
   inboxes bigint;
-  put record;
+  bell text;
+  head bigint;
+  fresh bigint;
+  is_full boolean;
+  v text;
 BEGIN
-  outcome := 2;
+  outcome := 0;
   expired := 0;
   rang := true;
-  SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
-  IF epoch IS NULL THEN
-    epoch := hybrid_layer_1.begin_epoch_(whose, addressee <> ''); -- an epoch existed before the channel's name did
-  END IF;
+  v := pg_advisory_xact_lock(k)::text;
   now := date_part('epoch', clock_timestamp()) * 1000;
+  SELECT e.value, a.until_ms, a.inboxes, a.bell, ( -- one query: each takes as long as all the rest
+      SELECT m.id FROM hybrid_layer_1.message m WHERE m.queue = send.queue ORDER BY m.id LIMIT 1
+    ) INTO epoch, ends, inboxes, bell, head
+    FROM hybrid_layer_1.epoch e LEFT JOIN hybrid_layer_1.alive a ON a.name = send.addressee WHERE e.prefix = whose;
+  IF epoch IS NULL THEN
+    outcome := 3;
+    RETURN;
+  END IF;
   IF addressee <> '' THEN
-    SELECT a.until_ms, a.inboxes INTO ends, inboxes FROM hybrid_layer_1.alive a WHERE a.name = whose || '|' || addressee;
-    IF (ends IS NULL OR ends <= now) AND hybrid_layer_1.is_gone_(whose, addressee, '', now) THEN
+    IF (ends IS NULL OR ends <= now) AND hybrid_layer_1.is_gone_(whose, substr(addressee, length(whose) + 2), '', now) THEN
+      outcome := 2;
       RETURN;
     END IF;
-    IF addressee LIKE '@%' THEN
+    IF queue LIKE '%|@%' THEN
       capacity := capacity * coalesce(greatest(1, least(inboxes, 1000000)), 1) + 64;
     END IF;
   END IF;
-  put := hybrid_layer_1.store_(whose || '|' || queue, k, epoch, names, payload, capacity, life);
-  outcome := CASE WHEN put.stored THEN 0 ELSE 1 END;
-  expired := put.expired;
-  rang := put.rang;
+  fresh := nextval('hybrid_layer_1.message_id_seq');
+  IF fresh - head >= capacity THEN -- else there cannot be so many
+    SELECT r.is_full, r.expired INTO is_full, expired FROM hybrid_layer_1.make_room_(queue, capacity, now) r;
+    IF is_full THEN
+      outcome := 1;
+      rang := bell <> '' AND (own OR NOT pg_try_advisory_xact_lock(k + 1));
+      IF rang THEN -- the process may have taken over some of that
+        v := pg_notify('hl1_' || to_hex(k), '')::text;
+      END IF;
+      RETURN;
+    END IF;
+  END IF;
+  INSERT INTO hybrid_layer_1.message (id, queue, until_ms, epoch, names, payload)
+    VALUES (fresh, queue, now + life, epoch, names, payload);
+  IF NOT own AND pg_try_advisory_xact_lock(k + 1) THEN
+    rang := false;
+  ELSIF bell <> '' AND octet_length(payload) <= MOST THEN
+    v := pg_notify(bell,
+      fresh || '|' || now + life || '|' || epoch || '|' || names || '|' || encode(payload, 'base64'))::text;
+  ELSE
+    v := pg_notify('hl1_' || to_hex(k), '')::text;
+  END IF;
 END $$;
 
 -- As send, for several: the first ones that there is room for, which are `done`. `rang` is false if any was.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.send_multiple(
-  whose text, queue text, k bigint, addressee text, names text, payloads bytea[], capacity bigint, life bigint,
+  whose text, addressee text, queue text, k bigint, names text, payloads bytea[], capacity bigint, life bigint,
+  own boolean,
   OUT outcome bigint, OUT expired bigint, OUT rang boolean, OUT epoch text, OUT now bigint, OUT done bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -47,15 +89,24 @@ BEGIN
   rang := true;
   done := 0;
   FOREACH payload IN ARRAY payloads LOOP
-    put := hybrid_layer_1.send(whose, queue, k, addressee, names, payload, capacity, life);
+    put := hybrid_layer_1.send(whose, addressee, queue, k, names, payload, capacity, life, own);
     outcome := put.outcome;
     expired := expired + put.expired;
-    rang := rang AND put.rang;
     epoch := put.epoch;
     now := put.now;
-    EXIT WHEN outcome = 1;
+    IF outcome IN (1, 3) THEN
+      rang := CASE WHEN done = 0 THEN put.rang ELSE rang AND put.rang END;
+      EXIT;
+    END IF;
+    rang := rang AND put.rang;
     done := done + 1;
   END LOOP;
+END $$;
+
+-- Removes what a process has taken over from bells: the entries of its inbox behind `low`, up to `high`.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.done(queue text, low bigint, high bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM hybrid_layer_1.message m WHERE m.queue = done.queue AND m.id > low AND m.id <= high;
 END $$;
 
 -- Returns a message to the head of its queue: with its old id. False: there was a flush meanwhile.
