@@ -14,10 +14,10 @@ from hybrid_layer.remote.delivery.epoch import Epoch
 from hybrid_layer.remote.delivery.replies import Batch
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.postgres.connections import Connections
-from hybrid_layer.remote.postgres.entries import Row, entry_of, note_of
+from hybrid_layer.remote.postgres.entries import Row, claimed, entry_of, note_of
 from hybrid_layer.remote.postgres.names import Names
 from hybrid_layer.remote.postgres.sleeper import Sleeper
-from hybrid_layer.remote.postgres.statements import TAKE
+from hybrid_layer.remote.postgres.statements import CLAIM, TAKE
 from hybrid_layer.remote.runtime.orphans import end_orphan
 from hybrid_layer.timers import call_later
 
@@ -89,7 +89,11 @@ class Reader(Sleeper):
         if link is not None:
             self._hear(link, self._numbers)
             sleepless = [number for number in self._numbers if number not in self._asleep]
-            self._look(TAKE, [self._queues, ",".join(map(str, sleepless)), count], self._numbers, sleepless)
+            where = [self._queues, ",".join(map(str, sleepless))]
+            if count == 1 and not self._notes_of:
+                self._look(CLAIM, where, self._numbers, sleepless, claimed)
+            else:
+                self._look(TAKE, [*where, count], self._numbers, sleepless)
             self._tidy(link, self._numbers)
         while self._looks:
             try:

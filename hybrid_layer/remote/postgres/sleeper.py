@@ -8,7 +8,7 @@ with a notification. A session does not see its own locks, so a sender on the sa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from hybrid_layer.clock import boottime, monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
@@ -114,9 +114,17 @@ class Sleeper:
             self._leave(link, self._listening.difference(wanted))
 
     def _look(
-        self, statement: Statement, arguments: Sequence[Argument], on: Sequence[int], may_sleep: Sequence[int]
+        self,
+        statement: Statement,
+        arguments: Sequence[Argument],
+        on: Sequence[int],
+        may_sleep: Sequence[int],
+        read: Callable[[Rows], Rows] = list,
     ) -> None:
-        """Send a look for messages in queues `on`. It puts the session to sleep on `may_sleep`, if there are none."""
+        """Send a look for messages in queues `on`. It puts the session to sleep on `may_sleep`, if there are none.
+
+        `read` makes rows like those of `take` from the answer.
+        """
         assert self._link is not None
         self._rung = self._is_empty = self._hears_all = False
         self._answer = None
@@ -126,6 +134,7 @@ class Sleeper:
 
         def answered(rows: Rows | None) -> None:
             is_emptied = False
+            rows = None if rows is None else read(rows)
             if rows and rows[0][0] == 0:
                 self._asleep.update(may_sleep)
                 del rows[0]

@@ -176,6 +176,39 @@ BEGIN
   END LOOP;
 END $$;
 
+-- As take, of one message. `source` is NULL without any; then, or with it, the session `sleeps`. `is_last`: nothing is
+-- left, and it slept before.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.claim(
+  queues text, ks text,
+  OUT source bigint, OUT id bigint, OUT until_ms bigint, OUT epoch text, OUT names text, OUT payload bytea,
+  OUT is_last boolean, OUT sleeps boolean
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  each text[] := string_to_array(queues, ',');
+  is_alone boolean := ks = '' AND array_length(each, 1) = 1;
+BEGIN
+  sleeps := false;
+  LOOP
+    FOR n IN 1 .. array_length(each, 1) LOOP
+      DELETE FROM hybrid_layer_1.message m WHERE m.ctid = (
+        SELECT x.ctid FROM hybrid_layer_1.message x WHERE x.queue = each[n] ORDER BY x.id LIMIT 1 FOR UPDATE SKIP LOCKED
+      ) RETURNING m.id, m.until_ms, m.epoch, m.names, m.payload, is_alone AND NOT EXISTS (
+        SELECT 1 FROM hybrid_layer_1.message y WHERE y.queue = each[n] AND y.id > m.id
+      ) INTO claim.id, claim.until_ms, claim.epoch, claim.names, claim.payload, claim.is_last;
+      IF FOUND THEN
+        source := n;
+        RETURN;
+      END IF;
+    END LOOP;
+    IF sleeps OR ks = '' THEN
+      RETURN;
+    END IF;
+    sleeps := true;
+    PERFORM hybrid_layer_1.sleep_(string_to_array(ks, ',')::bigint[]);
+  END LOOP;
+END $$;
+
 -- Ends the sleep on `ks`, a list.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.awake(ks text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
