@@ -10,9 +10,9 @@ from functools import partial
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.remote.delivery.context import Context
+from hybrid_layer.remote.postgres.calls import Rows
 from hybrid_layer.remote.postgres.hosts import Host
 from hybrid_layer.remote.postgres.link import Link
-from hybrid_layer.remote.postgres.pipeline import Rows
 from hybrid_layer.remote.postgres.statements import Argument, Statement
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.backoff import ReadingLost

@@ -18,11 +18,11 @@ from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.replies import Batch
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.postgres.bells import Positions, carried
+from hybrid_layer.remote.postgres.calls import Rows
 from hybrid_layer.remote.postgres.connections import Connections
 from hybrid_layer.remote.postgres.entries import Row, entry_of
 from hybrid_layer.remote.postgres.link import Link
 from hybrid_layer.remote.postgres.names import Names
-from hybrid_layer.remote.postgres.pipeline import Rows
 from hybrid_layer.remote.postgres.reader import Reader
 from hybrid_layer.remote.postgres.statements import DONE
 from hybrid_layer.remote.runtime.backoff import ReadingLost

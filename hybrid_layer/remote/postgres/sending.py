@@ -14,16 +14,15 @@ from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.replies import GroupSent, Outcome, Sent, SeveralSent
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.postgres import statements as s
+from hybrid_layer.remote.postgres.calls import Rows
 from hybrid_layer.remote.postgres.connections import Connections, Request
 from hybrid_layer.remote.postgres.hosts import Host
 from hybrid_layer.remote.postgres.link import Link
 from hybrid_layer.remote.postgres.names import Names, bell, of_process
-from hybrid_layer.remote.postgres.pipeline import Rows
 from hybrid_layer.remote.postgres.statements import Argument, Statement
 from hybrid_layer.transport import Excluded
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
-_FULL = Outcome.FULL.value
 _NO_EPOCH = 3
 _LEAST = -(2**63)
 _ROOM_WITHIN = 0.02
@@ -71,42 +70,32 @@ class Sending:
     async def send(
         self, shard: Shard, channel: str, payload: bytes, capacity: int, expiry: float | None = None
     ) -> Sent:
-        addressee, queue, number = self._names.way(channel)
-        to = self._names.prefix, addressee, queue, number, channel, payload, capacity, self._life(expiry)
-        rings, expired_in_all, may_wait = self._rings(number, 2), 0, "!" in channel
-        heard = bell(number) if may_wait else ""
-        while True:
-            asked = boottime()
-            request = Request(s.SEND, partial(_with_own, to, heard), number, rings)
-            ((outcome, expired, rang, epoch, now),) = await self.connections.run(shard.number, request)
-            if outcome == _NO_EPOCH:
-                await self._call(shard, s.BEGIN_EPOCH, self._names.prefix, bool(addressee))
-                continue
-            self._learn(shard, epoch, now, asked)
-            expired_in_all += expired
-            if outcome == _FULL and rang and may_wait:  # a reader was told that room is wanted
-                may_wait = False
-                await asyncio.sleep(_ROOM_WITHIN)
-                continue
-            return Sent(_OUTCOMES[outcome], expired_in_all)
+        outcome, expired, _ = await self._send(shard, channel, (payload,), capacity, expiry)
+        return Sent(outcome, expired)
 
     async def send_multiple(self, shard: Shard, channel: str, payloads: Sequence[bytes], capacity: int) -> SeveralSent:
+        return await self._send(shard, channel, tuple(payloads), capacity, None)
+
+    async def _send(
+        self, shard: Shard, channel: str, payloads: tuple[bytes, ...], capacity: int, expiry: float | None
+    ) -> SeveralSent:
         addressee, queue, number = self._names.way(channel)
-        to = self._names.prefix, addressee, queue, number, channel
-        rings, expired_in_all, stored, may_wait = self._rings(number, 2), 0, 0, "!" in channel
-        heard = bell(number) if may_wait else ""
+        to, limits = (self._names.prefix, addressee, queue, number, channel), (capacity, self._life(expiry))
+        rings, heard = self._rings(number, 2), bell(number) if addressee else ""
+        expired_in_all, stored, may_wait = 0, 0, bool(addressee)
         while True:
             asked = boottime()
-            content = tuple(payloads[stored:]), capacity, self._life(None)
-            request = Request(s.SEND_MULTIPLE, partial(_with_own, (*to, *content), heard), then=rings)
+            arguments = partial(_with_own, (*to, payloads[stored:], *limits), heard)
+            request = Request(s.SEND, arguments, number, rings)
             ((outcome, expired, rang, epoch, now, done),) = await self.connections.run(shard.number, request)
             if outcome == _NO_EPOCH:
+                # An epoch existed before the name of a process did.
                 await self._call(shard, s.BEGIN_EPOCH, self._names.prefix, bool(addressee))
                 continue
             self._learn(shard, epoch, now, asked)
             expired_in_all += expired
             stored += done
-            if outcome == _FULL and rang and may_wait:
+            if outcome == Outcome.FULL.value and rang and may_wait:  # a process was told that room is wanted
                 may_wait = False
                 await asyncio.sleep(_ROOM_WITHIN)
                 continue

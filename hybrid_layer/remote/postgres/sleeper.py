@@ -14,11 +14,11 @@ from hybrid_layer.clock import boottime, monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.shards import Shard
+from hybrid_layer.remote.postgres.calls import Rows
 from hybrid_layer.remote.postgres.connections import Connections
 from hybrid_layer.remote.postgres.entries import Row
 from hybrid_layer.remote.postgres.link import Link
 from hybrid_layer.remote.postgres.names import Names, bell
-from hybrid_layer.remote.postgres.pipeline import Rows
 from hybrid_layer.remote.postgres.statements import AWAKE, MEASURE, Argument, Statement
 from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
 from hybrid_layer.timers import Timer

@@ -85,8 +85,7 @@ ROWS = "iiissy"
 """Of an entry: its source, id, expiry stamp, epoch, names, payload."""
 
 BEGIN_EPOCH = Statement("begin_epoch", "sb", "v")
-SEND = Statement("send", "sssisyiib", "iibsi", batched=True)
-SEND_MULTIPLE = Statement("send_multiple", "sssisaiib", "iibsii")
+SEND = Statement("send", "sssisaiib", "iibsii", batched=True)
 DONE = Statement("done", "sii", "v")
 PUT_BACK = Statement("put_back", "ssiiissy", "bb")
 TAKE = Statement("take", "ssi", ROWS)

@@ -92,7 +92,7 @@ BEGIN
 END $$;
 
 -- Stores one message for `life` ms. Expired ones are dropped to make room. `bell` is the secret channel of the process,
--- or "". `rang` and `own` as in `send`, which does the same for one message; what changes here must change there, too.
+-- or "". `rang` and `own` as in `send`, which does the same; what changes here must change there, too.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.store_(
   q text, k bigint, bell text, epoch text, names text, payload bytea, capacity bigint, life bigint, own boolean,
   OUT stored boolean, OUT expired bigint, OUT rang boolean

@@ -7,31 +7,35 @@ BEGIN
   PERFORM hybrid_layer_1.epoch_(whose, had_data);
 END $$;
 
--- Stores one message. `addressee` and `queue` begin with the prefix; the former is "" for a normal channel. `outcome`: 0
--- stored, 1 full (and `rang`: who reads there was asked to remove what it has), 2 the addressee is gone, 3 nothing was done, as the epoch has not begun: here, with the lock of the
--- queue, another session that begins it would be waited for, and might wait for this one. `rang` is false
--- if no other session sleeps there.
+-- Stores messages in a queue, in order: the first ones that there is room for, which are `done`. `addressee` and `queue`
+-- begin with the prefix; the former is "" for a normal channel. `outcome`: 0 all are stored; 1 not all, as it is full,
+-- and if it `rang`, who reads there was asked to remove what it has; 2 the addressee is gone; 3 nothing was done, as the
+-- epoch has not begun: here, with the lock of the queue, another session that begins it would be waited for, and might
+-- wait for this one. `rang` is false if no other session sleeps there.
 --
--- If a process sleeps there, the bell carries the message, so that nobody need ask for it:
--- "<id>|<stamp>|<epoch>|<names>|<payload>". The row stays until the process has taken that over. `own`: it is the process
+-- If a process sleeps there, the bells carry the messages, so that nobody need ask for them:
+-- "<id>|<stamp>|<epoch>|<names>|<payload>". The rows stay until the process has taken that over. `own`: it is the process
 -- of the caller's session, whose sleep cannot be seen.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.send(
-  whose text, addressee text, queue text, k bigint, names text, payload bytea, capacity bigint, life bigint, own boolean,
-  OUT outcome bigint, OUT expired bigint, OUT rang boolean, OUT epoch text, OUT now bigint
+  whose text, addressee text, queue text, k bigint, names text, payloads bytea[], capacity bigint, life bigint,
+  own boolean,
+  OUT outcome bigint, OUT expired bigint, OUT rang boolean, OUT epoch text, OUT now bigint, OUT done bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
   MOST CONSTANT int := 5500; -- then the text is too short to be refused
+  payload bytea;
   ends bigint;
   inboxes bigint;
   bell text;
   head bigint;
   fresh bigint;
   is_full boolean;
+  dropped bigint;
   v text;
 BEGIN
   outcome := 0;
   expired := 0;
-  rang := true;
+  done := 0;
   v := pg_advisory_xact_lock(k)::text;
   now := date_part('epoch', clock_timestamp()) * 1000;
   SELECT e.value, a.until_ms, a.inboxes, a.bell, ( -- one query: each takes as long as all the rest
@@ -45,61 +49,37 @@ BEGIN
   IF addressee <> '' THEN
     IF (ends IS NULL OR ends <= now) AND hybrid_layer_1.is_gone_(whose, substr(addressee, length(whose) + 2), '', now) THEN
       outcome := 2;
+      done := array_length(payloads, 1);
       RETURN;
     END IF;
     IF queue LIKE '%|@%' THEN
       capacity := capacity * coalesce(greatest(1, least(inboxes, 1000000)), 1) + 64;
     END IF;
   END IF;
-  fresh := nextval('hybrid_layer_1.message_id_seq');
-  IF fresh - head >= capacity THEN -- else there cannot be so many
-    SELECT r.is_full, r.expired INTO is_full, expired FROM hybrid_layer_1.make_room_(queue, capacity, now) r;
-    IF is_full THEN
-      outcome := 1;
-      rang := bell <> '' AND (own OR NOT pg_try_advisory_xact_lock(k + 1));
-      IF rang THEN -- the process may have taken over some of that
-        v := pg_notify('hl1_' || to_hex(k), '')::text;
-      END IF;
-      RETURN;
-    END IF;
-  END IF;
-  INSERT INTO hybrid_layer_1.message (id, queue, until_ms, epoch, names, payload)
-    VALUES (fresh, queue, now + life, epoch, names, payload);
-  IF NOT own AND pg_try_advisory_xact_lock(k + 1) THEN
-    rang := false;
-  ELSIF bell <> '' AND octet_length(payload) <= MOST THEN
-    v := pg_notify(bell,
-      fresh || '|' || now + life || '|' || epoch || '|' || names || '|' || encode(payload, 'base64'))::text;
-  ELSE
-    v := pg_notify('hl1_' || to_hex(k), '')::text;
-  END IF;
-END $$;
-
--- As send, for several: the first ones that there is room for, which are `done`. `rang` is false if any was.
-CREATE OR REPLACE FUNCTION hybrid_layer_1.send_multiple(
-  whose text, addressee text, queue text, k bigint, names text, payloads bytea[], capacity bigint, life bigint,
-  own boolean,
-  OUT outcome bigint, OUT expired bigint, OUT rang boolean, OUT epoch text, OUT now bigint, OUT done bigint
-) LANGUAGE plpgsql AS $$
-DECLARE
-  payload bytea;
-  put record;
-BEGIN
-  expired := 0;
-  rang := true;
-  done := 0;
+  rang := own OR NOT pg_try_advisory_xact_lock(k + 1);
   FOREACH payload IN ARRAY payloads LOOP
-    put := hybrid_layer_1.send(whose, addressee, queue, k, names, payload, capacity, life, own);
-    outcome := put.outcome;
-    expired := expired + put.expired;
-    epoch := put.epoch;
-    now := put.now;
-    IF outcome IN (1, 3) THEN
-      rang := CASE WHEN done = 0 THEN put.rang ELSE rang AND put.rang END;
-      EXIT;
+    fresh := nextval('hybrid_layer_1.message_id_seq');
+    IF fresh - head >= capacity THEN -- else there cannot be so many
+      SELECT r.is_full, r.expired INTO is_full, dropped FROM hybrid_layer_1.make_room_(queue, capacity, now) r;
+      expired := expired + dropped;
+      IF is_full THEN
+        outcome := 1;
+        IF rang THEN
+          v := pg_notify('hl1_' || to_hex(k), '')::text;
+        END IF;
+        RETURN;
+      END IF;
     END IF;
-    rang := rang AND put.rang;
+    head := coalesce(head, fresh);
+    INSERT INTO hybrid_layer_1.message (id, queue, until_ms, epoch, names, payload)
+      VALUES (fresh, queue, now + life, epoch, names, payload);
     done := done + 1;
+    IF rang AND bell <> '' AND octet_length(payload) <= MOST THEN
+      v := pg_notify(bell,
+        fresh || '|' || now + life || '|' || epoch || '|' || names || '|' || encode(payload, 'base64'))::text;
+    ELSIF rang THEN
+      v := pg_notify('hl1_' || to_hex(k), '')::text;
+    END IF;
   END LOOP;
 END $$;
 
