@@ -61,20 +61,16 @@ class InboxReader(Reader):
         self._most = 1
         """Messages that one read returns."""
         self._timer: Timer | None = None
+        self._knows_server = False
+        """Its ids go on from those that the process has met."""
         self._look_at = -math.inf
         """When the next look is due, if only to notice that the server is gone."""
 
     async def _open(self) -> bool:
         is_new = await super()._open()
-        link = self._link
-        if is_new and link is not None:
-            if not self._positions.is_empty:
-                epoch = await self._measured()
-                if epoch is None:
-                    self._forget()
-                    raise ReadingLost("no answer")
-                self._positions.met(epoch)
-            link.listen([self._bell], self._rung_with, self._deadline())
+        if is_new and self._link is not None:
+            self._knows_server = self._positions.is_empty
+            self._link.listen([self._bell], self._rung_with, self._deadline())
         return is_new
 
     def _forget(self) -> None:
@@ -105,7 +101,6 @@ class InboxReader(Reader):
         if len(self._carried) > 1:
             self._remove()  # whoever has to wait for a consumer should find all the room that there is
         if self._link is not None and len(self._carried) > self._most // 2:
-            self._hears_all = self._is_empty = False
             self._wake(self._link, self._numbers)
 
     def _must_look(self) -> bool:
@@ -134,6 +129,15 @@ class InboxReader(Reader):
         return Batch(source, [entry_of(row) for row in found])
 
     async def _take(self, count: int) -> list[Row]:
+        if not self._knows_server:
+            epoch = await self._learn()
+            if epoch is None and self.cancelled:
+                return []
+            if epoch is None:
+                self._forget()
+                raise ReadingLost("no answer")
+            self._positions.met(epoch)
+            self._knows_server = True
         self._positions.begin(self)
         self._look_at = monotonic() + self._block_time
         self._unremoved = 1  # also what another reader has left

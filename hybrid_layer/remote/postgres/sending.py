@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from hybrid_layer.clock import boottime
+from hybrid_layer.names import machine_of
 from hybrid_layer.remote.delivery.capacities import Capacities
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.replies import GroupSent, Outcome, Sent, SeveralSent
@@ -82,7 +83,7 @@ class Sending:
         addressee, queue, number = self._names.way(channel)
         to, limits = (self._names.prefix, addressee, queue, number, channel), (capacity, self._life(expiry))
         rings, heard = self._rings(number, 2), bell(number) if addressee else ""
-        expired_in_all, stored, may_wait = 0, 0, bool(addressee)
+        expired_in_all, stored, may_wait = 0, 0, bool(addressee) and not machine_of(channel)
         while True:
             asked = boottime()
             arguments = partial(_with_own, (*to, payloads[stored:], *limits), heard)

@@ -105,6 +105,7 @@ class Sleeper:
         """Have senders not ring for these queues."""
         awake = [number for number in numbers if number in self._asleep]
         if awake:
+            self._is_empty = self._hears_all = False
             self._asleep.difference_update(awake)
             link.call(AWAKE, [",".join(map(str, awake))], self._deadline())
 
