@@ -57,12 +57,12 @@ class _Joined(Call):
 
     def succeed(self) -> None:
         """Tell each what was done for it: the first messages are stored, the others met a full queue."""
-        ((outcome, expired, rang, epoch, now, done),) = self.rows or []
+        ((outcome, expired, rang, epoch, now, done, *hint),) = self.rows or []
         for call in self.parts:
             number = len(_payloads(call))
             own = max(0, min(done, number))
             is_stored = outcome == Outcome.FULL.value and own == number
-            call.rows = [(Outcome.STORED.value if is_stored else outcome, expired, rang, epoch, now, own)]
+            call.rows = [(Outcome.STORED.value if is_stored else outcome, expired, rang, epoch, now, own, *hint)]
             done, expired = done - own, 0
             call.succeed()
 

@@ -17,6 +17,7 @@ from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.postgres import statements as s
 from hybrid_layer.remote.postgres.calls import Rows
 from hybrid_layer.remote.postgres.connections import Connections, Request
+from hybrid_layer.remote.postgres.heads import Heads
 from hybrid_layer.remote.postgres.hosts import Host
 from hybrid_layer.remote.postgres.link import Link
 from hybrid_layer.remote.postgres.names import Names, bell, of_process
@@ -41,6 +42,7 @@ class Sending:
         """Whether a group and the queue of a member may be on different shards."""
         self._capacities = Capacities(context.policy)
         self.connections = Connections(context, hosts)
+        self._heads = [Heads() for _ in hosts]
 
     async def _call(
         self,
@@ -86,14 +88,15 @@ class Sending:
         expired_in_all, stored, may_wait = 0, 0, bool(addressee) and not machine_of(channel)
         while True:
             asked = boottime()
-            arguments = partial(_with_own, (*to, payloads[stored:], *limits), heard)
+            arguments = partial(self._send_arguments, shard, (*to, payloads[stored:], *limits), heard)
             request = Request(s.SEND, arguments, number, rings)
-            ((outcome, expired, rang, epoch, now, done),) = await self.connections.run(shard.number, request)
+            ((outcome, expired, rang, epoch, now, done, *hint),) = await self.connections.run(shard.number, request)
             if outcome == _NO_EPOCH:
                 # An epoch existed before the name of a process did.
                 await self._call(shard, s.BEGIN_EPOCH, self._names.prefix, bool(addressee))
                 continue
             self._learn(shard, epoch, now, asked)
+            self._heads[shard.number].note(queue, epoch, *hint)
             expired_in_all += expired
             stored += done
             if outcome == Outcome.FULL.value and rang and may_wait:  # a process was told that room is wanted
@@ -101,6 +104,9 @@ class Sending:
                 await asyncio.sleep(_ROOM_WITHIN)
                 continue
             return SeveralSent(_OUTCOMES[outcome], expired_in_all, stored)
+
+    def _send_arguments(self, shard: Shard, to: tuple[Argument, ...], heard: str, link: Link) -> Sequence[Argument]:
+        return (*to, link.hears(heard), *self._heads[shard.number].of(str(to[2])))
 
     def _life(self, expiry: float | None) -> int:
         """Milliseconds until a message expires."""
@@ -163,11 +169,6 @@ class Sending:
         own = self._names.number(self._context.name) if self._context.name else 0
         hears = link.hears(of_process(own) if self._publishes else bell(own))
         return (self._names.prefix, *to, own if hears else 0, excluded)
-
-
-def _with_own(to: tuple[Argument, ...], heard: str, link: Link) -> Sequence[Argument]:
-    """`to`, and whether the session hears the channel `heard`."""
-    return (*to, link.hears(heard))
 
 
 def _lists(capacities: Sequence[str | int]) -> tuple[str, str]:

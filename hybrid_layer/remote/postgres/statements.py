@@ -85,11 +85,11 @@ ROWS = "iiissy"
 """Of an entry: its source, id, expiry stamp, epoch, names, payload."""
 
 BEGIN_EPOCH = Statement("begin_epoch", "sb", "v")
-SEND = Statement("send", "sssisaiib", "iibsii", batched=True)
+SEND = Statement("send", "sssisaiibii", "iibsiiii", batched=True)
 DONE = Statement("done", "sii", "v")
 PUT_BACK = Statement("put_back", "ssiiissy", "bb")
 TAKE = Statement("take", "ssi", ROWS)
-CLAIM = Statement("claim", "ss", ROWS + "bb")
+CLAIM = Statement("claim", "sss", ROWS + "bb")
 AWAKE = Statement("awake", "s", "v")
 MEASURE = Statement("measure", "s", "si")
 RENEW = Statement("renew", "sssibsiss", "bsis")

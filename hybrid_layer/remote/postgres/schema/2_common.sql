@@ -71,22 +71,23 @@ BEGIN
   RETURN true;
 END $$;
 
--- Drops what has expired in a queue that may be full, whose lock the caller holds. `is_full`: it still is.
+-- Drops what has expired in a queue that may be full, whose lock the caller holds, and whose first id is `head`.
+-- `is_full`: it still is.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.make_room_(
-  q text, capacity bigint, now bigint, OUT is_full boolean, OUT expired bigint
+  q text, head bigint, capacity bigint, now bigint, OUT is_full boolean, OUT expired bigint
 ) LANGUAGE plpgsql AS $$
 BEGIN
   expired := 0;
-  PERFORM 1 FROM hybrid_layer_1.message m WHERE m.queue = q ORDER BY m.id OFFSET capacity - 1 LIMIT 1;
+  PERFORM 1 FROM hybrid_layer_1.message m WHERE m.queue = q AND m.id >= head ORDER BY m.id OFFSET capacity - 1 LIMIT 1;
   is_full := FOUND;
   IF is_full THEN
     WITH dropped AS (
       DELETE FROM hybrid_layer_1.message m WHERE m.ctid = ANY(ARRAY(
-        SELECT x.ctid FROM hybrid_layer_1.message x WHERE x.queue = q AND x.until_ms <= now ORDER BY x.id
+        SELECT x.ctid FROM hybrid_layer_1.message x WHERE x.queue = q AND x.id >= head AND x.until_ms <= now ORDER BY x.id
           FOR UPDATE SKIP LOCKED
       )) RETURNING 1
     ) SELECT count(*) INTO expired FROM dropped;
-    PERFORM 1 FROM hybrid_layer_1.message m WHERE m.queue = q ORDER BY m.id OFFSET capacity - 1 LIMIT 1;
+    PERFORM 1 FROM hybrid_layer_1.message m WHERE m.queue = q AND m.id >= head ORDER BY m.id OFFSET capacity - 1 LIMIT 1;
     is_full := FOUND;
   END IF;
 END $$;
@@ -113,7 +114,7 @@ BEGIN
   rang := true;
   SELECT m.id INTO head FROM hybrid_layer_1.message m WHERE m.queue = q ORDER BY m.id LIMIT 1;
   IF fresh - head >= capacity THEN -- else there cannot be so many
-    SELECT r.is_full, r.expired INTO is_full, expired FROM hybrid_layer_1.make_room_(q, capacity, now) r;
+    SELECT r.is_full, r.expired INTO is_full, expired FROM hybrid_layer_1.make_room_(q, head, capacity, now) r;
     IF is_full THEN
       RETURN;
     END IF;

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: BSD-3-Clause
 -- Sending to queues and inboxes, and reading from them.
 
--- Begins the epoch of a prefix, unless it has begun.
+-- Begins the epoch of a prefix, unless it has begun. Each session calls it first.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.begin_epoch(whose text, had_data boolean) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM hybrid_layer_1.epoch_(whose, had_data);
@@ -16,10 +16,14 @@ END $$;
 -- If a process sleeps there, the bells carry the messages, so that nobody need ask for them:
 -- "<id>|<stamp>|<epoch>|<names>|<payload>". The rows stay until the process has taken that over. `own`: it is the process
 -- of the caller's session, whose sleep cannot be seen.
+--
+-- The queue had no id below `low` when `returns` was `known_returns`. The answer has its first id now, its `head`: who
+-- passes that on saves the next call from passing over removed entries, which stay while any transaction may see them.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.send(
   whose text, addressee text, queue text, k bigint, names text, payloads bytea[], capacity bigint, life bigint,
-  own boolean,
-  OUT outcome bigint, OUT expired bigint, OUT rang boolean, OUT epoch text, OUT now bigint, OUT done bigint
+  own boolean, low bigint, known_returns bigint,
+  OUT outcome bigint, OUT expired bigint, OUT rang boolean, OUT epoch text, OUT now bigint, OUT done bigint,
+  OUT head bigint, OUT returns bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
   MOST CONSTANT int := 5500; -- then the text is too short to be refused
@@ -27,7 +31,6 @@ DECLARE
   ends bigint;
   inboxes bigint;
   bell text;
-  head bigint;
   fresh bigint;
   is_full boolean;
   dropped bigint;
@@ -38,9 +41,11 @@ BEGIN
   done := 0;
   v := pg_advisory_xact_lock(k)::text;
   now := date_part('epoch', clock_timestamp()) * 1000;
-  SELECT e.value, a.until_ms, a.inboxes, a.bell, ( -- one query: each takes as long as all the rest
-      SELECT m.id FROM hybrid_layer_1.message m WHERE m.queue = send.queue ORDER BY m.id LIMIT 1
-    ) INTO epoch, ends, inboxes, bell, head
+  SELECT e.value, e.returns, a.until_ms, a.inboxes, a.bell, ( -- one query: each takes as long as all the rest
+      SELECT m.id FROM hybrid_layer_1.message m
+        WHERE m.queue = send.queue AND m.id >= CASE WHEN e.returns = known_returns THEN low ELSE 0 END
+        ORDER BY m.id LIMIT 1
+    ) INTO epoch, returns, ends, inboxes, bell, head
     FROM hybrid_layer_1.epoch e LEFT JOIN hybrid_layer_1.alive a ON a.name = send.addressee WHERE e.prefix = whose;
   IF epoch IS NULL THEN
     outcome := 3;
@@ -60,7 +65,7 @@ BEGIN
   FOREACH payload IN ARRAY payloads LOOP
     fresh := nextval('hybrid_layer_1.message_id_seq');
     IF fresh - head >= capacity THEN -- else there cannot be so many
-      SELECT r.is_full, r.expired INTO is_full, dropped FROM hybrid_layer_1.make_room_(queue, capacity, now) r;
+      SELECT r.is_full, r.expired INTO is_full, dropped FROM hybrid_layer_1.make_room_(queue, head, capacity, now) r;
       expired := expired + dropped;
       IF is_full THEN
         outcome := 1;
@@ -103,9 +108,11 @@ BEGIN
   SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
   stored := epoch IS NULL OR epoch = old_epoch OR split_part(epoch, ':', 1) <> split_part(old_epoch, ':', 1);
   IF stored THEN
+    UPDATE hybrid_layer_1.epoch AS e SET returns = e.returns + 1 WHERE e.prefix = whose;
     INSERT INTO hybrid_layer_1.message (id, queue, until_ms, epoch, names, payload)
       VALUES (old_id, whose || '|' || queue, until_ms, old_epoch, names, payload);
-    rang := hybrid_layer_1.ring_(k);
+    rang := NOT pg_try_advisory_xact_lock(k + 1);
+    v := pg_notify('hl1_' || to_hex(k), 'b')::text; -- also for those who do not sleep
   END IF;
 END $$;
 
@@ -157,22 +164,24 @@ BEGIN
 END $$;
 
 -- As take, of one message. `source` is NULL without any; then, or with it, the session `sleeps`. `is_last`: nothing is
--- left, and it slept before.
+-- left, and it slept before. `lows` are ids from which each queue is searched first, a list.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.claim(
-  queues text, ks text,
+  queues text, ks text, lows text,
   OUT source bigint, OUT id bigint, OUT until_ms bigint, OUT epoch text, OUT names text, OUT payload bytea,
   OUT is_last boolean, OUT sleeps boolean
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
   each text[] := string_to_array(queues, ',');
+  from_ids bigint[] := string_to_array(lows, ',')::bigint[];
   is_alone boolean := ks = '' AND array_length(each, 1) = 1;
 BEGIN
   sleeps := false;
   LOOP
     FOR n IN 1 .. array_length(each, 1) LOOP
       DELETE FROM hybrid_layer_1.message m WHERE m.ctid = (
-        SELECT x.ctid FROM hybrid_layer_1.message x WHERE x.queue = each[n] ORDER BY x.id LIMIT 1 FOR UPDATE SKIP LOCKED
+        SELECT x.ctid FROM hybrid_layer_1.message x WHERE x.queue = each[n] AND x.id >= from_ids[n]
+          ORDER BY x.id LIMIT 1 FOR UPDATE SKIP LOCKED
       ) RETURNING m.id, m.until_ms, m.epoch, m.names, m.payload, is_alone AND NOT EXISTS (
         SELECT 1 FROM hybrid_layer_1.message y WHERE y.queue = each[n] AND y.id > m.id
       ) INTO claim.id, claim.until_ms, claim.epoch, claim.names, claim.payload, claim.is_last;
@@ -181,11 +190,14 @@ BEGIN
         RETURN;
       END IF;
     END LOOP;
-    IF sleeps OR ks = '' THEN
+    IF (sleeps OR ks = '') AND 0 = ALL (from_ids) THEN
       RETURN;
     END IF;
-    sleeps := true;
-    PERFORM hybrid_layer_1.sleep_(string_to_array(ks, ',')::bigint[]);
+    from_ids := array_fill(0::bigint, ARRAY[array_length(each, 1)]);
+    IF ks <> '' THEN
+      sleeps := true;
+      PERFORM hybrid_layer_1.sleep_(string_to_array(ks, ',')::bigint[]);
+    END IF;
   END LOOP;
 END $$;
 
