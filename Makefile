@@ -9,6 +9,9 @@ SECONDS ?= 60
 EXTRAS := cryptography,hiredis,opentelemetry,prometheus
 READY := .venv/ready build/core
 
+# Tests start thousands of processes, and each would compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -23,7 +26,7 @@ demo: .venv/demo build/core ## run the example site on http://127.0.0.1:8000; HO
 .PHONY: build
 build: $(READY) ## compile what has changed: the C core and the inbox
 
-PYTEST := $(BIN)/python -m pytest -n 4 --dist worksteal
+PYTEST := $(BIN)/python -m pytest -n 6 --dist worksteal
 # Tests that are asked for by name are run whole.
 USUAL := $(if $(filter file,$(origin TESTS)),not thorough and not long,not long)
 .PHONY: test
@@ -66,7 +69,7 @@ browser: $(READY) ## test the example site in headless Chromium
 	$(BIN)/python -m pytest tests/browser
 
 .PHONY: bench
-bench: $(READY) ## compare the layers with others, side by side: about 13 minutes
+bench: $(READY) ## compare the layers with others, side by side: about 15 minutes
 	$(BIN)/python -m benchmarks
 
 .PHONY: bench-quick

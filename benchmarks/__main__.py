@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from benchmarks import machine, report, targets
 from benchmarks.arena import Arena, RunFailed
 from benchmarks.backends import Backends
-from benchmarks.contestants import BY_NAME, CAPACITY, CONTESTANTS
+from benchmarks.contestants import BY_NAME, CAPACITY, CONTESTANTS, Contestant
 from benchmarks.questions import QUESTIONS, QUICK, Means, Question, Scale
 from benchmarks.results import Series
 from tests.support.servers import KINDS
@@ -55,9 +56,10 @@ def ask(question: Question, means: Means, names: list[str]) -> dict[str, Series]
     for number in range(means.scale.rounds):
         for name in names if number % 2 == 0 else reversed(names):
             _progress(f"{question.key}: round {number + 1} of {means.scale.rounds}, {name}")
-            means.observer.empty()
+            contestant = BY_NAME[name]
+            means.observer_of(contestant).empty()
             try:
-                results[name].samples[number] = question.measure(means, BY_NAME[name])
+                results[name].samples[number] = question.measure(means, contestant)
             except RunFailed as failure:
                 results[name].failures.append(str(failure))
     _progress("")
@@ -108,7 +110,11 @@ def main() -> None:
         pinned = f"processes pinned {options.pin}" if options.pin else "processes not pinned"
         print(f"{scale.rounds} rounds; many is {scale.many:,}; {pinned}. Load before: {machine.load()}.")
         print(report.HOW_TO_READ)
-        arena = Arena(backend.hosts, options.pin, max(CAPACITY, scale.many + 1000))
+
+        def hosts(contestant: Contestant) -> Sequence[str]:
+            return backends.database.hosts if contestant.database else backend.hosts
+
+        arena = Arena(hosts, options.pin, max(CAPACITY, scale.many + 1000))
         means = Means(arena, observer, backends, scale)
         answers = {}
         for question in questions:

@@ -10,6 +10,7 @@ from pathlib import Path
 _PACKAGES = (
     "hybrid_layer",
     "channels",
+    "channels_postgres",
     "channels_redis",
     "channels_valkey",
     "asgiref",
@@ -17,6 +18,7 @@ _PACKAGES = (
     "valkey",
     "hiredis",
     "msgpack",
+    "psycopg",
 )
 
 

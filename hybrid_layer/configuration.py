@@ -45,7 +45,7 @@ def _checked_interval(name: str, value: object) -> float:
 
 
 # No slots, since `HybridOptions` inherits from two classes with fields. No repr, since it would show passwords.
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class LayerOptions:
     """Options of all classes. Raises `ConfigurationError` for a wrong value."""
 
@@ -65,7 +65,7 @@ class LayerOptions:
                 object.__setattr__(self, each.name, value)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ServerOptions(LayerOptions):
     """Options of classes with servers. Here, as the hybrid must not load the client library to read them."""
 

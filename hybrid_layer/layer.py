@@ -21,7 +21,7 @@ from hybrid_layer.statistics import ChannelStatistics
 from hybrid_layer.transport import RemoteHalf, Transport
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class HybridOptions(MemoryOptions, ServerOptions):
     """Options of both halves, and of the router."""
 

@@ -46,6 +46,20 @@ class Target:
             attachments.has_swept = True
         return self._build()
 
+    def layer_on_servers(self) -> BaseLayer | None:
+        """Its half over servers as a layer of its own, which takes no place in shared memory and waits as long as the
+        command. None: there is no such half, or only servers are known."""
+        if self.servers is None or not self.knows_class:
+            return None
+        from hybrid_layer.remote import RedisPubSubChannelLayer
+        from hybrid_layer.remote.options import PostgresOptions
+
+        if isinstance(self.options, (HybridOptions, PostgresOptions)):
+            mode = self.options.remote
+        else:
+            mode = "pubsub" if isinstance(self.layer, RedisPubSubChannelLayer) else "queue"
+        return remote_layer(self.servers, mode, timeout=self.timeout)
+
     @property
     def memory(self) -> MemoryOptions | None:
         """The options of its half in shared memory, if it has any."""
@@ -123,14 +137,16 @@ def local_layer(prefix: str, **options: Any) -> IPCChannelLayer:
     )
 
 
-def remote_layer(servers: ServerOptions, **others: Any) -> BaseLayer:
-    """A layer on the servers alone, whose messages wait in queues there, with `others` in place of some options."""
+def remote_layer(servers: ServerOptions, mode: str = "queue", **others: Any) -> BaseLayer:
+    """A layer on the servers alone, by queues or pub/sub, with `others` in place of some options."""
     from hybrid_layer import remote
     from hybrid_layer.remote.options import are_databases
 
     given = {each.name: getattr(servers, each.name) for each in fields(ServerOptions)}
+    given |= others
     try:
-        kind = remote.PostgresChannelLayer if are_databases(servers) else remote.RedisChannelLayer
-        return kind(**{**given, **others})
+        if are_databases(servers):
+            return remote.PostgresChannelLayer(**given, remote=mode)
+        return (remote.RedisPubSubChannelLayer if mode == "pubsub" else remote.RedisChannelLayer)(**given)
     except ConfigurationError as error:
         raise CannotLook(str(error)) from None

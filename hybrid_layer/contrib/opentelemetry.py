@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Traces with OpenTelemetry. Needs the extra ``opentelemetry``.
 
-``HybridLayerInstrumentor().instrument()`` does it, or the command ``opentelemetry-instrument``. The spans are named by
-the conventions for messaging: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
+``HybridLayerInstrumentor().instrument()`` does it, or the command ``opentelemetry-instrument``. The spans follow the
+conventions for messaging: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
 
 - ``send CHANNEL`` and ``group_send`` where messages are sent;
 - ``process CHANNEL`` around a consumer's handler, with a link to the span of the sender. Its parent is what is current
   there, such as the span of a WebSocket.
 
 A span names normal channels only. Names of process-specific channels and of groups are too many, and may tell who takes
-part; those of channels are replaced by ``(temporary)``.
+part; those of channels are replaced by ``(temporary)``. Where the text of an error of the layer may have such a name,
+the span has the error's type only.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from channels.consumer import AsyncConsumer, SyncConsumer, get_handler_name
-from channels.exceptions import StopConsumer
+from channels.exceptions import ChannelFull, StopConsumer
 from opentelemetry import propagate
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # not in its __all__
@@ -41,7 +42,10 @@ from opentelemetry.util.types import AttributeValue
 
 import hybrid_layer
 from hybrid_layer.base import BaseLayer
+from hybrid_layer.exceptions import HybridLayerError
+from hybrid_layer.interruption import is_foreign
 from hybrid_layer.propagation import propagate_with
+from hybrid_layer.statistics import warn
 
 _Method = Callable[..., Awaitable[Any]]
 _TEMPORARY = "(temporary)"
@@ -50,7 +54,7 @@ _TEMPORARY = "(temporary)"
 class HybridLayerInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Makes spans where any layer of this process sends, and where any consumer handles one of its messages.
 
-    ``instrument(tracer_provider=...)`` takes a provider; without one, the global provider counts. Messages then carry
+    ``instrument(tracer_provider=...)`` takes a provider; without one, the global provider is used. Messages then carry
     the headers of the global propagator in their envelope, where they have room up to ``max_message_size``. Processes
     that are not instrumented ignore them.
     """
@@ -75,17 +79,35 @@ class HybridLayerInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 def sender_of(message: Mapping[str, Any]) -> Context:
     """The context in which `message` was sent, for code that calls `receive` itself, without a consumer.
 
-    It is empty for a message that was sent without tracing, or that is not what `receive` returned.
+    It is empty for a message that was sent without tracing, and for what `receive` has not returned, such as a copy.
     """
-    return propagate.extract(message.headers) if isinstance(message, _Received) else Context()
+    origin = _origin_of(message)
+    return Context() if origin is None else propagate.extract(origin.headers)
+
+
+class _Origin(NamedTuple):
+    """Where a message has come from."""
+
+    channel: str
+    headers: Mapping[str, str]
 
 
 class _Received(dict[str, Any]):
-    """A message, and what its consumer's span has to know. Nothing is added to the message itself."""
+    """A message, and what its consumer's span has to know. Nothing is added to the message itself.
 
-    __slots__ = ("channel", "headers")
-    channel: str
-    headers: Mapping[str, str]
+    Its copies are plain dicts, also those that it is pickled for: where they are read, OpenTelemetry may be missing.
+    """
+
+    __slots__ = ("origin",)
+    origin: _Origin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+def _origin_of(message: Mapping[str, Any]) -> _Origin | None:
+    # A dict that other code has made of the same type has none.
+    return getattr(message, "origin", None) if isinstance(message, _Received) else None
 
 
 class _Headers:
@@ -93,18 +115,36 @@ class _Headers:
 
     def headers(self) -> Mapping[str, str]:
         carrier: dict[str, str] = {}
-        if get_current_span() is not INVALID_SPAN and is_instrumentation_enabled():
+        if get_current_span() is INVALID_SPAN or not is_instrumentation_enabled():
+            return carrier
+        try:
             propagate.inject(carrier)
+        except Exception as error:
+            if is_foreign(error):
+                raise
+            warn(("trace",), f"Messages are sent without the headers of their trace, which cannot be written: {error}")
+            return {}
         return carrier
 
     def received(self, message: dict[str, Any], channel: str, headers: Mapping[str, str]) -> dict[str, Any]:
         received = _Received(message)
-        received.channel, received.headers = channel, headers
+        received.origin = _Origin(channel, headers)
         return received
 
 
+_LAYERS_OWN = (HybridLayerError, ChannelFull)
+
+
 @contextmanager
-def _span(tracer: Tracer, name: str, kind: SpanKind, operation: str, **more: Any) -> Iterator[Span]:
+def _span(
+    tracer: Tracer,
+    name: str,
+    kind: SpanKind,
+    operation: str,
+    untold: tuple[type[Exception], ...] = _LAYERS_OWN,
+    **more: Any,
+) -> Iterator[Span]:
+    """A span. Of errors that are `untold`, it has the type only, as their texts may name groups and members."""
     attributes: dict[str, AttributeValue] = {
         "messaging.system": "hybrid_layer",
         "messaging.operation.type": "process" if kind is SpanKind.CONSUMER else "send",
@@ -118,14 +158,19 @@ def _span(tracer: Tracer, name: str, kind: SpanKind, operation: str, **more: Any
         except StopConsumer:  # how a consumer ends
             raise
         except Exception as error:
-            span.record_exception(error)
-            span.set_attribute("error.type", f"{type(error).__module__}.{type(error).__qualname__}")
-            span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+            kind_of_error = type(error)
+            module = "" if kind_of_error.__module__ == "builtins" else f"{kind_of_error.__module__}."
+            span.set_attribute("error.type", f"{module}{kind_of_error.__qualname__}")
+            if isinstance(error, untold):
+                span.set_status(Status(StatusCode.ERROR, kind_of_error.__name__))
+            else:
+                span.record_exception(error)
+                span.set_status(Status(StatusCode.ERROR, f"{kind_of_error.__name__}: {error}"))
             raise
 
 
 def _name(channel: object) -> str:
-    return channel if type(channel) is str and "!" not in channel else _TEMPORARY
+    return str.__str__(channel) if isinstance(channel, str) and "!" not in channel else _TEMPORARY
 
 
 def _note_channel(span: Span, channel: object) -> None:
@@ -149,8 +194,10 @@ def _sending(tracer: Tracer, original: Any) -> _Method:
         given = bound.arguments
         to_group = "group" in given
         operation = "group_send" if to_group else "send"
-        name = operation if to_group else f"send {_name(given['channel'])}"
-        with _span(tracer, name, SpanKind.PRODUCER, operation) as span:
+        channel = _TEMPORARY if to_group else _name(given["channel"])
+        name = operation if to_group else f"send {channel}"
+        untold = _LAYERS_OWN if channel == _TEMPORARY else ()
+        with _span(tracer, name, SpanKind.PRODUCER, operation, untold) as span:
             if not to_group:
                 _note_channel(span, given["channel"])
             if "messages" in given:
@@ -167,14 +214,15 @@ def _dispatch(tracer: Tracer, original: Any) -> _Method:
     @functools.wraps(original)
     async def dispatch(self: AsyncConsumer, message: dict[str, Any]) -> None:
         handle = original.__get__(self, type(self))
-        if not isinstance(message, _Received) or not is_instrumentation_enabled():  # a client's, for example
+        origin = _origin_of(message)
+        if origin is None or not is_instrumentation_enabled():  # a client's, for example
             await handle(message)
             return
         sender = get_current_span(sender_of(message)).get_span_context()
-        name = f"process {_name(message.channel)}"
+        name = f"process {_name(origin.channel)}"
         links = [Link(sender)] if sender.is_valid else []
         with _span(tracer, name, SpanKind.CONSUMER, "process", links=links) as span:
-            _note_channel(span, message.channel)
+            _note_channel(span, origin.channel)
             span.set_attribute("code.function.name", _handler(self, message))
             await handle(message)
 

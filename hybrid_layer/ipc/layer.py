@@ -21,7 +21,7 @@ _memory = partial(positive_int, minimum=64 * 1024, maximum=64 * 1024 * MIB)
 """The check of a size, in bytes. The maximum is less than the segment's block numbers can reach."""
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class MemoryOptions(LayerOptions):
     """Options of classes with shared memory."""
 

@@ -24,7 +24,7 @@ Encode = Callable[[dict[str, Any], str], bytes]
 """Returns the payload of a message; the second argument names the message in error texts."""
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class PostgresOptions(ServerOptions):
     """Options of the layer over PostgreSQL. Here, where they are known without a driver."""
 

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from channels.layers import channel_layers
 from django.core.management import call_command
 from django.test import override_settings
 
+from hybrid_layer import HybridChannelLayer
+from hybrid_layer.base import BaseLayer
+from hybrid_layer.commands.target import of_layer
+from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.ipc import IPCChannelLayer
 from hybrid_layer.ipc.inventory import segments
 from hybrid_layer.ipc.objects import segment_name
 from hybrid_layer.ipc.observer import Observer
+from hybrid_layer.remote import PostgresChannelLayer, RedisChannelLayer, RedisPubSubChannelLayer
 from tests.commands.conftest import Command
 from tests.support.loops import Run
 from tests.support.process_main import Parent
 from tests.support.processes import Spawn
 from tests.support.servers import HOST, free_port
-from tests.support.waiting import block_until
+from tests.support.waiting import block_until, cancelled
 
 
 def test_send_peek_and_receive(command: Command, layer: IPCChannelLayer, run: Run) -> None:
@@ -77,6 +86,100 @@ def test_group_send(command: Command, layer: IPCChannelLayer, run: Run) -> None:
     assert command("members", "room", "--count").out == "1\n"
     assert command("groups", "--json").json["groups"] == {"room": 1}
     assert command("members", "nobody").out == "No member on this machine.\n"
+
+
+@pytest.mark.parametrize(
+    ("site", "other"),
+    [
+        ({"BACKEND": "hybrid_layer.HybridChannelLayer"}, RedisChannelLayer),
+        ({"BACKEND": "hybrid_layer.HybridChannelLayer", "remote": "pubsub"}, RedisPubSubChannelLayer),
+        ({"BACKEND": "hybrid_layer.HybridChannelLayer", "locality": "machine"}, RedisChannelLayer),
+        ({"BACKEND": "hybrid_layer.remote.RedisPubSubChannelLayer"}, RedisPubSubChannelLayer),
+    ],
+)
+def test_members_on_all_machines(
+    site: dict[str, str], other: type[RedisChannelLayer | RedisPubSubChannelLayer], prefix: str, hosts: list[str]
+) -> None:
+    """That of the other layer is not in shared memory, as if it were on another machine."""
+    options = {"prefix": prefix, "hosts": hosts}
+    backend, config = site["BACKEND"], {key: value for key, value in site.items() if key != "BACKEND"} | options
+    out = io.StringIO()
+
+    def members(*arguments: str) -> str:
+        out.truncate(0)
+        out.seek(0)
+        call_command("channel_layer", "members", "room", *arguments, stdout=out)
+        return out.getvalue()
+
+    async def ask() -> None:
+        here, there = channel_layers["default"], other(**options)
+        names = [await each.new_channel() for each in (here, there)]
+        receiving = [asyncio.create_task(each.receive(name)) for each, name in zip((here, there), names, strict=True)]
+        for each, name in zip((here, there), names, strict=True):
+            await each.group_add("room", name)
+        assert (await asyncio.to_thread(members)).splitlines() == sorted(names)
+        assert await asyncio.to_thread(members, "--count") == "2\n"
+        found = json.loads(await asyncio.to_thread(members, "--json"))
+        assert (found["count"], found["machines"], found["error"]) == (2, "all", None)
+        assert [each["channel"] for each in found["members"]] == sorted(names)
+        await here.group_clear("room")
+        assert await asyncio.to_thread(members) == "No member.\n"
+        await cancelled(*receiving)
+        await here.close()
+        await there.close()
+
+    with override_settings(
+        INSTALLED_APPS=["hybrid_layer"], CHANNEL_LAYERS={"default": {"BACKEND": backend, "CONFIG": config}}
+    ):
+        asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("build", "kind", "mode"),
+    [
+        (partial(HybridChannelLayer, remote="pubsub"), RedisPubSubChannelLayer, "pubsub"),
+        (RedisChannelLayer, RedisChannelLayer, "queue"),
+        (RedisPubSubChannelLayer, RedisPubSubChannelLayer, "pubsub"),
+        (partial(PostgresChannelLayer, remote="pubsub"), PostgresChannelLayer, "pubsub"),
+    ],
+)
+def test_members_waits_as_long_as_it_is_told(build: Callable[..., BaseLayer], kind: type, mode: str) -> None:
+    """Whatever the site's own timeout is, so that it can say which members are known by then."""
+    is_database = kind is PostgresChannelLayer
+    layer = build(hosts=["postgresql://localhost/site" if is_database else "redis://localhost"], timeout=60)
+    asks = of_layer(layer, timeout=3).layer_on_servers()
+    assert asks is not None
+    assert asks is not layer
+    assert type(asks) is kind
+    assert asks.options.timeout == 3
+    assert getattr(asks.options, "remote", mode) == mode
+
+
+def test_members_that_are_not_all_known(prefix: str, hosts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"prefix": prefix, "hosts": hosts}
+    site = {"default": {"BACKEND": "hybrid_layer.remote.RedisChannelLayer", "CONFIG": config}}
+    out, err = io.StringIO(), io.StringIO()
+
+    known: list[str] = []
+
+    async def group_channels(self: BaseLayer, group: str) -> list[str]:
+        error = RemoteUnavailable("1 of 2 machines did not say in time")
+        error.partial = known
+        raise error
+
+    monkeypatch.setattr(BaseLayer, "group_channels", group_channels)
+    with override_settings(INSTALLED_APPS=["hybrid_layer"], CHANNEL_LAYERS=site):
+        for names, code, printed in (
+            (["a", "b\x1b[2J"], 1, "a\nb?[2J\n1 of 2 machines did not say in time\n"),  # a stranger's
+            ([], 2, ""),
+        ):
+            known[:] = names
+            out.truncate(0)
+            out.seek(0)
+            with pytest.raises(SystemExit) as end:
+                call_command("channel_layer", "members", "room", stdout=out, stderr=err)
+            assert (end.value.code, out.getvalue()) == (code, printed)
+    assert "did not say" in err.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from enum import StrEnum
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -191,6 +194,32 @@ async def test_a_job_for_a_worker(consumer: Any, prefix: str, spans: Spans) -> N
         assert [span_id for _, span_id in got] == [span.context.span_id for span in processed], "also in its thread"
 
 
+async def test_errors_tell_no_names(prefix: str, spans: Spans) -> None:
+    """Neither where they are raised, nor in the consumer that sent."""
+    async with layer_of("ipc.IPCChannelLayer", prefix, [], capacity=1, max_message_size=200) as layer:
+        name = await layer.new_channel()
+        await layer.send(name, {"type": "note"})
+        with pytest.raises(layer.ChannelFull, match=name):
+            await layer.send(name, {"type": "note"})
+        large = {"type": "note", "text": "x" * 200}
+        with pytest.raises(layer.MessageTooLarge, match=SECRET_GROUP):
+            await layer.group_send(SECRET_GROUP, large)
+
+        class Forwarding(AsyncConsumer):
+            async def note(self, message: dict[str, Any]) -> None:
+                await layer.group_send(SECRET_GROUP, large)
+
+        with pytest.raises(layer.MessageTooLarge):
+            await Forwarding().dispatch(await layer.receive(name))
+    assert spans.attributes("send (temporary)")[1]["error.type"] == "channels.exceptions.ChannelFull"
+    failed = spans.named("group_send") + spans.named("process (temporary)")
+    assert [(span.status.status_code, span.status.description) for span in failed] == [
+        (StatusCode.ERROR, "MessageTooLarge")
+    ] * 3
+    assert SECRET_GROUP not in spans.texts()
+    assert name not in spans.texts()
+
+
 async def test_errors(prefix: str, spans: Spans) -> None:
     got: list[Any] = []
     async with layer_of("ipc.IPCChannelLayer", prefix, [], capacity=1) as layer:
@@ -209,6 +238,7 @@ async def test_errors(prefix: str, spans: Spans) -> None:
             with pytest.raises((StopConsumer, AttributeError, ValueError)):
                 await consumer.dispatch(await layer.receive("jobs"))
     failed, stopped, *others = spans.named("process jobs")
+    assert spans.attributes("process jobs")[0]["error.type"] == "LookupError"
     assert (failed.status.status_code, failed.status.description) == (StatusCode.ERROR, "LookupError: no such order")
     assert [event.name for event in failed.events] == ["exception"]
     assert (stopped.status.status_code, stopped.events) == (StatusCode.UNSET, ())
@@ -228,6 +258,48 @@ async def test_what_travels(config: dict[str, Any], prefix: str, spans: Spans) -
     assert baggage.get_baggage("user", sender_of(received)) == "7"
     sender = trace.get_current_span(sender_of(received)).get_span_context()
     assert sender.span_id == spans.named("send jobs")[0].context.span_id
+
+
+async def test_copies_of_a_message(prefix: str, spans: Spans) -> None:
+    """They are plain dicts, which anybody can unpickle, and as good as the message where they are sent on."""
+    message, got = {"type": "note", "items": [1]}, list[Any]()
+    async with layer_of("ipc.IPCChannelLayer", prefix, []) as layer:
+        await layer.send("jobs", message)
+        received = await layer.receive("jobs")
+        assert received == message
+        pickled = [pickle.loads(pickle.dumps(received, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+        for other in (*pickled, copy.copy(received), copy.deepcopy(received), received.copy(), {**received}):
+            assert type(other) is dict
+            assert other == message
+        remade = type(received)(received)
+        assert sender_of(remade) == {}
+        await Async(got).dispatch(remade)
+        await layer.send("jobs", {"type": "note", "inner": received})
+        assert await layer.receive("jobs") == {"type": "note", "inner": message}
+    assert got == [message]
+    assert spans.named("process jobs") == []
+
+
+async def test_a_name_of_a_subclass_of_str(prefix: str, spans: Spans) -> None:
+    class Name(StrEnum):
+        JOBS = "jobs"
+
+    async with layer_of("ipc.IPCChannelLayer", prefix, []) as layer:
+        await layer.send(Name.JOBS, {"type": "note"})
+    (attributes,) = spans.attributes("send jobs")
+    assert attributes["messaging.destination.name"] == "jobs"
+
+
+async def test_headers_that_cannot_be_written(prefix: str, spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    """No message fails for its trace."""
+    async with layer_of("ipc.IPCChannelLayer", prefix, []) as layer:
+        token = context.attach(baggage.set_baggage("user", "\ud800"))
+        await layer.send("jobs", {"type": "note"})
+        context.detach(token)
+        received = await layer.receive("jobs")
+    assert received == {"type": "note"}
+    assert sender_of(received) == {}
+    assert "without the headers of their trace" in caplog.text
 
 
 async def test_processes_that_are_not_instrumented(prefix: str) -> None:

@@ -36,6 +36,7 @@ from django.test import override_settings
 from django.utils.module_loading import import_string
 from docutils import nodes
 
+from hybrid_layer.contrib.opentelemetry import HybridLayerInstrumentor
 from hybrid_layer.remote import RedisChannelLayer
 from tests.docs import commands, texts
 from tests.support.loops import Run
@@ -191,6 +192,8 @@ def session(run: Run, hosts: list[str], prefix: str, monkeypatch: pytest.MonkeyP
         session = Session(run, hosts, prefix, settings)
         session.use({"default": {"BACKEND": "hybrid_layer.HybridChannelLayer"}})
         yield session
+    if (instrumentor := HybridLayerInstrumentor()).is_instrumented_by_opentelemetry:  # by a block
+        instrumentor.uninstrument()
 
 
 @pytest.mark.parametrize("page", pages(PYTHON))

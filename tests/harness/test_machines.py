@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -51,12 +52,12 @@ def test_one_machine_is_cut_off(network: Network) -> None:
     server = network.server()
     first, other = network.machine(), network.machine()
     for _ in range(2):
-        assert reaches(first, server)
+        block_until(partial(reaches, first, server), "it is connected")
         first.cut()
         assert not reaches(first, server)
-        assert reaches(other, server)
+        block_until(partial(reaches, other, server), "the other is connected")
         first.heal()
-    assert reaches(first, server)
+    block_until(partial(reaches, first, server), "it is connected again")
     assert server.command("PING")
 
 

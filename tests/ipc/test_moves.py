@@ -296,7 +296,7 @@ async def test_a_damaged_epoch_is_no_flush(prefix: str, byte: int) -> None:
     await layer.group_add("other", own)
     await lose_inbox(layer, own)
     assert check(layer)["members"] == 2
-    await wait_until(lambda: core.epoch >> 32 == 0, "it is repaired", 3)
+    await wait_until(lambda: core.epoch >> 32 == 0, "it is repaired")
     await layer.flush()
     await layer.group_add("third", own)
     await lose_inbox(layer, own)

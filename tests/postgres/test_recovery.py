@@ -92,6 +92,19 @@ async def test_a_standby_takes_over(make_layer: Make, new_postgres_server: NewPo
         await resumes(make_layer(hosts=[host], timeout=2), move)
 
 
+async def test_ids_rise_beyond_a_crash(make_layer: Make, new_postgres_server: NewPostgresServer) -> None:
+    """Also those that the log does not have yet: a late trim of earlier entries removes nothing that is new."""
+    server = new_postgres_server(wal_writer_delay="10s")
+    layer = make_layer(hosts=[server.url], timeout=2)
+    await layer.send("normal", {})
+    server.command("CHECKPOINT")
+    await layer.send_multiple("normal", [{}] * 99)
+    last = server.value("SELECT max(id) FROM hybrid_layer_1.message")
+    crash(server)
+    await recovered(lambda: layer.send("normal", {}), 20)
+    assert server.value("SELECT min(id) FROM hybrid_layer_1.message") > last
+
+
 async def test_a_silent_server(make_layer: Make, new_postgres_server: NewPostgresServer) -> None:
     server = new_postgres_server()
     layer = make_layer(hosts=[server.url], timeout=1)

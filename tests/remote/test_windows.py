@@ -6,6 +6,7 @@ and event loops that watch no descriptors, as asyncio's proactor has it.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -80,4 +81,6 @@ def test_without_what_only_posix_has(prefix: str, server: Server) -> None:
     program = PROGRAM.format(prefix=prefix, url=server.url)
     command = [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore::DeprecationWarning:asyncio", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "as it should\n", "")
+    # The development mode reports what takes long, on a busy machine.
+    said = [line for line in done.stderr.splitlines() if not re.fullmatch(r"Executing .* took [\d.]+ seconds", line)]
+    assert (done.returncode, done.stdout, said) == (0, "as it should\n", [])

@@ -228,8 +228,14 @@ class PostgresServer(ServerProcess):
         self._end(signal.SIGKILL)
 
     def kill_backend(self, pid: int) -> None:
-        """Kill the process of one session (SIGKILL): the server ends all others and starts anew, as after a crash."""
+        """Kill the process of one session (SIGKILL): the server ends all others and starts anew, as after a crash.
+
+        Until it has begun with that, others may store what is lost then. So wait until it serves again.
+        """
+        before = self._children()
         os.kill(pid, signal.SIGKILL)
+        psutil.wait_procs(before, STOP_SECONDS)
+        block_until(self._answers, "it serves again")
 
     def start_standby(self, **config: Any) -> PostgresServer:
         """Another server that repeats what this one does, until it is promoted."""

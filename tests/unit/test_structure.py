@@ -33,6 +33,7 @@ SHARED = {
         "names",
         "options",
         "policy",
+        "propagation",
         "serializers",
         "several",
     ),
@@ -252,7 +253,7 @@ def test_core_without_a_circle() -> None:
 @pytest.mark.parametrize(
     ("statement", "unloaded"),
     [
-        ("import hybrid_layer", {"redis", "psutil", "cryptography", "hybrid_layer.remote.transport"}),
+        ("import hybrid_layer", {"channels", "django", "typing", "hybrid_layer.layer"}),
         (
             "from hybrid_layer import HybridChannelLayer; HybridChannelLayer()",
             {"redis", "psutil", "cryptography", "hybrid_layer.remote.transport"},
@@ -261,10 +262,27 @@ def test_core_without_a_circle() -> None:
             "from hybrid_layer.ipc import IPCChannelLayer; IPCChannelLayer()",
             {"redis", "psutil", "cryptography", "hybrid_layer.remote"},
         ),
-        ("import hybrid_layer.remote", {"psutil"}),
+        (
+            "from hybrid_layer.remote import RedisChannelLayer; RedisChannelLayer()",
+            {"posix_ipc", "hybrid_layer.layer", "hybrid_layer.ipc._core"},
+        ),
     ],
 )
 def test_what_is_not_needed_is_not_loaded(statement: str, unloaded: set[str]) -> None:
     code = f"{statement}; import sys; print(*sorted(set(sys.modules) & {unloaded!r}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("print(*dir(hybrid_layer))", "HybridChannelLayer"),
+        ("help(hybrid_layer)", "class HybridChannelLayer"),
+        ("from hybrid_layer import *; print(HybridChannelLayer)", "'hybrid_layer.layer.HybridChannelLayer'"),
+    ],
+)
+def test_the_hybrid_is_found_before_its_first_use(statement: str, said: str) -> None:
+    code = f"import hybrid_layer; {statement}"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert said in found.stdout
