@@ -107,7 +107,7 @@ async def test_no_look_takes_what_bells_carry(
 
 async def test_bells_and_looks_mixed(make_layer: Make) -> None:
     """Small and large messages, its own and others', one by one and several at once, read now and then."""
-    layer, other = make_layer(), make_layer()
+    layer, other = make_layer(capacity=1000), make_layer(capacity=1000)
     name = await layer.new_channel()
     got: list[int] = []
 

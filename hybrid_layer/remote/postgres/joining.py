@@ -16,6 +16,8 @@ from hybrid_layer.remote.postgres.statements import SEND, Argument
 
 _PAYLOADS = 5
 """The place of the payloads among the arguments of `SEND`."""
+_HINTS = 9
+"""That of the first of those that say where to search."""
 _MOST = 8192
 """Bytes of a payload with which it is joined: of larger ones the content is what costs."""
 
@@ -23,16 +25,17 @@ _MOST = 8192
 def joined(calls: Sequence[Call]) -> list[Call]:
     """The calls in their order. Each `SEND` is joined with those right behind it that differ in the payloads only."""
     found: list[Call] = []
-    for what, group in groupby(calls, _apart_from_payloads):
+    for what, group in groupby(calls, _all_but_payloads):
         same = list(group)
         found += same if what is None or len(same) == 1 else [_together(same)]
     return found
 
 
-def _apart_from_payloads(call: Call) -> Sequence[Argument] | None:
+def _all_but_payloads(call: Call) -> Sequence[Argument] | None:
+    """What must be the same. Where the queue is searched from may differ: it holds for all who say so."""
     if call.statement is not SEND or max(map(len, _payloads(call))) > _MOST:
         return None
-    return (*call.arguments[:_PAYLOADS], *call.arguments[_PAYLOADS + 1 :])
+    return (*call.arguments[:_PAYLOADS], *call.arguments[_PAYLOADS + 1 : _HINTS])
 
 
 def _payloads(call: Call) -> tuple[bytes, ...]:

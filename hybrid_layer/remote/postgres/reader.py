@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The reader of normal channels or inboxes. What it reads is taken from the database, so no look is abandoned."""
+"""The reader of normal channels. What it reads is taken from the database, so no look is abandoned."""
 
 from __future__ import annotations
 
