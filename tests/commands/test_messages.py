@@ -53,8 +53,12 @@ def test_send_peek_and_receive(command: Command, layer: IPCChannelLayer, run: Ru
 
 def test_what_was_taken_is_printed_though_it_is_interrupted(layer: IPCChannelLayer, run: Run, prefix: str) -> None:
     run(layer.send("jobs", {"type": "first"}))
-    command = [sys.executable, "-m", "hybrid_layer", "--prefix", prefix, "receive", "jobs", "--count", "2", "--yes"]
-    with subprocess.Popen([*command, "--timeout", "60"], stdout=subprocess.PIPE, text=True) as process:
+    heeds_signals = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # which shells may ignore
+    )
+    program = f"{heeds_signals}from hybrid_layer.commands.program import main; raise SystemExit(main())"
+    arguments = ["--prefix", prefix, "receive", "jobs", "--count", "2", "--yes", "--timeout", "60"]
+    with subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True) as process:
         with Observer(prefix) as observer:
             block_until(
                 lambda: [(each.pending, each.waiting) for each in observer.channels()] == [(0, 1)],

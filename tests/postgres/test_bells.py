@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from hybrid_layer.remote.postgres.bells import Positions, carried
 from hybrid_layer.remote.postgres.names import Names, bell
 from tests.remote.tools import Make, recovered
 from tests.support.postgres import NewPostgresServer, PostgresServer
-from tests.support.waiting import at_rest, cancelled, receiving, wait_until
+from tests.support.waiting import at_rest, cancelled, receiving, until, wait_until
 
 ROWS = "SELECT count(*) FROM hybrid_layer_1.message"
 SECRET = "SELECT bell FROM hybrid_layer_1.alive WHERE bell <> ''"
@@ -99,7 +100,7 @@ async def test_no_look_takes_what_bells_carry(
     before = looks()
     for n in range(50):
         await (other.send(name, numbered(n)) if n % 2 else other.group_send("g", numbered(n)))
-        await asyncio.sleep(0.002)  # else they come faster than one by one
+        await until(time.monotonic() + 0.002)  # else they come faster than one by one
     assert await waiting == list(range(50))
     assert looks() - before < 25
     await wait_until(lambda: not rows(), "the rows are removed")
@@ -115,7 +116,7 @@ async def test_bells_and_looks_mixed(make_layer: Make) -> None:
         while len(got) < 300:
             got.append((await layer.receive(name))["n"])
             if len(got) % 17 == 0:
-                await asyncio.sleep(0.01)  # meanwhile bells pile up
+                await until(time.monotonic() + 0.01)  # meanwhile bells pile up
 
     receiving = asyncio.create_task(receive())
     await at_rest(layer, name)

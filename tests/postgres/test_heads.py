@@ -13,6 +13,7 @@ from hybrid_layer.remote.postgres.heads import Heads, Places
 from hybrid_layer.remote.postgres.names import Names
 from tests.remote.tools import Make
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import outlive
 
 
 async def numbers(layer: Any, count: int) -> list[int]:
@@ -81,10 +82,10 @@ async def test_removed_entries_that_somebody_may_still_see_are_not_searched(
                 receiving = asyncio.create_task(layer.receive(channel))
                 await other.send(channel, {"n": n})
                 assert await receiving == {"n": n}
-        await asyncio.sleep(1.2)  # statistics are told once a second
-        await other.send("jobs", {"n": -1})
-        assert await layer.receive("jobs") == {"n": -1}
-        await asyncio.sleep(1.2)
+        for _ in range(2):
+            await outlive(1.2)  # statistics are told once a second, by a session that is used
+            await other.send("jobs", {"n": -1})
+            assert await layer.receive("jobs") == {"n": -1}
         return int(postgres_server.value(visited, database=database)) - int(before)
 
     with psycopg.connect(postgres_server.url_of(database)) as report:

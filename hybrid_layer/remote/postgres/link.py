@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """One session of a database in one event loop: how it begins and ends, its calls, deadlines, and who listens.
 
-What is called in one turn of the loop is sent together. Nothing is ever sent twice: when the session breaks, every call
-that may have reached the server fails.
+What is called in one turn is sent together, and nothing twice: if the session breaks, calls under way fail.
 """
 
 from __future__ import annotations
