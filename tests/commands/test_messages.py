@@ -53,10 +53,9 @@ def test_send_peek_and_receive(command: Command, layer: IPCChannelLayer, run: Ru
 
 def test_what_was_taken_is_printed_though_it_is_interrupted(layer: IPCChannelLayer, run: Run, prefix: str) -> None:
     run(layer.send("jobs", {"type": "first"}))
-    heeds_signals = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # which shells may ignore
-    )
-    program = f"{heeds_signals}from hybrid_layer.commands.program import main; raise SystemExit(main())"
+    # The shell that runs the tests may ignore the signal, and what it starts would, too.
+    heeds_it = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program = f"{heeds_it}from hybrid_layer.commands.program import main; raise SystemExit(main())"
     arguments = ["--prefix", prefix, "receive", "jobs", "--count", "2", "--yes", "--timeout", "60"]
     with subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True) as process:
         with Observer(prefix) as observer:
