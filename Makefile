@@ -69,7 +69,7 @@ browser: $(READY) ## test the example site in headless Chromium
 	$(BIN)/python -m pytest tests/browser
 
 .PHONY: bench
-bench: $(READY) ## compare the layers with others, side by side: about 15 minutes
+bench: $(READY) ## compare the layers with others, side by side: about 13 minutes
 	$(BIN)/python -m benchmarks
 
 .PHONY: bench-quick

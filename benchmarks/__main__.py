@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from benchmarks import machine, report, targets
 from benchmarks.arena import Arena, RunFailed
 from benchmarks.backends import Backends
-from benchmarks.contestants import BY_NAME, CAPACITY, CONTESTANTS, Contestant
+from benchmarks.contestants import BY_NAME, CAPACITY, CONTESTANTS
 from benchmarks.questions import QUESTIONS, QUICK, Means, Question, Scale
 from benchmarks.results import Series
 from tests.support.servers import KINDS
@@ -56,10 +55,9 @@ def ask(question: Question, means: Means, names: list[str]) -> dict[str, Series]
     for number in range(means.scale.rounds):
         for name in names if number % 2 == 0 else reversed(names):
             _progress(f"{question.key}: round {number + 1} of {means.scale.rounds}, {name}")
-            contestant = BY_NAME[name]
-            means.observer_of(contestant).empty()
+            means.observer.empty()
             try:
-                results[name].samples[number] = question.measure(means, contestant)
+                results[name].samples[number] = question.measure(means, BY_NAME[name])
             except RunFailed as failure:
                 results[name].failures.append(str(failure))
     _progress("")
@@ -110,11 +108,7 @@ def main() -> None:
         pinned = f"processes pinned {options.pin}" if options.pin else "processes not pinned"
         print(f"{scale.rounds} rounds; many is {scale.many:,}; {pinned}. Load before: {machine.load()}.")
         print(report.HOW_TO_READ)
-
-        def hosts(contestant: Contestant) -> Sequence[str]:
-            return backends.database.hosts if contestant.database else backend.hosts
-
-        arena = Arena(hosts, options.pin, max(CAPACITY, scale.many + 1000))
+        arena = Arena(backend.hosts, options.pin, max(CAPACITY, scale.many + 1000))
         means = Means(arena, observer, backends, scale)
         answers = {}
         for question in questions:

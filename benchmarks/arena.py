@@ -38,7 +38,6 @@ _PRELOAD = [
     "hybrid_layer",
     "hybrid_layer.ipc",
     "hybrid_layer.remote",
-    "psycopg",
     "redis.asyncio",
 ]
 _multiprocessing = multiprocessing.get_context("forkserver")
@@ -89,9 +88,9 @@ class Party:
 
 
 class Arena:
-    """Places for runs. `hosts` says what a contestant connects to, unless its run has other servers."""
+    """Places for runs, on one server unless a run has others."""
 
-    def __init__(self, hosts: Callable[[Contestant], Sequence[Any]], pin: Pin, capacity: int) -> None:
+    def __init__(self, hosts: Sequence[Any], pin: Pin, capacity: int) -> None:
         self._hosts = hosts
         self._capacity = capacity
         self._pin = pin
@@ -115,7 +114,7 @@ class Arena:
         self._runs += 1
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
             prefix = f"benchmarks-{os.getpid()}-{self._runs}"
-            place = Place(hosts or self._hosts(contestant), prefix, directory, self._capacity)
+            place = Place(hosts or self._hosts, prefix, directory, self._capacity)
             recipe = Recipe(contestant.backend, contestant.config(place))
             run = _Run(recipe, [roles] if contestant.one_process else [[role] for role in roles], pin or self._pin)
             try:

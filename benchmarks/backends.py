@@ -12,25 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from benchmarks import others
-from benchmarks.server import DatabaseObserver, Observer
+from benchmarks.server import Observer
 from tests.support.closing import Closing
 from tests.support.clusters import Cluster, cluster_of
-from tests.support.postgres import start_postgres
 from tests.support.servers import Kind, Server, default_kind, start_server
 
 _NODE_TIMEOUT_MS = 15_000
 """As clusters have it by default. Those of the tests ask each other so often that it shows in processor time."""
 _IDLE_SECONDS = 1.0
-_DEFAULTS = {
-    "dynamic_shared_memory_type": "posix",
-    "fsync": "on",
-    "full_page_writes": "on",
-    "max_wal_size": "1GB",
-    "min_wal_size": "80MB",
-    "shared_buffers": "128MB",
-}
-"""PostgreSQL's own, where the tests have others."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +64,6 @@ class Backend:
         return [b - a - idle * duration for a, b, idle in zip(before.cpu, after.cpu, self.idle, strict=True)]
 
 
-@dataclass(frozen=True)
-class Database:
-    """What the layers of one run on PostgreSQL connect to."""
-
-    hosts: Sequence[str]
-    observer: DatabaseObserver
-
-
 class Backends(Closing):
     """All servers. As a context manager they end with the block."""
 
@@ -108,14 +89,6 @@ class Backends(Closing):
                 node.command("CONFIG", "SET", "cluster-node-timeout", _NODE_TIMEOUT_MS)
         cluster = self._clusters[nodes]
         return self._backend([cluster.host()], cluster.nodes)
-
-    @cached_property
-    def database(self) -> Database:
-        """A PostgreSQL server with the defaults of its configuration, and the tables of those that do not make them."""
-        server = self._stack.enter_context(start_postgres(**_DEFAULTS))
-        with contextlib.suppress(ImportError):
-            others.make_tables(server.url)
-        return Database([server.url], DatabaseObserver(server))
 
     def _backend(self, hosts: Sequence[Any], servers: Sequence[Server]) -> Backend:
         """The same object for the same servers, as it knows what they use while idle."""

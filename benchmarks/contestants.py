@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from django.utils.module_loading import import_string
-
-from tests.support.postgres import find_programs
 
 CAPACITY = 20_000
 """Messages that a channel may hold, for every layer: senders should meet the layer's speed, not its limit."""
@@ -20,7 +17,7 @@ class Place:
     """What one run may use: names of its own, so that no two runs meet."""
 
     hosts: Sequence[Any]
-    """The servers', as redis://... or postgresql://..., or a cluster as our layers take it."""
+    """The servers', as redis://..., or a cluster as our layers take it."""
     prefix: str
     directory: str
     """Empty, for FIFOs."""
@@ -54,20 +51,12 @@ class Contestant:
     """Does it do what another one does, but for the way to it? It takes part where that way may be felt."""
     bare: bool = False
     """No layer, but what a layer would stand on: sends and receives, no more."""
-    database: bool = False
-    """Is its server PostgreSQL?"""
-    package: str = ""
-    """What it needs, if `backend` can be imported without."""
 
     def is_here(self, server: str) -> bool:
         """Is the package installed, and does it work with such a server?"""
         if self.valkey and not server.startswith("valkey"):
             return False
-        if self.database and find_programs("postgresql") is None:
-            return False
         try:
-            if self.package:
-                import_module(self.package)
             import_string(self.backend)
         except ImportError:
             return False
@@ -136,25 +125,6 @@ CONTESTANTS = (
         )
         for module, name in (("core", "ValkeyChannelLayer"), ("pubsub", "ValkeyPubSubChannelLayer"))
     ),
-    *(
-        Contestant(
-            f"postgres {name}",
-            "hybrid_layer.remote.PostgresChannelLayer",
-            lambda place, mode=mode: {"remote": mode, **_ours_with_hosts(place)},
-            remote=True,
-            database=True,
-            package="psycopg",
-        )
-        for name, mode in (("queued", "queue"), ("published", "pubsub"))
-    ),
-    Contestant(
-        "channels_postgres",
-        "benchmarks.others.channels_postgres",
-        lambda place: {"url": place.url, "prefix": place.prefix},
-        remote=True,
-        database=True,
-        package="channels_postgres",
-    ),
     Contestant(
         "InMemory",
         "channels.layers.InMemoryChannelLayer",
@@ -167,13 +137,10 @@ CONTESTANTS = (
 BY_NAME = {contestant.name: contestant for contestant in CONTESTANTS}
 
 # Who takes part in what.
-_ON_REDIS = tuple(each for each in CONTESTANTS if not each.database)
-LAYERS = tuple(each.name for each in _ON_REDIS if not each.bare and not each.twin)
-ALL_LAYERS = tuple(each.name for each in _ON_REDIS if not each.bare)
-SHARED_LAYERS = tuple(each.name for each in _ON_REDIS if not each.bare and not each.twin and not each.one_process)
-REMOTE_LAYERS = tuple(each.name for each in _ON_REDIS if each.remote and not each.bare)
-REMOTE = tuple(each.name for each in _ON_REDIS if each.remote)
-CARRIERS = tuple(each.name for each in _ON_REDIS if not (each.twin or (each.bare and each.one_process)))
+LAYERS = tuple(each.name for each in CONTESTANTS if not each.bare and not each.twin)
+ALL_LAYERS = tuple(each.name for each in CONTESTANTS if not each.bare)
+SHARED_LAYERS = tuple(each.name for each in CONTESTANTS if not each.bare and not each.twin and not each.one_process)
+REMOTE_LAYERS = tuple(each.name for each in CONTESTANTS if each.remote and not each.bare)
+REMOTE = tuple(each.name for each in CONTESTANTS if each.remote)
+CARRIERS = tuple(each.name for each in CONTESTANTS if not (each.twin or (each.bare and each.one_process)))
 """All that bring messages to somebody."""
-ON_POSTGRES = tuple(each.name for each in CONTESTANTS if each.database)
-"""Not in the names above: they take part in the first questions only."""

@@ -10,7 +10,6 @@ from pathlib import Path
 _PACKAGES = (
     "hybrid_layer",
     "channels",
-    "channels_postgres",
     "channels_redis",
     "channels_valkey",
     "asgiref",
@@ -18,7 +17,6 @@ _PACKAGES = (
     "valkey",
     "hiredis",
     "msgpack",
-    "psycopg",
 )
 
 

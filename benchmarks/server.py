@@ -1,17 +1,14 @@
-"""What the runs cost the server: Redis by its own account, PostgreSQL by that of the system."""
+"""What the runs cost the server, by its own account."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import psutil
 import redis
 
 from benchmarks.arena import Meeting
-from tests.support.postgres import PostgresServer
 
 _END = "benchmarks: end of what is counted"
 
@@ -26,16 +23,6 @@ class Reading:
     """Seconds that the server used."""
     clients_cpu: float
     """Seconds that the processes of the run used."""
-
-
-class Watching(Protocol):
-    """What most questions ask of an observer."""
-
-    def read(self, meeting: Meeting) -> Reading:
-        """The counters now."""
-
-    def empty(self) -> None:
-        """Remove what earlier runs have left."""
 
 
 class Observer:
@@ -79,34 +66,6 @@ class Observer:
 
     def close(self) -> None:
         self._client.close()
-
-
-class DatabaseObserver:
-    """As `Observer`, of PostgreSQL. It cannot count commands, nor memory, which the processes share."""
-
-    def __init__(self, server: PostgresServer) -> None:
-        self._server = server
-        self._process = psutil.Process(server.pid)
-
-    def read(self, meeting: Meeting) -> Reading:
-        sessions = self._server.value("SELECT sum(sessions) FROM pg_stat_database")
-        return Reading(connections=int(sessions), server_cpu=self.cpu(), clients_cpu=meeting.cpu_seconds)
-
-    def cpu(self) -> float:
-        """Seconds that its processes have used, also those that ended."""
-        own = self._process.cpu_times()
-        used = own.user + own.system + own.children_user + own.children_system
-        for child in self._process.children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                times = child.cpu_times()
-                used += times.user + times.system
-        return used
-
-    def empty(self) -> None:
-        """Do nothing: each run has a prefix of its own, and flushes it at its end."""
-
-    def close(self) -> None:
-        """Do nothing: each look has a connection of its own."""
 
 
 def _cpu(info: dict[str, Any]) -> float:

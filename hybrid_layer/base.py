@@ -75,10 +75,6 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         """The half that carries `channel`: the only one, unless a subclass has a router."""
         return self._group_transport
 
-    def _transport_to_receive(self, channel: str) -> Transport:
-        """The same, for a call of `receive`. No coroutine of a subclass around that, which runs for each message."""
-        return self._transport_for(channel)
-
     # Channels
 
     async def send(self, channel: str, message: dict[str, Any], *, expiry: float | None = None) -> None:
@@ -117,7 +113,7 @@ class BaseLayer(BaseChannelLayer):  # type: ignore[misc]  # channels has no type
         if names is None or type(channel) is not str or channel not in names.readable:
             channel = check_channel(channel)
             self._note_readable(channel)
-        transport = self._transport_to_receive(channel)
+        transport = self._transport_for(channel)
         while True:
             payload = await transport.receive(channel)
             try:

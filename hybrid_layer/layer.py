@@ -89,13 +89,14 @@ class HybridChannelLayer(BaseLayer):
             await self._local.joined()  # as in `send`
         return await super().channel_statistics(channel)
 
-    def _transport_to_receive(self, channel: str) -> Transport:
+    async def receive(self, channel: str) -> dict[str, Any]:
+        """As `BaseLayer.receive`."""
         if self._remote is not None:
             # The process that added a normal channel to a group may be gone; the channel's readers serve the group.
             self._remote.serve_machine()
-            if self._reports_outages and machine_of(channel):
+            if self._reports_outages and machine_of(check_channel(channel)):
                 self._remote.waits(channel)
-        return self._transport_for(channel)
+        return await super().receive(channel)
 
     async def _process_id(self) -> str:
         if not self._names_machine:

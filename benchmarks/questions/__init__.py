@@ -29,7 +29,6 @@ QUESTIONS: tuple[Question, ...] = (
     OneWay("one_way_1", pairs=1),
     OneWay("one_way_2", pairs=2),
     OneWay("one_way_4", pairs=4),
-    OneWay("one_way_specific", channel=None),
     OneWay("senders_normal", tasks=8),
     OneWay("senders_specific", tasks=8, channel=None),
     SyncSend("sync_send_1", threads=1),

@@ -10,7 +10,7 @@ from benchmarks.arena import Arena
 from benchmarks.backends import Backends
 from benchmarks.contestants import Contestant
 from benchmarks.results import Column, Sample
-from benchmarks.server import Observer, Watching
+from benchmarks.server import Observer
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,10 @@ class Means:
 
     arena: Arena
     observer: Observer
-    """Of the server of most contestants."""
+    """Of the server of most questions."""
     backends: Backends
     """For questions about several servers."""
     scale: Scale
-
-    def observer_of(self, contestant: Contestant) -> Watching:
-        """Of the server that `contestant` uses."""
-        return self.backends.database.observer if contestant.database else self.observer
 
 
 class Question(Protocol):

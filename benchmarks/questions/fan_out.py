@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.arena import Party, Role
-from benchmarks.contestants import LAYERS, ON_POSTGRES, SHARED_LAYERS, Contestant
+from benchmarks.contestants import LAYERS, SHARED_LAYERS, Contestant
 from benchmarks.members import join_groups
 from benchmarks.message import message
 from benchmarks.questions.base import Means
@@ -20,8 +20,6 @@ _LEAST = 10
 """Messages that are measured even if that takes longer than a stretch should."""
 _MOST_IN_MEMORY = 1000
 """Members up to which InMemory takes part: it needs 200 ms for a thousand, and seconds for ten times as many."""
-_ON_POSTGRES = (10, 1000)
-"""Members for which what uses PostgreSQL takes part."""
 _PATIENCE = 3
 """Seconds after which a message that has not reached everybody is given up, and the run with it."""
 
@@ -39,14 +37,12 @@ class Home:
 class FanOut:
     """One sender, and members in some other processes, each with a coroutine that waits."""
 
-    references = ("channels_redis pubsub", "queued", "published")
+    references = ("channels_redis pubsub",)
 
     def __init__(self, members: int, homes: int = 2) -> None:
         """Without number of processes in its name, there are two."""
         self.key = f"fan_out_{members}" if homes == 2 else f"fan_out_{members}_in_{homes}"
         self.contestants = LAYERS if members <= _MOST_IN_MEMORY else SHARED_LAYERS
-        if members in _ON_POSTGRES:
-            self.contestants = (*self.contestants, *ON_POSTGRES)
         self._members = members
         self._homes = homes
         self.columns = (
@@ -65,7 +61,7 @@ class FanOut:
             contestant,
             [Role(send_to_group, seconds=means.scale.seconds, homes=self._homes)]
             + [Role(live_in_group, members=self._members // self._homes) for _ in range(self._homes)],
-            at_meeting=lambda meeting: readings.append(means.observer_of(contestant).read(meeting)),
+            at_meeting=lambda meeting: readings.append(means.observer.read(meeting)),
         )
         durations = [
             max(completed) - began for began, *completed in zip(sent, *(home.complete for home in homes), strict=False)

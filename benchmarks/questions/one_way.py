@@ -12,7 +12,7 @@ from typing import Any
 from channels.exceptions import ChannelFull
 
 from benchmarks.arena import Party, Role
-from benchmarks.contestants import CARRIERS, ON_POSTGRES, REMOTE_LAYERS, Contestant
+from benchmarks.contestants import CARRIERS, REMOTE_LAYERS, Contestant
 from benchmarks.message import HELLO, listen, message
 from benchmarks.questions.base import Means
 from benchmarks.results import Column, Sample, Tally
@@ -56,7 +56,7 @@ class OneWay:
         Column("server_cpu_us", "of the server"),
     )
     references: tuple[str, ...] = ("bare pipe", "channels_redis core", "channels_redis pubsub")
-    contestants: tuple[str, ...] = (*CARRIERS, *ON_POSTGRES)
+    contestants = CARRIERS
 
     def __init__(self, key: str, pairs: int = 1, tasks: int = 1, channel: str | None = "one.way") -> None:
         """`tasks`: coroutines of each sending process. Without `channel`, to a process-specific one; then one pair."""
@@ -72,10 +72,9 @@ class OneWay:
         )
         if pairs > 1:
             # A pipe cannot share out messages, and one process is one pair.
-            self.contestants = tuple(name for name in CARRIERS if name not in ("bare pipe", "InMemory"))
-        if tasks > 1 or not channel:
-            self.contestants = (*REMOTE_LAYERS, *ON_POSTGRES)
-            self.references = ("channels_redis core", "channels_redis pubsub", "queued", "published")
+            self.contestants = tuple(name for name in self.contestants if name not in ("bare pipe", "InMemory"))
+        if tasks > 1:
+            self.contestants, self.references = REMOTE_LAYERS, ("channels_redis core", "channels_redis pubsub")
 
     def measure(self, means: Means, contestant: Contestant) -> Sample:
         readings: list[Reading] = []
@@ -86,7 +85,7 @@ class OneWay:
                 for number in range(self._pairs)
             ]
             + [Role(receive, channel=self._channel) for _ in range(self._pairs)],
-            at_meeting=lambda meeting: readings.append(means.observer_of(contestant).read(meeting)),
+            at_meeting=lambda meeting: readings.append(means.observer.read(meeting)),
         )
         sent: list[Sent] = results[: self._pairs]
         got: list[Got] = results[self._pairs :]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from benchmarks.arena import Role
-from benchmarks.contestants import ON_POSTGRES, REMOTE, Contestant
+from benchmarks.contestants import REMOTE, Contestant
 from benchmarks.pingpong import WARM_UP, Stretch, echo, ping
 from benchmarks.questions.base import Means
 from benchmarks.results import Column, Sample, quantile
@@ -31,8 +31,8 @@ class RoundTrip:
         self.key = key
         self._channel = channel
         self._pin = pin
-        self.contestants = _LOCAL if pin else tuple(dict.fromkeys([*_LOCAL, *REMOTE, *ON_POSTGRES]))
-        self.references = ("bare pipe",) if pin else ("bare pipe", "channels_redis core", "queued", "published")
+        self.contestants = _LOCAL if pin else tuple(dict.fromkeys([*_LOCAL, *REMOTE]))
+        self.references = ("bare pipe",) if pin else ("bare pipe", "channels_redis core")
         self.text = (
             "How long does a message take to another process and back, on "
             f"{'normal' if channel else 'process-specific'} channels? Two processes, "
@@ -48,7 +48,7 @@ class RoundTrip:
                 Role(ping, channel=self._channel, stretches=stretches),
                 Role(echo, channel=self._channel, stretches=stretches),
             ],
-            at_meeting=lambda meeting: readings.append(means.observer_of(contestant).read(meeting)),
+            at_meeting=lambda meeting: readings.append(means.observer.read(meeting)),
             pin=self._pin,
         )
         figures = {

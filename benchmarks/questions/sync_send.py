@@ -59,7 +59,7 @@ class SyncSend:
         )
         roles: list[Role[Any]] = [call] if contestant.one_process else [call, Role(receive, channel="sync.send")]
         (sent, duration, got), *received = means.arena.run(
-            contestant, roles, at_meeting=lambda meeting: readings.append(means.observer_of(contestant).read(meeting))
+            contestant, roles, at_meeting=lambda meeting: readings.append(means.observer.read(meeting))
         )
         if received:
             [got] = received

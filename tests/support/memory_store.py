@@ -36,7 +36,7 @@ from hybrid_layer.remote.delivery.replies import (
     SeveralSent,
 )
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import AtOnce, Kind, Question, Take
+from hybrid_layer.remote.delivery.store import Kind, Question, Take
 from hybrid_layer.remote.process import Process
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.remote.transport import RemoteTransport
@@ -168,7 +168,7 @@ class MemoryReader:
     async def connect(self) -> None:
         self._server.add_reader(self)
 
-    async def read(self, sources: Sequence[str], count: int, at_once: AtOnce | None = None) -> Batch | None:
+    async def read(self, sources: Sequence[str], count: int) -> Batch | None:
         await self.connect()
         try:
             async with time_limit(self._block_time):

@@ -20,7 +20,7 @@ from hybrid_layer.remote.delivery.intake import Intake, Taken
 from hybrid_layer.remote.delivery.outages import Outages
 from hybrid_layer.remote.delivery.replies import Batch
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import AtOnce, Reader, Store
+from hybrid_layer.remote.delivery.store import Reader, Store
 from hybrid_layer.remote.runtime.backoff import LINGER, ReadingLost
 from hybrid_layer.supervision import Guard, apart, keep_going, start_task
 from hybrid_layer.timers import Timer, call_later
@@ -35,13 +35,12 @@ _WATCH = 1.0
 class _Reading:
     """The reading in one loop."""
 
-    __slots__ = ("intake", "loop", "news", "reader", "reads", "retired", "take_at_once", "task")
+    __slots__ = ("intake", "loop", "news", "reader", "reads", "retired", "task")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, reader: Reader, intake: Intake, take_at_once: AtOnce) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, reader: Reader, intake: Intake) -> None:
         self.loop = loop
         self.reader = reader
         self.intake = intake
-        self.take_at_once = take_at_once
         self.news = asyncio.Event()
         self.reads = True
         """A read is under way or about to begin."""
@@ -118,9 +117,7 @@ class InboxReader:
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         context, shard = self._context, self._shard
         intake = Intake(context, shard, _WHAT, context.is_own)
-        reading = self._reading = _Reading(
-            loop, self._store.reader(shard, context.name), intake, partial(self._take_at_once, intake)
-        )
+        reading = self._reading = _Reading(loop, self._store.reader(shard, context.name), intake)
         on_loop_end, end = self._context.loops.get().on_loop_end, lambda: self._abort(reading)
         on_loop_end.append(end)
         reading.task = start_task(loop, self._run(reading))
@@ -150,7 +147,7 @@ class InboxReader:
                     if self._outages.has_lost(self._shard):
                         # Only an answered read ends an outage, so this one must not wait for a message.
                         reading.reader.interrupt()
-                    batch = await reading.reader.read(inboxes, self._batch, reading.take_at_once)
+                    batch = await reading.reader.read(inboxes, self._batch)
                 except ReadingLost as error:
                     self._outages.lost(self._shard)
                     await reading.reader.pause(error)
@@ -201,9 +198,6 @@ class InboxReader:
     def _deliver(self, taken: Taken) -> None:
         entry, deadline, generation = taken
         self._context.inbox.deliver(entry.names, entry.payload, deadline, generation)
-
-    def _take_at_once(self, intake: Intake, batch: Batch) -> bool:
-        return intake.take_at_once(batch.entries, self._deliver)
 
     def _retire(self, reading: _Reading) -> None:
         reading.retired = True

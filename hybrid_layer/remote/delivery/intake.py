@@ -56,25 +56,6 @@ class Intake:
                     else:
                         hand_over(Taken(entry, now + left, generation))
 
-    def take_at_once(self, entries: Sequence[Entry | None], hand_over: Callable[[Taken], None]) -> bool:
-        """As `take`, if no server need be asked and all of `entries` are valid, as nearly always. Else do nothing.
-
-        Whether it is done.
-        """
-        shard, now, admitted = self._shard, monotonic(), []
-        current, generation = shard.epoch.snapshot
-        for entry in entries:
-            if entry is None or entry.epoch != current or (self._owns is not None and not self._owns(entry.names[0])):
-                return False
-            left = shard.clock.left(entry.stamp_ms)
-            if left <= 0:
-                return False
-            admitted.append(Taken(entry, now + left, generation))
-        for taken in admitted:
-            with self._guard:
-                hand_over(taken)
-        return True
-
     def accept(self, entry: Entry | None) -> int | None:
         """The generation of `entry` if it is readable, was sent after the last flush, and belongs to the reader."""
         epoch = self._shard.epoch

@@ -20,7 +20,6 @@ from hybrid_layer.inbox import Waiter, WaitQueue, Waker
 from hybrid_layer.loops import running
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.intake import Intake, Taken
-from hybrid_layer.remote.delivery.replies import Batch
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Reader, Store
 from hybrid_layer.remote.runtime import io_thread
@@ -171,7 +170,7 @@ class QueueReader:
                     continue
                 self._reading = frozenset(wanted)
                 try:
-                    batch = await reader.read(wanted, 1, self._take_at_once)
+                    batch = await reader.read(wanted, 1)
                 except ReadingLost as error:
                     self._reading = frozenset()
                     self._give_up_unwanted()
@@ -187,11 +186,6 @@ class QueueReader:
             self._reading = frozenset()
             self._give_up_unwanted()
             await reader.close()
-
-    def _take_at_once(self, batch: Batch) -> bool:
-        """Wake the consumer of `batch` where it arrives. So it mostly comes back before the next read."""
-        self._reading = frozenset()
-        return self._intake.take_at_once(batch.entries, partial(self._keep, batch.source))
 
     def _keep(self, channel: str, taken: Taken) -> None:
         queue = self._queues.pop(channel, None)

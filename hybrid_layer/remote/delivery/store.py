@@ -49,9 +49,6 @@ class StreamReader(Protocol):
         """Close the connection. A read under way, by another task, must have ended."""
 
 
-AtOnce = Callable[[Batch], bool]
-
-
 class Reader(Protocol):
     """One connection that waits for messages on one shard. It belongs to the task that calls `read`.
 
@@ -65,13 +62,10 @@ class Reader(Protocol):
     async def connect(self) -> None:
         """Open the connection, unless it is open. Raises `ReadingLost`."""
 
-    async def read(self, sources: Sequence[str], count: int, at_once: AtOnce | None = None) -> Batch | None:
+    async def read(self, sources: Sequence[str], count: int) -> Batch | None:
         """Up to `count` entries from the first of `sources` that has any; None if none has any within the block time.
 
         A source is a normal channel or an inbox. Raises `ReadingLost`; the next call opens another connection.
-
-        A store may first show the entries to `at_once`, where they arrive: a turn of the loop before this continues. If
-        that returns True, it has done all there is to do, and this returns None.
         """
 
     async def pause(self, cause: ReadingLost) -> None:

@@ -10,10 +10,10 @@ from functools import partial
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.remote.delivery.context import Context
-from hybrid_layer.remote.postgres.calls import Rows
 from hybrid_layer.remote.postgres.hosts import Host
 from hybrid_layer.remote.postgres.link import Link
-from hybrid_layer.remote.postgres.statements import BEGIN_EPOCH, Argument, Statement
+from hybrid_layer.remote.postgres.pipeline import Rows
+from hybrid_layer.remote.postgres.statements import Argument, Statement
 from hybrid_layer.remote.runtime import io_thread
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.remote.runtime.calls import Calls, LoopState, Shape
@@ -39,7 +39,6 @@ class Connections(Calls[Request]):
         super().__init__(context.loops, context.options.timeout)
         self._hosts = hosts
         self._shards = context.shards
-        self._prefix = context.prefix
         self._count = context.statistics.count
 
     async def _call(self, here: LoopState, shard: int, call: Request, deadline: float, shape: Shape | None) -> Rows:
@@ -74,8 +73,6 @@ class Connections(Calls[Request]):
                 raise io_thread.cut_short()
             found = Link(self._hosts[shard], self.timeout, partial(self._ended, here, shard), self._count)
             here.connections[shard] = found
-            has_met = bool(self._shards[shard].epoch.first)
-            found.call(BEGIN_EPOCH, [self._prefix, has_met], self.deadline())
         return found
 
     def _ended(self, here: LoopState, shard: int, link: Link, broke: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
 from typing import Any
 
 from hybrid_layer.remote.delivery.epoch import number_in, read_epoch
@@ -27,13 +26,6 @@ def _entry(stamp_ms: int, epoch: bytes, names: str, payload: bytes | None, raw: 
     if payload is None or not names or read_epoch(epoch) is None:
         return None
     return Entry(stamp_ms, epoch, read_names(names) if "," in names else (names,), payload, raw)
-
-
-def claimed(rows: Sequence[Row]) -> list[Row]:
-    """The answer to `claim` as `take` would have written it."""
-    ((*row, is_last, sleeps),) = rows
-    found = [tuple(row)] if row[0] is not None else []
-    return [(0,)] * sleeps + found + [(-1,)] * bool(is_last)
 
 
 def note_of(text: str) -> Note | None:
@@ -75,9 +67,7 @@ def fetched(head: bytes, payload: bytes, group: str) -> tuple[Kind, str, Any]:
         raise ValueError(stamp)
     if kind == b"g":
         return "group", to, Entry(stamp_ms, epoch, ("!",), payload)
-    if kind == b"d":
-        return "direct", to, Entry(stamp_ms, b"", (names.decode("ascii"),), payload) if names else None
-    return "added", to, _entry(stamp_ms, epoch, names.decode("ascii"), payload)
+    return "added" if kind == b"a" else "direct", to, _entry(stamp_ms, epoch, names.decode("ascii"), payload)
 
 
 def reference(text: bytes) -> int | None:

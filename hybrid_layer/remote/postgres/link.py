@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """One session of a database in one event loop: how it begins and ends, its calls, deadlines, and who listens.
 
-What is called in one turn is sent together, and nothing twice: if the session breaks, calls under way fail.
+What is called in one turn of the loop is sent together. Nothing is ever sent twice: when the session breaks, every call
+that may have reached the server fails.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ from psycopg import AsyncConnection, pq
 
 from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
-from hybrid_layer.remote.postgres.calls import Call, Rows
 from hybrid_layer.remote.postgres.hosts import Host
 from hybrid_layer.remote.postgres.names import is_of_group
-from hybrid_layer.remote.postgres.pipeline import CallFailed, Pipeline
+from hybrid_layer.remote.postgres.pipeline import Call, CallFailed, Pipeline, Rows
 from hybrid_layer.remote.postgres.session import NotReady, open_session
-from hybrid_layer.remote.postgres.statements import SUBSCRIBE, UNSUBSCRIBE, Argument, Statement
+from hybrid_layer.remote.postgres.statements import SUBSCRIBE, UNSUBSCRIBE, Argument, Statement, encoded
 from hybrid_layer.remote.runtime import descriptors
 from hybrid_layer.supervision import Count, Guard, apart, start_task
 from hybrid_layer.timers import Timer, time_limit
@@ -78,7 +78,7 @@ class Link:
         `then` is called with the rows as soon as they are there, before what came later is looked at; with None if the
         call failed.
         """
-        call = Call(statement, arguments, deadline, self._loop.create_future(), key, then)
+        call = Call(statement, list(map(encoded, arguments)), deadline, self._loop.create_future(), key, then)
         if not self.usable:
             call.fail(self._failure or self._unavailable("the connection was closed"))
             return call.future

@@ -7,10 +7,9 @@ A collision of two numbers costs contention or a spare look. Messages are found 
 from __future__ import annotations
 
 import hashlib
-import secrets
 from functools import lru_cache
 
-from hybrid_layer.names import addressee_of, machine_of, non_local, process_of
+from hybrid_layer.names import addressee_of, non_local
 
 
 class Names:
@@ -19,24 +18,12 @@ class Names:
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.number = lru_cache(maxsize=8192)(self._number)
-        self.way = lru_cache(maxsize=8192)(self._way)
         self.epochs = f"hl1e_{_digest(f'{prefix}|epoch').hex()}"
         """The channel on which flushes are announced."""
 
     def _number(self, name: str) -> int:
         """The number of a normal channel, a process or ``@MACHINE``: a multiple of 4."""
         return int.from_bytes(_digest(f"{self.prefix}|{name}")[:8], "big", signed=True) & ~3
-
-    def _way(self, channel: str) -> tuple[str, str, int]:
-        """Where messages for `channel` go: full names of the addressee, or "", and of the queue; its number."""
-        machine = machine_of(channel)
-        if machine:
-            queue, addressee = f"@{machine}!", f"@{machine}"
-        elif "!" in channel:
-            queue, addressee = non_local(channel), process_of(channel)
-        else:
-            queue, addressee = channel, ""
-        return self.queue(addressee) if addressee else "", self.queue(queue), self.number(addressee or channel)
 
     def number_of(self, channel: str) -> int:
         """The number of the queue where messages for `channel` wait. Those of one process or machine have the same."""
@@ -58,11 +45,6 @@ class Names:
 def bell(number: int) -> str:
     """The channel on which readers of a queue are woken."""
     return f"hl1_{number & 0xFFFFFFFFFFFFFFFF:x}"
-
-
-def secret_bell() -> str:
-    """A channel that is told to the server alone: only its functions can say something there."""
-    return f"hl1s_{secrets.token_hex(16)}"
 
 
 def of_process(number: int) -> str:

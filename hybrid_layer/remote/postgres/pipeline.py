@@ -6,21 +6,54 @@ Calls that are sent together and each take the lock of one queue are one transac
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from psycopg import pq
 
-from hybrid_layer.remote.postgres.calls import Call
-from hybrid_layer.remote.postgres.joining import joined
-from hybrid_layer.remote.postgres.statements import Statement, encoded
+from hybrid_layer.remote.postgres.statements import Statement
 
 _AT_ONCE = 64
 """Most calls in one transaction: each holds locks until its end."""
 
+Rows = list[tuple[Any, ...]]
+
 
 class CallFailed(Exception):
     """A call failed. Which locks the session holds, and what it has prepared, is unknown."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call of a function."""
+
+    statement: Statement
+    params: Sequence[bytes | None]
+    deadline: float
+    future: asyncio.Future[Rows]
+    key: int
+    """The lock that a `batched` statement takes."""
+    then: Callable[[Rows | None], None] | None
+    """Called with the rows before anything that came later is looked at; with None if the call failed."""
+    rows: Rows | None = None
+
+    def succeed(self) -> None:
+        """Pass the rows on."""
+        if self.then is not None:
+            self.then(self.rows)
+        if not self.future.done():
+            self.future.set_result(self.rows or [])
+
+    def fail(self, error: Exception) -> None:
+        """Pass `error` on."""
+        if self.then is not None:
+            self.then(None)
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # retrieved, since a caller that was cancelled meanwhile does not
 
 
 class Pipeline:
@@ -51,7 +84,7 @@ class Pipeline:
 
     def send(self, calls: Sequence[Call]) -> None:
         """Send calls, in their order; `flush` has to follow."""
-        units = [joined(unit) for unit in _transactions(calls)]
+        units = _transactions(calls)
         self._pending.extend(units)
         for unit in units:
             for call in unit:
@@ -59,8 +92,7 @@ class Pipeline:
                 if statement not in self._prepared:
                     self._pg.send_prepare(statement.name, statement.sql)
                     self._prepared.add(statement)
-                params = list(map(encoded, call.arguments))
-                self._pg.send_query_prepared(statement.name, params, statement.formats, pq.Format.BINARY)
+                self._pg.send_query_prepared(statement.name, call.params, statement.formats, pq.Format.BINARY)
             self._pg.pipeline_sync()
 
     def flush(self) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The reader of normal channels. What it reads is taken from the database, so no look is abandoned."""
+"""The reader of normal channels or inboxes. What it reads is taken from the database, so no look is abandoned."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.epoch import Epoch
 from hybrid_layer.remote.delivery.replies import Batch
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import AtOnce
-from hybrid_layer.remote.postgres.calls import Rows
 from hybrid_layer.remote.postgres.connections import Connections
-from hybrid_layer.remote.postgres.entries import Row, claimed, entry_of, note_of
-from hybrid_layer.remote.postgres.heads import Places
+from hybrid_layer.remote.postgres.entries import Row, entry_of, note_of
 from hybrid_layer.remote.postgres.names import Names
 from hybrid_layer.remote.postgres.sleeper import Sleeper
-from hybrid_layer.remote.postgres.statements import CLAIM, TAKE
+from hybrid_layer.remote.postgres.statements import TAKE
 from hybrid_layer.remote.runtime.orphans import end_orphan
 from hybrid_layer.timers import call_later
 
@@ -37,8 +34,7 @@ class Reader(Sleeper):
         super().__init__(connections, shard, names, options)
         self._notes_of = notes_of
         self._sources: Sequence[str] = ()
-        self._queues: list[str] = []
-        self._places = Places()
+        self._queues = ""
         self._numbers: list[int] = []
         """The numbers of the queues that are read, in their order."""
         self._interrupted = False
@@ -48,57 +44,29 @@ class Reader(Sleeper):
     async def connect(self) -> None:
         await self._open()
 
-    async def read(self, sources: Sequence[str], count: int, at_once: AtOnce | None = None) -> Batch | None:
+    async def read(self, sources: Sequence[str], count: int) -> Batch | None:
         await self._open()
         if sources != self._sources:
             self._read_from(sources)
         until = monotonic() + self._block_time
         while True:
-            if (told := self._told(count)) is not None:
-                return told
-            if self._must_look():
+            if not self._is_empty or self._rung:
                 rows = await self._take(count)
                 if rows:
                     return self._batch(rows, count)
             self._is_empty = False  # the next read looks, if only to notice that the server is gone
-            while not self._rung and not self._is_told():
+            while not self._rung:
                 if self._interrupted or self.cancelled:
                     self._interrupted = False
                     return None
                 if not await self._rings(until):
                     return None
 
-    def rung(self, *what: object) -> None:
-        super().rung()
-        if any(what[1:]):  # the bell says that something was put back
-            self._places.forget()
-
-    def _found(self, rows: Rows) -> None:
-        if not self._rung:  # else something may have been put back since the look
-            for row in rows:
-                self._places.claimed(self._queues[row[0] - 1], row[1])
-
-    def _forget(self) -> None:
-        super()._forget()
-        self._places.forget()
-
-    def _must_look(self) -> bool:
-        """Whether a look may find anything, or was not made for long."""
-        return not self._is_empty or self._rung
-
-    def _is_told(self) -> bool:
-        """Whether bells have carried messages here."""
-        return False
-
-    def _told(self, count: int) -> Batch | None:
-        """Up to `count` messages that bells have carried here."""
-        return None
-
     def _read_from(self, sources: Sequence[str]) -> None:
         names, notes_of = self._names, self._notes_of
         self._sources, self._is_empty = list(sources), False
         queues = [names.queue(source) for source in sources]
-        self._queues = [names.notes(notes_of), *queues] if notes_of else queues
+        self._queues = ",".join([names.notes(notes_of), *queues] if notes_of else queues)
         self._numbers = sorted({names.number(notes_of)} if notes_of else set(map(names.number_of, sources)))
 
     async def _take(self, count: int) -> list[Row]:
@@ -107,12 +75,7 @@ class Reader(Sleeper):
         if link is not None:
             self._hear(link, self._numbers)
             sleepless = [number for number in self._numbers if number not in self._asleep]
-            where = [",".join(self._queues), ",".join(map(str, sleepless))]
-            if count == 1 and not self._notes_of:
-                lows = ",".join(map(str, self._places.of(self._queues)))
-                self._look(CLAIM, [*where, lows], self._numbers, sleepless, claimed)
-            else:
-                self._look(TAKE, [*where, count], self._numbers, sleepless)
+            self._look(TAKE, [self._queues, ",".join(map(str, sleepless)), count], self._numbers, sleepless)
             self._tidy(link, self._numbers)
         while self._looks:
             try:

@@ -3,32 +3,27 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from hybrid_layer.clock import boottime
-from hybrid_layer.names import machine_of
+from hybrid_layer.names import machine_of, non_local, process_of
 from hybrid_layer.remote.delivery.capacities import Capacities
 from hybrid_layer.remote.delivery.context import Context
 from hybrid_layer.remote.delivery.replies import GroupSent, Outcome, Sent, SeveralSent
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.postgres import statements as s
-from hybrid_layer.remote.postgres.calls import Rows
 from hybrid_layer.remote.postgres.connections import Connections, Request
-from hybrid_layer.remote.postgres.heads import Heads
 from hybrid_layer.remote.postgres.hosts import Host
 from hybrid_layer.remote.postgres.link import Link
 from hybrid_layer.remote.postgres.names import Names, bell, of_process
+from hybrid_layer.remote.postgres.pipeline import Rows
 from hybrid_layer.remote.postgres.statements import Argument, Statement
 from hybrid_layer.transport import Excluded
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
-_NO_EPOCH = 3
 _LEAST = -(2**63)
-_ROOM_WITHIN = 0.02
-"""Seconds after which a process that was told has removed what it has taken over."""
 
 
 class Sending:
@@ -42,7 +37,6 @@ class Sending:
         """Whether a group and the queue of a member may be on different shards."""
         self._capacities = Capacities(context.policy)
         self.connections = Connections(context, hosts)
-        self._heads = [Heads() for _ in hosts]
 
     async def _call(
         self,
@@ -73,40 +67,34 @@ class Sending:
     async def send(
         self, shard: Shard, channel: str, payload: bytes, capacity: int, expiry: float | None = None
     ) -> Sent:
-        outcome, expired, _ = await self._send(shard, channel, (payload,), capacity, expiry)
-        return Sent(outcome, expired)
+        number, to = self._queue_of(channel)
+        asked, life = boottime(), self._life(expiry)
+        outcome, expired, _, epoch, now = await self._call(
+            shard, s.SEND, *to, payload, capacity, life, key=number, then=self._rings(number, 2)
+        )
+        self._learn(shard, epoch, now, asked)
+        return Sent(_OUTCOMES[outcome], expired)
 
     async def send_multiple(self, shard: Shard, channel: str, payloads: Sequence[bytes], capacity: int) -> SeveralSent:
-        return await self._send(shard, channel, tuple(payloads), capacity, None)
+        number, to = self._queue_of(channel)
+        asked, life = boottime(), self._life(None)
+        outcome, expired, _, epoch, now, done = await self._call(
+            shard, s.SEND_MULTIPLE, *to, tuple(payloads), capacity, life, then=self._rings(number, 2)
+        )
+        self._learn(shard, epoch, now, asked)
+        return SeveralSent(_OUTCOMES[outcome], expired, done)
 
-    async def _send(
-        self, shard: Shard, channel: str, payloads: tuple[bytes, ...], capacity: int, expiry: float | None
-    ) -> SeveralSent:
-        addressee, queue, number = self._names.way(channel)
-        to, limits = (self._names.prefix, addressee, queue, number, channel), (capacity, self._life(expiry))
-        rings, heard = self._rings(number, 2), bell(number) if addressee else ""
-        expired_in_all, stored, may_wait = 0, 0, bool(addressee) and not machine_of(channel)
-        while True:
-            asked = boottime()
-            arguments = partial(self._send_arguments, shard, (*to, payloads[stored:], *limits), heard)
-            request = Request(s.SEND, arguments, number, rings)
-            ((outcome, expired, rang, epoch, now, done, *hint),) = await self.connections.run(shard.number, request)
-            if outcome == _NO_EPOCH:
-                # An epoch existed before the name of a process did.
-                await self._call(shard, s.BEGIN_EPOCH, self._names.prefix, bool(addressee))
-                continue
-            self._learn(shard, epoch, now, asked)
-            self._heads[shard.number].note(queue, epoch, *hint)
-            expired_in_all += expired
-            stored += done
-            if outcome == Outcome.FULL.value and rang and may_wait:  # a process was told that room is wanted
-                may_wait = False
-                await asyncio.sleep(_ROOM_WITHIN)
-                continue
-            return SeveralSent(_OUTCOMES[outcome], expired_in_all, stored)
-
-    def _send_arguments(self, shard: Shard, to: tuple[Argument, ...], heard: str, link: Link) -> Sequence[Argument]:
-        return (*to, link.hears(heard), *self._heads[shard.number].of(str(to[2])))
+    def _queue_of(self, channel: str) -> tuple[int, tuple[Argument, ...]]:
+        """The number of the queue of `channel`, and the arguments that say where a message goes."""
+        machine = machine_of(channel)
+        if machine:
+            queue, addressee = f"@{machine}!", f"@{machine}"
+        elif "!" in channel:
+            queue, addressee = non_local(channel), process_of(channel)
+        else:
+            queue, addressee = channel, ""
+        number = self._names.number(addressee or channel)
+        return number, (self._names.prefix, queue, number, addressee, channel)
 
     def _life(self, expiry: float | None) -> int:
         """Milliseconds until a message expires."""
@@ -166,9 +154,8 @@ class Sending:
         return GroupSent(reached, full, dead, expired, elsewhere)
 
     def _group_arguments(self, to: tuple[Argument, ...], excluded: str, link: Link) -> Sequence[Argument]:
-        own = self._names.number(self._context.name) if self._context.name else 0
-        hears = link.hears(of_process(own) if self._publishes else bell(own))
-        return (self._names.prefix, *to, own if hears else 0, excluded)
+        own = self._names.number(self._context.name) if self._publishes and self._context.name else 0
+        return (self._names.prefix, *to, own if own and link.hears(of_process(own)) else 0, excluded)
 
 
 def _lists(capacities: Sequence[str | int]) -> tuple[str, str]:

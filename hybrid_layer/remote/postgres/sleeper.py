@@ -8,17 +8,17 @@ with a notification. A session does not see its own locks, so a sender on the sa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from hybrid_layer.clock import boottime, monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.postgres.calls import Rows
 from hybrid_layer.remote.postgres.connections import Connections
 from hybrid_layer.remote.postgres.entries import Row
 from hybrid_layer.remote.postgres.link import Link
 from hybrid_layer.remote.postgres.names import Names, bell
+from hybrid_layer.remote.postgres.pipeline import Rows
 from hybrid_layer.remote.postgres.statements import AWAKE, MEASURE, Argument, Statement
 from hybrid_layer.remote.runtime.backoff import Backoff, ReadingLost
 from hybrid_layer.timers import Timer
@@ -49,8 +49,6 @@ class Sleeper:
         """A bell has rung since the last look was sent."""
         self._is_empty = False
         """All queues of the last look are empty, unless a bell has rung since."""
-        self._hears_all = False
-        """The session sleeps on all of them, and whatever came behind the last look has rung with what it is."""
         self._answer: Rows | None = None
         self._lost: RemoteUnavailable | None = None
         self._looks = False
@@ -75,14 +73,13 @@ class Sleeper:
 
     def _forget(self) -> None:
         self._link = None
-        self._is_empty = self._hears_all = False
+        self._is_empty = False
         self._listening.clear()
         self._asleep.clear()
 
     def rung(self, *_: object) -> None:
         """Look again: there is something in a queue. Called in the reader's loop."""
         self._rung = True
-        self._hears_all = False
         self._news.set()
 
     def _hear(self, link: Link, numbers: Iterable[int]) -> None:
@@ -105,7 +102,6 @@ class Sleeper:
         """Have senders not ring for these queues."""
         awake = [number for number in numbers if number in self._asleep]
         if awake:
-            self._is_empty = self._hears_all = False
             self._asleep.difference_update(awake)
             link.call(AWAKE, [",".join(map(str, awake))], self._deadline())
 
@@ -115,19 +111,11 @@ class Sleeper:
             self._leave(link, self._listening.difference(wanted))
 
     def _look(
-        self,
-        statement: Statement,
-        arguments: Sequence[Argument],
-        on: Sequence[int],
-        may_sleep: Sequence[int],
-        read: Callable[[Rows], Rows] = list,
+        self, statement: Statement, arguments: Sequence[Argument], on: Sequence[int], may_sleep: Sequence[int]
     ) -> None:
-        """Send a look for messages in queues `on`. It puts the session to sleep on `may_sleep`, if there are none.
-
-        `read` makes rows like those of `take` from the answer.
-        """
+        """Send a look for messages in queues `on`. It puts the session to sleep on `may_sleep`, if there are none."""
         assert self._link is not None
-        self._rung = self._is_empty = self._hears_all = False
+        self._rung = self._is_empty = False
         self._answer = None
         self._looks = True
         self._news.clear()
@@ -135,7 +123,6 @@ class Sleeper:
 
         def answered(rows: Rows | None) -> None:
             is_emptied = False
-            rows = None if rows is None else read(rows)
             if rows and rows[0][0] == 0:
                 self._asleep.update(may_sleep)
                 del rows[0]
@@ -146,15 +133,9 @@ class Sleeper:
                 self._looks = False
                 self._answer = rows
                 self._is_empty = is_emptied and self._asleep.issuperset(on)
-                has_all = is_emptied or rows == []
-                self._hears_all = has_all and not self._rung and self._asleep.issuperset(on)
-                self._found(rows or [])
                 self._news.set()
 
         self._link.call(statement, arguments, self._deadline(), then=answered)
-
-    def _found(self, rows: Rows) -> None:
-        """A look has brought `rows`, if any."""
 
     def _answered(self) -> list[Row]:
         """The rows of the last look. Raises `ReadingLost`."""

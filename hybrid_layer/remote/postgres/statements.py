@@ -26,7 +26,7 @@ class Statement:
     types: str
     results: str
     batched: bool = False
-    """It takes the lock of at most one queue. Calls of one turn of the loop may then be one transaction."""
+    """It takes the lock of one queue. Calls of one turn of the loop may then be one transaction."""
     name: bytes = field(init=False)
     sql: bytes = field(init=False)
     formats: Sequence[pq.Format] = field(init=False)
@@ -84,22 +84,20 @@ _READ: dict[str, Callable[[bytes], Any]] = {
 ROWS = "iiissy"
 """Of an entry: its source, id, expiry stamp, epoch, names, payload."""
 
-BEGIN_EPOCH = Statement("begin_epoch", "sb", "v")
-SEND = Statement("send", "sssisaiibii", "iibsiiii", batched=True)
-DONE = Statement("done", "sii", "v")
+SEND = Statement("send", "ssissyii", "iibsi", batched=True)
+SEND_MULTIPLE = Statement("send_multiple", "ssissaii", "iibsii")
 PUT_BACK = Statement("put_back", "ssiiissy", "bb")
 TAKE = Statement("take", "ssi", ROWS)
-CLAIM = Statement("claim", "sss", ROWS + "bb")
 AWAKE = Statement("awake", "s", "v")
 MEASURE = Statement("measure", "s", "si")
-RENEW = Statement("renew", "sssibsiss", "bsis")
+RENEW = Statement("renew", "ssibsiss", "bsis")
 COUNTERS = Statement("counters", "ssiss", "s")
 QUEUE_STATE = Statement("queue_state", "sss", "iiii")
 RENEW_MACHINE = Statement("renew_machine", "ssiibsisi", "siisi")
 FOLLOW = Statement("follow", "siiib", ROWS)
 TRIM = Statement("trim", "si", "v")
 SWEEP = Statement("sweep", "", "v")
-PUBLISH = Statement("publish", "sibsyii", "bi", batched=True)
+PUBLISH = Statement("publish", "ssibsyi", "bsi")
 SUBSCRIBE = Statement("subscribe", "ssib", "v")
 UNSUBSCRIBE = Statement("unsubscribe", "ssib", "v")
 FETCH = Statement("fetch", "i", "sy")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,12 +14,10 @@ from hybrid_layer.remote.delivery.replies import Entry, MachineRenewal, QueueSta
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.delivery.store import Take
 from hybrid_layer.remote.postgres import statements as s
-from hybrid_layer.remote.postgres.bells import Positions
 from hybrid_layer.remote.postgres.connections import Request
 from hybrid_layer.remote.postgres.entries import note_of
 from hybrid_layer.remote.postgres.hosts import Host
-from hybrid_layer.remote.postgres.inbox_reader import InboxReader
-from hybrid_layer.remote.postgres.names import of_process, part_of, secret_bell
+from hybrid_layer.remote.postgres.names import of_process, part_of
 from hybrid_layer.remote.postgres.reader import Reader
 from hybrid_layer.remote.postgres.sending import Sending
 from hybrid_layer.remote.postgres.stream_reader import StreamReader
@@ -37,10 +34,6 @@ class PostgresStore(Sending):
     def __init__(self, context: Context, hosts: Sequence[Host]) -> None:
         super().__init__(context, hosts)
         self._sweep_at = [monotonic() + _SWEEP] * len(hosts)
-        self._bell = secret_bell()
-        self._positions = [Positions() for _ in hosts]
-        self._serials = itertools.count(1)
-        """Of what is published."""
 
     async def put_back(self, shard: Shard, channel: str, entry: Entry, left: float) -> None:
         number = self._names.number_of(channel)
@@ -48,18 +41,15 @@ class PostgresStore(Sending):
         await self._call(shard, s.PUT_BACK, *names, channel, entry.payload, then=self._rings(number, 1))
 
     def reader(self, shard: Shard, notes_of: str = "") -> Reader:
-        how = self.connections, shard, self._names, self._context.options
-        if not notes_of:
-            return Reader(*how, "")
-        return InboxReader(*how, notes_of, self._bell, self._positions[shard.number])
+        return Reader(self.connections, shard, self._names, self._context.options, notes_of)
 
     async def publish(self, shard: Shard, channel: str, payload: bytes, expiry: float | None = None) -> int:
         number = self._names.number_of(channel)
         heard = of_process(number)
-        asked, life, serial = boottime(), self._life(expiry), next(self._serials)
-        request = Request(s.PUBLISH, lambda link: (heard, number, link.hears(heard), channel, payload, life, serial))
-        ((received, now),) = await self.connections.run(shard.number, request)
-        shard.clock.measured(now / 1000, asked)
+        asked, prefix, life = boottime(), self._names.prefix, self._life(expiry)
+        request = Request(s.PUBLISH, lambda link: (prefix, heard, number, link.hears(heard), channel, payload, life))
+        ((received, epoch, now),) = await self.connections.run(shard.number, request)
+        self._learn(shard, epoch, now, asked)
         return int(received)
 
     def subscription(self, shard: Shard, take: Take, on_idle: Callable[[], None]) -> Subscription:
@@ -138,8 +128,7 @@ class PostgresStore(Sending):
 
     async def renew(self, shard: Shard, addressee: str, life: float, report: Report | None = None) -> Renewal:
         asked, has_met = boottime(), bool(shard.epoch.first)
-        bell = "" if addressee.startswith("@") else self._bell
-        to = self._names.prefix, addressee, bell, math.ceil(life * 1000), has_met
+        to = self._names.prefix, addressee, math.ceil(life * 1000), has_met
         was_gone, epoch, now, notes = await self._call(shard, s.RENEW, *to, *_written(report))
         shard.clock.measured(now / 1000, asked)
         self._sweep_if_due(shard)

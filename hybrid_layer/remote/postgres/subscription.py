@@ -16,11 +16,11 @@ from hybrid_layer.clock import monotonic
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.store import Question, Take
-from hybrid_layer.remote.postgres.calls import Rows
 from hybrid_layer.remote.postgres.connections import Connections
 from hybrid_layer.remote.postgres.entries import fetched, published, reference
 from hybrid_layer.remote.postgres.link import Link
 from hybrid_layer.remote.postgres.names import Names, of_process
+from hybrid_layer.remote.postgres.pipeline import Rows
 from hybrid_layer.remote.postgres.statements import FETCH, SUBSCRIBE
 from hybrid_layer.remote.runtime.backoff import ReadingLost
 from hybrid_layer.remote.runtime.orphans import end_orphan

@@ -28,24 +28,20 @@ CREATE UNLOGGED TABLE IF NOT EXISTS hybrid_layer_1.message (
 ALTER TABLE hybrid_layer_1.message ALTER payload SET STORAGE EXTERNAL; -- it may be encrypted: nothing to compress
 CREATE INDEX IF NOT EXISTS message_queue ON hybrid_layer_1.message (queue, id);
 
--- The flush epoch of each prefix, "<incarnation>:<flushes>". Another incarnation: the data was lost. `returns` counts
--- messages that were put back.
+-- The flush epoch of each prefix, "<incarnation>:<flushes>". Another incarnation: the data was lost.
 CREATE UNLOGGED TABLE IF NOT EXISTS hybrid_layer_1.epoch (
   prefix text COLLATE "C" PRIMARY KEY,
   value text COLLATE "C" NOT NULL,
   born_ms bigint NOT NULL,
-  was_lost boolean NOT NULL, -- somebody knew of earlier data
-  returns bigint NOT NULL DEFAULT 0
+  was_lost boolean NOT NULL -- somebody knew of earlier data
 );
 
 -- Which processes and machines live, and until when unless they renew that. A machine has a registration and inboxes.
--- `bell` is a channel on which the process hears what is sent to its inboxes. Nobody else knows that name.
 CREATE UNLOGGED TABLE IF NOT EXISTS hybrid_layer_1.alive (
   name text COLLATE "C" PRIMARY KEY,
   until_ms bigint NOT NULL,
   registration text COLLATE "C" NOT NULL DEFAULT '',
-  inboxes bigint NOT NULL DEFAULT 1,
-  bell text COLLATE "C" NOT NULL DEFAULT ''
+  inboxes bigint NOT NULL DEFAULT 1
 ) WITH (fillfactor = 50);
 
 -- The members of groups. A part is an inbox with its "!", a machine "@<MACHINE>!", or a normal channel; `name` is what

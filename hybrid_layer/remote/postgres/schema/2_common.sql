@@ -73,65 +73,43 @@ BEGIN
   RETURN true;
 END $$;
 
--- Drops what has expired in a queue that may be full, whose lock the caller holds, and whose first id is `head`.
--- `is_full`: it still is.
-CREATE OR REPLACE FUNCTION hybrid_layer_1.make_room_(
-  q text, head bigint, capacity bigint, now bigint, OUT is_full boolean, OUT expired bigint
-) LANGUAGE plpgsql AS $$
-BEGIN
-  expired := 0;
-  PERFORM 1 FROM hybrid_layer_1.message m WHERE m.queue = q AND m.id >= head ORDER BY m.id OFFSET capacity - 1 LIMIT 1;
-  is_full := FOUND;
-  IF is_full THEN
-    WITH dropped AS (
-      DELETE FROM hybrid_layer_1.message m WHERE m.ctid = ANY(ARRAY(
-        SELECT x.ctid FROM hybrid_layer_1.message x WHERE x.queue = q AND x.id >= head AND x.until_ms <= now ORDER BY x.id
-          FOR UPDATE SKIP LOCKED
-      )) RETURNING 1
-    ) SELECT count(*) INTO expired FROM dropped;
-    PERFORM 1 FROM hybrid_layer_1.message m WHERE m.queue = q AND m.id >= head ORDER BY m.id OFFSET capacity - 1 LIMIT 1;
-    is_full := FOUND;
-  END IF;
-END $$;
-
--- Stores one message for `life` ms. Expired ones are dropped to make room. `bell` is the secret channel of the process,
--- or "". `rang` and `own` as in `send`, which does the same; what changes here must change there, too.
+-- Stores one message for `life` ms. Expired ones are dropped to make room. `rang`: whether another session slept.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.store_(
-  q text, k bigint, bell text, epoch text, names text, payload bytea, capacity bigint, life bigint, own boolean,
+  q text, k bigint, epoch text, names text, payload bytea, capacity bigint, life bigint,
   OUT stored boolean, OUT expired bigint, OUT rang boolean
 ) LANGUAGE plpgsql AS $$
 DECLARE
-  MOST CONSTANT int := 5500;
   now bigint;
   fresh bigint;
   head bigint;
-  is_full boolean;
   v text;
 BEGIN
   v := pg_advisory_xact_lock(k)::text;
   now := date_part('epoch', clock_timestamp()) * 1000;
   fresh := nextval('hybrid_layer_1.message_id_seq');
   expired := 0;
-  stored := false;
-  rang := true;
   SELECT m.id INTO head FROM hybrid_layer_1.message m WHERE m.queue = q ORDER BY m.id LIMIT 1;
   IF fresh - head >= capacity THEN -- else there cannot be so many
-    SELECT r.is_full, r.expired INTO is_full, expired FROM hybrid_layer_1.make_room_(q, head, capacity, now) r;
-    IF is_full THEN
-      RETURN;
+    PERFORM 1 FROM hybrid_layer_1.message m WHERE m.queue = q ORDER BY m.id OFFSET capacity - 1 LIMIT 1;
+    IF FOUND THEN
+      WITH dropped AS (
+        DELETE FROM hybrid_layer_1.message m WHERE m.ctid = ANY(ARRAY(
+          SELECT x.ctid FROM hybrid_layer_1.message x WHERE x.queue = q AND x.until_ms <= now ORDER BY x.id
+            FOR UPDATE SKIP LOCKED
+        )) RETURNING 1
+      ) SELECT count(*) INTO expired FROM dropped;
+      PERFORM 1 FROM hybrid_layer_1.message m WHERE m.queue = q ORDER BY m.id OFFSET capacity - 1 LIMIT 1;
+      IF FOUND THEN
+        stored := false;
+        rang := true;
+        RETURN;
+      END IF;
     END IF;
   END IF;
   INSERT INTO hybrid_layer_1.message (id, queue, until_ms, epoch, names, payload)
     VALUES (fresh, q, now + life, epoch, names, payload);
   stored := true;
-  IF NOT own AND pg_try_advisory_xact_lock(k + 1) THEN
-    rang := false;
-  ELSIF bell = '' OR octet_length(payload) + octet_length(names) > MOST THEN
-    v := pg_notify('hl1_' || to_hex(k), '')::text;
-  ELSE
-    v := pg_notify(bell,
-      fresh || '|' || now + life || '|' || epoch || '|' || names || '|' || encode(payload, 'base64'))::text;
-  END IF;
+  rang := hybrid_layer_1.ring_(k);
 END $$;
 
 -- Leaves a note in a queue, without regard to its capacity.

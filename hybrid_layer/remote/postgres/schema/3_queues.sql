@@ -1,97 +1,61 @@
 -- SPDX-License-Identifier: BSD-3-Clause
 -- Sending to queues and inboxes, and reading from them.
 
--- Begins the epoch of a prefix, unless it has begun. Each session calls it first.
-CREATE OR REPLACE FUNCTION hybrid_layer_1.begin_epoch(whose text, had_data boolean) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-  PERFORM hybrid_layer_1.epoch_(whose, had_data);
-END $$;
-
--- Stores messages in a queue, in order: the first ones that there is room for, which are `done`. `addressee` and `queue`
--- begin with the prefix; the former is "" for a normal channel. `outcome`: 0 all are stored; 1 not all, as it is full,
--- and if it `rang`, who reads there was asked to remove what it has; 2 the addressee is gone; 3 nothing was done, as the
--- epoch has not begun: here, with the lock of the queue, another session that begins it would be waited for, and might
--- wait for this one. `rang` is false if no other session sleeps there.
---
--- If a process sleeps there, the bells carry the messages, so that nobody need ask for them:
--- "<id>|<stamp>|<epoch>|<names>|<payload>". The rows stay until the process has taken that over. `own`: it is the process
--- of the caller's session, whose sleep cannot be seen.
---
--- The queue had no id below `low` when `returns` was `known_returns`. The answer has its first id now, its `head`: who
--- passes that on saves the next call from passing over removed entries, which stay while any transaction may see them.
+-- Stores one message. `outcome`: 0 stored, 1 full, 2 the addressee is gone. `rang` as in store_.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.send(
-  whose text, addressee text, queue text, k bigint, names text, payloads bytea[], capacity bigint, life bigint,
-  own boolean, low bigint, known_returns bigint,
-  OUT outcome bigint, OUT expired bigint, OUT rang boolean, OUT epoch text, OUT now bigint, OUT done bigint,
-  OUT head bigint, OUT returns bigint
+  whose text, queue text, k bigint, addressee text, names text, payload bytea, capacity bigint, life bigint,
+  OUT outcome bigint, OUT expired bigint, OUT rang boolean, OUT epoch text, OUT now bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
-  MOST CONSTANT int := 5500; -- then the text is too short to be refused
-  payload bytea;
   ends bigint;
   inboxes bigint;
-  bell text;
-  fresh bigint;
-  is_full boolean;
-  dropped bigint;
-  v text;
+  put record;
 BEGIN
-  outcome := 0;
+  outcome := 2;
   expired := 0;
-  done := 0;
-  v := pg_advisory_xact_lock(k)::text;
-  now := date_part('epoch', clock_timestamp()) * 1000;
-  SELECT e.value, e.returns, a.until_ms, a.inboxes, a.bell, ( -- one query: each takes as long as all the rest
-      SELECT m.id FROM hybrid_layer_1.message m
-        WHERE m.queue = send.queue AND m.id >= CASE WHEN e.returns = known_returns THEN low ELSE 0 END
-        ORDER BY m.id LIMIT 1
-    ) INTO epoch, returns, ends, inboxes, bell, head
-    FROM hybrid_layer_1.epoch e LEFT JOIN hybrid_layer_1.alive a ON a.name = send.addressee WHERE e.prefix = whose;
+  rang := true;
+  SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
   IF epoch IS NULL THEN
-    outcome := 3;
-    RETURN;
+    epoch := hybrid_layer_1.begin_epoch_(whose, addressee <> ''); -- an epoch existed before the channel's name did
   END IF;
+  now := date_part('epoch', clock_timestamp()) * 1000;
   IF addressee <> '' THEN
-    IF (ends IS NULL OR ends <= now) AND hybrid_layer_1.is_gone_(whose, substr(addressee, length(whose) + 2), '', now) THEN
-      outcome := 2;
-      done := array_length(payloads, 1);
+    SELECT a.until_ms, a.inboxes INTO ends, inboxes FROM hybrid_layer_1.alive a WHERE a.name = whose || '|' || addressee;
+    IF (ends IS NULL OR ends <= now) AND hybrid_layer_1.is_gone_(whose, addressee, '', now) THEN
       RETURN;
     END IF;
-    IF queue LIKE '%|@%' THEN
+    IF addressee LIKE '@%' THEN
       capacity := capacity * coalesce(greatest(1, least(inboxes, 1000000)), 1) + 64;
     END IF;
   END IF;
-  rang := own OR NOT pg_try_advisory_xact_lock(k + 1);
-  FOREACH payload IN ARRAY payloads LOOP
-    fresh := nextval('hybrid_layer_1.message_id_seq');
-    IF fresh - head >= capacity THEN -- else there cannot be so many
-      SELECT r.is_full, r.expired INTO is_full, dropped FROM hybrid_layer_1.make_room_(queue, head, capacity, now) r;
-      expired := expired + dropped;
-      IF is_full THEN
-        outcome := 1;
-        IF rang THEN
-          v := pg_notify('hl1_' || to_hex(k), '')::text;
-        END IF;
-        RETURN;
-      END IF;
-    END IF;
-    head := coalesce(head, fresh);
-    INSERT INTO hybrid_layer_1.message (id, queue, until_ms, epoch, names, payload)
-      VALUES (fresh, queue, now + life, epoch, names, payload);
-    done := done + 1;
-    IF rang AND bell <> '' AND octet_length(payload) <= MOST THEN
-      v := pg_notify(bell,
-        fresh || '|' || now + life || '|' || epoch || '|' || names || '|' || encode(payload, 'base64'))::text;
-    ELSIF rang THEN
-      v := pg_notify('hl1_' || to_hex(k), '')::text;
-    END IF;
-  END LOOP;
+  put := hybrid_layer_1.store_(whose || '|' || queue, k, epoch, names, payload, capacity, life);
+  outcome := CASE WHEN put.stored THEN 0 ELSE 1 END;
+  expired := put.expired;
+  rang := put.rang;
 END $$;
 
--- Removes what a process has taken over from bells: the entries of its inbox behind `low`, up to `high`.
-CREATE OR REPLACE FUNCTION hybrid_layer_1.done(queue text, low bigint, high bigint) RETURNS void LANGUAGE plpgsql AS $$
+-- As send, for several: the first ones that there is room for, which are `done`. `rang` is false if any was.
+CREATE OR REPLACE FUNCTION hybrid_layer_1.send_multiple(
+  whose text, queue text, k bigint, addressee text, names text, payloads bytea[], capacity bigint, life bigint,
+  OUT outcome bigint, OUT expired bigint, OUT rang boolean, OUT epoch text, OUT now bigint, OUT done bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+  payload bytea;
+  put record;
 BEGIN
-  DELETE FROM hybrid_layer_1.message m WHERE m.queue = done.queue AND m.id > low AND m.id <= high;
+  expired := 0;
+  rang := true;
+  done := 0;
+  FOREACH payload IN ARRAY payloads LOOP
+    put := hybrid_layer_1.send(whose, queue, k, addressee, names, payload, capacity, life);
+    outcome := put.outcome;
+    expired := expired + put.expired;
+    rang := rang AND put.rang;
+    epoch := put.epoch;
+    now := put.now;
+    EXIT WHEN outcome = 1;
+    done := done + 1;
+  END LOOP;
 END $$;
 
 -- Returns a message to the head of its queue: with its old id. False: there was a flush meanwhile.
@@ -108,11 +72,9 @@ BEGIN
   SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
   stored := epoch IS NULL OR epoch = old_epoch OR split_part(epoch, ':', 1) <> split_part(old_epoch, ':', 1);
   IF stored THEN
-    UPDATE hybrid_layer_1.epoch AS e SET returns = e.returns + 1 WHERE e.prefix = whose;
     INSERT INTO hybrid_layer_1.message (id, queue, until_ms, epoch, names, payload)
       VALUES (old_id, whose || '|' || queue, until_ms, old_epoch, names, payload);
-    rang := NOT pg_try_advisory_xact_lock(k + 1);
-    v := pg_notify('hl1_' || to_hex(k), 'b')::text; -- also for those who do not sleep
+    rang := hybrid_layer_1.ring_(k);
   END IF;
 END $$;
 
@@ -160,44 +122,6 @@ BEGIN
     may_sleep := false;
     PERFORM hybrid_layer_1.sleep_(string_to_array(ks, ',')::bigint[]);
     RETURN QUERY SELECT 0::bigint, 0::bigint, 0::bigint, ''::text, ''::text, NULL::bytea;
-  END LOOP;
-END $$;
-
--- As take, of one message. `source` is NULL without any; then, or with it, the session `sleeps`. `is_last`: nothing is
--- left, and it slept before. `lows` are ids from which each queue is searched first, a list.
-CREATE OR REPLACE FUNCTION hybrid_layer_1.claim(
-  queues text, ks text, lows text,
-  OUT source bigint, OUT id bigint, OUT until_ms bigint, OUT epoch text, OUT names text, OUT payload bytea,
-  OUT is_last boolean, OUT sleeps boolean
-) LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-  each text[] := string_to_array(queues, ',');
-  from_ids bigint[] := string_to_array(lows, ',')::bigint[];
-  is_alone boolean := ks = '' AND array_length(each, 1) = 1;
-BEGIN
-  sleeps := false;
-  LOOP
-    FOR n IN 1 .. array_length(each, 1) LOOP
-      DELETE FROM hybrid_layer_1.message m WHERE m.ctid = (
-        SELECT x.ctid FROM hybrid_layer_1.message x WHERE x.queue = each[n] AND x.id >= from_ids[n]
-          ORDER BY x.id LIMIT 1 FOR UPDATE SKIP LOCKED
-      ) RETURNING m.id, m.until_ms, m.epoch, m.names, m.payload, is_alone AND NOT EXISTS (
-        SELECT 1 FROM hybrid_layer_1.message y WHERE y.queue = each[n] AND y.id > m.id
-      ) INTO claim.id, claim.until_ms, claim.epoch, claim.names, claim.payload, claim.is_last;
-      IF FOUND THEN
-        source := n;
-        RETURN;
-      END IF;
-    END LOOP;
-    IF (sleeps OR ks = '') AND 0 = ALL (from_ids) THEN
-      RETURN;
-    END IF;
-    from_ids := array_fill(0::bigint, ARRAY[array_length(each, 1)]);
-    IF ks <> '' THEN
-      sleeps := true;
-      PERFORM hybrid_layer_1.sleep_(string_to_array(ks, ',')::bigint[]);
-    END IF;
   END LOOP;
 END $$;
 

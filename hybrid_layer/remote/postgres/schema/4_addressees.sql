@@ -46,10 +46,9 @@ BEGIN
   SELECT c.n INTO full_ FROM hybrid_layer_1.counter c WHERE c.prefix = whose AND c.field = 'full|' || channel;
 END $$;
 
--- Lets a process count as alive for `life` ms, and takes in a report, if there is one. `bell` is its secret channel.
--- Returns the notes that others left for it, one a line.
+-- Lets a process count as alive for `life` ms, and takes in a report, if there is one. Returns the notes that others left for it, one a line.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.renew(
-  whose text, addressee text, bell text, life bigint, has_met boolean,
+  whose text, addressee text, life bigint, has_met boolean,
   reporter text, number bigint, fields text, numbers text,
   OUT was_gone boolean, OUT epoch text, OUT now bigint, OUT notes text
 ) LANGUAGE plpgsql AS $$
@@ -60,8 +59,8 @@ BEGIN
   now := hybrid_layer_1.clock_();
   SELECT a.until_ms INTO ends FROM hybrid_layer_1.alive a WHERE a.name = whose || '|' || addressee;
   was_gone := ends IS NULL OR ends <= now;
-  INSERT INTO hybrid_layer_1.alive AS a (name, until_ms, bell) VALUES (whose || '|' || addressee, now + life, renew.bell)
-    ON CONFLICT (name) DO UPDATE SET until_ms = excluded.until_ms, bell = excluded.bell;
+  INSERT INTO hybrid_layer_1.alive AS a (name, until_ms) VALUES (whose || '|' || addressee, now + life)
+    ON CONFLICT (name) DO UPDATE SET until_ms = excluded.until_ms;
   WITH taken AS (
     DELETE FROM hybrid_layer_1.message m WHERE m.ctid = ANY(ARRAY(
       SELECT x.ctid FROM hybrid_layer_1.message x WHERE x.queue = whose || '|' || addressee || '|notes' ORDER BY x.id

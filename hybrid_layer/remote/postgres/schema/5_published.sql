@@ -1,8 +1,7 @@
 -- SPDX-License-Identifier: BSD-3-Clause
--- Pub/sub over NOTIFY. What is published: "d|<stamp>|<serial>|<name>|<payload>" to a process; "a|<group>|<stamp>|..." to
+-- Pub/sub over NOTIFY. What is published: "d|<stamp>|<epoch>|<name>|<payload>" to a process; "a|<group>|<stamp>|..." to
 -- members that another process added; "n|<note>"; "m|<mark>"; "g|<stamp>|<epoch>||<payload>" to a group; "f|<epoch>" after a
--- flush; "@|<id>" for what is in `body`. Payloads are in base64. A message to a process has no epoch: its place before or
--- behind that of a flush says the same. The serial tells it from equal ones, which the server would drop in one transaction.
+-- flush; "@|<id>" for what is in `body`. Payloads are in base64.
 
 -- Sends what is published. Texts that are too long for a notification go into a table.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.notify_(channel text, head text, payload bytea, until_ms bigint) RETURNS void
@@ -22,33 +21,22 @@ BEGIN
 END $$;
 
 -- Publishes one message on the channel of a process. `k` is the number of the process. `hears`: the caller's
--- own session listens. Returns whether anybody does. It touches no table, and runs with the rights of the caller: as
--- with others, changing them and the search path would take a sixth of its time.
+-- own session listens. Returns whether anybody does.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.publish(
-  channel text, k bigint, hears boolean, names text, payload bytea, life bigint, serial bigint,
-  OUT received boolean, OUT now bigint
+  whose text, channel text, k bigint, hears boolean, names text, payload bytea, life bigint,
+  OUT received boolean, OUT epoch text, OUT now bigint
 ) LANGUAGE plpgsql AS $$
-DECLARE
-  MOST CONSTANT int := 5500; -- then the text is too short to be refused
-  head text;
-  v text;
 BEGIN
+  SELECT e.value INTO epoch FROM hybrid_layer_1.epoch e WHERE e.prefix = whose;
+  IF epoch IS NULL THEN
+    epoch := hybrid_layer_1.begin_epoch_(whose, false);
+  END IF;
   now := date_part('epoch', clock_timestamp()) * 1000;
   received := hears OR NOT pg_try_advisory_xact_lock(k + 2);
   IF received THEN
-    head := 'd|' || now + life || '|' || serial || '|' || names || '|';
-    IF octet_length(payload) <= MOST THEN
-      v := pg_notify(channel, head || encode(payload, 'base64'))::text;
-    ELSE
-      PERFORM hybrid_layer_1.publish_large(channel, head, payload, now + life);
-    END IF;
+    PERFORM hybrid_layer_1.notify_(
+      channel, 'd|' || now + life || '|' || epoch || '|' || names || '|', payload, now + life);
   END IF;
-END $$;
-
-CREATE OR REPLACE FUNCTION hybrid_layer_1.publish_large(channel text, head text, payload bytea, until_ms bigint)
-RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-  PERFORM hybrid_layer_1.notify_(channel, head, payload, until_ms);
 END $$;
 
 -- Listens to `channels`, a list; `groups` are those of them that are channels of groups. Unless it is NULL, `k` is the

@@ -131,7 +131,7 @@ END $$;
 -- the list `elsewhere`. `silent` lists the locks of queues on which nobody sleeps, but perhaps the caller's own session.
 -- With a `channel`, that of the group, the members of processes get the message by way of the channels of these, and then
 -- it is published to the group; each process that listens to that is one more that is reached. `own_k` is the number of
--- the process to whose bells or channel the caller's session listens, or 0. The members in the list `excluded` get nothing;
+-- the process to whose channel the caller's session listens, or 0. The members in the list `excluded` get nothing;
 -- machines read that in the payload. `up_to` is for the second of several messages and those behind it: they go to all
 -- parts up to this lock, and none is missing. One that joined in between gets them whatever its queue holds.
 CREATE OR REPLACE FUNCTION hybrid_layer_1.group_send(
@@ -147,7 +147,6 @@ DECLARE
   known text[] := string_to_array(parts, ',');
   of_known bigint[] := string_to_array(capacities, ',')::bigint[];
   named text;
-  bell text;
   room bigint;
   left_out text[] := string_to_array(excluded, ',');
   found bigint := 0;
@@ -199,13 +198,11 @@ BEGIN
     ELSE
       room := CASE WHEN capacity > 0 THEN capacity ELSE of_known[array_position(known, p.part)] END;
       named := p.part || p.names;
-      bell := CASE WHEN p.addressee = '' THEN '' ELSE coalesce(
-        (SELECT a.bell FROM hybrid_layer_1.alive a WHERE a.name = whose || '|' || p.addressee), '') END;
       IF p.addressee LIKE '@%' THEN
         room := hybrid_layer_1.room_(whose, p.addressee, room);
         named := '=' || grp || ',' || p.t;
       END IF;
-      put := hybrid_layer_1.store_(whose || '|' || p.part, p.k, bell, epoch, named, payload, room, life, p.k = own_k);
+      put := hybrid_layer_1.store_(whose || '|' || p.part, p.k, epoch, named, payload, room, life);
       expired := expired + put.expired;
       IF put.stored THEN
         reached := reached + p.n;
@@ -298,7 +295,7 @@ BEGIN
   LOOP
     IF NOT hybrid_layer_1.is_gone_(whose, p.addressee, '', now) THEN
       put := hybrid_layer_1.store_(
-        whose || '|' || p.part, p.k, '', epoch, '=' || ask.grp || ',' || p.t, payload, CAPACITY, life, false);
+        whose || '|' || p.part, p.k, epoch, '=' || ask.grp || ',' || p.t, payload, CAPACITY, life);
       asked := asked + CASE WHEN put.stored THEN 1 ELSE 0 END;
       IF NOT put.rang THEN
         silent := silent || ',' || p.k;

@@ -1,18 +1,17 @@
 -- SPDX-License-Identifier: BSD-3-Clause
--- How the functions run: with the rights of their owner, so that a site's role needs none on the tables; but for
--- `publish`, which needs none. Nobody else may call helpers. Sessions set how statements are planned: setting that for each call would cost more.
+-- How the functions run: with the rights of their owner, so that a site's role needs none on the tables. Nobody else may
+-- call helpers. Sessions set how statements are planned: setting that for each call would cost more.
 DO $$
 DECLARE
   f record;
 BEGIN
   FOR f IN
-    SELECT p.oid::regprocedure AS name, p.proname LIKE '%\_' AS is_helper,
-        p.proname <> 'publish' AS touches_tables FROM pg_proc p
+    SELECT p.oid::regprocedure AS name, p.proname LIKE '%\_' AS is_helper FROM pg_proc p
       WHERE p.pronamespace = 'hybrid_layer_1'::regnamespace
   LOOP
     IF f.is_helper THEN
       EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f.name);
-    ELSIF f.touches_tables THEN
+    ELSE
       EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER', f.name);
       EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', f.name);
     END IF;

@@ -8,7 +8,7 @@ pushes to the wake key, which the pop waits on as well, and waits for the answer
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,6 @@ from hybrid_layer.remote.delivery.context import DeliveryOptions
 from hybrid_layer.remote.delivery.epoch import Epoch
 from hybrid_layer.remote.delivery.replies import Batch
 from hybrid_layer.remote.delivery.shards import Shard
-from hybrid_layer.remote.delivery.store import AtOnce
 from hybrid_layer.remote.delivery.written import parse_note
 from hybrid_layer.remote.redis import scripts
 from hybrid_layer.remote.redis.connections.reading_connection import ReadingConnection
@@ -28,7 +27,6 @@ from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, write
 from hybrid_layer.remote.redis.server.errors import cause_of
 from hybrid_layer.remote.redis.server.host import Host
-from hybrid_layer.remote.redis.server.incoming import incoming
 from hybrid_layer.remote.redis.server.replies import (
     OddReply,
     answered,
@@ -36,6 +34,7 @@ from hybrid_layer.remote.redis.server.replies import (
     is_text,
     is_text_or_none,
     is_time,
+    next_reply,
 )
 from hybrid_layer.remote.redis.wire.entries import parse
 from hybrid_layer.remote.redis.wire.keys import Keys
@@ -46,7 +45,6 @@ from hybrid_layer.timers import Timer, call_later
 _WAKE_LIFE_MS = 60_000
 """Milliseconds until a wake that no pop has taken expires."""
 _TEXTS = frozenset({bytes})
-_WOKEN = Batch("")
 _WAKE_PATIENCE = 1.0
 """Seconds that a cancelled pop waits for an answer after its wake."""
 
@@ -71,34 +69,33 @@ class BlockingReader(ReadingConnection):
         self._sources: Sequence[str] = ()
         self._sources_by_key: dict[str, str] = {}
         """Those of the last read, nearly always the same as of the next."""
-        self._at_once: AtOnce | None = None
-        self._found: Batch | None = None
-        """What `_at_once` was shown."""
-        self._is_done = False
-        """`_at_once` has done all."""
 
     async def connect(self) -> None:
         await self._open()
 
-    async def read(self, sources: Sequence[str], count: int, at_once: AtOnce | None = None) -> Batch | None:
+    async def read(self, sources: Sequence[str], count: int) -> Batch | None:
         await self.connect()
         if sources != self._sources:
             self._sources, self._sources_by_key = sources, self._keys_of(sources)
         keys = self._sources_by_key
-        self._at_once, self._is_done = at_once, False
         try:
             try:
-                batch = await self._pop(keys, count)
+                answer = await self._pop(keys, count)
             except ResponseError as error:
                 if not str(error).startswith("WRONGTYPE"):
                     raise
-                batch = await self._pop(await self._lists(keys), count)
+                answer = await self._pop(await self._lists(keys), count)
         except (RedisError, OSError, TimeoutError) as error:
             await self._lose(error)
             raise ReadingLost(cause_of(error, bool(self._host.tag))) from None
         # Only now: a server that accepts connections may still refuse pops.
         self._backoff.failures = 0
-        return None if self._is_done else batch
+        if answer is None or answer[0] == self._wake_key:
+            return None
+        key, elements = answer
+        if not keys[key]:
+            return Batch("", notes=[parse_note(element) for element in elements])
+        return Batch(keys[key], [parse(element) for element in elements])
 
     def _keys_of(self, sources: Sequence[str]) -> dict[str, str]:
         keys = self._keys
@@ -163,11 +160,11 @@ class BlockingReader(ReadingConnection):
                 self._warn_of_type(key, kind, "list")
         return found
 
-    async def _pop(self, keys: Collection[str], count: int) -> Batch | None:
+    async def _pop(self, keys: Collection[str], count: int) -> tuple[str, list[bytes]] | None:
         if self._has_blmpop and count > 1:
             command: tuple[Any, ...] = ("BLMPOP", self._block_time, len(keys), *keys, "LEFT", "COUNT", count)
             try:
-                reply = await self._answer(command, self._look)
+                reply = await self._answer(command)
             except ResponseError as error:
                 if "unknown command" not in str(error).lower() and "NOPERM" not in str(error):
                     raise
@@ -175,60 +172,34 @@ class BlockingReader(ReadingConnection):
                 return await self._pop(keys, count)
         else:
             command = ("BLPOP", *keys, self._block_time)
-            reply = await self._answer(command, self._look)
+            reply = await self._answer(command)
+            if isinstance(reply, list) and reply:
+                reply = [reply[0], reply[1:]]
         if reply is None:
             if not (self.cancelled or self._notes_of):  # an addressee's renewals measure the clock
                 await self._measure()
             return None
-        batch = self._found or self._batch_in(reply)
-        self._found = None
-        if batch is None:
-            raise OddReply(command[0], reply)
-        return None if batch is _WOKEN else batch
+        if (
+            isinstance(reply, list)
+            and len(reply) == 2
+            and isinstance(reply[1], list)
+            and _TEXTS.issuperset(map(type, (reply[0], *reply[1])))
+        ):
+            key = reply[0].decode("utf-8", "replace")
+            if key in keys:
+                return key, reply[1]
+        raise OddReply(command[0], reply)
 
-    def _look(self, reply: Any) -> None:
-        """Show what a pop has brought, where it arrives."""
-        if self._at_once is not None:
-            batch = self._found = self._batch_in(reply)
-            self._is_done = batch is not None and bool(batch.entries) and self._at_once(batch)
-
-    def _batch_in(self, reply: Any) -> Batch | None:
-        """What a pop has brought; `_WOKEN` if that is a wake; None if it is no answer to a pop."""
-        if not isinstance(reply, list) or len(reply) != 2:
-            return None
-        name, elements = reply
-        if type(elements) is not list:
-            elements = [elements]  # of BLPOP
-        if not _TEXTS.issuperset(map(type, (name, *elements))):
-            return None
-        key = name.decode("utf-8", "replace")
-        if key == self._wake_key:
-            return _WOKEN
-        source = self._sources_by_key.get(key)
-        if source is None:
-            return None
-        if not source:
-            return Batch("", notes=[parse_note(element) for element in elements])
-        return Batch(source, [parse(element) for element in elements])
-
-    async def _answer(self, command: tuple[Any, ...], look: Callable[[Any], None] | None = None) -> Any:
-        """The answer to `command`, which `look` sees where it arrives."""
-        connection, replies = self._connection, []
-
-        def take(reply: Any) -> bool:
-            replies.append(reply)
-            if look is not None:
-                look(reply)
-            return False
-
+    async def _answer(self, command: tuple[Any, ...]) -> Any:
+        connection = self._connection
         asked = self._asked = monotonic()
         if self._timer is None:  # many pops share one
             self._timer = Timer(asyncio.get_running_loop(), asked + self._late_after, self._check_progress)
         try:
             write(connection, [command])
-            while not replies:
+            while True:
                 try:
-                    await incoming(connection).give_to(take)
+                    return answered(await next_reply(connection))
                 except asyncio.CancelledError:
                     if self._given_up:
                         raise
@@ -237,7 +208,6 @@ class BlockingReader(ReadingConnection):
                         call_later(asyncio.get_running_loop(), _WAKE_PATIENCE, give_up)
                         self.interrupt()
                     self.cancelled = True
-            return answered(replies[0])
         except (RedisError, OSError):
             if monotonic() - asked >= self._read_timeout:  # `_check_progress` gave it up
                 raise TimeoutError(f"no answer within {self._read_timeout} s") from None

@@ -23,7 +23,7 @@ from hybrid_layer.remote.redis.server.commands import Command, write
 from hybrid_layer.remote.redis.server.errors import FINAL, NotConnected
 from hybrid_layer.remote.redis.server.handshake import greet
 from hybrid_layer.remote.redis.server.host import Host, open_within, unavailable
-from hybrid_layer.remote.redis.server.incoming import incoming
+from hybrid_layer.remote.redis.server.replies import next_reply
 from hybrid_layer.supervision import Count, Guard, apart, start_task
 from hybrid_layer.timers import Timer, call_later, sleep, time_limit
 
@@ -58,8 +58,6 @@ class PipelinedConnection:
         self._is_open = False
         self._outbox: list[_Call] = []
         self._pending: deque[_Call] = deque()
-        self._at_once = False
-        """One caller seems to be alone: in the last turn in which something was sent, it was one command."""
         self._timer: Timer | None = None
         self._failure: BaseException | None = None
         self._is_closing = False
@@ -78,10 +76,7 @@ class PipelinedConnection:
         call = _Call(command, deadline, self._loop.create_future())
         self._outbox.append(call)
         if self._is_open and len(self._outbox) == 1:
-            if self._at_once and not self._pending:
-                self._write_out()
-            else:
-                apart(self._loop.call_soon, self._write_out)
+            apart(self._loop.call_soon, self._write_out)
         if self._timer is None:
             self._timer = Timer(self._loop, deadline, self._fail_overdue)
         return call.future
@@ -111,7 +106,6 @@ class PipelinedConnection:
         with self._guard:
             batch = [call for call in self._outbox if not call.future.done()]
             self._outbox.clear()
-            self._at_once = len(batch) <= 1
             if batch:
                 self._pending.extend(batch)
                 write(self._connection, [call.command for call in batch])
@@ -131,7 +125,7 @@ class PipelinedConnection:
             self._write_out()
             while self.usable or self._has_calls():
                 try:
-                    await incoming(self._connection).give_to(self._take)
+                    self._take(await next_reply(self._connection))
                 except BusyLoadingError as refusal:
                     self._take(refusal)
                 except asyncio.CancelledError:
@@ -164,15 +158,13 @@ class PipelinedConnection:
         except TimeoutError:
             raise TimeoutError(f"no connection within {self._open_within} s") from None
 
-    def _take(self, reply: Any) -> bool:
-        """Answer a call with `reply`. Whether another reply may come that is of use."""
+    def _take(self, reply: Any) -> None:
         if not self._pending:
             self._fail(unavailable(self.host, "a reply came without a command"))
-            return False
+            return
         call = self._pending.popleft()
         if not call.future.done():
             call.future.set_result(reply)
-        return self.usable or self._has_calls()
 
     async def _end(self) -> None:
         self.usable = False

@@ -12,61 +12,12 @@
 --          the server's clock in ms or 0, and if ARGV[5] is "1", the normal channels, which have got nothing}
 --      or {-1, part...}: the parts whose capacities are missing; nothing was sent
 
--- Most messages end in one of the two steps below, before the functions behind them are created, which costs the server
--- more than such a step: a few processes have members, or a few machines; all are alive and have room. Whatever else
--- there is, is left to the rest of the script. Until then nothing is written.
-local FEW, UNTRIMMED, HOUR_MS, MINUTE_MS = 8, 64, 3600000, 60000
+-- By machine, most messages end here, before the functions below are created, which costs the server more than all this:
+-- a few machines have members, and no others; all are alive and have room. Whatever else there is, is left to the rest of
+-- the script. Until then nothing is written.
+local FEW, UNTRIMMED, HOUR_MS = 8, 64, 3600000
 local knows_all = ARGV[3] ~= '0' and string.byte(ARGV[#ARGV], -1) == 124 and not string.find(ARGV[4], '{', 1, true)
 local is_by_machine = ARGV[6] ~= ''
-
--- Processes, if an earlier message has kept the members by part (members.lua).
-local kept = {}
-if knows_all and not is_by_machine then
-  kept = redis.pcall('HGETALL', ARGV[4] .. 'parts|' .. string.sub(KEYS[1], #ARGV[4] + #'group|' + 1))
-end
-if #kept > 2 and #kept <= 2 * FEW + 2 then
-  local base, time, life, capacity = ARGV[4], redis.call('TIME'), tonumber(ARGV[2]), tonumber(ARGV[3])
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local epoch, parts, names, alive, number = nil, {}, {}, {KEYS[2]}, 0
-  local is_usual = life <= HOUR_MS
-  for i = 1, #kept, 2 do
-    if kept[i] == '' then
-      epoch = kept[i + 1]
-    else
-      local process = string.match(kept[i], '^.+%.([^.@]*)!$') -- no machine
-      local count, names_of = string.match(kept[i + 1], '^(%d+)|(.*)$')
-      if not (process and count) then
-        is_usual = false
-        break
-      end
-      parts[#parts + 1], names[#parts + 1] = base .. 'inbox|' .. kept[i], names_of
-      alive[#alive + 1], number = base .. 'alive|' .. process, number + count
-    end
-  end
-  local values = is_usual and redis.call('MGET', unpack(alive)) or {}
-  is_usual = epoch and values[1] == epoch
-  local lengths = {}
-  for i, key in ipairs(is_usual and parts or {}) do
-    local ends = tonumber(values[i + 1] or '')
-    lengths[i] = ends and ends > now and ends < now + math.max(life, 1000) and redis.call('LLEN', key)
-    is_usual = lengths[i] and lengths[i] < capacity
-    if not is_usual then
-      break
-    end
-  end
-  if is_usual then
-    local head, key_life = string.format('1|%.0f|%s|', now + life, epoch), 2 * life + HOUR_MS
-    for i, key in ipairs(parts) do
-      redis.call('RPUSH', key, head .. names[i] .. '|' .. ARGV[1])
-      if lengths[i] == 0 or redis.call('PTTL', key) < key_life then -- as push does (queue.lua)
-        redis.call('PEXPIRE', key, key_life + MINUTE_MS)
-      end
-    end
-    return {number, 0, 0, 0, epoch, now}
-  end
-end
-
--- Machines.
 if knows_all and not is_by_machine then -- the sender's machine has no members; a machine's membership ends last
   is_by_machine = string.byte(redis.call('ZRANGE', KEYS[1], -1, -1)[1] or '') == 64
 end

@@ -13,7 +13,6 @@ from redis.exceptions import ConnectionError, InvalidResponse, RedisError, Respo
 from hybrid_layer.remote.redis.server import sockets
 from hybrid_layer.remote.redis.server.commands import Command, packed
 from hybrid_layer.remote.redis.server.errors import WrongServer, safe_text
-from hybrid_layer.remote.redis.server.incoming import Incoming
 from hybrid_layer.remote.redis.server.replies import in_info
 from hybrid_layer.remote.redis.server.server import Server
 from hybrid_layer.statistics import warn
@@ -45,7 +44,6 @@ async def greet(connection: Any, commands: Sequence[Command]) -> list[Any]:
     try:
         await connection.connect()
         sockets.opened(connection)
-        Incoming(connection)
         await connection.send_packed_command(packed(connection, commands), check_health=False)
         replies = [await _reply(connection) for _ in commands]
         if any("unknown command" in str(reply).lower() for reply in replies if isinstance(reply, ResponseError)):

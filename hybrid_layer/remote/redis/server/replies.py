@@ -12,12 +12,17 @@ from typing import Any, TypeGuard
 from redis.exceptions import RedisError
 
 from hybrid_layer.remote.delivery.epoch import number_in
-from hybrid_layer.remote.redis.server.incoming import incoming
 
 
 def next_reply(connection: Any) -> Coroutine[Any, Any, Any]:
-    """Wait for the next reply over redis-py's `connection`, as `Incoming.read_response`."""
-    return incoming(connection).read_response()
+    """Wait for the next reply over redis-py's `connection`. A cancellation loses nothing: parsers keep partial replies.
+
+    A refusal is the reply, a `ResponseError`; only a server that loads its data raises `BusyLoadingError`. Raises
+    `RedisError` or `OSError` if the connection is lost. redis-py's own method would do the same behind a time limit,
+    which this layer has elsewhere, in twice the time.
+    """
+    reply: Coroutine[Any, Any, Any] = connection._parser.read_response(disable_decoding=True)
+    return reply
 
 
 def answered(reply: Any) -> Any:

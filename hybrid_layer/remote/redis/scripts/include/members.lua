@@ -30,10 +30,10 @@ end
 -- living_and_gone adds {doubtful = the parts whose process seems to be gone, or nil, machines = for each machine's part
 -- {value = of its alive key, t = of its registration}}.
 --
--- Sorting costs the server half a microsecond per member. So with several members to a part, the result is kept in a hash
+-- Sorting costs the server half a microsecond per member. So with many members to a part, the result is kept in a hash
 -- with a field for each part. It is valid until a membership begins or ends, or there is a flush; and never for long,
 -- in case somebody deletes the group itself.
-local KEPT_FROM, KEPT_TO_A_PART, KEPT_MS = 8, 4, 60000
+local KEPT_FROM, KEPT_TO_A_PART, KEPT_MS = 32, 16, 60000
 
 local function parts_key(group, base)
   return base .. 'parts|' .. string.sub(group, #base + #'group|' + 1)

@@ -35,12 +35,11 @@ end
 
 -- Puts an entry into a queue, by RPUSH or LPUSH. The key lives longer than its entries, so that a late reader can count
 -- what expired, and so that nothing vanishes when the clock is set (clock.lua). Its life is never shortened, since
--- senders may differ in their expiry. It gets a minute more than it needs, so that the next messages need not prolong it.
+-- senders may differ in their expiry.
 local function push(command, key, entry, life)
-  local MINUTE_MS = 60000
   local key_life = 2 * life + SLACK_MS
   -- A queue that was empty is a new key, so its life need not be checked.
   if redis.call(command, key, entry) == 1 or redis.call('PTTL', key) < key_life then
-    redis.call('PEXPIRE', key, key_life + MINUTE_MS)
+    redis.call('PEXPIRE', key, key_life)
   end
 end
