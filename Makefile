@@ -26,7 +26,7 @@ demo: .venv/demo build/core ## run the example site on http://127.0.0.1:8000; HO
 .PHONY: build
 build: $(READY) ## compile what has changed: the C core and the inbox
 
-PYTEST := $(BIN)/python -m pytest -n 6 --dist worksteal
+PYTEST := $(BIN)/python -m pytest -n 4 --dist worksteal
 # Tests that are asked for by name are run whole.
 USUAL := $(if $(filter file,$(origin TESTS)),not thorough and not long,not long)
 .PHONY: test
