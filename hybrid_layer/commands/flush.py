@@ -9,7 +9,7 @@ from typing import Any
 
 from hybrid_layer.commands.output import Output, plural
 from hybrid_layer.commands.questions import ask
-from hybrid_layer.commands.target import Target
+from hybrid_layer.commands.target import Target, closing
 from hybrid_layer.exceptions import SegmentNotFound
 
 
@@ -35,13 +35,6 @@ def run(target: Target, arguments: Namespace, output: Output) -> int:
         lines.append(f"  and all that is on its servers: {plural(len(target.servers.hosts or ['']), 'host')}")
     ask("flush", [*lines, "All messages and groups are deleted. No process has to be restarted."], arguments, output)
 
-    async def delete() -> None:
-        try:
-            async with asyncio.timeout(max(target.timeout, 1)):
-                await target.layer.flush()
-        finally:
-            await target.layer.close()
-
-    asyncio.run(delete())
+    asyncio.run(closing(target.layer, target.layer.flush(), max(target.timeout, 1)))
     output.show({**facts, "flushed": True}, ["Deleted."])
     return 0

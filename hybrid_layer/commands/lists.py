@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_layer.base import BaseLayer
 from hybrid_layer.commands.output import Output, duration, plural, printable, table, wrapped
-from hybrid_layer.commands.target import Target
+from hybrid_layer.commands.target import Target, closing
 from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.names import check_group
 
@@ -127,21 +127,12 @@ def members(target: Target, arguments: Namespace, output: Output) -> int:
 
 def _members_everywhere(layer: BaseLayer, timeout: float, arguments: Namespace, output: Output) -> int:
     error = ""
-
-    async def ask() -> list[str]:
-        nonlocal error
-        try:
-            async with asyncio.timeout(2 * timeout):  # what it asks has a time limit of its own
-                return await layer.group_channels(arguments.group)
-        except RemoteUnavailable as failure:
-            if not failure.partial:
-                raise
-            error = str(failure)
-            return list(failure.partial)
-        finally:
-            await layer.close()
-
-    found = asyncio.run(ask())
+    try:  # what it asks has a time limit of its own
+        found = asyncio.run(closing(layer, layer.group_channels(arguments.group), 2 * timeout))
+    except RemoteUnavailable as failure:
+        if not failure.partial:
+            raise
+        found, error = failure.partial, str(failure)
     data: dict[str, Any] = {"group": arguments.group, "count": len(found), "machines": "all", "error": error or None}
     lines = [f"{len(found)}"] if arguments.count else [printable(name) for name in found] or ["No member."]
     if not arguments.count:

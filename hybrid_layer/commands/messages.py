@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from hybrid_layer.commands.output import Output, cut, duration, size
-from hybrid_layer.commands.target import CannotLook, Target
+from hybrid_layer.commands.target import CannotLook, Target, closing
 from hybrid_layer.exceptions import Undecodable
 from hybrid_layer.names import check_channel
 from hybrid_layer.serializers import Codec
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def send(target: Target, arguments: Namespace, output: Output) -> int:
     """0: the message was stored."""
     message = _message(arguments.message)
-    asyncio.run(_closing(target, target.layer.send(arguments.channel, message)))
+    _run(target, target.layer.send(arguments.channel, message))
     output.show({"channel": arguments.channel, "sent": True}, [f"Sent to {arguments.channel}."])
     return 0
 
@@ -30,7 +30,7 @@ def send(target: Target, arguments: Namespace, output: Output) -> int:
 def group_send(target: Target, arguments: Namespace, output: Output) -> int:
     """0: the message was given to the group's members, if there are any."""
     message = _message(arguments.message)
-    asyncio.run(_closing(target, target.layer.group_send(arguments.group, message)))
+    _run(target, target.layer.group_send(arguments.group, message))
     output.show({"group": arguments.group, "sent": True}, [f"Sent to group {arguments.group}."])
     return 0
 
@@ -51,7 +51,7 @@ def receive(target: Target, arguments: Namespace, output: Output) -> int:
             pass  # its exit code says so
 
     try:
-        asyncio.run(_closing(target, take()))
+        _run(target, take())
     except BaseException:
         if messages:  # nobody else has them any more
             _show(messages, arguments, output)
@@ -64,12 +64,8 @@ def _show(messages: list[dict[str, Any]], arguments: Namespace, output: Output) 
     output.show({"channel": arguments.channel, "messages": messages}, map(_json, messages))
 
 
-async def _closing(target: Target, work: Coroutine[Any, Any, None]) -> None:
-    try:
-        async with asyncio.timeout(2 * target.timeout):  # what `work` awaits has a time limit of its own
-            await work
-    finally:
-        await target.layer.close()
+def _run(target: Target, work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(closing(target.layer, work, 2 * target.timeout))  # what `work` awaits has a time limit of its own
 
 
 def _message(text: str) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import fields
 from functools import cached_property
 from re import Pattern
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybrid_layer.base import BaseLayer
 from hybrid_layer.configuration import LayerOptions, ServerOptions
@@ -17,6 +18,8 @@ from hybrid_layer.layer import HybridOptions
 
 if TYPE_CHECKING:
     from hybrid_layer.ipc.observer import Observer
+
+T = TypeVar("T")
 
 
 class CannotLook(Exception):
@@ -114,6 +117,15 @@ def of_site(alias: str, timeout: float) -> Target:
 def of_layer(layer: BaseLayer, timeout: float) -> Target:
     """A layer that this process has."""
     return Target(layer.prefix, layer.options, timeout, lambda: layer, knows_class=True)
+
+
+async def closing(layer: BaseLayer, work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """The result of `work`, which has so many seconds. Then `layer` is closed."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    finally:
+        await layer.close()
 
 
 def local_layer(prefix: str, **options: Any) -> IPCChannelLayer:

@@ -25,7 +25,7 @@ from channels.consumer import AsyncConsumer, SyncConsumer, get_handler_name
 from channels.exceptions import ChannelFull, StopConsumer
 from opentelemetry import propagate
 from opentelemetry.context import Context
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # not in its __all__
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # it opts out of type checks
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import (
     INVALID_SPAN,
@@ -66,8 +66,8 @@ class HybridLayerInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _instrument(self, **kwargs: Any) -> None:
         tracer = get_tracer(__name__, hybrid_layer.__version__, kwargs.get("tracer_provider"))
         self._originals = [(owner, name, vars(owner)[name]) for owner, name, _ in _WRAPPERS]
-        for (owner, name, wrapper), (*_, original) in zip(_WRAPPERS, self._originals, strict=True):
-            setattr(owner, name, wrapper(tracer, original))
+        for owner, name, wrapper in _WRAPPERS:
+            setattr(owner, name, wrapper(tracer, vars(owner)[name]))
         propagate_with(_Headers())
 
     def _uninstrument(self, **kwargs: Any) -> None:
@@ -218,7 +218,7 @@ def _dispatch(tracer: Tracer, original: Any) -> _Method:
         if origin is None or not is_instrumentation_enabled():  # a client's, for example
             await handle(message)
             return
-        sender = get_current_span(sender_of(message)).get_span_context()
+        sender = get_current_span(propagate.extract(origin.headers)).get_span_context()
         name = f"process {_name(origin.channel)}"
         links = [Link(sender)] if sender.is_valid else []
         with _span(tracer, name, SpanKind.CONSUMER, "process", links=links) as span:

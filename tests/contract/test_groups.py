@@ -5,23 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from channels.exceptions import ChannelFull
 
 from hybrid_layer.exceptions import GroupMemoryFull, HybridLayerError
 from tests.contract.configurations import LayerMaker
-from tests.contract.tools import A_NORMAL_CHANNEL, assert_silent, counted, receive, receive_numbers
+from tests.contract.tools import A_NORMAL_CHANNEL, assert_silent, counted, members, receive, receive_numbers
 from tests.support.waiting import at_rest, outlive, until, wait_until
-
-
-async def members(layer: Any, count: int, group: str = "group") -> list[str]:
-    """New channels that are members of `group`."""
-    channels = [await layer.new_channel() for _ in range(count)]
-    for channel in channels:
-        await layer.group_add(group, channel)
-    return channels
 
 
 async def test_every_member_gets_a_message_once(make_layer: LayerMaker) -> None:

@@ -41,14 +41,14 @@ async def assert_silent(layer: Any, channel: str, seconds: float = 0.1) -> None:
 
 async def new_channel(layer: Any, kind: str) -> str:
     """A channel of the kind ``normal`` or ``specific``."""
-    return "a.normal.channel" if kind == "normal" else await layer.new_channel()
+    return A_NORMAL_CHANNEL if kind == "normal" else await layer.new_channel()
 
 
-async def members(layer: Any, count: int) -> list[str]:
-    """New channels of two prefixes, in "group"."""
+async def members(layer: Any, count: int, group: str = "group") -> list[str]:
+    """New channels, of two prefixes by turns, that are members of `group`."""
     channels = [await layer.new_channel("red" if n % 2 else "blue") for n in range(count)]
     for channel in channels:
-        await layer.group_add("group", channel)
+        await layer.group_add(group, channel)
     return channels
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from statistics import median
+
+import pytest
 
 from tests.ipc.sleeper import Sleeper
 from tests.ipc.tools import check, layer_of
@@ -50,7 +51,10 @@ def test_system_calls_of_a_send(prefix: str, spawn: Spawn) -> None:
     and opened a file with its number, and write. Some more in the first send, and in those that do housekeeping, a few
     times a second.
     """
-    to_sleeper, to_rung = spawn("tests.ipc.test_system_calls:count_calls_of_senders", prefix, flags=()).result(100)
-    assert len(to_sleeper) == len(to_rung) == MANY
-    assert median(to_sleeper) == 2, to_sleeper
-    assert median(to_rung) == 0, to_rung
+    for attempt in range(3):  # on a busy machine the sends take long, and more of them do housekeeping
+        name = f"{prefix}-{attempt}"
+        to_sleeper, to_rung = spawn("tests.ipc.test_system_calls:count_calls_of_senders", name, flags=()).result(100)
+        assert len(to_sleeper) == len(to_rung) == MANY
+        if to_sleeper.count(2) >= MANY - 10 and to_rung.count(0) >= MANY - 10:
+            return
+    pytest.fail(f"to a reader that sleeps {to_sleeper}, to one that is awake {to_rung}")

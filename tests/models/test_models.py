@@ -29,18 +29,12 @@ USUAL = (
     *("lost data", "lost twice", "a new segment"),
 )
 """Scenarios that take little time."""
-LONG = ("a move and a failover", "two failovers", "come again", "lost record lock", "two channels")
-"""Those that take half a minute each. Change a protocol or its model only with `make test-long`."""
-
-
-def marks(scenario: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.long] if scenario in LONG else thorough_unless(scenario in USUAL)
 
 
 @pytest.mark.parametrize(
     ("protocol", "scenario"),
     [
-        pytest.param(name, scenario, marks=marks(scenario))
+        pytest.param(name, scenario, marks=thorough_unless(scenario in USUAL))
         for name, each in PROTOCOLS.items()
         for scenario in each.scenarios
     ],
@@ -53,7 +47,7 @@ def test_protocol(protocol: str, scenario: str) -> None:
 @pytest.mark.parametrize(
     ("protocol", "mutant"),
     [
-        pytest.param(name, mutant, marks=marks(each.caught_by[mutant]))
+        pytest.param(name, mutant, marks=thorough_unless(each.caught_by[mutant] in USUAL))
         for name, each in PROTOCOLS.items()
         for mutant in each.mutants
     ],

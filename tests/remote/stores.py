@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hybrid_layer.configuration import LayerOptions, ServerOptions
@@ -41,6 +41,10 @@ class Opened:
     async def __aexit__(self, *_: object) -> None:
         await self.store.close()
         self.store.abort()  # what it has open in the I/O thread
+
+
+Open = Callable[..., Opened]
+"""The type of the fixture `open_store`."""
 
 
 def view(**fields: Any) -> View:

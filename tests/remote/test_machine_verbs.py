@@ -14,32 +14,13 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.replies import Outcome, StreamItem
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.transport import Position, View
-from tests.remote.stores import CHANNEL, OTHER, START, M, Opened, memory_store, postgres_store, redis_store, view
+from tests.remote.stores import CHANNEL, OTHER, START, M, Open, Opened, redis_store, view
 from tests.remote.test_credentials import LEAST
 from tests.remote.test_odd_replies import GARBAGE, REPLIES, few
 from tests.remote.tools import told as log_of
-from tests.support.clusters import Cluster
 from tests.support.loops import run
 from tests.support.odd_server import OddServer, script_of, usual
-from tests.support.servers import NewServer, Server
-
-Open = Callable[..., Opened]
-"""The type of the fixture `open_store`."""
-
-
-@pytest.fixture(params=["server", "cluster", "postgres", "memory"])
-def open_store(request: pytest.FixtureRequest, prefix: str) -> Open:
-    """`open_store(**options)`: a store as one more process has it."""
-    if request.param == "memory":
-        return lambda **options: memory_store(prefix, **options)
-    if request.param == "postgres":
-        host = request.getfixturevalue("postgres_hosts")[0]
-        return lambda **options: postgres_store([host], prefix, **options)
-    if request.param == "cluster":
-        cluster: Cluster = request.getfixturevalue("pubsub_cluster")
-        return lambda **options: redis_store([cluster.host(virtual_shards=4)], prefix, **options)
-    server: Server = request.getfixturevalue("server")
-    return lambda **options: redis_store([server.url], prefix, **options)
+from tests.support.servers import NewServer
 
 
 async def renewed(opened: Opened, shard: Shard, machine: str = M, **fields: Any) -> View:

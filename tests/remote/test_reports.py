@@ -11,13 +11,12 @@ from hybrid_layer.exceptions import RemoteUnavailable
 from hybrid_layer.remote.delivery.replies import Report
 from hybrid_layer.remote.delivery.shards import Shard
 from hybrid_layer.remote.redis.wire.keys import Keys
-from tests.remote.stores import redis_store
-from tests.remote.test_machine_verbs import Open, open_store  # noqa: F401  # a fixture
+from tests.remote.stores import Open, redis_store
 from tests.support.memory_store import MemoryChannelLayer
 from tests.support.servers import Server
 
 
-async def test_a_report_counts_once(open_store: Open) -> None:  # noqa: F811
+async def test_a_report_counts_once(open_store: Open) -> None:
     """Also one that was on its way in another connection while it was repeated, and the next one came."""
     async with open_store() as one:
         store, shard = one.store, one.home("jobs")

@@ -140,14 +140,14 @@ async def test_whoever_stops_reading_holds_up_no_other(listeners: Any, movable: 
         stops.read()
         await stops.gets(list(range(n + 1)))
     dice = random.Random(1)
-    for n in range(60, 180):
+    for n in range(60, 300):
         for each in three:
             each.publish(n)
         each = dice.choice(three)
         await each.stop()
         each.read()
     for each in three:
-        await each.gets(list(range(180)))
+        await each.gets(list(range(300)))
         await each.end()
 
 

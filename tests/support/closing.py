@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Self
 
 
-class Closing:
+class Closing(ABC):
     """A context manager whose end is `close`."""
 
+    @abstractmethod
     def close(self) -> None:
         """Release everything. May be called twice."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,9 @@ class ServerProcess(Closing):
         """Continue after `pause`."""
         self._running_child().resume()
 
+    @abstractmethod
     def stop(self) -> None:
         """End it in order; paused ones too. Nothing happens if it has ended already."""
-        raise NotImplementedError
 
     def restart(self) -> None:
         """Start it again on the same port; one that runs is stopped first."""
@@ -72,11 +73,13 @@ class ServerProcess(Closing):
         shutil.rmtree(self.directory, ignore_errors=True)
         guardian.forget("directory", self.directory)
 
+    @abstractmethod
     def _start(self) -> None:
-        raise NotImplementedError
+        """Start it, and wait until it answers."""
 
+    @abstractmethod
     def _answers(self) -> bool:
-        raise NotImplementedError
+        """Whether it serves."""
 
     def _running_child(self) -> Child:
         assert self._child is not None, f"{self!r}: start it first"

@@ -15,7 +15,7 @@ _STRANGE = 10**14
 """No registration has such a T: see ``registration.lua`` of Redis."""
 
 
-@lru_cache(maxsize=256)  # a group's next message is probably for the same members
+@lru_cache(maxsize=16)  # a group's next message is probably for the same members
 def read_names(text: str) -> tuple[str, ...]:
     """The names in ``inbox!name,name,...``."""
     inbox, mark, rest = text.partition("!")
