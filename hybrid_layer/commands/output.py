@@ -77,7 +77,7 @@ def cut(text: str, width: int = WIDTH) -> str:
 
 
 def wrapped(text: str, first: str = "") -> list[str]:
-    """Lines of `text`; the first begins with `first`, the others further to the right."""
+    """The lines of `text`. The first begins with `first`, the others with four blanks."""
     return textwrap.wrap(printable(text), WIDTH, initial_indent=first, subsequent_indent="    ")
 
 
